@@ -1,0 +1,52 @@
+"""Builds the native modules through CMake and Ninja; everything else is in pyproject.toml.
+
+What is built depends on what the build environment offers, and the build says so:
+
+* always: the torch-free modules (`srgan_fast._imaging`);
+* the torch libraries only where torch can be imported (`pip install --no-build-isolation '.[train]'`), since an
+  isolated build must not drag in gigabytes of torch to upscale a picture.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeExtension(Extension):
+    """A module that CMake builds and installs; it has no sources that setuptools should know about."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, sources=[])
+
+
+class CMakeBuild(build_ext):
+    """Configures once, builds, and lets CMake's install step put every module where setuptools wants it."""
+
+    def run(self) -> None:
+        build = Path(self.build_temp).resolve()
+        build.mkdir(parents=True, exist_ok=True)
+        # In an editable install the modules belong beside the sources.
+        prefix = ROOT if self.inplace or self.editable_mode else Path(self.build_lib).resolve()
+        configure = [
+            "cmake",
+            "-S", str(ROOT),
+            "-B", str(build),
+            "-G", "Ninja",
+            f"-DCMAKE_BUILD_TYPE={os.environ.get('SRGAN_FAST_BUILD_TYPE', 'Release')}",
+            f"-DCMAKE_INSTALL_PREFIX={prefix}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        ]  # fmt: skip
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build)], check=True)
+        subprocess.run(["cmake", "--install", str(build)], check=True)
+
+
+setup(ext_modules=[CMakeExtension("srgan_fast._imaging")], cmdclass={"build_ext": CMakeBuild})

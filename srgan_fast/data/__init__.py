@@ -1,0 +1,1 @@
+"""Pictures and training data: reading, writing, resizing, cropping. Knows no torch."""

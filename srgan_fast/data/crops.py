@@ -1,0 +1,77 @@
+"""Training pairs: random high-resolution crops with their low-resolution versions.
+
+A batch is a pure function of the seed and its number, so an interrupted run continues with the very batches it would
+have seen, and every process of a distributed run can draw its own part.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_fast.data.cache import PixelCache
+from srgan_fast.data.resize import downscale_region
+from srgan_fast.errors import DataError
+
+
+class CropSampler:
+    """Draws crops uniformly over all places where one fits, so that every pixel counts the same in any picture.
+
+    Crops start at any pixel, not only at multiples of the scale: the low-resolution grid shifts with them. Each pair
+    is then turned by one of the eight symmetries of the square.
+
+    Args:
+        cache: decoded pictures.
+        crop: side of a high-resolution crop in pixels, a multiple of `scale`.
+        scale: downscaling factor.
+        batch: pairs in a batch.
+        seed: of the run.
+
+    Attributes:
+        too_small: pictures that no crop fits into, left out.
+
+    Raises:
+        DataError: a crop that is no multiple of the scale, or pictures that are all smaller than it.
+    """
+
+    def __init__(self, cache: PixelCache, crop: int = 96, scale: int = 4, batch: int = 16, seed: int = 0) -> None:
+        if crop < scale or crop % scale:
+            raise DataError(f"crop is {crop} pixels; it must be a multiple of the scale {scale}")
+        if batch < 1:
+            raise DataError(f"batch is {batch}; it must be at least 1")
+        self._cache, self.crop, self.scale, self.batch, self.seed = cache, crop, scale, batch, seed
+        places = np.array(
+            [max(0, i.height - crop + 1) * max(0, i.width - crop + 1) for i in cache.images], dtype=np.int64
+        )
+        self.too_small = [i.path for i, count in zip(cache.images, places, strict=True) if count == 0]
+        self._ends = np.cumsum(places)
+        if self._ends.size == 0 or self._ends[-1] == 0:
+            raise DataError(f"every picture is smaller than a crop of {crop}x{crop}; lower the crop size")
+
+    def __call__(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Batch `number` of the run.
+
+        Returns:
+            hr of shape N, crop, crop, 3 and lr of shape N, crop / scale, crop / scale, 3; uint8.
+        """
+        rng = np.random.default_rng((self.seed, number))
+        low = self.crop // self.scale
+        hr = np.empty((self.batch, self.crop, self.crop, 3), np.uint8)
+        lr = np.empty((self.batch, low, low, 3), np.uint8)
+        for n in range(self.batch):
+            place = int(rng.integers(self._ends[-1]))
+            index = int(np.searchsorted(self._ends, place, side="right"))
+            image = self._cache[index]
+            place -= int(self._ends[index - 1]) if index else 0
+            top, left = divmod(place, image.shape[1] - self.crop + 1)
+            symmetry = int(rng.integers(8))
+            hr[n] = turn(image[top : top + self.crop, left : left + self.crop], symmetry)
+            lr[n] = turn(downscale_region(image, top, left, self.crop, self.crop, self.scale), symmetry)
+        return hr, lr
+
+
+def turn(image: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
+    """One of the square's eight symmetries of an H, W, C image: bit 0 flips rows, 1 columns, 2 swaps the axes."""
+    if symmetry & 1:
+        image = image[::-1]
+    if symmetry & 2:
+        image = image[:, ::-1]
+    return image.transpose(1, 0, 2) if symmetry & 4 else image
