@@ -1,0 +1,282 @@
+"""The one door to generator files: reading, writing and naming them. Needs numpy and safetensors, no torch.
+
+A file is a safetensors file. Its tensors say how large the network is; its metadata says what tensors cannot show (the
+value ranges, the epsilons, the output activation), where the weights come from and what may be done with them.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from srgan_fast.data.images import atomic_write
+from srgan_fast.errors import ImageError, ModelError
+from srgan_fast.models.config import AffineMap, Conventions, GeneratorConfig
+from srgan_fast.models.presets import PRESETS
+
+if TYPE_CHECKING:
+    from srgan_fast.models.generator import Generator
+
+Weights = dict[str, NDArray[np.float32]]
+
+FORMAT = "srgan_fast.generator/1"
+DEFAULT_MODEL = "srresnet-x4"
+WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
+
+_KERNEL_SIZES = {"head": 9, "tail": 9, "trunk": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorFile:
+    """A generator as data.
+
+    Attributes:
+        config: architecture and conventions.
+        weights: float32 arrays by the names of `Generator.state_dict()`.
+        metadata: preset, provenance, licence and whatever else was recorded, as text.
+        name: what to call the model in messages and file names.
+    """
+
+    config: GeneratorConfig
+    weights: Weights
+    metadata: dict[str, str]
+    name: str
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in WEIGHTS_FOLDER.glob("*.safetensors"))
+
+
+def resolve_model(name_or_path: str | Path) -> Path:
+    """The file of a shipped model's name, or the path itself.
+
+    Raises:
+        ModelError: neither; the message lists the shipped models.
+    """
+    shipped = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
+    if isinstance(name_or_path, str) and re.fullmatch(r"[\w.-]+", name_or_path) and shipped.is_file():
+        return shipped
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    what = "is a folder" if path.is_dir() else "is neither a file nor a shipped model"
+    raise ModelError(f"{name_or_path}: {what}; shipped models: {', '.join(shipped_models()) or 'none'}")
+
+
+def read_generator(name_or_path: str | Path = DEFAULT_MODEL) -> GeneratorFile:
+    """Reads and checks a generator file.
+
+    Args:
+        name_or_path: a shipped model's name or a `.safetensors` file of ours.
+
+    Raises:
+        ModelError: no such model, a damaged file, another network, or weights that are not finite.
+    """
+    path = resolve_model(name_or_path)
+    if path.suffix.lower() in (".pth", ".pt", ".ckpt", ".bin"):
+        raise ModelError(f"{path}: a PyTorch file; make it ours first: srgan-fast convert {path} -o model.safetensors")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from None
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise ModelError(
+            f"{path}: not a generator of srgan_fast (format {found!r} instead of {FORMAT!r}); "
+            f"for other people's models: srgan-fast convert"
+        )
+    weights = {name: _as_float32(path, name, tensor) for name, tensor in tensors.items()}
+    try:
+        conventions = _conventions_from_json(metadata["conventions"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its record of conventions is damaged ({error!r})") from None
+    return GeneratorFile(infer_config(weights, conventions, str(path)), weights, metadata, path.stem)
+
+
+def _as_float32(path: Path, name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
+    if tensor.dtype.kind != "f":
+        raise ModelError(f"{path}: {name} holds {tensor.dtype}, not floating-point weights")
+    if not np.isfinite(tensor).all():
+        raise ModelError(f"{path}: {name} holds values that are not finite; the file is damaged or training diverged")
+    return tensor.astype(np.float32)
+
+
+def write_generator(
+    weights: Mapping[str, NDArray[Any]],
+    conventions: Conventions,
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+) -> GeneratorFile:
+    """Writes a generator file, completely or not at all, and returns it as it would be read.
+
+    Args:
+        weights: by the names of `Generator.state_dict()`; counters of BatchNorm are left out.
+        conventions: what the tensors do not show.
+        path: target; its suffix must be `.safetensors`.
+        metadata: provenance, licence and the like.
+
+    Raises:
+        ModelError: weights that are no generator, a wrong suffix, or a target that cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path}: generator files end in .safetensors")
+    tensors = {
+        name: np.ascontiguousarray(_as_float32(path, name, array))
+        for name, array in weights.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    config = infer_config(tensors, conventions, str(path))
+    recorded = {**(metadata or {}), "format": FORMAT, "conventions": json.dumps(asdict(conventions))}
+    try:
+        with atomic_write(path) as file:
+            file.write(save(tensors, recorded))
+    except ImageError as error:
+        raise ModelError(str(error)) from None
+    return GeneratorFile(config, tensors, recorded, path.stem)
+
+
+def _conventions_from_json(text: str) -> Conventions:
+    values = json.loads(text)
+    for name in ("lr_map", "hr_map"):
+        (r, g, b), (x, y, z) = values[name]["gain"], values[name]["offset"]
+        if 0 in (r, g, b):
+            raise ValueError(f"{name} cannot be undone")
+        values[name] = AffineMap((float(r), float(g), float(b)), (float(x), float(y), float(z)))
+    conventions = Conventions(**values)
+    if conventions.output not in ("linear", "tanh"):
+        raise ValueError(f"output is {conventions.output!r}")
+    return conventions
+
+
+def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, source: str) -> GeneratorConfig:
+    """The architecture that a state dict belongs to.
+
+    Args:
+        weights: by the names of `Generator.state_dict()`.
+        conventions: recorded beside them.
+        source: named in errors.
+
+    Raises:
+        ModelError: tensors are missing, superfluous, or of the wrong shape.
+    """
+    head = weights.get("head.conv.weight")
+    if head is None or head.ndim != 4:
+        found = ", ".join(sorted(weights)[:4]) or "nothing"
+        raise ModelError(f"{source}: not an SRGAN generator (no head.conv.weight; it holds {found}, ...)")
+    channels = int(head.shape[0])
+    stages = _count(weights, r"upsample\.(\d+)\.")
+    slopes = weights.get("head.act.weight")
+    prelu: Literal["shared", "channel"] = "channel" if slopes is not None and slopes.size > 1 else "shared"
+    config = GeneratorConfig(
+        scale=2**stages,
+        channels=channels,
+        blocks=_count(weights, r"blocks\.(\d+)\."),
+        block_bias="fuse.conv.bias" in weights,
+        upsample_bn="upsample.0.bn.weight" in weights,
+        prelu=prelu,
+        conventions=conventions,
+    )
+    expected = expected_shapes(config)
+    missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or surplus:
+        parts = [
+            f"lacks {', '.join(missing[:3])}" if missing else "",
+            f"has {', '.join(surplus[:3])}" if surplus else "",
+        ]
+        raise ModelError(f"{source}: not a complete SRGAN generator; it {' and '.join(p for p in parts if p)}")
+    for name, shape in expected.items():
+        if tuple(weights[name].shape) != shape:
+            raise ModelError(f"{source}: {name} has shape {tuple(weights[name].shape)}, a generator needs {shape}")
+    return config
+
+
+def _count(weights: Mapping[str, Any], pattern: str) -> int:
+    numbers = [int(match[1]) for name in weights if (match := re.match(pattern, name))]
+    return max(numbers, default=-1) + 1
+
+
+def expected_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a generator's state dict, without BatchNorm's counters."""
+    c, slopes = config.channels, config.channels if config.prelu == "channel" else 1
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def conv(name: str, out_channels: int, in_channels: int, size: int, bias: bool) -> None:
+        shapes[f"{name}.weight"] = (out_channels, in_channels, size, size)
+        if bias:
+            shapes[f"{name}.bias"] = (out_channels,)
+
+    def bn(name: str, width: int) -> None:
+        shapes.update({f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")})
+
+    conv("head.conv", c, 3, _KERNEL_SIZES["head"], True)
+    shapes["head.act.weight"] = (slopes,)
+    for i in range(config.blocks):
+        for k in (1, 2):
+            conv(f"blocks.{i}.conv{k}", c, c, _KERNEL_SIZES["trunk"], config.block_bias)
+            bn(f"blocks.{i}.bn{k}", c)
+        shapes[f"blocks.{i}.act.weight"] = (slopes,)
+    conv("fuse.conv", c, c, _KERNEL_SIZES["trunk"], config.block_bias)
+    bn("fuse.bn", c)
+    for i in range(config.stages):
+        conv(f"upsample.{i}.conv", 4 * c, c, _KERNEL_SIZES["trunk"], True)
+        if config.upsample_bn:
+            bn(f"upsample.{i}.bn", 4 * c)
+        shapes[f"upsample.{i}.act.weight"] = (slopes,)
+    conv("tail", 3, c, _KERNEL_SIZES["tail"], True)
+    return shapes
+
+
+def load_generator(name_or_path: "str | Path | GeneratorFile" = DEFAULT_MODEL) -> "Generator":
+    """A ready torch module in eval mode.
+
+    Args:
+        name_or_path: a shipped model's name, a `.safetensors` file of ours, or a file that was read already.
+
+    Raises:
+        ModelError: see `read_generator`; or torch is not installed.
+    """
+    file = name_or_path if isinstance(name_or_path, GeneratorFile) else read_generator(name_or_path)
+    try:
+        import torch  # noqa: PLC0415 (a heavy extra)
+    except ImportError:
+        raise ModelError("loading a generator as a torch module needs torch: pip install 'srgan_fast[train]'") from None
+    from srgan_fast.models.generator import Generator  # noqa: PLC0415
+
+    generator = Generator(file.config)
+    state = {name: torch.from_numpy(array) for name, array in file.weights.items()}
+    missing, unexpected = generator.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise ModelError(f"{file.name}: the file and the network disagree on {', '.join(missing + unexpected)}")
+    return generator.eval()
+
+
+def save_generator(
+    generator: "Generator", path: Path, preset: str | None = None, metadata: Mapping[str, str] | None = None
+) -> GeneratorFile:
+    """Writes a torch generator as a file that `load_generator` reads.
+
+    Args:
+        generator: whose weights and conventions are written.
+        path: target, `.safetensors`.
+        preset: name of the recipe it comes from, recorded for the reader.
+        metadata: provenance, licence and the like.
+
+    Raises:
+        ModelError: weights that are not finite, or a target that cannot be written.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ModelError(f"no preset is called {preset!r}; there are {', '.join(sorted(PRESETS))}")
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in generator.state_dict().items()}
+    recorded = {**(metadata or {}), **({"preset": preset} if preset else {})}
+    return write_generator(weights, generator.config.conventions, path, recorded)

@@ -1,0 +1,200 @@
+"""VGG features for the content loss, cut where a loss names a layer.
+
+Simonyan & Zisserman 2014 for the network, Ledig et al. 2017 for its use: `vggIJ` is the feature map of the J-th
+convolution before the I-th pooling layer.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from srgan_fast.errors import ModelError
+from srgan_fast.models.config import IMAGENET_NORMALISED, AffineMap
+from srgan_fast.models.generator import Affine
+
+VggName = Literal["vgg19", "vgg16"]
+
+# Convolutions in each of the five groups; a pooling layer ends a group.
+_GROUPS: dict[VggName, tuple[int, ...]] = {"vgg19": (2, 2, 4, 4, 4), "vgg16": (2, 2, 3, 3, 3)}
+_WIDTHS = (64, 128, 256, 512, 512)
+
+# The Keras VGG16 weights take BGR in 0..255 minus these means.
+_KERAS_MEANS_BGR = (103.939, 116.779, 123.68)
+
+
+def feature_layers(vgg: VggName) -> list[str]:
+    """Names of torchvision's `features` of a VGG, by index: `conv3_1`, `relu3_1`, ..., `pool3`."""
+    layers: list[str] = []
+    for group, convolutions in enumerate(_GROUPS[vgg], start=1):
+        for k in range(1, convolutions + 1):
+            layers += [f"conv{group}_{k}", f"relu{group}_{k}"]
+        layers.append(f"pool{group}")
+    return layers
+
+
+def cut_index(vgg: VggName, cut: str, activated: bool = True) -> int:
+    """How many of torchvision's `features` a cut keeps.
+
+    Args:
+        vgg: which network.
+        cut: `vggIJ` or `convI_J`, or `features[:n]` with n counted in that network.
+        activated: whether the ReLU behind the named convolution belongs to it; `features[:n]` says so itself.
+
+    Raises:
+        ModelError: no such layer there; the message lists them.
+    """
+    layers = feature_layers(vgg)
+    if match := re.fullmatch(r"features\[:(\d+)\]", cut):
+        count = int(match[1])
+        if not 1 <= count <= len(layers):
+            raise ModelError(f"{cut}: {vgg} has features[:1] to features[:{len(layers)}]")
+        return count
+    match = re.fullmatch(r"vgg(\d)(\d)|conv(\d)_(\d)", cut)
+    name = f"conv{match[1] or match[3]}_{match[2] or match[4]}" if match else ""
+    if name not in layers:
+        convolutions = [layer.replace("conv", "vgg").replace("_", "") for layer in layers if layer.startswith("conv")]
+        raise ModelError(f"{cut!r} is no layer of {vgg}; use features[:n], or one of {', '.join(convolutions)}")
+    return layers.index(name) + (2 if activated else 1)
+
+
+class FeatureExtractor(nn.Module):
+    """The lower part of an ImageNet VGG.
+
+    Args:
+        cut: last layer; see `cut_index`. `vgg54` for the paper's loss, `features[:18]` for pytorch-gan's.
+        activated: take the features after the ReLU of a named convolution (the paper does).
+        weights: `"torchvision"` downloads VGG19; `"random"` leaves it untrained (for tests and benchmarks); a path
+            reads a state dict with torchvision's key names, `.safetensors` or `.pth`.
+        vgg: which network; a VGG16 file stands in for VGG19 where that cannot be had, with its own layer numbers.
+        input_map: from images in 0..1 to what the weights were trained on; torchvision's normalisation by default
+            (Keras' weights: `from_keras_vgg16`).
+        trainable: whether its parameters get gradients and its mode follows `train()`. Frozen by default.
+
+    Attributes:
+        layer: the last layer kept, by its VGG name, e.g. `relu3_3`.
+
+    Raises:
+        ModelError: an unknown layer, or weights that cannot be read or do not fit.
+    """
+
+    def __init__(
+        self,
+        cut: str = "vgg54",
+        *,
+        activated: bool = True,
+        weights: Literal["torchvision", "random"] | Path = "torchvision",
+        vgg: VggName = "vgg19",
+        input_map: AffineMap = IMAGENET_NORMALISED,
+        trainable: bool = False,
+    ) -> None:
+        super().__init__()
+        count = cut_index(vgg, cut, activated)
+        self.vgg, self.trainable = vgg, trainable
+        self.layer = feature_layers(vgg)[count - 1]
+        self.input_map = Affine(input_map)
+        self.features = nn.Sequential(*_build(vgg)[:count])
+        if weights != "random":
+            state = _torchvision_state(vgg) if weights == "torchvision" else _file_state(Path(weights))
+            self._load(state, weights)
+        self.requires_grad_(trainable)
+        if not trainable:
+            self.eval()
+
+    @classmethod
+    def from_keras_vgg16(cls, path: Path, cut: str = "conv5_3", *, trainable: bool = False) -> "FeatureExtractor":
+        """VGG16 with the convolutions of Keras' ImageNet weights under torchvision's names.
+
+        Those weights take BGR in 0..255 minus a mean; here the first convolution is turned to RGB and the range becomes
+        part of `input_map`, so that callers pass RGB in 0..1 to every extractor.
+
+        Args:
+            path: `.safetensors` with `features.N.weight` and `.bias`.
+            cut: last layer in VGG16's own numbering: VGG19's `features[:18]` has its analogue in `features[:16]`.
+            trainable: see the class.
+        """
+        b, g, r = _KERAS_MEANS_BGR
+        extractor = cls(
+            cut,
+            weights=path,
+            vgg="vgg16",
+            input_map=AffineMap((255.0, 255.0, 255.0), (-r, -g, -b)),
+            trainable=trainable,
+        )
+        first = cast(nn.Conv2d, extractor.features[0])
+        with torch.no_grad():
+            first.weight.copy_(first.weight.flip(1))
+        return extractor
+
+    def _load(self, state: dict[str, Tensor], source: object) -> None:
+        ours = {name: tensor for name, tensor in self.state_dict().items() if name.startswith("features.")}
+        for name, tensor in ours.items():
+            if name not in state:
+                raise ModelError(f"{source}: lacks {name}, which {self.vgg} up to {self.layer} needs")
+            if state[name].shape != tensor.shape:
+                raise ModelError(
+                    f"{source}: {name} has shape {tuple(state[name].shape)}, {self.vgg} needs {tuple(tensor.shape)}"
+                )
+        self.load_state_dict({name: state[name].float() for name in ours}, strict=False)
+
+    def train(self, mode: bool = True) -> "FeatureExtractor":
+        """Follows the mode only if trainable."""
+        return super().train(mode and self.trainable)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """N, 3, H, W images in 0..1 to the features of the named layer, N, C, h, w.
+
+        Raises:
+            ModelError: another shape, or an image too small for the pooling layers.
+        """
+        if image.dim() != 4 or image.shape[1] != 3:
+            raise ModelError(f"features are taken of N, 3, H, W images, got a tensor of shape {tuple(image.shape)}")
+        pools = sum(isinstance(layer, nn.MaxPool2d) for layer in self.features)
+        if min(image.shape[2:]) < 2**pools:
+            raise ModelError(
+                f"images of {image.shape[3]}x{image.shape[2]} are too small; {self.layer} needs {2**pools}"
+            )
+        return cast(Tensor, self.features(self.input_map(image)))
+
+
+def _build(vgg: VggName) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    in_channels = 3
+    for convolutions, width in zip(_GROUPS[vgg], _WIDTHS, strict=True):
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU()]
+            in_channels = width
+        layers.append(nn.MaxPool2d(2))
+    return layers
+
+
+def _torchvision_state(vgg: VggName) -> dict[str, Tensor]:
+    try:
+        from torchvision import models  # noqa: PLC0415 (only this source of weights needs it)
+    except ImportError:
+        raise ModelError("VGG weights come from torchvision: pip install 'srgan_fast[train]'") from None
+    weights = models.VGG19_Weights.DEFAULT if vgg == "vgg19" else models.VGG16_Weights.DEFAULT
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:  # URLError included
+        raise ModelError(
+            f"{vgg} weights could not be downloaded ({error}); give a local file: weights=Path('vgg19.pth')"
+        ) from None
+    return state
+
+
+def _file_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the two parsers raise means that nothing was loaded
+        raise ModelError(f"{path}: not readable VGG weights ({str(error).splitlines()[0]})") from None
+    if not isinstance(state, dict):
+        raise ModelError(f"{path}: holds a {type(state).__name__}, not a state dict")
+    return state
