@@ -1,0 +1,79 @@
+"""Puts the subcommands together and turns errors into one line and an exit code."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from srgan_fast import __version__
+from srgan_fast.cli import convert, evaluate, export, models, upscale
+from srgan_fast.cli.console import errors
+from srgan_fast.errors import SrganFastError
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class _Group(TyperGroup):
+    """Prints our own errors as one line; `--debug` lets them through with their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SrganFastError as error:
+            if ctx.params.get("debug"):
+                raise
+            errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+            ctx.exit(EXIT_FAILURE)
+        except KeyboardInterrupt:
+            errors.print("interrupted; nothing half-written was left behind")
+            ctx.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has gone; python must not complain when it flushes at exit.
+            sys.stdout = None
+            ctx.exit(EXIT_FAILURE)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape  # noqa: PLC0415 (only on errors)
+
+    return escape(text)
+
+
+app = typer.Typer(
+    name="srgan-fast",
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="SRGAN super-resolution that is fast enough to be used every day.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"srgan-fast {__version__}")  # noqa: T201 (plain text for scripts)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("upscale", no_args_is_help=True)(upscale.upscale)
+app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
+app.command("convert", no_args_is_help=True)(convert.convert)
+app.command("models")(models.models)
+app.add_typer(export.app, name="export")
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    app()

@@ -1,0 +1,43 @@
+"""Where the command line prints: results to standard output, progress and errors to standard error."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+output = Console()
+errors = Console(stderr=True)
+
+
+class MegapixelRate(ProgressColumn):
+    """Speed of a task that counts pixels."""
+
+    def render(self, task: Task) -> Text:
+        """Megapixels a second, or nothing yet."""
+        return Text(f"{task.speed / 1e6:.2f} MP/s" if task.speed else "- MP/s", style="progress.data.speed")
+
+
+def pixel_progress() -> Progress:
+    """A bar over pixels with the picture's name, rate and time left; shows only on a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        MegapixelRate(),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    )
+
+
+def count_progress() -> Progress:
+    """A bar over pictures; shows only on a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    )

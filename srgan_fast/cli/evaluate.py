@@ -1,0 +1,67 @@
+"""`srgan-fast evaluate`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from srgan_fast.cli.console import count_progress, output
+from srgan_fast.cli.options import (
+    BackendName,
+    BackendOption,
+    Json,
+    Model,
+    PrecisionName,
+    PrecisionOption,
+    Threads,
+    TileOption,
+)
+
+if TYPE_CHECKING:
+    from srgan_fast.evaluation import ImageScores
+
+
+def evaluate(
+    hr: Annotated[Path, typer.Option("--hr", help="Folder of original images.")],
+    lr: Annotated[
+        Path | None, typer.Option("--lr", help="Folder of their low-resolution versions [default: made by bicubic].")
+    ] = None,
+    model: Model = "srresnet-x4",
+    backend: BackendOption = BackendName.AUTO,
+    precision: PrecisionOption = PrecisionName.FP32,
+    threads: Threads = None,
+    tile: TileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on test images: PSNR and SSIM, with bicubic interpolation beside it."""
+    from srgan_fast.evaluation import evaluate as run  # noqa: PLC0415 (start-up time)
+    from srgan_fast.upscale import Upscaler  # noqa: PLC0415
+
+    upscaler = Upscaler(model, backend=backend.value, precision=precision.value, threads=threads, tile=tile)
+    with count_progress() as progress:
+        bar = progress.add_task(hr.name, total=None)
+        evaluation = run(upscaler, hr, lr, lambda done, total: progress.update(bar, completed=done, total=total))
+    if as_json:
+        print(json.dumps(evaluation.as_json(), indent=2))  # noqa: T201 (plain text for scripts)
+        return
+    table = Table("image", title=f"{upscaler.model} on {hr}, x{upscaler.scale}")
+    for column in ("PSNR-Y", "PSNR-RGB", "SSIM-Y", "bicubic PSNR-Y", "bicubic SSIM-Y"):
+        table.add_column(column, justify="right")
+    for image in evaluation.images:
+        table.add_row(*_cells(image))
+    table.add_section()
+    table.add_row(*_cells(evaluation.mean()))
+    output.print(table)
+
+
+def _cells(scores: "ImageScores") -> list[str]:
+    return [
+        scores.name,
+        f"{scores.psnr_y:.2f}",
+        f"{scores.psnr_rgb:.2f}",
+        f"{scores.ssim_y:.4f}",
+        f"{scores.bicubic_psnr_y:.2f}",
+        f"{scores.bicubic_ssim_y:.4f}",
+    ]

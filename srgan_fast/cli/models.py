@@ -1,0 +1,42 @@
+"""`srgan-fast models`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from srgan_fast.cli.console import output
+from srgan_fast.cli.options import Json
+
+
+def models(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names or files.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the shipped models, or what a model file is."""
+    from srgan_fast.models import read_generator, shipped_models  # noqa: PLC0415 (start-up time)
+
+    rows: list[dict[str, Any]] = []
+    for name in names or shipped_models():
+        file = read_generator(name)
+        c = file.config
+        rows.append(
+            {
+                "model": file.name,
+                "scale": c.scale,
+                "blocks": c.blocks,
+                "channels": c.channels,
+                "parameters": sum(a.size for n, a in file.weights.items() if "running_" not in n),
+                "receptive_radius": c.receptive_radius,
+                **{k: v for k, v in file.metadata.items() if k not in ("format", "conventions")},
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=2))  # noqa: T201 (plain text for scripts)
+        return
+    for row in rows:
+        table = Table(show_header=False, title=row.pop("model"), title_justify="left")
+        for key, value in row.items():
+            table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
+        output.print(table)

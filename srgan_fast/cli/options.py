@@ -1,0 +1,33 @@
+"""Options that several subcommands share."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class BackendName(StrEnum):
+    """Runtimes that the command line offers."""
+
+    AUTO = "auto"
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+    TORCH = "torch"
+
+
+class PrecisionName(StrEnum):
+    """Precisions that the command line offers."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A shipped model's name, or a .safetensors file.")]
+BackendOption = Annotated[BackendName, typer.Option("--backend", "-b", help="Runtime that computes.")]
+PrecisionOption = Annotated[PrecisionName, typer.Option("--precision", help="Precision to compute in.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads [default: all].")]
+TileOption = Annotated[
+    int | None,
+    typer.Option("--tile", min=0, help="Side of a tile in input pixels; 0 for one piece [default: bounds memory]."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

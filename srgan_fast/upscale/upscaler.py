@@ -1,0 +1,192 @@
+"""A model with a runtime: arrays in, arrays out, any size."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_fast.data.images import Image, Pixels
+from srgan_fast.data.resize import resize_bicubic
+from srgan_fast.errors import ImageError
+from srgan_fast.models import DEFAULT_MODEL, GeneratorConfig, read_generator
+from srgan_fast.runtime import Precision, create_backend
+from srgan_fast.runtime.protocol import FloatImages
+from srgan_fast.runtime.tiling import Tile, plan_tiles
+
+Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
+OnTile = Callable[[Tile], None]
+
+
+class Upscaler:
+    """Upscales pictures with one model.
+
+    Args:
+        model: a shipped model's name or a generator file.
+        backend: `auto`, or a runtime's name.
+        precision: to compute in.
+        threads: CPU threads; all that this process may use if None.
+        tile: side of a tile in low-resolution pixels; 0 for one piece; None for a size that bounds memory.
+
+    Raises:
+        ModelError: the model cannot be read.
+        BackendError: the runtime is missing or cannot do that.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        backend: str = "auto",
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        tile: int | None = None,
+    ) -> None:
+        file = read_generator(model)
+        self.model = file.name
+        self.config: GeneratorConfig = file.config
+        self.tile = tile
+        self.backend = create_backend(file, backend, precision, threads)
+
+    @property
+    def scale(self) -> int:
+        """Upscaling factor."""
+        return self.config.scale
+
+    def __call__(self, image: NDArray[Pixel], on_tile: OnTile | None = None) -> NDArray[Pixel]:
+        """Upscales a picture.
+
+        Args:
+            image: H, W, 3 RGB; uint8 or uint16, full range.
+            on_tile: called with every finished tile.
+
+        Returns:
+            scale * H, scale * W, 3 of the same dtype; rounded and clamped.
+
+        Raises:
+            ImageError: another shape or dtype, or more pixels than this machine can hold.
+        """
+        if image.dtype not in (np.uint8, np.uint16):
+            raise ImageError(f"pixels must be uint8 or uint16, got {image.dtype}; for float images use .run()")
+        if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ImageError(f"a picture must have shape (H, W, 3) with H, W >= 1, got {image.shape}")
+        height, width, s = image.shape[0], image.shape[1], self.scale
+        self._check_memory(height, width, image.dtype.itemsize)
+        white = np.iinfo(image.dtype).max
+        result = np.empty((height * s, width * s, 3), image.dtype)
+        for tile in plan_tiles(height, width, self.config.receptive_radius, self.tile):
+            region = image[tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
+            lr = np.ascontiguousarray(region.transpose(2, 0, 1)[None], np.float32) / np.float32(white)
+            sr = self._core(self.backend.run(lr), tile)[0].transpose(1, 2, 0)
+            # Clipped before the multiplication, so that what overshoots cannot overflow.
+            target = result[tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
+            target[...] = np.rint(np.clip(sr, 0.0, 1.0) * white)
+            if on_tile:
+                on_tile(tile)
+        return result
+
+    def run(self, x: FloatImages) -> FloatImages:
+        """Upscales a batch of float images.
+
+        Args:
+            x: N, 3, H, W float32 in 0..1.
+
+        Returns:
+            N, 3, scale * H, scale * W float32, nominally in 0..1, not clamped.
+
+        Raises:
+            ImageError: another shape or dtype, values that are not finite, or more than this machine can hold.
+        """
+        if x.dtype != np.float32:
+            raise ImageError(f"images must be float32, got {x.dtype}")
+        if x.ndim != 4 or x.shape[1] != 3 or x.size == 0:
+            raise ImageError(f"images must have shape (N, 3, H, W) with N, H, W >= 1, got {x.shape}")
+        if not np.isfinite(x).all():
+            raise ImageError("images hold values that are not finite (NaN or infinity)")
+        count, _, height, width = x.shape
+        s = self.scale
+        self._check_memory(count * height, width, x.dtype.itemsize)
+        result = np.empty((count, 3, height * s, width * s), np.float32)
+        for tile in plan_tiles(height, width, self.config.receptive_radius, self.tile):
+            region = x[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
+            target = result[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
+            for n in range(count):  # one at a time: batches cost memory and win nothing on a CPU
+                target[n : n + 1] = self._core(self.backend.run(np.ascontiguousarray(region[n : n + 1])), tile)
+        return result
+
+    def upscale(self, image: Image, outscale: float | None = None, on_tile: OnTile | None = None) -> Image:
+        """Upscales a decoded picture, gray, colour or transparent, with its metadata.
+
+        Gray stays gray. Alpha is enlarged by bicubic interpolation; colours below fully transparent pixels, which often
+        are arbitrary, are first replaced by those beside them so that they do not bleed into visible edges.
+
+        Args:
+            image: to upscale.
+            outscale: final factor; the model's own if None. The result is resized (bicubic, antialiased) to it.
+            on_tile: called with every finished tile.
+
+        Raises:
+            ImageError: an outscale that leaves no pixels, or more pixels than this machine can hold.
+        """
+        factor = float(self.scale) if outscale is None else outscale
+        height, width = round(image.height * factor), round(image.width * factor)
+        if height < 1 or width < 1:
+            raise ImageError(f"outscale {factor:g} leaves nothing of a picture of {image.width}x{image.height} pixels")
+        self._check_memory(image.height, image.width, image.pixels.dtype.itemsize, factor)
+        rgb = image.rgb()
+        if image.alpha is not None:
+            rgb = fill_transparent(rgb, image.alpha)
+        pixels: Pixels = self(rgb, on_tile)
+        if image.is_gray:
+            # The network's three channels differ by less than it errs; the mean is its best guess at gray.
+            mean = np.rint(pixels.mean(axis=2, keepdims=True, dtype=np.float32))
+            pixels = mean.astype(pixels.dtype)
+        if pixels.shape[:2] != (height, width):
+            pixels = resize_bicubic(pixels, height, width)
+        alpha = None if image.alpha is None else resize_bicubic(image.alpha, height, width)
+        return Image(pixels, alpha, image.metadata)
+
+    def _core(self, sr: FloatImages, tile: Tile) -> FloatImages:
+        s = self.scale
+        top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
+        return sr[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
+
+    def _check_memory(self, height: int, width: int, item: int, outscale: float = 0.0) -> None:
+        factor = max(float(self.scale), outscale)
+        need = int(height * width * 3 * item * (1 + factor**2))
+        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+        if have is not None and need > have:
+            raise ImageError(
+                f"a picture of {width}x{height} pixels at x{factor:g} needs {need / 2**30:.1f} GiB, this machine has "
+                f"{have / 2**30:.1f} GiB; cut it into parts"
+            )
+
+
+def fill_transparent(rgb: NDArray[Pixel], alpha: NDArray[Pixel], reach: int = 8) -> NDArray[Pixel]:
+    """Colours of fully transparent pixels near visible ones, replaced by the mean of their known neighbours.
+
+    Args:
+        rgb: H, W, 3.
+        alpha: H, W; 0 is fully transparent.
+        reach: how many pixels far from the visible part.
+
+    Returns:
+        A new array, or `rgb` itself where there is nothing to fill.
+    """
+    known = alpha > 0
+    if known.all() or not known.any():
+        return rgb
+    colours = rgb.astype(np.float32)
+    for _ in range(reach):
+        weight = np.pad(known, 1).astype(np.float32)
+        values = np.pad(np.where(known[..., None], colours, 0), ((1, 1), (1, 1), (0, 0)))
+        near = weight[:-2, 1:-1] + weight[2:, 1:-1] + weight[1:-1, :-2] + weight[1:-1, 2:]
+        total = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
+        fresh = ~known & (near > 0)
+        if not fresh.any():
+            break
+        colours[fresh] = total[fresh] / near[fresh][:, None]
+        known = known | fresh
+    return np.rint(colours).astype(rgb.dtype)
