@@ -23,3 +23,7 @@ class BackendError(SrganFastError):
 
 class UsageError(SrganFastError):
     """Options or arguments that do not fit together."""
+
+
+class TrainingError(SrganFastError):
+    """A run that cannot start or go on: its configuration, its checkpoint, or losses that are not finite."""

@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <string>
 
 #include "imaging/resize.h"
@@ -46,11 +47,12 @@ py::array resize_region(py::array image, std::int64_t top, std::int64_t left, st
                               std::to_string(rows) + " x " + std::to_string(columns));
     if (edges_name != "mirror" && edges_name != "replicate")
         throw py::value_error("edges must be 'mirror' or 'replicate', got '" + edges_name + "'");
-    // The kernels want dense rows; anything else (flipped, transposed, channel-sliced views) is copied first.
+    // The kernels want dense rows of aligned pixels; anything else (flipped, transposed, channel-sliced views, arrays
+    // at an odd byte of a buffer) is copied first.
     const py::ssize_t item = image.itemsize();
     if (image.strides(2) != item || image.strides(1) != image.shape(2) * item || image.strides(0) <= 0 ||
-        image.strides(0) % item != 0)
-        image = py::array(py::module_::import("numpy").attr("ascontiguousarray")(image));
+        image.strides(0) % item != 0 || reinterpret_cast<std::uintptr_t>(image.data()) % item != 0)
+        image = py::array(image.attr("copy")());
     const Region region{top, left, height, width};
     const auto dtype = image.dtype();
     const Edges edges = edges_name == "mirror" ? Edges::kMirror : Edges::kReplicate;

@@ -1,4 +1,5 @@
 // imaging::resize against the reference over sizes, channels, strides and regions; every result must be equal.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <random>

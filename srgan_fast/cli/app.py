@@ -7,8 +7,8 @@ import typer
 from typer.core import TyperGroup
 
 from srgan_fast import __version__
-from srgan_fast.cli import convert, evaluate, export, models, upscale
-from srgan_fast.cli.console import errors
+from srgan_fast.cli import convert, evaluate, export, models, train, upscale
+from srgan_fast.cli.console import say
 from srgan_fast.errors import SrganFastError
 
 EXIT_FAILURE = 1
@@ -21,24 +21,18 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except SrganFastError as error:
-            if ctx.params.get("debug"):
-                raise
-            errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
-            ctx.exit(EXIT_FAILURE)
         except KeyboardInterrupt:
-            errors.print("interrupted; nothing half-written was left behind")
+            say("interrupted; nothing half-written was left behind")
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
             # Whoever read our output has gone; python must not complain when it flushes at exit.
             sys.stdout = None
             ctx.exit(EXIT_FAILURE)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape  # noqa: PLC0415 (only on errors)
-
-    return escape(text)
+        except (SrganFastError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            say(str(error), label="error")
+            ctx.exit(EXIT_FAILURE)
 
 
 app = typer.Typer(
@@ -69,6 +63,7 @@ def _options(
 
 app.command("upscale", no_args_is_help=True)(upscale.upscale)
 app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
+app.command("train", no_args_is_help=True)(train.train)
 app.command("convert", no_args_is_help=True)(convert.convert)
 app.command("models")(models.models)
 app.add_typer(export.app, name="export")

@@ -1,11 +1,20 @@
-"""Where the command line prints: results to standard output, progress and errors to standard error."""
+"""Where the command line prints: results to standard output, progress and errors to standard error.
+
+Markup and emoji codes are off: file names and metadata may hold brackets and colons, which must come out as they are.
+"""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-output = Console()
-errors = Console(stderr=True)
+output = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
+
+
+def say(text: str, label: str = "") -> None:
+    """Prints one line to standard error, however long; the label goes before it in red."""
+    line = Text.assemble((f"{label}: ", "bold red"), text) if label else Text(text)
+    errors.print(line, soft_wrap=True)
 
 
 class MegapixelRate(ProgressColumn):
@@ -19,7 +28,7 @@ class MegapixelRate(ProgressColumn):
 def pixel_progress() -> Progress:
     """A bar over pixels with the picture's name, rate and time left; shows only on a terminal."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         MegapixelRate(),
@@ -33,7 +42,7 @@ def pixel_progress() -> Progress:
 def count_progress() -> Progress:
     """A bar over pictures; shows only on a terminal."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from srgan_fast.cli.console import errors
+from srgan_fast.cli.console import say
 from srgan_fast.errors import UsageError
 
 
@@ -22,6 +22,4 @@ def convert(
     file = convert_file(foreign, output)
     c = file.config
     layout = file.metadata["layout"]
-    errors.print(
-        f"{output}: {layout} generator, x{c.scale}, {c.blocks} blocks of {c.channels} channels", highlight=False
-    )
+    say(f"{output}: {layout} generator, x{c.scale}, {c.blocks} blocks of {c.channels} channels")

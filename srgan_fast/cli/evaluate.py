@@ -1,8 +1,9 @@
 """`srgan-fast evaluate`."""
 
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -44,7 +45,7 @@ def evaluate(
         bar = progress.add_task(hr.name, total=None)
         evaluation = run(upscaler, hr, lr, lambda done, total: progress.update(bar, completed=done, total=total))
     if as_json:
-        print(json.dumps(evaluation.as_json(), indent=2))  # noqa: T201 (plain text for scripts)
+        print(json.dumps(_finite(evaluation.as_json()), indent=2, allow_nan=False))  # noqa: T201 (plain text for scripts)
         return
     table = Table("image", title=f"{upscaler.model} on {hr}, x{upscaler.scale}")
     for column in ("PSNR-Y", "PSNR-RGB", "SSIM-Y", "bicubic PSNR-Y", "bicubic SSIM-Y"):
@@ -54,6 +55,15 @@ def evaluate(
     table.add_section()
     table.add_row(*_cells(evaluation.mean()))
     output.print(table)
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for the infinite PSNR of equal images, which JSON cannot say."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cells(scores: "ImageScores") -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from srgan_fast.cli.console import errors
+from srgan_fast.cli.console import say
 from srgan_fast.cli.options import Model
 from srgan_fast.errors import UsageError
 
@@ -29,7 +29,4 @@ def onnx(
     if output.exists() and not overwrite:
         raise UsageError(f"{output}: is there already; use --overwrite")
     report = export_onnx(model, output)
-    errors.print(
-        f"{report.path}: {report.size / 1e6:.1f} MB, opset {report.opset}, at most {report.max_error:.1e} from torch",
-        highlight=False,
-    )
+    say(f"{report.path}: {report.size / 1e6:.1f} MB, opset {report.opset}, at most {report.max_error:.1e} from torch")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from srgan_fast.cli.console import errors, pixel_progress
+from srgan_fast.cli.console import pixel_progress, say
 from srgan_fast.cli.options import (
     BackendName,
     BackendOption,
@@ -79,9 +79,7 @@ def upscale(
     upscaler = Upscaler(model, backend=backend.value, precision=precision.value, threads=threads, tile=tile)
     if verbose:
         _, why = choose_backend(backend.value, precision.value)
-        errors.print(
-            f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {precision.value}): {why}"
-        )
+        say(f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {precision.value}): {why}")
     factor = outscale if outscale is not None else upscaler.scale
     options = OutputOptions(
         suffix=f"_x{factor:g}" if suffix is None else suffix,
@@ -99,7 +97,7 @@ def upscale(
             results.append(result)
             progress.update(bar, description=_name(result.job)[:40])
             if result.status == "failed":
-                errors.print(f"[bold red]failed:[/] {_escaped(result.message)}", soft_wrap=True, highlight=False)
+                say(result.message, label="failed")
     _present(results, time.perf_counter() - began, as_json, quiet=output == "-" and not verbose)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
@@ -115,7 +113,7 @@ def _pixels(jobs: "list[Job]") -> int | None:
             return None
         try:
             height, width = image_size(job.source)
-        except ImageError:
+        except (ImageError, UnicodeError):
             continue
         total += height * width
     return total
@@ -123,12 +121,6 @@ def _pixels(jobs: "list[Job]") -> int | None:
 
 def _name(job: "Job") -> str:
     return "standard input" if job.source is None else job.source.name
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape  # noqa: PLC0415
-
-    return escape(text)
 
 
 def _present(results: "list[JobResult]", seconds: float, as_json: bool, quiet: bool) -> None:
@@ -150,8 +142,8 @@ def _present(results: "list[JobResult]", seconds: float, as_json: bool, quiet: b
     megapixels = sum(r.hr_size[0] * r.hr_size[1] for r in done if r.hr_size) / 1e6
     parts = [f"{len(done)} upscaled ({megapixels:.1f} MP in {seconds:.1f} s)"]
     parts += [f"{skipped} skipped"] if skipped else []
-    parts += [f"[red]{len(failed)} failed[/]: {_escaped(', '.join(_name(r.job) for r in failed))}"] if failed else []
-    errors.print("; ".join(parts), soft_wrap=True, highlight=False)
+    parts += [f"{len(failed)} failed: {', '.join(_name(r.job) for r in failed)}"] if failed else []
+    say("; ".join(parts))
 
 
 def _as_json(result: "JobResult") -> dict[str, Any]:

@@ -81,7 +81,7 @@ def open_cache(
         raise DataError(f"{folder}: holds no pictures")
     stem = (cache_folder or default_cache_folder()) / f"pixels-{_fingerprint(folder, paths)}"
     index, pixels = stem.with_suffix(".json"), stem.with_suffix(".bin")
-    if not index.exists():
+    if not (index.exists() and pixels.exists()):
         try:
             _build(folder, paths, index, pixels, on_progress)
         except ImageError as error:  # the map, not a picture: those are skipped
@@ -96,8 +96,12 @@ def open_cache(
 def _fingerprint(folder: Path, paths: list[Path]) -> str:
     digest = hashlib.sha256(f"{_FORMAT}\0{folder.resolve()}".encode())
     for path in paths:
-        stat = path.stat()
-        digest.update(f"\0{path.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+        try:
+            stat = path.stat()
+            version = f"{stat.st_size}\0{stat.st_mtime_ns}"
+        except OSError:  # a link to nowhere; reading it tells
+            version = ""
+        digest.update(f"\0{path.relative_to(folder)}\0{version}".encode())
     return digest.hexdigest()[:20]
 
 

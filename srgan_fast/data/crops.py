@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.data.cache import PixelCache
+from srgan_fast.data.degradations import Degradations
 from srgan_fast.data.resize import downscale_region
 from srgan_fast.errors import DataError
 
@@ -24,6 +25,7 @@ class CropSampler:
         scale: downscaling factor.
         batch: pairs in a batch.
         seed: of the run.
+        degradations: what low-resolution images suffer besides shrinking; nothing if None.
 
     Attributes:
         too_small: pictures that no crop fits into, left out.
@@ -32,12 +34,21 @@ class CropSampler:
         DataError: a crop that is no multiple of the scale, or pictures that are all smaller than it.
     """
 
-    def __init__(self, cache: PixelCache, crop: int = 96, scale: int = 4, batch: int = 16, seed: int = 0) -> None:
+    def __init__(
+        self,
+        cache: PixelCache,
+        crop: int = 96,
+        scale: int = 4,
+        batch: int = 16,
+        seed: int = 0,
+        degradations: Degradations | None = None,
+    ) -> None:
         if crop < scale or crop % scale:
             raise DataError(f"crop is {crop} pixels; it must be a multiple of the scale {scale}")
         if batch < 1:
             raise DataError(f"batch is {batch}; it must be at least 1")
         self._cache, self.crop, self.scale, self.batch, self.seed = cache, crop, scale, batch, seed
+        self._degradations = degradations or Degradations()
         places = np.array(
             [max(0, i.height - crop + 1) * max(0, i.width - crop + 1) for i in cache.images], dtype=np.int64
         )
@@ -46,26 +57,45 @@ class CropSampler:
         if self._ends.size == 0 or self._ends[-1] == 0:
             raise DataError(f"every picture is smaller than a crop of {crop}x{crop}; lower the crop size")
 
-    def __call__(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def __call__(self, number: int, part: range | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Batch `number` of the run.
+
+        Args:
+            number: from 0.
+            part: which pairs of the batch to make; all if None. A pair does not depend on the part it is asked in.
 
         Returns:
             hr of shape N, crop, crop, 3 and lr of shape N, crop / scale, crop / scale, 3; uint8.
         """
-        rng = np.random.default_rng((self.seed, number))
+        wanted = range(self.batch) if part is None else part
         low = self.crop // self.scale
-        hr = np.empty((self.batch, self.crop, self.crop, 3), np.uint8)
-        lr = np.empty((self.batch, low, low, 3), np.uint8)
-        for n in range(self.batch):
-            place = int(rng.integers(self._ends[-1]))
-            index = int(np.searchsorted(self._ends, place, side="right"))
-            image = self._cache[index]
-            place -= int(self._ends[index - 1]) if index else 0
-            top, left = divmod(place, image.shape[1] - self.crop + 1)
-            symmetry = int(rng.integers(8))
-            hr[n] = turn(image[top : top + self.crop, left : left + self.crop], symmetry)
-            lr[n] = turn(downscale_region(image, top, left, self.crop, self.crop, self.scale), symmetry)
+        hr = np.empty((len(wanted), self.crop, self.crop, 3), np.uint8)
+        lr = np.empty((len(wanted), low, low, 3), np.uint8)
+        for n, pair in enumerate(wanted):
+            hr[n], lr[n] = self._pair(np.random.default_rng((self.seed, number, pair)))
         return hr, lr
+
+    def _pair(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        place = int(rng.integers(self._ends[-1]))
+        index = int(np.searchsorted(self._ends, place, side="right"))
+        image = self._cache[index]
+        place -= int(self._ends[index - 1]) if index else 0
+        top, left = divmod(place, image.shape[1] - self.crop + 1)
+        symmetry = int(rng.integers(8))
+        hr = image[top : top + self.crop, left : left + self.crop]
+        lr = self._degradations.spoil(self._shrunk(image, top, left, rng), rng)
+        return turn(hr, symmetry), turn(lr, symmetry)
+
+    def _shrunk(self, image: NDArray[np.uint8], top: int, left: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """The low-resolution version of a crop, of the blurred image where there is blur."""
+        if self._degradations.blurs:
+            # As much of the surroundings as blur and resize can reach.
+            margin = self._degradations.margin + 4 * self.scale
+            rows = slice(max(0, top - margin), top + self.crop + margin)
+            columns = slice(max(0, left - margin), left + self.crop + margin)
+            image = self._degradations.blur_original(image[rows, columns], rng)
+            top, left = top - rows.start, left - columns.start
+        return downscale_region(image, top, left, self.crop, self.crop, self.scale)
 
 
 def turn(image: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:

@@ -22,14 +22,12 @@ from srgan_fast.errors import ImageError
 Pixels = NDArray[np.uint8 | np.uint16]
 Format = Literal["png", "jpg", "webp"]
 
-READABLE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".avif", ".bmp", ".ppm", ".pgm", ".pnm"}
-)
+READABLE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".avif"})
 FORMAT_OF_SUFFIX: dict[str, Format] = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
 
 _METADATA_FIELDS = ("icc-profile-data", "exif-data", "xmp-data")
 _WEBP_MAX_SIDE = 16383
-_JPEG_MAX_SIDE = 65535
+_JPEG_MAX_SIDE = 65500  # what libjpeg takes; the format itself would hold 35 more
 # Decoders that libvips does not count as fit for files from strangers (ImageMagick's among them) stay off.
 pyvips.block_untrusted_set(True)
 
@@ -88,7 +86,7 @@ def read_image(source: Path | bytes) -> Image:
             image = pyvips.Image.new_from_buffer(source, "", access="sequential", fail_on="truncated")
         else:
             image = pyvips.Image.new_from_file(str(source), access="sequential", fail_on="truncated")
-        return _decode(image)
+        return _decode(image, name)
     except pyvips.Error as error:
         raise ImageError(f"{name}: cannot be read as a picture ({_first_line(error)})") from None
 
@@ -103,8 +101,13 @@ def image_size(path: Path) -> tuple[int, int]:
         image = pyvips.Image.new_from_file(str(path), access="sequential")
     except pyvips.Error as error:
         raise ImageError(f"{path}: cannot be read as a picture ({_first_line(error)})") from None
-    turned = "orientation" in image.get_fields() and image.get("orientation") >= 5  # 5 to 8 lie on their side
-    return (image.width, image.height) if turned else (image.height, image.width)
+    # 5 to 8 lie on their side.
+    return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+
+
+def _orientation(image: Any) -> int:
+    """EXIF's number for how a picture is to be turned; 1 is upright."""
+    return int(image.get("orientation")) if "orientation" in image.get_fields() else 1
 
 
 def _first_line(error: Exception) -> str:
@@ -114,8 +117,10 @@ def _first_line(error: Exception) -> str:
     return detail[0]
 
 
-def _decode(image: Any) -> Image:
+def _decode(image: Any, name: str) -> Image:
     metadata = {name: bytes(image.get(name)) for name in _METADATA_FIELDS if name in image.get_fields()}
+    if _orientation(image) > 1:
+        image = image.copy_memory()  # turning needs rows in another order than a sequential decoder gives them
     image = image.autorot()
     if image.interpretation == "cmyk":
         image = image.icc_transform("srgb")
@@ -123,7 +128,7 @@ def _decode(image: Any) -> Image:
     wide = image.format not in ("uchar", "char")
     gray = image.bands <= 2
     if image.format in ("float", "double") or image.interpretation in ("scrgb", "lab", "labs", "xyz"):
-        raise ImageError("floating-point and Lab pictures are not supported; convert to 8 or 16 bits RGB first")
+        raise ImageError(f"{name}: has floating-point or Lab pixels; convert it to 8 or 16 bits RGB first")
     space = ("grey16" if gray else "rgb16") if wide else ("b-w" if gray else "srgb")
     image = image.colourspace(space)
     array = image.numpy()
@@ -218,7 +223,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.", suffix=".tmp")
+        # Shortened, so that the longest permitted name leaves room for what mkstemp adds.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=".tmp")
         with os.fdopen(descriptor, "wb") as file:
             yield file
         Path(temporary).chmod(0o666 & ~_umask())

@@ -45,6 +45,11 @@ def downscale(image: NDArray[Pixel], scale: int) -> NDArray[Pixel]:
     """The low-resolution version of an image whose sides are multiples of `scale` (see `crop_to_multiple`).
 
     Reproduces the low-resolution images of the usual test sets to the last bit.
+
+    Raises:
+        ImageError: sides that are no multiples of `scale`.
+        ValueError: an empty image or one of another rank.
+        TypeError: another dtype than uint8, uint16 or float32.
     """
     height, width = image.shape[:2]
     if height % scale or width % scale:
@@ -65,7 +70,13 @@ def downscale_region(image: NDArray[Pixel], top: int, left: int, height: int, wi
         height: rows of the region, a multiple of `scale`.
         width: columns of the region, a multiple of `scale`.
         scale: shrinking factor.
+
+    Raises:
+        ValueError: a region that leaves the image, or sides that are no multiples of `scale`.
+        TypeError: another dtype than uint8, uint16 or float32.
     """
+    if height % scale or width % scale:
+        raise ValueError(f"a region of {width}x{height} pixels does not divide by {scale}")
     return _imaging.resize_region(image, top, left, height, width, height // scale, width // scale, "replicate")
 
 

@@ -4,6 +4,7 @@ The usual protocol: low-resolution images by MATLAB's bicubic (given, or made he
 8 bits, a border of `scale` pixels left out, Y of BT.601 in 16..235.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -125,7 +126,8 @@ def _score(path: Path, hr: NDArray[np.uint8], lr: NDArray[np.uint8] | None, upsc
         raise DataError(f"{path}: one of the original and its low-resolution version is gray, the other in colour")
     hr = hr[:height, :width]
     if min(height, width) - 2 * scale < _MIN_SIDE:
-        raise DataError(f"{path}: too small to be measured; {_MIN_SIDE + 2 * scale} pixels a side are needed")
+        needed = math.ceil(_MIN_SIDE / scale + 2) * scale  # what remains of an original is a multiple of the scale
+        raise DataError(f"{path}: too small to be measured; {needed} pixels a side are needed")
     gray = hr.shape[2] == 1
     sr = upscaler(np.repeat(lr, 3, axis=2) if gray else lr)
     if gray:

@@ -30,6 +30,9 @@ FORMAT = "srgan_fast.generator/1"
 DEFAULT_MODEL = "srresnet-x4"
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
+# Gains, offsets and epsilons lie far below this, and their inverses far above its inverse; a damaged record may not.
+_LARGEST = 1e6
+
 _KERNEL_SIZES = {"head": 9, "tail": 9, "trunk": 3}
 
 
@@ -61,13 +64,15 @@ def resolve_model(name_or_path: str | Path) -> Path:
     Raises:
         ModelError: neither; the message lists the shipped models.
     """
-    shipped = WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
-    if isinstance(name_or_path, str) and re.fullmatch(r"[\w.-]+", name_or_path) and shipped.is_file():
-        return shipped
+    if isinstance(name_or_path, str) and name_or_path in shipped_models():
+        return WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
     path = Path(name_or_path)
-    if path.is_file():
-        return path
-    what = "is a folder" if path.is_dir() else "is neither a file nor a shipped model"
+    try:
+        if path.is_file():
+            return path
+        what = "is a folder" if path.is_dir() else "is neither a file nor a shipped model"
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        what = f"cannot be looked up ({error.strerror})"
     raise ModelError(f"{name_or_path}: {what}; shipped models: {', '.join(shipped_models()) or 'none'}")
 
 
@@ -98,17 +103,19 @@ def read_generator(name_or_path: str | Path = DEFAULT_MODEL) -> GeneratorFile:
     weights = {name: _as_float32(path, name, tensor) for name, tensor in tensors.items()}
     try:
         conventions = _conventions_from_json(metadata["conventions"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: its record of conventions is damaged ({error!r})") from None
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise ModelError(f"{path}: its record of conventions is damaged ({error!r:.200})") from None
     return GeneratorFile(infer_config(weights, conventions, str(path)), weights, metadata, path.stem)
 
 
 def _as_float32(path: Path, name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
     if tensor.dtype.kind != "f":
         raise ModelError(f"{path}: {name} holds {tensor.dtype}, not floating-point weights")
-    if not np.isfinite(tensor).all():
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+        values = tensor.astype(np.float32)
+    if not np.isfinite(values).all():
         raise ModelError(f"{path}: {name} holds values that are not finite; the file is damaged or training diverged")
-    return tensor.astype(np.float32)
+    return values
 
 
 def write_generator(
@@ -149,13 +156,25 @@ def _conventions_from_json(text: str) -> Conventions:
     values = json.loads(text)
     for name in ("lr_map", "hr_map"):
         (r, g, b), (x, y, z) = values[name]["gain"], values[name]["offset"]
-        if 0 in (r, g, b):
-            raise ValueError(f"{name} cannot be undone")
-        values[name] = AffineMap((float(r), float(g), float(b)), (float(x), float(y), float(z)))
+        low = 1 / _LARGEST  # so that the map can be undone
+        values[name] = AffineMap(
+            (_number(r, low), _number(g, low), _number(b, low)), (_number(x), _number(y), _number(z))
+        )
+    for name in ("block_eps", "upsample_eps"):
+        values[name] = _number(values[name])
+        if values[name] < 0:
+            raise ValueError(f"{name} is {values[name]}")
     conventions = Conventions(**values)
     if conventions.output not in ("linear", "tanh"):
         raise ValueError(f"output is {conventions.output!r}")
     return conventions
+
+
+def _number(value: Any, smallest: float = 0.0) -> float:
+    number = float(value)
+    if not smallest <= abs(number) <= _LARGEST:  # not-a-number fails too
+        raise ValueError(f"{number} is out of range")
+    return number
 
 
 def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, source: str) -> GeneratorConfig:
@@ -177,15 +196,18 @@ def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, 
     stages = _count(weights, r"upsample\.(\d+)\.")
     slopes = weights.get("head.act.weight")
     prelu: Literal["shared", "channel"] = "channel" if slopes is not None and slopes.size > 1 else "shared"
-    config = GeneratorConfig(
-        scale=2**stages,
-        channels=channels,
-        blocks=_count(weights, r"blocks\.(\d+)\."),
-        block_bias="fuse.conv.bias" in weights,
-        upsample_bn="upsample.0.bn.weight" in weights,
-        prelu=prelu,
-        conventions=conventions,
-    )
+    try:
+        config = GeneratorConfig(
+            scale=2**stages,
+            channels=channels,
+            blocks=_count(weights, r"blocks\.(\d+)\."),
+            block_bias="fuse.conv.bias" in weights,
+            upsample_bn="upsample.0.bn.weight" in weights,
+            prelu=prelu,
+            conventions=conventions,
+        )
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from None
     expected = expected_shapes(config)
     missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing or surplus:
@@ -201,8 +223,8 @@ def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, 
 
 
 def _count(weights: Mapping[str, Any], pattern: str) -> int:
-    numbers = [int(match[1]) for name in weights if (match := re.match(pattern, name))]
-    return max(numbers, default=-1) + 1
+    # How many there are, not the highest: a damaged name must not ask for a billion blocks. Gaps show as missing ones.
+    return len({match[1] for name in weights if (match := re.match(pattern, name))})
 
 
 def expected_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
@@ -277,6 +299,6 @@ def save_generator(
     """
     if preset is not None and preset not in PRESETS:
         raise ModelError(f"no preset is called {preset!r}; there are {', '.join(sorted(PRESETS))}")
-    weights = {name: tensor.detach().cpu().numpy() for name, tensor in generator.state_dict().items()}
+    weights = {name: tensor.detach().float().cpu().numpy() for name, tensor in generator.state_dict().items()}
     recorded = {**(metadata or {}), **({"preset": preset} if preset else {})}
     return write_generator(weights, generator.config.conventions, path, recorded)

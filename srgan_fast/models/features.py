@@ -179,7 +179,7 @@ def _torchvision_state(vgg: VggName) -> dict[str, Tensor]:
     weights = models.VGG19_Weights.DEFAULT if vgg == "vgg19" else models.VGG16_Weights.DEFAULT
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:  # URLError included
+    except (OSError, RuntimeError) as error:  # no network; RuntimeError: the file's checksum is wrong
         raise ModelError(
             f"{vgg} weights could not be downloaded ({error}); give a local file: weights=Path('vgg19.pth')"
         ) from None
@@ -193,8 +193,10 @@ def _file_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the two parsers raise means that nothing was loaded
-        raise ModelError(f"{path}: not readable VGG weights ({str(error).splitlines()[0]})") from None
+    except Exception:  # whatever the two parsers raise means that nothing was loaded
+        raise ModelError(
+            f"{path}: not readable VGG weights; it is damaged, or holds more than the tensors of a state dict"
+        ) from None
     if not isinstance(state, dict):
         raise ModelError(f"{path}: holds a {type(state).__name__}, not a state dict")
-    return state
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}

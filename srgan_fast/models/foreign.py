@@ -120,7 +120,8 @@ def convert_file(source: Path, target: Path) -> GeneratorFile:
         ModelError: an unsafe, damaged or unknown file; the message says what was found.
     """
     tensors, layout = read_foreign(source)
-    return write_generator(tensors, layout.conventions, target, {"converted_from": source.name, "layout": layout.name})
+    name = source.name.encode(errors="replace").decode()  # file names need not be Unicode, metadata must
+    return write_generator(tensors, layout.conventions, target, {"converted_from": name, "layout": layout.name})
 
 
 def read_foreign(source: Path) -> tuple[dict[str, NDArray[np.float32]], Layout]:
@@ -138,16 +139,19 @@ def read_foreign(source: Path) -> tuple[dict[str, NDArray[np.float32]], Layout]:
     try:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its parsers do; all mean that nothing was loaded
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in str(error) or "Weights only" in str(error):
+        if re.search(r"\bGLOBAL\b|TorchScript", str(error)):  # a class or function that is no tensor's
             raise ModelError(
                 f"{source}: refused, it holds more than tensors and loading it could run code; save the state dict "
                 f"alone (torch.save(model.state_dict(), ...)) and convert that"
             ) from None
-        raise ModelError(f"{source}: not a readable PyTorch file ({reason})") from None
+        raise ModelError(
+            f"{source}: not a readable PyTorch file; it is damaged, or no work of torch.save(model.state_dict(), ...)"
+        ) from None
     state = _find_state_dict(content, source)
     weights = {
-        name: tensor.float().numpy() for name, tensor in state.items() if not name.endswith("num_batches_tracked")
+        name: _as_array(tensor, f"{source}: {name}")
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked")
     }
     for layout in LAYOUTS:
         if all(name in weights for name in layout.required):
@@ -158,6 +162,15 @@ def read_foreign(source: Path) -> tuple[dict[str, NDArray[np.float32]], Layout]:
         f"{source}: an unknown layout; it holds {_describe(weights)}. Known are "
         f"{', '.join(layout.name for layout in LAYOUTS)}"
     )
+
+
+def _as_array(tensor: Any, what: str) -> NDArray[np.float32]:
+    import torch  # noqa: PLC0415 (imported by the caller already)
+
+    if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
+        raise ModelError(f"{what} is no plain tensor of floating-point weights")
+    array: NDArray[np.float32] = tensor.detach().float().numpy()
+    return array
 
 
 def _find_state_dict(content: Any, source: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from srgan_fast.errors import ModelError
 from srgan_fast.models.config import AffineMap, GeneratorConfig
+from srgan_fast.models.recompute import recomputed
 
 
 class Affine(nn.Module):
@@ -114,11 +115,16 @@ class Generator(nn.Module):
 
     Args:
         config: architecture and conventions.
+
+    Attributes:
+        recompute: compute each residual block again in backward instead of keeping its activations; saves memory, costs
+            one more forward pass through the trunk.
     """
 
     def __init__(self, config: GeneratorConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or GeneratorConfig()
+        self.recompute = False
         c, conventions = config.channels, config.conventions
         slopes = c if config.prelu == "channel" else 1
         self.lr_map = Affine(conventions.lr_map)
@@ -165,8 +171,15 @@ class Generator(nn.Module):
         if lr.dim() != 4 or lr.shape[1] != 3:
             raise ModelError(f"a generator takes N, 3, H, W images, got a tensor of shape {tuple(lr.shape)}")
         head = self.head(self.lr_map(lr))
-        features = head + self.fuse(self.blocks(head))
+        features = head + self.fuse(self._trunk(head))
         out = self.tail(self.upsample(features))
         if self.config.conventions.output == "tanh":
             out = torch.tanh(out)
         return cast(Tensor, self.hr_map(out))
+
+    def _trunk(self, x: Tensor) -> Tensor:
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return cast(Tensor, self.blocks(x))
+        for block in self.blocks:
+            x = recomputed(block, x)
+        return x

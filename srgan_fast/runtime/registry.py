@@ -92,6 +92,13 @@ def create_backend(
         raise BackendError(
             f"backend {chosen} is installed but cannot be imported ({error}); pip install 'srgan_fast[{extra}]'"
         ) from error
+    except Exception as error:  # every runtime has exceptions of its own
+        raise BackendError(f"backend {chosen} cannot load {file.name} ({first_line(error)})") from error
+
+
+def first_line(error: Exception) -> str:
+    """What a runtime's exception says, without the traces that some put below it."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def usable_cpus() -> int:

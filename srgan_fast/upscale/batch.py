@@ -19,7 +19,7 @@ from srgan_fast.data.images import (
     read_image,
     write_image,
 )
-from srgan_fast.errors import ImageError, UsageError
+from srgan_fast.errors import BackendError, ImageError, UsageError
 from srgan_fast.runtime.tiling import Tile
 from srgan_fast.upscale.upscaler import Upscaler
 
@@ -85,8 +85,9 @@ def plan_jobs(inputs: list[str], output: str, options: OutputOptions, recursive:
         recursive: also take the folders in folders; their structure is kept in the output.
 
     Raises:
-        UsageError: nothing to do, or results that would overwrite each other or their own source.
-        ImageError: an input that is not there.
+        UsageError: nothing to do, a format that cannot be written, or results that would overwrite each other or an
+            input.
+        ImageError: an input that is not there, or a pattern that matches no picture.
     """
     sources: list[tuple[Path | None, Path]] = []  # the file, and its place below the output folder
     for text in inputs:
@@ -96,6 +97,8 @@ def plan_jobs(inputs: list[str], output: str, options: OutputOptions, recursive:
     unique = list({(None if s is None else s.resolve()): (s, place) for s, place in sources}.values())
     out = Path(output)
     single_file = output == STANDARD_STREAM or (out.suffix.lower() in FORMAT_OF_SUFFIX and not out.is_dir())
+    if not single_file and out.suffix.lower() in READABLE_SUFFIXES and not out.is_dir():
+        raise UsageError(f"{output}: cannot write {out.suffix}; use .png, .jpg or .webp")
     if single_file and len(unique) > 1:
         raise UsageError(f"{output} is one picture, but there are {len(unique)} inputs; give a folder")
     jobs = [_job(source, place, output if single_file else None, out, options) for source, place in unique]
@@ -115,9 +118,11 @@ def _expand(text: str, recursive: bool) -> Iterator[tuple[Path | None, Path]]:
         yield path, Path(path.name)
     elif glob.has_magic(text):
         matches = [Path(m) for m in sorted(glob.glob(text, recursive=recursive))]  # noqa: PTH207 (absolute patterns)
-        for match in matches:
-            if match.is_file() and match.suffix.lower() in READABLE_SUFFIXES:
-                yield match, Path(match.name)
+        pictures = [m for m in matches if m.is_file() and m.suffix.lower() in READABLE_SUFFIXES]
+        if not pictures:
+            raise ImageError(f"{text}: matches no picture")
+        for match in pictures:
+            yield match, Path(match.name)
     else:
         raise ImageError(f"{text}: no such file or folder")
 
@@ -140,6 +145,7 @@ def _job(source: Path | None, place: Path, single: str | None, folder: Path, opt
 
 def _refuse_clashes(jobs: list[Job]) -> None:
     targets: dict[Path, Job] = {}
+    sources = {job.source.resolve() for job in jobs if job.source is not None}
     for job in jobs:
         if job.target is None:
             continue
@@ -148,8 +154,12 @@ def _refuse_clashes(jobs: list[Job]) -> None:
             raise UsageError(
                 f"{targets[key].source} and {job.source} would both become {job.target}; upscale them separately"
             )
-        if job.source is not None and key == job.source.resolve():
-            raise UsageError(f"{job.source} would be overwritten by its own result; give another -o or --suffix")
+        if key in sources:
+            own = job.source is not None and key == job.source.resolve()
+            raise UsageError(
+                f"{job.target} would be overwritten by {'its own result' if own else f'the result of {job.source}'}; "
+                f"give another -o or --suffix"
+            )
         targets[key] = job
 
 
@@ -192,6 +202,10 @@ class _Upscaled:
     image: Image | None = None
 
 
+def _named(job: Job) -> str:
+    return "standard input" if job.source is None else str(job.source)
+
+
 def _read(job: Job, options: OutputOptions) -> Image | JobResult:
     try:
         if job.target is not None and job.target.exists() and options.existing != "overwrite":
@@ -201,6 +215,10 @@ def _read(job: Job, options: OutputOptions) -> Image | JobResult:
         return read_image(sys.stdin.buffer.read() if job.source is None else job.source)
     except (ImageError, OSError) as error:
         return JobResult(job, "failed", str(error))
+    except UnicodeError:
+        return JobResult(job, "failed", f"{_named(job)}: its name is not valid UTF-8; rename it")
+    except MemoryError:
+        return JobResult(job, "failed", f"{_named(job)}: not enough memory to decode it")
 
 
 def _upscale(
@@ -217,10 +235,10 @@ def _upscale(
     began = time.perf_counter()
     try:
         large = upscaler.upscale(image, options.outscale, on_tile)
-    except ImageError as error:
-        return _Upscaled(JobResult(job, "failed", f"{job.source or 'standard input'}: {error}", size))
+    except (ImageError, BackendError) as error:
+        return _Upscaled(JobResult(job, "failed", f"{_named(job)}: {error}", size))
     except MemoryError:
-        message = f"{job.source or 'standard input'}: not enough memory for a picture of {size[0]}x{size[1]} pixels"
+        message = f"{_named(job)}: not enough memory for a picture of {size[0]}x{size[1]} pixels"
         return _Upscaled(JobResult(job, "failed", f"{message}; try a smaller --tile", size))
     seconds = time.perf_counter() - began
     return _Upscaled(JobResult(job, "done", "", size, (large.width, large.height), seconds), large)

@@ -1,5 +1,6 @@
 """A model with a runtime: arrays in, arrays out, any size."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from srgan_fast.data.images import Image, Pixels
 from srgan_fast.data.resize import resize_bicubic
-from srgan_fast.errors import ImageError
+from srgan_fast.errors import BackendError, ImageError, SrganFastError, UsageError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorConfig, read_generator
 from srgan_fast.runtime import Precision, create_backend
 from srgan_fast.runtime.protocol import FloatImages
+from srgan_fast.runtime.registry import first_line
 from srgan_fast.runtime.tiling import Tile, plan_tiles
 
 Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
@@ -33,6 +35,7 @@ class Upscaler:
     Raises:
         ModelError: the model cannot be read.
         BackendError: the runtime is missing or cannot do that.
+        UsageError: a negative tile.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class Upscaler:
         threads: int | None = None,
         tile: int | None = None,
     ) -> None:
+        if tile is not None and tile < 0:
+            raise UsageError(f"tile is {tile}; it must be 0 (no tiles) or a number of pixels")
         file = read_generator(model)
         self.model = file.name
         self.config: GeneratorConfig = file.config
@@ -67,6 +72,7 @@ class Upscaler:
 
         Raises:
             ImageError: another shape or dtype, or more pixels than this machine can hold.
+            BackendError: the runtime fails, as when a tile is too large for it.
         """
         if image.dtype not in (np.uint8, np.uint16):
             raise ImageError(f"pixels must be uint8 or uint16, got {image.dtype}; for float images use .run()")
@@ -79,7 +85,7 @@ class Upscaler:
         for tile in plan_tiles(height, width, self.config.receptive_radius, self.tile):
             region = image[tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
             lr = np.ascontiguousarray(region.transpose(2, 0, 1)[None], np.float32) / np.float32(white)
-            sr = self._core(self.backend.run(lr), tile)[0].transpose(1, 2, 0)
+            sr = self._core(lr, tile)[0].transpose(1, 2, 0)
             # Clipped before the multiplication, so that what overshoots cannot overflow.
             target = result[tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
             target[...] = np.rint(np.clip(sr, 0.0, 1.0) * white)
@@ -98,6 +104,7 @@ class Upscaler:
 
         Raises:
             ImageError: another shape or dtype, values that are not finite, or more than this machine can hold.
+            BackendError: the runtime fails.
         """
         if x.dtype != np.float32:
             raise ImageError(f"images must be float32, got {x.dtype}")
@@ -113,7 +120,7 @@ class Upscaler:
             region = x[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
             target = result[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
             for n in range(count):  # one at a time: batches cost memory and win nothing on a CPU
-                target[n : n + 1] = self._core(self.backend.run(np.ascontiguousarray(region[n : n + 1])), tile)
+                target[n : n + 1] = self._core(np.ascontiguousarray(region[n : n + 1]), tile)
         return result
 
     def upscale(self, image: Image, outscale: float | None = None, on_tile: OnTile | None = None) -> Image:
@@ -129,8 +136,11 @@ class Upscaler:
 
         Raises:
             ImageError: an outscale that leaves no pixels, or more pixels than this machine can hold.
+            BackendError: the runtime fails.
         """
         factor = float(self.scale) if outscale is None else outscale
+        if not (math.isfinite(factor) and factor > 0):
+            raise ImageError(f"outscale is {factor:g}; it must be a number above 0")
         height, width = round(image.height * factor), round(image.width * factor)
         if height < 1 or width < 1:
             raise ImageError(f"outscale {factor:g} leaves nothing of a picture of {image.width}x{image.height} pixels")
@@ -148,8 +158,18 @@ class Upscaler:
         alpha = None if image.alpha is None else resize_bicubic(image.alpha, height, width)
         return Image(pixels, alpha, image.metadata)
 
-    def _core(self, sr: FloatImages, tile: Tile) -> FloatImages:
+    def _core(self, lr: FloatImages, tile: Tile) -> FloatImages:
+        """Upscales a tile's region and cuts the halo off."""
         s = self.scale
+        try:
+            sr = self.backend.run(lr)
+        except (SrganFastError, MemoryError):
+            raise
+        except Exception as error:  # every runtime has exceptions of its own
+            raise BackendError(
+                f"{self.backend.name} failed on {lr.shape[3]}x{lr.shape[2]} pixels ({first_line(error)}); "
+                f"if memory ran out, try a smaller tile"
+            ) from error
         top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
         return sr[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
 
@@ -173,12 +193,14 @@ def fill_transparent(rgb: NDArray[Pixel], alpha: NDArray[Pixel], reach: int = 8)
         reach: how many pixels far from the visible part.
 
     Returns:
-        A new array, or `rgb` itself where there is nothing to fill.
+        A new array, or `rgb` itself where there is nothing to fill. What lies further than `reach` gets the mean of all
+        known colours, so that nothing hidden is left to shine through.
     """
     known = alpha > 0
     if known.all() or not known.any():
         return rgb
     colours = rgb.astype(np.float32)
+    visible = colours[known].mean(axis=0, dtype=np.float64)
     for _ in range(reach):
         weight = np.pad(known, 1).astype(np.float32)
         values = np.pad(np.where(known[..., None], colours, 0), ((1, 1), (1, 1), (0, 0)))
@@ -189,4 +211,5 @@ def fill_transparent(rgb: NDArray[Pixel], alpha: NDArray[Pixel], reach: int = 8)
             break
         colours[fresh] = total[fresh] / near[fresh][:, None]
         known = known | fresh
+    colours[~known] = visible
     return np.rint(colours).astype(rgb.dtype)

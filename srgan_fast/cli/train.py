@@ -1,0 +1,99 @@
+"""`srgan-fast train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from srgan_fast.cli.console import errors, say
+from srgan_fast.errors import UsageError
+
+if TYPE_CHECKING:
+    from srgan_fast.training import Observer
+
+EXIT_INTERRUPTED = 130
+_PLAIN_LINE_EVERY = 50  # steps, where the output is no terminal
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train; see configs/.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. gan.steps=1000.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+    ] = False,
+) -> None:
+    """Train a generator: on a pixel loss, then against a discriminator.
+
+    Ctrl-C or SIGTERM saves a checkpoint after the current step; --resume continues as if nothing had happened. Start it
+    with torchrun for several processes.
+    """
+    try:
+        from srgan_fast.training import Trainer, distributed, read_config  # noqa: PLC0415 (torch)
+    except ImportError as error:
+        raise UsageError(f"training needs {error.name}: pip install 'srgan_fast[train]'") from None
+    settings = read_config(config, overrides)
+    with _LiveLine() as live:
+        try:
+            outcome = Trainer(settings, live).run(resume)
+        finally:
+            distributed.stop()
+    if not outcome.finished:
+        say(f"interrupted; go on with: srgan-fast train {config} --resume")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    say(f"done: {outcome.model}")
+
+
+class _LiveLine:
+    """One line on a terminal, a line now and then elsewhere: losses, images a second, PSNR, time left."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            TimeRemainingColumn(),
+            console=errors,
+            disable=not errors.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._stage, self._steps, self._psnr = "", 0, ""
+
+    def __enter__(self) -> "_LiveLine":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def started(self, stage: str, step: int, steps: int) -> None:
+        """See `Observer`."""
+        self._stage, self._steps = stage, steps
+        self._task = self._progress.add_task(stage, total=steps, completed=step, figures="")
+        if not errors.is_terminal:
+            say(f"{stage}: from step {step} to {steps}")
+
+    def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
+        """See `Observer`."""
+        shown = " ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        figures = f"{rate:.1f} images/s {shown}{self._psnr}"
+        if self._task is not None:
+            self._progress.update(self._task, completed=step, figures=figures)
+        if not errors.is_terminal and (step % _PLAIN_LINE_EVERY == 0 or step == self._steps):
+            say(f"{self._stage} {step}/{self._steps} {figures}")
+
+    def validated(self, step: int, psnr: float, ssim: float) -> None:
+        """See `Observer`."""
+        self._psnr = f" PSNR {psnr:.2f} dB"
+        say(f"{self._stage} {step}: PSNR-Y {psnr:.2f} dB, SSIM-Y {ssim:.4f}")
+
+    def noted(self, text: str) -> None:
+        """See `Observer`."""
+        say(text)
+
+
+if TYPE_CHECKING:
+    _: Observer = _LiveLine()

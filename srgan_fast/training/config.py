@@ -1,0 +1,275 @@
+"""What a run is told: a TOML file, checked as a whole before anything starts."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from srgan_fast.errors import TrainingError
+from srgan_fast.models import PRESETS
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GeneratorSection(_Section):
+    """The network.
+
+    Attributes:
+        preset: architecture, value ranges, and the defaults of the adversarial stage.
+        scale: 2, 4 or 8.
+        channels: width.
+        blocks: residual blocks.
+        init: a model's name or file to start from; empty for fresh weights.
+        checkpointing: recompute each residual block in backward instead of keeping its activations.
+    """
+
+    preset: str = "paper"
+    scale: Literal[2, 4, 8] = 4
+    channels: Positive = 64
+    blocks: Count = 16
+    init: str = ""
+    checkpointing: bool = False
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in PRESETS:
+            raise ValueError(f"must be one of {', '.join(sorted(PRESETS))}")
+        return value
+
+
+class DegradationSection(_Section):
+    """What happens to low-resolution images besides shrinking, drawn anew for every crop; (0, 0) is nothing.
+
+    Attributes:
+        blur: range of the standard deviation of a Gaussian on the original, in its pixels.
+        noise: range of the standard deviation of Gaussian noise, in 8-bit steps.
+        jpeg: range of the JPEG quality, 1..100.
+    """
+
+    blur: Range = (0.0, 0.0)
+    noise: Range = (0.0, 0.0)
+    jpeg: tuple[Annotated[int, Field(ge=0, le=100)], Annotated[int, Field(ge=0, le=100)]] = (0, 0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DegradationSection":
+        for name in ("blur", "noise", "jpeg"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be [lowest, highest], got [{low}, {high}]")
+        if self.jpeg[1] and not self.jpeg[0]:
+            raise ValueError("jpeg qualities must lie in 1..100, or be [0, 0] for no compression")
+        return self
+
+
+class DataSection(_Section):
+    """Images.
+
+    Attributes:
+        train: folder of pictures, searched in depth.
+        validation: folder of originals; empty for no validation.
+        crop: side of a high-resolution crop, a multiple of the scale.
+        batch: crops in a step, over all processes and accumulated parts.
+        degradations: for models that must bear real photographs.
+    """
+
+    train: Path
+    validation: Path | None = None
+    crop: Positive = 96
+    batch: Positive = 16
+    degradations: DegradationSection = DegradationSection()
+
+
+class ScheduleSection(_Section):
+    """Learning rate over a stage, a function of the step alone.
+
+    Attributes:
+        kind: `constant`, `cosine` (half a wave, down to `floor` times the rate) or `steps`.
+        warmup: steps over which the rate rises linearly from 0.
+        floor: of `cosine`, as a factor.
+        milestones: of `steps`, in steps.
+        factor: of `steps`, applied at each milestone.
+    """
+
+    kind: Literal["constant", "cosine", "steps"] = "constant"
+    warmup: Count = 0
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.01
+    milestones: tuple[Positive, ...] = ()
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class PretrainSection(_Section):
+    """The generator alone, on a pixel loss (SRResNet). `steps = 0` leaves the stage out."""
+
+    steps: Count = 0
+    loss: Literal["l1", "mse"] = "mse"
+    learning_rate: Rate = 1e-4
+    schedule: ScheduleSection = ScheduleSection()
+
+
+class FeaturesSection(_Section):
+    """The content loss' network.
+
+    Attributes:
+        vgg: `vgg19`, `vgg16`, or `keras-vgg16` for Keras' weights under torchvision's names.
+        weights: `torchvision` downloads them, `random` is for tests, else a file.
+        cut: last layer; the preset's if empty.
+    """
+
+    vgg: Literal["vgg19", "vgg16", "keras-vgg16"] = "vgg19"
+    weights: str = "torchvision"
+    cut: str = ""
+
+
+class GanSection(_Section):
+    """Generator against discriminator. What is left out comes from the preset. `steps = 0` leaves the stage out."""
+
+    steps: Count = 0
+    learning_rate: Rate = 1e-4
+    schedule: ScheduleSection = ScheduleSection()
+    discriminator: Literal["paper", "patch"] | None = None
+    content: Literal["l1", "mse"] | None = None
+    content_weight: Weight = 1.0
+    feature_scale: Weight | None = None
+    adversarial: Literal["lsgan", "bce", "ragan"] | None = None
+    adversarial_weight: Weight | None = None
+    pixel: Literal["l1", "mse"] = "l1"
+    pixel_weight: Weight = 0.0
+    variation_weight: Weight = 0.0
+    discriminator_average: bool | None = None
+    features: FeaturesSection = FeaturesSection()
+
+
+class RunSection(_Section):
+    """How the run is conducted.
+
+    Attributes:
+        output: folder of checkpoints, models and curves.
+        seed: of weights and crops.
+        device: `auto` is CUDA where there is a device.
+        precision: `bf16` runs the networks under autocast; weights, statistics and losses stay in fp32.
+        threads: of the CPU; all if 0.
+        accumulate: parts that a batch is cut into; BatchNorm sees one part at a time.
+        clip: largest norm of a network's gradient; 0 for no limit.
+        ema: decay of the averaged generator that is validated and saved; 0 for no averaging.
+        log_every: steps between entries in the curves.
+        validate_every: steps between validations.
+        save_every: steps between checkpoints.
+        keep: how many checkpoints are kept.
+    """
+
+    output: Path = Path("runs/srgan")
+    seed: Count = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: Count = 0
+    accumulate: Positive = 1
+    clip: Weight = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    log_every: Positive = 50
+    validate_every: Positive = 1000
+    save_every: Positive = 1000
+    keep: Positive = 3
+
+
+class TrainConfig(_Section):
+    """A whole run."""
+
+    generator: GeneratorSection = GeneratorSection()
+    data: DataSection
+    pretrain: PretrainSection = PretrainSection()
+    gan: GanSection = GanSection()
+    run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainConfig":
+        if self.data.crop % self.generator.scale:
+            raise ValueError(
+                f"data.crop is {self.data.crop}; it must be a multiple of the scale {self.generator.scale}"
+            )
+        if self.gan.steps and self.discriminator == "paper" and self.data.crop % 16:
+            raise ValueError(f"data.crop is {self.data.crop}; the paper's discriminator needs a multiple of 16")
+        if self.data.batch % self.run.accumulate:
+            raise ValueError(f"data.batch is {self.data.batch}; it must be a multiple of run.accumulate")
+        if not self.pretrain.steps and not self.gan.steps:
+            raise ValueError("nothing to do: give pretrain.steps or gan.steps")
+        return self
+
+    @property
+    def discriminator(self) -> Literal["paper", "patch"]:
+        """The discriminator that the run or its preset names."""
+        return self.gan.discriminator or PRESETS[self.generator.preset].discriminator
+
+
+def read_config(path: Path, overrides: list[str] | None = None) -> TrainConfig:
+    """Reads a configuration and applies `key=value` overrides, e.g. `gan.steps=100`.
+
+    Values of overrides are read as TOML; what is no TOML value is taken as text.
+
+    Raises:
+        TrainingError: unreadable file, unknown key, or value out of range; the message names the key and what it may
+            be.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: not a TOML file ({error})") from None
+    for override in overrides or []:
+        _override(values, override)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise TrainingError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise TrainingError(f"{text!r} is no override; write key=value, e.g. gan.steps=1000")
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise TrainingError(f"{text!r}: {section} is a value, not a section")
+    try:
+        values[name] = tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        values[name] = value.strip()
+
+
+def _explain(problem: Any) -> str:
+    """One problem in words: the key, what is wrong, what is allowed."""
+    parts = [str(part) for part in problem["loc"]]
+    key = ".".join(parts) or "the configuration"
+    if problem["type"] == "extra_forbidden":
+        keys = _keys_of_section(parts[:-1])
+        near = difflib.get_close_matches(parts[-1], keys, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{key} is not known; {hint}there are {', '.join(keys)}"
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}" if parts else str(problem["ctx"]["error"])
+    return f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _keys_of_section(path: list[str]) -> list[str]:
+    model: type[BaseModel] = TrainConfig
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,166 @@
+"""Data parallel training by explicit reductions.
+
+One forward pass of D(fake) serves two backward passes here, which the hooks of DistributedDataParallel do not expect,
+and torch's SyncBatchNorm refuses CPU tensors. Averaging gradients and sharing BatchNorm's sums by hand needs few lines
+and works on gloo and nccl alike. Every function is the identity in a single process.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from srgan_fast.errors import TrainingError
+
+
+def start() -> tuple[int, int]:
+    """Joins the other processes that `torchrun` started, if it did.
+
+    Returns:
+        This process' rank, and how many there are.
+
+    Raises:
+        TrainingError: the others cannot be reached.
+    """
+    if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 0, 1
+    if not dist.is_initialized():
+        try:
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        except (RuntimeError, ValueError) as error:
+            raise TrainingError(f"cannot join the other processes ({error}); start them all with torchrun") from None
+    return dist.get_rank(), dist.get_world_size()
+
+
+def local_rank() -> int:
+    """This process' number on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def stop() -> None:
+    """Leaves the group."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """Sum over processes; since every process uses the sum, its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Differentiable sum of a tensor over all processes."""
+    return cast(Tensor, _AllReduceSum.apply(x)) if world_size() > 1 else x  # type: ignore[no-untyped-call]
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    """Differentiable mean of all elements in all processes, which hold equally many."""
+    return all_reduce_sum(x.mean()) / world_size()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replaces each gradient by its mean over the processes, in one reduction."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if world_size() == 1 or not gradients:
+        return
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    offset = 0
+    for gradient in gradients:
+        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+        offset += gradient.numel()
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set anywhere, so that all processes take the same branch."""
+    if world_size() == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    flags = torch.tensor([float(flag)], device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags.item())
+
+
+def mean_of(value: float) -> float:
+    """Mean of a number over the processes."""
+    if world_size() == 1:
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    values = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    return float(values.item()) / world_size()
+
+
+def broadcast_module(module: nn.Module) -> None:
+    """Gives all processes the first one's parameters and buffers."""
+    if world_size() > 1:
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d whose statistics in training are those of the batches of all processes together.
+
+    Mean first, then squared deviations from it: two small reductions, no cancellation. Running statistics follow torch's
+    rules: momentum, unbiased variance. Parameters, buffers and names are those of BatchNorm2d.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C, H, W to the same shape."""
+        if not self.training or world_size() == 1:
+            return super().forward(x)
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        axes = (0, 2, 3)
+        count = all_reduce_sum(wide.new_tensor([wide.numel() / wide.shape[1]])).detach()
+        mean = all_reduce_sum(wide.sum(axes)) / count
+        centred = wide - mean[:, None, None]
+        var = all_reduce_sum((centred * centred).sum(axes)) / count
+        self._follow(mean.detach(), var.detach(), float(count))
+        gain = torch.rsqrt(var + self.eps) * self.weight
+        return (centred * gain[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    def _follow(self, mean: Tensor, var: Tensor, count: float) -> None:
+        if not self.track_running_stats or self.momentum is None:
+            return
+        assert self.running_mean is not None and self.running_var is not None
+        with torch.no_grad():
+            unbiased = var * (count / max(count - 1.0, 1.0))
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+
+
+def share_batchnorm(module: nn.Module) -> None:
+    """Replaces every BatchNorm2d inside a module by one that shares its statistics, keeping its state."""
+    if world_size() == 1:
+        return
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm2d:
+            shared = SharedBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
+            shared.to(child.weight)
+            shared.load_state_dict(child.state_dict())
+            shared.train(child.training)
+            setattr(module, name, shared)
+        else:
+            share_batchnorm(child)

@@ -1,0 +1,89 @@
+"""The losses of SRGAN and its relatives, each with its formula and source.
+
+All take batches and give a scalar, the mean over the batch, so that the loss of a large batch is the mean of the losses
+of its equal parts.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srgan_fast.training.distributed import mean_over_processes
+
+Distance = Literal["l1", "mse"]
+Adversarial = Literal["lsgan", "bce", "ragan"]
+
+
+def distance(kind: Distance, a: Tensor, b: Tensor) -> Tensor:
+    """`mean |a - b|` (l1) or `mean (a - b)^2` (mse), in float32 or better."""
+    a, b = _wide(a), _wide(b)
+    return F.l1_loss(a, b) if kind == "l1" else F.mse_loss(a, b)
+
+
+def content_loss(kind: Distance, sr_features: Tensor, hr_features: Tensor, scale: float = 1.0) -> Tensor:
+    """Distance of VGG features, `d(scale * phi(SR), scale * phi(HR))`.
+
+    Ledig et al. 2017, equation 5, with mse; their section 3.2 scales the features by 1 / 12.75 so that the loss is of
+    the size of a pixel loss.
+    """
+    return distance(kind, _wide(sr_features) * scale, _wide(hr_features) * scale)
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """`mean |x[i+1, j] - x[i, j]| + mean |x[i, j+1] - x[i, j]|`, the anisotropic form (Rudin, Osher, Fatemi 1992)."""
+    image = _wide(image)
+    rows, columns = image.diff(dim=2).abs(), image.diff(dim=3).abs()
+    return (rows.mean() if rows.numel() else image.sum() * 0) + (columns.mean() if columns.numel() else image.sum() * 0)
+
+
+def needs_real_logits(kind: Adversarial) -> bool:
+    """Whether the generator's loss looks at D's verdict on real images too."""
+    return kind == "ragan"
+
+
+def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) -> Tensor:
+    """What the generator minimises to be taken for real.
+
+    * `bce`: `-log sigmoid(D(fake))` (Ledig et al. 2017, equation 6).
+    * `lsgan`: `(D(fake) - 1)^2` (Mao et al. 2017, "Least squares generative adversarial networks", equation 9).
+    * `ragan`: the relativistic average loss (Jolicoeur-Martineau 2018; Wang et al. 2018, ESRGAN, equation 2),
+      `(bce(D(real) - mean D(fake), 0) + bce(D(fake) - mean D(real), 1)) / 2`.
+
+    Args:
+        kind: which.
+        fake: logits of generated images.
+        real: logits of real images without gradient, for `ragan`.
+    """
+    fake = _wide(fake)
+    if kind == "lsgan":
+        return F.mse_loss(fake, torch.ones_like(fake))
+    if kind == "bce":
+        return _bce(fake, 1.0)
+    if real is None:
+        raise ValueError("the relativistic loss needs the logits of real images")
+    real = _wide(real)
+    return (_bce(real - mean_over_processes(fake), 0.0) + _bce(fake - mean_over_processes(real), 1.0)) / 2
+
+
+def discriminator_losses(kind: Adversarial, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """What the discriminator minimises on real and on generated images; see `generator_loss`.
+
+    The caller adds them, or takes their mean.
+    """
+    real, fake = _wide(real), _wide(fake)
+    if kind == "lsgan":
+        return F.mse_loss(real, torch.ones_like(real)), F.mse_loss(fake, torch.zeros_like(fake))
+    if kind == "bce":
+        return _bce(real, 1.0), _bce(fake, 0.0)
+    return _bce(real - mean_over_processes(fake), 1.0), _bce(fake - mean_over_processes(real), 0.0)
+
+
+def _bce(logits: Tensor, target: float) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Losses are never taken in half precision."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -1,0 +1,246 @@
+"""One optimiser step of each stage, in which nothing is computed twice.
+
+The common adversarial loop forwards D(fake) in the generator's step and again in the discriminator's, though D has not
+changed in between; it computes gradients of D's weights in the generator's step and throws them away; it builds a graph
+through VGG(real). Here:
+
+1. `sr = G(lr)`, cut off as a leaf, so that each loss hands back its gradient with respect to `sr` and frees its graph;
+2. VGG(hr) without a graph, VGG(sr), content loss -> gradient of sr;
+3. D(sr) once; the adversarial loss -> gradient of sr only (D's weights are left out of that backward pass);
+4. the summed gradient goes through G, once;
+5. D(hr); D's loss uses the D(sr) of 3, whose graph was kept, and gives gradients of D's weights only;
+6. both optimisers step.
+
+Losses and weights are those of the common loop. D's running statistics see each batch once in each step instead of
+twice for D(sr), and D's BatchNorms are the only thing that differs.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from srgan_fast.errors import TrainingError
+from srgan_fast.models.config import AffineMap
+from srgan_fast.models.features import FeatureExtractor
+from srgan_fast.models.generator import Affine, Generator
+from srgan_fast.training import losses
+from srgan_fast.training.distributed import average_gradients
+from srgan_fast.training.losses import Adversarial, Distance
+
+Batch = tuple[Tensor, Tensor]  # hr and lr, N, 3, H, W in 0..1
+Autocast = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """What both stages have in common.
+
+    Attributes:
+        autocast: makes the context in which networks run.
+        clip: largest norm of each network's gradient; None for no limit.
+    """
+
+    autocast: Autocast = nullcontext
+    clip: float | None = None
+
+
+class _Meter:
+    """Means of losses over the parts of a step; refuses values that are not finite."""
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+        self.values: dict[str, float] = {}
+
+    def add(self, name: str, loss: Tensor) -> Tensor:
+        """Counts a loss and gives its share of the step."""
+        value = float(loss.detach())
+        if not torch.isfinite(loss.detach()):
+            raise NonFiniteLossError(name, value)
+        self.values[name] = self.values.get(name, 0.0) + value / self._parts
+        return loss / self._parts
+
+
+class NonFiniteLossError(TrainingError):
+    """A loss became NaN or infinite; nothing was changed in that step."""
+
+    def __init__(self, loss: str, value: float) -> None:
+        super().__init__(f"the {loss} loss is {value}")
+        self.loss = loss
+        self.value = value
+
+
+def _finish(network: nn.Module, optimiser: Optimizer, clip: float | None) -> None:
+    """Averages over processes, clips, steps."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    average_gradients(parameters)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(parameters, clip)
+    optimiser.step()
+
+
+class PretrainStep:
+    """SRResNet: the generator on a pixel loss alone.
+
+    Args:
+        generator: in training mode.
+        optimiser: of its parameters.
+        loss: in 0..1 image space.
+        options: autocast and clipping.
+    """
+
+    def __init__(
+        self, generator: Generator, optimiser: Optimizer, loss: Distance = "l1", options: StepOptions | None = None
+    ) -> None:
+        self.generator, self.optimiser, self.loss = generator, optimiser, loss
+        self.options = options or StepOptions()
+
+    def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """One step over the given parts of a batch, their gradients accumulated.
+
+        Returns:
+            The mean `pixel` loss.
+
+        Raises:
+            NonFiniteLossError: before anything was changed.
+        """
+        meter = _Meter(len(batches))
+        self.optimiser.zero_grad(set_to_none=True)
+        for hr, lr in batches:
+            with self.options.autocast():
+                sr = self.generator(lr)
+            meter.add("pixel", losses.distance(self.loss, sr, hr)).backward()  # type: ignore[no-untyped-call]
+        _finish(self.generator, self.optimiser, self.options.clip)
+        return meter.values
+
+
+@dataclass(frozen=True, slots=True)
+class GanLosses:
+    """Which losses the adversarial stage adds up, and how.
+
+    Attributes:
+        content: distance of VGG features.
+        content_weight: factor of it.
+        feature_scale: factor on the features before.
+        adversarial: kind of game.
+        adversarial_weight: factor of the generator's part.
+        pixel: distance of images in 0..1.
+        pixel_weight: factor of it; 0 leaves it out.
+        variation_weight: factor of the total variation; 0 leaves it out.
+        discriminator_average: D minimises `(real + fake) / 2` if true, else their sum.
+    """
+
+    content: Distance = "mse"
+    content_weight: float = 1.0
+    feature_scale: float = 1.0
+    adversarial: Adversarial = "bce"
+    adversarial_weight: float = 1e-3
+    pixel: Distance = "l1"
+    pixel_weight: float = 0.0
+    variation_weight: float = 0.0
+    discriminator_average: bool = False
+
+
+@dataclass
+class GanStep:
+    """SRGAN: generator and discriminator together; see the head of this file.
+
+    Attributes:
+        generator: in training mode.
+        discriminator: in training mode.
+        features: frozen; None where the content weight is 0.
+        generator_optimiser: of the generator's parameters.
+        discriminator_optimiser: of the discriminator's.
+        recipe: losses.
+        critic_map: from images in 0..1 to the discriminator's input.
+        options: autocast and clipping.
+    """
+
+    generator: Generator
+    discriminator: nn.Module
+    features: FeatureExtractor | None
+    generator_optimiser: Optimizer
+    discriminator_optimiser: Optimizer
+    recipe: GanLosses
+    critic_map: AffineMap
+    options: StepOptions = field(default_factory=StepOptions)
+
+    def __post_init__(self) -> None:
+        parameter = next(self.generator.parameters())
+        self._to_critic = Affine(self.critic_map).to(parameter)
+
+    def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """One step of both networks over the given parts of a batch, their gradients accumulated.
+
+        Returns:
+            Mean losses `content`, `adversarial`, `pixel`, `variation` (where used), `generator` (their weighted sum),
+            `real`, `fake`, `discriminator`, and D's mean probability of real, `D(hr)` and `D(sr)`.
+
+        Raises:
+            NonFiniteLossError: before anything was changed.
+        """
+        meter = _Meter(len(batches))
+        self.generator_optimiser.zero_grad(set_to_none=True)
+        self.discriminator_optimiser.zero_grad(set_to_none=True)
+        for hr, lr in batches:
+            self._part(hr, lr, meter)
+        _finish(self.generator, self.generator_optimiser, self.options.clip)
+        _finish(self.discriminator, self.discriminator_optimiser, self.options.clip)
+        return meter.values
+
+    def _part(self, hr: Tensor, lr: Tensor, meter: _Meter) -> None:
+        r, autocast = self.recipe, self.options.autocast
+        with autocast():
+            sr = self.generator(lr)
+        leaf = sr.detach().requires_grad_()
+        gradient = torch.zeros_like(leaf)
+        total = torch.zeros((), dtype=torch.float64)
+
+        def contribute(name: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
+            nonlocal total
+            share = meter.add(name, loss) * weight
+            gradient.add_(torch.autograd.grad(share, leaf, retain_graph=keep_graph)[0])
+            total = total + loss.detach().double().cpu() * weight
+
+        if self.features is not None and r.content_weight:
+            with torch.no_grad(), autocast():
+                hr_features = self.features(hr)
+            with autocast():
+                sr_features = self.features(leaf)
+            content = losses.content_loss(r.content, sr_features, hr_features, r.feature_scale)
+            contribute("content", content, r.content_weight)
+        if r.pixel_weight:
+            contribute("pixel", losses.distance(r.pixel, leaf, hr), r.pixel_weight)
+        if r.variation_weight:
+            contribute("variation", losses.total_variation(leaf), r.variation_weight)
+
+        relativistic = losses.needs_real_logits(r.adversarial)
+        real = self._criticise(hr) if relativistic else None
+        fake = self._criticise(leaf)
+        adversarial = losses.generator_loss(r.adversarial, fake, None if real is None else real.detach())
+        contribute("adversarial", adversarial, r.adversarial_weight, keep_graph=True)
+        meter.add("generator", total)
+        sr.backward(gradient)  # type: ignore[no-untyped-call]
+
+        if real is None:
+            real = self._criticise(hr)
+        real_loss, fake_loss = losses.discriminator_losses(r.adversarial, real, fake)
+        share = meter.add("real", real_loss) + meter.add("fake", fake_loss)
+        share = share / 2 if r.discriminator_average else share
+        meter.add("discriminator", (real_loss + fake_loss) * (0.5 if r.discriminator_average else 1.0))
+        parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
+        torch.autograd.backward(share, inputs=parameters)
+        for name, logits in (("D(hr)", real), ("D(sr)", fake)):
+            meter.add(name, self._probability(logits.detach()))
+
+    def _criticise(self, image: Tensor) -> Tensor:
+        with self.options.autocast():
+            logits: Tensor = self.discriminator(self._to_critic(image))
+        return logits
+
+    def _probability(self, logits: Tensor) -> Tensor:
+        """How real D finds images: the logit itself in the least-squares game, where real is 1, else its sigmoid."""
+        return logits.float().mean() if self.recipe.adversarial == "lsgan" else torch.sigmoid(logits.float()).mean()

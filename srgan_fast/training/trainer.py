@@ -1,0 +1,456 @@
+"""A run from its configuration to the finished model: stages, checkpoints, validation, curves, interruption."""
+
+import json
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Adam
+from torch.utils.tensorboard import SummaryWriter
+
+from srgan_fast import __version__
+from srgan_fast.data.cache import open_cache
+from srgan_fast.data.crops import CropSampler
+from srgan_fast.data.degradations import Degradations
+from srgan_fast.errors import TrainingError
+from srgan_fast.models import PRESETS, generator_config, load_generator, save_generator
+from srgan_fast.models.discriminator import build_discriminator
+from srgan_fast.models.features import FeatureExtractor
+from srgan_fast.models.generator import Generator
+from srgan_fast.training import distributed
+from srgan_fast.training.averaging import AveragedGenerator
+from srgan_fast.training.config import GanSection, PretrainSection, TrainConfig
+from srgan_fast.training.schedule import learning_rate
+from srgan_fast.training.state import CheckpointFolder
+from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.validation import Validation, to_batch
+
+StageName = Literal["pretrain", "gan"]
+
+
+class Observer(Protocol):
+    """Who watches a run; the command line shows a live line."""
+
+    def started(self, stage: str, step: int, steps: int) -> None:
+        """A stage begins, or goes on, at `step` of `steps`."""
+
+    def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
+        """Step number `step` was finished; `rate` is the speed in images a second."""
+
+    def validated(self, step: int, psnr: float, ssim: float) -> None:
+        """The averaged generator was measured after `step` steps."""
+
+    def noted(self, text: str) -> None:
+        """Something that a person should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        finished: false if it was interrupted and can be resumed.
+        model: the last averaged generator, if one was written.
+        checkpoint: the last checkpoint.
+    """
+
+    finished: bool
+    model: Path | None
+    checkpoint: Path | None
+
+
+class _Stopper:
+    """Turns SIGINT and SIGTERM into a request that the loop honours between two steps."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catches the signals inside the block."""
+        before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Trainer:
+    """Conducts a run.
+
+    Args:
+        config: checked.
+        observer: who watches.
+
+    Raises:
+        SrganFastError: data, models or devices that the configuration names cannot be used.
+    """
+
+    def __init__(self, config: TrainConfig, observer: Observer) -> None:
+        self.config, self.observer = config, observer
+        self.rank, self.world = distributed.start()
+        run, data = config.run, config.data
+        parts = self.world * run.accumulate
+        if data.batch % parts:
+            raise TrainingError(
+                f"data.batch is {data.batch}; it must divide by {parts}, processes times run.accumulate"
+            )
+        if run.threads:
+            torch.set_num_threads(run.threads)
+        self.device = _device(run.device)
+        self.folder = run.output
+        self.checkpoints = CheckpointFolder(self.folder, run.keep)
+        torch.manual_seed(run.seed)
+        self.generator = self._build_generator()
+        distributed.broadcast_module(self.generator)
+        distributed.share_batchnorm(self.generator)
+        self.average = AveragedGenerator(self.generator, run.ema)
+        self.sampler = self._build_sampler()
+        self.validation = None
+        if data.validation is not None and self.rank == 0:
+            self.validation = Validation(data.validation, config.generator.scale)
+        self.last_psnr: float | None = None
+        self._stopper = _Stopper()
+        self._times: deque[float] = deque(maxlen=21)
+        self._model: Path | None = None
+        self._checkpoint: Path | None = None
+
+    def _build_generator(self) -> Generator:
+        section = self.config.generator
+        wanted = generator_config(section.preset, scale=section.scale, channels=section.channels, blocks=section.blocks)
+        if section.init:
+            generator = load_generator(section.init)
+            if generator.config != wanted:
+                raise TrainingError(
+                    f"generator.init: {section.init} is {generator.config}, the configuration asks for {wanted}"
+                )
+        else:
+            generator = Generator(wanted)
+        generator.recompute = section.checkpointing
+        return generator.to(self.device, memory_format=torch.channels_last).train()
+
+    def _build_sampler(self) -> CropSampler:
+        data = self.config.data
+        noted = self.observer.noted if self.rank == 0 else _silent
+        cache = open_cache(data.train)
+        degradations = data.degradations
+        sampler = CropSampler(
+            cache,
+            data.crop,
+            self.config.generator.scale,
+            data.batch,
+            self.config.run.seed,
+            Degradations(degradations.blur, degradations.noise, degradations.jpeg),
+        )
+        noted(f"{len(cache)} pictures in {data.train}")
+        for line in cache.skipped:
+            noted(f"skipped: {line}")
+        if sampler.too_small:
+            first = ", ".join(sampler.too_small[:3])
+            noted(f"{len(sampler.too_small)} pictures are smaller than a crop and left out: {first}")
+        return sampler
+
+    def run(self, resume: bool = False) -> Outcome:
+        """Conducts the stages that have steps.
+
+        Args:
+            resume: go on from the newest checkpoint in the output folder; from the start if there is none.
+
+        Raises:
+            TrainingError: a folder that holds another run, a checkpoint that does not fit, losses that are not finite,
+                or a checkpoint that could not be written.
+        """
+        stages: list[tuple[StageName, int]] = [
+            (name, steps)
+            for name, steps in (("pretrain", self.config.pretrain.steps), ("gan", self.config.gan.steps))
+            if steps  # type: ignore[misc]
+        ]
+        state = self._resume_state(resume)
+        with self._stopper.listening(), self._writer() as writer:
+            for order, (name, steps) in enumerate(stages):
+                mine = None
+                if state is not None:
+                    position = [stage for stage, _ in stages].index(state["stage"])
+                    if order < position:
+                        continue
+                    mine = state if order == position else None
+                if not self._stage(order, name, steps, mine, writer):
+                    return Outcome(False, self._model, self._checkpoint)
+        return Outcome(True, self._model, self._checkpoint)
+
+    def _resume_state(self, resume: bool) -> dict[str, Any] | None:
+        found = self.checkpoints.load_latest() if resume else None
+        if not resume and self.checkpoints.list():
+            raise TrainingError(f"{self.folder} holds a run already; use --resume to go on, or another run.output")
+        if found is None:
+            if resume and self.rank == 0:
+                self.observer.noted(f"no checkpoint in {self.folder}, starting from the beginning")
+            return None
+        path, state = found
+        before, now = json.loads(state["config"]), json.loads(self.config.model_dump_json())
+        for section in ("generator", "data"):
+            for key, value in before[section].items():
+                if value != now[section].get(key) and key not in ("init", "checkpointing", "validation"):
+                    raise TrainingError(
+                        f"{path} was made with {section}.{key} = {value!r}, the configuration says "
+                        f"{now[section].get(key)!r}; a resumed run must continue with the same"
+                    )
+        if state["stage"] == "gan" and not self.config.gan.steps:
+            raise TrainingError(f"{path} is in the gan stage, which the configuration leaves out")
+        if state["stage"] == "pretrain" and not self.config.pretrain.steps:
+            raise TrainingError(f"{path} is in the pretrain stage, which the configuration leaves out")
+        self._checkpoint = path
+        return state
+
+    @contextmanager
+    def _writer(self) -> Iterator[SummaryWriter | None]:
+        if self.rank != 0:
+            yield None
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
+        except OSError as error:
+            raise TrainingError(f"run.output: {self.folder} cannot be written ({error.strerror})") from None
+        writer = SummaryWriter(str(self.folder))
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def _stage(
+        self, order: int, name: StageName, steps: int, state: dict[str, Any] | None, writer: SummaryWriter | None
+    ) -> bool:
+        """One stage; false if it was interrupted."""
+        section = self.config.pretrain if name == "pretrain" else self.config.gan
+        networks: dict[str, nn.Module] = {"generator": self.generator}
+        optimisers = {"generator": self._adam(self.generator)}
+        options = StepOptions(self._autocast(), self.config.run.clip or None)
+        step_function: PretrainStep | GanStep
+        if isinstance(section, PretrainSection):
+            step_function = PretrainStep(self.generator, optimisers["generator"], section.loss, options)
+        else:
+            if state is None and order > 0:
+                # The adversarial stage starts from the averaged weights: they are the better model.
+                self.generator.load_state_dict(self.average.module.state_dict())
+            step_function = self._gan_step(section, networks, optimisers, options)
+        first = 0
+        if state is not None:
+            first = self._restore(state, networks, optimisers)
+        if self.rank == 0:
+            self.observer.started(name, first, steps)
+        loop = partial(self._save, order, name, networks, optimisers)
+        with _prefetched(self._batches, range(first, steps)) as batches:
+            for step, parts in enumerate(batches, start=first):
+                rate = learning_rate(section.schedule, section.learning_rate, step, steps)
+                for optimiser in optimisers.values():
+                    for group in optimiser.param_groups:
+                        group["lr"] = rate
+                self._one_step(name, step, step_function, parts, writer, rate)
+                done = step + 1
+                stopping = distributed.any_process(self._stopper.requested)
+                self._validate_and_save(name, done, steps, loop, writer, stopping)
+                if stopping and done < steps:
+                    return False
+        return True
+
+    def _one_step(
+        self,
+        name: StageName,
+        step: int,
+        step_function: PretrainStep | GanStep,
+        parts: Sequence[Batch],
+        writer: SummaryWriter | None,
+        rate: float,
+    ) -> None:
+        try:
+            losses = step_function(parts)
+        except NonFiniteLossError as error:
+            last = self._checkpoint or "none was written yet"
+            raise TrainingError(
+                f"{name} step {step + 1}: {error}; the run stops, its last good checkpoint is {last}. "
+                f"A lower learning rate or run.clip helps; with bf16, try run.precision=fp32"
+            ) from None
+        self.average.update(self.generator, step)
+        if self.rank == 0:
+            self.observer.stepped(step + 1, self._rate(), losses)
+        if writer is not None and (step + 1) % self.config.run.log_every == 0:
+            for key, value in {**losses, "learning_rate": rate}.items():
+                writer.add_scalar(f"{name}/{key}", value, step + 1)
+
+    def _rate(self) -> float:
+        """Images a second over the last steps, whatever they were interrupted by."""
+        self._times.append(time.monotonic())
+        spent = self._times[-1] - self._times[0]
+        return self.config.data.batch * (len(self._times) - 1) / spent if spent else 0.0
+
+    def _validate_and_save(
+        self, name: StageName, done: int, steps: int, save: Any, writer: SummaryWriter | None, stopping: bool
+    ) -> None:
+        run = self.config.run
+        if self.validation is not None and (done % run.validate_every == 0 or done == steps):
+            scores = self.validation(self.average.module)
+            self.last_psnr = scores.psnr_y
+            self.observer.validated(done, scores.psnr_y, scores.ssim_y)
+            if writer is not None:
+                writer.add_scalar(f"{name}/psnr_y", scores.psnr_y, done)
+                writer.add_scalar(f"{name}/ssim_y", scores.ssim_y, done)
+                for number, sample in enumerate(scores.samples):
+                    writer.add_image(f"{name}/sample{number}: nearest, ours, original", sample, done, dataformats="HWC")
+        if self.rank == 0 and (done % run.save_every == 0 or done == steps or stopping):
+            save(done)
+
+    def _save(
+        self,
+        order: int,
+        name: StageName,
+        networks: dict[str, nn.Module],
+        optimisers: dict[str, Adam],
+        done: int,
+    ) -> None:
+        state = {
+            "networks": {key: network.state_dict() for key, network in networks.items()},
+            "optimisers": {key: optimiser.state_dict() for key, optimiser in optimisers.items()},
+            "average": self.average.module.state_dict(),
+            "config": self.config.model_dump_json(),
+            "version": __version__,
+        }
+        self._checkpoint = self.checkpoints.save(order, name, done, state)
+        metadata = {
+            "stage": name,
+            "steps": str(done),
+            "batch": f"{self.config.data.batch} crops of {self.config.data.crop}x{self.config.data.crop}",
+        }
+        if self.last_psnr is not None:
+            metadata["validation_psnr_y"] = f"{self.last_psnr:.3f}"
+        self._model = self.folder / f"{name}.safetensors"
+        save_generator(self.average.module, self._model, self.config.generator.preset, metadata)
+
+    def _restore(self, state: dict[str, Any], networks: dict[str, nn.Module], optimisers: dict[str, Adam]) -> int:
+        try:
+            for key, network in networks.items():
+                network.load_state_dict(state["networks"][key])
+            for key, optimiser in optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][key])
+            self.average.module.load_state_dict(state["average"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"{self._checkpoint}: belongs to other networks ({reason})") from None
+        return int(state["step"])
+
+    def _adam(self, network: nn.Module) -> Adam:
+        # Ledig et al. 2017, section 3.2: beta1 = 0.9. One fused pass over the weights where the device has it.
+        return Adam(network.parameters(), lr=0.0, betas=(0.9, 0.999), fused=True)
+
+    def _gan_step(
+        self, section: GanSection, networks: dict[str, nn.Module], optimisers: dict[str, Adam], options: StepOptions
+    ) -> GanStep:
+        preset = PRESETS[self.config.generator.preset]
+        # A seed of its own, so that D starts the same whether or not a pretraining came before.
+        torch.manual_seed(self.config.run.seed + 1)
+        discriminator: nn.Module = build_discriminator(self.config.discriminator, self.config.data.crop)
+        discriminator = discriminator.to(self.device, memory_format=torch.channels_last).train()
+        distributed.broadcast_module(discriminator)
+        distributed.share_batchnorm(discriminator)
+        networks["discriminator"] = discriminator
+        optimisers["discriminator"] = self._adam(discriminator)
+        features = self._features(section) if section.content_weight else None
+        return GanStep(
+            self.generator,
+            discriminator,
+            features,
+            optimisers["generator"],
+            optimisers["discriminator"],
+            gan_losses(section, preset.name),
+            preset.critic_map,
+            options,
+        )
+
+    def _features(self, section: GanSection) -> FeatureExtractor:
+        f, preset = section.features, PRESETS[self.config.generator.preset]
+        cut = f.cut or preset.losses.features
+        if f.vgg == "keras-vgg16":
+            extractor = FeatureExtractor.from_keras_vgg16(Path(f.weights), cut)
+        else:
+            weights: Any = f.weights if f.weights in ("torchvision", "random") else Path(f.weights)
+            extractor = FeatureExtractor(cut, weights=weights, vgg=f.vgg, input_map=preset.feature_map)
+        return extractor.to(self.device, memory_format=torch.channels_last)
+
+    def _autocast(self) -> Any:
+        if self.config.run.precision == "fp32":
+            return nullcontext
+        return partial(torch.autocast, self.device.type, torch.bfloat16)
+
+    def _batches(self, step: int) -> list[Batch]:
+        """This process' parts of batch `step`."""
+        run, batch = self.config.run, self.config.data.batch
+        size = batch // (self.world * run.accumulate)
+        parts: list[Batch] = []
+        for part in range(run.accumulate):
+            # Part p of all processes together is a contiguous piece of the batch, whatever their number.
+            start = part * size * self.world + self.rank * size
+            hr, lr = self.sampler(step, range(start, start + size))
+            parts.append((to_batch(hr, self.device), to_batch(lr, self.device)))
+        return parts
+
+
+def gan_losses(section: GanSection, preset: str) -> GanLosses:
+    """The preset's losses with what the configuration says instead."""
+    base = PRESETS[preset].losses
+    recipe = GanLosses(
+        content=base.content,
+        feature_scale=base.feature_scale,
+        adversarial=base.adversarial,
+        adversarial_weight=base.adversarial_weight,
+        discriminator_average=base.discriminator_average,
+    )
+    said = {
+        name: getattr(section, name)
+        for name in GanLosses.__dataclass_fields__
+        if getattr(section, name, None) is not None
+    }
+    return replace(recipe, **said)
+
+
+@contextmanager
+def _prefetched(load: Any, steps: range) -> Iterator[Iterator[list[Batch]]]:
+    """Batches of the given steps, each loaded while the one before is worked on."""
+    with ThreadPoolExecutor(1, "feeder") as feeder:
+
+        def batches() -> Iterator[list[Batch]]:
+            coming: Future[list[Batch]] | None = feeder.submit(load, steps[0]) if steps else None
+            for step in steps:
+                assert coming is not None
+                current = coming.result()
+                coming = feeder.submit(load, step + 1) if step + 1 in steps else None
+                yield current
+
+        yield batches()
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("run.device is cuda, but torch sees no CUDA device")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", distributed.local_rank() % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _silent(text: str) -> None:
+    pass

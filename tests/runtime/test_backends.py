@@ -1,0 +1,149 @@
+"""Every runtime computes the same network."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srgan_fast.models import Conventions, GeneratorConfig, GeneratorFile
+from srgan_fast.models.config import IMAGENET_NORMALISED, SIGNED
+from srgan_fast.runtime import BACKENDS, Backend, create_backend
+
+NAMES = sorted(BACKENDS)
+BF16 = [entry.name for entry in BACKENDS.values() if "bf16" in entry.precisions]
+SIZES = [(1, 1, 1), (1, 1, 29), (1, 23, 1), (1, 7, 13), (1, 31, 37), (1, 16, 16), (3, 5, 11)]
+PHOTOS = ["astronaut", "coffee", "chelsea", "camera"]
+
+
+@cache
+def _loaded(name: str, file_id: int, precision: Any = "fp32") -> Backend:
+    return create_backend(_FILES[file_id], name, precision)
+
+
+_FILES: dict[int, GeneratorFile] = {}
+
+
+def _backend(name: str, file: GeneratorFile, precision: Any = "fp32") -> Backend:
+    """Loads each file into each runtime only once."""
+    _FILES[id(file)] = file
+    return _loaded(name, id(file), precision)
+
+
+def _photo(name: str, side: int = 96) -> np.ndarray:
+    from skimage import data
+
+    image = np.asarray(getattr(data, name)())
+    image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+    top, left = image.shape[0] // 4, image.shape[1] // 3
+    crop = image[top : top + side, left : left + side]
+    return np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_agrees_with_float64(name: str, tiny_file: GeneratorFile, size: tuple[int, int, int], exact: Any) -> None:
+    count, height, width = size
+    lr = np.random.default_rng(height * 100 + width).random((count, 3, height, width), np.float32)
+    expected = exact(tiny_file, lr)
+    got = _backend(name, tiny_file).run(lr)
+    assert got.dtype == np.float32
+    assert got.shape == (count, 3, 4 * height, 4 * width)
+    assert np.abs(got - expected).max() <= 2e-5 * np.ptp(expected)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GeneratorConfig(scale=2, channels=6, blocks=1),
+        GeneratorConfig(scale=8, channels=4, blocks=0),
+        GeneratorConfig(channels=5, blocks=1, prelu="channel", block_bias=True, upsample_bn=True),
+        GeneratorConfig(channels=4, blocks=1, conventions=Conventions(output="tanh", hr_map=SIGNED, block_eps=0.8)),
+        GeneratorConfig(channels=4, blocks=1, conventions=Conventions(lr_map=IMAGENET_NORMALISED, hr_map=SIGNED)),
+    ],
+    ids=["x2", "x8 without blocks", "a slope per channel, biases and BatchNorms", "tanh", "normalised input"],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_computes_every_variant_of_the_network(name: str, config: GeneratorConfig, file_of: Any, exact: Any) -> None:
+    file = file_of(config)
+    lr = np.random.default_rng(3).random((1, 3, 9, 14), np.float32)
+    expected = exact(file, lr)
+    got = create_backend(file, name).run(lr)
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= 2e-5 * max(1.0, np.ptp(expected))
+
+
+@pytest.mark.parametrize("photo_name", PHOTOS)
+def test_runtimes_agree_on_photographs(tiny_file: GeneratorFile, photo_name: str) -> None:
+    lr = _photo(photo_name)
+    results = {name: _backend(name, tiny_file).run(lr) for name in NAMES}
+    for name, result in results.items():
+        assert np.abs(result - results["torch"]).max() <= 1e-4, name
+
+
+@pytest.mark.parametrize("name", BF16)
+def test_bf16_is_near_fp32_and_not_the_same(name: str, tiny_file: GeneratorFile) -> None:
+    lr = _photo("astronaut")
+    exactly, coarsely = (_backend(name, tiny_file, precision).run(lr) for precision in ("fp32", "bf16"))
+    error = float(np.mean((exactly - coarsely) ** 2))
+    assert 10 * np.log10(np.ptp(exactly) ** 2 / error if error else np.inf) > 35
+    if name == "torch" or _computes_bf16():
+        assert error > 0, "bf16 was asked for, but the result is that of fp32"
+
+
+def _computes_bf16() -> bool:
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and ("avx512_bf16" in flags.read_text() or "amx_bf16" in flags.read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_stay_valid_after_the_next_run(name: str, tiny_file: GeneratorFile) -> None:
+    rng = np.random.default_rng(5)
+    first_lr, second_lr = (rng.random((1, 3, 8, 8), np.float32) for _ in range(2))
+    backend = _backend(name, tiny_file)
+    first = backend.run(first_lr)
+    kept = first.copy()
+    backend.run(second_lr)
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("error")
+def test_takes_an_array_that_cannot_be_written_to_and_leaves_it_alone(name: str, tiny_file: GeneratorFile) -> None:
+    lr = np.random.default_rng(6).random((1, 3, 6, 5), np.float32)
+    expected = _backend(name, tiny_file).run(lr)
+    kept = lr.copy()
+    lr.flags.writeable = False
+    np.testing.assert_array_equal(_backend(name, tiny_file).run(lr), expected)
+    np.testing.assert_array_equal(lr, kept)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_thread_count_does_not_change_the_result(name: str, threads: int, tiny_file: GeneratorFile) -> None:
+    lr = _photo("coffee", 33)
+    got = create_backend(tiny_file, name, threads=threads).run(lr)
+    assert np.abs(got - _backend(name, tiny_file).run(lr)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_says_its_name_and_device(name: str, tiny_file: GeneratorFile) -> None:
+    backend = _backend(name, tiny_file)
+    assert backend.name == name
+    assert backend.device
+
+
+def test_folded_torch_module_leaves_the_original_as_it_was(file_of: Callable[[GeneratorConfig], GeneratorFile]) -> None:
+    import torch
+
+    from srgan_fast.models import load_generator
+    from srgan_fast.runtime.torch_backend import fold_batchnorm
+
+    generator = load_generator(file_of(GeneratorConfig(channels=4, blocks=1, upsample_bn=True)))
+    before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
+    folded = fold_batchnorm(generator)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert generator.state_dict().keys() == before.keys()
+    assert all(torch.equal(before[name], tensor) for name, tensor in generator.state_dict().items())

@@ -1,0 +1,84 @@
+"""Imports go one way: command line, tasks, then models, data and runtimes, then operators, then native code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import srgan_fast
+
+ROOT = Path(srgan_fast.__file__).parent
+TASKS = {"upscale", "training", "evaluation", "export", "bench"}
+SHARED = {"errors", "__init__"}  # every layer may use these
+BELOW = {"ops", "_imaging", "_C", "_C_cuda"}
+
+# What a part may import beside itself and SHARED; "part.module" allows that module only.
+ALLOWED: dict[str, set[str]] = {
+    "cli": TASKS | {"models", "data", "runtime"} | BELOW,
+    **{task: {"models", "data", "runtime"} | BELOW for task in TASKS},
+    "models": {"data.images"} | BELOW,
+    "runtime": {"models"} | BELOW,
+    "data": BELOW,
+    "ops": {"_C", "_C_cuda"},
+    "errors": set(),
+    # The package's front doors are opened on first use; `python -m` starts the command line.
+    "__init__": {"upscale", "models"},
+    "__main__": {"cli"},
+}
+ALLOWED["evaluation"] |= {"upscale"}
+ALLOWED["bench"] |= TASKS
+# Where only some names of a module may cross.
+ALLOWED_NAMES = {("models", "data.images"): {"atomic_write"}, ("evaluation", "upscale"): {"Upscaler"}}
+
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def _imports(path: Path) -> list[tuple[str, str, list[str]]]:
+    """Part, dotted module below the package, and names of every import of our own, function bodies included."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            module = node.module or ""
+            if module == "srgan_fast":
+                found += [(alias.name, alias.name, [alias.name]) for alias in node.names if (alias.name[:2] != "__")]
+            elif module.startswith("srgan_fast."):
+                inner = module.removeprefix("srgan_fast.")
+                found.append((inner.split(".")[0], inner, [alias.name for alias in node.names]))
+        elif isinstance(node, ast.Import):
+            inners = [a.name.removeprefix("srgan_fast.") for a in node.names if a.name.startswith("srgan_fast.")]
+            found += [(inner.split(".")[0], inner, []) for inner in inners]
+    return found
+
+
+def _part(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def test_every_part_of_the_package_has_a_layer() -> None:
+    assert {_part(path) for path in MODULES} <= ALLOWED.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_downwards(path: Path) -> None:
+    own = _part(path)
+    for part, module, names in _imports(path):
+        if part in SHARED or part == own:
+            continue
+        allowed = ALLOWED[own]
+        assert part in allowed or any(module == a or module.startswith(f"{a}.") for a in allowed), (
+            f"{own} must not import {module}"
+        )
+        for (importer, imported), permitted in ALLOWED_NAMES.items():
+            if importer == own and (module == imported or module.startswith(f"{imported}.")):
+                assert set(names) <= permitted, f"{own} may import only {permitted} of {imported}"
+
+
+@pytest.mark.parametrize("module", ["torch", "torchvision"])
+@pytest.mark.parametrize("part", ["cli", "data", "upscale", "evaluation"])
+def test_parts_that_work_without_torch_do_not_import_it_at_the_top(part: str, module: str) -> None:
+    for path in (ROOT / part).rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == module for name in names), f"{path.relative_to(ROOT)} imports {module}"
