@@ -9,6 +9,10 @@ class ModelError(SrganFastError):
     """A model file, name or architecture that cannot be used."""
 
 
+class FileError(SrganFastError):
+    """A file that cannot be written."""
+
+
 class ImageError(SrganFastError):
     """A picture that cannot be read, written or processed."""
 

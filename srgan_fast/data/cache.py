@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.data.images import Image, atomic_write, find_images, read_image
-from srgan_fast.errors import DataError, ImageError
+from srgan_fast.data.images import Image, find_images, read_image
+from srgan_fast.errors import DataError, FileError, ImageError
+from srgan_fast.files import atomic_write
 
 _FORMAT = 1
 
@@ -79,13 +80,17 @@ def open_cache(
         raise DataError(str(error)) from None
     if not paths:
         raise DataError(f"{folder}: holds no pictures")
-    stem = (cache_folder or default_cache_folder()) / f"pixels-{_fingerprint(folder, paths)}"
+    place, series = cache_folder or default_cache_folder(), f"pixels-{_digest(str(folder.resolve()))}"
+    stem = place / f"{series}-{_fingerprint(folder, paths)}"
     index, pixels = stem.with_suffix(".json"), stem.with_suffix(".bin")
     if not (index.exists() and pixels.exists()):
         try:
             _build(folder, paths, index, pixels, on_progress)
-        except ImageError as error:  # the map, not a picture: those are skipped
+        except FileError as error:
             raise DataError(str(error)) from None
+        for outdated in place.glob(f"{series}-*"):  # maps of what the folder held before
+            if outdated.stem != stem.name:
+                outdated.unlink(missing_ok=True)
     directory = json.loads(index.read_text())
     images = [CachedImage(**entry) for entry in directory["images"]]
     if not images:
@@ -93,16 +98,20 @@ def open_cache(
     return PixelCache(np.memmap(pixels, np.uint8, "r"), images, directory["skipped"])
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def _fingerprint(folder: Path, paths: list[Path]) -> str:
-    digest = hashlib.sha256(f"{_FORMAT}\0{folder.resolve()}".encode())
+    parts = [str(_FORMAT)]
     for path in paths:
         try:
             stat = path.stat()
             version = f"{stat.st_size}\0{stat.st_mtime_ns}"
         except OSError:  # a link to nowhere; reading it tells
             version = ""
-        digest.update(f"\0{path.relative_to(folder)}\0{version}".encode())
-    return digest.hexdigest()[:20]
+        parts.append(f"{path.relative_to(folder)}\0{version}")
+    return _digest("\0".join(parts))
 
 
 def _build(

@@ -6,18 +6,16 @@ of the package sees is numpy arrays only.
 
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyvips
 from numpy.typing import NDArray
 
-from srgan_fast.errors import ImageError
+from srgan_fast.errors import FileError, ImageError
+from srgan_fast.files import atomic_write
 
 Pixels = NDArray[np.uint8 | np.uint16]
 Format = Literal["png", "jpg", "webp"]
@@ -209,39 +207,11 @@ def write_image(path: Path, image: Image, quality: int = 95) -> None:
     if fmt is None:
         raise ImageError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use .png, .jpg or .webp")
     data = encode_image(image, fmt, quality)
-    with atomic_write(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file in the target's folder, and renames it to `path` only when the block ends well.
-
-    Raises:
-        ImageError: the folder or the file cannot be written.
-    """
-    temporary: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Shortened, so that the longest permitted name leaves room for what mkstemp adds.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-        temporary = None
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    # There is no way to ask for the mask without setting it; only main threads of programs change it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        with atomic_write(path) as file:
+            file.write(data)
+    except FileError as error:
+        raise ImageError(str(error)) from None
 
 
 def find_images(folder: Path, recursive: bool = True) -> list[Path]:

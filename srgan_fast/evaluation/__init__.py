@@ -1,6 +1,5 @@
 """The task of measuring a model on test images, by the protocol that the field's tables use."""
 
 from srgan_fast.evaluation.evaluate import Evaluation, ImageScores, evaluate
-from srgan_fast.evaluation.metrics import luma, psnr, ssim
 
-__all__ = ["Evaluation", "ImageScores", "evaluate", "luma", "psnr", "ssim"]
+__all__ = ["Evaluation", "ImageScores", "evaluate"]

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.data.images import find_images, read_image
+from srgan_fast.data.metrics import luma, psnr, ssim
 from srgan_fast.data.resize import crop_to_multiple, downscale, resize_bicubic
 from srgan_fast.errors import DataError, ImageError
-from srgan_fast.evaluation.metrics import luma, psnr, ssim
-from srgan_fast.upscale.upscaler import Upscaler
+from srgan_fast.runtime.upscaler import Upscaler
 
 _MIN_SIDE = 11  # SSIM's window
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from srgan_fast import __version__
-from srgan_fast.data.images import atomic_write
-from srgan_fast.errors import BackendError, ImageError, ModelError
+from srgan_fast.errors import BackendError, FileError, ModelError
+from srgan_fast.files import atomic_write
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
 
 OPSET = 20
@@ -77,7 +77,7 @@ def export_onnx(model: str | Path = DEFAULT_MODEL, output: Path = Path("srgan.on
     try:
         with atomic_write(output) as target:
             target.write(data)
-    except ImageError as problem:
+    except FileError as problem:
         raise ModelError(str(problem)) from None
     return ExportReport(output, len(data), OPSET, difference, digest)
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from srgan_fast.data.images import atomic_write
-from srgan_fast.errors import ImageError, ModelError
+from srgan_fast.errors import FileError, ModelError
+from srgan_fast.files import atomic_write
 from srgan_fast.models.config import AffineMap, Conventions, GeneratorConfig
 from srgan_fast.models.presets import PRESETS
 
@@ -147,7 +147,7 @@ def write_generator(
     try:
         with atomic_write(path) as file:
             file.write(save(tensors, recorded))
-    except ImageError as error:
+    except FileError as error:
         raise ModelError(str(error)) from None
     return GeneratorFile(config, tensors, recorded, path.stem)
 

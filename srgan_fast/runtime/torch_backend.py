@@ -43,6 +43,8 @@ class TorchBackend:
             torch.set_num_threads(self._threads)
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             # torch warns about arrays that it could not write to, though it only reads them here.
-            images = torch.from_numpy(lr if lr.flags.writeable else lr.copy()).to(self._device, memory_format=torch.channels_last)
+            images = torch.from_numpy(lr if lr.flags.writeable else lr.copy()).to(
+                self._device, memory_format=torch.channels_last
+            )
             sr = self._generator(images)
         return cast(FloatImages, sr.float().contiguous().cpu().numpy())

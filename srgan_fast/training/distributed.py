@@ -69,7 +69,7 @@ class _AllReduceSum(torch.autograd.Function):
 
 def all_reduce_sum(x: Tensor) -> Tensor:
     """Differentiable sum of a tensor over all processes."""
-    return cast(Tensor, _AllReduceSum.apply(x)) if world_size() > 1 else x  # type: ignore[no-untyped-call]
+    return cast(Tensor, _AllReduceSum.apply(x)) if world_size() > 1 else x
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
@@ -101,14 +101,11 @@ def any_process(flag: bool) -> bool:
     return bool(flags.item())
 
 
-def mean_of(value: float) -> float:
-    """Mean of a number over the processes."""
-    if world_size() == 1:
-        return value
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    values = torch.tensor([value], dtype=torch.float64, device=device)
-    dist.all_reduce(values)
-    return float(values.item()) / world_size()
+def mean_of(values: Tensor) -> Tensor:
+    """Mean of each element over the processes, without gradient."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values / world_size()
 
 
 def broadcast_module(module: nn.Module) -> None:
@@ -121,8 +118,8 @@ def broadcast_module(module: nn.Module) -> None:
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose statistics in training are those of the batches of all processes together.
 
-    Mean first, then squared deviations from it: two small reductions, no cancellation. Running statistics follow torch's
-    rules: momentum, unbiased variance. Parameters, buffers and names are those of BatchNorm2d.
+    Mean first, then squared deviations from it: two small reductions, no cancellation. Running statistics follow
+    torch's rules: momentum, unbiased variance. Parameters, buffers and names are those of BatchNorm2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,7 +139,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     def _follow(self, mean: Tensor, var: Tensor, count: float) -> None:
         if not self.track_running_stats or self.momentum is None:
             return
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         with torch.no_grad():
             unbiased = var * (count / max(count - 1.0, 1.0))
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from srgan_fast.data.images import atomic_write
-from srgan_fast.errors import ImageError, TrainingError
+from srgan_fast.errors import FileError, TrainingError
+from srgan_fast.files import atomic_write
 
 FORMAT = "srgan_fast.training/1"
 
@@ -48,7 +48,7 @@ class CheckpointFolder:
                 torch.save({**state, "format": FORMAT, "stage": stage, "step": step}, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (ImageError, RuntimeError) as error:  # torch wraps a full disk into a RuntimeError
+        except (FileError, RuntimeError) as error:  # torch wraps a full disk into a RuntimeError
             kept = self.list()
             last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no earlier one"
             reason = str(error).splitlines()[0]

@@ -15,6 +15,7 @@ Losses and weights are those of the common loop. D's running statistics see each
 twice for D(sr), and D's BatchNorms are the only thing that differs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from srgan_fast.models.config import AffineMap
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Affine, Generator
 from srgan_fast.training import losses
-from srgan_fast.training.distributed import average_gradients
+from srgan_fast.training.distributed import average_gradients, mean_of
 from srgan_fast.training.losses import Adversarial, Distance
 
 Batch = tuple[Tensor, Tensor]  # hr and lr, N, 3, H, W in 0..1
@@ -48,38 +49,60 @@ class StepOptions:
     clip: float | None = None
 
 
-class _Meter:
-    """Means of losses over the parts of a step; refuses values that are not finite."""
-
-    def __init__(self, parts: int) -> None:
-        self._parts = parts
-        self.values: dict[str, float] = {}
-
-    def add(self, name: str, loss: Tensor) -> Tensor:
-        """Counts a loss and gives its share of the step."""
-        value = float(loss.detach())
-        if not torch.isfinite(loss.detach()):
-            raise NonFiniteLossError(name, value)
-        self.values[name] = self.values.get(name, 0.0) + value / self._parts
-        return loss / self._parts
-
-
 class NonFiniteLossError(TrainingError):
-    """A loss became NaN or infinite; nothing was changed in that step."""
+    """A loss or a gradient became NaN or infinite; the weights are as they were before that step."""
 
-    def __init__(self, loss: str, value: float) -> None:
-        super().__init__(f"the {loss} loss is {value}")
-        self.loss = loss
+    def __init__(self, name: str, value: float) -> None:
+        super().__init__(f"the {name} is {value}")
+        self.name = name
         self.value = value
 
 
-def _finish(network: nn.Module, optimiser: Optimizer, clip: float | None) -> None:
-    """Averages over processes, clips, steps."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    average_gradients(parameters)
-    if clip is not None:
-        nn.utils.clip_grad_norm_(parameters, clip)
-    optimiser.step()
+class _Meter:
+    """Figures of one step: means over its parts and over all processes, fetched from the device once."""
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, loss: Tensor) -> Tensor:
+        """Counts a part's loss and gives its share of the step."""
+        share = loss / self._parts
+        seen = share.detach().double()
+        self._sums[name] = self._sums[name] + seen if name in self._sums else seen
+        return share
+
+    def finish(self, norms: dict[str, Tensor]) -> dict[str, float]:
+        """The means.
+
+        Args:
+            norms: of the gradients, which are checked but not part of the result.
+
+        Raises:
+            NonFiniteLossError: names the first figure that is not finite, in all processes alike.
+        """
+        named = {f"{name} loss": value for name, value in self._sums.items()} | norms
+        values = mean_of(torch.stack([value.double() for value in named.values()])).tolist()
+        for name, value in zip(named, values, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(name, value)
+        return dict(zip(self._sums, values, strict=False))
+
+
+def _finish(meter: _Meter, networks: dict[str, tuple[nn.Module, Optimizer]], clip: float | None) -> dict[str, float]:
+    """Averages gradients over processes, checks everything, clips, steps."""
+    gradients: dict[str, list[nn.Parameter]] = {}
+    norms: dict[str, Tensor] = {}
+    for name, (network, _) in networks.items():
+        gradients[name] = [p for p in network.parameters() if p.grad is not None]
+        average_gradients(gradients[name])
+        norms[name] = nn.utils.get_total_norm([p.grad for p in gradients[name] if p.grad is not None])
+    values = meter.finish({f"{name}'s gradient": norm for name, norm in norms.items()})
+    for name, (_, optimiser) in networks.items():
+        if clip is not None:
+            nn.utils.clip_grads_with_norm_(gradients[name], clip, norms[name])
+        optimiser.step()
+    return values
 
 
 class PretrainStep:
@@ -105,7 +128,7 @@ class PretrainStep:
             The mean `pixel` loss.
 
         Raises:
-            NonFiniteLossError: before anything was changed.
+            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
         """
         meter = _Meter(len(batches))
         self.optimiser.zero_grad(set_to_none=True)
@@ -113,8 +136,7 @@ class PretrainStep:
             with self.options.autocast():
                 sr = self.generator(lr)
             meter.add("pixel", losses.distance(self.loss, sr, hr)).backward()  # type: ignore[no-untyped-call]
-        _finish(self.generator, self.optimiser, self.options.clip)
-        return meter.values
+        return _finish(meter, {"generator": (self.generator, self.optimiser)}, self.options.clip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +202,18 @@ class GanStep:
             `real`, `fake`, `discriminator`, and D's mean probability of real, `D(hr)` and `D(sr)`.
 
         Raises:
-            NonFiniteLossError: before anything was changed.
+            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
         """
         meter = _Meter(len(batches))
         self.generator_optimiser.zero_grad(set_to_none=True)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
         for hr, lr in batches:
             self._part(hr, lr, meter)
-        _finish(self.generator, self.generator_optimiser, self.options.clip)
-        _finish(self.discriminator, self.discriminator_optimiser, self.options.clip)
-        return meter.values
+        both = {
+            "generator": (self.generator, self.generator_optimiser),
+            "discriminator": (self.discriminator, self.discriminator_optimiser),
+        }
+        return _finish(meter, both, self.options.clip)
 
     def _part(self, hr: Tensor, lr: Tensor, meter: _Meter) -> None:
         r, autocast = self.recipe, self.options.autocast
@@ -197,13 +221,13 @@ class GanStep:
             sr = self.generator(lr)
         leaf = sr.detach().requires_grad_()
         gradient = torch.zeros_like(leaf)
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=leaf.device)
 
         def contribute(name: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
             nonlocal total
             share = meter.add(name, loss) * weight
             gradient.add_(torch.autograd.grad(share, leaf, retain_graph=keep_graph)[0])
-            total = total + loss.detach().double().cpu() * weight
+            total = total + loss.detach().double() * weight
 
         if self.features is not None and r.content_weight:
             with torch.no_grad(), autocast():
@@ -223,7 +247,7 @@ class GanStep:
         adversarial = losses.generator_loss(r.adversarial, fake, None if real is None else real.detach())
         contribute("adversarial", adversarial, r.adversarial_weight, keep_graph=True)
         meter.add("generator", total)
-        sr.backward(gradient)  # type: ignore[no-untyped-call]
+        sr.backward(gradient)
 
         if real is None:
             real = self._criticise(hr)

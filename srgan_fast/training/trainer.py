@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -35,6 +35,7 @@ from srgan_fast.training.state import CheckpointFolder
 from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 from srgan_fast.training.validation import Validation, to_batch
 
+_Network = TypeVar("_Network", bound=nn.Module)
 StageName = Literal["pretrain", "gan"]
 
 
@@ -141,7 +142,7 @@ class Trainer:
         else:
             generator = Generator(wanted)
         generator.recompute = section.checkpointing
-        return generator.to(self.device, memory_format=torch.channels_last).train()
+        return _placed(generator, self.device).train()
 
     def _build_sampler(self) -> CropSampler:
         data = self.config.data
@@ -174,11 +175,11 @@ class Trainer:
             TrainingError: a folder that holds another run, a checkpoint that does not fit, losses that are not finite,
                 or a checkpoint that could not be written.
         """
-        stages: list[tuple[StageName, int]] = [
-            (name, steps)
-            for name, steps in (("pretrain", self.config.pretrain.steps), ("gan", self.config.gan.steps))
-            if steps  # type: ignore[misc]
-        ]
+        every: tuple[tuple[StageName, int], ...] = (
+            ("pretrain", self.config.pretrain.steps),
+            ("gan", self.config.gan.steps),
+        )
+        stages = [(name, steps) for name, steps in every if steps]
         state = self._resume_state(resume)
         with self._stopper.listening(), self._writer() as writer:
             for order, (name, steps) in enumerate(stages):
@@ -362,8 +363,8 @@ class Trainer:
         preset = PRESETS[self.config.generator.preset]
         # A seed of its own, so that D starts the same whether or not a pretraining came before.
         torch.manual_seed(self.config.run.seed + 1)
-        discriminator: nn.Module = build_discriminator(self.config.discriminator, self.config.data.crop)
-        discriminator = discriminator.to(self.device, memory_format=torch.channels_last).train()
+        discriminator = build_discriminator(self.config.discriminator, self.config.data.crop)
+        discriminator = _placed(discriminator, self.device).train()
         distributed.broadcast_module(discriminator)
         distributed.share_batchnorm(discriminator)
         networks["discriminator"] = discriminator
@@ -388,7 +389,7 @@ class Trainer:
         else:
             weights: Any = f.weights if f.weights in ("torchvision", "random") else Path(f.weights)
             extractor = FeatureExtractor(cut, weights=weights, vgg=f.vgg, input_map=preset.feature_map)
-        return extractor.to(self.device, memory_format=torch.channels_last)
+        return _placed(extractor, self.device)
 
     def _autocast(self) -> Any:
         if self.config.run.precision == "fp32":
@@ -440,6 +441,13 @@ def _prefetched(load: Any, steps: range) -> Iterator[Iterator[list[Batch]]]:
                 yield current
 
         yield batches()
+
+
+def _placed(network: _Network, device: torch.device) -> _Network:
+    """On its device, with channels last, which convolutions prefer."""
+    network.to(device)
+    network.to(memory_format=torch.channels_last)
+    return network
 
 
 def _device(name: str) -> torch.device:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from srgan_fast.data.cache import flat_rgb8
 from srgan_fast.data.images import find_images, read_image
-from srgan_fast.evaluation.metrics import luma, psnr, ssim
+from srgan_fast.data.metrics import luma, psnr, ssim
 from srgan_fast.data.resize import crop_to_multiple, downscale
 from srgan_fast.errors import ImageError, TrainingError
 from srgan_fast.models.generator import Generator

@@ -21,7 +21,7 @@ from srgan_fast.data.images import (
 )
 from srgan_fast.errors import BackendError, ImageError, UsageError
 from srgan_fast.runtime.tiling import Tile
-from srgan_fast.upscale.upscaler import Upscaler
+from srgan_fast.runtime.upscaler import Upscaler
 
 STANDARD_STREAM = "-"
 

@@ -33,7 +33,9 @@ def test_a_backend_that_is_asked_for_is_taken(name: str) -> None:
 
 
 def test_unknown_backend_lists_those_there_are() -> None:
-    with pytest.raises(BackendError, match=r"no backend is called 'cuda'; there are auto, openvino, onnxruntime, torch"):
+    with pytest.raises(
+        BackendError, match=r"no backend is called 'cuda'; there are auto, openvino, onnxruntime, torch"
+    ):
         choose_backend("cuda")
 
 

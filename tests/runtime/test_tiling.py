@@ -91,8 +91,12 @@ ARCHITECTURES = [(scale, blocks) for scale in (2, 4) for blocks in (0, 1, 2)]
 
 
 @pytest.mark.parametrize(("scale", "blocks"), ARCHITECTURES)
-@pytest.mark.parametrize(("size", "tiles"), [((19, 26), (1, 7, 10, 16)), ((1, 41), (1, 9)), ((43, 47), (20, 40))], ids=str)
-def test_tiled_equals_untiled(scale: int, blocks: int, size: tuple[int, int], tiles: tuple[int, ...], file_of: Any) -> None:
+@pytest.mark.parametrize(
+    ("size", "tiles"), [((19, 26), (1, 7, 10, 16)), ((1, 41), (1, 9)), ((43, 47), (20, 40))], ids=str
+)
+def test_tiled_equals_untiled(
+    scale: int, blocks: int, size: tuple[int, int], tiles: tuple[int, ...], file_of: Any
+) -> None:
     config = GeneratorConfig(scale=scale, channels=4, blocks=blocks)
     backend = create_backend(file_of(config), "onnxruntime", threads=1)
     lr = np.random.default_rng(1).random((1, 3, *size), np.float32)
@@ -106,7 +110,7 @@ def test_a_halo_one_pixel_less_than_the_receptive_radius_shows(scale: int, block
     config = GeneratorConfig(scale=scale, channels=4, blocks=blocks)
     file = file_of(config)
     # Positive weights and no slopes near zero: what lies at the edge of the field of view arrives undiminished.
-    for name, array in file.weights.items():
+    for array in file.weights.values():
         if array.ndim == 4:
             array[...] = np.abs(array) * 3
     backend = create_backend(file, "onnxruntime", threads=1)

@@ -287,7 +287,7 @@ def test_a_picture_that_the_model_cannot_take_fails_alone(
 def test_a_picture_too_large_to_decode_fails_alone(
     folder: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import srgan_fast.upscale.batch as batch
+    from srgan_fast.upscale import batch
 
     def exhausted(source: Path) -> Image:
         if source.name == "a.png":
@@ -337,7 +337,7 @@ def test_a_caller_that_stops_early_leaves_only_whole_results(folder: Path, upsca
 def test_a_failed_overwrite_keeps_what_was_there(
     folder: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import srgan_fast.data.images as images
+    from srgan_fast.data import images
 
     _picture(folder / "a.png")
     (folder / "x.png").write_bytes(b"old")
@@ -385,9 +385,7 @@ def test_outscale_and_quality_reach_the_file(folder: Path, upscaler: Upscaler) -
     _picture(folder / "a.jpg", size=(20, 20))
     sizes = []
     for quality in (20, 95):
-        (result,) = _run(
-            plan_jobs(["a.jpg"], f"{quality}.jpg", DEFAULT), upscaler, outscale=2.5, quality=quality
-        )
+        (result,) = _run(plan_jobs(["a.jpg"], f"{quality}.jpg", DEFAULT), upscaler, outscale=2.5, quality=quality)
         assert result.hr_size == (50, 50)
         sizes.append((folder / f"{quality}.jpg").stat().st_size)
         assert read_image(folder / f"{quality}.jpg").pixels.shape == (50, 50, 3)

@@ -12,8 +12,8 @@ from srgan_fast.data.images import Image
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, ModelError, UsageError
 from srgan_fast.runtime import BACKENDS
+from srgan_fast.runtime.upscaler import fill_transparent
 from srgan_fast.upscale import Upscaler
-from srgan_fast.upscale.upscaler import fill_transparent
 
 DTYPES = [np.uint8, np.uint16]
 
@@ -243,9 +243,7 @@ def test_where_all_or_nothing_is_visible_there_is_nothing_to_fill(value: int) ->
     ("outscale", "size"),
     [(0.5, (8, 10)), (1, (16, 21)), (2, (32, 42)), (3.7, (59, 78)), (4, (64, 84)), (6, (96, 126))],
 )
-def test_outscale_gives_the_final_size(
-    upscaler: Upscaler, outscale: float, size: tuple[int, int], dtype: Any
-) -> None:
+def test_outscale_gives_the_final_size(upscaler: Upscaler, outscale: float, size: tuple[int, int], dtype: Any) -> None:
     pixels = _random(16, 21, dtype)
     result = upscaler.upscale(Image(pixels, pixels[:, :, 0].copy()), outscale)
     assert result.pixels.shape == (*size, 3)
@@ -257,7 +255,7 @@ def test_outscale_gives_the_final_size(
 
 @pytest.mark.parametrize("outscale", [0.0, -2.0, float("nan"), float("inf")])
 def test_an_outscale_that_is_no_factor_is_refused(upscaler: Upscaler, outscale: float) -> None:
-    with pytest.raises(ImageError, match="outscale is .* it must be a number above 0"):
+    with pytest.raises(ImageError, match=r"outscale is .* it must be a number above 0"):
         upscaler.upscale(Image(_random(4, 4)), outscale)
 
 
@@ -291,7 +289,9 @@ def test_a_failing_runtime_says_what_to_try(upscaler: Upscaler, monkeypatch: pyt
         raise RuntimeError("\nbad allocation\n at file.cpp:1")
 
     monkeypatch.setattr(upscaler.backend, "run", fail)
-    with pytest.raises(BackendError, match=r"onnxruntime failed on 5x4 pixels \(bad allocation\); .* smaller tile") as e:
+    with pytest.raises(
+        BackendError, match=r"onnxruntime failed on 5x4 pixels \(bad allocation\); .* smaller tile"
+    ) as e:
         upscaler(_random(4, 5))
     assert isinstance(e.value.__cause__, RuntimeError)
 
