@@ -77,6 +77,8 @@ class _Stopper:
         self.requested = False
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:  # asked twice: whoever waits does not want to wait
+            raise KeyboardInterrupt
         self.requested = True
 
     @contextmanager
@@ -181,7 +183,8 @@ class Trainer:
         )
         stages = [(name, steps) for name, steps in every if steps]
         state = self._resume_state(resume)
-        with self._stopper.listening(), self._writer() as writer:
+        first = self._curve_step(state["stage"], state["step"]) if state else 0
+        with self._stopper.listening(), self._writer(first) as writer:
             for order, (name, steps) in enumerate(stages):
                 mine = None
                 if state is not None:
@@ -217,8 +220,12 @@ class Trainer:
         self._checkpoint = path
         return state
 
+    def _curve_step(self, stage: StageName, step: int) -> int:
+        """Place of a stage's step in the curves, which run on from stage to stage."""
+        return step if stage == "pretrain" else self.config.pretrain.steps + step
+
     @contextmanager
-    def _writer(self) -> Iterator[SummaryWriter | None]:
+    def _writer(self, first: int) -> Iterator[SummaryWriter | None]:
         if self.rank != 0:
             yield None
             return
@@ -227,7 +234,7 @@ class Trainer:
             (self.folder / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise TrainingError(f"run.output: {self.folder} cannot be written ({error.strerror})") from None
-        writer = SummaryWriter(str(self.folder))
+        writer = SummaryWriter(str(self.folder), purge_step=first or None)
         try:
             yield writer
         finally:
@@ -255,7 +262,7 @@ class Trainer:
         if self.rank == 0:
             self.observer.started(name, first, steps)
         loop = partial(self._save, order, name, networks, optimisers)
-        with _prefetched(self._batches, range(first, steps)) as batches:
+        with _prefetched(partial(self._batches, order), range(first, steps)) as batches:
             for step, parts in enumerate(batches, start=first):
                 rate = learning_rate(section.schedule, section.learning_rate, step, steps)
                 for optimiser in optimisers.values():
@@ -291,7 +298,7 @@ class Trainer:
             self.observer.stepped(step + 1, self._rate(), losses)
         if writer is not None and (step + 1) % self.config.run.log_every == 0:
             for key, value in {**losses, "learning_rate": rate}.items():
-                writer.add_scalar(f"{name}/{key}", value, step + 1)
+                writer.add_scalar(f"{name}/{key}", value, self._curve_step(name, step + 1))
 
     def _rate(self) -> float:
         """Images a second over the last steps, whatever they were interrupted by."""
@@ -308,10 +315,11 @@ class Trainer:
             self.last_psnr = scores.psnr_y
             self.observer.validated(done, scores.psnr_y, scores.ssim_y)
             if writer is not None:
-                writer.add_scalar(f"{name}/psnr_y", scores.psnr_y, done)
-                writer.add_scalar(f"{name}/ssim_y", scores.ssim_y, done)
+                at = self._curve_step(name, done)
+                writer.add_scalar(f"{name}/psnr_y", scores.psnr_y, at)
+                writer.add_scalar(f"{name}/ssim_y", scores.ssim_y, at)
                 for number, sample in enumerate(scores.samples):
-                    writer.add_image(f"{name}/sample{number}: nearest, ours, original", sample, done, dataformats="HWC")
+                    writer.add_image(f"{name}/sample{number}: nearest, ours, original", sample, at, dataformats="HWC")
         if self.rank == 0 and (done % run.save_every == 0 or done == steps or stopping):
             save(done)
 
@@ -396,15 +404,15 @@ class Trainer:
             return nullcontext
         return partial(torch.autocast, self.device.type, torch.bfloat16)
 
-    def _batches(self, step: int) -> list[Batch]:
-        """This process' parts of batch `step`."""
+    def _batches(self, order: int, step: int) -> list[Batch]:
+        """This process' parts of a step's batch; no stage sees the crops of another."""
         run, batch = self.config.run, self.config.data.batch
         size = batch // (self.world * run.accumulate)
         parts: list[Batch] = []
         for part in range(run.accumulate):
             # Part p of all processes together is a contiguous piece of the batch, whatever their number.
             start = part * size * self.world + self.rank * size
-            hr, lr = self.sampler(step, range(start, start + size))
+            hr, lr = self.sampler((order << 40) + step, range(start, start + size))
             parts.append((to_batch(hr, self.device), to_batch(lr, self.device)))
         return parts
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from srgan_fast.evaluation import luma, psnr, ssim
+from srgan_fast.data.metrics import luma, psnr, ssim
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
