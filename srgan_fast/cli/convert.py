@@ -10,7 +10,7 @@ from srgan_fast.errors import UsageError
 
 
 def convert(
-    foreign: Annotated[Path, typer.Argument(metavar="FOREIGN", help="A .pth, .pt or .ckpt generator.")],
+    foreign: Annotated[Path, typer.Argument(metavar="FOREIGN", help="A .pth, .pt, .ckpt or .safetensors generator.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")] = False,
 ) -> None:

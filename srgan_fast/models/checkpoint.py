@@ -98,7 +98,7 @@ def read_generator(name_or_path: str | Path = DEFAULT_MODEL) -> GeneratorFile:
         found = metadata.get("format", "none")
         raise ModelError(
             f"{path}: not a generator of srgan_fast (format {found!r} instead of {FORMAT!r}); "
-            f"for other people's models: srgan-fast convert"
+            f"if it is another project's: srgan-fast convert {path} -o model.safetensors"
         )
     weights = {name: _as_float32(path, name, tensor) for name, tensor in tensors.items()}
     try:
@@ -115,6 +115,8 @@ def _as_float32(path: Path, name: str, tensor: NDArray[Any]) -> NDArray[np.float
         values = tensor.astype(np.float32)
     if not np.isfinite(values).all():
         raise ModelError(f"{path}: {name} holds values that are not finite; the file is damaged or training diverged")
+    if name.endswith("running_var") and (values < 0).any():
+        raise ModelError(f"{path}: {name} holds negative variances; the file is damaged")
     return values
 
 

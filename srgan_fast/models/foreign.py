@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from srgan_fast.errors import ModelError
 from srgan_fast.models.checkpoint import GeneratorFile, infer_config, write_generator
@@ -31,7 +32,7 @@ class Layout:
 
     Attributes:
         name: of the repository.
-        required: names that every file of this layout has.
+        required: patterns of names that every file of this layout has.
         rename: pairs of a pattern and our name for it; the first full match counts.
         conventions: what its code does around the weights.
     """
@@ -58,7 +59,12 @@ _BLOCK_CHILDREN = {
 LAYOUTS = (
     Layout(
         name="eriklindernoren/PyTorch-GAN",
-        required=("conv1.0.weight", "res_blocks.0.conv_block.0.weight", "conv2.0.weight", "conv3.0.weight"),
+        required=(
+            r"conv1\.0\.weight",
+            r"res_blocks\.0\.conv_block\.0\.weight",
+            r"conv2\.0\.weight",
+            r"conv3\.0\.weight",
+        ),
         rename=(
             (r"conv1\.0\.(\w+)", r"head.conv.\1"),
             (r"conv1\.1\.(\w+)", r"head.act.\1"),
@@ -75,7 +81,7 @@ LAYOUTS = (
     ),
     Layout(
         name="leftthomas/SRGAN",
-        required=("block1.0.weight", "block2.conv1.weight", "block8.0.conv.weight"),
+        required=(r"block1\.0\.weight", r"block2\.conv1\.weight", r"block\d+\.0\.conv\.weight"),
         # Residual blocks and the convolution after them share one numbering: `_number_leftthomas`.
         rename=(
             (r"block1\.0\.(\w+)", r"head.conv.\1"),
@@ -93,7 +99,7 @@ LAYOUTS = (
     ),
     Layout(
         name="Lornatang/SRGAN-PyTorch",
-        required=("trunk.0.rcb.0.weight", "upsampling.0.upsample_block.0.weight"),
+        required=(r"trunk\.0\.rcb\.0\.weight", r"upsampling\.0\.upsample_block\.0\.weight"),
         rename=(
             (r"conv(?:_block)?1\.0\.(\w+)", r"head.conv.\1"),
             (r"conv(?:_block)?1\.1\.(\w+)", r"head.act.\1"),
@@ -113,7 +119,7 @@ def convert_file(source: Path, target: Path) -> GeneratorFile:
     """Reads a foreign checkpoint and writes it as a generator file of ours.
 
     Args:
-        source: `.pth`, `.pt`, `.ckpt` or `.bin`.
+        source: what torch.save made (`.pth`, `.pt`, `.ckpt`, `.bin`), or a `.safetensors` file of the same tensors.
         target: `.safetensors`.
 
     Raises:
@@ -131,13 +137,43 @@ def read_foreign(source: Path) -> tuple[dict[str, NDArray[np.float32]], Layout]:
         ModelError: an unsafe, damaged or unknown file.
     """
     try:
-        import torch  # noqa: PLC0415 (a heavy extra)
+        import torch  # noqa: PLC0415, F401 (a heavy extra)
     except ImportError:
         raise ModelError("reading PyTorch files needs torch: pip install 'srgan_fast[train]'") from None
     if not source.is_file():
         raise ModelError(f"{source}: no such file")
+    content = _read_safetensors(source) if source.suffix == ".safetensors" else _unpickle(source)
+    state = _find_state_dict(content, source)
+    weights = {
+        name: _as_array(tensor, f"{source}: {name}")
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    for layout in LAYOUTS:
+        if all(any(re.fullmatch(pattern, name) for name in weights) for pattern in layout.required):
+            ours = _rename(weights, layout, source)
+            infer_config(ours, layout.conventions, f"{source} ({layout.name})")
+            return ours, layout
+    raise ModelError(
+        f"{source}: an unknown layout; it holds {_describe(weights)}. Known are "
+        f"{', '.join(layout.name for layout in LAYOUTS)}"
+    )
+
+
+def _read_safetensors(source: Path) -> Any:
+    from safetensors.torch import load_file  # noqa: PLC0415 (needs torch)
+
     try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
+        return load_file(source)
+    except (SafetensorError, OSError, KeyError) as error:
+        raise ModelError(f"{source}: not a readable safetensors file ({error})") from None
+
+
+def _unpickle(source: Path) -> Any:
+    import torch  # noqa: PLC0415 (imported by the caller already)
+
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its parsers do; all mean that nothing was loaded
         if re.search(r"\bGLOBAL\b|TorchScript", str(error)):  # a class or function that is no tensor's
             raise ModelError(
@@ -147,21 +183,6 @@ def read_foreign(source: Path) -> tuple[dict[str, NDArray[np.float32]], Layout]:
         raise ModelError(
             f"{source}: not a readable PyTorch file; it is damaged, or no work of torch.save(model.state_dict(), ...)"
         ) from None
-    state = _find_state_dict(content, source)
-    weights = {
-        name: _as_array(tensor, f"{source}: {name}")
-        for name, tensor in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    for layout in LAYOUTS:
-        if all(name in weights for name in layout.required):
-            ours = _rename(weights, layout, source)
-            infer_config(ours, layout.conventions, f"{source} ({layout.name})")
-            return ours, layout
-    raise ModelError(
-        f"{source}: an unknown layout; it holds {_describe(weights)}. Known are "
-        f"{', '.join(layout.name for layout in LAYOUTS)}"
-    )
 
 
 def _as_array(tensor: Any, what: str) -> NDArray[np.float32]:

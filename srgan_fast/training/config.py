@@ -166,6 +166,7 @@ class RunSection(_Section):
         validate_every: steps between validations.
         save_every: steps between checkpoints.
         keep: how many checkpoints are kept.
+        metadata: what else is recorded in model files, e.g. data and licence.
     """
 
     output: Path = Path("runs/srgan")
@@ -180,6 +181,7 @@ class RunSection(_Section):
     validate_every: Positive = 1000
     save_every: Positive = 1000
     keep: Positive = 3
+    metadata: dict[str, str] = {}
 
 
 class TrainConfig(_Section):

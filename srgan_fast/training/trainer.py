@@ -340,6 +340,7 @@ class Trainer:
         }
         self._checkpoint = self.checkpoints.save(order, name, done, state)
         metadata = {
+            **self.config.run.metadata,
             "stage": name,
             "steps": str(done),
             "batch": f"{self.config.data.batch} crops of {self.config.data.crop}x{self.config.data.crop}",

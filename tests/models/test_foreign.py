@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from srgan_fast.errors import ModelError
@@ -92,19 +93,20 @@ class LeftthomasGenerator(nn.Module):
     """SRGAN by leftthomas: everything is a numbered block, five of them residual; (tanh + 1) / 2 at the end."""
 
     def __init__(self, c: int, blocks: int, scale: int) -> None:
-        assert blocks == 5
         super().__init__()
+        self.last = blocks + 3
         self.block1 = nn.Sequential(conv(3, c, 9), nn.PReLU())
-        for i in range(2, 7):
+        for i in range(2, blocks + 2):
             self.add_module(f"block{i}", LeftthomasResidual(c))
-        self.block7 = nn.Sequential(conv(c, c, 3), nn.BatchNorm2d(c))
-        self.block8 = nn.Sequential(*(LeftthomasUpsample(c) for _ in range(scale.bit_length() - 1)), conv(c, 3, 9))
+        self.add_module(f"block{blocks + 2}", nn.Sequential(conv(c, c, 3), nn.BatchNorm2d(c)))
+        end = nn.Sequential(*(LeftthomasUpsample(c) for _ in range(scale.bit_length() - 1)), conv(c, 3, 9))
+        self.add_module(f"block{self.last}", end)
 
     def forward(self, x: Tensor) -> Tensor:
         first = y = self.block1(x)
-        for i in range(2, 8):
+        for i in range(2, self.last):
             y = self.get_submodule(f"block{i}")(y)
-        return (torch.tanh(self.block8(first + y)) + 1) / 2
+        return (torch.tanh(self.get_submodule(f"block{self.last}")(first + y)) + 1) / 2
 
     pictures = forward
 
@@ -164,6 +166,7 @@ def randomised(network: nn.Module) -> nn.Module:
 NETWORKS: dict[str, tuple[Callable[..., Any], int, str]] = {
     "eriklindernoren": (EriklindernorenGenerator, 2, "eriklindernoren/PyTorch-GAN"),
     "leftthomas": (LeftthomasGenerator, 5, "leftthomas/SRGAN"),
+    "leftthomas, other depth": (LeftthomasGenerator, 2, "leftthomas/SRGAN"),
     "Lornatang": (LornatangGenerator, 2, "Lornatang/SRGAN-PyTorch"),
     "Lornatang, older names": (lornatang_older, 3, "Lornatang/SRGAN-PyTorch"),
 }
@@ -230,6 +233,15 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def test_weights_are_found_however_they_were_saved(foreign: Any, tmp_path: Path, wrap: Callable[..., Any]) -> None:
     plain = convert(foreign.state_dict(), tmp_path)
     assert same(convert(wrap(foreign.state_dict()), tmp_path), plain)
+
+
+def test_the_same_tensors_are_read_from_safetensors(foreign: Any, tmp_path: Path) -> None:
+    plain = convert(foreign.state_dict(), tmp_path)
+    save_file({f"module.{name}": tensor for name, tensor in foreign.state_dict().items()}, tmp_path / "a.safetensors")
+    assert same(convert_file(tmp_path / "a.safetensors", tmp_path / "ours.safetensors").weights, plain)
+    (tmp_path / "a.safetensors").write_bytes(b"no")
+    with pytest.raises(ModelError, match="not a readable safetensors file"):
+        convert_file(tmp_path / "a.safetensors", tmp_path / "ours.safetensors")
 
 
 def test_files_of_old_pytorch_versions_are_read(foreign: Any, tmp_path: Path) -> None:
