@@ -29,7 +29,7 @@ def models(
                 "channels": c.channels,
                 "parameters": sum(a.size for n, a in file.weights.items() if "running_" not in n),
                 "receptive_radius": c.receptive_radius,
-                **{k: v for k, v in file.metadata.items() if k not in ("format", "conventions")},
+                **{k: v for k, v in sorted(file.metadata.items()) if k not in ("format", "conventions")},
             }
         )
     if as_json:
