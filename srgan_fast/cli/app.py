@@ -20,19 +20,31 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout:
+                sys.stdout.flush()  # what cannot be written is an error here, not a complaint when python exits
+            return result
         except KeyboardInterrupt:
             say("interrupted; nothing half-written was left behind")
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # Whoever read our output has gone; python must not complain when it flushes at exit.
-            sys.stdout = None
-            ctx.exit(EXIT_FAILURE)
+            ctx.exit(EXIT_FAILURE)  # whoever read our output has gone, and needs no explanation
         except (SrganFastError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
             say(str(error), label="error")
             ctx.exit(EXIT_FAILURE)
+        finally:
+            _drop_what_cannot_be_written()
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Python flushes standard output once more when it exits; it must not complain a second time."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        sys.stdout = None
 
 
 app = typer.Typer(
@@ -47,7 +59,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"srgan-fast {__version__}")  # noqa: T201 (plain text for scripts)
+        print(f"srgan-fast {__version__}", flush=True)  # noqa: T201 (plain text for scripts)
         raise typer.Exit
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def evaluate(
     hr: Annotated[Path, typer.Option("--hr", help="Folder of original images.")],
     lr: Annotated[
-        Path | None, typer.Option("--lr", help="Folder of their low-resolution versions [default: made by bicubic].")
+        Path | None,
+        typer.Option("--lr", help="Folder of their low-resolution versions.", show_default="made by bicubic"),
     ] = None,
     model: Model = "srresnet-x4",
     backend: BackendOption = BackendName.AUTO,

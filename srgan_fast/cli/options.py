@@ -25,9 +25,11 @@ class PrecisionName(StrEnum):
 Model = Annotated[str, typer.Option("--model", "-m", help="A shipped model's name, or a .safetensors file.")]
 BackendOption = Annotated[BackendName, typer.Option("--backend", "-b", help="Runtime that computes.")]
 PrecisionOption = Annotated[PrecisionName, typer.Option("--precision", help="Precision to compute in.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads [default: all].")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.", show_default="all")]
 TileOption = Annotated[
     int | None,
-    typer.Option("--tile", min=0, help="Side of a tile in input pixels; 0 for one piece [default: bounds memory]."),
+    typer.Option(
+        "--tile", min=0, help="Side of a tile in input pixels; 0 for one piece.", show_default="bounds memory"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

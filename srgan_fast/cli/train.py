@@ -1,5 +1,6 @@
 """`srgan-fast train`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,13 +38,15 @@ def train(
     settings = read_config(config, overrides)
     with _LiveLine() as live:
         try:
-            outcome = Trainer(settings, live).run(resume)
+            trainer = Trainer(settings, live)
+            outcome = trainer.run(resume)
         finally:
             distributed.stop()
+    if trainer.rank == 0:
+        again = shlex.join(["srgan-fast", "train", str(config), *(overrides or []), "--resume"])
+        say(f"done: {outcome.model}" if outcome.finished else f"interrupted; go on with: {again}")
     if not outcome.finished:
-        say(f"interrupted; go on with: srgan-fast train {config} --resume")
         raise typer.Exit(EXIT_INTERRUPTED)
-    say(f"done: {outcome.model}")
 
 
 class _LiveLine:

@@ -47,14 +47,15 @@ def upscale(
     tile: TileOption = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
     suffix: Annotated[
-        str | None, typer.Option("--suffix", help="Behind the name of a result [default: _x4, as the factor is].")
+        str | None,
+        typer.Option("--suffix", help="Behind the name of a result.", show_default="_x4, as the factor is"),
     ] = None,
     fmt: Annotated[
-        FormatName | None, typer.Option("--format", "-f", help="File format [default: as the input].")
+        FormatName | None, typer.Option("--format", "-f", help="File format.", show_default="as the input")
     ] = None,
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of JPEG and WebP.")] = 95,
     outscale: Annotated[
-        float | None, typer.Option("--outscale", "-s", help="Final factor [default: the model's].")
+        float | None, typer.Option("--outscale", "-s", help="Final factor.", show_default="the model's")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave them, and go on.")] = False,

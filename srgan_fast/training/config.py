@@ -14,7 +14,7 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+Range = tuple[Weight, Weight]
 
 
 class _Section(BaseModel):
@@ -88,6 +88,11 @@ class DataSection(_Section):
     crop: Positive = 96
     batch: Positive = 16
     degradations: DegradationSection = DegradationSection()
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return None if value == "" else value
 
 
 class ScheduleSection(_Section):

@@ -51,7 +51,7 @@ class CheckpointFolder:
         except (FileError, RuntimeError) as error:  # torch wraps a full disk into a RuntimeError
             kept = self.list()
             last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no earlier one"
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise TrainingError(f"checkpoint {path.name} could not be saved ({reason}); {last}") from None
         for old in self.list()[: -self.keep]:
             old.unlink(missing_ok=True)
@@ -71,7 +71,12 @@ class CheckpointFolder:
                     return path, state
                 problems.append(f"{path.name} is no checkpoint of ours")
             except Exception as error:  # whatever the reader raises: the file is of no use
-                problems.append(f"{path.name} is damaged ({str(error).splitlines()[0][:80]})")
+                problems.append(f"{path.name} is damaged ({first_line(error)[:80]})")
         if problems:
             raise TrainingError(f"{self.folder}: no checkpoint can be read: {'; '.join(problems)}")
         return None
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; its kind if it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -267,4 +267,5 @@ class GanStep:
 
     def _probability(self, logits: Tensor) -> Tensor:
         """How real D finds images: the logit itself in the least-squares game, where real is 1, else its sigmoid."""
-        return logits.float().mean() if self.recipe.adversarial == "lsgan" else torch.sigmoid(logits.float()).mean()
+        wide = logits.double()
+        return wide.mean() if self.recipe.adversarial == "lsgan" else torch.sigmoid(wide).mean()

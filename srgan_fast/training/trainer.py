@@ -31,7 +31,7 @@ from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.config import GanSection, PretrainSection, TrainConfig
 from srgan_fast.training.schedule import learning_rate
-from srgan_fast.training.state import CheckpointFolder
+from srgan_fast.training.state import CheckpointFolder, first_line
 from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 from srgan_fast.training.validation import Validation, to_batch
 
@@ -121,6 +121,8 @@ class Trainer:
         self.generator = self._build_generator()
         distributed.broadcast_module(self.generator)
         distributed.share_batchnorm(self.generator)
+        # Before the pretraining, which may take days: weights that are not there are noticed at once.
+        self.features = self._features(config.gan) if config.gan.steps and config.gan.content_weight else None
         self.average = AveragedGenerator(self.generator, run.ema)
         self.sampler = self._build_sampler()
         self.validation = None
@@ -177,15 +179,17 @@ class Trainer:
             TrainingError: a folder that holds another run, a checkpoint that does not fit, losses that are not finite,
                 or a checkpoint that could not be written.
         """
-        every: tuple[tuple[StageName, int], ...] = (
+        # A stage's number does not depend on whether the other one has steps: it names checkpoints and draws crops.
+        stages: tuple[tuple[StageName, int], ...] = (
             ("pretrain", self.config.pretrain.steps),
             ("gan", self.config.gan.steps),
         )
-        stages = [(name, steps) for name, steps in every if steps]
         state = self._resume_state(resume)
         first = self._curve_step(state["stage"], state["step"]) if state else 0
         with self._stopper.listening(), self._writer(first) as writer:
             for order, (name, steps) in enumerate(stages):
+                if not steps:
+                    continue
                 mine = None
                 if state is not None:
                     position = [stage for stage, _ in stages].index(state["stage"])
@@ -252,7 +256,7 @@ class Trainer:
         if isinstance(section, PretrainSection):
             step_function = PretrainStep(self.generator, optimisers["generator"], section.loss, options)
         else:
-            if state is None and order > 0:
+            if state is None:
                 # The adversarial stage starts from the averaged weights: they are the better model.
                 self.generator.load_state_dict(self.average.module.state_dict())
             step_function = self._gan_step(section, networks, optimisers, options)
@@ -261,6 +265,8 @@ class Trainer:
             first = self._restore(state, networks, optimisers)
         if self.rank == 0:
             self.observer.started(name, first, steps)
+            if state is not None:  # an interruption may have come between the checkpoint and the model
+                self._save_model(name, first)
         loop = partial(self._save, order, name, networks, optimisers)
         with _prefetched(partial(self._batches, order), range(first, steps)) as batches:
             for step, parts in enumerate(batches, start=first):
@@ -336,9 +342,13 @@ class Trainer:
             "optimisers": {key: optimiser.state_dict() for key, optimiser in optimisers.items()},
             "average": self.average.module.state_dict(),
             "config": self.config.model_dump_json(),
+            "psnr": self.last_psnr,
             "version": __version__,
         }
         self._checkpoint = self.checkpoints.save(order, name, done, state)
+        self._save_model(name, done)
+
+    def _save_model(self, name: StageName, done: int) -> None:
         metadata = {
             **self.config.run.metadata,
             "stage": name,
@@ -358,8 +368,9 @@ class Trainer:
                 optimiser.load_state_dict(state["optimisers"][key])
             self.average.module.load_state_dict(state["average"])
         except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise TrainingError(f"{self._checkpoint}: belongs to other networks ({reason})") from None
+        self.last_psnr = state.get("psnr")
         return int(state["step"])
 
     def _adam(self, network: nn.Module) -> Adam:
@@ -378,11 +389,10 @@ class Trainer:
         distributed.share_batchnorm(discriminator)
         networks["discriminator"] = discriminator
         optimisers["discriminator"] = self._adam(discriminator)
-        features = self._features(section) if section.content_weight else None
         return GanStep(
             self.generator,
             discriminator,
-            features,
+            self.features,
             optimisers["generator"],
             optimisers["discriminator"],
             gan_losses(section, preset.name),

@@ -212,6 +212,8 @@ def _read(job: Job, options: OutputOptions) -> Image | JobResult:
             if options.existing == "skip":
                 return JobResult(job, "skipped", f"{job.target} is there already")
             return JobResult(job, "failed", f"{job.target}: is there already; use --overwrite or --skip-existing")
+        if job.source is None and sys.stdin is None:
+            raise ImageError("standard input: is closed")
         return read_image(sys.stdin.buffer.read() if job.source is None else job.source)
     except (ImageError, OSError) as error:
         return JobResult(job, "failed", str(error))
@@ -250,6 +252,8 @@ def _finish(upscaled: _Upscaled, options: OutputOptions) -> JobResult:
         return result
     job = result.job
     try:
+        if job.target is None and sys.stdout is None:
+            raise ImageError("standard output: is closed")
         if job.target is None:
             sys.stdout.buffer.write(encode_image(image, job.fmt, options.quality))
             sys.stdout.buffer.flush()

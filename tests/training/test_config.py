@@ -1,0 +1,243 @@
+"""A configuration is checked as a whole, and an error names the key, what is wrong with it, and what is allowed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from srgan_fast.errors import TrainingError
+from srgan_fast.training import TrainConfig, read_config
+
+Write = Callable[[str], Path]
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+SMALL = '[data]\ntrain = "photos"\n[pretrain]\nsteps = 10\n'
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def make(text: str) -> Path:
+        path = tmp_path / "run.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def small(write: Write) -> Path:
+    return write(SMALL)
+
+
+def test_there_are_configurations() -> None:
+    assert len(CONFIGS) >= 3
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    config = read_config(path, ["data.train=photos"])
+    assert config.data.train == Path("photos")
+    assert config.run.output == Path("runs") / path.stem
+    assert config.generator.scale == int(path.stem[-1])
+
+
+def test_only_data_and_steps_must_be_given(small: Path) -> None:
+    config = read_config(small)
+    assert config == TrainConfig.model_validate({"data": {"train": "photos"}, "pretrain": {"steps": 10}})
+    assert (config.generator.preset, config.generator.scale, config.data.batch) == ("paper", 4, 16)
+
+
+def test_configuration_survives_json(small: Path) -> None:
+    config = read_config(small, ["gan.schedule={kind='steps', milestones=[3, 5]}", "run.metadata.licence='CC0: a, b'"])
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "expected"),
+    [
+        ("pretrain.steps=7", "pretrain.steps", 7),
+        ("pretrain.learning_rate=2e-3", "pretrain.learning_rate", 2e-3),
+        (" run.seed = 3 ", "run.seed", 3),
+        ("run.precision=bf16", "run.precision", "bf16"),
+        ("run.precision='bf16'", "run.precision", "bf16"),
+        ("data.train=a folder/with = signs", "data.train", Path("a folder/with = signs")),
+        ("data.validation=held out", "data.validation", Path("held out")),
+        ("data.validation=", "data.validation", None),
+        ("generator.checkpointing=true", "generator.checkpointing", True),
+        ("data.degradations.blur=[0.2, 1.5]", "data.degradations.blur", (0.2, 1.5)),
+        ("gan.schedule.milestones=[1, 2]", "gan.schedule.milestones", (1, 2)),
+        ("gan.schedule={kind='cosine', floor=0.5}", "gan.schedule.floor", 0.5),
+        ("gan.features.weights=/weights/vgg19.pth", "gan.features.weights", "/weights/vgg19.pth"),
+        ("run.metadata.licence=CC0", "run.metadata", {"licence": "CC0"}),
+        ("run.output=läufe/neu", "run.output", Path("läufe/neu")),
+    ],
+)
+def test_overrides_set_one_value(small: Path, override: str, place: str, expected: Any) -> None:
+    value: Any = read_config(small, [override])
+    for name in place.split("."):
+        value = getattr(value, name)
+    assert value == expected
+
+
+def test_the_last_override_wins_and_others_stay(write: Write) -> None:
+    path = write(SMALL + "[data.degradations]\nnoise = [1, 2]\njpeg = [50, 60]\n")
+    config = read_config(path, ["data.degradations.noise=[3, 4]", "pretrain.steps=1", "pretrain.steps=2"])
+    assert (config.data.degradations.noise, config.data.degradations.jpeg) == ((3.0, 4.0), (50, 60))
+    assert config.pretrain.steps == 2
+
+
+@pytest.mark.parametrize("override", ["", "steps", "=3", " = 3", "gan.steps", "--steps 3"])
+def test_what_is_no_override_is_refused(small: Path, override: str) -> None:
+    with pytest.raises(TrainingError, match="is no override; write key=value") as error:
+        read_config(small, [override])
+    assert repr(override) in str(error.value)
+
+
+def test_override_below_a_value_is_refused(small: Path) -> None:
+    with pytest.raises(TrainingError, match=r"'data\.train\.x=1': train is a value, not a section"):
+        read_config(small, ["data.train.x=1"])
+
+
+def message(path: Path, *overrides: str) -> str:
+    with pytest.raises(TrainingError) as error:
+        read_config(path, list(overrides))
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith(f"{path}: ")
+    return text.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "near", "listed"),
+    [
+        ("gan.stpes=3", "steps", "learning_rate"),
+        ("run.ouput=x", "output", "precision"),
+        ("dta.train=x", "data", "pretrain"),
+        ("gan.schedule.warmpu=3", "warmup", "milestones"),
+        ("data.degradations.blurr=[0, 1]", "blur", "jpeg"),
+        ("gan.features.weight=x", "weights", "vgg"),
+    ],
+)
+def test_unknown_keys_are_named_with_the_nearest_and_all_that_there_are(
+    small: Path, override: str, near: str, listed: str
+) -> None:
+    text = message(small, override)
+    key = "dta" if override.startswith("dta") else override.partition("=")[0]
+    assert text.startswith(f"{key} is not known; did you mean {near}? there are ")
+    assert {near, listed} <= set(text.rpartition("there are ")[2].split(", "))
+
+
+@pytest.mark.parametrize("override", ["zzz=1", "gan.=1", "gan.0=1", ".=1", "gan..steps=1"])
+def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: str) -> None:
+    text = message(small, override)
+    assert " is not known; there are " in text
+    assert "did you mean" not in text
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("generator.preset=papier", ["generator.preset", "paper, pytorch-gan"]),
+        ("generator.scale=3", ["generator.scale", "3", "2, 4 or 8"]),
+        ("generator.channels=0", ["generator.channels", "0", "greater than or equal to 1"]),
+        ("pretrain.steps=-1", ["pretrain.steps", "-1", "greater than or equal to 0"]),
+        ("pretrain.steps=many", ["pretrain.steps", "'many'", "valid integer"]),
+        ("pretrain.steps=1.5", ["pretrain.steps", "1.5", "valid integer"]),
+        ("pretrain.loss=l2", ["pretrain.loss", "'l2'", "'l1' or 'mse'"]),
+        ("pretrain.learning_rate=0", ["pretrain.learning_rate", "0", "greater than 0"]),
+        ("pretrain.learning_rate=1", ["pretrain.learning_rate", "1", "less than 1"]),
+        ("pretrain.learning_rate=nan", ["pretrain.learning_rate", "nan"]),
+        ("pretrain.schedule.kind=linear", ["pretrain.schedule.kind", "'constant', 'cosine' or 'steps'"]),
+        ("pretrain.schedule.floor=nan", ["pretrain.schedule.floor", "nan"]),
+        ("gan.schedule.milestones=[10, 0]", ["gan.schedule.milestones.1", "0", "greater than or equal to 1"]),
+        ("gan.adversarial=wgan", ["gan.adversarial", "'wgan'", "'lsgan', 'bce' or 'ragan'"]),
+        ("gan.adversarial_weight=-1", ["gan.adversarial_weight", "-1", "greater than or equal to 0"]),
+        ("gan.content_weight=inf", ["gan.content_weight", "inf", "finite"]),
+        ("gan.discriminator=patches", ["gan.discriminator", "'paper' or 'patch'"]),
+        ("gan.features.vgg=vgg11", ["gan.features.vgg", "'vgg19', 'vgg16' or 'keras-vgg16'"]),
+        ("run.device=tpu", ["run.device", "'auto', 'cpu' or 'cuda'"]),
+        ("run.precision=fp16", ["run.precision", "'fp32' or 'bf16'"]),
+        ("run.ema=1", ["run.ema", "1", "less than 1"]),
+        ("run.keep=0", ["run.keep", "0", "greater than or equal to 1"]),
+        ("run.metadata.year=2020", ["run.metadata.year", "2020", "valid string"]),
+        ("data.degradations.blur=[2, 1]", ["data.degradations", "blur must be [lowest, highest]", "[2.0, 1.0]"]),
+        ("data.degradations.blur=[0, inf]", ["data.degradations.blur.1", "inf", "finite"]),
+        ("data.degradations.noise=[nan, 1]", ["data.degradations.noise.0", "nan"]),
+        ("data.degradations.noise=3", ["data.degradations.noise", "3", "valid tuple"]),
+        ("data.degradations.jpeg=[0, 90]", ["data.degradations", "jpeg", "1..100"]),
+        ("data.degradations.jpeg=[50, 101]", ["data.degradations.jpeg.1", "101", "less than or equal to 100"]),
+        ("data=3", ["data", "3"]),
+        ("gan=true", ["gan", "True"]),
+    ],
+)
+def test_wrong_values_are_named_with_what_is_allowed(small: Path, override: str, parts: list[str]) -> None:
+    text = message(small, override)
+    assert text.startswith(parts[0])
+    assert [part for part in parts if part not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.crop=90"], "data.crop is 90; it must be a multiple of the scale 4"),
+        (["generator.scale=8", "data.crop=36"], "data.crop is 36; it must be a multiple of the scale 8"),
+        (["gan.steps=1", "data.crop=40"], "data.crop is 40; the paper's discriminator needs a multiple of 16"),
+        (["run.accumulate=3"], "data.batch is 16; it must be a multiple of run.accumulate"),
+        (["pretrain.steps=0"], "nothing to do: give pretrain.steps or gan.steps"),
+    ],
+)
+def test_values_that_do_not_fit_each_other(small: Path, overrides: list[str], expected: str) -> None:
+    assert message(small, *overrides) == expected
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.crop=40"],
+        ["data.crop=40", "gan.steps=1", "gan.discriminator=patch"],
+        ["data.crop=40", "gan.steps=1", "generator.preset=pytorch-gan"],
+        ["generator.scale=2", "data.crop=90"],
+        ["run.accumulate=16"],
+    ],
+    ids=str,
+)
+def test_values_that_do_fit(small: Path, overrides: list[str]) -> None:
+    read_config(small, overrides)
+
+
+def test_discriminator_is_the_presets_unless_given(small: Path) -> None:
+    assert read_config(small).discriminator == "paper"
+    assert read_config(small, ["generator.preset=pytorch-gan"]).discriminator == "patch"
+    assert read_config(small, ["gan.discriminator=patch"]).discriminator == "patch"
+
+
+def test_missing_sections_and_keys_are_named(write: Write) -> None:
+    assert message(write("[pretrain]\nsteps = 1\n")) == "data is missing"
+    assert message(write("[data]\ncrop = 96\n[pretrain]\nsteps = 1\n")) == "data.train is missing"
+
+
+def test_all_problems_are_told_at_once(write: Write) -> None:
+    text = message(write("[data]\ncorp = 96\n[run]\nseed = -1\nkeep = 0\n"))
+    assert text.count("; ") >= 3
+    for part in ("data.train is missing", "data.corp is not known", "run.seed is -1", "run.keep is 0"):
+        assert part in text
+
+
+@pytest.mark.parametrize("text", ["[data", "train = ", "a = 1\na = 2", "train = 'x' 'y'", "\0"], ids=repr)
+def test_bad_toml_is_no_traceback(write: Write, text: str) -> None:
+    assert message(write(text)).startswith("not a TOML file (")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, write: Write) -> None:
+    assert message(tmp_path / "none.toml") == "cannot be read (No such file or directory)"
+    assert message(tmp_path) == "cannot be read (Is a directory)"
+    path = write("")
+    path.write_bytes(b"[data]\ntrain = '\xff'\n")
+    assert message(path).startswith("not a TOML file (")
+
+
+def test_a_configuration_does_not_change(small: Path) -> None:
+    config = read_config(small)
+    with pytest.raises(ValidationError, match="frozen"):
+        config.run.seed = 5
