@@ -238,7 +238,8 @@ class Trainer:
             (self.folder / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise TrainingError(f"run.output: {self.folder} cannot be written ({error.strerror})") from None
-        writer = SummaryWriter(str(self.folder), purge_step=first or None)
+        # What an interrupted run drew beyond its last checkpoint is drawn again.
+        writer = SummaryWriter(str(self.folder), purge_step=first + 1)
         try:
             yield writer
         finally:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.models import discriminator, features
-from srgan_fast.training import TrainConfig
+from srgan_fast.training import Outcome, TrainConfig, Trainer
 
 Sections = dict[str, dict[str, Any]]
 MakeConfig = Callable[..., TrainConfig]
@@ -51,6 +51,10 @@ class Recorder:
 
     def noted(self, text: str) -> None:
         self.notes.append(text)
+
+
+def conduct(config: TrainConfig, recorder: Recorder | None = None, resume: bool = False) -> Outcome:
+    return Trainer(config, recorder or Recorder()).run(resume)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def some_state(value: float = 0.0, size: int = 1000) -> dict[str, Any]:
 
 def names(checkpoints: CheckpointFolder) -> list[str]:
     """Everything in the folder, so that nothing half-written goes unseen."""
-    return sorted(os.listdir(checkpoints.folder)) if checkpoints.folder.exists() else []  # noqa: PTH208 (hidden too)
+    return sorted(path.name for path in checkpoints.folder.iterdir()) if checkpoints.folder.exists() else []
 
 
 def loaded_value(checkpoints: CheckpointFolder) -> float:

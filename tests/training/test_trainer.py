@@ -1,0 +1,328 @@
+"""A run goes from configuration to model, leaves no trace of an interruption, and refuses what does not fit."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from srgan_fast.models import load_generator, read_generator
+from srgan_fast.training import Outcome, TrainConfig, Trainer
+from srgan_fast.training.config import GanSection
+from srgan_fast.training.trainer import gan_losses
+
+from .conftest import MakeConfig, Recorder, conduct, differing
+
+pytestmark = pytest.mark.usefixtures("_narrow")
+
+
+def checkpoint(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.checkpoint is not None
+    state: dict[str, Any] = torch.load(outcome.checkpoint, weights_only=True)
+    return state
+
+
+def tensors(outcome: Outcome) -> dict[str, Any]:
+    state = checkpoint(outcome)
+    return {key: state[key] for key in ("networks", "optimisers", "average", "stage", "step", "psnr")}
+
+
+def same_model(ours: Path, theirs: Path) -> bool:
+    """Whether two files hold the same bits and the same words, in whatever order."""
+    a, b = read_generator(ours), read_generator(theirs)
+    equal = all(np.array_equal(a.weights[name], b.weights[name]) for name in b.weights)
+    return equal and (a.config, a.metadata) == (b.config, b.metadata)
+
+
+def test_a_run_leaves_models_checkpoints_and_a_record(make_config: MakeConfig) -> None:
+    config, recorder = make_config(run={"metadata": {"licence": "CC0"}, "save_every": 2}), Recorder()
+    outcome = conduct(config, recorder)
+    folder = config.run.output
+    assert outcome == Outcome(True, folder / "gan.safetensors", folder / "checkpoints" / "1-gan-00000003.pt")
+    assert recorder.starts == [("pretrain", 0, 3), ("gan", 0, 3)]
+    assert [(stage, step) for stage, step, _ in recorder.steps] == [
+        (s, n) for s in ("pretrain", "gan") for n in (1, 2, 3)
+    ]
+    assert set(recorder.steps[0][2]) == {"pixel"}
+    assert {"content", "adversarial", "generator", "discriminator", "D(hr)", "D(sr)"} <= set(recorder.steps[-1][2])
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "0-pretrain-00000003.pt",
+        "1-gan-00000002.pt",
+        "1-gan-00000003.pt",
+    ]
+    assert TrainConfig.model_validate_json((folder / "config.json").read_text()) == config
+    for stage in ("pretrain", "gan"):
+        metadata = read_generator(folder / f"{stage}.safetensors").metadata
+        expected = {"stage": stage, "steps": "3", "preset": "paper", "licence": "CC0", "batch": "2 crops of 32x32"}
+        assert metadata.items() >= expected.items()
+        assert "validation_psnr_y" not in metadata
+
+
+def test_pretraining_learns(make_config: MakeConfig, originals: Path) -> None:
+    steps = 60
+    config = make_config(
+        data={"validation": str(originals), "batch": 4},
+        pretrain={"steps": steps, "learning_rate": 5e-3},
+        gan={"steps": 0},
+        run={"validate_every": 20, "ema": 0.0},
+    )
+    recorder = Recorder()
+    outcome = conduct(config, recorder)
+    losses = [values["pixel"] for _, _, values in recorder.steps]
+    assert np.mean(losses[-10:]) < 0.3 * np.mean(losses[:3])
+    psnrs = [psnr for _, _, psnr, _ in recorder.validations]
+    assert [step for _, step, _, _ in recorder.validations] == [20, 40, 60]
+    assert psnrs[-1] > psnrs[0] + 1
+    assert outcome.model is not None
+    assert read_generator(outcome.model).metadata["validation_psnr_y"] == f"{psnrs[-1]:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("precision", "accumulate", "threads"), [("fp32", 1, 1), ("bf16", 1, 1), ("fp32", 2, 2), ("bf16", 2, 1)]
+)
+def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(
+    make_config: MakeConfig, tmp_path: Path, originals: Path, precision: str, accumulate: int, threads: int
+) -> None:
+    common = {
+        "data": {"validation": str(originals), "degradations": {"noise": [0, 5], "jpeg": [50, 90]}},
+        "pretrain": {"steps": 4, "schedule": {"kind": "cosine", "warmup": 2}},
+        "gan": {"steps": 4, "schedule": {"kind": "steps", "milestones": [2]}},
+    }
+    run = {"precision": precision, "accumulate": accumulate, "threads": threads}
+    run |= {"clip": 0.5, "ema": 0.9, "validate_every": 3}
+    whole = conduct(make_config(**common, run={**run, "output": str(tmp_path / "whole")}))
+
+    config = make_config(**common, run={**run, "output": str(tmp_path / "parts")})
+    done = []
+    for interrupt_at in (("pretrain", 2), ("gan", 1), ("gan", 3), None):
+        recorder = Recorder(interrupt_at)
+        outcome = conduct(config, recorder, resume=True)
+        assert outcome.finished == (interrupt_at is None)
+        done += [(stage, step) for stage, step, _ in recorder.steps]
+    assert done == [(stage, step) for stage in ("pretrain", "gan") for step in (1, 2, 3, 4)]  # none twice
+
+    assert differing(tensors(outcome), tensors(whole)) == []
+    assert len(tensors(whole)["optimisers"]["discriminator"]["state"]) > 10
+    for name in ("pretrain.safetensors", "gan.safetensors"):
+        assert same_model(tmp_path / "parts" / name, tmp_path / "whole" / name)
+
+
+def test_equality_of_runs_is_no_accident(make_config: MakeConfig, tmp_path: Path) -> None:
+    # What the test above compares does depend on batches, on their number, and on the seed.
+    base = conduct(make_config(run={"output": str(tmp_path / "0")}))
+    seed = conduct(make_config(run={"output": str(tmp_path / "1"), "seed": 1}))
+    rate = conduct(make_config(run={"output": str(tmp_path / "2")}, gan={"learning_rate": 2e-4}))
+    for other in (seed, rate):
+        places = differing(tensors(base), tensors(other))
+        assert any("networks.generator" in place for place in places)
+        assert any("networks.discriminator" in place for place in places)
+        assert any("average" in place for place in places)
+
+
+def test_stop_saves_a_checkpoint_and_a_model_at_once(make_config: MakeConfig) -> None:
+    config = make_config(pretrain={"steps": 50}, run={"save_every": 1000})
+    outcome = conduct(config, Recorder(("pretrain", 5)))
+    folder = config.run.output
+    assert outcome == Outcome(False, folder / "pretrain.safetensors", folder / "checkpoints" / "0-pretrain-00000005.pt")
+    assert read_generator(folder / "pretrain.safetensors").metadata["steps"] == "5"
+
+
+def test_handlers_of_signals_are_given_back(make_config: MakeConfig) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    conduct(make_config(), Recorder(("pretrain", 1)))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_ctrl_c_stops_at_once(make_config: MakeConfig) -> None:
+    recorder = Recorder()
+
+    def twice(stage: str, step: int) -> None:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    recorder.on_step = twice
+    config = make_config()
+    with pytest.raises(KeyboardInterrupt):
+        conduct(config, recorder)
+    assert len(recorder.steps) == 2
+    assert not (config.run.output / "checkpoints").exists()
+
+
+def test_resuming_nothing_starts_from_the_beginning_and_says_so(make_config: MakeConfig) -> None:
+    config, recorder = make_config(), Recorder()
+    assert conduct(config, recorder, resume=True).finished
+    assert recorder.starts[0] == ("pretrain", 0, 3)
+    assert f"no checkpoint in {config.run.output}, starting from the beginning" in recorder.notes
+
+
+def test_resuming_a_finished_run_trains_nothing_and_restores_a_lost_model(
+    make_config: MakeConfig, originals: Path
+) -> None:
+    config = make_config(data={"validation": str(originals)})
+    first = conduct(config)
+    assert first.model is not None
+    kept = first.model.rename(first.model.with_name("kept.safetensors"))  # as if killed after the last checkpoint
+    recorder = Recorder()
+    assert conduct(config, recorder, resume=True) == first
+    assert recorder.steps == []
+    assert same_model(first.model, kept)
+    assert "validation_psnr_y" in read_generator(kept).metadata
+
+
+def test_a_finished_run_can_be_given_more_steps(make_config: MakeConfig, tmp_path: Path) -> None:
+    conduct(make_config(gan={"steps": 0}))
+    recorder = Recorder()
+    outcome = conduct(make_config(pretrain={"steps": 5}), recorder, resume=True)
+    assert recorder.starts == [("pretrain", 3, 5), ("gan", 0, 3)]
+    whole = conduct(make_config(pretrain={"steps": 5}, run={"output": str(tmp_path / "whole")}))
+    assert differing(tensors(outcome), tensors(whole)) == []
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_steps(make_config: MakeConfig) -> None:
+    config = make_config(pretrain={"steps": 6}, gan={"steps": 0}, run={"save_every": 2})
+    whole = conduct(config)
+    assert whole.checkpoint is not None
+    expected = tensors(whole)
+    whole.checkpoint.write_bytes(whole.checkpoint.read_bytes()[:-500])
+    recorder = Recorder()
+    outcome = conduct(config, recorder, resume=True)
+    assert recorder.starts == [("pretrain", 4, 6)]
+    assert differing(tensors(outcome), expected) == []
+
+
+def test_checkpoints_of_a_stage_keep_their_order_when_the_other_is_left_out(make_config: MakeConfig) -> None:
+    conduct(make_config(run={"keep": 1}))
+    recorder = Recorder()
+    config = make_config(pretrain={"steps": 0}, gan={"steps": 5}, run={"keep": 1})
+    outcome = conduct(config, recorder, resume=True)
+    assert recorder.starts == [("gan", 3, 5)]
+    assert checkpoint(outcome)["step"] == 5
+    assert [path.name for path in (config.run.output / "checkpoints").iterdir()] == ["1-gan-00000005.pt"]
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_adversarial_stage_starts_from_the_averaged_weights(make_config: MakeConfig) -> None:
+    seen: list[dict[str, Tensor]] = []
+    config = make_config(run={"ema": 0.9})
+    trainer = Trainer(config, Recorder())
+    build = trainer._gan_step
+
+    def watched(*args: Any) -> Any:
+        seen.append({name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()})
+        return build(*args)
+
+    trainer._gan_step = watched
+    trainer.run()
+    state = torch.load(config.run.output / "checkpoints" / "0-pretrain-00000003.pt", weights_only=True)
+    assert same(seen[0], state["average"])
+    assert not same(seen[0], state["networks"]["generator"])
+    model = load_generator(config.run.output / "pretrain.safetensors").state_dict()
+    assert all(torch.equal(seen[0][n], model[n]) for n in model if not n.endswith("num_batches_tracked"))
+
+
+def test_gan_from_a_pretrained_file_is_gan_after_pretraining(make_config: MakeConfig, tmp_path: Path) -> None:
+    both = conduct(make_config())
+    init = tmp_path / "run" / "pretrain.safetensors"
+    config = make_config(generator={"init": str(init)}, pretrain={"steps": 0}, run={"output": str(tmp_path / "second")})
+    alone = conduct(config)
+    ours, theirs = tensors(alone), tensors(both)
+    counters = [place for place in differing(ours, theirs) if not place.endswith("num_batches_tracked")]
+    assert counters == []
+
+
+def test_ema_0_saves_the_current_weights(make_config: MakeConfig) -> None:
+    state = checkpoint(conduct(make_config(run={"ema": 0.0})))
+    assert same(state["average"], state["networks"]["generator"])
+    state = checkpoint(conduct(make_config(run={"ema": 0.5, "output": str(make_config().run.output / "other")})))
+    assert not same(state["average"], state["networks"]["generator"])
+
+
+def test_validation_sees_the_average_when_it_is_due(make_config: MakeConfig, originals: Path) -> None:
+    config = make_config(
+        data={"validation": str(originals)}, pretrain={"steps": 5}, gan={"steps": 2}, run={"validate_every": 2}
+    )
+    trainer, seen = Trainer(config, recorder := Recorder()), []
+    assert trainer.validation is not None
+    measure = trainer.validation.__call__
+    trainer.validation = lambda generator: (seen.append(generator), measure(generator))[1]
+    trainer.run()
+    assert [(stage, step) for stage, step, _, _ in recorder.validations] == [
+        ("pretrain", 2),
+        ("pretrain", 4),
+        ("pretrain", 5),
+        ("gan", 2),
+    ]
+    assert all(generator is trainer.average.module for generator in seen)
+    assert all(5 < psnr < 50 and -1 <= ssim <= 1 for _, _, psnr, ssim in recorder.validations)
+
+
+def crash_at(*place: object) -> Callable[[str, int], None]:
+    def crash(*at: object) -> None:
+        if at == place:
+            raise MemoryError
+
+    return crash
+
+
+def test_curves_run_on_from_stage_to_stage_and_over_an_interruption(make_config: MakeConfig, originals: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = make_config(data={"validation": str(originals)}, run={"validate_every": 2})
+    conduct(config, Recorder(("gan", 1)))
+    crashing = Recorder()
+    crashing.on_step = crash_at("gan", 3)  # step 2 is in the curves by then, but in no checkpoint
+    with pytest.raises(MemoryError):
+        conduct(config, crashing, resume=True)
+    conduct(config, resume=True)
+    events = EventAccumulator(str(config.run.output), size_guidance={"scalars": 0, "images": 0}).Reload()
+    scalars = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    gan = ["content", "adversarial", "generator", "real", "fake", "discriminator", "D(hr)", "D(sr)", "learning_rate"]
+    expected = {f"pretrain/{name}": [1, 2, 3] for name in ("pixel", "learning_rate")}
+    expected |= {f"gan/{name}": [4, 5, 6] for name in gan}
+    expected |= {
+        f"{stage}/{name}": s for stage, s in (("pretrain", [2, 3]), ("gan", [5, 6])) for name in ("psnr_y", "ssim_y")
+    }
+    assert scalars == expected
+    assert [event.value for event in events.Scalars("pretrain/learning_rate")] == pytest.approx([1e-3] * 3)
+    samples = events.Images("gan/sample0: nearest, ours, original")
+    assert [(sample.step, sample.height, sample.width) for sample in samples] == [(5, 48, 3 * 52), (6, 48, 3 * 52)]
+
+
+def test_recomputing_activations_changes_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+    plain = tensors(conduct(make_config(run={"output": str(tmp_path / "plain")})))
+    saving = tensors(conduct(make_config(generator={"checkpointing": True})))
+    assert differing(plain, saving) == []
+
+
+@pytest.mark.parametrize(("preset", "discriminator"), [("paper", "paper"), ("pytorch-gan", "patch")])
+def test_every_preset_trains_with_its_own_discriminator(
+    make_config: MakeConfig, preset: str, discriminator: str
+) -> None:
+    config = make_config(generator={"preset": preset}, gan={"discriminator": None, "steps": 1})
+    outcome = conduct(config)
+    names = set(checkpoint(outcome)["networks"]["discriminator"])
+    assert ("dense1.weight" in names) == (discriminator == "paper")
+    assert outcome.model is not None
+    metadata = read_generator(outcome.model).metadata
+    assert metadata["preset"] == preset
+    assert json.loads(checkpoint(outcome)["config"])["generator"]["preset"] == preset
+
+
+def test_losses_are_the_presets_unless_the_configuration_says_otherwise() -> None:
+    paper, common = gan_losses(GanSection(), "paper"), gan_losses(GanSection(), "pytorch-gan")
+    assert (paper.content, paper.adversarial, paper.discriminator_average) == ("mse", "bce", False)
+    assert (common.content, common.adversarial, common.discriminator_average) == ("l1", "lsgan", True)
+    assert (paper.feature_scale, common.feature_scale) == (1 / 12.75, 1.0)
+    said = {"content": "l1", "adversarial": "ragan", "adversarial_weight": 0.0, "feature_scale": 2.0}
+    said |= {"discriminator_average": True, "pixel_weight": 0.5, "variation_weight": 0.25, "content_weight": 0.0}
+    changed = gan_losses(GanSection.model_validate(said), "paper")
+    assert {name: getattr(changed, name) for name in said} == said

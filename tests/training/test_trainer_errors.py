@@ -1,0 +1,229 @@
+"""What a run cannot use is refused before it starts, and what goes wrong on its way costs no checkpoint."""
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from srgan_fast.data.images import Image, write_image
+from srgan_fast.errors import DataError, ModelError, SrganFastError, TrainingError
+from srgan_fast.models import Generator, generator_config, save_generator
+from srgan_fast.training import TrainConfig, Trainer
+
+from .conftest import MakeConfig, Recorder, conduct
+
+pytestmark = pytest.mark.usefixtures("_narrow")
+
+
+def refused(config: TrainConfig, resume: bool = False) -> str:
+    """The message of a run that must not start."""
+    recorder = Recorder()
+    with pytest.raises(SrganFastError) as error:
+        conduct(config, recorder, resume)
+    assert recorder.steps == []
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def poison(trainer: Trainer, at: tuple[str, int]) -> None:
+    """Spoils a weight after a step, as a diverging run does."""
+
+    def spoil(stage: str, step: int) -> None:
+        if (stage, step) == at:
+            with torch.no_grad():
+                trainer.generator.tail.bias.fill_(float("nan"))
+
+    assert isinstance(trainer.observer, Recorder)
+    trainer.observer.on_step = spoil
+
+
+@pytest.mark.parametrize(("stage", "loss"), [("pretrain", "pixel"), ("gan", "content")])
+def test_a_loss_that_is_not_finite_stops_with_its_name_step_and_the_last_good_checkpoint(
+    make_config: MakeConfig, stage: str, loss: str
+) -> None:
+    config = make_config(pretrain={"steps": 6}, gan={"steps": 6}, run={"save_every": 2})
+    trainer = Trainer(config, Recorder())
+    poison(trainer, (stage, 3))
+    with pytest.raises(TrainingError, match=f"{stage} step 4: the {loss} loss is nan; the run stops") as error:
+        trainer.run()
+    good = config.run.output / "checkpoints" / f"{0 if stage == 'pretrain' else 1}-{stage}-00000002.pt"
+    assert f"its last good checkpoint is {good}. " in str(error.value)
+    assert "learning rate" in str(error.value)
+    recorder = Recorder()
+    assert conduct(config, recorder, resume=True).finished
+    assert recorder.starts[0] == (stage, 2, 6)
+
+
+def test_a_loss_that_is_not_finite_before_any_checkpoint(make_config: MakeConfig) -> None:
+    trainer = Trainer(make_config(), Recorder())
+    poison(trainer, ("pretrain", 1))
+    with pytest.raises(TrainingError, match=r"pretrain step 2: .* its last good checkpoint is none was written yet"):
+        trainer.run()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(make_config: MakeConfig) -> None:
+    config = make_config()
+    conduct(config)
+    before = {path: path.read_bytes() for path in config.run.output.rglob("*") if path.is_file()}
+    assert refused(config) == f"{config.run.output} holds a run already; use --resume to go on, or another run.output"
+    assert {path: path.read_bytes() for path in config.run.output.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"generator": {"blocks": 3}}, "generator.blocks = 2, the configuration says 3"),
+        ({"generator": {"channels": 4}}, "generator.channels = 8, the configuration says 4"),
+        ({"generator": {"preset": "pytorch-gan"}}, "generator.preset = 'paper', the configuration says 'pytorch-gan'"),
+        ({"data": {"crop": 48}}, "data.crop = 32, the configuration says 48"),
+        ({"data": {"batch": 4}}, "data.batch = 2, the configuration says 4"),
+        ({"data": {"degradations": {"noise": [0, 1]}}}, "data.degradations = "),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_a_run_is_not_resumed_with_another_network_or_data(
+    make_config: MakeConfig, changes: dict[str, Any], expected: str
+) -> None:
+    outcome = conduct(make_config(gan={"steps": 0}))
+    text = refused(make_config(gan={"steps": 0}, **changes), resume=True)
+    assert text.startswith(f"{outcome.checkpoint} was made with {expected}")
+    assert text.endswith("a resumed run must continue with the same")
+
+
+def test_a_run_is_not_resumed_with_other_pictures(make_config: MakeConfig, pictures: Path, tmp_path: Path) -> None:
+    conduct(make_config(gan={"steps": 0}))
+    shutil.copytree(pictures, tmp_path / "others")
+    text = refused(make_config(gan={"steps": 0}, data={"train": str(tmp_path / "others")}), resume=True)
+    assert f"data.train = '{pictures}'" in text
+    assert f"the configuration says '{tmp_path / 'others'}'" in text
+
+
+def test_what_does_not_change_a_run_may_change(make_config: MakeConfig, originals: Path) -> None:
+    conduct(make_config(), Recorder(("pretrain", 1)))
+    config = make_config(data={"validation": str(originals)}, generator={"checkpointing": True}, run={"keep": 7})
+    assert conduct(config, resume=True).finished
+
+
+def test_a_checkpoint_of_another_discriminator_is_refused(make_config: MakeConfig) -> None:
+    outcome = conduct(make_config())
+    text = refused(make_config(gan={"steps": 5, "discriminator": "paper"}), resume=True)
+    assert text.startswith(f"{outcome.checkpoint}: belongs to other networks (")
+
+
+def test_a_checkpoint_of_a_stage_that_is_left_out_is_refused(make_config: MakeConfig) -> None:
+    outcome = conduct(make_config())
+    text = refused(make_config(gan={"steps": 0}), resume=True)
+    assert text == f"{outcome.checkpoint} is in the gan stage, which the configuration leaves out"
+
+
+def test_all_checkpoints_damaged_is_an_error_not_a_new_start(make_config: MakeConfig) -> None:
+    outcome = conduct(make_config(gan={"steps": 0}, run={"keep": 1}))
+    assert outcome.checkpoint is not None
+    outcome.checkpoint.write_bytes(b"")
+    assert "no checkpoint can be read" in refused(make_config(gan={"steps": 0}), resume=True)
+
+
+def test_pictures_that_do_not_serve_are_noted_and_left_out(
+    make_config: MakeConfig, pictures: Path, tmp_path: Path, photo: NDArray[np.uint8]
+) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(pictures, folder)
+    (folder / "broken.png").write_bytes(b"\x89PNG no more")
+    (folder / "notes.txt").write_text("no picture")
+    write_image(folder / "small.png", Image(photo[:31, :200]))
+    recorder = Recorder()
+    assert conduct(make_config(data={"train": str(folder)}, gan={"steps": 0}), recorder).finished
+    notes = "\n".join(recorder.notes)
+    assert f"4 pictures in {folder}" in notes
+    assert f"skipped: {folder / 'broken.png'}" in notes
+    assert "1 pictures are smaller than a crop and left out: small.png" in notes
+    assert "notes.txt" not in notes
+
+
+def test_data_that_cannot_be_used(make_config: MakeConfig, tmp_path: Path, photo: NDArray[np.uint8]) -> None:
+    empty, small, broken = (tmp_path / name for name in ("empty", "small", "broken"))
+    for folder in (empty, small, broken):
+        folder.mkdir()
+    write_image(small / "a.png", Image(photo[:20, :200]))
+    (broken / "a.png").write_bytes(b"nothing")
+    for folder, expected in [
+        (empty, f"{empty}: holds no pictures"),
+        (small, "every picture is smaller than a crop of 32x32; lower the crop size"),
+        (broken, f"{broken}: none of its 1 pictures can be read; first: {broken / 'a.png'}"),
+        (tmp_path / "none", f"{tmp_path / 'none'}: "),
+    ]:
+        with pytest.raises(DataError) as error:
+            Trainer(make_config(data={"train": str(folder)}), Recorder())
+        assert str(error.value).startswith(expected)
+
+
+def test_validation_pictures_that_cannot_be_used(
+    make_config: MakeConfig, tmp_path: Path, photo: NDArray[np.uint8]
+) -> None:
+    empty, small, broken = (tmp_path / name for name in ("empty", "small", "broken"))
+    for folder in (empty, small, broken):
+        folder.mkdir()
+    write_image(small / "a.png", Image(photo[:16, :200]))
+    (broken / "a.png").write_bytes(b"nothing")
+    for folder, expected in [
+        (empty, f"validation: {empty} holds no pictures"),
+        (small, f"validation: {small / 'a.png'} is too small to be measured"),
+        (broken, f"validation: {broken / 'a.png'}"),
+        (tmp_path / "none", f"validation: {tmp_path / 'none'}"),
+    ]:
+        assert refused(make_config(data={"validation": str(folder)})).startswith(expected)
+
+
+def test_output_that_cannot_be_written(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        text = refused(make_config(run={"output": str(output)}))
+        assert text.startswith(f"run.output: {output} cannot be written (")
+
+
+def test_a_full_disk_stops_and_keeps_the_last_checkpoint(make_config: MakeConfig) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config, recorder = make_config(run={"save_every": 1}), Recorder()
+    with pytest.MonkeyPatch.context() as patch:
+        recorder.on_step = lambda *at: patch.setattr(torch, "save", full) if at == ("gan", 2) else None
+        with pytest.raises(TrainingError, match=r"1-gan-00000002\.pt could not be saved .*No space left") as error:
+            conduct(config, recorder)
+    good = config.run.output / "checkpoints" / "1-gan-00000001.pt"
+    assert str(error.value).endswith(f"the last good checkpoint is {good}")
+    assert conduct(config, resume=True).finished
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there(make_config: MakeConfig) -> None:
+    assert refused(make_config(run={"device": "cuda"})) == "run.device is cuda, but torch sees no CUDA device"
+
+
+def test_init_of_another_architecture_or_none(make_config: MakeConfig, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_generator(Generator(generator_config("paper", channels=8, blocks=3)), path, "paper")
+    text = refused(make_config(generator={"init": str(path)}))
+    assert text.startswith(f"generator.init: {path} is ")
+    assert "blocks=3" in text
+    assert "the configuration asks for" in text
+    with pytest.raises(ModelError, match="neither a file nor a shipped model"):
+        Trainer(make_config(generator={"init": "no-such-model"}), Recorder())
+
+
+def test_missing_vgg_weights_are_noticed_before_the_pretraining(make_config: MakeConfig, tmp_path: Path) -> None:
+    missing = {"weights": str(tmp_path / "vgg19.pth")}
+    assert refused(make_config(gan={"features": missing})).startswith(f"{tmp_path / 'vgg19.pth'}: no such file")
+    assert conduct(make_config(gan={"features": missing, "content_weight": 0.0})).finished
+    assert refused(make_config(gan={"features": {"weights": "random", "cut": "vgg99"}})).startswith("'vgg99'")
+
+
+def test_batches_that_do_not_divide(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(data={"batch": 3})
+    monkeypatch.setattr("srgan_fast.training.distributed.start", lambda: (0, 2))
+    assert refused(config) == "data.batch is 3; it must divide by 2, processes times run.accumulate"
