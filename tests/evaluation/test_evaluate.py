@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from srgan_fast.data.images import Image, read_image, write_image
+from srgan_fast.data.metrics import luma, psnr, ssim
 from srgan_fast.data.resize import crop_to_multiple, downscale, resize_bicubic
 from srgan_fast.errors import DataError, ImageError
-from srgan_fast.evaluation import evaluate, luma, psnr, ssim
+from srgan_fast.evaluation import evaluate
 from srgan_fast.upscale import Upscaler
 
 FIGURES = {"psnr_y", "psnr_rgb", "ssim_y", "bicubic_psnr_y", "bicubic_ssim_y"}
