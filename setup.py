@@ -2,7 +2,7 @@
 
 What is built depends on what the build environment offers, and the build says so:
 
-* always: the torch-free modules (`srgan_fast._imaging`);
+* always: the torch-free modules (`srgan_fast._imaging`, `srgan_fast._engine`);
 * the torch libraries only where torch can be imported (`pip install --no-build-isolation '.[train]'`), since an
   isolated build must not drag in gigabytes of torch to upscale a picture.
 """
@@ -49,4 +49,5 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--install", str(build)], check=True)
 
 
-setup(ext_modules=[CMakeExtension("srgan_fast._imaging")], cmdclass={"build_ext": CMakeBuild})
+MODULES = ["srgan_fast._imaging", "srgan_fast._engine"]
+setup(ext_modules=[CMakeExtension(name) for name in MODULES], cmdclass={"build_ext": CMakeBuild})

@@ -1,0 +1,58 @@
+// The generator, run depth first.
+//
+// A strip of the image's rows goes through the head and the whole trunk before the next is read; each layer keeps the
+// few rows that its successor will look back at. Nothing is computed twice, as overlapping tiles would, the working set
+// stays in cache, and memory grows with the width of the image alone. Behind the trunk, where pixels multiply, strips
+// are thinner still.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "engine/model.h"
+#include "engine/pool.h"
+
+namespace srgan_fast::engine {
+
+// Dense pixels: integers [height][width][3], float [3][height][width] in 0..1.
+struct ImageIn {
+    cpu::PixelType type;
+    const void* data;
+    std::int64_t height, width;
+};
+
+// Called after every strip with the number of finished output rows; returning false ends the run.
+using Progress = std::function<bool(std::int64_t rows)>;
+
+class Plan;
+
+class Engine {
+   public:
+    // Throws std::invalid_argument where `threads` is not positive, and whatever Model's constructor throws.
+    Engine(const PlainGenerator& generator, Precision precision, cpu::Isa isa, int threads);
+    ~Engine();
+
+    // Upscales one image into `out`, which holds scale * height rows of the same type and layout. Several threads may
+    // call; they take turns. Returns false where progress ended the run.
+    // Throws std::bad_alloc where there is not enough memory.
+    bool run(const ImageIn& in, void* out, const Progress& progress = {});
+
+    // Bytes of working memory that an image of that size takes.
+    std::int64_t working_memory(std::int64_t height, std::int64_t width);
+
+    const Model& model() const { return model_; }
+    int threads() const { return pool_.threads(); }
+
+   private:
+    Plan& plan_for(std::int64_t height, std::int64_t width);
+
+    Model model_;
+    ThreadPool pool_;
+    std::mutex mutex_;
+    std::unique_ptr<Plan> plan_;  // of the last image's size, with its memory: pictures often come in series
+};
+
+}  // namespace srgan_fast::engine

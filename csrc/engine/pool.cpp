@@ -1,0 +1,98 @@
+#include "engine/pool.h"
+
+#include <unistd.h>
+
+namespace srgan_fast::engine {
+
+namespace {
+
+// About 50 microseconds: longer than the pause between two layers, shorter than anybody notices.
+constexpr int kSpins = 4000;
+
+void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// Waits until the value is another one than `old`, and returns it.
+std::uint32_t await_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
+    for (int i = 0; i < kSpins; ++i) {
+        const std::uint32_t now = value.load(std::memory_order_acquire);
+        if (now != old) return now;
+        relax();
+    }
+    value.wait(old, std::memory_order_acquire);
+    return value.load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+struct ThreadPool::State {
+    // The current call; written before `call_number` is, read after.
+    std::int64_t tasks = 0;
+    const void* context = nullptr;
+    Call call = nullptr;
+    bool stop = false;
+    alignas(64) std::atomic<std::int64_t> next{0};
+    alignas(64) std::atomic<std::uint32_t> call_number{0};
+    alignas(64) std::atomic<std::uint32_t> busy{0};  // threads that have not finished the current call
+
+    void work(int thread) {
+        for (std::int64_t task = next.fetch_add(1, std::memory_order_relaxed); task < tasks;
+             task = next.fetch_add(1, std::memory_order_relaxed))
+            call(context, task, thread);
+    }
+
+    void serve(int thread) {
+        for (std::uint32_t seen = 0;;) {
+            seen = await_change(call_number, seen);
+            if (stop) return;
+            work(thread);
+            if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_one();
+        }
+    }
+};
+
+ThreadPool::ThreadPool(int threads) : threads_(threads) {}
+
+ThreadPool::~ThreadPool() {
+    if (!state_ || owner_ != getpid()) {  // a fork's child has no such threads
+        for (std::thread& worker : workers_) worker.detach();
+        return;
+    }
+    state_->stop = true;
+    state_->call_number.fetch_add(1, std::memory_order_release);
+    state_->call_number.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::start() {
+    for (std::thread& worker : workers_) worker.detach();
+    workers_.clear();
+    owner_ = getpid();
+    state_ = std::make_shared<State>();
+    for (int i = 1; i < threads_; ++i) workers_.emplace_back([state = state_, i] { state->serve(i); });
+}
+
+void ThreadPool::run_erased(std::int64_t tasks, const void* context, Call call) {
+    if (threads_ == 1 || tasks <= 1) {
+        for (std::int64_t task = 0; task < tasks; ++task) call(context, task, 0);
+        return;
+    }
+    if (!state_ || owner_ != getpid()) start();
+    State& state = *state_;
+    state.tasks = tasks;
+    state.context = context;
+    state.call = call;
+    state.next.store(0, std::memory_order_relaxed);
+    state.busy.store(static_cast<std::uint32_t>(threads_ - 1), std::memory_order_relaxed);
+    state.call_number.fetch_add(1, std::memory_order_release);
+    state.call_number.notify_all();
+    state.work(0);
+    for (std::uint32_t busy = state.busy.load(std::memory_order_acquire); busy != 0;) busy = await_change(state.busy, busy);
+}
+
+}  // namespace srgan_fast::engine

@@ -1,0 +1,160 @@
+// Python module `srgan_fast._engine`: checks every argument, releases the GIL, runs the engine.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace py = pybind11;
+
+namespace srgan_fast::engine {
+namespace {
+
+// Far above any picture, far below where 64-bit byte counts would overflow.
+constexpr std::int64_t kMaxSide = 1 << 20;
+
+using FloatArray = py::array_t<float, py::array::c_style>;
+
+std::string shape_of(const py::array& a) { return py::str(a.attr("shape")).cast<std::string>(); }
+
+std::span<const float> values(const FloatArray& array) {
+    return {array.data(), static_cast<std::size_t>(array.size())};
+}
+
+// A layer as Python gives it: (weight, bias, slope or None). The arrays live as long as the caller's list.
+PlainConv plain_conv(const py::handle& layer, const std::string& name) {
+    const auto parts = layer.cast<py::tuple>();
+    if (parts.size() != 3) throw py::value_error(name + " must be a tuple (weight, bias, slope)");
+    for (const py::handle part : {parts[0], parts[1], parts[2]})
+        if (!part.is_none() && !FloatArray::check_(py::reinterpret_borrow<py::object>(part)))
+            throw py::type_error(name + " must hold C-contiguous float32 arrays");
+    const auto weight = parts[0].cast<FloatArray>(), bias = parts[1].cast<FloatArray>();
+    if (weight.ndim() != 4 || weight.shape(2) != weight.shape(3))
+        throw py::value_error(name + ": weight must have shape (out, in, k, k), got " + shape_of(weight));
+    PlainConv conv{weight.shape(0), weight.shape(1), weight.shape(2), values(weight), values(bias), {}};
+    if (!parts[2].is_none()) {
+        const auto slope = parts[2].cast<FloatArray>();
+        if (slope.size() == 0) throw py::value_error(name + ": slope is empty");
+        conv.slope = values(slope);
+    }
+    return conv;
+}
+
+std::vector<PlainConv> plain_convs(const py::list& layers, const std::string& name) {
+    std::vector<PlainConv> convs;
+    for (std::size_t i = 0; i < layers.size(); ++i)
+        convs.push_back(plain_conv(layers[i], name + " " + std::to_string(i)));
+    return convs;
+}
+
+using Colours = std::array<float, 3>;
+
+std::unique_ptr<Engine> make_engine(const py::tuple& head, const py::list& trunk, const py::list& upsample,
+                                    const py::tuple& tail, const std::pair<Colours, Colours>& input,
+                                    const std::pair<Colours, Colours>& output, bool tanh, const std::string& precision,
+                                    int threads) {
+    if (precision != "fp32" && precision != "bf16")
+        throw py::value_error("precision must be 'fp32' or 'bf16', got '" + precision + "'");
+    PlainGenerator plain{plain_conv(head, "head"),
+                         plain_convs(trunk, "trunk"),
+                         plain_convs(upsample, "upsample"),
+                         plain_conv(tail, "tail"),
+                         {input.first, input.second},
+                         {output.first, output.second},
+                         tanh};
+    const cpu::Isa isa = cpu::choose_isa();
+    const py::gil_scoped_release release;
+    return std::make_unique<Engine>(plain, precision == "bf16" ? Precision::kBf16 : Precision::kFp32, isa, threads);
+}
+
+std::optional<cpu::PixelType> pixel_type(const py::array& array) {
+    if (array.dtype().equal(py::dtype::of<std::uint8_t>())) return cpu::PixelType::kUint8;
+    if (array.dtype().equal(py::dtype::of<std::uint16_t>())) return cpu::PixelType::kUint16;
+    if (array.dtype().equal(py::dtype::of<float>())) return cpu::PixelType::kFloat;
+    return {};
+}
+
+void check_size(std::int64_t height, std::int64_t width) {
+    if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide)
+        throw py::value_error("an image must have 1 to " + std::to_string(kMaxSide) + " pixels a side, got " +
+                              std::to_string(height) + " x " + std::to_string(width));
+}
+
+// Integers (H, W, 3) or float (3, H, W); the result is a new array of the same kind.
+py::array run(Engine& engine, const py::array& image, const py::object& progress) {
+    const auto type = pixel_type(image);
+    if (!type) throw py::type_error("image must be uint8, uint16 or float32, got " +
+                                    py::str(image.dtype()).cast<std::string>());
+    const bool planes = *type == cpu::PixelType::kFloat;
+    if (image.ndim() != 3 || image.shape(planes ? 0 : 2) != 3)
+        throw py::value_error(std::string("image must have shape ") + (planes ? "(3, H, W)" : "(H, W, 3)") + ", got " +
+                              shape_of(image));
+    const std::int64_t height = image.shape(planes ? 1 : 0), width = image.shape(planes ? 2 : 1);
+    check_size(height, width);
+    // The engine wants dense, aligned pixels; other views are copied.
+    const auto dense = py::array::ensure(image, py::array::c_style);
+    if (!dense) throw py::error_already_set();
+    const auto aligned = reinterpret_cast<std::uintptr_t>(dense.data()) % image.itemsize() == 0
+                             ? dense
+                             : py::array(dense.attr("copy")());
+    const std::int64_t scale = engine.model().scale();
+    std::vector<py::ssize_t> shape{scale * height, scale * width};
+    shape.insert(planes ? shape.begin() : shape.end(), 3);
+    py::array result(image.dtype(), shape);
+    const ImageIn in{*type, aligned.data(), height, width};
+    void* const out = result.mutable_data();
+    std::optional<py::error_already_set> raised;
+    Progress report = [&](std::int64_t rows) {
+        const py::gil_scoped_acquire acquire;
+        try {
+            if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+            if (!progress.is_none()) progress(rows);
+        } catch (py::error_already_set& error) {
+            raised.emplace(error);
+        }
+        return !raised;
+    };
+    {
+        const py::gil_scoped_release release;
+        engine.run(in, out, report);
+    }
+    if (raised) throw *raised;
+    return result;
+}
+
+}  // namespace
+}  // namespace srgan_fast::engine
+
+PYBIND11_MODULE(_engine, m) {
+    using srgan_fast::engine::Engine;
+    namespace cpu = srgan_fast::cpu;
+    m.doc() = "The native CPU engine of srgan_fast.";
+    m.def("isas", [] {
+        std::vector<std::string> names;
+        for (const cpu::Isa isa : cpu::usable_isas()) names.emplace_back(cpu::isa_name(isa));
+        return names;
+    }, "Names of the instruction sets that can be used here, lowest first.");
+    m.def("isa", [] { return std::string(cpu::isa_name(cpu::choose_isa())); },
+          "The instruction set that a new engine uses; SRGAN_FAST_ISA names another.");
+    py::class_<Engine>(m, "Engine")
+        .def(py::init(&srgan_fast::engine::make_engine), py::kw_only(), py::arg("head"), py::arg("trunk"),
+             py::arg("upsample"), py::arg("tail"), py::arg("input_map"), py::arg("output_map"), py::arg("tanh"),
+             py::arg("precision"), py::arg("threads"))
+        .def_property_readonly("isa", [](const Engine& e) {
+            return std::string(cpu::isa_name(e.model().kernels().isa));
+        })
+        .def_property_readonly("scale", [](const Engine& e) { return e.model().scale(); })
+        .def_property_readonly("threads", &Engine::threads)
+        .def("working_memory", [](Engine& e, std::int64_t height, std::int64_t width) {
+            srgan_fast::engine::check_size(height, width);
+            const py::gil_scoped_release release;
+            return e.working_memory(height, width);
+        }, py::arg("height"), py::arg("width"))
+        .def("run", &srgan_fast::engine::run, py::arg("image"), py::arg("progress") = py::none());
+}

@@ -1,0 +1,87 @@
+// Feature maps as windows of rows that roll over the image.
+//
+// Only the rows that some layer still needs exist. They come from pools of equal rows that hand out the one given back
+// last, which most likely is still in the cache. Pools count in row numbers, so that a schedule can be gone through
+// once without any memory, to learn how much it takes, and then with it.
+#pragma once
+
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace srgan_fast::engine {
+
+class RowPool {
+   public:
+    // Rows of `row_bytes` bytes: `pads` pixels of zeros, `width` pixels of `pixel_bytes` each, and zeros up to the end.
+    RowPool(std::int64_t row_bytes, std::int64_t width, std::int64_t pixel_bytes, std::int64_t pads)
+        : row_bytes_(row_bytes), width_bytes_(width * pixel_bytes), offset_(pads * pixel_bytes) {}
+
+    std::int64_t take() {
+        if (free_.empty()) return rows_++;
+        const std::int64_t row = free_.back();
+        free_.pop_back();
+        return row;
+    }
+    void give(std::int64_t row) { free_.push_back(row); }
+
+    std::int64_t row_bytes() const { return row_bytes_; }
+    std::int64_t rows() const { return rows_; }  // most rows that were in use at a time
+    std::int64_t bytes() const { return rows_ * row_bytes_; }
+    std::int64_t offset() const { return offset_; }  // of pixel 0 in a row, in bytes
+
+    void place(std::byte* memory) { memory_ = memory; }
+    void clear_pads() {
+        for (std::int64_t row = 0; row < rows_; ++row) {
+            std::byte* const start = memory_ + row * row_bytes_;
+            std::memset(start, 0, offset_);
+            std::memset(start + offset_ + width_bytes_, 0, row_bytes_ - offset_ - width_bytes_);
+        }
+    }
+    float* pixels(std::int64_t row) const { return reinterpret_cast<float*>(memory_ + row * row_bytes_ + offset_); }
+
+   private:
+    std::int64_t row_bytes_, width_bytes_, offset_;
+    std::int64_t rows_ = 0;
+    std::vector<std::int64_t> free_;
+    std::byte* memory_ = nullptr;
+};
+
+// Rows begin .. end of a map of `height` rows.
+class FeatureMap {
+   public:
+    FeatureMap(RowPool& pool, std::int64_t height) : pool_(&pool), height_(height), numbers_(height) {}
+
+    std::int64_t begin() const { return begin_; }
+    std::int64_t end() const { return end_; }
+    std::int64_t height() const { return height_; }
+
+    void grow(std::int64_t end) {
+        for (; end_ < end; ++end_) numbers_[end_] = pool_->take();
+    }
+    void shrink(std::int64_t begin) {
+        for (; begin_ < begin; ++begin_) pool_->give(numbers_[begin_]);
+    }
+    void reset() {
+        shrink(end_);
+        begin_ = end_ = 0;
+    }
+
+    // Pixel 0 of a row; of `zeros` where the row lies outside the image, or is not there yet and only wanted to fill up
+    // a block.
+    float* row(std::int64_t y, float* zeros) const {
+        if (y < 0 || y >= end_) return zeros;
+        assert(y >= begin_);
+        return pool_->pixels(numbers_[y]);
+    }
+
+   private:
+    RowPool* pool_;
+    std::int64_t height_;
+    std::int64_t begin_ = 0, end_ = 0;
+    std::vector<std::int64_t> numbers_;
+};
+
+}  // namespace srgan_fast::engine

@@ -1,0 +1,82 @@
+#include <array>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/cpu/kernels.h"
+
+namespace srgan_fast::cpu {
+
+// The tables of the levels; see level/table.cpp.
+namespace baseline {
+KernelTable table();
+}
+#ifdef SRGAN_FAST_X86
+namespace avx2 {
+KernelTable table();
+}
+namespace avx512 {
+KernelTable table();
+}
+namespace avx512_bf16 {
+KernelTable table();
+}
+#endif
+
+namespace {
+
+constexpr std::array<std::string_view, 4> kNames{"baseline", "avx2", "avx512", "avx512_bf16"};
+
+}  // namespace
+
+std::string_view isa_name(Isa isa) { return kNames[static_cast<std::size_t>(isa)]; }
+
+std::vector<Isa> usable_isas() {
+    std::vector<Isa> isas{Isa::kBaseline};
+#ifdef SRGAN_FAST_X86
+    // The compiler's runtime asks CPUID, and XCR0 for the operating system's consent.
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return isas;
+    isas.push_back(Isa::kAvx2);
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+        return isas;
+    isas.push_back(Isa::kAvx512);
+    if (__builtin_cpu_supports("avx512bf16")) isas.push_back(Isa::kAvx512Bf16);
+#endif
+    return isas;
+}
+
+Isa choose_isa() {
+    const auto usable = usable_isas();
+    const char* const wanted = std::getenv("SRGAN_FAST_ISA");
+    if (!wanted || !*wanted) return usable.back();
+    std::string list;
+    for (const Isa isa : usable) {
+        if (isa_name(isa) == wanted) return isa;
+        list += (list.empty() ? "" : ", ") + std::string(isa_name(isa));
+    }
+    throw std::invalid_argument("SRGAN_FAST_ISA is '" + std::string(wanted) + "'; this processor can run " + list);
+}
+
+const KernelTable& kernels(Isa isa) {
+#ifdef SRGAN_FAST_X86
+    if (isa == Isa::kAvx512Bf16) {
+        static const KernelTable table = avx512_bf16::table();
+        return table;
+    }
+    if (isa == Isa::kAvx512) {
+        static const KernelTable table = avx512::table();
+        return table;
+    }
+    if (isa == Isa::kAvx2) {
+        static const KernelTable table = avx2::table();
+        return table;
+    }
+#endif
+    (void)isa;
+    static const KernelTable table = baseline::table();
+    return table;
+}
+
+}  // namespace srgan_fast::cpu

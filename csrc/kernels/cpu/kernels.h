@@ -1,0 +1,99 @@
+// The CPU kernels' arguments and the table of one instruction set's functions.
+//
+// Feature maps are rows of pixels, a pixel is its channels, side by side (NHWC); a row is reached through a table of row
+// pointers, so rows may lie anywhere: in a rolling buffer, or, for what lies outside the image, in one shared row of
+// zeros. A row pointer addresses pixel 0. Rows have zeros on both sides of their pixels, as far as kLeftPad and
+// right_pad() say, which stand for the convolution's zero padding and which kernels read and never write.
+//
+// A call computes some rows of a layer; it is cut into tasks (`tasks` of a table's entry) that may run in any order and
+// on any thread, each with a scratch memory of its own (`scratch`). Every output element is computed by the same
+// operations in the same order whatever the cut, so results do not depend on the number of threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/isa.h"
+
+namespace srgan_fast::cpu {
+
+inline constexpr std::int64_t kAlignment = 64;     // bytes; of rows, pixels, weights and scratch
+inline constexpr std::int64_t kChannelBlock = 16;  // channels of every map are a multiple of this
+inline constexpr std::int64_t kLeftPad = 2;        // pixels; the radius of the 5x5 convolution
+// Winograd tiles of 4 pixels reach over the end of a row by up to 3 pixels and the radius.
+inline constexpr std::int64_t kRightPad = 6;
+
+inline constexpr std::int64_t kTile = 4;  // outputs of a Winograd tile in each direction
+// What one call computes at most with one scratch memory, in Winograd tiles.
+inline constexpr std::int64_t kMaxTasks = 1 << 20;
+
+// 3x3 convolution with zero padding, then the epilogue: + bias, + residual (if any), PReLU (if any), pixel shuffle.
+struct Conv3x3 {
+    std::int64_t rows, width;         // of the output, before a shuffle
+    std::int64_t in_channels;         // multiple of kChannelBlock
+    std::int64_t out_channels;        // multiple of kChannelBlock; of 4 * kChannelBlock where shuffled
+    const float* const* in;           // rows + 5 pointers at least, the first to the row above the first output row
+    float* const* out;                // `rows` pointers, or 2 * rows where shuffled
+    const float* const* residual;     // `rows` pointers to maps of out_channels, or null
+    const void* weights;              // packed by pack_conv3x3
+    const float* bias;                // out_channels
+    const float* slope;               // out_channels, or null for no PReLU
+    bool shuffle;                     // channel (dy * 2 + dx) * C + c becomes channel c of pixel (2y + dy, 2x + dx)
+};
+
+// Convolution of RGB rows (3 floats a pixel, 4 pixels of zeros on both sides) with a 9x9 kernel, + bias, PReLU.
+struct Conv9x9Head {
+    std::int64_t rows, width;
+    std::int64_t out_channels;  // multiple of kChannelBlock
+    const float* const* in;     // rows + 8 pointers, the first to 4 rows above the first output row
+    float* const* out;          // `rows` pointers
+    const float* weights;       // packed by pack_head
+    const float* bias;
+    const float* slope;
+};
+
+enum class PixelType { kUint8, kUint16, kFloat };
+
+// Where and how finished pixels are written.
+struct PixelSink {
+    PixelType type;
+    void* data;                   // integers: [rows][columns][3], rounded and clamped; float: [3][rows][columns], as is
+    std::int64_t row_stride;      // elements from a row to the next
+    std::int64_t plane_stride;    // of float: elements from a colour to the next
+    bool tanh;                    // out = gain * tanh(x) + offset, in 0..1
+    float gain[3], offset[3];
+};
+
+// The 9x9 convolution to RGB on the pixel-shuffled map, computed on the map before the shuffle: a 5x5 convolution of the
+// 4 * C channels of pixel (y, x) to the colours of pixels (2y, 2x) .. (2y + 1, 2x + 1).
+struct Conv9x9Tail {
+    std::int64_t first_row, rows, width;  // of the map before the shuffle
+    std::int64_t in_channels;             // 4 * C, in the order that Conv3x3 shuffles
+    const float* const* in;               // rows + 7 pointers at least, the first to 2 rows above the first output row
+    const float* weights;                 // packed by pack_tail
+    const float* bias;                    // 3 values
+    PixelSink sink;
+};
+
+template <typename Arguments>
+struct Kernel {
+    // Into how many tasks a call is best cut for that many threads.
+    std::int64_t (*tasks)(const Arguments&, int threads);
+    // Bytes of scratch memory that a task of such a call needs, a multiple of kAlignment.
+    std::int64_t (*scratch)(const Arguments&, std::int64_t tasks);
+    void (*run)(const Arguments&, std::int64_t task, std::int64_t tasks, void* scratch);
+};
+
+struct KernelTable {
+    Isa isa;
+    std::int64_t panel;  // output channels that the inner product computes together; how weights are packed
+    Kernel<Conv3x3> conv3x3;
+    Kernel<Conv3x3> conv3x3_bf16;  // operands of the products rounded to bfloat16; null functions where there is none
+    Kernel<Conv9x9Head> head;
+    Kernel<Conv9x9Tail> tail;
+};
+
+// The functions of a usable level.
+const KernelTable& kernels(Isa isa);
+
+}  // namespace srgan_fast::cpu

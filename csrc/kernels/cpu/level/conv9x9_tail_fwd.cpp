@@ -1,0 +1,130 @@
+// The 9x9 convolution to RGB behind a pixel shuffle, without the shuffle: on the map before it, the four neighbouring
+// output pixels are 12 output channels of a 5x5 convolution of the 4 * C input channels (of whose 25 taps 16 to 25 are
+// used, depending on the phases). As Winograd F(4x4, 5x5) that is 3072 multiplications for an output pixel of 64
+// channels, where the direct 9x9 form needs 15552, and the 12 channels (16 with padding) fill a vector, which 3 cannot.
+#include "kernels/cpu/level/products.h"
+#include "kernels/cpu/level/table.h"
+#include "kernels/cpu/level/transforms.h"
+#include "kernels/cpu/pack.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+namespace {
+
+using W = Winograd45;
+constexpr int kPoints2 = W::kPoints * W::kPoints;
+constexpr int kOutputs = static_cast<int>(kTailOutputs);
+
+// Input channels are taken in blocks, whose products are added up: the transformed inputs of a block of 24 tiles are
+// 393 KB, those of all 256 channels would leave the second-level cache.
+constexpr std::int64_t kTiles = 24, kDepth = 64;
+
+std::int64_t tiles_across(const Conv9x9Tail& a) { return (a.width + kTile - 1) / kTile; }
+std::int64_t tiles_of(const Conv9x9Tail& a) { return tiles_across(a) * ((a.rows + kTile - 1) / kTile); }
+
+std::int64_t tasks_of(const Conv9x9Tail& a, int threads) {
+    const std::int64_t tiles = tiles_of(a), tasks = (tiles + kTiles - 1) / kTiles;
+    return smaller(tiles, (tasks + threads - 1) / threads * threads);
+}
+
+std::int64_t scratch_of(const Conv9x9Tail& a, std::int64_t tasks) {
+    const std::int64_t tiles = (tiles_of(a) + tasks - 1) / tasks;
+    return kPoints2 * tiles * (kDepth + kOutputs) * static_cast<std::int64_t>(sizeof(float));
+}
+
+void transform_inputs(const Conv9x9Tail& a, std::int64_t begin, std::int64_t end, std::int64_t first,
+                      std::int64_t count, float* v) {
+    const std::int64_t across = tiles_across(a), pixel = a.in_channels, point_stride = (end - begin) * count;
+    for (std::int64_t t = begin; t < end; ++t, v += count) {
+        const float* const* rows = a.in + t / across * kTile;
+        const std::ptrdiff_t left = (t % across * kTile - W::kRadius) * pixel + first;
+        for (std::int64_t c = 0; c < count; c += kLanes)
+            transform_input<W>([&](int i, int j) { return load(rows[i] + left + j * pixel + c); },
+                               [&](int i, int j, Vec x) { store(v + (i * W::kPoints + j) * point_stride + c, x); });
+    }
+}
+
+// Round to nearest even of a value in 0 .. 2^22, without a call: adding 1.5 * 2^23 leaves no fraction bits.
+SRGAN_FAST_INLINE float rounded(float x) {
+    constexpr float kMagic = 12582912.0f;
+    return x + kMagic - kMagic;
+}
+
+template <typename Pixel>
+SRGAN_FAST_INLINE Pixel to_integer(float x, float white) {
+    const float low = x > 0.0f ? x : 0.0f;  // not-a-number becomes 0
+    return static_cast<Pixel>(rounded((low < 1.0f ? low : 1.0f) * white));
+}
+
+// One pixel of the map before the shuffle: [dy][dx][colour] at (y, x) of it.
+SRGAN_FAST_INLINE void write_pixels(const PixelSink& sink, std::int64_t y, std::int64_t x, const float* values) {
+    for (int dy = 0; dy < 2; ++dy) {
+        const float* const six = values + 6 * dy;
+        switch (sink.type) {
+            case PixelType::kUint8: {
+                auto* out = static_cast<std::uint8_t*>(sink.data) + (2 * y + dy) * sink.row_stride + 6 * x;
+                for (int i = 0; i < 6; ++i) out[i] = to_integer<std::uint8_t>(six[i], 255.0f);
+                break;
+            }
+            case PixelType::kUint16: {
+                auto* out = static_cast<std::uint16_t*>(sink.data) + (2 * y + dy) * sink.row_stride + 6 * x;
+                for (int i = 0; i < 6; ++i) out[i] = to_integer<std::uint16_t>(six[i], 65535.0f);
+                break;
+            }
+            case PixelType::kFloat: {
+                float* const out = static_cast<float*>(sink.data) + (2 * y + dy) * sink.row_stride + 2 * x;
+                for (int i = 0; i < 6; ++i) out[i % 3 * sink.plane_stride + i / 3] = six[i];
+                break;
+            }
+        }
+    }
+}
+
+void transform_outputs(const Conv9x9Tail& a, std::int64_t begin, std::int64_t end, const float* m) {
+    const std::int64_t across = tiles_across(a), point_stride = (end - begin) * kOutputs;
+    alignas(kAlignment) float tile[kTile][kTile][kOutputs];
+    for (std::int64_t t = begin; t < end; ++t, m += kOutputs) {
+        const std::int64_t y = t / across * kTile, x = t % across * kTile;
+        for (int c = 0; c < kOutputs; c += kLanes)
+            transform_output<W>([&](int i, int j) { return load(m + (i * W::kPoints + j) * point_stride + c); },
+                                [&](int i, const Vec* values) {
+                                    for (int j = 0; j < kTile; ++j) store(&tile[i][j][c], values[j]);
+                                });
+        for (std::int64_t i = 0; i < smaller(a.rows - y, kTile); ++i)
+            for (std::int64_t j = 0; j < smaller(a.width - x, kTile); ++j) {
+                float* const values = tile[i][j];
+                for (int k = 0; k < 12; ++k) values[k] += a.bias[k % 3];
+                if (a.sink.tanh)
+                    for (int k = 0; k < 12; ++k) values[k] = __builtin_tanhf(values[k]);
+                for (int k = 0; k < 12; ++k) values[k] = values[k] * a.sink.gain[k % 3] + a.sink.offset[k % 3];
+                write_pixels(a.sink, a.first_row + y + i, x + j, values);
+            }
+    }
+}
+
+void run(const Conv9x9Tail& a, std::int64_t task, std::int64_t tasks, void* scratch) {
+    const std::int64_t tiles = tiles_of(a), begin = tiles * task / tasks, end = tiles * (task + 1) / tasks;
+    const std::int64_t count = end - begin;
+    if (count == 0) return;
+    float* const products = static_cast<float*>(scratch);
+    float* const inputs = products + kPoints2 * count * kOutputs;
+    const float* weights = a.weights;
+    for (std::int64_t first = 0; first < a.in_channels; first += kDepth) {
+        const std::int64_t depth = smaller(kDepth, a.in_channels - first);
+        transform_inputs(a, begin, end, first, depth, inputs);
+        for (int p = 0; p < kPoints2; ++p, weights += depth * kOutputs) {
+            float* const out = products + p * count * kOutputs;
+            const float* const in = inputs + p * count * depth;
+            if (first == 0)
+                product<false>(count, kOutputs, in, depth, weights, depth, out, kOutputs);
+            else
+                product<true>(count, kOutputs, in, depth, weights, depth, out, kOutputs);
+        }
+    }
+    transform_outputs(a, begin, end, products);
+}
+
+}  // namespace
+
+Kernel<Conv9x9Tail> conv9x9_tail() { return {tasks_of, scratch_of, run}; }
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -1,0 +1,104 @@
+// Small matrix products with everything in registers: out[row][channel] = sum over k of a[row][k] * b[k][channel].
+#pragma once
+
+#include "kernels/cpu/level/vec.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+
+// A pair of neighbouring k as the processor's dot product takes them.
+struct Bf16 {
+    std::uint16_t bits;
+};
+
+template <typename T>
+inline constexpr int kGroup = 1;  // values of k that one multiply-add takes
+template <>
+inline constexpr int kGroup<Bf16> = 2;
+
+// Rows kRows, vectors kVectors, over `depth` values of k; b is [depth / group][kVectors * kLanes][group].
+template <int kRows, int kVectors, bool kAccumulate, typename T>
+SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const T* b, std::int64_t depth, float* out,
+                                     std::ptrdiff_t out_stride) {
+    Vec acc[kRows][kVectors];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v)
+            acc[r][v] = kAccumulate ? load(out + r * out_stride + v * kLanes) : Vec{};
+    for (std::int64_t k = 0; k < depth; k += kGroup<T>) {
+        if constexpr (kGroup<T> == 1) {
+            Vec w[kVectors];
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) w[v] = load(b + k * kVectors * kLanes + v * kLanes);
+#pragma GCC unroll 16
+            for (int r = 0; r < kRows; ++r) {
+                const Vec x = broadcast(a[r * a_stride + k]);
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; ++v) acc[r][v] += x * w[v];
+            }
+        } else {
+#ifdef __AVX512BF16__
+            __m512bh w[kVectors];
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v)
+                w[v] = (__m512bh)_mm512_load_si512(b + k * kVectors * kLanes + v * 2 * kLanes);
+#pragma GCC unroll 16
+            for (int r = 0; r < kRows; ++r) {
+                int pair;
+                __builtin_memcpy(&pair, a + r * a_stride + k, sizeof pair);
+                const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; ++v) acc[r][v] = (Vec)_mm512_dpbf16_ps((__m512)acc[r][v], x, w[v]);
+            }
+#endif
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) store(out + r * out_stride + v * kLanes, acc[r][v]);
+}
+
+// The rows that are left over behind the last whole block.
+template <int kRows, int kVectors, bool kAccumulate, typename T>
+SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, std::ptrdiff_t a_stride, const T* b,
+                                    std::int64_t depth, float* out, std::ptrdiff_t out_stride) {
+    if constexpr (kRows > 0) {
+        if (rows == kRows) {
+            product_block<kRows, kVectors, kAccumulate>(a, a_stride, b, depth, out, out_stride);
+        } else {
+            product_rest<kRows - 1, kVectors, kAccumulate>(rows, a, a_stride, b, depth, out, out_stride);
+        }
+    }
+}
+
+template <int kVectors, bool kAccumulate, typename T>
+void product_panel(std::int64_t rows, const T* a, std::ptrdiff_t a_stride, const T* b, std::int64_t depth, float* out,
+                   std::ptrdiff_t out_stride) {
+    // With few vectors, more rows keep enough independent sums under way to hide the latency of an addition.
+    constexpr int kBlock = kVectors == 1 ? 2 * kRowBlock : kRowBlock;
+    std::int64_t r = 0;
+    for (; r + kBlock <= rows; r += kBlock)
+        product_block<kBlock, kVectors, kAccumulate>(a + r * a_stride, a_stride, b, depth, out + r * out_stride,
+                                                     out_stride);
+    product_rest<kBlock - 1, kVectors, kAccumulate>(rows - r, a + r * a_stride, a_stride, b, depth,
+                                                    out + r * out_stride, out_stride);
+}
+
+// All panels: b is [panel][depth / group][panel width][group], the last panel may be narrower.
+template <bool kAccumulate, typename T>
+SRGAN_FAST_INLINE void product(std::int64_t rows, std::int64_t channels, const T* a, std::ptrdiff_t a_stride,
+                               const T* b, std::int64_t depth, float* out, std::ptrdiff_t out_stride) {
+    std::int64_t c = 0;
+    for (; c + kPanel <= channels; c += kPanel)
+        product_panel<kPanelVectors, kAccumulate>(rows, a, a_stride, b + c * depth, depth, out + c, out_stride);
+    const T* const last = b + c * depth;
+    switch ((channels - c) / kLanes) {
+        case 1: return product_panel<1, kAccumulate>(rows, a, a_stride, last, depth, out + c, out_stride);
+        case 2: return product_panel<2, kAccumulate>(rows, a, a_stride, last, depth, out + c, out_stride);
+        case 3: return product_panel<3, kAccumulate>(rows, a, a_stride, last, depth, out + c, out_stride);
+        default: return;
+    }
+}
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -1,0 +1,50 @@
+// The vector type of the level that is being compiled, through the compilers' vector extension: one source for SSE2,
+// AVX2, AVX-512 and NEON. Everything here lives in a namespace named after the level, so that no function compiled for
+// a high level can be linked into a lower one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#define SRGAN_FAST_INLINE inline __attribute__((always_inline))
+#define SRGAN_FAST_INLINE_LAMBDA __attribute__((always_inline))
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+inline constexpr int kRegisters = 32;
+#elif defined(__AVX2__)
+inline constexpr int kLanes = 8;
+inline constexpr int kRegisters = 16;
+#elif defined(__aarch64__)
+inline constexpr int kLanes = 4;
+inline constexpr int kRegisters = 32;
+#else
+inline constexpr int kLanes = 4;
+inline constexpr int kRegisters = 16;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
+
+SRGAN_FAST_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+SRGAN_FAST_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+SRGAN_FAST_INLINE Vec broadcast(float x) { return Vec{} + x; }
+
+template <typename T>
+constexpr T smaller(T a, T b) {
+    return a < b ? a : b;
+}
+
+// The register block of the inner products: kRowBlock pixels times kPanelVectors vectors of output channels, each
+// product being one load of weights, one broadcast of a pixel's channel and kRowBlock * kPanelVectors multiply-adds.
+// 6 x 4 fills 29 of 32 registers, 6 x 2 fills 15 of 16.
+inline constexpr int kRowBlock = 6;
+inline constexpr int kPanelVectors = kRegisters == 32 ? 4 : 2;
+inline constexpr std::int64_t kPanel = kPanelVectors * kLanes;
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

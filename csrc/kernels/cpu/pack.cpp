@@ -1,0 +1,137 @@
+#include "kernels/cpu/pack.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+
+namespace srgan_fast::cpu {
+namespace {
+
+// A filter's values at Winograd's points: each row is a point, scaled as the input transform of level/transforms.h needs.
+template <int kPoints, int kTaps>
+using Matrix = std::array<std::array<double, kTaps>, kPoints>;
+
+template <int kTaps>
+constexpr std::array<double, kTaps> powers(double point, double factor) {
+    std::array<double, kTaps> row{};
+    for (int i = 0; i < kTaps; ++i, factor *= point) row[i] = factor;
+    return row;
+}
+
+template <int kTaps>
+constexpr std::array<double, kTaps> infinity() {
+    std::array<double, kTaps> row{};
+    row[kTaps - 1] = 1.0;
+    return row;
+}
+
+constexpr Matrix<6, 3> kFilter43{powers<3>(0.0, 1.0 / 4),   powers<3>(1.0, -1.0 / 6),  powers<3>(-1.0, -1.0 / 6),
+                                 powers<3>(2.0, 1.0 / 24), powers<3>(-2.0, 1.0 / 24), infinity<3>()};
+constexpr Matrix<8, 5> kFilter45{powers<5>(0.0, 1.0),       powers<5>(1.0, -2.0 / 9),  powers<5>(-1.0, -2.0 / 9),
+                                 powers<5>(2.0, 1.0 / 90),  powers<5>(-2.0, 1.0 / 90), powers<5>(0.5, 1.0 / 45),
+                                 powers<5>(-0.5, 1.0 / 45), infinity<5>()};
+
+// out[kPoints][kPoints] = G filter G^T, filter being [kTaps][kTaps].
+template <int kPoints, int kTaps>
+std::array<double, kPoints * kPoints> transform(const Matrix<kPoints, kTaps>& g, const double* filter) {
+    std::array<double, kPoints * kTaps> half{};
+    for (int p = 0; p < kPoints; ++p)
+        for (int i = 0; i < kTaps; ++i)
+            for (int j = 0; j < kTaps; ++j) half[p * kTaps + j] += g[p][i] * filter[i * kTaps + j];
+    std::array<double, kPoints * kPoints> out{};
+    for (int p = 0; p < kPoints; ++p)
+        for (int q = 0; q < kPoints; ++q)
+            for (int j = 0; j < kTaps; ++j) out[p * kPoints + q] += half[p * kTaps + j] * g[q][j];
+    return out;
+}
+
+void put(float& target, double value) { target = static_cast<float>(value); }
+
+// Round to nearest even; weights are finite.
+void put(std::uint16_t& target, double value) {
+    const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
+    target = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// Where element (k, channel) of a [depth] x [channels] matrix stands in panels of `group` neighbouring values of k.
+std::int64_t panel_offset(std::int64_t k, std::int64_t channel, std::int64_t depth, std::int64_t channels,
+                          std::int64_t panel, std::int64_t group) {
+    const std::int64_t start = channel / panel * panel, width = std::min(panel, channels - start);
+    return start * depth + k / group * width * group + (channel - start) * group + k % group;
+}
+
+template <typename T>
+void pack_conv3x3_as(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
+                     std::int64_t panel, std::int64_t group, std::span<T> packed) {
+    constexpr int kPoints2 = 36;
+    for (std::int64_t o = 0; o < out_channels; ++o) {
+        const std::int64_t first = o / kChannelGroup * kChannelGroup;
+        const std::int64_t channels = std::min(kChannelGroup, out_channels - first);
+        T* const target = packed.data() + first * in_channels * kPoints2;
+        for (std::int64_t i = 0; i < in_channels; ++i) {
+            std::array<double, 9> filter;
+            std::copy_n(weight.data() + (o * in_channels + i) * 9, 9, filter.begin());
+            const auto points = transform<6, 3>(kFilter43, filter.data());
+            const std::int64_t offset = panel_offset(i, o - first, in_channels, channels, panel, group);
+            for (int p = 0; p < kPoints2; ++p) put(target[p * in_channels * channels + offset], points[p]);
+        }
+    }
+}
+
+}  // namespace
+
+std::int64_t packed_conv3x3_size(std::int64_t in_channels, std::int64_t out_channels) {
+    return 36 * in_channels * out_channels;
+}
+
+std::int64_t packed_head_size(std::int64_t out_channels) { return 243 * out_channels; }
+
+std::int64_t packed_tail_size(std::int64_t channels) { return 64 * 4 * channels * kTailOutputs; }
+
+void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
+                  std::int64_t panel, std::span<float> packed) {
+    pack_conv3x3_as(weight, in_channels, out_channels, panel, 1, packed);
+}
+
+void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
+                  std::int64_t panel, std::span<std::uint16_t> packed) {
+    pack_conv3x3_as(weight, in_channels, out_channels, panel, 2, packed);
+}
+
+void pack_head(std::span<const float> weight, std::int64_t out_channels, std::int64_t panel, std::span<float> packed) {
+    for (std::int64_t o = 0; o < out_channels; ++o)
+        for (std::int64_t c = 0; c < 3; ++c)
+            for (std::int64_t y = 0; y < 9; ++y)
+                for (std::int64_t x = 0; x < 9; ++x)
+                    packed[panel_offset(y * 27 + x * 3 + c, o, 243, out_channels, panel, 1)] =
+                        weight[((o * 3 + c) * 9 + y) * 9 + x];
+}
+
+void pack_tail(std::span<const float> weight, std::int64_t channels, std::int64_t panel, std::span<float> packed) {
+    constexpr int kPoints2 = 64;
+    constexpr std::int64_t kDepth = 64;  // input channels that are taken together; see conv9x9_tail_fwd.cpp
+    std::fill(packed.begin(), packed.end(), 0.0f);
+    const std::int64_t in_channels = 4 * channels;
+    for (std::int64_t i = 0; i < in_channels; ++i) {
+        const std::int64_t in_y = i / channels / 2, in_x = i / channels % 2, c = i % channels;
+        const std::int64_t first = i / kDepth * kDepth, depth = std::min(kDepth, in_channels - first);
+        for (std::int64_t o = 0; o < 12; ++o) {
+            const std::int64_t out_y = o / 6, out_x = o / 3 % 2, colour = o % 3;
+            std::array<double, 25> filter{};
+            // Tap j of the 5x5 kernel looks from the shuffled pixel 2Y + out at the shuffled pixel 2(Y + j - 2) + in.
+            for (int jy = 0; jy < 5; ++jy)
+                for (int jx = 0; jx < 5; ++jx) {
+                    const std::int64_t y = 2 * (jy - 2) + in_y - out_y + 4, x = 2 * (jx - 2) + in_x - out_x + 4;
+                    if (y >= 0 && y < 9 && x >= 0 && x < 9)
+                        filter[jy * 5 + jx] = weight[((colour * channels + c) * 9 + y) * 9 + x];
+                }
+            const auto points = transform<8, 5>(kFilter45, filter.data());
+            float* const target = packed.data() + first * kTailOutputs * kPoints2;
+            const std::int64_t offset = panel_offset(i - first, o, depth, kTailOutputs, panel, 1);
+            for (int p = 0; p < kPoints2; ++p) put(target[p * depth * kTailOutputs + offset], points[p]);
+        }
+    }
+}
+
+}  // namespace srgan_fast::cpu

@@ -1,0 +1,33 @@
+// Weights as the kernels want them: transformed into the Winograd domain in double precision, rounded once, and laid
+// out in the order in which the inner products read them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/cpu/kernels.h"
+
+namespace srgan_fast::cpu {
+
+inline constexpr std::int64_t kChannelGroup = 64;  // output channels whose products are kept at a time
+inline constexpr std::int64_t kTailOutputs = 16;   // 2 x 2 pixels of 3 colours, padded to whole vectors
+
+// Elements of the packed weights.
+std::int64_t packed_conv3x3_size(std::int64_t in_channels, std::int64_t out_channels);
+std::int64_t packed_head_size(std::int64_t out_channels);
+std::int64_t packed_tail_size(std::int64_t channels);
+
+// `weight` is [out][in][3][3]; `packed` is float or the bits of bfloat16. Channel counts are multiples of kChannelBlock.
+void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
+                  std::int64_t panel, std::span<float> packed);
+void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
+                  std::int64_t panel, std::span<std::uint16_t> packed);
+
+// `weight` is [out][3][9][9].
+void pack_head(std::span<const float> weight, std::int64_t out_channels, std::int64_t panel, std::span<float> packed);
+
+// `weight` is [3][channels][9][9], of the convolution behind the shuffle.
+void pack_tail(std::span<const float> weight, std::int64_t channels, std::int64_t panel, std::span<float> packed);
+
+}  // namespace srgan_fast::cpu
