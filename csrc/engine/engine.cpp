@@ -34,6 +34,11 @@ bool Engine::run(const ImageIn& in, void* out, const Progress& progress) {
     return plan_for(in.height, in.width).run(in, out, pool_, progress);
 }
 
+std::vector<LayerTime> Engine::layer_times() {
+    const std::lock_guard lock(mutex_);
+    return plan_ ? plan_->layer_times() : std::vector<LayerTime>{};
+}
+
 std::int64_t Engine::working_memory(std::int64_t height, std::int64_t width) {
     const std::lock_guard lock(mutex_);
     return plan_for(height, width).bytes();

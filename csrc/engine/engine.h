@@ -11,6 +11,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "engine/model.h"
 #include "engine/pool.h"
@@ -22,6 +24,13 @@ struct ImageIn {
     cpu::PixelType type;
     const void* data;
     std::int64_t height, width;
+};
+
+// What the layers of one kind took in a run.
+struct LayerTime {
+    std::string layer;
+    double seconds;
+    double multiply_adds;  // of the direct convolution
 };
 
 // Called after every strip with the number of finished output rows; returning false ends the run.
@@ -42,6 +51,9 @@ class Engine {
 
     // Bytes of working memory that an image of that size takes.
     std::int64_t working_memory(std::int64_t height, std::int64_t width);
+
+    // Of the last finished run, in the order of use; empty before the first.
+    std::vector<LayerTime> layer_times();
 
     const Model& model() const { return model_; }
     int threads() const { return pool_.threads(); }

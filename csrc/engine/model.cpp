@@ -32,19 +32,29 @@ void check(const PlainConv& conv, const std::string& name, std::int64_t out, std
                                     (slopes == 0 ? "none" : "1 or " + std::to_string(slopes)));
 }
 
-// Values with zeros behind them.
-Aligned<float> padded_with_zeros(std::span<const float> values, std::int64_t size) {
-    Aligned<float> out(size);
-    std::fill(std::copy(values.begin(), values.end(), out.data()), out.data() + size, 0.0f);
-    return out;
+// Upper bound of what a packed layer takes, with its bias and slopes, each on cache lines of its own.
+std::int64_t bytes_of(std::int64_t weights, std::int64_t channels) {
+    return (weights + 2 * channels) * static_cast<std::int64_t>(sizeof(float)) + 3 * cpu::kAlignment;
 }
 
-// The layer with channels padded by zeros. Where `phases` is 4, output channel c * 4 + phase, which is the order of a
-// pixel shuffle, becomes phase * C + c, which lets the kernel write whole pixels.
-Conv pack_conv(const PlainConv& plain, std::int64_t phases, Precision precision, std::int64_t panel) {
+}  // namespace
+
+template <typename T>
+std::span<T> Model::take(std::int64_t size) {
+    T* const start = reinterpret_cast<T*>(memory_.data() + used_);
+    used_ += (size * std::int64_t(sizeof(T)) + cpu::kAlignment - 1) / cpu::kAlignment * cpu::kAlignment;
+    return {start, static_cast<std::size_t>(size)};
+}
+
+// Channels are padded by zeros. Where `phases` is 4, output channel c * 4 + phase, which is the order of a pixel
+// shuffle, becomes phase * C + c, which lets the kernel write whole pixels.
+Conv Model::pack_conv(const PlainConv& plain, std::int64_t phases) {
     const std::int64_t in = padded(plain.in_channels), per_phase = padded(plain.out_channels / phases);
     const std::int64_t out = per_phase * phases, taps = plain.size * plain.size;
-    std::vector<float> weight(out * in * taps, 0.0f), bias(out, 0.0f), slope(out, 0.0f);
+    std::vector<float> weight(out * in * taps, 0.0f);
+    const auto bias = take<float>(out), slope = take<float>(plain.slope.empty() ? 0 : out);
+    std::ranges::fill(bias, 0.0f);
+    std::ranges::fill(slope, 0.0f);
     for (std::int64_t o = 0; o < plain.out_channels; ++o) {
         const std::int64_t channel = o / phases, target = o % phases * per_phase + channel;
         bias[target] = plain.bias[o];
@@ -53,50 +63,44 @@ Conv pack_conv(const PlainConv& plain, std::int64_t phases, Precision precision,
             std::copy_n(plain.weight.data() + (o * plain.in_channels + i) * taps, taps,
                         weight.data() + (target * in + i) * taps);
     }
-    Conv conv;
-    conv.in_channels = in;
-    conv.out_channels = out;
-    conv.bias = padded_with_zeros(bias, out);
-    if (!plain.slope.empty()) conv.slope = padded_with_zeros(slope, out);
-    if (precision == Precision::kBf16) {
-        conv.bf16 = Aligned<std::uint16_t>(cpu::packed_conv3x3_size(in, out));
-        cpu::pack_conv3x3(weight, in, out, panel, conv.bf16.span());
+    Conv conv{in, out, nullptr, bias.data(), plain.slope.empty() ? nullptr : slope.data()};
+    const std::int64_t size = cpu::packed_conv3x3_size(in, out);
+    if (precision_ == Precision::kBf16) {
+        const auto packed = take<std::uint16_t>(size);
+        cpu::pack_conv3x3(weight, in, out, kernels_->panel, packed);
+        conv.weights = packed.data();
     } else {
-        conv.fp32 = Aligned<float>(cpu::packed_conv3x3_size(in, out));
-        cpu::pack_conv3x3(weight, in, out, panel, conv.fp32.span());
+        const auto packed = take<float>(size);
+        cpu::pack_conv3x3(weight, in, out, kernels_->panel, packed);
+        conv.weights = packed.data();
     }
     return conv;
 }
 
-Conv pack_head_conv(const PlainConv& plain, std::int64_t panel) {
+Conv Model::pack_head(const PlainConv& plain) {
     const std::int64_t out = padded(plain.out_channels);
     std::vector<float> weight(out * 243, 0.0f);
-    std::copy(plain.weight.begin(), plain.weight.end(), weight.begin());
-    Conv conv;
-    conv.out_channels = out;
-    conv.fp32 = Aligned<float>(cpu::packed_head_size(out));
-    cpu::pack_head(weight, out, panel, conv.fp32.span());
-    conv.bias = padded_with_zeros(plain.bias, out);
-    const std::vector<float> shared(plain.slope.size() == 1 ? out : 0, plain.slope[0]);
-    conv.slope = padded_with_zeros(shared.empty() ? plain.slope : std::span<const float>(shared), out);
-    return conv;
+    std::ranges::copy(plain.weight, weight.begin());
+    const auto bias = take<float>(out), slope = take<float>(out);
+    std::fill(std::ranges::copy(plain.bias, bias.begin()).out, bias.end(), 0.0f);
+    std::ranges::fill(slope, plain.slope[0]);
+    std::ranges::copy(plain.slope, slope.begin());
+    const auto packed = take<float>(cpu::packed_head_size(out));
+    cpu::pack_head(weight, out, kernels_->panel, packed);
+    return {3, out, packed.data(), bias.data(), slope.data()};
 }
 
-Conv pack_tail_conv(const PlainConv& plain, std::int64_t panel) {
+Conv Model::pack_tail(const PlainConv& plain) {
     const std::int64_t channels = padded(plain.in_channels);
     std::vector<float> weight(3 * channels * 81, 0.0f);
     for (std::int64_t o = 0; o < 3; ++o)
         std::copy_n(plain.weight.data() + o * plain.in_channels * 81, plain.in_channels * 81,
                     weight.data() + o * channels * 81);
-    Conv conv;
-    conv.in_channels = 4 * channels;
-    conv.fp32 = Aligned<float>(cpu::packed_tail_size(channels));
-    cpu::pack_tail(weight, channels, panel, conv.fp32.span());
-    conv.bias = padded_with_zeros(plain.bias, 3);
-    return conv;
+    const auto bias = take<float>(3), packed = take<float>(cpu::packed_tail_size(channels));
+    std::ranges::copy(plain.bias, bias.begin());
+    cpu::pack_tail(weight, channels, kernels_->panel, packed);
+    return {4 * channels, 3, packed.data(), bias.data(), nullptr};
 }
-
-}  // namespace
 
 Model::Model(const PlainGenerator& plain, Precision precision, cpu::Isa isa)
     : input(plain.input), output(plain.output), tanh(plain.tanh), kernels_(&cpu::kernels(isa)), precision_(precision) {
@@ -110,20 +114,24 @@ Model::Model(const PlainGenerator& plain, Precision precision, cpu::Isa isa)
         throw std::invalid_argument("a generator has 1 to 3 upsampling stages, not " +
                                     std::to_string(plain.upsample.size()));
     channels_ = padded(c);
-    const std::int64_t panel = kernels_->panel;
     check(plain.head, "head", c, 3, 9, c);
-    head = pack_head_conv(plain.head, panel);
     for (std::size_t i = 0; i < plain.trunk.size(); ++i) {
-        const bool first = i % 2 == 0 && i + 1 < plain.trunk.size();
-        check(plain.trunk[i], "trunk " + std::to_string(i), c, c, 3, first ? c : 0);
-        trunk.push_back(pack_conv(plain.trunk[i], 1, precision, panel));
+        const bool activated = i % 2 == 0 && i + 1 < plain.trunk.size();
+        check(plain.trunk[i], "trunk " + std::to_string(i), c, c, 3, activated ? c : 0);
     }
-    for (std::size_t i = 0; i < plain.upsample.size(); ++i) {
+    for (std::size_t i = 0; i < plain.upsample.size(); ++i)
         check(plain.upsample[i], "upsample " + std::to_string(i), 4 * c, c, 3, c);
-        upsample.push_back(pack_conv(plain.upsample[i], 4, precision, panel));
-    }
     check(plain.tail, "tail", 3, c, 9, 0);
-    tail = pack_tail_conv(plain.tail, panel);
+
+    const auto layers = static_cast<std::int64_t>(plain.trunk.size()), stages = std::int64_t(plain.upsample.size());
+    memory_ = Aligned<std::byte>(bytes_of(cpu::packed_head_size(channels_), channels_) +
+                                 layers * bytes_of(cpu::packed_conv3x3_size(channels_, channels_), channels_) +
+                                 stages * bytes_of(cpu::packed_conv3x3_size(channels_, 4 * channels_), 4 * channels_) +
+                                 bytes_of(cpu::packed_tail_size(channels_), cpu::kChannelBlock));
+    head = pack_head(plain.head);
+    for (const PlainConv& conv : plain.trunk) trunk.push_back(pack_conv(conv, 1));
+    for (const PlainConv& conv : plain.upsample) upsample.push_back(pack_conv(conv, 4));
+    tail = pack_tail(plain.tail);
 }
 
 }  // namespace srgan_fast::engine

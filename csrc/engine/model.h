@@ -2,41 +2,17 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
-#include <new>
 #include <span>
-#include <utility>
 #include <vector>
 
+#include "engine/memory.h"
 #include "kernels/cpu/kernels.h"
 
 namespace srgan_fast::engine {
 
 enum class Precision { kFp32, kBf16 };
-
-// Memory on whole cache lines.
-template <typename T>
-class Aligned {
-   public:
-    explicit Aligned(std::int64_t size = 0)
-        : size_(size), data_(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{cpu::kAlignment}))) {}
-    Aligned(Aligned&& other) noexcept : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr)) {}
-    Aligned& operator=(Aligned&& other) noexcept {
-        std::swap(size_, other.size_);
-        std::swap(data_, other.data_);
-        return *this;
-    }
-    ~Aligned() { ::operator delete(data_, std::align_val_t{cpu::kAlignment}); }
-
-    T* data() { return data_; }
-    const T* data() const { return data_; }
-    std::int64_t size() const { return size_; }
-    std::span<T> span() { return {data_, static_cast<std::size_t>(size_)}; }
-
-   private:
-    std::int64_t size_;
-    T* data_;
-};
 
 // A convolution as it comes, with BatchNorm folded: weight [out][in][k][k], bias [out], slopes of its PReLU: one or one
 // for each channel (counted behind a pixel shuffle, where there is one), empty for none.
@@ -58,13 +34,12 @@ struct PlainGenerator {
     bool tanh = false;
 };
 
+// A packed layer; the values lie in the model's memory.
 struct Conv {
-    Aligned<float> fp32;
-    Aligned<std::uint16_t> bf16;
-    Aligned<float> bias, slope;  // slope is empty where there is no PReLU
     std::int64_t in_channels = 0, out_channels = 0;
-
-    const void* weights() const { return fp32.size() ? static_cast<const void*>(fp32.data()) : bf16.data(); }
+    const void* weights = nullptr;
+    const float* bias = nullptr;
+    const float* slope = nullptr;  // null where there is no PReLU
 };
 
 class Model {
@@ -85,9 +60,17 @@ class Model {
     bool tanh;
 
    private:
+    Conv pack_head(const PlainConv& plain);
+    Conv pack_conv(const PlainConv& plain, std::int64_t phases);
+    Conv pack_tail(const PlainConv& plain);
+    template <typename T>
+    std::span<T> take(std::int64_t size);
+
     const cpu::KernelTable* kernels_;
     Precision precision_;
-    std::int64_t channels_;
+    std::int64_t channels_ = 0;
+    Aligned<std::byte> memory_;
+    std::int64_t used_ = 0;  // bytes of it
 };
 
 }  // namespace srgan_fast::engine

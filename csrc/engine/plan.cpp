@@ -1,6 +1,7 @@
 #include "engine/plan.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -174,6 +175,9 @@ bool Plan::run(const ImageIn& in, void* out, ThreadPool& pool, const Progress& p
     std::copy(model_.output.gain.begin(), model_.output.gain.end(), sink.gain);
     std::copy(model_.output.offset.begin(), model_.output.offset.end(), sink.offset);
     const Call call{in, sink, pool, progress};
+    head_seconds_ = tail_seconds_ = 0.0;
+    for (std::vector<Stage>* stages : {&trunk_, &upsample_})
+        for (Stage& stage : *stages) stage.seconds = 0.0;
     return walk(&call);
 }
 
@@ -195,16 +199,19 @@ bool Plan::walk(const Call* call) {
 }
 
 template <typename Arguments>
-void Plan::execute(const Call* call, const cpu::Kernel<Arguments>& kernel, const Arguments& arguments) {
+void Plan::execute(const Call* call, const cpu::Kernel<Arguments>& kernel, const Arguments& arguments,
+                   double& seconds) {
     const std::int64_t tasks = kernel.tasks(arguments, threads_);
     const std::int64_t scratch = rounded_up(kernel.scratch(arguments, tasks), cpu::kAlignment);
     if (!call) {
         scratch_stride_ = std::max(scratch_stride_, scratch);
         return;
     }
+    const auto began = std::chrono::steady_clock::now();
     call->pool.run(tasks, [&](std::int64_t task, int thread) {
         kernel.run(arguments, task, tasks, scratch_ + thread * scratch_stride_);
     });
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
 void Plan::read_and_head(const Call* call, std::int64_t until) {
@@ -222,12 +229,13 @@ void Plan::read_and_head(const Call* call, std::int64_t until) {
     fill_rows(out_rows_, out, first, rows, zeros_);
     const Conv& conv = model_.head;
     execute(call, model_.kernels().head,
-            cpu::Conv9x9Head{rows, width_, conv.out_channels, in_rows_.data(), out_rows_.data(), conv.fp32.data(),
-                             conv.bias.data(), conv.slope.data()});
+            cpu::Conv9x9Head{rows, width_, conv.out_channels, in_rows_.data(), out_rows_.data(), static_cast<const float*>(conv.weights),
+                             conv.bias, conv.slope},
+            head_seconds_);
     release(*image_);
 }
 
-void Plan::convolve(const Call* call, const Stage& stage, std::int64_t until) {
+void Plan::convolve(const Call* call, Stage& stage, std::int64_t until) {
     const std::int64_t factor = stage.shuffle ? 2 : 1;
     FeatureMap& out = stage.out->rows;
     const std::int64_t first = out.end() / factor, rows = until - first;
@@ -239,8 +247,9 @@ void Plan::convolve(const Call* call, const Stage& stage, std::int64_t until) {
     const Conv& conv = *stage.conv;
     execute(call, model_.conv3x3(),
             cpu::Conv3x3{rows, stage.width, conv.in_channels, conv.out_channels, in_rows_.data(), out_rows_.data(),
-                         stage.residual ? residual_rows_.data() : nullptr, conv.weights(), conv.bias.data(),
-                         conv.slope.size() ? conv.slope.data() : nullptr, stage.shuffle});
+                         stage.residual ? residual_rows_.data() : nullptr, conv.weights, conv.bias,
+                         conv.slope, stage.shuffle},
+            stage.seconds);
     release(*stage.in);
     if (stage.residual) release(*stage.residual);
 }
@@ -252,7 +261,7 @@ void Plan::upsample(const Call* call) {
     while (given_ < features_->rows.end()) {
         given_ = std::min(given_ + thin_rows_, features_->rows.end());
         std::int64_t end = given_;
-        for (const Stage& stage : upsample_) {
+        for (Stage& stage : upsample_) {
             convolve(call, stage, reachable(stage.in->rows, end, kTrunkRadius));
             end = stage.out->rows.end();
         }
@@ -267,10 +276,26 @@ void Plan::tail(const Call* call, std::int64_t until) {
     const Conv& conv = model_.tail;
     const std::int64_t columns = upsample_.back().width;
     execute(call, model_.kernels().tail,
-            cpu::Conv9x9Tail{tail_rows_, rows, columns, conv.in_channels, in_rows_.data(), conv.fp32.data(),
-                             conv.bias.data(), call ? call->sink : cpu::PixelSink{}});
+            cpu::Conv9x9Tail{tail_rows_, rows, columns, conv.in_channels, in_rows_.data(), static_cast<const float*>(conv.weights),
+                             conv.bias, call ? call->sink : cpu::PixelSink{}},
+            tail_seconds_);
     tail_rows_ = until;
     last_->rows.shrink(until == last_->rows.height() ? until : std::max<std::int64_t>(0, until - kTailRadius));
+}
+
+std::vector<LayerTime> Plan::layer_times() const {
+    const auto pixels = static_cast<double>(height_ * width_), channels = static_cast<double>(model_.channels());
+    std::vector<LayerTime> times{{"head 9x9", head_seconds_, pixels * 81 * kColours * channels}};
+    double seconds = 0.0;
+    for (const Stage& stage : trunk_) seconds += stage.seconds;
+    times.push_back({"trunk, " + std::to_string(trunk_.size()) + " x 3x3", seconds,
+                     pixels * 9 * channels * channels * static_cast<double>(trunk_.size())});
+    double factor = 1.0;
+    for (std::size_t i = 0; i < upsample_.size(); ++i, factor *= 4.0)
+        times.push_back({"upsample " + std::to_string(i + 1) + " 3x3", upsample_[i].seconds,
+                         factor * pixels * 36 * channels * channels});
+    times.push_back({"tail 9x9", tail_seconds_, factor * pixels * 81 * kColours * channels});
+    return times;
 }
 
 void Plan::release(Map& map) {

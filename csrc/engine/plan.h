@@ -26,6 +26,9 @@ class Plan {
     // See Engine::run. The first run takes the memory.
     bool run(const ImageIn& in, void* out, ThreadPool& pool, const Progress& progress);
 
+    // See Engine::layer_times.
+    std::vector<LayerTime> layer_times() const;
+
    private:
     // A map and the layers that read it: what they have produced tells which of its rows are still needed.
     struct Map {
@@ -42,6 +45,7 @@ class Plan {
         Map *in, *out, *residual;
         std::int64_t width;  // of the input
         bool shuffle;
+        double seconds = 0.0;  // spent in the last run
     };
     struct Call;  // what one run is about; without memory it only counts
 
@@ -50,14 +54,14 @@ class Plan {
     void add_stage(std::vector<Stage>& stages, const Stage& stage);
     bool walk(const Call* call);
     void read_and_head(const Call* call, std::int64_t until);
-    void convolve(const Call* call, const Stage& stage, std::int64_t until);
+    void convolve(const Call* call, Stage& stage, std::int64_t until);
     void upsample(const Call* call);
     void tail(const Call* call, std::int64_t until);
     void release(Map& map);
     void reset();
     void allocate();
     template <typename Arguments>
-    void execute(const Call* call, const cpu::Kernel<Arguments>& kernel, const Arguments& arguments);
+    void execute(const Call* call, const cpu::Kernel<Arguments>& kernel, const Arguments& arguments, double& seconds);
 
     const Model& model_;
     std::int64_t height_, width_;
@@ -68,6 +72,7 @@ class Plan {
     Map *image_ = nullptr, *head_ = nullptr, *features_ = nullptr, *last_ = nullptr;
     std::vector<Stage> trunk_, upsample_;
     std::int64_t given_ = 0;      // rows of the trunk's result that were given to the first upsampling stage
+    double head_seconds_ = 0.0, tail_seconds_ = 0.0;
     std::int64_t tail_rows_ = 0;  // finished rows of the tail, at half the final resolution
 
     // Row tables of the call that is being prepared.

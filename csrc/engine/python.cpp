@@ -156,5 +156,10 @@ PYBIND11_MODULE(_engine, m) {
             const py::gil_scoped_release release;
             return e.working_memory(height, width);
         }, py::arg("height"), py::arg("width"))
+        .def("layer_times", [](Engine& e) {
+            std::vector<std::tuple<std::string, double, double>> times;
+            for (const auto& t : e.layer_times()) times.emplace_back(t.layer, t.seconds, t.multiply_adds);
+            return times;
+        }, "Of the last run: layers, seconds, multiply-adds of their direct convolution.")
         .def("run", &srgan_fast::engine::run, py::arg("image"), py::arg("progress") = py::none());
 }

@@ -33,8 +33,8 @@ template <typename T>
 std::int64_t scratch_of(const Conv3x3& a, std::int64_t tasks) {
     const std::int64_t tiles = (tiles_of(a) + tasks - 1) / tasks;
     const std::int64_t group = smaller(a.out_channels, kChannelGroup);
-    const std::int64_t inputs = kPoints2 * tiles * a.in_channels * static_cast<std::int64_t>(sizeof(T));
-    return inputs + kPoints2 * tiles * group * static_cast<std::int64_t>(sizeof(float)) + kAlignment;
+    const std::int64_t inputs = kPoints2 * (tiles * a.in_channels + kSkew) * static_cast<std::int64_t>(sizeof(T));
+    return inputs + kPoints2 * (tiles * group + kSkew) * static_cast<std::int64_t>(sizeof(float)) + kAlignment;
 }
 
 SRGAN_FAST_INLINE void store_operand(float* p, Vec v) { store(p, v); }
@@ -47,7 +47,7 @@ SRGAN_FAST_INLINE void store_operand(Bf16* p, Vec v) {
 // v[point][tile][channel] of the tiles begin .. end.
 template <typename T>
 void transform_inputs(const Conv3x3& a, std::int64_t begin, std::int64_t end, T* v) {
-    const std::int64_t across = tiles_across(a), channels = a.in_channels, point_stride = (end - begin) * channels;
+    const std::int64_t across = tiles_across(a), channels = a.in_channels, point_stride = (end - begin) * channels + kSkew;
     for (std::int64_t t = begin; t < end; ++t, v += channels) {
         const float* const* rows = a.in + t / across * kTile;
         const std::ptrdiff_t left = (t % across * kTile - W::kRadius) * channels;
@@ -65,7 +65,7 @@ enum class Epilogue { kPlain, kResidual, kShuffle };
 template <Epilogue kEpilogue, bool kPRelu>
 void transform_outputs(const Conv3x3& a, std::int64_t begin, std::int64_t end, std::int64_t first, std::int64_t count,
                        const float* m) {
-    const std::int64_t across = tiles_across(a), point_stride = (end - begin) * count;
+    const std::int64_t across = tiles_across(a), point_stride = (end - begin) * count + kSkew;
     const std::int64_t pixel = kEpilogue == Epilogue::kShuffle ? a.out_channels / 4 : a.out_channels;
     for (std::int64_t t = begin; t < end; ++t, m += count) {
         const std::int64_t y = t / across * kTile, x = t % across * kTile;
@@ -125,14 +125,14 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
     if (count == 0) return;
     T* const inputs = static_cast<T*>(scratch);
     transform_inputs(a, begin, end, inputs);
-    const std::int64_t input_bytes = kPoints2 * count * depth * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t input_bytes = kPoints2 * (count * depth + kSkew) * static_cast<std::int64_t>(sizeof(T));
     auto* const products = reinterpret_cast<float*>(static_cast<char*>(scratch) +
                                                     (input_bytes + kAlignment - 1) / kAlignment * kAlignment);
     const T* weights = static_cast<const T*>(a.weights);
     for (std::int64_t first = 0; first < a.out_channels; first += kChannelGroup) {
         const std::int64_t group = smaller(kChannelGroup, a.out_channels - first);
         for (int p = 0; p < kPoints2; ++p, weights += depth * group)
-            product<false>(count, group, inputs + p * count * depth, depth, weights, depth, products + p * count * group,
+            product<false>(count, group, inputs + p * (count * depth + kSkew), depth, weights, depth, products + p * (count * group + kSkew),
                            group);
         if (a.shuffle)
             transform_outputs<Epilogue::kShuffle>(a, begin, end, first, group, products);

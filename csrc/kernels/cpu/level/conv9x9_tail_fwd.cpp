@@ -28,12 +28,12 @@ std::int64_t tasks_of(const Conv9x9Tail& a, int threads) {
 
 std::int64_t scratch_of(const Conv9x9Tail& a, std::int64_t tasks) {
     const std::int64_t tiles = (tiles_of(a) + tasks - 1) / tasks;
-    return kPoints2 * tiles * (kDepth + kOutputs) * static_cast<std::int64_t>(sizeof(float));
+    return kPoints2 * (tiles * (kDepth + kOutputs) + 2 * kSkew) * static_cast<std::int64_t>(sizeof(float));
 }
 
 void transform_inputs(const Conv9x9Tail& a, std::int64_t begin, std::int64_t end, std::int64_t first,
                       std::int64_t count, float* v) {
-    const std::int64_t across = tiles_across(a), pixel = a.in_channels, point_stride = (end - begin) * count;
+    const std::int64_t across = tiles_across(a), pixel = a.in_channels, point_stride = (end - begin) * count + kSkew;
     for (std::int64_t t = begin; t < end; ++t, v += count) {
         const float* const* rows = a.in + t / across * kTile;
         const std::ptrdiff_t left = (t % across * kTile - W::kRadius) * pixel + first;
@@ -80,7 +80,7 @@ SRGAN_FAST_INLINE void write_pixels(const PixelSink& sink, std::int64_t y, std::
 }
 
 void transform_outputs(const Conv9x9Tail& a, std::int64_t begin, std::int64_t end, const float* m) {
-    const std::int64_t across = tiles_across(a), point_stride = (end - begin) * kOutputs;
+    const std::int64_t across = tiles_across(a), point_stride = (end - begin) * kOutputs + kSkew;
     alignas(kAlignment) float tile[kTile][kTile][kOutputs];
     for (std::int64_t t = begin; t < end; ++t, m += kOutputs) {
         const std::int64_t y = t / across * kTile, x = t % across * kTile;
@@ -106,14 +106,14 @@ void run(const Conv9x9Tail& a, std::int64_t task, std::int64_t tasks, void* scra
     const std::int64_t count = end - begin;
     if (count == 0) return;
     float* const products = static_cast<float*>(scratch);
-    float* const inputs = products + kPoints2 * count * kOutputs;
+    float* const inputs = products + kPoints2 * (count * kOutputs + kSkew);
     const float* weights = a.weights;
     for (std::int64_t first = 0; first < a.in_channels; first += kDepth) {
         const std::int64_t depth = smaller(kDepth, a.in_channels - first);
         transform_inputs(a, begin, end, first, depth, inputs);
         for (int p = 0; p < kPoints2; ++p, weights += depth * kOutputs) {
-            float* const out = products + p * count * kOutputs;
-            const float* const in = inputs + p * count * depth;
+            float* const out = products + p * (count * kOutputs + kSkew);
+            const float* const in = inputs + p * (count * depth + kSkew);
             if (first == 0)
                 product<false>(count, kOutputs, in, depth, weights, depth, out, kOutputs);
             else

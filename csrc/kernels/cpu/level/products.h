@@ -1,6 +1,7 @@
 // Small matrix products with everything in registers: out[row][channel] = sum over k of a[row][k] * b[k][channel].
 #pragma once
 
+#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/level/vec.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
@@ -18,7 +19,7 @@ inline constexpr int kGroup<Bf16> = 2;
 // Rows kRows, vectors kVectors, over `depth` values of k; b is [depth / group][kVectors * kLanes][group].
 template <int kRows, int kVectors, bool kAccumulate, typename T>
 SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const T* b, std::int64_t depth, float* out,
-                                     std::ptrdiff_t out_stride) {
+                                     std::ptrdiff_t out_stride, const T* ahead) {
     Vec acc[kRows][kVectors];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
@@ -26,6 +27,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const 
         for (int v = 0; v < kVectors; ++v)
             acc[r][v] = kAccumulate ? load(out + r * out_stride + v * kLanes) : Vec{};
     for (std::int64_t k = 0; k < depth; k += kGroup<T>) {
+        __builtin_prefetch(ahead + k * (kAlignment / static_cast<std::int64_t>(sizeof(T)) / kGroup<T>));
         if constexpr (kGroup<T> == 1) {
             Vec w[kVectors];
 #pragma GCC unroll 8
@@ -62,12 +64,12 @@ SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const 
 // The rows that are left over behind the last whole block.
 template <int kRows, int kVectors, bool kAccumulate, typename T>
 SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, std::ptrdiff_t a_stride, const T* b,
-                                    std::int64_t depth, float* out, std::ptrdiff_t out_stride) {
+                                    std::int64_t depth, float* out, std::ptrdiff_t out_stride, const T* ahead) {
     if constexpr (kRows > 0) {
         if (rows == kRows) {
-            product_block<kRows, kVectors, kAccumulate>(a, a_stride, b, depth, out, out_stride);
+            product_block<kRows, kVectors, kAccumulate>(a, a_stride, b, depth, out, out_stride, ahead);
         } else {
-            product_rest<kRows - 1, kVectors, kAccumulate>(rows, a, a_stride, b, depth, out, out_stride);
+            product_rest<kRows - 1, kVectors, kAccumulate>(rows, a, a_stride, b, depth, out, out_stride, ahead);
         }
     }
 }
@@ -77,12 +79,14 @@ void product_panel(std::int64_t rows, const T* a, std::ptrdiff_t a_stride, const
                    std::ptrdiff_t out_stride) {
     // With few vectors, more rows keep enough independent sums under way to hide the latency of an addition.
     constexpr int kBlock = kVectors == 1 ? 2 * kRowBlock : kRowBlock;
+    // While a block is computed, a part of the weights that come next is fetched: a cache line for each k.
+    const T* ahead = b + depth * kVectors * kLanes;
     std::int64_t r = 0;
-    for (; r + kBlock <= rows; r += kBlock)
+    for (; r + kBlock <= rows; r += kBlock, ahead += depth / kGroup<T> * (kAlignment / static_cast<std::int64_t>(sizeof(T))))
         product_block<kBlock, kVectors, kAccumulate>(a + r * a_stride, a_stride, b, depth, out + r * out_stride,
-                                                     out_stride);
+                                                     out_stride, ahead);
     product_rest<kBlock - 1, kVectors, kAccumulate>(rows - r, a + r * a_stride, a_stride, b, depth,
-                                                    out + r * out_stride, out_stride);
+                                                    out + r * out_stride, out_stride, ahead);
 }
 
 // All panels: b is [panel][depth / group][panel width][group], the last panel may be narrower.

@@ -47,4 +47,8 @@ inline constexpr int kRowBlock = 6;
 inline constexpr int kPanelVectors = kRegisters == 32 ? 4 : 2;
 inline constexpr std::int64_t kPanel = kPanelVectors * kLanes;
 
+// Floats between the matrices of two Winograd points beyond their own size. Without them the points of a tile would lie
+// a multiple of 4 KB apart at many tile counts, in the same few sets of the first-level cache.
+inline constexpr std::int64_t kSkew = 16;
+
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
