@@ -1,0 +1,116 @@
+"""Whether a result is right: every row is held against PyTorch in the run that times it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_fast.bench.options import BenchPrecision, Size
+from srgan_fast.errors import BackendError
+from srgan_fast.models import GeneratorFile, load_generator
+from srgan_fast.runtime.protocol import FloatImages
+from srgan_fast.runtime.tiling import plan_tiles
+
+# Low-resolution pixels up to which the reference is computed in float64, which takes about a minute for 540x960.
+LARGEST_FLOAT64_AREA = 400 * 400
+
+Reference = NDArray[np.float64] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What a precision may cost; a row that exceeds it is wrong.
+
+    Attributes:
+        max_error: largest difference over the output's range, or None.
+        psnr_db: smallest PSNR over the output's range, or None.
+    """
+
+    max_error: float | None = None
+    psnr_db: float | None = None
+
+    def __str__(self) -> str:
+        return f"max error <= {self.max_error:.0e}" if self.max_error is not None else f"PSNR >= {self.psnr_db:g} dB"
+
+
+TOLERANCES: dict[BenchPrecision, Tolerance] = {
+    "fp32": Tolerance(max_error=1e-3),
+    "bf16": Tolerance(psnr_db=40.0),
+    "int8": Tolerance(psnr_db=30.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How far a result lies from the reference.
+
+    Attributes:
+        max_error: largest absolute difference over the reference's range (maximum minus minimum).
+        psnr_db: 10 log10(range^2 / mean squared difference); infinite for equal results.
+    """
+
+    max_error: float
+    psnr_db: float
+
+    def problem(self, tolerance: Tolerance) -> str | None:
+        """What is wrong with it, in words."""
+        if not math.isfinite(self.max_error):
+            return "values that are not finite"
+        if tolerance.max_error is not None and not self.max_error <= tolerance.max_error:
+            return f"max error {self.max_error:.1e} is beyond {tolerance.max_error:.0e} of the range"
+        if tolerance.psnr_db is not None and not self.psnr_db >= tolerance.psnr_db:
+            return f"PSNR {self.psnr_db:.1f} dB is below {tolerance.psnr_db:g} dB"
+        return None
+
+
+def compute_reference(
+    file: GeneratorFile, lr: FloatImages, threads: int
+) -> tuple[Reference, Literal["float64", "float32"]]:
+    """The generator in PyTorch, BatchNorm unfolded: in float64, or in float32 where that would take minutes.
+
+    Large pictures go in tiles with the whole receptive field around each, so that memory stays bounded.
+
+    Raises:
+        BackendError: torch is not installed.
+    """
+    try:
+        import torch  # noqa: PLC0415 (heavy)
+    except ImportError:
+        raise BackendError("checking results needs torch: pip install 'srgan_fast[bench]'") from None
+    exact = Size(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
+    dtype = torch.float64 if exact else torch.float32
+    generator = load_generator(file).to(dtype)
+    torch.set_num_threads(threads)
+    s = file.config.scale
+    height, width = lr.shape[2:]
+    sr = np.empty((1, 3, height * s, width * s), np.float64 if exact else np.float32)
+    for tile in plan_tiles(height, width, file.config.receptive_radius):
+        region = lr[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
+        with torch.inference_mode():
+            result = generator(torch.from_numpy(region.copy()).to(dtype)).numpy()
+        top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
+        core = result[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
+        sr[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s] = core
+    return sr, "float64" if exact else "float32"
+
+
+def compare(sr: FloatImages, reference: Reference) -> Accuracy:
+    """Measures a result.
+
+    Raises:
+        BackendError: it has another shape.
+    """
+    if sr.shape != reference.shape:
+        raise BackendError(f"the result has shape {sr.shape}, it must have {reference.shape}")
+    largest, squares = 0.0, 0.0
+    for got, expected in zip(sr[0], reference[0], strict=True):  # a channel at a time, for memory's sake
+        difference = got.astype(np.float64) - expected
+        if not np.isfinite(difference).all():
+            return Accuracy(math.inf, -math.inf)
+        largest = max(largest, float(np.abs(difference).max()))
+        squares += float(np.square(difference).sum())
+    extent = float(np.ptp(reference)) or 1.0  # a constant output has no range: its errors are told as they are
+    mean = squares / reference.size
+    return Accuracy(largest / extent, 10 * math.log10(extent**2 / mean) if mean else math.inf)

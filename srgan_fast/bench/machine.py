@@ -1,0 +1,116 @@
+"""The machine that a figure belongs to, and how busy others keep it."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+
+import srgan_fast
+from srgan_fast.bench.report import Environment
+from srgan_fast.runtime.registry import usable_cpus
+
+# What decides which kernels a library can choose.
+FLAGS_THAT_MATTER = (
+    *("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("avx_vnni", "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
+)
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "MNN", "ncnn", "pnnx")
+_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "SRGAN_FAST_")
+
+# Shares of the CPUs: above it, somebody else is at work.
+BUSY_LOAD = 0.2
+BUSY_SHARE = 0.05
+
+
+def describe_machine(threads: int) -> Environment:
+    """All that is recorded, as it is now."""
+    model, flags = _processor()
+    return Environment(
+        cpu=model,
+        cpu_flags=[flag for flag in FLAGS_THAT_MATTER if flag in flags],
+        cpus=usable_cpus(),
+        threads=threads,
+        memory_mib=_meminfo("MemTotal"),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        versions={"srgan_fast": srgan_fast.__version__, **_versions()},
+        variables={k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)},
+        load_average=list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+    )
+
+
+def available_mib() -> float | None:
+    """Memory that can be had without swapping, where the system tells."""
+    return _meminfo("MemAvailable")
+
+
+def peak_rss_mib() -> float | None:
+    """The most memory that this process ever held.
+
+    Not `getrusage`: on Linux its maximum outlives exec, so that a child begins with its parent's.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    lines = status.read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+class Neighbours:
+    """How many CPUs other processes kept busy between its making and `cpus_taken`."""
+
+    def __init__(self) -> None:
+        self._wall, self._all, self._own = time.monotonic(), _busy_seconds(), _own_seconds()
+
+    def cpus_taken(self) -> float | None:
+        """Busy seconds of the system that are not ours, over the time; None where the system does not tell."""
+        now = _busy_seconds()
+        if now is None or self._all is None:
+            return None
+        ours, passed = _own_seconds() - self._own, time.monotonic() - self._wall
+        return max(0.0, (now - self._all - ours) / max(passed, 1e-9))
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _busy_seconds() -> float | None:
+    """CPU seconds that anybody used on this machine, what a hypervisor took away included."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _processor() -> tuple[str, set[str]]:
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor() or platform.machine(), set()
+    values: dict[str, str] = {}
+    for line in info.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        values.setdefault(key.strip(), value.strip())
+    flags = values.get("flags") or values.get("Features") or ""
+    return values.get("model name") or platform.machine(), set(flags.split())
+
+
+def _meminfo(name: str) -> float | None:
+    info = Path("/proc/meminfo")
+    if not info.exists():
+        return None
+    lines = info.read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

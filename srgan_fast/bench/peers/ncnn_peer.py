@@ -1,0 +1,47 @@
+"""ncnn on the CPU, which runs 3x3 convolutions by Winograd's algorithm; pnnx writes its files from the torch module."""
+
+from typing import Any
+
+import numpy as np
+
+from srgan_fast.bench.candidates import Job, Loaded
+from srgan_fast.bench.options import BenchPrecision
+from srgan_fast.errors import BackendError
+from srgan_fast.runtime.protocol import FloatImages
+
+
+def prepare(job: Job, precision: BenchPrecision) -> None:
+    """Traces the folded module and converts it; weights stay fp32, which pnnx would halve if left alone."""
+    import pnnx  # noqa: PLC0415 (the process that measures needs neither)
+    import torch  # noqa: PLC0415
+
+    from srgan_fast.models import load_generator  # noqa: PLC0415
+    from srgan_fast.runtime.torch_backend import fold_batchnorm  # noqa: PLC0415
+
+    generator = fold_batchnorm(load_generator(job.file))
+    pnnx.export(generator, str(job.size_folder / "net.pt"), (torch.rand(1, 3, *job.size),), fp16=False)
+
+
+def load(job: Job, row: str, lr: FloatImages) -> Loaded:
+    """A net in fp32 throughout."""
+    import ncnn  # noqa: PLC0415 (not in the process that only converts)
+
+    net = ncnn.Net()
+    net.opt.num_threads = job.threads
+    for reduced in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+        setattr(net.opt, reduced, False)
+    net.opt.use_vulkan_compute = False
+    folder = job.size_folder
+    if net.load_param(str(folder / "net.ncnn.param")) or net.load_model(str(folder / "net.ncnn.bin")):
+        raise BackendError("ncnn cannot read what pnnx wrote")
+    image = ncnn.Mat(lr[0]).clone()  # a Mat over an array does not keep the array alive
+
+    def run() -> Any:
+        with net.create_extractor() as extractor:
+            extractor.input("in0", image)
+            failed, result = extractor.extract("out0")
+        if failed:
+            raise BackendError(f"ncnn failed with code {failed}")
+        return result
+
+    return Loaded(run, lambda result: np.array(result, np.float32)[None])

@@ -1,0 +1,35 @@
+"""PyTorch eager on the CPU, in its two memory layouts and under bf16 autocast."""
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from srgan_fast.bench.candidates import Job, Loaded
+from srgan_fast.bench.options import BenchPrecision
+from srgan_fast.models import load_generator
+from srgan_fast.runtime.protocol import FloatImages
+from srgan_fast.runtime.torch_backend import fold_batchnorm
+
+
+def prepare(job: Job, precision: BenchPrecision) -> None:
+    """Nothing: torch takes the weights as they are."""
+
+
+def load(job: Job, row: str, lr: FloatImages) -> Loaded:
+    """The folded module; NCHW, or channels-last where the row's name says NHWC."""
+    layout = torch.channels_last if "nhwc" in row else torch.contiguous_format
+    bf16 = row.endswith("bf16")
+    generator = fold_batchnorm(load_generator(job.file)).to(memory_format=layout)
+    images = torch.from_numpy(lr.copy()).to(memory_format=layout)
+
+    def run() -> torch.Tensor:
+        if torch.get_num_threads() != job.threads:
+            torch.set_num_threads(job.threads)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return cast(torch.Tensor, generator(images))
+
+    def array(sr: Any) -> FloatImages:
+        return np.array(sr.float().numpy(), np.float32, order="C")
+
+    return Loaded(run, array)

@@ -1,0 +1,80 @@
+"""Alternating rounds: every row once a round, so that a machine that gets slower gets slower for all."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+# Rests before each run: ONNX Runtime's worker threads spin for some 60 ms after their work, those of libgomp (torch,
+# ncnn) for 5 ms, and would take a core from whoever comes next. What was measured stands in README.md.
+PAUSE_S = 0.1
+
+
+@dataclass(slots=True)
+class Times:
+    """What the rounds of one row took.
+
+    Attributes:
+        wall_s: seconds of each round.
+        cpu_s: CPU seconds of the whole process in each round.
+        failure: what ended them early.
+    """
+
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    failure: Exception | None = None
+
+
+def order_of(rows: list[str], round_: int) -> list[str]:
+    """The rows in the order of a round: each begins one row further, and every other one goes backwards.
+
+    So nobody always comes first, and nobody always comes after the same neighbour.
+    """
+    step = -1 if round_ % 2 else 1
+    return [rows[(round_ + step * i) % len(rows)] for i in range(len(rows))]
+
+
+def measure_rounds(
+    runs: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    on_last: Callable[[str, Any], None],
+    on_run: Callable[[str], None] = lambda row: None,
+    pause_s: float = PAUSE_S,
+) -> dict[str, Times]:
+    """Times the rows; a row that raises leaves the rounds, and the others go on.
+
+    Args:
+        runs: what to time, by row, warmed up.
+        rounds: how often.
+        on_last: gets each row's last result, outside the timing.
+        on_run: told before each run.
+        pause_s: rest before each run.
+    """
+    times = {row: Times() for row in runs}
+    for round_ in range(rounds):
+        for row in order_of(list(runs), round_):
+            taken = times[row]
+            if taken.failure is not None:
+                continue
+            on_run(row)
+            time.sleep(pause_s)
+            try:
+                cpu, wall = time.process_time(), time.perf_counter()
+                result = runs[row]()
+                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                if round_ == rounds - 1:
+                    on_last(row, result)
+            except Exception as error:  # every runtime has exceptions of its own
+                taken.failure = error
+                continue
+            taken.wall_s.append(wall)
+            taken.cpu_s.append(cpu)
+            del result  # before the next row allocates
+    return times
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """Linear between the two nearest values."""
+    return float(np.percentile(values, percent))

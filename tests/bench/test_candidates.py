@@ -1,0 +1,94 @@
+"""Names stand for rows; every backend of the registry is one; what is not installed says how to get it."""
+
+import pytest
+
+from srgan_fast.bench.candidates import PEERS, RUNTIMES, Candidate, find_candidate, select_candidates, why_not
+from srgan_fast.errors import BackendError, UsageError
+from srgan_fast.runtime import BACKENDS
+from srgan_fast.runtime.protocol import BackendEntry
+
+NATIVE = BackendEntry("native", ("numpy",), "", ("fp32", "bf16"), "torch_backend:TorchBackend")
+
+
+def _names(*arguments: tuple[str, ...]) -> list[str]:
+    backends, peers, precisions = (*arguments, (), (), ())[:3]
+    return [row.name for row in select_candidates(backends, peers, precisions)]  # type: ignore[arg-type]
+
+
+def test_by_default_our_own_engine_comes_before_all_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "native", NATIVE)
+    assert _names() == ["native-fp32", "native-bf16", *PEERS]
+
+
+def test_without_our_own_engine_the_peers_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(BACKENDS, "native", raising=False)
+    assert _names() == list(PEERS)
+
+
+def test_every_backend_is_a_row_under_a_name_of_its_own() -> None:
+    rows = select_candidates(("all",), ("all",), ())
+    assert len({row.name for row in rows}) == len(rows)
+    expected = [(e.name, p) for e in BACKENDS.values() for p in e.precisions]
+    assert [(row.runtime, row.precision) for row in rows if row.kind == "backend"] == expected
+    assert all(find_candidate(row.name) == row for row in rows)
+
+
+def test_a_library_stands_for_all_its_rows() -> None:
+    assert _names(("none",), ("openvino", "mnn-fp32")) == [
+        "openvino-fp32",
+        "openvino-bf16",
+        "openvino-int8",
+        "mnn-fp32",
+    ]
+    assert _names(("torch",), ("none",)) == ["our-torch-fp32", "our-torch-bf16"]
+
+
+def test_rows_of_other_precisions_are_left_away() -> None:
+    assert _names(("none",), (), ("int8",)) == ["openvino-int8"]
+    assert "torch-nhwc-bf16" not in _names((), (), ("fp32", "int8"))
+
+
+@pytest.mark.parametrize(
+    ("backends", "peers", "precisions", "message"),
+    [
+        (("cuda",), (), (), "no backend is called 'cuda'; there are all, none, "),
+        ((), ("tflite",), (), "no peer is called 'tflite'; there are all, none, torch-nchw-fp32, "),
+        (("none",), ("none",), (), "nothing is left to measure"),
+        (("none",), ("mnn",), ("int8",), "nothing is left to measure"),
+        ((), ("none", "mnn"), (), "--peer none goes with no other --peer"),
+    ],
+)
+def test_what_stands_for_nothing_is_refused(
+    backends: tuple[str, ...], peers: tuple[str, ...], precisions: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        select_candidates(backends, peers, precisions)  # type: ignore[arg-type]
+
+
+def test_an_unknown_row_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no row is called 'nothing'; there are .*ncnn-fp32"):
+        find_candidate("nothing")
+
+
+def test_what_is_not_installed_says_how_to_get_it() -> None:
+    row = Candidate("a-fp32", "peer", "a", "fp32", ("numpy", "no_such_module"), ("numpy", "no-such-package"))
+    assert row.missing() == ["no_such_module"]
+    assert row.remedy == "pip install numpy no-such-package"
+
+
+def test_every_peer_has_a_module() -> None:
+    from importlib.util import find_spec
+
+    assert all(find_spec(f"srgan_fast.bench.peers.{runtime}_peer") for runtime in RUNTIMES)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (BackendError("ours"), "ours"),
+        (RuntimeError("\n first \n second"), "RuntimeError: first"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_an_error_becomes_one_line(error: Exception, text: str) -> None:
+    assert why_not(error) == text

@@ -1,0 +1,251 @@
+"""The benchmark from options to report: rows are timed, checked and ranked, and nothing is left out in silence."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srgan_fast.bench import InferenceOptions, InferenceReport, Size, bench_inference, processes, rows_as_csv
+from srgan_fast.bench import inference as module
+from srgan_fast.bench.candidates import PEERS, Candidate, Job, Loaded
+from srgan_fast.bench.processes import call_worker
+from srgan_fast.errors import BackendError, ModelError, UsageError
+from srgan_fast.models import GeneratorFile, read_generator
+from srgan_fast.runtime import BACKENDS
+from srgan_fast.runtime.protocol import BackendEntry
+from srgan_fast.runtime.registry import usable_cpus
+
+SIZES = (Size(9, 14), Size(8, 8))
+
+
+@pytest.fixture
+def options(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> InferenceOptions:
+    """Two sizes, two rounds, three rows, one thread, no engine of our own."""
+    monkeypatch.delitem(BACKENDS, "native", raising=False)
+    return InferenceOptions(
+        tiny_model, SIZES, ("onnxruntime",), ("torch-nchw-fp32", "openvino-bf16"), threads=1, rounds=2
+    )
+
+
+@pytest.fixture
+def sabotage(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[Loaded], Loaded]], None]:
+    """Changes what a row's `load` gives."""
+
+    def change(name: str, how: Callable[[Loaded], Loaded]) -> None:
+        genuine = Candidate.load
+
+        def load(row: Candidate, job: Job, lr: Any) -> Loaded:
+            loaded = genuine(row, job, lr)
+            return how(loaded) if row.name == name else loaded
+
+        monkeypatch.setattr(Candidate, "load", load)
+
+    return change
+
+
+def test_rows_are_timed_checked_and_ranked(options: InferenceOptions) -> None:
+    steps: list[str] = []
+    report = bench_inference(options, steps.append)
+    assert [(size.height, size.width) for size in report.sizes] == list(SIZES)
+    for size in report.sizes:
+        assert {row.name for row in size.rows} == {"our-onnxruntime-fp32", "torch-nchw-fp32", "openvino-bf16"}
+        assert [row.rank for row in size.rows] == [1, 2, 3]
+        medians = [row.latency.median_ms for row in size.rows if row.latency]
+        assert medians == sorted(medians)
+        assert (size.baseline, size.reference) == ("our-onnxruntime-fp32", "float64")
+        for row in size.rows:
+            latency = row.latency
+            assert row.status == "ok"
+            assert latency is not None
+            assert len(latency.rounds_ms) == 2
+            assert 0 < latency.min_ms <= latency.median_ms <= latency.p90_ms <= latency.max_ms
+            assert row.output_mp_per_s == pytest.approx(size.height * size.width * 16 / 1e3 / latency.median_ms)
+            assert row.max_error is not None
+            assert row.max_error < (1e-5 if row.precision == "fp32" else 0.1)
+        ours = next(row for row in size.rows if row.name == size.baseline)
+        assert ours.ratio == 1
+    assert report.model.sha256
+    assert report.environment.threads == 1
+    assert report.left_out == []
+    assert any("2 rounds are too few to quote" in warning for warning in report.warnings)
+    assert {"9x14: reference", "9x14: torch-nchw-fp32, loading", "8x8: openvino-bf16"} <= set(steps)
+
+
+def test_the_report_survives_json_and_becomes_csv(options: InferenceOptions) -> None:
+    report = bench_inference(replace(options, sizes=SIZES[:1]))
+    text = report.as_json()
+    assert json.loads(text)["schema"] == "srgan_fast.bench.inference/1"
+    assert InferenceReport.from_json(text) == report
+    with pytest.raises(ValueError, match="schema"):
+        InferenceReport.from_json(text.replace("inference/1", "inference/2"))
+    header, *lines = rows_as_csv(report).splitlines()
+    assert len(lines) == 3
+    columns = header.split(",")
+    assert {"name", "median_ms", "p90_ms", "max_error", "ratio"} <= set(columns)
+    assert all(len(line.split(",")) == len(columns) for line in lines)
+
+
+def test_a_wrong_row_is_marked_and_not_ranked(options: InferenceOptions, sabotage: Any) -> None:
+    sabotage("torch-nchw-fp32", lambda ok: Loaded(ok.run, lambda sr: ok.array(sr) + np.float32(0.1)))
+    rows = bench_inference(options).sizes[0].rows
+    assert [row.rank for row in rows] == [1, 2, None]
+    assert (rows[2].name, rows[2].status, rows[2].ratio) == ("torch-nchw-fp32", "wrong", None)
+    assert rows[2].reason is not None
+    assert "is beyond 1e-03 of the range" in rows[2].reason
+    assert rows[2].latency is not None
+
+
+def test_a_row_that_becomes_wrong_in_the_rounds_is_marked(options: InferenceOptions, sabotage: Any) -> None:
+    def spoil(ok: Loaded) -> Loaded:
+        runs: list[None] = []
+
+        def run() -> Any:
+            runs.append(None)
+            return ok.run()
+
+        late = module.WARM_UP_RUNS + 1
+        return Loaded(run, lambda sr: ok.array(sr) * np.float32(np.nan if len(runs) > late else 1))
+
+    sabotage("torch-nchw-fp32", spoil)
+    report = bench_inference(options)
+    row = report.sizes[0].rows[2]
+    assert (row.name, row.status, row.reason) == ("torch-nchw-fp32", "wrong", "values that are not finite")
+    assert InferenceReport.from_json(report.as_json()) == report
+
+
+@pytest.mark.parametrize("when", ["loading", "running"])
+def test_a_row_that_fails_says_why_and_the_rest_go_on(options: InferenceOptions, sabotage: Any, when: str) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("out of luck\nand more")
+
+    def spoil(ok: Loaded) -> Loaded:
+        if when == "loading":
+            fail()
+        left = [ok.run] * (module.WARM_UP_RUNS + 1)
+
+        def run() -> Any:
+            return left.pop()() if left else fail()
+
+        return Loaded(run, ok.array)
+
+    sabotage("openvino-bf16", spoil)
+    report = bench_inference(replace(options, baseline="openvino-bf16"))
+    size = report.sizes[0]
+    assert [row.status for row in size.rows] == ["ok", "ok", "failed"]
+    assert size.rows[2].reason == "RuntimeError: out of luck"
+    assert (size.rows[2].latency, size.baseline, size.rows[0].ratio) == (None, None, None)
+    assert "9x14: the baseline openvino-bf16 is wrong or failed, so there are no ratios" in report.warnings
+
+
+def test_a_backend_that_joins_the_registry_is_measured_by_default(
+    options: InferenceOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = BackendEntry("native", ("numpy",), "", ("fp32", "bf16"), "torch_backend:TorchBackend")
+    monkeypatch.setitem(BACKENDS, "native", entry)
+    report = bench_inference(replace(options, backends=(), sizes=SIZES[1:]))
+    size = report.sizes[0]
+    assert {row.name for row in size.rows} == {"native-fp32", "native-bf16", "torch-nchw-fp32", "openvino-bf16"}
+    assert size.baseline == "native-fp32"
+
+
+def test_what_is_not_installed_is_named_with_its_remedy(
+    options: InferenceOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PEERS, "mnn-fp32", replace(PEERS["mnn-fp32"], modules=("no_such_module",)))
+    report = bench_inference(replace(options, peers=("torch-nchw-fp32", "mnn"), sizes=SIZES[1:]))
+    (left,) = report.left_out
+    assert (left.name, left.reason) == ("mnn-fp32", "no_such_module not installed")
+    assert left.remedy == "pip install MNN onnx"
+    with pytest.raises(UsageError, match=r"baseline mnn-fp32 cannot be measured: .*pip install MNN onnx"):
+        bench_inference(replace(options, peers=("mnn",), baseline="mnn-fp32"))
+    with pytest.raises(UsageError, match=r"nothing of what was asked for is installed; pip install MNN onnx"):
+        bench_inference(replace(options, backends=("none",), peers=("mnn",)))
+
+
+def test_int8_without_pictures_is_left_out(options: InferenceOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Candidate, "missing", lambda _: [])
+    monkeypatch.setattr(module, "calibration_folder", lambda _: None)
+    report = bench_inference(replace(options, peers=("openvino-int8",), sizes=SIZES[1:]))
+    assert [(left.name, left.remedy) for left in report.left_out] == [("openvino-int8", "--calibration FOLDER")]
+
+
+def test_a_peer_that_may_not_fit_into_memory_is_left_out(
+    options: InferenceOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "available_mib", lambda: 0.01)
+    report = bench_inference(replace(options, sizes=SIZES[1:]))
+    assert [row.name for row in report.sizes[0].rows] == ["our-onnxruntime-fp32"]
+    assert [(left.name, left.size) for left in report.left_out] == [
+        ("torch-nchw-fp32", "8x8"),
+        ("openvino-bf16", "8x8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"baseline": "nothing"}, UsageError, "no row is called 'nothing'"),
+        ({"baseline": "ncnn-fp32"}, UsageError, "baseline ncnn-fp32 is not among the rows: our-onnxruntime-fp32, "),
+        ({"model": "nothing"}, ModelError, "neither a file nor a shipped model"),
+        ({"calibration": Path(__file__).parent}, UsageError, "holds no pictures"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    options: InferenceOptions, changes: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        bench_inference(replace(options, **changes))
+
+
+def test_a_busy_machine_is_warned_of(options: InferenceOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (64.0, 1.0, 1.0))
+    report = bench_inference(replace(options, peers=("none",), sizes=SIZES[1:]))
+    assert any("the machine is busy: load average 64.00" in warning for warning in report.warnings)
+
+
+def test_more_threads_than_cpus_are_warned_of(options: InferenceOptions) -> None:
+    report = bench_inference(replace(options, peers=("none",), sizes=SIZES[1:], threads=usable_cpus() + 1))
+    assert any(re.fullmatch(r"\d+ threads share \d+ CPUs", warning) for warning in report.warnings)
+
+
+def test_a_row_runs_alone_in_a_process_of_its_own(options: InferenceOptions) -> None:
+    report = bench_inference(replace(options, peers=("none",), sizes=SIZES[1:], memory=True))
+    (row,) = report.sizes[0].rows
+    assert row.alone_ms is not None
+    assert row.alone_ms > 0
+    assert row.base_mib is not None
+    assert row.peak_mib is not None
+    assert 10 < row.base_mib < row.peak_mib < 1000
+
+
+def test_a_worker_that_fails_says_why(tiny_model: Path, tmp_path: Path) -> None:
+    file: GeneratorFile = read_generator(tiny_model)
+    job = Job(file, Size(8, 8), 1, tmp_path, None)
+    with pytest.raises(BackendError, match="FileNotFoundError"):
+        call_worker("measure", PEERS["onnxruntime-fp32"], job, tiny_model)
+
+
+def test_cold_start_times_whole_processes(options: InferenceOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "COLD_RUNS", 1)
+    monkeypatch.setattr(processes, "_IMPORTS", ("onnxruntime", "no_such_module"))
+    for name in BACKENDS.keys() - {"onnxruntime"}:
+        monkeypatch.delitem(BACKENDS, name)
+    report = bench_inference(replace(options, peers=("none",), sizes=SIZES[1:], cold_start=True))
+    cold = report.cold_start
+    assert cold is not None
+    (upscale,), (imported,) = cold.upscale, cold.imports
+    assert (upscale.name, upscale.reason, imported.name, imported.reason) == ("onnxruntime", None, "onnxruntime", None)
+    assert "-m srgan_fast upscale" in upscale.command
+    assert upscale.median_ms is not None
+    assert imported.median_ms is not None
+    assert 0 < cold.python_ms < imported.median_ms < upscale.median_ms
+
+
+def test_a_process_that_fails_has_a_reason_instead_of_a_time(tmp_path: Path) -> None:
+    found = processes._time_process("x", ["python3", "-c", "raise SystemExit('no')"], tmp_path)
+    assert (found.median_ms, found.runs_ms, found.reason) == (None, [], "ended with code 1: no")

@@ -1,0 +1,76 @@
+"""What is recorded about the machine, and what others do on it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from srgan_fast.bench import machine
+from srgan_fast.bench.machine import Neighbours, available_mib, describe_machine
+from srgan_fast.bench.quiet import quiet_stdout
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="read from Linux' /proc")
+
+
+def test_the_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    found = describe_machine(3)
+    assert found.cpu
+    assert found.threads == 3
+    assert found.versions["torch"].startswith("2.")
+    assert found.variables["OMP_WAIT_POLICY"] == "passive"
+    assert found.load_average is not None
+    assert len(found.load_average) == 3
+    assert 0 < (available_mib() or 0) <= (found.memory_mib or 0)
+
+
+def test_memory_that_was_used_once_is_in_the_peak_and_is_not_inherited() -> None:
+    code = """
+import numpy as np
+from srgan_fast.bench.machine import peak_rss_mib as peak
+before = peak()
+np.ones(2**28, np.uint8)
+print(before, peak())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    before, after = map(float, done.stdout.split())
+    assert before < 150, "this process, with torch, is larger"
+    assert after > before + 200
+
+
+def test_what_others_compute_is_told_apart_from_what_we_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"monotonic": 100.0, "_busy_seconds": 5000.0, "_own_seconds": 50.0}
+    monkeypatch.setattr("srgan_fast.bench.machine.time.monotonic", lambda: now["monotonic"])
+    for name in ("_busy_seconds", "_own_seconds"):
+        monkeypatch.setattr(machine, name, lambda name=name: now[name])
+    neighbours = Neighbours()
+    now.update(monotonic=110.0, _busy_seconds=5017.0, _own_seconds=62.0)
+    assert neighbours.cpus_taken() == pytest.approx(0.5)
+    now.update(_own_seconds=68.0)
+    assert neighbours.cpus_taken() == 0, "clocks tick at different times"
+
+
+def test_the_system_tells_how_busy_it_is() -> None:
+    busy = machine._busy_seconds()
+    assert busy is not None
+    assert busy > machine._own_seconds() > 0
+
+
+def test_what_libraries_print_does_not_reach_standard_output() -> None:
+    code = """
+import ctypes, os
+from srgan_fast.bench.quiet import quiet_stdout
+print("before")
+with quiet_stdout():
+    ctypes.CDLL(None).puts(b"from C")
+    os.system("echo from a process")
+print("after")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "before\nafter\n"
+
+
+def test_standard_output_comes_back_after_an_error() -> None:
+    with pytest.raises(RuntimeError), quiet_stdout():
+        raise RuntimeError

@@ -1,0 +1,59 @@
+"""Rows take turns, and one that fails does not stop the others."""
+
+import time
+
+import pytest
+
+from srgan_fast.bench.rounds import measure_rounds, order_of, percentile
+
+ROWS = ["a", "b", "c", "d"]
+
+
+def test_everybody_runs_once_a_round_and_comes_first_in_turn() -> None:
+    orders = [order_of(ROWS, round_) for round_ in range(8)]
+    assert all(sorted(order) == ROWS for order in orders)
+    assert {order[0] for order in orders} == set(ROWS)
+
+
+def test_everybody_has_several_neighbours_before_it() -> None:
+    orders = [order_of(ROWS, round_) for round_ in range(8)]
+    before = {(order[i - 1], order[i]) for order in orders for i in range(1, 4)}
+    assert all(len({first for first, second in before if second == row}) >= 2 for row in ROWS)
+
+
+def test_only_the_run_itself_is_timed() -> None:
+    calls: list[str] = []
+
+    def slow() -> str:
+        time.sleep(0.02)
+        return "done"
+
+    def after(row: str, result: object) -> None:
+        calls.append(f"{row} {result}")
+        time.sleep(0.2)
+
+    times = measure_rounds({"a": slow}, 3, after, calls.append, pause_s=0.1)
+    assert calls == ["a", "a", "a", "a done"]
+    assert len(times["a"].wall_s) == len(times["a"].cpu_s) == 3
+    assert all(0.02 <= seconds < 0.09 for seconds in times["a"].wall_s)
+    assert all(seconds < 0.02 for seconds in times["a"].cpu_s)
+
+
+def test_a_row_that_fails_leaves_the_rounds() -> None:
+    count = 0
+
+    def fails() -> None:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise RuntimeError("no more")
+
+    times = measure_rounds({"a": fails, "b": lambda: None}, 5, lambda *_: None, pause_s=0)
+    assert count == 2
+    assert str(times["a"].failure) == "no more"
+    assert (len(times["a"].wall_s), len(times["b"].wall_s)) == (1, 5)
+
+
+def test_a_percentile_lies_between_the_values() -> None:
+    assert percentile([3.0, 1.0, 2.0], 50) == 2
+    assert percentile([1.0, 2.0], 90) == pytest.approx(1.9)
