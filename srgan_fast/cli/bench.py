@@ -1,0 +1,213 @@
+"""`srgan-fast bench`."""
+
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from srgan_fast.cli.console import errors, output, say
+from srgan_fast.cli.options import Model, Threads
+from srgan_fast.errors import FileError
+from srgan_fast.files import atomic_write
+
+if TYPE_CHECKING:
+    from srgan_fast.bench import InferenceReport
+    from srgan_fast.bench.report import ColdStart, Row, SizeResult
+
+app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is, beside other runtimes.")
+
+
+class BenchPrecisionName(StrEnum):
+    """Precisions that rows may compute in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `bench inference` a subcommand while there is only one benchmark."""
+
+
+@app.command("inference")
+def inference(
+    model: Model = "srresnet-x4",
+    size: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="HxW", help="Of the input picture; repeatable.", show_default="128x128"),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend", "-b", help="A runtime of srgan-fast, all or none; repeatable.", show_default="native"
+        ),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", help="A row or library to compare with, all or none; repeatable.", show_default="all"),
+    ] = None,
+    precision: Annotated[
+        list[BenchPrecisionName] | None,
+        typer.Option("--precision", help="Rows to keep; repeatable.", show_default="all"),
+    ] = None,
+    threads: Threads = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed runs of each row.")] = 9,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", help="Row that ratios refer to.", show_default="our fp32, else the fastest"),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="What is upscaled.", show_default="a sample photograph")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Folder of pictures for int8.", show_default="the samples")
+    ] = None,
+    cold_start: Annotated[
+        bool, typer.Option("--cold-start", help="Also time whole processes and the import of each runtime.")
+    ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Also run each row in its own process: peak memory and time alone.")
+    ] = False,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; - for standard output.")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows as CSV.")] = None,
+) -> None:
+    """Time upscaling of a picture in memory, by our runtimes and by others, with the error of each.
+
+    All rows run in this process in alternating rounds. A row whose result is wrong is marked and not ranked.
+    """
+    from srgan_fast.bench import InferenceOptions, bench_inference, parse_size, rows_as_csv  # noqa: PLC0415
+
+    options = InferenceOptions(
+        model=model,
+        sizes=tuple(parse_size(text) for text in size or ["128x128"]),
+        backends=tuple(backend or ()),
+        peers=tuple(peer or ()),
+        precisions=tuple(item.value for item in precision or ()),
+        threads=threads,
+        rounds=rounds,
+        baseline=baseline,
+        picture=picture,
+        calibration=calibration,
+        cold_start=cold_start,
+        memory=memory,
+    )
+    json_path = None if json_file in (None, "-") else Path(json_file)
+    for wanted in (json_path, csv_file):
+        _must_be_writable(wanted)  # before minutes are spent on what could not be kept
+    with errors.status("", spinner="line") as status:
+        report = bench_inference(options, status.update)
+    for path, text in ((json_path, report.as_json()), (csv_file, rows_as_csv(report))):
+        if path is not None:
+            with atomic_write(path) as file:
+                file.write(text.encode())
+    if json_file == "-":
+        print(report.as_json(), end="")  # noqa: T201 (plain text for scripts)
+    else:
+        _present(report)
+    for warning in report.warnings:
+        say(warning, label="warning")
+
+
+def _must_be_writable(path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _present(report: "InferenceReport") -> None:
+    environment = report.environment
+    about = f"{report.model.name} x{report.model.scale} on {environment.cpu}, {environment.threads} threads"
+    for size in report.sizes:
+        output.print(_table(size, f"{about}, {size.height}x{size.width}"))
+        output.print(f"input: {size.input}", soft_wrap=True)
+        ratio = f"ratio: median over that of {size.baseline}; " if size.baseline else ""
+        output.print(
+            f"{ratio}errors over the range of PyTorch {size.reference}; {report.method.rounds} rounds", soft_wrap=True
+        )
+        for row in size.rows:
+            if row.reason:
+                say(f"{row.name}: {row.reason}", label=row.status)
+        if any(row.alone_ms is not None for row in size.rows):
+            output.print(_memory_table(size))
+    for left in report.left_out:
+        where = "" if left.size is None else f" at {left.size}"
+        say(f"{left.name}{where}: {left.reason}; {left.remedy}", label="left out")
+    if report.cold_start is not None:
+        output.print(_cold_table(report.cold_start))
+
+
+def _table(size: "SizeResult", title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("", no_wrap=True)
+    table.add_column("row", no_wrap=True)
+    for column in ("median", "min", "p90", "max ms", "MP/s", "ratio", "max err", "PSNR"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in size.rows:
+        style = {"ok": "bold" if row.kind == "backend" else "", "wrong": "red", "failed": "dim"}[row.status]
+        table.add_row(*_cells(row), style=style)
+    return table
+
+
+def _cells(row: "Row") -> list[str]:
+    latency = row.latency
+    times: list[float | None] = [None] * 4
+    if latency is not None:
+        times = [latency.median_ms, latency.min_ms, latency.p90_ms, latency.max_ms]
+    return [
+        str(row.rank) if row.rank else row.status.upper(),
+        row.name,
+        *(_milliseconds(time) for time in times),
+        _number(row.output_mp_per_s, ".2f"),
+        _number(row.ratio, ".2f"),
+        _number(row.max_error, ".1e"),
+        _number(row.psnr_db, ".1f"),
+    ]
+
+
+def _memory_table(size: "SizeResult") -> Table:
+    title = f"in a process of its own, {size.height}x{size.width}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("row", no_wrap=True)
+    for column in ("alone ms", "beside others / alone", "peak MiB", "before loading"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in size.rows:
+        if row.alone_ms is None or row.latency is None:
+            continue
+        beside = f"{row.latency.median_ms / row.alone_ms:.2f}"
+        memory = (_number(row.peak_mib, ".0f"), _number(row.base_mib, ".0f"))
+        table.add_row(row.name, _milliseconds(row.alone_ms), beside, *memory)
+    return table
+
+
+def _milliseconds(value: float | None) -> str:
+    return _number(value, ".1f" if value is None or value < 1000 else ".0f")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _cold_table(cold: "ColdStart") -> Table:
+    title = f"cold start, whole processes; python alone {cold.python_ms:.0f} ms"
+    table = Table("", title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("median ms", justify="right")
+    table.add_column("min", justify="right")
+    for what, times in (("upscale a small picture with", cold.upscale), ("import", cold.imports)):
+        for time in times:
+            cells = [time.reason, ""] if time.reason else [_number(time.median_ms, ".0f"), _number(time.min_ms, ".0f")]
+            table.add_row(f"{what} {time.name}", *cells)
+    return table

@@ -1,0 +1,110 @@
+"""`srgan-fast bench inference` presents a table, keeps a report, and refuses in one line what it cannot measure."""
+
+import csv
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srgan_fast.bench import InferenceReport
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def bench(run: Any, tiny_model: Path) -> Any:
+    """Calls `srgan-fast bench inference` with the small model, two rounds, two rows."""
+
+    def call(*arguments: Any) -> Any:
+        few = ["--model", tiny_model, "--size", "8x12", "--rounds", 2, "--threads", 1]
+        rows = ["--backend", "onnxruntime", "--peer", "openvino", "--precision", "fp32"]
+        return run("bench", "inference", *few, *rows, *arguments)
+
+    return call
+
+
+def test_a_table_shows_the_rows_in_their_order(bench: Any) -> None:
+    result = bench("--baseline", "openvino-fp32")
+    assert result.exit_code == 0, result.stderr
+    assert "tiny-x4 x4 on " in result.stdout
+    assert ", 1 threads, 8x12" in result.stdout
+    rows = re.findall(
+        r"^ *([12]) +(our-onnxruntime-fp32|openvino-fp32) .* (\d+\.\d\d) +\d\.\de-\d\d", result.stdout, re.M
+    )
+    assert [rank for rank, _, _ in rows] == ["1", "2"]
+    assert {name for _, name, _ in rows} == {"our-onnxruntime-fp32", "openvino-fp32"}
+    assert ("openvino-fp32", "1.00") in {(name, ratio) for _, name, ratio in rows}
+    assert "input: astronaut.png, the middle " in result.stdout
+    assert "ratio: median over that of openvino-fp32" in result.stdout
+    assert "warning: 2 rounds are too few to quote" in result.stderr
+
+
+def test_the_report_is_kept_as_json_and_csv(bench: Any, folder: Path) -> None:
+    result = bench("--json", "new/report.json", "--csv", "rows.csv")
+    assert result.exit_code == 0, result.stderr
+    report = InferenceReport.from_json((folder / "new/report.json").read_text())
+    with (folder / "rows.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["name"] for line in lines] == [row.name for row in report.sizes[0].rows]
+    assert "openvino-fp32" in result.stdout, "the table is shown too"
+
+
+def test_json_on_standard_output_is_alone_there(bench: Any) -> None:
+    result = bench("--json", "-")
+    assert json.loads(result.stdout)["schema"] == "srgan_fast.bench.inference/1"
+    assert "warning: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--peer", "tflite"], "no peer is called 'tflite'; there are all, none, torch-nchw-fp32, "),
+        (["--backend", "tflite"], "no backend is called 'tflite'; there are all, none, "),
+        (["--baseline", "tflite"], "no row is called 'tflite'; there are "),
+        (["--size", "0x8"], "size is '0x8'; sides must lie between 1 and "),
+        (["--size", "8by8"], "size is '8by8'; it must be HEIGHTxWIDTH"),
+        (["--model", "nope"], "nope: is neither a file nor a shipped model"),
+        (["--picture", "nope.png"], "nope.png: no such file"),
+        (["--calibration", "nope"], "nope: no such folder"),
+        (["--json", "."], ".: is a folder"),
+        (["--json", "/proc/none/a.json"], "/proc/none/a.json: cannot be written"),
+        (["--csv", "/dev/null/a.csv"], "/dev/null/a.csv: cannot be written"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(bench: Any, arguments: list[str], message: str) -> None:
+    result = bench(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_is_wrong_or_left_out_is_said(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from srgan_fast.bench import accuracy, candidates
+
+    monkeypatch.setitem(accuracy.TOLERANCES, "fp32", accuracy.Tolerance(max_error=1e-30))
+    gone = candidates.Candidate("mnn-fp32", "peer", "mnn", "fp32", ("no_such_module",), ("MNN",))
+    monkeypatch.setitem(candidates.PEERS, "mnn-fp32", gone)
+    result = bench("--peer", "mnn")
+    assert result.exit_code == 0
+    assert re.search(r"^ *WRONG +openvino-fp32 ", result.stdout, re.MULTILINE)
+    assert re.search(r"^wrong: openvino-fp32: max error \S+ is beyond 1e-30 of the range$", result.stderr, re.MULTILINE)
+    assert "left out: mnn-fp32: no_such_module not installed; pip install MNN\n" in result.stderr
+
+
+def test_every_option_is_told_in_full(run: Any) -> None:
+    result = run("bench", "inference", "--help")
+    assert result.exit_code == 0
+    told = ("--size", "--backend", "--peer", "--precision", "--threads", "--rounds", "--baseline", "--picture")
+    for option in (*told, "--calibration", "--cold-start", "--memory", "--json", "--csv", "a sample photograph"):
+        assert option in result.stdout
+
+
+def test_the_tool_is_the_same_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench_inference.py", "--size", "0"])
+    with pytest.raises(SystemExit, match="1"):
+        runpy.run_path(str(ROOT / "tools/bench_inference.py"), run_name="__main__")
+    assert capsys.readouterr().err.startswith("error: size is '0'")

@@ -1,0 +1,11 @@
+"""Measures inference beside other runtimes: `srgan-fast bench inference` for those who work from a checkout.
+
+usage: python tools/bench_inference.py [options as of `srgan-fast bench inference`; --help lists them]
+"""
+
+import sys
+
+from srgan_fast.cli.app import app
+
+if __name__ == "__main__":
+    app(["bench", "inference", *sys.argv[1:]])
