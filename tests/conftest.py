@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from srgan_fast.models import Generator, GeneratorFile, generator_config, save_generator
+from srgan_fast.upscale import Upscaler
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +63,9 @@ def tiny_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A small x4 generator of each preset, as data."""
     path = tmp_path_factory.mktemp("models") / f"tiny-{request.param}.safetensors"
     return save_generator(random_generator(request.param, channels=8, blocks=2), path, request.param)
+
+
+@pytest.fixture(scope="session")
+def upscaler(tiny_model: Path) -> Upscaler:
+    """The small x4 model on ONNX Runtime."""
+    return Upscaler(tiny_model, backend="onnxruntime")

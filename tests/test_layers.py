@@ -10,7 +10,7 @@ import srgan_fast
 ROOT = Path(srgan_fast.__file__).parent
 TASKS = {"upscale", "training", "evaluation", "export", "bench"}
 SHARED = {"errors", "files", "__init__"}  # every layer may use these
-BELOW = {"ops", "_imaging", "_C", "_C_cuda"}
+BELOW = {"ops", "_engine", "_imaging", "_C", "_C_cuda"}
 
 # What a part may import beside itself and SHARED; "part.module" allows that module only.
 ALLOWED: dict[str, set[str]] = {

@@ -10,6 +10,7 @@ class BackendName(StrEnum):
     """Runtimes that the command line offers."""
 
     AUTO = "auto"
+    NATIVE = "native"
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
     TORCH = "torch"

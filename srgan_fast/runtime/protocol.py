@@ -1,7 +1,8 @@
 """What a runtime has to offer; everything else about pictures happens outside it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,27 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class PixelBackend(Backend, Protocol):
+    """A backend that takes pictures as they are, in one piece, whatever their size."""
+
+    def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
+        """Upscales a picture.
+
+        Args:
+            image: H, W, 3, uint8 or uint16, full range.
+            on_rows: called now and then with the number of finished rows of the result.
+
+        Returns:
+            scale * H, scale * W, 3 of the same dtype; rounded and clamped.
+        """
+        ...
+
+    def working_memory(self, height: int, width: int) -> int:
+        """Bytes that it needs for a picture of that size, besides the picture and its result."""
+        ...
+
+
 class BackendFactory(Protocol):
     """Builds a backend from a generator file."""
 
@@ -57,6 +79,8 @@ class BackendEntry:
         extra: of this package, which installs them.
         precisions: those it can compute in.
         load: module and attribute of its factory, imported on first use.
+        computes: module and attribute of a function that says whether this machine can compute in a precision; empty
+            where every machine can.
     """
 
     name: str
@@ -64,3 +88,4 @@ class BackendEntry:
     extra: str
     precisions: tuple[Precision, ...]
     load: str
+    computes: str = ""

@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import os
-from typing import cast
+from typing import Any, cast
 
 from srgan_fast.errors import BackendError
 from srgan_fast.models import GeneratorFile
@@ -13,6 +13,14 @@ from srgan_fast.runtime.protocol import Backend, BackendEntry, BackendFactory, P
 BACKENDS: dict[str, BackendEntry] = {
     entry.name: entry
     for entry in (
+        BackendEntry(
+            "native",
+            ("srgan_fast._engine",),
+            "",
+            ("fp32", "bf16"),
+            "native_backend:NativeBackend",
+            "native_backend:computes",
+        ),
         BackendEntry(
             "openvino", ("openvino", "onnx"), "openvino", ("fp32", "bf16"), "openvino_backend:OpenVINOBackend"
         ),
@@ -45,18 +53,44 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
             raise BackendError(f"no backend is called {name!r}; there are auto, {', '.join(BACKENDS)}")
         entry = BACKENDS[name]
         if missing := missing_modules(entry):
-            raise BackendError(f"backend {name} needs {' and '.join(missing)}: pip install 'srgan_fast[{entry.extra}]'")
+            raise BackendError(f"backend {name} needs {' and '.join(missing)}: {_install(entry)}")
         if precision not in entry.precisions:
             able = [e.name for e in BACKENDS.values() if precision in e.precisions]
             raise BackendError(f"backend {name} does not compute in {precision}; {', '.join(able) or 'none'} can")
+        if not _computes(entry, precision):
+            raise BackendError(
+                f"backend {name} cannot compute in {precision} on this processor; leave --backend to auto"
+            )
         return name, "asked for"
     if not missing_modules(BACKENDS["torch"]) and precision in BACKENDS["torch"].precisions and _cuda_device():
         return "torch", "a CUDA device is present"
     for entry in BACKENDS.values():
-        if precision in entry.precisions and not missing_modules(entry):
+        if precision in entry.precisions and not missing_modules(entry) and _computes(entry, precision):
             return entry.name, f"the first installed of {', '.join(BACKENDS)} that computes in {precision}"
-    extras = " or ".join(f"'srgan_fast[{e.extra}]'" for e in BACKENDS.values() if precision in e.precisions)
-    raise BackendError(f"no runtime for {precision} is installed: pip install {extras or 'another precision'}")
+    extras = " or ".join(f"'srgan_fast[{e.extra}]'" for e in BACKENDS.values() if precision in e.precisions and e.extra)
+    raise BackendError(f"no runtime for {precision} is installed: pip install {extras}")
+
+
+def _install(entry: BackendEntry) -> str:
+    return (
+        f"pip install 'srgan_fast[{entry.extra}]'"
+        if entry.extra
+        else "reinstall srgan_fast, its native part is missing"
+    )
+
+
+def _attribute(path: str) -> Any:
+    module, name = path.split(":")
+    return getattr(importlib.import_module(f"srgan_fast.runtime.{module}"), name)
+
+
+def _computes(entry: BackendEntry, precision: Precision) -> bool:
+    if not entry.computes:
+        return True
+    try:
+        return bool(_attribute(entry.computes)(precision))
+    except ValueError as error:  # SRGAN_FAST_ISA names what this processor cannot run
+        raise BackendError(str(error)) from None
 
 
 def _cuda_device() -> bool:
@@ -83,14 +117,12 @@ def create_backend(
     if threads is not None and threads < 1:
         raise BackendError(f"threads is {threads}; it must be at least 1")
     chosen, _ = choose_backend(name, precision)
-    module, attribute = BACKENDS[chosen].load.split(":")
     try:
-        factory = cast(BackendFactory, getattr(importlib.import_module(f"srgan_fast.runtime.{module}"), attribute))
+        factory = cast(BackendFactory, _attribute(BACKENDS[chosen].load))
         return factory(file, precision, threads or usable_cpus())
     except ImportError as error:
-        extra = BACKENDS[chosen].extra
         raise BackendError(
-            f"backend {chosen} is installed but cannot be imported ({error}); pip install 'srgan_fast[{extra}]'"
+            f"backend {chosen} is installed but cannot be imported ({error}); {_install(BACKENDS[chosen])}"
         ) from error
     except Exception as error:  # every runtime has exceptions of its own
         raise BackendError(f"backend {chosen} cannot load {file.name} ({first_line(error)})") from error

@@ -14,7 +14,7 @@ from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, SrganFastError, UsageError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorConfig, read_generator
 from srgan_fast.runtime import Precision, create_backend
-from srgan_fast.runtime.protocol import FloatImages
+from srgan_fast.runtime.protocol import FloatImages, PixelBackend
 from srgan_fast.runtime.registry import first_line
 from srgan_fast.runtime.tiling import Tile, plan_tiles
 
@@ -30,7 +30,8 @@ class Upscaler:
         backend: `auto`, or a runtime's name.
         precision: to compute in.
         threads: CPU threads; all that this process may use if None.
-        tile: side of a tile in low-resolution pixels; 0 for one piece; None for a size that bounds memory.
+        tile: side of a tile in low-resolution pixels; 0 for one piece; None for what bounds memory, which the native
+            backend needs no tiles for.
 
     Raises:
         ModelError: the model cannot be read.
@@ -54,6 +55,8 @@ class Upscaler:
         self.config: GeneratorConfig = file.config
         self.tile = tile
         self.backend = create_backend(file, backend, precision, threads)
+        # A backend that bounds its memory itself gets pictures in one piece.
+        self._whole = self.backend if isinstance(self.backend, PixelBackend) and not tile else None
 
     @property
     def scale(self) -> int:
@@ -80,6 +83,8 @@ class Upscaler:
             raise ImageError(f"a picture must have shape (H, W, 3) with H, W >= 1, got {image.shape}")
         height, width, s = image.shape[0], image.shape[1], self.scale
         self._check_memory(height, width, image.dtype.itemsize)
+        if self._whole is not None and self._has_memory(self._whole.working_memory(height, width)):
+            return self._in_one_piece(self._whole, image, on_tile)
         white = np.iinfo(image.dtype).max
         result = np.empty((height * s, width * s, 3), image.dtype)
         for tile in plan_tiles(height, width, self.config.receptive_radius, self.tile):
@@ -116,7 +121,8 @@ class Upscaler:
         s = self.scale
         self._check_memory(count * height, width, x.dtype.itemsize)
         result = np.empty((count, 3, height * s, width * s), np.float32)
-        for tile in plan_tiles(height, width, self.config.receptive_radius, self.tile):
+        whole = self._whole is not None and self._has_memory(self._whole.working_memory(height, width))
+        for tile in plan_tiles(height, width, self.config.receptive_radius, 0 if whole else self.tile):
             region = x[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
             target = result[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
             for n in range(count):  # one at a time: batches cost memory and win nothing on a CPU
@@ -158,6 +164,23 @@ class Upscaler:
         alpha = None if image.alpha is None else resize_bicubic(image.alpha, height, width)
         return Image(pixels, alpha, image.metadata)
 
+    def _in_one_piece(self, backend: PixelBackend, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
+        height, width = image.shape[:2]
+        done = 0
+
+        def report(rows: int) -> None:
+            nonlocal done
+            began, done = done, rows // self.scale
+            if on_tile and done > began:
+                on_tile(Tile(began, done, 0, width, 0, height, 0, width))
+
+        try:
+            return backend.upscale(image, report)
+        except (SrganFastError, MemoryError):
+            raise
+        except Exception as error:
+            raise BackendError(f"{backend.name} failed on {width}x{height} pixels ({first_line(error)})") from error
+
     def _core(self, lr: FloatImages, tile: Tile) -> FloatImages:
         """Upscales a tile's region and cuts the halo off."""
         s = self.scale
@@ -173,15 +196,24 @@ class Upscaler:
         top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
         return sr[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
 
+    def _has_memory(self, need: int) -> bool:
+        """Whether a backend may work in so many bytes; if not, tiles bound it."""
+        have = _physical_memory()
+        return have is None or need < have / 2
+
     def _check_memory(self, height: int, width: int, item: int, outscale: float = 0.0) -> None:
         factor = max(float(self.scale), outscale)
         need = int(height * width * 3 * item * (1 + factor**2))
-        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+        have = _physical_memory()
         if have is not None and need > have:
             raise ImageError(
                 f"a picture of {width}x{height} pixels at x{factor:g} needs {need / 2**30:.1f} GiB, this machine has "
                 f"{have / 2**30:.1f} GiB; cut it into parts"
             )
+
+
+def _physical_memory() -> int | None:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
 
 
 def fill_transparent(rgb: NDArray[Pixel], alpha: NDArray[Pixel], reach: int = 8) -> NDArray[Pixel]:

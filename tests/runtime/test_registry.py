@@ -9,7 +9,7 @@ import pytest
 
 from srgan_fast.errors import BackendError
 from srgan_fast.models import GeneratorFile
-from srgan_fast.runtime import BACKENDS, choose_backend, create_backend, registry
+from srgan_fast.runtime import BACKENDS, choose_backend, create_backend, native_backend, registry
 
 
 @pytest.fixture
@@ -27,6 +27,32 @@ def _no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_cuda_device", lambda: False)
 
 
+@pytest.mark.usefixtures("_no_cuda")
+@pytest.mark.parametrize(
+    ("isa", "expected"), [("avx512_bf16", "native"), ("avx512", "openvino"), ("baseline", "openvino")]
+)
+def test_bf16_is_native_only_where_the_instruction_set_has_it(
+    monkeypatch: pytest.MonkeyPatch, isa: str, expected: str
+) -> None:
+    monkeypatch.setattr(native_backend._engine, "isa", lambda: isa)
+    assert choose_backend("auto", "bf16")[0] == expected
+    if expected != "native":
+        with pytest.raises(BackendError, match="native cannot compute in bf16 on this processor"):
+            choose_backend("native", "bf16")
+
+
+def test_an_instruction_set_that_cannot_run_here_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRGAN_FAST_ISA", "mmx")
+    with pytest.raises(BackendError, match="SRGAN_FAST_ISA is 'mmx'; this processor can run baseline"):
+        choose_backend("native", "bf16")
+
+
+def test_a_missing_native_part_is_named(installed: Any) -> None:
+    installed("torch")
+    with pytest.raises(BackendError, match=r"needs srgan_fast\._engine: reinstall srgan_fast"):
+        choose_backend("native")
+
+
 @pytest.mark.parametrize("name", sorted(BACKENDS))
 def test_a_backend_that_is_asked_for_is_taken(name: str) -> None:
     assert choose_backend(name) == (name, "asked for")
@@ -34,7 +60,7 @@ def test_a_backend_that_is_asked_for_is_taken(name: str) -> None:
 
 def test_unknown_backend_lists_those_there_are() -> None:
     with pytest.raises(
-        BackendError, match=r"no backend is called 'cuda'; there are auto, openvino, onnxruntime, torch"
+        BackendError, match=r"no backend is called 'cuda'; there are auto, native, openvino, onnxruntime, torch"
     ):
         choose_backend("cuda")
 
@@ -59,7 +85,7 @@ def test_missing_backend_names_the_extra(
 
 
 def test_precision_that_a_backend_lacks_names_those_that_have_it() -> None:
-    with pytest.raises(BackendError, match="onnxruntime does not compute in bf16; openvino, torch can"):
+    with pytest.raises(BackendError, match="onnxruntime does not compute in bf16; native, openvino, torch can"):
         choose_backend("onnxruntime", "bf16")
 
 
@@ -67,6 +93,7 @@ def test_precision_that_a_backend_lacks_names_those_that_have_it() -> None:
 @pytest.mark.parametrize(
     ("present", "precision", "expected"),
     [
+        (("srgan_fast._engine", "openvino", "onnx", "onnxruntime", "torch"), "fp32", "native"),
         (("openvino", "onnx", "onnxruntime", "torch"), "fp32", "openvino"),
         (("onnx", "onnxruntime", "torch"), "fp32", "onnxruntime"),
         (("onnx", "onnxruntime", "torch"), "bf16", "torch"),
@@ -80,7 +107,7 @@ def test_auto_takes_the_first_installed_that_can(
     installed(*present)
     name, why = choose_backend("auto", precision)
     assert name == expected
-    assert why == f"the first installed of openvino, onnxruntime, torch that computes in {precision}"
+    assert why == f"the first installed of native, openvino, onnxruntime, torch that computes in {precision}"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
