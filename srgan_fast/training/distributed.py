@@ -5,8 +5,10 @@ and torch's SyncBatchNorm refuses CPU tensors. Averaging gradients and sharing B
 and works on gloo and nccl alike. Every function is the identity in a single process.
 """
 
+import importlib
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -14,6 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from srgan_fast.errors import TrainingError
+
+_PATIENCE = timedelta(minutes=10)  # machines of a cluster do not start at once
 
 
 def start() -> tuple[int, int]:
@@ -28,10 +32,25 @@ def start() -> tuple[int, int]:
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     if not dist.is_initialized():
+        # It takes the group for a default argument when it is imported. The optimisers import it, and if the group is
+        # there by then, it is never freed: gloo's threads live on and crash some of the processes when Python ends.
+        importlib.import_module("torch.distributed.nn")
+        # Cannot be imported where torch was built without distributed.
+        from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
+
+        from srgan_fast.training.rendezvous import fresh_store  # noqa: PLC0415
+
         try:
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            store, rank, world = next(iter(rendezvous("env://")))
+            dist.init_process_group(
+                "nccl" if torch.cuda.is_available() else "gloo",
+                store=fresh_store(store, rank, world, _PATIENCE),
+                rank=rank,
+                world_size=world,
+            )
         except (RuntimeError, ValueError) as error:
-            raise TrainingError(f"cannot join the other processes ({error}); start them all with torchrun") from None
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"cannot join the other processes ({reason}); start them all with torchrun") from None
     return dist.get_rank(), dist.get_world_size()
 
 

@@ -1,5 +1,6 @@
 """A configuration is checked as a whole, and an error names the key, what is wrong with it, and what is allowed."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
     config = read_config(path, ["data.train=photos"])
     assert config.data.train == Path("photos")
     assert config.run.output == Path("runs") / path.stem
-    assert config.generator.scale == int(path.stem[-1])
+    scale = re.search(r"-x(\d)(-|$)", path.stem)
+    assert scale is not None
+    assert config.generator.scale == int(scale[1])
 
 
 def test_only_data_and_steps_must_be_given(small: Path) -> None:

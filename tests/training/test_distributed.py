@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from srgan_fast.models import read_generator
-from srgan_fast.training import distributed, read_config
+from srgan_fast.training import distributed, read_config, trainer
 
 from .conftest import conduct, differing, tiny_sections
+from .workers import compute_in_float64
 
 WORKERS = Path(__file__).with_name("workers.py")
 
@@ -39,6 +40,7 @@ def write_config(pictures: Path, folder: Path) -> Path:
         features: dict[str, Any] = section.pop("features", {})
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
         lines += [f"features.{key} = {json.dumps(value)}" for key, value in features.items()]
+    folder.mkdir(exist_ok=True)
     path = folder / "run.toml"
     path.write_text("\n".join(lines))
     return path
@@ -66,27 +68,32 @@ def test_reductions_are_those_of_one_process_that_sees_everything(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["passed-0", "passed-1"]
 
 
-def test_two_processes_train_what_one_does(undisturbed: Path, pictures: Path, tmp_path: Path) -> None:
-    # The same parts of the batch, so BatchNorm sees the same images: what is left is the order of float32 sums.
-    config = read_config(write_config(pictures, tmp_path))
-    outcome = conduct(config)
-    assert outcome.finished
-    ours, theirs = last_state(undisturbed), last_state(config.run.output)
-    for name, tensor in theirs["networks"]["generator"].items():
-        torch.testing.assert_close(ours["networks"]["generator"][name], tensor, rtol=1e-4, atol=1e-6, msg=name)
-    for name, tensor in theirs["average"].items():
-        torch.testing.assert_close(ours["average"][name], tensor, rtol=1e-4, atol=1e-6, msg=name)
-    for name, tensor in theirs["networks"]["discriminator"].items():
-        # A bias before BatchNorm has no gradient but rounding, which Adam takes for a direction: 3 steps of 1e-4.
-        free = name.endswith("conv.bias") or name.endswith("running_mean")
-        torch.testing.assert_close(
-            ours["networks"]["discriminator"][name], tensor, rtol=1e-3, atol=6e-4 if free else 1e-5, msg=name
-        )
+def test_those_who_start_anew_do_not_look_for_the_dead(tmp_path: Path) -> None:
+    result = torchrun(WORKERS, "reborn", tmp_path, restarts=1)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reborn-0", "reborn-1"]
+
+
+def test_two_processes_train_what_one_does(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, float64: None
+) -> None:
+    # The same parts of the batch, so BatchNorm sees the same images: what is left is the order of sums. In float64, for
+    # Adam makes whole steps of gradients that are nothing but rounding.
+    two, one = (write_config(pictures, tmp_path / name) for name in ("two", "one"))
+    result = torchrun(WORKERS, "double", "train", two)
+    assert result.returncode == 0, result.stderr
+    monkeypatch.setattr(trainer, "to_batch", trainer.to_batch)  # brought back afterwards
+    compute_in_float64()
+    assert conduct(read_config(one)).finished
+    ours, theirs = last_state(two.parent / "run"), last_state(one.parent / "run")
+    for key in ("networks", "average"):
+        torch.testing.assert_close(ours[key], theirs[key], rtol=1e-6, atol=1e-9)
     for stage in ("pretrain", "gan"):
-        a, b = (read_generator(run / f"{stage}.safetensors") for run in (undisturbed, config.run.output))
-        assert all(np.allclose(a.weights[name], b.weights[name], rtol=1e-4, atol=1e-6) for name in b.weights)
-    one = torch.load(config.run.output / "checkpoints" / "0-pretrain-00000002.pt", weights_only=True)
-    moved = theirs["networks"]["generator"]["tail.weight"] - one["networks"]["generator"]["tail.weight"]
+        a, b = (read_generator(path.parent / "run" / f"{stage}.safetensors") for path in (two, one))
+        assert all(np.allclose(a.weights[name], b.weights[name], rtol=1e-5, atol=1e-7) for name in b.weights)
+    first = torch.load(one.parent / "run" / "checkpoints" / "0-pretrain-00000004.pt", weights_only=True)
+    moved = theirs["networks"]["generator"]["tail.weight"] - first["networks"]["generator"]["tail.weight"]
+    assert moved.dtype == torch.float64
     assert moved.abs().max() > 1e-4  # far beyond the tolerance
 
 

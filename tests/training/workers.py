@@ -1,8 +1,10 @@
 """What the processes of test_distributed.py do; run by torchrun, not by pytest.
 
-`workers.py collectives` checks the reductions against one process that sees everything. `workers.py dying FOLDER ARGS`
-is `srgan-fast ARGS` whose second process kills itself, the first time that it was started, when FOLDER holds a
-checkpoint.
+* `workers.py collectives FOLDER` checks the reductions against one process that sees everything.
+* `workers.py reborn FOLDER` dies once, and then the first process comes last.
+* `workers.py double ARGS` is `srgan-fast ARGS` in float64.
+* `workers.py dying FOLDER ARGS` is `srgan-fast ARGS` whose second process kills itself, the first time that it was
+  started, when FOLDER holds a checkpoint.
 """
 
 import os
@@ -12,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -110,13 +113,10 @@ def check_refusals(rank: int, world: int) -> None:
     distributed.share_batchnorm(generator)
     before = generator.tail.bias.detach().clone()
     step = PretrainStep(generator, torch.optim.Adam(generator.parameters(), lr=0.1))
-    try:
+    with pytest.raises(TrainingError, match="pixel loss") as caught:
         step([(torch.full((1, 3, 8, 8), float("nan") if rank else 0.5), torch.rand(1, 3, 2, 2))])
-    except NonFiniteLossError as error:
-        assert isinstance(error, TrainingError)
-        assert error.name == "pixel loss"
-    else:
-        raise AssertionError("nobody noticed")
+    assert isinstance(caught.value, NonFiniteLossError)
+    assert caught.value.name == "pixel loss"
     assert torch.equal(generator.tail.bias, before)
 
 
@@ -131,8 +131,41 @@ def collectives() -> None:
     assert (rank, world) == (int(os.environ["RANK"]), 2)
     for check in (check_batchnorm, check_reductions, check_relativistic, check_refusals):
         check(rank, world)
+    parameter = nn.Parameter(torch.ones(1))
+    parameter.grad = torch.ones(1)
+    torch.optim.Adam([parameter]).step()  # the optimisers import much of torch.distributed
     distributed.stop()
+    check_nothing_lives_on()
     Path(sys.argv[2], f"passed-{rank}").touch()
+
+
+def check_nothing_lives_on() -> None:
+    """Once a process has left the group, gloo's threads are gone: Python may not end while they hold tensors."""
+    if sys.platform == "linux":
+        threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+        assert not [name for name in threads if "gloo" in name], threads
+
+
+def reborn() -> None:
+    """Both join; the first life ends at once, with the addresses of both still in the store."""
+    rank, life = int(os.environ["RANK"]), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    if life and rank == 0:
+        time.sleep(2)  # the other one is looking for it already
+    assert distributed.start() == (rank, 2)
+    assert distributed.any_process(rank == 1)
+    if not life:
+        os.kill(os.getpid(), signal.SIGKILL)
+    distributed.stop()
+    Path(sys.argv[2], f"reborn-{rank}").touch()
+
+
+def compute_in_float64() -> None:
+    """Everything that is built from now on; pictures come as float64, too."""
+    from srgan_fast.training import trainer
+
+    to_batch = trainer.to_batch
+    torch.set_default_dtype(torch.float64)
+    trainer.to_batch = lambda images, device: to_batch(images, device).double()
 
 
 def dying(folder: Path) -> None:
@@ -145,10 +178,16 @@ def dying(folder: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "collectives":
         collectives()
+    elif sys.argv[1] == "reborn":
+        reborn()
     else:
-        if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-            threading.Thread(target=dying, args=(Path(sys.argv[2]),), daemon=True).start()
-        sys.argv[1:3] = []
         from srgan_fast.cli import main
 
+        if sys.argv[1] == "double":
+            compute_in_float64()
+            sys.argv[1:2] = []
+        else:
+            if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+                threading.Thread(target=dying, args=(Path(sys.argv[2]),), daemon=True).start()
+            sys.argv[1:3] = []
         main()
