@@ -39,7 +39,7 @@ using Progress = std::function<bool(std::int64_t rows)>;
 class Plan;
 
 class Engine {
-   public:
+  public:
     // Throws std::invalid_argument where `threads` is not positive, and whatever Model's constructor throws.
     Engine(const PlainGenerator& generator, Precision precision, cpu::Isa isa, int threads);
     ~Engine();
@@ -58,7 +58,7 @@ class Engine {
     const Model& model() const { return model_; }
     int threads() const { return pool_.threads(); }
 
-   private:
+  private:
     Plan& plan_for(std::int64_t height, std::int64_t width);
 
     Model model_;

@@ -19,7 +19,7 @@ namespace srgan_fast::engine {
 
 template <typename T>
 class Aligned {
-   public:
+  public:
     // Not initialised. Throws std::bad_alloc.
     explicit Aligned(std::int64_t size = 0) : size_(size) {
         if (size == 0) return;
@@ -44,7 +44,7 @@ class Aligned {
     const T* data() const { return data_; }
     std::int64_t size() const { return size_; }
 
-   private:
+  private:
     static constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
     std::int64_t size_;

@@ -109,7 +109,8 @@ Model::Model(const PlainGenerator& plain, Precision precision, cpu::Isa isa)
                                     std::string(cpu::isa_name(isa)));
     const std::int64_t c = plain.head.out_channels;
     if (c < 1) throw std::invalid_argument("the head has no output channels");
-    if (plain.trunk.size() % 2 != 1) throw std::invalid_argument("the trunk must be pairs of convolutions and one more");
+    if (plain.trunk.size() % 2 != 1)
+        throw std::invalid_argument("the trunk must be pairs of convolutions and one more");
     if (plain.upsample.empty() || plain.upsample.size() > 3)
         throw std::invalid_argument("a generator has 1 to 3 upsampling stages, not " +
                                     std::to_string(plain.upsample.size()));

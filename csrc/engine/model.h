@@ -43,7 +43,7 @@ struct Conv {
 };
 
 class Model {
-   public:
+  public:
     // Throws std::invalid_argument where shapes do not fit each other, or the level cannot compute in that precision.
     Model(const PlainGenerator& plain, Precision precision, cpu::Isa isa);
 
@@ -59,7 +59,7 @@ class Model {
     ColourMap input, output;
     bool tanh;
 
-   private:
+  private:
     Conv pack_head(const PlainConv& plain);
     Conv pack_conv(const PlainConv& plain, std::int64_t phases);
     Conv pack_tail(const PlainConv& plain);

@@ -11,25 +11,38 @@ namespace {
 constexpr std::int64_t kColours = 3;
 constexpr std::int64_t kHeadRadius = 4, kTrunkRadius = 1, kTailRadius = 2;
 
-// Bytes of a trunk's map in one strip. Larger strips read each layer's weights (590 KB at 64 channels) less often,
-// smaller ones stay nearer to the processor.
-constexpr std::int64_t kStripBytes = std::int64_t{2} << 20;
-// The same for the widest map behind the trunk.
-constexpr std::int64_t kThinBytes = std::int64_t{2} << 20;
+// Bytes of a trunk's map in one strip. Larger strips read each layer's weights (590 KB at 64 channels) less often and
+// leave fewer Winograd tiles half full, smaller ones stay nearer to the processor. Measured on Zen 5, 1 MB of
+// second-level cache for each of 2 cores: 128 columns do best with 32 to 64 rows, 1024 columns with 8.
+constexpr std::int64_t kStripBytes = 5 << 19;
+// Columns of a panel, counted in the last map before its shuffle, and rows of it that are computed at a time: with the
+// 4 rows that the tail looks back at, they are 3 MB of 256 channels.
+constexpr std::int64_t kPanelColumns = 256, kPanelRows = 8;
 
 std::int64_t rounded_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
-// Rows of so many bytes that fit into a budget, in whole Winograd tiles.
-std::int64_t rows_within(std::int64_t budget, std::int64_t row_bytes) {
-    return std::max(cpu::kTile, budget / row_bytes / cpu::kTile * cpu::kTile);
+// Rows of `map` from `first` on, each from an element on; what is outside reads as zeros.
+template <typename Pointer>
+void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t first, std::int64_t count, float* zeros,
+               std::int64_t element = 0) {
+    table.resize(count);
+    for (std::int64_t i = 0; i < count; ++i) {
+        float* const row = map.row(first + i, zeros);
+        table[i] = row == zeros ? zeros : row + element;
+    }
 }
 
-// Rows of `map` from `first` on; what is outside reads as zeros.
-template <typename Pointer>
-void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t first, std::int64_t count,
-               float* zeros) {
-    table.resize(count);
-    for (std::int64_t i = 0; i < count; ++i) table[i] = map.row(first + i, zeros);
+// What a layer can compute when the first `end` rows of its input are there.
+std::int64_t reachable(const FeatureMap& input, std::int64_t end, std::int64_t radius) {
+    return end == input.height() ? end : std::max<std::int64_t>(0, end - radius);
+}
+
+void* advanced(const cpu::PixelSink& sink, std::int64_t columns) {
+    switch (sink.type) {
+        case cpu::PixelType::kUint8: return static_cast<std::uint8_t*>(sink.data) + columns * kColours;
+        case cpu::PixelType::kUint16: return static_cast<std::uint16_t*>(sink.data) + columns * kColours;
+        default: return static_cast<float*>(sink.data) + columns;
+    }
 }
 
 // One row of pixels in 0..1, mapped to the network's range, colours side by side.
@@ -70,49 +83,46 @@ struct Plan::Call {
 };
 
 Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int threads)
-    : model_(model), height_(height), width_(width), threads_(threads) {
+    : model_(model), height_(height), width_(width), threads_(threads), seconds_(model.upsample.size() + 3) {
     const std::int64_t channels = model.channels();
     // Of the image: 4 pixels of zeros on both sides, where feature maps have kLeftPad and kRightPad.
-    pools_.push_back(std::make_unique<RowPool>(
-        rounded_up((width + 2 * kHeadRadius) * kColours * std::int64_t(sizeof(float)), cpu::kAlignment), width,
-        kColours * std::int64_t(sizeof(float)), kHeadRadius));
+    constexpr std::int64_t kPixel = kColours * std::int64_t(sizeof(float));
+    pools_.push_back(std::make_unique<RowPool>(rounded_up((width + 2 * kHeadRadius) * kPixel, cpu::kAlignment), width,
+                                               kPixel, kHeadRadius));
     image_ = &add_map(*pools_.back(), height);
-    RowPool& trunk_pool = add_pool(width, channels);
-    Map* x = head_ = &add_map(trunk_pool, height);
+    RowPool& pool = pool_for(width, channels);
+    Map* x = head_ = &add_map(pool, height);
     image_->readers.push_back({&head_->rows, kHeadRadius});
+    double* const seconds = &seconds_[1];
     for (std::size_t i = 0; i + 2 < model.trunk.size(); i += 2) {
-        Map* const inner = &add_map(trunk_pool, height);
-        Map* const sum = &add_map(trunk_pool, height);
-        add_stage(trunk_, {&model.trunk[i], x, inner, nullptr, width, false});
-        add_stage(trunk_, {&model.trunk[i + 1], inner, sum, x, width, false});
+        Map* const inner = &add_map(pool, height);
+        Map* const sum = &add_map(pool, height);
+        add_stage(trunk_, {&model.trunk[i], x, inner, nullptr, width, 0, false, seconds});
+        add_stage(trunk_, {&model.trunk[i + 1], inner, sum, x, width, 0, false, seconds});
         x = sum;
     }
-    features_ = &add_map(trunk_pool, height);
-    add_stage(trunk_, {&model.trunk.back(), x, features_, head_, width, false});
-    x = features_;
-    std::int64_t factor = 1;
-    for (const Conv& conv : model.upsample) {
-        const bool final = &conv == &model.upsample.back();  // the tail takes the map before its shuffle
-        const std::int64_t out_factor = final ? factor : 2 * factor;
-        RowPool& pool = add_pool(out_factor * width, final ? 4 * channels : channels);
-        Map* const out = &add_map(pool, out_factor * height);
-        add_stage(upsample_, {&conv, x, out, nullptr, factor * width, !final});
-        x = out;
-        factor = out_factor;
-    }
-    last_ = x;
+    features_ = &add_map(pool, height);
+    add_stage(trunk_, {&model.trunk.back(), x, features_, head_, width, 0, false, seconds});
 
-    strip_rows_ = rows_within(kStripBytes, trunk_pool.row_bytes());
-    thin_rows_ = std::max(cpu::kTile, rows_within(kThinBytes, pools_.back()->row_bytes()) / factor);
+    const std::int64_t factor = model.scale() / 2;  // from the image to the last map before its shuffle
+    const std::int64_t panels = (width * factor + kPanelColumns - 1) / kPanelColumns;
+    for (std::int64_t i = 0; i < panels; ++i)
+        add_panel(width * i / panels / cpu::kTile * cpu::kTile,
+                  i + 1 == panels ? width : width * (i + 1) / panels / cpu::kTile * cpu::kTile);
+
+    strip_rows_ = std::max(cpu::kTile, kStripBytes / pool.row_bytes() / cpu::kTile * cpu::kTile);
+    thin_rows_ = std::max(cpu::kTile, kPanelRows / factor);
     if (const char* e = std::getenv("SF_STRIP")) strip_rows_ = std::atoi(e);
     if (const char* e = std::getenv("SF_THIN")) thin_rows_ = std::atoi(e);
     walk(nullptr);
 }
 
-RowPool& Plan::add_pool(std::int64_t width, std::int64_t channels) {
+RowPool& Plan::pool_for(std::int64_t width, std::int64_t channels) {
     const std::int64_t pixel = channels * std::int64_t(sizeof(float));
-    pools_.push_back(std::make_unique<RowPool>((cpu::kLeftPad + width + cpu::kRightPad) * pixel, width, pixel,
-                                               cpu::kLeftPad));
+    for (const auto& pool : pools_)
+        if (pool->fits(width, pixel)) return *pool;
+    pools_.push_back(
+        std::make_unique<RowPool>((cpu::kLeftPad + width + cpu::kRightPad) * pixel, width, pixel, cpu::kLeftPad));
     return *pools_.back();
 }
 
@@ -123,9 +133,42 @@ Plan::Map& Plan::add_map(RowPool& pool, std::int64_t height) {
 
 void Plan::add_stage(std::vector<Stage>& stages, const Stage& stage) {
     stages.push_back(stage);
-    // A shuffled map has twice the rows of what was computed; its length is halved where that matters.
     stage.in->readers.push_back({&stage.out->rows, kTrunkRadius});
     if (stage.residual) stage.residual->readers.push_back({&stage.out->rows, 0});
+}
+
+void Plan::add_panel(std::int64_t left, std::int64_t right) {
+    struct Span {
+        std::int64_t begin, end;
+    };
+    const std::size_t count = model_.upsample.size();
+    // From the tail backwards: which columns each stage has to compute, in whole tiles except at the image's end, since
+    // what a tile sees beyond a map's end must be the zeros that stand for the outside.
+    std::vector<Span> spans(count);
+    for (std::size_t i = count; i-- > 0;) {
+        const std::int64_t factor = std::int64_t{1} << i, width = width_ * factor;
+        const bool last = i + 1 == count;
+        const std::int64_t begin = last ? left * factor - kTailRadius : (spans[i + 1].begin - kTrunkRadius) / 2 - 1;
+        const std::int64_t end = last ? right * factor + kTailRadius : (spans[i + 1].end + kTrunkRadius + 1) / 2;
+        spans[i].begin = std::max<std::int64_t>(0, begin);
+        spans[i].end = std::min(width, spans[i].begin + rounded_up(end - spans[i].begin, cpu::kTile));
+    }
+    Panel panel{left, right, {}, nullptr, 0};
+    Map* x = features_;
+    std::int64_t origin = 0;  // column of x's map at which it starts
+    for (std::size_t i = 0; i < count; ++i) {
+        const bool last = i + 1 == count;  // the tail takes the map before its shuffle
+        const std::int64_t columns = spans[i].end - spans[i].begin, factor = last ? 1 : 2;
+        RowPool& pool = pool_for(factor * columns, (last ? 4 : 1) * model_.channels());
+        Map* const out = &add_map(pool, (height_ << i) * factor);
+        add_stage(panel.stages,
+                  {&model_.upsample[i], x, out, nullptr, columns, spans[i].begin - origin, !last, &seconds_[2 + i]});
+        x = out;
+        origin = factor * spans[i].begin;
+    }
+    panel.last = x;
+    panel.tail_shift = (left << (count - 1)) - origin;
+    panels_.push_back(std::move(panel));
 }
 
 std::int64_t Plan::bytes() const {
@@ -145,8 +188,8 @@ void Plan::allocate() {
         largest = std::max(largest, pool->row_bytes());
         offset = std::max(offset, pool->offset());
     }
-    // Maps reach at most `offset` bytes before and `largest - offset` bytes behind pixel 0: those with the widest pixels
-    // have the longest rows, and the widest pads.
+    // Maps reach at most `offset` bytes before and `largest - offset` bytes behind pixel 0: those with the widest
+    // pixels have the longest rows, and the widest pads.
     std::memset(next, 0, largest);
     zeros_ = reinterpret_cast<float*>(next + offset);
     next += largest;
@@ -160,7 +203,7 @@ void Plan::allocate() {
 
 void Plan::reset() {
     for (const auto& map : maps_) map->rows.reset();
-    given_ = tail_rows_ = 0;
+    for (Panel& panel : panels_) panel.given = panel.tail_rows = 0;
 }
 
 bool Plan::run(const ImageIn& in, void* out, ThreadPool& pool, const Progress& progress) {
@@ -175,9 +218,7 @@ bool Plan::run(const ImageIn& in, void* out, ThreadPool& pool, const Progress& p
     std::copy(model_.output.gain.begin(), model_.output.gain.end(), sink.gain);
     std::copy(model_.output.offset.begin(), model_.output.offset.end(), sink.offset);
     const Call call{in, sink, pool, progress};
-    head_seconds_ = tail_seconds_ = 0.0;
-    for (std::vector<Stage>* stages : {&trunk_, &upsample_})
-        for (Stage& stage : *stages) stage.seconds = 0.0;
+    std::ranges::fill(seconds_, 0.0);
     return walk(&call);
 }
 
@@ -187,12 +228,13 @@ bool Plan::walk(const Call* call) {
     // What hardly fills two strips is computed in one, without the rows that strips leave half done.
     std::int64_t until = height_ <= strip_rows_ * 3 / 2 ? height_ + lag : strip_rows_;
     bool going = true;
-    for (; going && tail_rows_ < last_->rows.height(); until += strip_rows_) {
+    const Panel& last = panels_.back();
+    for (; going && last.tail_rows < last.last->rows.height(); until += strip_rows_) {
         read_and_head(call, std::min(until, height_));
         for (std::size_t i = 0; i < trunk_.size(); ++i)
             convolve(call, trunk_[i], std::clamp<std::int64_t>(until - static_cast<std::int64_t>(i) - 1, 0, height_));
-        upsample(call);
-        if (call && call->progress) going = call->progress(2 * tail_rows_);
+        for (Panel& panel : panels_) upsample(call, panel);
+        if (call && call->progress) going = call->progress(2 * last.tail_rows);
     }
     reset();
     return going;
@@ -229,73 +271,63 @@ void Plan::read_and_head(const Call* call, std::int64_t until) {
     fill_rows(out_rows_, out, first, rows, zeros_);
     const Conv& conv = model_.head;
     execute(call, model_.kernels().head,
-            cpu::Conv9x9Head{rows, width_, conv.out_channels, in_rows_.data(), out_rows_.data(), static_cast<const float*>(conv.weights),
-                             conv.bias, conv.slope},
-            head_seconds_);
+            cpu::Conv9x9Head{rows, width_, conv.out_channels, in_rows_.data(), out_rows_.data(),
+                             static_cast<const float*>(conv.weights), conv.bias, conv.slope},
+            seconds_.front());
     release(*image_);
 }
 
-void Plan::convolve(const Call* call, Stage& stage, std::int64_t until) {
-    const std::int64_t factor = stage.shuffle ? 2 : 1;
+void Plan::convolve(const Call* call, const Stage& stage, std::int64_t until) {
+    const std::int64_t factor = stage.factor();
     FeatureMap& out = stage.out->rows;
     const std::int64_t first = out.end() / factor, rows = until - first;
     if (rows <= 0) return;
     out.grow(until * factor);
-    fill_rows(in_rows_, stage.in->rows, first - kTrunkRadius, rows + cpu::kTile + kTrunkRadius, zeros_);
+    const Conv& conv = *stage.conv;
+    fill_rows(in_rows_, stage.in->rows, first - kTrunkRadius, rows + cpu::kTile + kTrunkRadius, zeros_,
+              stage.in_shift * conv.in_channels);
     fill_rows(out_rows_, out, first * factor, rows * factor, zeros_);
     if (stage.residual) fill_rows(residual_rows_, stage.residual->rows, first, rows, zeros_);
-    const Conv& conv = *stage.conv;
     execute(call, model_.conv3x3(),
-            cpu::Conv3x3{rows, stage.width, conv.in_channels, conv.out_channels, in_rows_.data(), out_rows_.data(),
-                         stage.residual ? residual_rows_.data() : nullptr, conv.weights, conv.bias,
-                         conv.slope, stage.shuffle},
-            stage.seconds);
+            cpu::Conv3x3{rows, stage.columns, conv.in_channels, conv.out_channels, in_rows_.data(), out_rows_.data(),
+                         stage.residual ? residual_rows_.data() : nullptr, conv.weights, conv.bias, conv.slope,
+                         stage.shuffle},
+            *stage.seconds);
     release(*stage.in);
     if (stage.residual) release(*stage.residual);
 }
 
-void Plan::upsample(const Call* call) {
-    const auto reachable = [](const FeatureMap& map, std::int64_t end, std::int64_t radius) {
-        return end == map.height() ? end : std::max<std::int64_t>(0, end - radius);
-    };
-    while (given_ < features_->rows.end()) {
-        given_ = std::min(given_ + thin_rows_, features_->rows.end());
-        std::int64_t end = given_;
-        for (Stage& stage : upsample_) {
+void Plan::upsample(const Call* call, Panel& panel) {
+    while (panel.given < features_->rows.end()) {
+        panel.given = std::min(panel.given + thin_rows_, features_->rows.end());
+        std::int64_t end = panel.given;
+        for (const Stage& stage : panel.stages) {
             convolve(call, stage, reachable(stage.in->rows, end, kTrunkRadius));
             end = stage.out->rows.end();
         }
-        tail(call, reachable(last_->rows, end, kTailRadius));
+        tail(call, panel, reachable(panel.last->rows, end, kTailRadius));
     }
 }
 
-void Plan::tail(const Call* call, std::int64_t until) {
-    const std::int64_t rows = until - tail_rows_;
+void Plan::tail(const Call* call, Panel& panel, std::int64_t until) {
+    const std::int64_t rows = until - panel.tail_rows;
     if (rows <= 0) return;
-    fill_rows(in_rows_, last_->rows, tail_rows_ - kTailRadius, rows + cpu::kTile + kTailRadius + 1, zeros_);
+    FeatureMap& map = panel.last->rows;
     const Conv& conv = model_.tail;
-    const std::int64_t columns = upsample_.back().width;
+    fill_rows(in_rows_, map, panel.tail_rows - kTailRadius, rows + cpu::kTile + kTailRadius + 1, zeros_,
+              panel.tail_shift * conv.in_channels);
+    const std::int64_t factor = model_.scale() / 2;
+    cpu::PixelSink sink{};
+    if (call) {
+        sink = call->sink;
+        sink.data = advanced(sink, panel.left * model_.scale());
+    }
     execute(call, model_.kernels().tail,
-            cpu::Conv9x9Tail{tail_rows_, rows, columns, conv.in_channels, in_rows_.data(), static_cast<const float*>(conv.weights),
-                             conv.bias, call ? call->sink : cpu::PixelSink{}},
-            tail_seconds_);
-    tail_rows_ = until;
-    last_->rows.shrink(until == last_->rows.height() ? until : std::max<std::int64_t>(0, until - kTailRadius));
-}
-
-std::vector<LayerTime> Plan::layer_times() const {
-    const auto pixels = static_cast<double>(height_ * width_), channels = static_cast<double>(model_.channels());
-    std::vector<LayerTime> times{{"head 9x9", head_seconds_, pixels * 81 * kColours * channels}};
-    double seconds = 0.0;
-    for (const Stage& stage : trunk_) seconds += stage.seconds;
-    times.push_back({"trunk, " + std::to_string(trunk_.size()) + " x 3x3", seconds,
-                     pixels * 9 * channels * channels * static_cast<double>(trunk_.size())});
-    double factor = 1.0;
-    for (std::size_t i = 0; i < upsample_.size(); ++i, factor *= 4.0)
-        times.push_back({"upsample " + std::to_string(i + 1) + " 3x3", upsample_[i].seconds,
-                         factor * pixels * 36 * channels * channels});
-    times.push_back({"tail 9x9", tail_seconds_, factor * pixels * 81 * kColours * channels});
-    return times;
+            cpu::Conv9x9Tail{panel.tail_rows, rows, (panel.right - panel.left) * factor, conv.in_channels,
+                             in_rows_.data(), static_cast<const float*>(conv.weights), conv.bias, sink},
+            seconds_.back());
+    panel.tail_rows = until;
+    map.shrink(until == map.height() ? until : std::max<std::int64_t>(0, until - kTailRadius));
 }
 
 void Plan::release(Map& map) {
@@ -307,6 +339,20 @@ void Plan::release(Map& map) {
         needed = std::min(needed, out.end() / factor - reader.radius);
     }
     map.rows.shrink(std::max<std::int64_t>(0, needed));
+}
+
+std::vector<LayerTime> Plan::layer_times() const {
+    const auto pixels = static_cast<double>(height_ * width_), channels = static_cast<double>(model_.channels());
+    const auto depth = static_cast<double>(trunk_.size());
+    std::vector<LayerTime> times{
+        {"head 9x9", seconds_.front(), pixels * 81 * kColours * channels},
+        {"trunk, " + std::to_string(trunk_.size()) + " x 3x3", seconds_[1], pixels * 9 * channels * channels * depth}};
+    double factor = 1.0;
+    for (std::size_t i = 0; i < model_.upsample.size(); ++i, factor *= 4.0)
+        times.push_back({"upsample " + std::to_string(i + 1) + " 3x3", seconds_[2 + i],
+                         factor * pixels * 36 * channels * channels});
+    times.push_back({"tail 9x9", seconds_.back(), factor * pixels * 81 * kColours * channels});
+    return times;
 }
 
 }  // namespace srgan_fast::engine

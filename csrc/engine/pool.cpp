@@ -92,7 +92,8 @@ void ThreadPool::run_erased(std::int64_t tasks, const void* context, Call call) 
     state.call_number.fetch_add(1, std::memory_order_release);
     state.call_number.notify_all();
     state.work(0);
-    for (std::uint32_t busy = state.busy.load(std::memory_order_acquire); busy != 0;) busy = await_change(state.busy, busy);
+    for (std::uint32_t busy = state.busy.load(std::memory_order_acquire); busy != 0;)
+        busy = await_change(state.busy, busy);
 }
 
 }  // namespace srgan_fast::engine

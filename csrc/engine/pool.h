@@ -15,7 +15,7 @@
 namespace srgan_fast::engine {
 
 class ThreadPool {
-   public:
+  public:
     // `threads` counts the caller, which works too.
     explicit ThreadPool(int threads);
     ~ThreadPool();
@@ -33,7 +33,7 @@ class ThreadPool {
         });
     }
 
-   private:
+  private:
     using Call = void (*)(const void*, std::int64_t, int);
     struct State;  // what the threads share; a fork's child leaves its parent's behind
 

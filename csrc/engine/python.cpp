@@ -89,8 +89,9 @@ void check_size(std::int64_t height, std::int64_t width) {
 // Integers (H, W, 3) or float (3, H, W); the result is a new array of the same kind.
 py::array run(Engine& engine, const py::array& image, const py::object& progress) {
     const auto type = pixel_type(image);
-    if (!type) throw py::type_error("image must be uint8, uint16 or float32, got " +
-                                    py::str(image.dtype()).cast<std::string>());
+    if (!type)
+        throw py::type_error("image must be uint8, uint16 or float32, got " +
+                             py::str(image.dtype()).cast<std::string>());
     const bool planes = *type == cpu::PixelType::kFloat;
     if (image.ndim() != 3 || image.shape(planes ? 0 : 2) != 3)
         throw py::value_error(std::string("image must have shape ") + (planes ? "(3, H, W)" : "(H, W, 3)") + ", got " +
@@ -135,31 +136,40 @@ PYBIND11_MODULE(_engine, m) {
     using srgan_fast::engine::Engine;
     namespace cpu = srgan_fast::cpu;
     m.doc() = "The native CPU engine of srgan_fast.";
-    m.def("isas", [] {
-        std::vector<std::string> names;
-        for (const cpu::Isa isa : cpu::usable_isas()) names.emplace_back(cpu::isa_name(isa));
-        return names;
-    }, "Names of the instruction sets that can be used here, lowest first.");
-    m.def("isa", [] { return std::string(cpu::isa_name(cpu::choose_isa())); },
-          "The instruction set that a new engine uses; SRGAN_FAST_ISA names another.");
+    m.def(
+        "isas",
+        [] {
+            std::vector<std::string> names;
+            for (const cpu::Isa isa : cpu::usable_isas()) names.emplace_back(cpu::isa_name(isa));
+            return names;
+        },
+        "Names of the instruction sets that can be used here, lowest first.");
+    m.def(
+        "isa", [] { return std::string(cpu::isa_name(cpu::choose_isa())); },
+        "The instruction set that a new engine uses; SRGAN_FAST_ISA names another.");
     py::class_<Engine>(m, "Engine")
         .def(py::init(&srgan_fast::engine::make_engine), py::kw_only(), py::arg("head"), py::arg("trunk"),
              py::arg("upsample"), py::arg("tail"), py::arg("input_map"), py::arg("output_map"), py::arg("tanh"),
              py::arg("precision"), py::arg("threads"))
-        .def_property_readonly("isa", [](const Engine& e) {
-            return std::string(cpu::isa_name(e.model().kernels().isa));
-        })
+        .def_property_readonly("isa",
+                               [](const Engine& e) { return std::string(cpu::isa_name(e.model().kernels().isa)); })
         .def_property_readonly("scale", [](const Engine& e) { return e.model().scale(); })
         .def_property_readonly("threads", &Engine::threads)
-        .def("working_memory", [](Engine& e, std::int64_t height, std::int64_t width) {
-            srgan_fast::engine::check_size(height, width);
-            const py::gil_scoped_release release;
-            return e.working_memory(height, width);
-        }, py::arg("height"), py::arg("width"))
-        .def("layer_times", [](Engine& e) {
-            std::vector<std::tuple<std::string, double, double>> times;
-            for (const auto& t : e.layer_times()) times.emplace_back(t.layer, t.seconds, t.multiply_adds);
-            return times;
-        }, "Of the last run: layers, seconds, multiply-adds of their direct convolution.")
+        .def(
+            "working_memory",
+            [](Engine& e, std::int64_t height, std::int64_t width) {
+                srgan_fast::engine::check_size(height, width);
+                const py::gil_scoped_release release;
+                return e.working_memory(height, width);
+            },
+            py::arg("height"), py::arg("width"))
+        .def(
+            "layer_times",
+            [](Engine& e) {
+                std::vector<std::tuple<std::string, double, double>> times;
+                for (const auto& t : e.layer_times()) times.emplace_back(t.layer, t.seconds, t.multiply_adds);
+                return times;
+            },
+            "Of the last run: layers, seconds, multiply-adds of their direct convolution.")
         .def("run", &srgan_fast::engine::run, py::arg("image"), py::arg("progress") = py::none());
 }

@@ -14,10 +14,10 @@
 namespace srgan_fast::engine {
 
 class RowPool {
-   public:
+  public:
     // Rows of `row_bytes` bytes: `pads` pixels of zeros, `width` pixels of `pixel_bytes` each, and zeros up to the end.
     RowPool(std::int64_t row_bytes, std::int64_t width, std::int64_t pixel_bytes, std::int64_t pads)
-        : row_bytes_(row_bytes), width_bytes_(width * pixel_bytes), offset_(pads * pixel_bytes) {}
+        : row_bytes_(row_bytes), width_(width), pixel_bytes_(pixel_bytes), offset_(pads * pixel_bytes) {}
 
     std::int64_t take() {
         if (free_.empty()) return rows_++;
@@ -27,6 +27,9 @@ class RowPool {
     }
     void give(std::int64_t row) { free_.push_back(row); }
 
+    bool fits(std::int64_t width, std::int64_t pixel_bytes) const {
+        return width_ == width && pixel_bytes_ == pixel_bytes;
+    }
     std::int64_t row_bytes() const { return row_bytes_; }
     std::int64_t rows() const { return rows_; }  // most rows that were in use at a time
     std::int64_t bytes() const { return rows_ * row_bytes_; }
@@ -37,13 +40,14 @@ class RowPool {
         for (std::int64_t row = 0; row < rows_; ++row) {
             std::byte* const start = memory_ + row * row_bytes_;
             std::memset(start, 0, offset_);
-            std::memset(start + offset_ + width_bytes_, 0, row_bytes_ - offset_ - width_bytes_);
+            const std::int64_t end = offset_ + width_ * pixel_bytes_;
+            std::memset(start + end, 0, row_bytes_ - end);
         }
     }
     float* pixels(std::int64_t row) const { return reinterpret_cast<float*>(memory_ + row * row_bytes_ + offset_); }
 
-   private:
-    std::int64_t row_bytes_, width_bytes_, offset_;
+  private:
+    std::int64_t row_bytes_, width_, pixel_bytes_, offset_;
     std::int64_t rows_ = 0;
     std::vector<std::int64_t> free_;
     std::byte* memory_ = nullptr;
@@ -51,7 +55,7 @@ class RowPool {
 
 // Rows begin .. end of a map of `height` rows.
 class FeatureMap {
-   public:
+  public:
     FeatureMap(RowPool& pool, std::int64_t height) : pool_(&pool), height_(height), numbers_(height) {}
 
     std::int64_t begin() const { return begin_; }
@@ -77,7 +81,7 @@ class FeatureMap {
         return pool_->pixels(numbers_[y]);
     }
 
-   private:
+  private:
     RowPool* pool_;
     std::int64_t height_;
     std::int64_t begin_ = 0, end_ = 0;

@@ -1,8 +1,8 @@
 // The CPU kernels' arguments and the table of one instruction set's functions.
 //
-// Feature maps are rows of pixels, a pixel is its channels, side by side (NHWC); a row is reached through a table of row
-// pointers, so rows may lie anywhere: in a rolling buffer, or, for what lies outside the image, in one shared row of
-// zeros. A row pointer addresses pixel 0. Rows have zeros on both sides of their pixels, as far as kLeftPad and
+// Feature maps are rows of pixels, a pixel is its channels, side by side (NHWC); a row is reached through a table of
+// row pointers, so rows may lie anywhere: in a rolling buffer, or, for what lies outside the image, in one shared row
+// of zeros. A row pointer addresses pixel 0. Rows have zeros on both sides of their pixels, as far as kLeftPad and
 // right_pad() say, which stand for the convolution's zero padding and which kernels read and never write.
 //
 // A call computes some rows of a layer; it is cut into tasks (`tasks` of a table's entry) that may run in any order and
@@ -29,16 +29,16 @@ inline constexpr std::int64_t kMaxTasks = 1 << 20;
 
 // 3x3 convolution with zero padding, then the epilogue: + bias, + residual (if any), PReLU (if any), pixel shuffle.
 struct Conv3x3 {
-    std::int64_t rows, width;         // of the output, before a shuffle
-    std::int64_t in_channels;         // multiple of kChannelBlock
-    std::int64_t out_channels;        // multiple of kChannelBlock; of 4 * kChannelBlock where shuffled
-    const float* const* in;           // rows + 5 pointers at least, the first to the row above the first output row
-    float* const* out;                // `rows` pointers, or 2 * rows where shuffled
-    const float* const* residual;     // `rows` pointers to maps of out_channels, or null
-    const void* weights;              // packed by pack_conv3x3
-    const float* bias;                // out_channels
-    const float* slope;               // out_channels, or null for no PReLU
-    bool shuffle;                     // channel (dy * 2 + dx) * C + c becomes channel c of pixel (2y + dy, 2x + dx)
+    std::int64_t rows, width;      // of the output, before a shuffle
+    std::int64_t in_channels;      // multiple of kChannelBlock
+    std::int64_t out_channels;     // multiple of kChannelBlock; of 4 * kChannelBlock where shuffled
+    const float* const* in;        // rows + 5 pointers at least, the first to the row above the first output row
+    float* const* out;             // `rows` pointers, or 2 * rows where shuffled
+    const float* const* residual;  // `rows` pointers to maps of out_channels, or null
+    const void* weights;           // packed by pack_conv3x3
+    const float* bias;             // out_channels
+    const float* slope;            // out_channels, or null for no PReLU
+    bool shuffle;                  // channel (dy * 2 + dx) * C + c becomes channel c of pixel (2y + dy, 2x + dx)
 };
 
 // Convolution of RGB rows (3 floats a pixel, 4 pixels of zeros on both sides) with a 9x9 kernel, + bias, PReLU.
@@ -57,15 +57,15 @@ enum class PixelType { kUint8, kUint16, kFloat };
 // Where and how finished pixels are written.
 struct PixelSink {
     PixelType type;
-    void* data;                   // integers: [rows][columns][3], rounded and clamped; float: [3][rows][columns], as is
-    std::int64_t row_stride;      // elements from a row to the next
-    std::int64_t plane_stride;    // of float: elements from a colour to the next
-    bool tanh;                    // out = gain * tanh(x) + offset, in 0..1
+    void* data;                 // integers: [rows][columns][3], rounded and clamped; float: [3][rows][columns], as is
+    std::int64_t row_stride;    // elements from a row to the next
+    std::int64_t plane_stride;  // of float: elements from a colour to the next
+    bool tanh;                  // out = gain * tanh(x) + offset, in 0..1
     float gain[3], offset[3];
 };
 
-// The 9x9 convolution to RGB on the pixel-shuffled map, computed on the map before the shuffle: a 5x5 convolution of the
-// 4 * C channels of pixel (y, x) to the colours of pixels (2y, 2x) .. (2y + 1, 2x + 1).
+// The 9x9 convolution to RGB on the pixel-shuffled map, computed on the map before the shuffle: a 5x5 convolution of
+// the 4 * C channels of pixel (y, x) to the colours of pixels (2y, 2x) .. (2y + 1, 2x + 1).
 struct Conv9x9Tail {
     std::int64_t first_row, rows, width;  // of the map before the shuffle
     std::int64_t in_channels;             // 4 * C, in the order that Conv3x3 shuffles

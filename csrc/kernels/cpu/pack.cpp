@@ -8,7 +8,8 @@
 namespace srgan_fast::cpu {
 namespace {
 
-// A filter's values at Winograd's points: each row is a point, scaled as the input transform of level/transforms.h needs.
+// A filter's values at Winograd's points: each row is a point, scaled as the input transform of level/transforms.h
+// needs.
 template <int kPoints, int kTaps>
 using Matrix = std::array<std::array<double, kTaps>, kPoints>;
 
@@ -26,11 +27,11 @@ constexpr std::array<double, kTaps> infinity() {
     return row;
 }
 
-constexpr Matrix<6, 3> kFilter43{powers<3>(0.0, 1.0 / 4),   powers<3>(1.0, -1.0 / 6),  powers<3>(-1.0, -1.0 / 6),
+constexpr Matrix<6, 3> kFilter43{powers<3>(0.0, 1.0 / 4),  powers<3>(1.0, -1.0 / 6),  powers<3>(-1.0, -1.0 / 6),
                                  powers<3>(2.0, 1.0 / 24), powers<3>(-2.0, 1.0 / 24), infinity<3>()};
-constexpr Matrix<8, 5> kFilter45{powers<5>(0.0, 1.0),       powers<5>(1.0, -2.0 / 9),  powers<5>(-1.0, -2.0 / 9),
-                                 powers<5>(2.0, 1.0 / 90),  powers<5>(-2.0, 1.0 / 90), powers<5>(0.5, 1.0 / 45),
-                                 powers<5>(-0.5, 1.0 / 45), infinity<5>()};
+constexpr Matrix<8, 5> kFilter45{
+    powers<5>(0.0, 1.0),       powers<5>(1.0, -2.0 / 9), powers<5>(-1.0, -2.0 / 9), powers<5>(2.0, 1.0 / 90),
+    powers<5>(-2.0, 1.0 / 90), powers<5>(0.5, 1.0 / 45), powers<5>(-0.5, 1.0 / 45), infinity<5>()};
 
 // out[kPoints][kPoints] = G filter G^T, filter being [kTaps][kTaps].
 template <int kPoints, int kTaps>

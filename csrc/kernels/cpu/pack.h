@@ -18,7 +18,8 @@ std::int64_t packed_conv3x3_size(std::int64_t in_channels, std::int64_t out_chan
 std::int64_t packed_head_size(std::int64_t out_channels);
 std::int64_t packed_tail_size(std::int64_t channels);
 
-// `weight` is [out][in][3][3]; `packed` is float or the bits of bfloat16. Channel counts are multiples of kChannelBlock.
+// `weight` is [out][in][3][3]; `packed` is float or the bits of bfloat16. Channel counts are multiples of
+// kChannelBlock.
 void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
                   std::int64_t panel, std::span<float> packed);
 void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,

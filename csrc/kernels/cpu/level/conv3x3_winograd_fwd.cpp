@@ -47,15 +47,15 @@ SRGAN_FAST_INLINE void store_operand(Bf16* p, Vec v) {
 // v[point][tile][channel] of the tiles begin .. end.
 template <typename T>
 void transform_inputs(const Conv3x3& a, std::int64_t begin, std::int64_t end, T* v) {
-    const std::int64_t across = tiles_across(a), channels = a.in_channels, point_stride = (end - begin) * channels + kSkew;
+    const std::int64_t across = tiles_across(a), channels = a.in_channels,
+                       point_stride = (end - begin) * channels + kSkew;
     for (std::int64_t t = begin; t < end; ++t, v += channels) {
         const float* const* rows = a.in + t / across * kTile;
         const std::ptrdiff_t left = (t % across * kTile - W::kRadius) * channels;
         for (std::int64_t c = 0; c < channels; c += kLanes)
-            transform_input<W>([&](int i, int j) { return load(rows[i] + left + j * channels + c); },
-                               [&](int i, int j, Vec x) {
-                                   store_operand(v + (i * W::kPoints + j) * point_stride + c, x);
-                               });
+            transform_input<W>(
+                [&](int i, int j) { return load(rows[i] + left + j * channels + c); },
+                [&](int i, int j, Vec x) { store_operand(v + (i * W::kPoints + j) * point_stride + c, x); });
     }
 }
 
@@ -132,8 +132,8 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
     for (std::int64_t first = 0; first < a.out_channels; first += kChannelGroup) {
         const std::int64_t group = smaller(kChannelGroup, a.out_channels - first);
         for (int p = 0; p < kPoints2; ++p, weights += depth * group)
-            product<false>(count, group, inputs + p * (count * depth + kSkew), depth, weights, depth, products + p * (count * group + kSkew),
-                           group);
+            product<false>(count, group, inputs + p * (count * depth + kSkew), depth, weights, depth,
+                           products + p * (count * group + kSkew), group);
         if (a.shuffle)
             transform_outputs<Epilogue::kShuffle>(a, begin, end, first, group, products);
         else if (a.residual)

@@ -1,4 +1,5 @@
-// The 9x9 convolution from RGB, direct: a row of the kernel over neighbouring pixels is a product of 27 values in a row.
+// The 9x9 convolution from RGB, direct: a row of the kernel over neighbouring pixels is a product of 27 values in a
+// row.
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/level/vec.h"
 

@@ -24,8 +24,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const 
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v)
-            acc[r][v] = kAccumulate ? load(out + r * out_stride + v * kLanes) : Vec{};
+        for (int v = 0; v < kVectors; ++v) acc[r][v] = kAccumulate ? load(out + r * out_stride + v * kLanes) : Vec{};
     for (std::int64_t k = 0; k < depth; k += kGroup<T>) {
         __builtin_prefetch(ahead + k * (kAlignment / static_cast<std::int64_t>(sizeof(T)) / kGroup<T>));
         if constexpr (kGroup<T> == 1) {
@@ -82,7 +81,8 @@ void product_panel(std::int64_t rows, const T* a, std::ptrdiff_t a_stride, const
     // While a block is computed, a part of the weights that come next is fetched: a cache line for each k.
     const T* ahead = b + depth * kVectors * kLanes;
     std::int64_t r = 0;
-    for (; r + kBlock <= rows; r += kBlock, ahead += depth / kGroup<T> * (kAlignment / static_cast<std::int64_t>(sizeof(T))))
+    for (; r + kBlock <= rows;
+         r += kBlock, ahead += depth / kGroup<T> * (kAlignment / static_cast<std::int64_t>(sizeof(T))))
         product_block<kBlock, kVectors, kAccumulate>(a + r * a_stride, a_stride, b, depth, out + r * out_stride,
                                                      out_stride, ahead);
     product_rest<kBlock - 1, kVectors, kAccumulate>(rows - r, a + r * a_stride, a_stride, b, depth,
