@@ -24,7 +24,17 @@ def test_the_reference_is_the_generator_in_float64(tiny_file: GeneratorFile, lr:
         expected = load_generator(tiny_file).double()(torch.from_numpy(lr).double()).numpy()
     reference, dtype = compute_reference(tiny_file, lr, 1)
     assert dtype == "float64"
-    np.testing.assert_array_equal(reference, expected)
+    np.testing.assert_allclose(reference, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("columns", [1, 100_000])
+def test_strips_of_any_height_give_the_same_reference(
+    tiny_file: GeneratorFile, lr: np.ndarray, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, _ = compute_reference(tiny_file, lr, 1)
+    monkeypatch.setattr(accuracy, "COLUMNS_BYTES", columns)
+    reference, _ = compute_reference(tiny_file, lr, 1)
+    np.testing.assert_allclose(reference, expected, rtol=0, atol=1e-13)
 
 
 def test_a_large_picture_is_computed_in_float32_and_in_tiles(
