@@ -154,7 +154,7 @@ def _table(size: "SizeResult", title: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("", no_wrap=True)
     table.add_column("row", no_wrap=True)
-    for column in ("median", "min", "p90", "max ms", "MP/s", "ratio", "max err", "PSNR"):
+    for column in ("median", "min", "p90", "max ms", "MP/s", "ratio", "max err", "PSNR", "CPUs"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in size.rows:
         style = {"ok": "bold" if row.kind == "backend" else "", "wrong": "red", "failed": "dim"}[row.status]
@@ -175,6 +175,7 @@ def _cells(row: "Row") -> list[str]:
         _number(row.ratio, ".2f"),
         _number(row.max_error, ".1e"),
         _number(row.psnr_db, ".1f"),
+        _number(row.cpus_used, ".2f"),
     ]
 
 
