@@ -167,18 +167,25 @@ class Upscaler:
     def _in_one_piece(self, backend: PixelBackend, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
         height, width = image.shape[:2]
         done = 0
+        raised: BaseException | None = None
 
         def report(rows: int) -> None:
-            nonlocal done
+            nonlocal done, raised
             began, done = done, rows // self.scale
             if on_tile and done > began:
-                on_tile(Tile(began, done, 0, width, 0, height, 0, width))
+                try:
+                    on_tile(Tile(began, done, 0, width, 0, height, 0, width))
+                except BaseException as error:
+                    raised = error
+                    raise
 
         try:
             return backend.upscale(image, report)
         except (SrganFastError, MemoryError):
             raise
         except Exception as error:
+            if error is raised:  # the caller's own, not the backend's
+                raise
             raise BackendError(f"{backend.name} failed on {width}x{height} pixels ({first_line(error)})") from error
 
     def _core(self, lr: FloatImages, tile: Tile) -> FloatImages:
