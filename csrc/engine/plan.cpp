@@ -291,7 +291,7 @@ void Plan::convolve(const Call* call, const Stage& stage, std::int64_t until) {
     execute(call, model_.conv3x3(),
             cpu::Conv3x3{rows, stage.columns, conv.in_channels, conv.out_channels, in_rows_.data(), out_rows_.data(),
                          stage.residual ? residual_rows_.data() : nullptr, conv.weights, conv.bias, conv.slope,
-                         stage.shuffle},
+                         stage.shuffle, threads_},
             *stage.seconds);
     release(*stage.in);
     if (stage.residual) release(*stage.residual);
@@ -324,7 +324,7 @@ void Plan::tail(const Call* call, Panel& panel, std::int64_t until) {
     }
     execute(call, model_.kernels().tail,
             cpu::Conv9x9Tail{panel.tail_rows, rows, (panel.right - panel.left) * factor, conv.in_channels,
-                             in_rows_.data(), static_cast<const float*>(conv.weights), conv.bias, sink},
+                             in_rows_.data(), static_cast<const float*>(conv.weights), conv.bias, sink, threads_},
             seconds_.back());
     panel.tail_rows = until;
     map.shrink(until == map.height() ? until : std::max<std::int64_t>(0, until - kTailRadius));

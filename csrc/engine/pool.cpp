@@ -36,14 +36,31 @@ struct ThreadPool::State {
     const void* context = nullptr;
     Call call = nullptr;
     bool stop = false;
-    alignas(64) std::atomic<std::int64_t> next{0};
+    // Each thread has a share of the tasks, and takes from the others' when its own is done.
+    struct alignas(64) Share {
+        std::atomic<std::int64_t> next{0};
+    };
+    std::vector<Share> shares;
     alignas(64) std::atomic<std::uint32_t> call_number{0};
     alignas(64) std::atomic<std::uint32_t> busy{0};  // threads that have not finished the current call
 
+    explicit State(int threads) : shares(threads) {}
+
+    std::int64_t share_begin(std::int64_t share) const {
+        return tasks * share / static_cast<std::int64_t>(shares.size());
+    }
+
     void work(int thread) {
-        for (std::int64_t task = next.fetch_add(1, std::memory_order_relaxed); task < tasks;
-             task = next.fetch_add(1, std::memory_order_relaxed))
-            call(context, task, thread);
+        const auto count = static_cast<int>(shares.size());
+        for (int i = 0; i < count; ++i) {
+            const int share = (thread + i) % count;
+            const std::int64_t end = share_begin(share + 1);
+            for (;;) {
+                const std::int64_t task = shares[share].next.fetch_add(1, std::memory_order_relaxed);
+                if (task >= end) break;
+                call(context, task, thread);
+            }
+        }
     }
 
     void serve(int thread) {
@@ -73,7 +90,7 @@ void ThreadPool::start() {
     for (std::thread& worker : workers_) worker.detach();
     workers_.clear();
     owner_ = getpid();
-    state_ = std::make_shared<State>();
+    state_ = std::make_shared<State>(threads_);
     for (int i = 1; i < threads_; ++i) workers_.emplace_back([state = state_, i] { state->serve(i); });
 }
 
@@ -87,7 +104,8 @@ void ThreadPool::run_erased(std::int64_t tasks, const void* context, Call call) 
     state.tasks = tasks;
     state.context = context;
     state.call = call;
-    state.next.store(0, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < state.shares.size(); ++i)
+        state.shares[i].next.store(state.share_begin(static_cast<std::int64_t>(i)), std::memory_order_relaxed);
     state.busy.store(static_cast<std::uint32_t>(threads_ - 1), std::memory_order_relaxed);
     state.call_number.fetch_add(1, std::memory_order_release);
     state.call_number.notify_all();

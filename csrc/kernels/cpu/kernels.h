@@ -6,7 +6,9 @@
 // right_pad() say, which stand for the convolution's zero padding and which kernels read and never write.
 //
 // A call computes some rows of a layer; it is cut into tasks (`tasks` of a table's entry) that may run in any order and
-// on any thread, each with a scratch memory of its own (`scratch`). Every output element is computed by the same
+// on any thread, each with a scratch memory of its own (`scratch`). Where `bands` is the number of threads, the tasks
+// divide into so many bands of columns, left to right, so that threads that take the same share of every layer's tasks
+// find in their own cache what they wrote. Every output element is computed by the same
 // operations in the same order whatever the cut, so results do not depend on the number of threads.
 #pragma once
 
@@ -39,6 +41,7 @@ struct Conv3x3 {
     const float* bias;             // out_channels
     const float* slope;            // out_channels, or null for no PReLU
     bool shuffle;                  // channel (dy * 2 + dx) * C + c becomes channel c of pixel (2y + dy, 2x + dx)
+    std::int64_t bands = 1;
 };
 
 // Convolution of RGB rows (3 floats a pixel, 4 pixels of zeros on both sides) with a 9x9 kernel, + bias, PReLU.
@@ -73,6 +76,7 @@ struct Conv9x9Tail {
     const float* weights;                 // packed by pack_tail
     const float* bias;                    // 3 values
     PixelSink sink;
+    std::int64_t bands = 1;
 };
 
 template <typename Arguments>

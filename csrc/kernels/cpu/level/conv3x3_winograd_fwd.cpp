@@ -5,6 +5,7 @@
 // transform with the epilogue, which writes each output once, at its final place.
 #include "kernels/cpu/level/products.h"
 #include "kernels/cpu/level/table.h"
+#include "kernels/cpu/level/tiles.h"
 #include "kernels/cpu/level/transforms.h"
 #include "kernels/cpu/pack.h"
 
@@ -18,20 +19,16 @@ constexpr int kPoints2 = W::kPoints * W::kPoints;
 // second-level cache for the weights that stream through; 12 to 48 measured the same on Zen 5.
 constexpr std::int64_t kTiles = 24, kTilesChannels = 64;
 
-std::int64_t tiles_across(const Conv3x3& a) { return (a.width + kTile - 1) / kTile; }
-std::int64_t tiles_of(const Conv3x3& a) { return tiles_across(a) * ((a.rows + kTile - 1) / kTile); }
-
 std::int64_t tasks_of(const Conv3x3& a, int threads) {
     std::int64_t most = kTiles * kTilesChannels / a.in_channels / kRowBlock * kRowBlock;
     if (most < kRowBlock) most = kRowBlock;
     if (most > 2 * kTiles) most = 2 * kTiles;
-    const std::int64_t tiles = tiles_of(a), tasks = (tiles + most - 1) / most;
-    return smaller(tiles, (tasks + threads - 1) / threads * threads);
+    return Tiling(a).tasks(most, threads);
 }
 
 template <typename T>
 std::int64_t scratch_of(const Conv3x3& a, std::int64_t tasks) {
-    const std::int64_t tiles = (tiles_of(a) + tasks - 1) / tasks;
+    const std::int64_t tiles = Tiling(a).most_tiles(a, tasks);
     const std::int64_t group = smaller(a.out_channels, kChannelGroup);
     const std::int64_t inputs = kPoints2 * (tiles * a.in_channels + kSkew) * static_cast<std::int64_t>(sizeof(T));
     return inputs + kPoints2 * (tiles * group + kSkew) * static_cast<std::int64_t>(sizeof(float)) + kAlignment;
@@ -46,12 +43,11 @@ SRGAN_FAST_INLINE void store_operand(Bf16* p, Vec v) {
 
 // v[point][tile][channel] of the tiles begin .. end.
 template <typename T>
-void transform_inputs(const Conv3x3& a, std::int64_t begin, std::int64_t end, T* v) {
-    const std::int64_t across = tiles_across(a), channels = a.in_channels,
-                       point_stride = (end - begin) * channels + kSkew;
-    for (std::int64_t t = begin; t < end; ++t, v += channels) {
-        const float* const* rows = a.in + t / across * kTile;
-        const std::ptrdiff_t left = (t % across * kTile - W::kRadius) * channels;
+void transform_inputs(const Conv3x3& a, const Tiles& tiles, T* v) {
+    const std::int64_t channels = a.in_channels, point_stride = tiles.count() * channels + kSkew;
+    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, v += channels) {
+        const float* const* rows = a.in + tiles.y(t);
+        const std::ptrdiff_t left = (tiles.x(t) - W::kRadius) * channels;
         for (std::int64_t c = 0; c < channels; c += kLanes)
             transform_input<W>(
                 [&](int i, int j) { return load(rows[i] + left + j * channels + c); },
@@ -63,12 +59,11 @@ enum class Epilogue { kPlain, kResidual, kShuffle };
 
 // From products m[point][tile][channel of the group] to the outputs of channels first .. first + count.
 template <Epilogue kEpilogue, bool kPRelu>
-void transform_outputs(const Conv3x3& a, std::int64_t begin, std::int64_t end, std::int64_t first, std::int64_t count,
-                       const float* m) {
-    const std::int64_t across = tiles_across(a), point_stride = (end - begin) * count + kSkew;
+void transform_outputs(const Conv3x3& a, const Tiles& tiles, std::int64_t first, std::int64_t count, const float* m) {
+    const std::int64_t point_stride = tiles.count() * count + kSkew;
     const std::int64_t pixel = kEpilogue == Epilogue::kShuffle ? a.out_channels / 4 : a.out_channels;
-    for (std::int64_t t = begin; t < end; ++t, m += count) {
-        const std::int64_t y = t / across * kTile, x = t % across * kTile;
+    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, m += count) {
+        const std::int64_t y = tiles.y(t), x = tiles.x(t);
         const int rows = static_cast<int>(smaller(a.rows - y, kTile));
         const int columns = static_cast<int>(smaller(a.width - x, kTile));
         for (std::int64_t c = 0; c < count; c += kLanes) {
@@ -110,21 +105,20 @@ void transform_outputs(const Conv3x3& a, std::int64_t begin, std::int64_t end, s
 }
 
 template <Epilogue kEpilogue>
-void transform_outputs(const Conv3x3& a, std::int64_t begin, std::int64_t end, std::int64_t first, std::int64_t count,
-                       const float* m) {
+void transform_outputs(const Conv3x3& a, const Tiles& tiles, std::int64_t first, std::int64_t count, const float* m) {
     if (a.slope)
-        transform_outputs<kEpilogue, true>(a, begin, end, first, count, m);
+        transform_outputs<kEpilogue, true>(a, tiles, first, count, m);
     else
-        transform_outputs<kEpilogue, false>(a, begin, end, first, count, m);
+        transform_outputs<kEpilogue, false>(a, tiles, first, count, m);
 }
 
 template <typename T>
 void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch) {
-    const std::int64_t tiles = tiles_of(a), begin = tiles * task / tasks, end = tiles * (task + 1) / tasks;
-    const std::int64_t count = end - begin, depth = a.in_channels;
+    const Tiles tiles = Tiling(a).of(a, task, tasks);
+    const std::int64_t count = tiles.count(), depth = a.in_channels;
     if (count == 0) return;
     T* const inputs = static_cast<T*>(scratch);
-    transform_inputs(a, begin, end, inputs);
+    transform_inputs(a, tiles, inputs);
     const std::int64_t input_bytes = kPoints2 * (count * depth + kSkew) * static_cast<std::int64_t>(sizeof(T));
     auto* const products = reinterpret_cast<float*>(static_cast<char*>(scratch) +
                                                     (input_bytes + kAlignment - 1) / kAlignment * kAlignment);
@@ -135,11 +129,11 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
             product<false>(count, group, inputs + p * (count * depth + kSkew), depth, weights, depth,
                            products + p * (count * group + kSkew), group);
         if (a.shuffle)
-            transform_outputs<Epilogue::kShuffle>(a, begin, end, first, group, products);
+            transform_outputs<Epilogue::kShuffle>(a, tiles, first, group, products);
         else if (a.residual)
-            transform_outputs<Epilogue::kResidual>(a, begin, end, first, group, products);
+            transform_outputs<Epilogue::kResidual>(a, tiles, first, group, products);
         else
-            transform_outputs<Epilogue::kPlain>(a, begin, end, first, group, products);
+            transform_outputs<Epilogue::kPlain>(a, tiles, first, group, products);
     }
 }
 

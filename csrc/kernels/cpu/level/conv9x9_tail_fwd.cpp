@@ -4,6 +4,7 @@
 // channels, where the direct 9x9 form needs 15552, and the 12 channels (16 with padding) fill a vector, which 3 cannot.
 #include "kernels/cpu/level/products.h"
 #include "kernels/cpu/level/table.h"
+#include "kernels/cpu/level/tiles.h"
 #include "kernels/cpu/level/transforms.h"
 #include "kernels/cpu/pack.h"
 
@@ -18,25 +19,18 @@ constexpr int kOutputs = static_cast<int>(kTailOutputs);
 // 393 KB, those of all 256 channels would leave the second-level cache.
 constexpr std::int64_t kTiles = 24, kDepth = 64;
 
-std::int64_t tiles_across(const Conv9x9Tail& a) { return (a.width + kTile - 1) / kTile; }
-std::int64_t tiles_of(const Conv9x9Tail& a) { return tiles_across(a) * ((a.rows + kTile - 1) / kTile); }
-
-std::int64_t tasks_of(const Conv9x9Tail& a, int threads) {
-    const std::int64_t tiles = tiles_of(a), tasks = (tiles + kTiles - 1) / kTiles;
-    return smaller(tiles, (tasks + threads - 1) / threads * threads);
-}
+std::int64_t tasks_of(const Conv9x9Tail& a, int threads) { return Tiling(a).tasks(kTiles, threads); }
 
 std::int64_t scratch_of(const Conv9x9Tail& a, std::int64_t tasks) {
-    const std::int64_t tiles = (tiles_of(a) + tasks - 1) / tasks;
+    const std::int64_t tiles = Tiling(a).most_tiles(a, tasks);
     return kPoints2 * (tiles * (kDepth + kOutputs) + 2 * kSkew) * static_cast<std::int64_t>(sizeof(float));
 }
 
-void transform_inputs(const Conv9x9Tail& a, std::int64_t begin, std::int64_t end, std::int64_t first,
-                      std::int64_t count, float* v) {
-    const std::int64_t across = tiles_across(a), pixel = a.in_channels, point_stride = (end - begin) * count + kSkew;
-    for (std::int64_t t = begin; t < end; ++t, v += count) {
-        const float* const* rows = a.in + t / across * kTile;
-        const std::ptrdiff_t left = (t % across * kTile - W::kRadius) * pixel + first;
+void transform_inputs(const Conv9x9Tail& a, const Tiles& tiles, std::int64_t first, std::int64_t count, float* v) {
+    const std::int64_t pixel = a.in_channels, point_stride = tiles.count() * count + kSkew;
+    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, v += count) {
+        const float* const* rows = a.in + tiles.y(t);
+        const std::ptrdiff_t left = (tiles.x(t) - W::kRadius) * pixel + first;
         for (std::int64_t c = 0; c < count; c += kLanes)
             transform_input<W>([&](int i, int j) { return load(rows[i] + left + j * pixel + c); },
                                [&](int i, int j, Vec x) { store(v + (i * W::kPoints + j) * point_stride + c, x); });
@@ -79,11 +73,11 @@ SRGAN_FAST_INLINE void write_pixels(const PixelSink& sink, std::int64_t y, std::
     }
 }
 
-void transform_outputs(const Conv9x9Tail& a, std::int64_t begin, std::int64_t end, const float* m) {
-    const std::int64_t across = tiles_across(a), point_stride = (end - begin) * kOutputs + kSkew;
+void transform_outputs(const Conv9x9Tail& a, const Tiles& tiles, const float* m) {
+    const std::int64_t point_stride = tiles.count() * kOutputs + kSkew;
     alignas(kAlignment) float tile[kTile][kTile][kOutputs];
-    for (std::int64_t t = begin; t < end; ++t, m += kOutputs) {
-        const std::int64_t y = t / across * kTile, x = t % across * kTile;
+    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, m += kOutputs) {
+        const std::int64_t y = tiles.y(t), x = tiles.x(t);
         for (int c = 0; c < kOutputs; c += kLanes)
             transform_output<W>([&](int i, int j) { return load(m + (i * W::kPoints + j) * point_stride + c); },
                                 [&](int i, const Vec* values) {
@@ -102,15 +96,15 @@ void transform_outputs(const Conv9x9Tail& a, std::int64_t begin, std::int64_t en
 }
 
 void run(const Conv9x9Tail& a, std::int64_t task, std::int64_t tasks, void* scratch) {
-    const std::int64_t tiles = tiles_of(a), begin = tiles * task / tasks, end = tiles * (task + 1) / tasks;
-    const std::int64_t count = end - begin;
+    const Tiles tiles = Tiling(a).of(a, task, tasks);
+    const std::int64_t count = tiles.count();
     if (count == 0) return;
     float* const products = static_cast<float*>(scratch);
     float* const inputs = products + kPoints2 * (count * kOutputs + kSkew);
     const float* weights = a.weights;
     for (std::int64_t first = 0; first < a.in_channels; first += kDepth) {
         const std::int64_t depth = smaller(kDepth, a.in_channels - first);
-        transform_inputs(a, begin, end, first, depth, inputs);
+        transform_inputs(a, tiles, first, depth, inputs);
         for (int p = 0; p < kPoints2; ++p, weights += depth * kOutputs) {
             float* const out = products + p * (count * kOutputs + kSkew);
             const float* const in = inputs + p * (count * depth + kSkew);
@@ -120,7 +114,7 @@ void run(const Conv9x9Tail& a, std::int64_t task, std::int64_t tasks, void* scra
                 product<true>(count, kOutputs, in, depth, weights, depth, out, kOutputs);
         }
     }
-    transform_outputs(a, begin, end, products);
+    transform_outputs(a, tiles, products);
 }
 
 }  // namespace

@@ -1,0 +1,51 @@
+// How a call's Winograd tiles are dealt out to its tasks.
+#pragma once
+
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/level/vec.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+
+// The tiles of one task: a run, in rows, of the tiles of a band of columns.
+struct Tiles {
+    std::int64_t first_column, across;  // of the band, in tiles
+    std::int64_t begin, end;            // tiles of the band, row after row
+
+    std::int64_t count() const { return end - begin; }
+    std::int64_t y(std::int64_t tile) const { return tile / across * kTile; }
+    std::int64_t x(std::int64_t tile) const { return (first_column + tile % across) * kTile; }
+};
+
+template <typename Arguments>
+struct Tiling {
+    std::int64_t across, down;
+
+    explicit Tiling(const Arguments& a) : across((a.width + kTile - 1) / kTile), down((a.rows + kTile - 1) / kTile) {}
+
+    // With fewer columns than bands, or tasks that do not divide into them, there is one band.
+    static std::int64_t bands(const Arguments& a, std::int64_t across, std::int64_t tasks) {
+        return a.bands <= across && tasks % a.bands == 0 ? a.bands : 1;
+    }
+
+    // Tasks of at most `most` tiles, the same number for each thread.
+    std::int64_t tasks(std::int64_t most, int threads) const {
+        const std::int64_t band = (across + threads - 1) / threads * down;  // of the widest band
+        if (across >= threads) return (band + most - 1) / most * threads;
+        const std::int64_t tiles = across * down, tasks = (tiles + most - 1) / most;
+        return smaller(tiles, (tasks + threads - 1) / threads * threads);
+    }
+
+    std::int64_t most_tiles(const Arguments& a, std::int64_t tasks) const {
+        const std::int64_t count = bands(a, across, tasks), share = tasks / count;
+        return ((across + count - 1) / count * down + share - 1) / share;
+    }
+
+    Tiles of(const Arguments& a, std::int64_t task, std::int64_t tasks) const {
+        const std::int64_t count = bands(a, across, tasks), share = tasks / count, band = task / share;
+        const std::int64_t first = across * band / count, width = across * (band + 1) / count - first;
+        const std::int64_t place = task % share, tiles = width * down;
+        return {first, width, tiles * place / share, tiles * (place + 1) / share};
+    }
+};
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
