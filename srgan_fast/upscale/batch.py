@@ -24,6 +24,8 @@ from srgan_fast.runtime.tiling import Tile
 from srgan_fast.runtime.upscaler import Upscaler
 
 STANDARD_STREAM = "-"
+# Of pictures that are neither read nor written here: whoever names a result so does not mean a folder.
+_OTHER_SUFFIXES = frozenset({".bmp", ".exr", ".hdr", ".heic", ".heif", ".jp2", ".jxl", ".pbm", ".pgm", ".ppm", ".tga"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def plan_jobs(inputs: list[str], output: str, options: OutputOptions, recursive:
     unique = list({(None if s is None else s.resolve()): (s, place) for s, place in sources}.values())
     out = Path(output)
     single_file = output == STANDARD_STREAM or (out.suffix.lower() in FORMAT_OF_SUFFIX and not out.is_dir())
-    if not single_file and out.suffix.lower() in READABLE_SUFFIXES and not out.is_dir():
+    if not single_file and out.suffix.lower() in READABLE_SUFFIXES | _OTHER_SUFFIXES and not out.is_dir():
         raise UsageError(f"{output}: cannot write {out.suffix}; use .png, .jpg or .webp")
     if single_file and len(unique) > 1:
         raise UsageError(f"{output} is one picture, but there are {len(unique)} inputs; give a folder")

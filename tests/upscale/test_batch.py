@@ -135,6 +135,7 @@ def test_standard_output_takes_the_format_of_the_input(folder: Path, source: str
         (["a.png"], "x.png", {"fmt": "jpg"}, UsageError, "x.png and --format jpg contradict each other"),
         (["a.png"], "x.tif", {}, UsageError, "x.tif: cannot write .tif; use .png, .jpg or .webp"),
         (["a.png", "b.png"], "x.GIF", {}, UsageError, "cannot write .GIF"),
+        (["a.png"], "x.bmp", {}, UsageError, "x.bmp: cannot write .bmp; use .png, .jpg or .webp"),
         (["a.png", "in/a.png"], "out", {}, UsageError, "a.png and in/a.png would both become out/a_x4.png"),
         (["a.png", "a.tif"], "out", {}, UsageError, "a.png and a.tif would both become out/a_x4.png"),
         (["a.png"], ".", {"suffix": ""}, UsageError, "a.png would be overwritten by its own result; give another -o"),
