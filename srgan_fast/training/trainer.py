@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -16,14 +16,15 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from torch import nn
 from torch.optim import Adam
+from torch.profiler import record_function
 from torch.utils.tensorboard import SummaryWriter
 
 from srgan_fast import __version__
 from srgan_fast.data.cache import open_cache
 from srgan_fast.data.crops import CropSampler
 from srgan_fast.data.degradations import Degradations
-from srgan_fast.errors import TrainingError
-from srgan_fast.models import PRESETS, generator_config, load_generator, save_generator
+from srgan_fast.errors import ModelError, TrainingError
+from srgan_fast.models import PRESETS, GeneratorConfig, generator_config, load_generator, save_generator
 from srgan_fast.models.discriminator import build_discriminator
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Generator
@@ -139,10 +140,8 @@ class Trainer:
         wanted = generator_config(section.preset, scale=section.scale, channels=section.channels, blocks=section.blocks)
         if section.init:
             generator = load_generator(section.init)
-            if generator.config != wanted:
-                raise TrainingError(
-                    f"generator.init: {section.init} is {generator.config}, the configuration asks for {wanted}"
-                )
+            if differing := _differing(generator.config, wanted):
+                raise TrainingError(f"generator.init: {section.init} has {differing}")
         else:
             generator = Generator(wanted)
         generator.recompute = section.checkpointing
@@ -404,11 +403,14 @@ class Trainer:
     def _features(self, section: GanSection) -> FeatureExtractor:
         f, preset = section.features, PRESETS[self.config.generator.preset]
         cut = f.cut or preset.losses.features
-        if f.vgg == "keras-vgg16":
-            extractor = FeatureExtractor.from_keras_vgg16(Path(f.weights), cut)
-        else:
-            weights: Any = f.weights if f.weights in ("torchvision", "random") else Path(f.weights)
-            extractor = FeatureExtractor(cut, weights=weights, vgg=f.vgg, input_map=preset.feature_map)
+        try:
+            if f.vgg == "keras-vgg16":
+                extractor = FeatureExtractor.from_keras_vgg16(Path(f.weights), cut)
+            else:
+                weights: Any = f.weights if f.weights in ("torchvision", "random") else Path(f.weights)
+                extractor = FeatureExtractor(cut, weights=weights, vgg=f.vgg, input_map=preset.feature_map)
+        except ModelError as error:
+            raise TrainingError(f"gan.features (vgg, weights, cut): {error}") from None
         return _placed(extractor, self.device)
 
     def _autocast(self) -> Any:
@@ -427,6 +429,19 @@ class Trainer:
             hr, lr = self.sampler((order << 40) + step, range(start, start + size))
             parts.append((to_batch(hr, self.device), to_batch(lr, self.device)))
         return parts
+
+
+def _differing(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
+    """Where two architectures differ, in words; empty if they do not."""
+    pairs = {
+        field.name: (getattr(found, field.name), getattr(wanted, field.name))
+        for field in fields(GeneratorConfig)
+        if field.name != "conventions"
+    }
+    differing = [f"{name} = {a!r} where the configuration asks for {b!r}" for name, (a, b) in pairs.items() if a != b]
+    if found.conventions != wanted.conventions:
+        differing.append("the value ranges or BatchNorm epsilons of another preset")
+    return ", ".join(differing)
 
 
 def gan_losses(section: GanSection, preset: str) -> GanLosses:
@@ -456,7 +471,8 @@ def _prefetched(load: Any, steps: range) -> Iterator[Iterator[list[Batch]]]:
             coming: Future[list[Batch]] | None = feeder.submit(load, steps[0]) if steps else None
             for step in steps:
                 assert coming is not None
-                current = coming.result()
+                with record_function("waiting for data"):
+                    current = coming.result()
                 coming = feeder.submit(load, step + 1) if step + 1 in steps else None
                 yield current
 

@@ -209,18 +209,21 @@ def test_init_of_another_architecture_or_none(make_config: MakeConfig, tmp_path:
     path = tmp_path / "other.safetensors"
     save_generator(Generator(generator_config("paper", channels=8, blocks=3)), path, "paper")
     text = refused(make_config(generator={"init": str(path)}))
-    assert text.startswith(f"generator.init: {path} is ")
-    assert "blocks=3" in text
-    assert "the configuration asks for" in text
+    assert text == f"generator.init: {path} has blocks = 3 where the configuration asks for 2"
+    save_generator(Generator(generator_config("pytorch-gan", channels=8, blocks=2)), path, "pytorch-gan")
+    text = refused(make_config(generator={"init": str(path)}))
+    assert "block_bias = True where the configuration asks for False" in text
+    assert text.endswith(", the value ranges or BatchNorm epsilons of another preset")
     with pytest.raises(ModelError, match="neither a file nor a shipped model"):
         Trainer(make_config(generator={"init": "no-such-model"}), Recorder())
 
 
 def test_missing_vgg_weights_are_noticed_before_the_pretraining(make_config: MakeConfig, tmp_path: Path) -> None:
     missing = {"weights": str(tmp_path / "vgg19.pth")}
-    assert refused(make_config(gan={"features": missing})).startswith(f"{tmp_path / 'vgg19.pth'}: no such file")
+    key = "gan.features (vgg, weights, cut): "
+    assert refused(make_config(gan={"features": missing})).startswith(f"{key}{tmp_path / 'vgg19.pth'}: no such file")
     assert conduct(make_config(gan={"features": missing, "content_weight": 0.0})).finished
-    assert refused(make_config(gan={"features": {"weights": "random", "cut": "vgg99"}})).startswith("'vgg99'")
+    assert refused(make_config(gan={"features": {"weights": "random", "cut": "vgg99"}})).startswith(f"{key}'vgg99'")
 
 
 def test_batches_that_do_not_divide(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
