@@ -11,6 +11,8 @@ through VGG(real). Here:
 5. D(hr); D's loss uses the D(sr) of 3, whose graph was kept, and gives gradients of D's weights only;
 6. both optimisers step.
 
+The parts have names of their own in traces of torch.profiler (`tools/profile_step.py`).
+
 Losses and weights are those of the common loop. D's running statistics see each batch once in each step instead of
 twice for D(sr), and D's BatchNorms are the only thing that differs.
 """
@@ -23,6 +25,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.profiler import record_function
 
 from srgan_fast.errors import TrainingError
 from srgan_fast.models.config import AffineMap
@@ -99,9 +102,10 @@ def _finish(meter: _Meter, networks: dict[str, tuple[nn.Module, Optimizer]], cli
         norms[name] = nn.utils.get_total_norm([p.grad for p in gradients[name] if p.grad is not None])
     values = meter.finish({f"{name}'s gradient": norm for name, norm in norms.items()})
     for name, (_, optimiser) in networks.items():
-        if clip is not None:
-            nn.utils.clip_grads_with_norm_(gradients[name], clip, norms[name])
-        optimiser.step()
+        with record_function("optimisers"):
+            if clip is not None:
+                nn.utils.clip_grads_with_norm_(gradients[name], clip, norms[name])
+            optimiser.step()
     return values
 
 
@@ -133,9 +137,11 @@ class PretrainStep:
         meter = _Meter(len(batches))
         self.optimiser.zero_grad(set_to_none=True)
         for hr, lr in batches:
-            with self.options.autocast():
+            with record_function("G forward"), self.options.autocast():
                 sr = self.generator(lr)
-            meter.add("pixel", losses.distance(self.loss, sr, hr)).backward()  # type: ignore[no-untyped-call]
+            loss = meter.add("pixel", losses.distance(self.loss, sr, hr))
+            with record_function("G backward"):
+                loss.backward()  # type: ignore[no-untyped-call]
         return _finish(meter, {"generator": (self.generator, self.optimiser)}, self.options.clip)
 
 
@@ -217,37 +223,39 @@ class GanStep:
 
     def _part(self, hr: Tensor, lr: Tensor, meter: _Meter) -> None:
         r, autocast = self.recipe, self.options.autocast
-        with autocast():
+        with record_function("G forward"), autocast():
             sr = self.generator(lr)
         leaf = sr.detach().requires_grad_()
         gradient = torch.zeros_like(leaf)
         total = torch.zeros((), dtype=torch.float64, device=leaf.device)
 
-        def contribute(name: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
+        def contribute(name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
             nonlocal total
             share = meter.add(name, loss) * weight
-            gradient.add_(torch.autograd.grad(share, leaf, retain_graph=keep_graph)[0])
+            with record_function(f"{network} backward, to SR"):
+                gradient.add_(torch.autograd.grad(share, leaf, retain_graph=keep_graph)[0])
             total = total + loss.detach().double() * weight
 
         if self.features is not None and r.content_weight:
-            with torch.no_grad(), autocast():
+            with record_function("VGG(HR) forward"), torch.no_grad(), autocast():
                 hr_features = self.features(hr)
-            with autocast():
+            with record_function("VGG(SR) forward"), autocast():
                 sr_features = self.features(leaf)
             content = losses.content_loss(r.content, sr_features, hr_features, r.feature_scale)
-            contribute("content", content, r.content_weight)
+            contribute("content", "VGG", content, r.content_weight)
         if r.pixel_weight:
-            contribute("pixel", losses.distance(r.pixel, leaf, hr), r.pixel_weight)
+            contribute("pixel", "pixel loss", losses.distance(r.pixel, leaf, hr), r.pixel_weight)
         if r.variation_weight:
-            contribute("variation", losses.total_variation(leaf), r.variation_weight)
+            contribute("variation", "variation loss", losses.total_variation(leaf), r.variation_weight)
 
         relativistic = losses.needs_real_logits(r.adversarial)
         real = self._criticise(hr) if relativistic else None
         fake = self._criticise(leaf)
         adversarial = losses.generator_loss(r.adversarial, fake, None if real is None else real.detach())
-        contribute("adversarial", adversarial, r.adversarial_weight, keep_graph=True)
+        contribute("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
         meter.add("generator", total)
-        sr.backward(gradient)
+        with record_function("G backward"):
+            sr.backward(gradient)
 
         if real is None:
             real = self._criticise(hr)
@@ -256,12 +264,13 @@ class GanStep:
         share = share / 2 if r.discriminator_average else share
         meter.add("discriminator", (real_loss + fake_loss) * (0.5 if r.discriminator_average else 1.0))
         parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
-        torch.autograd.backward(share, inputs=parameters)
+        with record_function("D backward, to its weights"):
+            torch.autograd.backward(share, inputs=parameters)
         for name, logits in (("D(hr)", real), ("D(sr)", fake)):
             meter.add(name, self._probability(logits.detach()))
 
     def _criticise(self, image: Tensor) -> Tensor:
-        with self.options.autocast():
+        with record_function("D forward"), self.options.autocast():
             logits: Tensor = self.discriminator(self._to_critic(image))
         return logits
 
