@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 
 namespace srgan_fast::engine {
@@ -112,8 +111,6 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
 
     strip_rows_ = std::max(cpu::kTile, kStripBytes / pool.row_bytes() / cpu::kTile * cpu::kTile);
     thin_rows_ = std::max(cpu::kTile, kPanelRows / factor);
-    if (const char* e = std::getenv("SF_STRIP")) strip_rows_ = std::atoi(e);
-    if (const char* e = std::getenv("SF_THIN")) thin_rows_ = std::atoi(e);
     walk(nullptr);
 }
 
@@ -171,28 +168,30 @@ void Plan::add_panel(std::int64_t left, std::int64_t right) {
     panels_.push_back(std::move(panel));
 }
 
-std::int64_t Plan::bytes() const {
-    std::int64_t largest = 0, sum = 0;
+// A row that reads as zeros wherever any map's row may be read: from the widest left pad to the farthest end.
+Plan::ZeroRow Plan::zero_row() const {
+    ZeroRow row{0, 0};
     for (const auto& pool : pools_) {
-        largest = std::max(largest, pool->row_bytes());
-        sum += pool->bytes();
+        row.before = std::max(row.before, pool->offset());
+        row.behind = std::max(row.behind, pool->row_bytes() - pool->offset());
     }
-    return largest + sum + threads_ * scratch_stride_;
+    return row;
+}
+
+std::int64_t Plan::bytes() const {
+    const ZeroRow zeros = zero_row();
+    std::int64_t sum = zeros.before + zeros.behind + threads_ * scratch_stride_;
+    for (const auto& pool : pools_) sum += pool->bytes();
+    return sum;
 }
 
 void Plan::allocate() {
     memory_ = Aligned<std::byte>(bytes());
+    const ZeroRow zeros = zero_row();
     std::byte* next = memory_.data();
-    std::int64_t largest = 0, offset = 0;
-    for (const auto& pool : pools_) {
-        largest = std::max(largest, pool->row_bytes());
-        offset = std::max(offset, pool->offset());
-    }
-    // Maps reach at most `offset` bytes before and `largest - offset` bytes behind pixel 0: those with the widest
-    // pixels have the longest rows, and the widest pads.
-    std::memset(next, 0, largest);
-    zeros_ = reinterpret_cast<float*>(next + offset);
-    next += largest;
+    std::memset(next, 0, zeros.before + zeros.behind);
+    zeros_ = reinterpret_cast<float*>(next + zeros.before);
+    next += zeros.before + zeros.behind;
     for (const auto& pool : pools_) {
         pool->place(next);
         pool->clear_pads();

@@ -62,6 +62,11 @@ class Plan {
     };
     struct Call;  // what one run is about; without memory it only counts
 
+    struct ZeroRow {
+        std::int64_t before, behind;  // bytes before pixel 0 and from there on
+    };
+
+    ZeroRow zero_row() const;
     RowPool& pool_for(std::int64_t width, std::int64_t channels);
     Map& add_map(RowPool& pool, std::int64_t height);
     void add_stage(std::vector<Stage>& stages, const Stage& stage);
