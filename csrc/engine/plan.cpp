@@ -172,8 +172,8 @@ void Plan::add_panel(std::int64_t left, std::int64_t right) {
 Plan::ZeroRow Plan::zero_row() const {
     ZeroRow row{0, 0};
     for (const auto& pool : pools_) {
-        row.before = std::max(row.before, pool->offset());
-        row.behind = std::max(row.behind, pool->row_bytes() - pool->offset());
+        row.before = std::max(row.before, rounded_up(pool->offset(), cpu::kAlignment));
+        row.behind = std::max(row.behind, rounded_up(pool->row_bytes() - pool->offset(), cpu::kAlignment));
     }
     return row;
 }
