@@ -1,0 +1,30 @@
+// What "correct" means for the convolutions, whatever the algorithm and the layout that a kernel prefers: the
+// definition, on dense maps [height][width][channels], summed in double and rounded to float once.
+//
+// The generator's 9x9 head is a conv2d of 3 channels; its tail is a pixel_shuffle followed by a conv2d to 3 channels.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace srgan_fast::reference {
+
+// A convolution of stride 1 with zero padding that keeps the size, then its epilogue.
+struct Conv2d {
+    std::int64_t in_channels, out_channels;
+    std::int64_t size;              // of the square kernel; odd
+    std::span<const float> weight;  // [out_channels][in_channels][size][size]
+    std::span<const float> bias;    // out_channels
+    std::span<const float> slope;   // of the PReLU: out_channels, or empty for none
+};
+
+// out = prelu(conv(in) + bias + residual); `residual` is as large as `out`, or empty.
+void conv2d(const Conv2d& conv, std::int64_t height, std::int64_t width, std::span<const float> in,
+            std::span<const float> residual, std::span<float> out);
+
+// Channel 4 * c + 2 * dy + dx of pixel (y, x) becomes channel c of pixel (2y + dy, 2x + dx), as in PyTorch. `height`
+// and `width` are those of `in`, `channels` those of `out`.
+void pixel_shuffle(std::int64_t height, std::int64_t width, std::int64_t channels, std::span<const float> in,
+                   std::span<float> out);
+
+}  // namespace srgan_fast::reference
