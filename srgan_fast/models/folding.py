@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from srgan_fast.errors import ModelError
 from srgan_fast.models.checkpoint import GeneratorFile
 from srgan_fast.models.config import AffineMap, GeneratorConfig
 
@@ -58,7 +59,23 @@ def fold_generator(file: GeneratorFile) -> FoldedGenerator:
     """Folds what can be folded, in double precision, rounded once to float32.
 
     The input's map stays a map: behind it lies the head's zero padding, which an offset in the weights would change.
+
+    Raises:
+        ModelError: what is folded leaves float32's range, as with a variance and an epsilon of 0.
     """
+    with np.errstate(all="ignore"):  # what leaves the range is looked for in the results
+        folded = _fold(file)
+    layers = (folded.head, *(conv for block in folded.blocks for conv in block), folded.fuse, *folded.upsample)
+    for conv in (*layers, folded.tail):
+        if not (np.isfinite(conv.weight).all() and np.isfinite(conv.bias).all()):
+            raise ModelError(
+                f"{file.name}: its weights leave float32's range when BatchNorm is folded into them; the file is "
+                f"damaged or training diverged"
+            )
+    return folded
+
+
+def _fold(file: GeneratorFile) -> FoldedGenerator:
     config, w = file.config, file.weights
     conventions = config.conventions
 

@@ -5,7 +5,7 @@ import importlib.util
 import os
 from typing import Any, cast
 
-from srgan_fast.errors import BackendError
+from srgan_fast.errors import BackendError, SrganFastError
 from srgan_fast.models import GeneratorFile
 from srgan_fast.runtime.protocol import Backend, BackendEntry, BackendFactory, Precision
 
@@ -113,6 +113,7 @@ def create_backend(
 
     Raises:
         BackendError: see `choose_backend`; or the runtime refuses the model.
+        ModelError: weights that no runtime could compute with.
     """
     if threads is not None and threads < 1:
         raise BackendError(f"threads is {threads}; it must be at least 1")
@@ -124,6 +125,8 @@ def create_backend(
         raise BackendError(
             f"backend {chosen} is installed but cannot be imported ({error}); {_install(BACKENDS[chosen])}"
         ) from error
+    except SrganFastError:
+        raise
     except Exception as error:  # every runtime has exceptions of its own
         raise BackendError(f"backend {chosen} cannot load {file.name} ({first_line(error)})") from error
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srgan_fast.errors import ModelError
 from srgan_fast.models import AffineMap, Conventions, GeneratorConfig, GeneratorFile, generator_config, load_generator
 from srgan_fast.models.checkpoint import save_generator
 from srgan_fast.models.folding import FoldedConv, FoldedGenerator, fold_generator
@@ -111,3 +112,14 @@ def test_epsilons_count_in_channels_of_no_variance(make_generator: MakeGenerator
         expected = generator.double()(lr)
         found = apply(fold_generator(file), lr)
     assert torch.allclose(found, expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("variance", [0.0, 1e-30])
+def test_what_leaves_the_range_of_float32_is_refused(make_generator: MakeGenerator, variance: float) -> None:
+    config = GeneratorConfig(channels=4, blocks=1, conventions=Conventions(block_eps=0.0))
+    weights = {key: tensor.numpy().copy() for key, tensor in make_generator(config).state_dict().items()}
+    weights["blocks.0.bn2.weight"].fill(1e30)
+    weights["blocks.0.bn2.running_var"].fill(variance)
+    with pytest.raises(ModelError, match=r"^odd: its weights leave float32's range when BatchNorm is folded"):
+        fold_generator(GeneratorFile(config, weights, {}, "odd"))
