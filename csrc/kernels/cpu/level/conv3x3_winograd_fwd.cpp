@@ -126,7 +126,7 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
     for (std::int64_t first = 0; first < a.out_channels; first += kChannelGroup) {
         const std::int64_t group = smaller(kChannelGroup, a.out_channels - first);
         for (int p = 0; p < kPoints2; ++p, weights += depth * group)
-            product<false>(count, group, inputs + p * (count * depth + kSkew), depth, weights, depth,
+            product<false>(count, group, inputs + p * (count * depth + kSkew), weights, depth,
                            products + p * (count * group + kSkew), group);
         if (a.shuffle)
             transform_outputs<Epilogue::kShuffle>(a, tiles, first, group, products);

@@ -109,9 +109,9 @@ void run(const Conv9x9Tail& a, std::int64_t task, std::int64_t tasks, void* scra
             float* const out = products + p * (count * kOutputs + kSkew);
             const float* const in = inputs + p * (count * depth + kSkew);
             if (first == 0)
-                product<false>(count, kOutputs, in, depth, weights, depth, out, kOutputs);
+                product<false>(count, kOutputs, in, weights, depth, out, kOutputs);
             else
-                product<true>(count, kOutputs, in, depth, weights, depth, out, kOutputs);
+                product<true>(count, kOutputs, in, weights, depth, out, kOutputs);
         }
     }
     transform_outputs(a, tiles, products);

@@ -16,10 +16,13 @@ inline constexpr int kGroup = 1;  // values of k that one multiply-add takes
 template <>
 inline constexpr int kGroup<Bf16> = 2;
 
-// Rows kRows, vectors kVectors, over `depth` values of k; b is [depth / group][kVectors * kLanes][group].
-template <int kRows, int kVectors, bool kAccumulate, typename T>
-SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const T* b, std::int64_t depth, float* out,
+// Rows kRows, vectors kVectors, over `depth` values of k; a is [kRows][depth], b [depth / group][kVectors *
+// kLanes][group]. kDepth is the depth where it is known: then rows lie at constant distances, and addresses need no
+// registers.
+template <int kRows, int kVectors, bool kAccumulate, int kDepth, typename T>
+SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_depth, float* out,
                                      std::ptrdiff_t out_stride, const T* ahead) {
+    const std::int64_t depth = kDepth ? kDepth : any_depth;
     Vec acc[kRows][kVectors];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
@@ -33,7 +36,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const 
             for (int v = 0; v < kVectors; ++v) w[v] = load(b + k * kVectors * kLanes + v * kLanes);
 #pragma GCC unroll 16
             for (int r = 0; r < kRows; ++r) {
-                const Vec x = broadcast(a[r * a_stride + k]);
+                const Vec x = broadcast(a[r * depth + k]);
 #pragma GCC unroll 8
                 for (int v = 0; v < kVectors; ++v) acc[r][v] += x * w[v];
             }
@@ -46,7 +49,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const 
 #pragma GCC unroll 16
             for (int r = 0; r < kRows; ++r) {
                 int pair;
-                __builtin_memcpy(&pair, a + r * a_stride + k, sizeof pair);
+                __builtin_memcpy(&pair, a + r * depth + k, sizeof pair);
                 const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
 #pragma GCC unroll 8
                 for (int v = 0; v < kVectors; ++v) acc[r][v] = (Vec)_mm512_dpbf16_ps((__m512)acc[r][v], x, w[v]);
@@ -61,20 +64,20 @@ SRGAN_FAST_INLINE void product_block(const T* a, std::ptrdiff_t a_stride, const 
 }
 
 // The rows that are left over behind the last whole block.
-template <int kRows, int kVectors, bool kAccumulate, typename T>
-SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, std::ptrdiff_t a_stride, const T* b,
-                                    std::int64_t depth, float* out, std::ptrdiff_t out_stride, const T* ahead) {
+template <int kRows, int kVectors, bool kAccumulate, int kDepth, typename T>
+SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, std::int64_t depth, float* out,
+                                    std::ptrdiff_t out_stride, const T* ahead) {
     if constexpr (kRows > 0) {
         if (rows == kRows) {
-            product_block<kRows, kVectors, kAccumulate>(a, a_stride, b, depth, out, out_stride, ahead);
+            product_block<kRows, kVectors, kAccumulate, kDepth>(a, b, depth, out, out_stride, ahead);
         } else {
-            product_rest<kRows - 1, kVectors, kAccumulate>(rows, a, a_stride, b, depth, out, out_stride, ahead);
+            product_rest<kRows - 1, kVectors, kAccumulate, kDepth>(rows, a, b, depth, out, out_stride, ahead);
         }
     }
 }
 
-template <int kVectors, bool kAccumulate, typename T>
-void product_panel(std::int64_t rows, const T* a, std::ptrdiff_t a_stride, const T* b, std::int64_t depth, float* out,
+template <int kVectors, bool kAccumulate, int kDepth, typename T>
+void product_panel(std::int64_t rows, const T* a, const T* b, std::int64_t depth, float* out,
                    std::ptrdiff_t out_stride) {
     // With few vectors, more rows keep enough independent sums under way to hide the latency of an addition.
     constexpr int kBlock = kVectors == 1 ? 2 * kRowBlock : kRowBlock;
@@ -83,26 +86,33 @@ void product_panel(std::int64_t rows, const T* a, std::ptrdiff_t a_stride, const
     std::int64_t r = 0;
     for (; r + kBlock <= rows;
          r += kBlock, ahead += depth / kGroup<T> * (kAlignment / static_cast<std::int64_t>(sizeof(T))))
-        product_block<kBlock, kVectors, kAccumulate>(a + r * a_stride, a_stride, b, depth, out + r * out_stride,
-                                                     out_stride, ahead);
-    product_rest<kBlock - 1, kVectors, kAccumulate>(rows - r, a + r * a_stride, a_stride, b, depth,
-                                                    out + r * out_stride, out_stride, ahead);
+        product_block<kBlock, kVectors, kAccumulate, kDepth>(a + r * depth, b, depth, out + r * out_stride, out_stride,
+                                                             ahead);
+    product_rest<kBlock - 1, kVectors, kAccumulate, kDepth>(rows - r, a + r * depth, b, depth, out + r * out_stride,
+                                                            out_stride, ahead);
 }
 
-// All panels: b is [panel][depth / group][panel width][group], the last panel may be narrower.
-template <bool kAccumulate, typename T>
-SRGAN_FAST_INLINE void product(std::int64_t rows, std::int64_t channels, const T* a, std::ptrdiff_t a_stride,
-                               const T* b, std::int64_t depth, float* out, std::ptrdiff_t out_stride) {
+// All panels: a is [rows][depth], b is [panel][depth / group][panel width][group], the last panel may be narrower.
+template <bool kAccumulate, int kDepth, typename T>
+SRGAN_FAST_INLINE void product_of(std::int64_t rows, std::int64_t channels, const T* a, const T* b, std::int64_t depth,
+                                  float* out, std::ptrdiff_t out_stride) {
     std::int64_t c = 0;
     for (; c + kPanel <= channels; c += kPanel)
-        product_panel<kPanelVectors, kAccumulate>(rows, a, a_stride, b + c * depth, depth, out + c, out_stride);
+        product_panel<kPanelVectors, kAccumulate, kDepth>(rows, a, b + c * depth, depth, out + c, out_stride);
     const T* const last = b + c * depth;
     switch ((channels - c) / kLanes) {
-        case 1: return product_panel<1, kAccumulate>(rows, a, a_stride, last, depth, out + c, out_stride);
-        case 2: return product_panel<2, kAccumulate>(rows, a, a_stride, last, depth, out + c, out_stride);
-        case 3: return product_panel<3, kAccumulate>(rows, a, a_stride, last, depth, out + c, out_stride);
+        case 1: return product_panel<1, kAccumulate, kDepth>(rows, a, last, depth, out + c, out_stride);
+        case 2: return product_panel<2, kAccumulate, kDepth>(rows, a, last, depth, out + c, out_stride);
+        case 3: return product_panel<3, kAccumulate, kDepth>(rows, a, last, depth, out + c, out_stride);
         default: return;
     }
+}
+
+template <bool kAccumulate, typename T>
+SRGAN_FAST_INLINE void product(std::int64_t rows, std::int64_t channels, const T* a, const T* b, std::int64_t depth,
+                               float* out, std::ptrdiff_t out_stride) {
+    if (depth == 64) return product_of<kAccumulate, 64>(rows, channels, a, b, depth, out, out_stride);
+    product_of<kAccumulate, 0>(rows, channels, a, b, depth, out, out_stride);
 }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -33,7 +33,8 @@ typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), may_alias)
 
 SRGAN_FAST_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 SRGAN_FAST_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
-SRGAN_FAST_INLINE Vec broadcast(float x) { return Vec{} + x; }
+// Minus zero changes nothing, which the compiler knows; plus zero would turn -0 into 0, so it would be computed.
+SRGAN_FAST_INLINE Vec broadcast(float x) { return x - Vec{}; }
 
 template <typename T>
 constexpr T smaller(T a, T b) {
