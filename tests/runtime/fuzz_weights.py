@@ -200,29 +200,9 @@ WAYS: list[Callable[[random.Random, bytes], bytes]] = [
 def damaged(content: bytes, seed: int) -> bytes:
     rng = random.Random(seed)
     result = WAYS[seed % len(WAYS)](rng, content)
-    return (
-        WAYS[rng.randrange(len(WAYS))](rng, result)
-        if seed % 7 == 0 and len(result) > 64 and _is_whole(result)
-        else result
-    )
-
-
-def _is_whole(content: bytes) -> bool:
-    try:
-        header, data = split(content)
-        return (
-            len(tensors(header)) > 2
-            and "conventions" in header["__metadata__"]
-            and len(data) % 4 == 0
-            and all(
-                entry.keys() == {"dtype", "shape", "data_offsets"}
-                for name, entry in header.items()
-                if name != "__metadata__"
-            )
-            and isinstance(json.loads(header["__metadata__"]["conventions"])["lr_map"]["gain"], list)
-        )
-    except Exception:
-        return False
+    if seed % 7 == 0 and len(result) > 64:
+        result = rng.choice([flip_bits, cut_or_extend])(rng, result)  # those take whatever the first one left
+    return result
 
 
 def upscales(path: Path) -> bool:
