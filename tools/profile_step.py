@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 from srgan_fast.training import Trainer, read_config
@@ -37,7 +38,8 @@ class _Watcher:
     """Profiles the steps after the warm-up."""
 
     def __init__(self) -> None:
-        self.profiler = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+        self.profiler = profile(activities=activities)
         self.began = self.seconds = 0.0
 
     def started(self, stage: str, step: int, steps: int) -> None:
