@@ -2,6 +2,10 @@
 
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 namespace srgan_fast::engine {
 
 namespace {
@@ -44,6 +48,10 @@ struct ThreadPool::State {
     alignas(64) std::atomic<std::uint32_t> call_number{0};
     alignas(64) std::atomic<std::uint32_t> busy{0};  // threads that have not finished the current call
 
+    // Their owners, too: in a fork's child, where these threads do not exist, the state outlives the pool, and nobody
+    // touches the handles. New threads may have taken their places in memory, and would be the ones detached or joined.
+    std::vector<std::thread> workers;
+
     explicit State(int threads) : shares(threads) {}
 
     std::int64_t share_begin(std::int64_t share) const {
@@ -76,22 +84,26 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(int threads) : threads_(threads) {}
 
 ThreadPool::~ThreadPool() {
-    if (!state_ || owner_ != getpid()) {  // a fork's child has no such threads
-        for (std::thread& worker : workers_) worker.detach();
-        return;
-    }
-    state_->stop = true;
-    state_->call_number.fetch_add(1, std::memory_order_release);
-    state_->call_number.notify_all();
-    for (std::thread& worker : workers_) worker.join();
+    if (state_ && owner_ == getpid()) stop();
 }
 
 void ThreadPool::start() {
-    for (std::thread& worker : workers_) worker.detach();
-    workers_.clear();
     owner_ = getpid();
     state_ = std::make_shared<State>(threads_);
-    for (int i = 1; i < threads_; ++i) workers_.emplace_back([state = state_, i] { state->serve(i); });
+    try {
+        for (int i = 1; i < threads_; ++i) state_->workers.emplace_back([state = state_, i] { state->serve(i); });
+    } catch (...) {  // no more threads to be had: a later call tries again
+        stop();
+        throw;
+    }
+}
+
+void ThreadPool::stop() {
+    state_->stop = true;
+    state_->call_number.fetch_add(1, std::memory_order_release);
+    state_->call_number.notify_all();
+    for (std::thread& worker : state_->workers) worker.join();
+    state_.reset();
 }
 
 void ThreadPool::run_erased(std::int64_t tasks, const void* context, Call call) {

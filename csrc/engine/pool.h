@@ -6,11 +6,8 @@
 
 #include <sys/types.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <thread>
-#include <vector>
 
 namespace srgan_fast::engine {
 
@@ -25,7 +22,7 @@ class ThreadPool {
     int threads() const { return threads_; }
 
     // Calls work(task, thread) for every task in 0 .. tasks, each once, and returns when all are done. `work` must not
-    // throw.
+    // throw. Throws std::system_error where threads cannot be started, before any work.
     template <typename Work>
     void run(std::int64_t tasks, const Work& work) {
         run_erased(tasks, &work, [](const void* context, std::int64_t task, int thread) {
@@ -39,11 +36,11 @@ class ThreadPool {
 
     void run_erased(std::int64_t tasks, const void* context, Call call);
     void start();
+    void stop();
 
     int threads_;
     pid_t owner_ = 0;
     std::shared_ptr<State> state_;
-    std::vector<std::thread> workers_;
 };
 
 }  // namespace srgan_fast::engine
