@@ -152,9 +152,12 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-std::vector<const cpu::KernelTable*> tables() {
-    std::vector<const cpu::KernelTable*> all;
-    for (const cpu::Isa isa : cpu::usable_isas()) all.push_back(&cpu::kernels(isa));
+const std::vector<const cpu::KernelTable*>& tables() {
+    static const std::vector<const cpu::KernelTable*> all = [] {
+        std::vector<const cpu::KernelTable*> list;
+        for (const cpu::Isa isa : cpu::usable_isas()) list.push_back(&cpu::kernels(isa));
+        return list;
+    }();
     return all;
 }
 
@@ -185,31 +188,59 @@ void check_map_kernel(const cpu::Kernel<Arguments>& kernel, Arguments arguments,
     }
 }
 
-struct Layer3x3 {
-    std::int64_t in_channels, out_channels;
-    bool residual, prelu, shuffle;
-};
-
 // The order of a shuffled layer's channels in the kernels is phase by phase; in the reference, colour by colour.
 std::int64_t kernel_channel(std::int64_t channel, std::int64_t channels, bool shuffle) {
     return shuffle ? channel % 4 * (channels / 4) + channel / 4 : channel;
 }
 
-void test_conv3x3(const Layer3x3& layer, const Window& window, Random& random) {
-    const auto [in_channels, out_channels, with_residual, prelu, shuffle] = layer;
+// Random weights, as the reference takes them and packed for each of tables().
+struct Layer3x3 {
+    std::int64_t in_channels, out_channels;
+    bool shuffle;
+    std::vector<float> weight, bias, slope;
+    Guarded<float> kernel_bias, kernel_slope;
+    std::vector<Guarded<float>> packed;
+    std::vector<Guarded<std::uint16_t>> packed_bf16;
+
+    Layer3x3(std::int64_t in, std::int64_t out, bool shuffled, Random& random)
+        : in_channels(in),
+          out_channels(out),
+          shuffle(shuffled),
+          weight(normal_values(out * in * 9, std::sqrt(1.0f / static_cast<float>(9 * in)), random)),
+          bias(normal_values(out, 0.5f, random)),
+          slope(normal_values(out, 0.5f, random)),
+          kernel_bias(out),
+          kernel_slope(out) {
+        std::vector<float> kernel_weight(weight.size());
+        for (std::int64_t o = 0; o < out; ++o) {
+            const std::int64_t to = kernel_channel(o, out, shuffle);
+            std::copy_n(weight.data() + o * in * 9, in * 9, kernel_weight.data() + to * in * 9);
+            kernel_bias.data()[to] = bias[o];
+            kernel_slope.data()[to] = slope[o];
+        }
+        const std::int64_t size = cpu::packed_conv3x3_size(in, out);
+        for (const cpu::KernelTable* table : tables()) {
+            packed.emplace_back(size);
+            cpu::pack_conv3x3(kernel_weight, in, out, table->panel, packed.back().span());
+            packed_bf16.emplace_back(table->conv3x3_bf16.run ? size : 0);
+            if (table->conv3x3_bf16.run)
+                cpu::pack_conv3x3(kernel_weight, in, out, table->panel, packed_bf16.back().span());
+        }
+    }
+};
+
+void test_conv3x3(const Layer3x3& layer, bool with_residual, bool prelu, const Window& window, Random& random) {
+    const std::int64_t in_channels = layer.in_channels, out_channels = layer.out_channels;
     const std::int64_t pixels = window.height * window.width;
     const std::vector<float> input = normal_values(pixels * in_channels, 1.0f, random);
-    const std::vector<float> weight =
-        normal_values(out_channels * in_channels * 9, std::sqrt(1.0f / static_cast<float>(9 * in_channels)), random);
-    const std::vector<float> bias = normal_values(out_channels, 0.5f, random);
-    const std::vector<float> slope = normal_values(prelu ? out_channels : 0, 0.5f, random);
     const std::vector<float> residual = normal_values(with_residual ? pixels * out_channels : 0, 1.0f, random);
 
     std::vector<float> expected(pixels * out_channels);
-    reference::conv2d({in_channels, out_channels, 3, weight, bias, slope}, window.height, window.width, input, residual,
-                      expected);
-    const std::int64_t factor = shuffle ? 2 : 1, map_channels = shuffle ? out_channels / 4 : out_channels;
-    if (shuffle) {
+    reference::conv2d({in_channels, out_channels, 3, layer.weight, layer.bias,
+                       prelu ? std::span<const float>(layer.slope) : std::span<const float>()},
+                      window.height, window.width, input, residual, expected);
+    const std::int64_t factor = layer.shuffle ? 2 : 1, map_channels = out_channels / (factor * factor);
+    if (layer.shuffle) {
         std::vector<float> shuffled(expected.size());
         reference::pixel_shuffle(window.height, window.width, map_channels, expected, shuffled);
         expected = std::move(shuffled);
@@ -218,18 +249,10 @@ void test_conv3x3(const Layer3x3& layer, const Window& window, Random& random) {
     const auto wanted =
         std::span<const float>(expected).subspan(window.first * factor * row_values, window.rows * factor * row_values);
 
-    std::vector<float> kernel_weight(weight.size());
-    Guarded<float> kernel_bias(out_channels), kernel_slope(prelu ? out_channels : 0);
-    for (std::int64_t o = 0; o < out_channels; ++o) {
-        const std::int64_t to = kernel_channel(o, out_channels, shuffle);
-        std::copy_n(weight.data() + o * in_channels * 9, in_channels * 9, kernel_weight.data() + to * in_channels * 9);
-        kernel_bias.data()[to] = bias[o];
-        if (prelu) kernel_slope.data()[to] = slope[o];
-    }
     RowMap in = feature_map(window.height, window.width, in_channels, random);
     in.fill(input);
     RowMap added = feature_map(with_residual ? window.height : 0, window.width, out_channels, random);
-    if (with_residual) added.fill(residual);
+    added.fill(residual);
     RowMap zeros = feature_map(1, window.width, in_channels, random);
     zeros.fill(std::vector<float>(window.width * in_channels));
     const auto in_rows = row_table(in, zeros, window.height, window.first - 1, window.rows + 5);
@@ -245,25 +268,21 @@ void test_conv3x3(const Layer3x3& layer, const Window& window, Random& random) {
                            nullptr,
                            with_residual ? residual_rows.data() : nullptr,
                            nullptr,
-                           kernel_bias.data(),
-                           prelu ? kernel_slope.data() : nullptr,
-                           shuffle};
+                           layer.kernel_bias.data(),
+                           prelu ? layer.kernel_slope.data() : nullptr,
+                           layer.shuffle};
     const std::string name = " conv3x3 " + std::to_string(in_channels) + " -> " + std::to_string(out_channels) +
                              (with_residual ? ", residual" : "") + (prelu ? ", PReLU" : "") +
-                             (shuffle ? ", shuffled" : "") + ", " + text(window);
-    const std::int64_t size = cpu::packed_conv3x3_size(in_channels, out_channels);
-    for (const cpu::KernelTable* table : tables()) {
-        const std::string level(cpu::isa_name(table->isa));
-        const Guarded<float> packed(size);
-        cpu::pack_conv3x3(kernel_weight, in_channels, out_channels, table->panel, packed.span());
-        arguments.weights = packed.data();
-        check_map_kernel(table->conv3x3, arguments, window.rows * factor, window.width * factor, map_channels, wanted,
+                             (layer.shuffle ? ", shuffled" : "") + ", " + text(window);
+    for (std::size_t i = 0; i < tables().size(); ++i) {
+        const cpu::KernelTable& table = *tables()[i];
+        const std::string level(cpu::isa_name(table.isa));
+        arguments.weights = layer.packed[i].data();
+        check_map_kernel(table.conv3x3, arguments, window.rows * factor, window.width * factor, map_channels, wanted,
                          kWinograd43, level + name, random);
-        if (!table->conv3x3_bf16.run) continue;
-        const Guarded<std::uint16_t> halves(size);
-        cpu::pack_conv3x3(kernel_weight, in_channels, out_channels, table->panel, halves.span());
-        arguments.weights = halves.data();
-        check_map_kernel(table->conv3x3_bf16, arguments, window.rows * factor, window.width * factor, map_channels,
+        if (!table.conv3x3_bf16.run) continue;
+        arguments.weights = layer.packed_bf16[i].data();
+        check_map_kernel(table.conv3x3_bf16, arguments, window.rows * factor, window.width * factor, map_channels,
                          wanted, kWinograd43Bf16, level + " bf16" + name, random);
     }
     check(in.intact() && added.intact() && zeros.intact(), name + ": an input was changed");
@@ -435,20 +454,36 @@ void check_tail_not_finite(const cpu::KernelTable& table, const Tail& tail, cons
     check(black, what + ": not-a-number is not black");
 }
 
-void test_tail(std::int64_t channels, const Window& window, Random& random) {
-    const std::int64_t pixels = window.height * window.width, in_channels = 4 * channels;
+// Random weights, as the reference takes them and packed for each of tables().
+struct TailLayer {
+    std::int64_t channels;  // behind the shuffle
+    std::vector<float> weight;
+    Guarded<float> bias;
+    std::vector<Guarded<float>> packed;
+
+    TailLayer(std::int64_t c, Random& random)
+        : channels(c),
+          weight(normal_values(3 * c * 81, std::sqrt(1.0f / static_cast<float>(81 * c)), random)),
+          bias(aligned(normal_values(3, 0.5f, random))) {
+        for (const cpu::KernelTable* table : tables()) {
+            packed.emplace_back(cpu::packed_tail_size(c));
+            cpu::pack_tail(weight, c, table->panel, packed.back().span());
+        }
+    }
+};
+
+void test_tail(const TailLayer& layer, const Window& window, Random& random) {
+    const std::int64_t channels = layer.channels, in_channels = 4 * channels;
+    const std::int64_t pixels = window.height * window.width;
     const std::vector<float> input = normal_values(pixels * in_channels, 1.0f, random);
-    const std::vector<float> weight =
-        normal_values(3 * channels * 81, std::sqrt(1.0f / static_cast<float>(81 * channels)), random);
-    const auto bias = aligned(normal_values(3, 0.5f, random));
     std::vector<float> shuffled(input.size()), kernel_input(input.size());
     reference::pixel_shuffle(window.height, window.width, channels, input, shuffled);
     for (std::int64_t i = 0; i < pixels; ++i)
         for (std::int64_t c = 0; c < in_channels; ++c)
             kernel_input[i * in_channels + kernel_channel(c, in_channels, true)] = input[i * in_channels + c];
     Tail tail{channels, window, std::vector<float>(4 * pixels * 3), {}, {}};
-    reference::conv2d({channels, 3, 9, weight, bias.span(), {}}, 2 * window.height, 2 * window.width, shuffled, {},
-                      tail.expected);
+    reference::conv2d({channels, 3, 9, layer.weight, layer.bias.span(), {}}, 2 * window.height, 2 * window.width,
+                      shuffled, {}, tail.expected);
 
     RowMap in = feature_map(window.height, window.width, in_channels, random);
     in.fill(kernel_input);
@@ -456,20 +491,20 @@ void test_tail(std::int64_t channels, const Window& window, Random& random) {
     zeros.fill(std::vector<float>(window.width * in_channels));
     const auto in_rows = row_table(in, zeros, window.height, window.first - 2, window.rows + 7);
     tail.name = " tail of " + std::to_string(channels) + ", " + text(window);
-    for (const cpu::KernelTable* table : tables()) {
-        const Guarded<float> packed(cpu::packed_tail_size(channels));
-        cpu::pack_tail(weight, channels, table->panel, packed.span());
-        tail.arguments = {window.first,   window.rows,   window.width, in_channels,
-                          in_rows.data(), packed.data(), bias.data(),  {}};
-        check_tail<float>(*table, tail, false, random);
-        check_tail<float>(*table, tail, true, random);
-        check_tail<std::uint8_t>(*table, tail, false, random);
-        check_tail<std::uint16_t>(*table, tail, random() % 2 == 0, random);
+    for (std::size_t i = 0; i < tables().size(); ++i) {
+        const cpu::KernelTable& table = *tables()[i];
+        tail.arguments = {
+            window.first,      window.rows, window.width, in_channels, in_rows.data(), layer.packed[i].data(),
+            layer.bias.data(), {}};
+        check_tail<float>(table, tail, false, random);
+        check_tail<float>(table, tail, true, random);
+        check_tail<std::uint8_t>(table, tail, false, random);
+        check_tail<std::uint16_t>(table, tail, random() % 2 == 0, random);
         if (window.rows != window.height || channels != 16) continue;
         for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-            check_tail_not_finite<float>(*table, tail, in, value, random);
-            check_tail_not_finite<std::uint8_t>(*table, tail, in, value, random);
-            check_tail_not_finite<std::uint16_t>(*table, tail, in, value, random);
+            check_tail_not_finite<float>(table, tail, in, value, random);
+            check_tail_not_finite<std::uint8_t>(table, tail, in, value, random);
+            check_tail_not_finite<std::uint16_t>(table, tail, in, value, random);
         }
     }
     check(in.intact() && zeros.intact(), tail.name + ": an input was changed");
@@ -479,19 +514,27 @@ void test_tail(std::int64_t channels, const Window& window, Random& random) {
 
 int main() {
     Random random(20261125);
-    for (const Window& window : windows(random)) {
-        for (const std::int64_t channels : {16, 32, 48, 64, 80, 128}) test_head(channels, window, random);
-        for (const std::int64_t channels : {16, 48, 64}) test_tail(channels, window, random);
-        // Every pair of channel counts with an epilogue, which changes from window to window.
-        constexpr std::int64_t kChannels[][2] = {{16, 16}, {32, 48}, {48, 32}, {64, 64},  {80, 80},
-                                                 {16, 80}, {80, 16}, {64, 16}, {128, 128}};
-        unsigned epilogue = random();
-        for (const auto& [in, out] : kChannels) {
-            test_conv3x3({in, out, (epilogue & 1) != 0, (epilogue & 2) != 0, false}, window, random);
+    const std::vector<Window> all = windows(random);
+    for (const std::int64_t channels : {16, 32, 48, 64, 80, 128})
+        for (const Window& window : all) test_head(channels, window, random);
+    for (const std::int64_t channels : {16, 48, 64}) {
+        const TailLayer layer(channels, random);
+        for (const Window& window : all) test_tail(layer, window, random);
+    }
+    // The epilogues take turns.
+    constexpr std::int64_t kChannels[][2] = {{16, 16}, {32, 48}, {48, 32}, {64, 64},  {80, 80},
+                                             {16, 80}, {80, 16}, {64, 16}, {128, 128}};
+    unsigned epilogue = 0;
+    for (const auto& [in, out] : kChannels) {
+        const Layer3x3 layer(in, out, false, random);
+        for (const Window& window : all) {
+            test_conv3x3(layer, (epilogue & 1) != 0, (epilogue & 2) != 0, window, random);
             ++epilogue;
         }
-        for (const std::int64_t channels : {16, 48, 64})
-            test_conv3x3({channels, 4 * channels, false, epilogue++ % 2 == 0, true}, window, random);
+    }
+    for (const std::int64_t channels : {16, 48, 64}) {
+        const Layer3x3 layer(channels, 4 * channels, true, random);
+        for (const Window& window : all) test_conv3x3(layer, false, epilogue++ % 2 != 0, window, random);
     }
     return finish();
 }
