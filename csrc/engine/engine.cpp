@@ -1,5 +1,8 @@
 #include "engine/engine.h"
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <string>
 
@@ -31,12 +34,32 @@ Plan& Engine::plan_for(std::int64_t height, std::int64_t width) {
 
 bool Engine::run(const ImageIn& in, void* out, const Progress& progress) {
     const std::lock_guard lock(mutex_);
-    return plan_for(in.height, in.width).run(in, out, pool_, progress);
+    try {
+        return plan_for(in.height, in.width).run(in, out, pool_, progress);
+    } catch (...) {
+        plan_.reset();  // it stands somewhere in the middle of the image
+        throw;
+    }
 }
 
 std::vector<LayerTime> Engine::layer_times() {
     const std::lock_guard lock(mutex_);
     return plan_ ? plan_->layer_times() : std::vector<LayerTime>{};
+}
+
+double Engine::peak() {
+    constexpr std::int64_t kRepeats = std::int64_t{1} << 22;  // some 10 ms
+    const std::lock_guard lock(mutex_);
+    const auto once = [this] {
+        std::atomic<std::int64_t> done{0};
+        const auto began = std::chrono::steady_clock::now();
+        pool_.run(pool_.threads(), [&](std::int64_t, int) { done += model_.kernels().multiply_adds(kRepeats); });
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+        return static_cast<double>(done) / took.count();
+    };
+    double best = 0.0;
+    for (int i = 0; i < 10; ++i) best = std::max(best, once());
+    return best;
 }
 
 std::int64_t Engine::working_memory(std::int64_t height, std::int64_t width) {

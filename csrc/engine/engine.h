@@ -46,7 +46,8 @@ class Engine {
 
     // Upscales one image into `out`, which holds scale * height rows of the same type and layout. Several threads may
     // call; they take turns. Returns false where progress ended the run.
-    // Throws std::bad_alloc where there is not enough memory.
+    // Throws std::bad_alloc where there is not enough memory, std::system_error where threads cannot be started, and
+    // what progress throws; the engine can be used on.
     bool run(const ImageIn& in, void* out, const Progress& progress = {});
 
     // Bytes of working memory that an image of that size takes.
@@ -54,6 +55,9 @@ class Engine {
 
     // Of the last finished run, in the order of use; empty before the first.
     std::vector<LayerTime> layer_times();
+
+    // fp32 multiply-adds a second that the engine's threads reach together when they do nothing else for a while.
+    double peak();
 
     const Model& model() const { return model_; }
     int threads() const { return pool_.threads(); }

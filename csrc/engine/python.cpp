@@ -163,6 +163,8 @@ PYBIND11_MODULE(_engine, m) {
                 return e.working_memory(height, width);
             },
             py::arg("height"), py::arg("width"))
+        .def("peak", &Engine::peak, py::call_guard<py::gil_scoped_release>(),
+             "fp32 multiply-adds a second of the engine's threads at most.")
         .def(
             "layer_times",
             [](Engine& e) {

@@ -58,6 +58,10 @@ class NativeBackend:
         """See `PixelBackend.working_memory`."""
         return int(self._engine.working_memory(height, width))
 
+    def peak(self) -> float:
+        """Multiply-adds a second in fp32 that its threads reach together when they do nothing else."""
+        return self._engine.peak()
+
     def layer_times(self) -> list[tuple[str, float, float]]:
         """Of the last run: layers, seconds, and the multiply-adds that the direct convolution would take."""
         return list(self._engine.layer_times())

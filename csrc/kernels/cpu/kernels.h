@@ -95,6 +95,8 @@ struct KernelTable {
     Kernel<Conv3x3> conv3x3_bf16;  // operands of the products rounded to bfloat16; null functions where there is none
     Kernel<Conv9x9Head> head;
     Kernel<Conv9x9Tail> tail;
+    // Does nothing but fp32 multiply-adds, and returns how many: the time tells the processor's peak.
+    std::int64_t (*multiply_adds)(std::int64_t repeats);
 };
 
 // The functions of a usable level.

@@ -11,6 +11,8 @@ Kernel<Conv3x3> conv3x3_bf16();
 Kernel<Conv9x9Head> conv9x9_head();
 Kernel<Conv9x9Tail> conv9x9_tail();
 
+std::int64_t multiply_adds(std::int64_t repeats);
+
 // To be called only where the level can run: even this is compiled for it.
 KernelTable table();
 

@@ -1,0 +1,62 @@
+"""Prints how near to the processor's peak each layer of the native engine comes.
+
+usage: python tools/roofline.py [--size 128x128] [--precision fp32|bf16] [--threads N] [--rounds 15] [--model MODEL]
+
+GFLOP/s count the direct convolution (two operations for a multiply-add), so that a Winograd layer may lie above the
+peak: F(4x4, 3x3) does a quarter of its multiplications, the tail's F(4x4, 5x5) about a quarter of the 9x9 form's with
+padding. The last column counts what is multiplied really. The peak is measured in the same process, at the instruction
+set in use (SRGAN_FAST_ISA).
+"""
+
+import argparse
+import statistics
+
+import numpy as np
+
+from srgan_fast.models import DEFAULT_MODEL, GeneratorConfig, read_generator
+from srgan_fast.runtime.native_backend import NativeBackend
+from srgan_fast.runtime.registry import usable_cpus
+
+
+def multiplied(layer: str, config: GeneratorConfig) -> float:
+    """Multiplications that a layer does for each of its direct form."""
+    if layer.startswith("head"):
+        return 1.0
+    if layer.startswith("tail"):
+        # 64 points for 16 pixels before the shuffle, 4 C channels to 16, against 81 * 3 * C for each of 64 pixels.
+        return 64 * 4 * config.channels * 16 / (64 * 81 * 3 * config.channels)
+    return 36 / (9 * 16)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="128x128", metavar="HxW")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--threads", type=int, default=usable_cpus())
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    args = parser.parse_args()
+    height, width = (int(side) for side in args.size.split("x"))
+    file = read_generator(args.model)
+    backend = NativeBackend(file, args.precision, args.threads)
+    lr = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+    backend.run(lr)
+    times: list[list[tuple[str, float, float]]] = []
+    for _ in range(args.rounds):
+        backend.run(lr)
+        times.append(backend.layer_times())
+    peak = 2e-9 * backend.peak()
+    print(f"{file.name}, {args.size}, {args.precision}, {args.threads} threads, {backend.isa}")
+    print(f"fp32 multiply-adds alone: {peak:.0f} GFLOP/s")
+    print(f"{'layer':18} {'ms':>8} {'share':>6} {'GFLOP/s':>8} {'of the peak':>12} {'multiplied':>11}")
+    medians = [statistics.median(t[i][1] for t in times) for i in range(len(times[0]))]
+    for (layer, _, macs), seconds in zip(times[0], medians, strict=True):
+        rate = 2e-9 * macs / seconds
+        real = rate * multiplied(layer, file.config)
+        share = seconds / sum(medians)
+        print(f"{layer:18} {1e3 * seconds:8.2f} {share:6.0%} {rate:8.0f} {rate / peak:12.0%} {real / peak:11.0%}")
+
+
+if __name__ == "__main__":
+    main()
