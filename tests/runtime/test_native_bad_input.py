@@ -240,12 +240,12 @@ import resource
 from native_layers import engine, noise
 with open("/proc/self/statm") as file:
     size = int(file.read().split()[0]) * resource.getpagesize()
-made, image = engine(3000), noise(64, 64)
+made, image = engine(100), noise(64, 64)
 expected = engine().run(image)
 resource.setrlimit(resource.RLIMIT_AS, (size + (400 << 20), resource.RLIM_INFINITY))
 try:
     made.run(image)
-    raise SystemExit("3000 threads were started")
+    raise SystemExit("100 threads were started")
 except (RuntimeError, MemoryError) as error:
     print(type(error).__name__, error)
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -253,7 +253,7 @@ assert (made.run(image) == expected).all()
 """
 
 
-@pytest.mark.xfail(reason="after a failed start, the pool waits for threads that never were", run=False, strict=True)
+@pytest.mark.xfail(reason="a run that failed leaves its rows behind, and the next is wrong", strict=True)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc on this system")
 def test_threads_that_cannot_be_started_are_an_error_and_the_next_run_works() -> None:
     in_new_python(MANY_THREADS)

@@ -147,7 +147,6 @@ def test_an_engine_works_in_the_child_of_a_fork(threads: int, before: str) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.xfail(reason="the second engine detaches the first one's new threads", strict=True)
 def test_several_engines_work_in_the_child_of_a_fork() -> None:
     in_new_python(FORK, 3, "ran", 2)
 
