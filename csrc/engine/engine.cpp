@@ -12,12 +12,36 @@ namespace srgan_fast::engine {
 
 namespace {
 
+constexpr int kMaxThreads = 1024;
+
 int checked_threads(int threads) {
-    if (threads < 1) throw std::invalid_argument("threads is " + std::to_string(threads) + "; it must be at least 1");
+    if (threads < 1 || threads > kMaxThreads)
+        throw std::invalid_argument("threads is " + std::to_string(threads) + "; it must lie between 1 and " +
+                                    std::to_string(kMaxThreads));
     return threads;
 }
 
 }  // namespace
+
+// Waits for the engine to be free, unless it is this very thread that keeps it busy.
+class Engine::Turn {
+  public:
+    explicit Turn(Engine& engine) : engine_(engine) {
+        if (engine.holder_ == std::this_thread::get_id())
+            throw std::logic_error("an engine cannot be used by what its own run reports progress to");
+        engine.mutex_.lock();
+        engine.holder_ = std::this_thread::get_id();
+    }
+    ~Turn() {
+        engine_.holder_ = std::thread::id();
+        engine_.mutex_.unlock();
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+  private:
+    Engine& engine_;
+};
 
 Engine::Engine(const PlainGenerator& generator, Precision precision, cpu::Isa isa, int threads)
     : model_(generator, precision, isa), pool_(checked_threads(threads)) {}
@@ -33,9 +57,12 @@ Plan& Engine::plan_for(std::int64_t height, std::int64_t width) {
 }
 
 bool Engine::run(const ImageIn& in, void* out, const Progress& progress) {
-    const std::lock_guard lock(mutex_);
+    const Turn turn(*this);
     try {
-        return plan_for(in.height, in.width).run(in, out, pool_, progress);
+        Plan& plan = plan_for(in.height, in.width);
+        const bool finished = plan.run(in, out, pool_, progress);
+        if (finished) layer_times_ = plan.layer_times();
+        return finished;
     } catch (...) {
         plan_.reset();  // it stands somewhere in the middle of the image
         throw;
@@ -43,13 +70,13 @@ bool Engine::run(const ImageIn& in, void* out, const Progress& progress) {
 }
 
 std::vector<LayerTime> Engine::layer_times() {
-    const std::lock_guard lock(mutex_);
-    return plan_ ? plan_->layer_times() : std::vector<LayerTime>{};
+    const Turn turn(*this);
+    return layer_times_;
 }
 
 double Engine::peak() {
     constexpr std::int64_t kRepeats = std::int64_t{1} << 22;  // some 10 ms
-    const std::lock_guard lock(mutex_);
+    const Turn turn(*this);
     const auto once = [this] {
         std::atomic<std::int64_t> done{0};
         const auto began = std::chrono::steady_clock::now();
@@ -63,7 +90,7 @@ double Engine::peak() {
 }
 
 std::int64_t Engine::working_memory(std::int64_t height, std::int64_t width) {
-    const std::lock_guard lock(mutex_);
+    const Turn turn(*this);
     return plan_for(height, width).bytes();
 }
 

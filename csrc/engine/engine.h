@@ -6,12 +6,14 @@
 // are thinner still.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/model.h"
@@ -47,7 +49,7 @@ class Engine {
     // Upscales one image into `out`, which holds scale * height rows of the same type and layout. Several threads may
     // call; they take turns. Returns false where progress ended the run.
     // Throws std::bad_alloc where there is not enough memory, std::system_error where threads cannot be started, and
-    // what progress throws; the engine can be used on.
+    // what progress throws, std::logic_error where progress itself uses the engine; the engine can be used on.
     bool run(const ImageIn& in, void* out, const Progress& progress = {});
 
     // Bytes of working memory that an image of that size takes.
@@ -63,11 +65,15 @@ class Engine {
     int threads() const { return pool_.threads(); }
 
   private:
+    class Turn;  // of one thread
+
     Plan& plan_for(std::int64_t height, std::int64_t width);
 
     Model model_;
     ThreadPool pool_;
     std::mutex mutex_;
+    std::atomic<std::thread::id> holder_{};
+    std::vector<LayerTime> layer_times_;
     std::unique_ptr<Plan> plan_;  // of the last image's size, with its memory: pictures often come in series
 };
 

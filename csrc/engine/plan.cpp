@@ -111,7 +111,16 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
 
     strip_rows_ = std::max(cpu::kTile, kStripBytes / pool.row_bytes() / cpu::kTile * cpu::kTile);
     thin_rows_ = std::max(cpu::kTile, kPanelRows / factor);
-    walk(nullptr);
+    // Once filled, the schedule repeats itself from strip to strip, so a lower image with as many rows behind its last
+    // whole strip takes as much memory as a high one.
+    const std::int64_t enough = static_cast<std::int64_t>(trunk_.size()) + 8 * strip_rows_;
+    if (height_ > enough + strip_rows_) {
+        const Plan lower(model, height_ - (height_ - enough) / strip_rows_ * strip_rows_, width_, threads_);
+        for (std::size_t i = 0; i < pools_.size(); ++i) pools_[i]->reserve(lower.pools_[i]->rows());
+        scratch_stride_ = lower.scratch_stride_;
+    } else {
+        walk(nullptr);
+    }
 }
 
 RowPool& Plan::pool_for(std::int64_t width, std::int64_t channels) {

@@ -4,7 +4,9 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,9 +33,11 @@ std::span<const float> values(const FloatArray& array) {
 PlainConv plain_conv(const py::handle& layer, const std::string& name) {
     const auto parts = layer.cast<py::tuple>();
     if (parts.size() != 3) throw py::value_error(name + " must be a tuple (weight, bias, slope)");
-    for (const py::handle part : {parts[0], parts[1], parts[2]})
-        if (!part.is_none() && !FloatArray::check_(py::reinterpret_borrow<py::object>(part)))
+    for (std::size_t i = 0; i < 3; ++i) {
+        const py::object part = parts[i];
+        if (!(i == 2 && part.is_none()) && !FloatArray::check_(part))
             throw py::type_error(name + " must hold C-contiguous float32 arrays");
+    }
     const auto weight = parts[0].cast<FloatArray>(), bias = parts[1].cast<FloatArray>();
     if (weight.ndim() != 4 || weight.shape(2) != weight.shape(3))
         throw py::value_error(name + ": weight must have shape (out, in, k, k), got " + shape_of(weight));
@@ -53,9 +57,25 @@ std::vector<PlainConv> plain_convs(const py::list& layers, const std::string& na
     return convs;
 }
 
+// What Python holds. Python can make an object without initialising it; this one then is empty and says so.
+struct Handle {
+    std::unique_ptr<Engine> engine;
+
+    static void* operator new(std::size_t size) {
+        if (void* const memory = std::calloc(1, size)) return memory;
+        throw std::bad_alloc();
+    }
+    static void operator delete(void* memory) { std::free(memory); }
+
+    Engine& get() const {
+        if (!engine) throw py::type_error("the engine was never initialised");
+        return *engine;
+    }
+};
+
 using Colours = std::array<float, 3>;
 
-std::unique_ptr<Engine> make_engine(const py::tuple& head, const py::list& trunk, const py::list& upsample,
+std::unique_ptr<Handle> make_engine(const py::tuple& head, const py::list& trunk, const py::list& upsample,
                                     const py::tuple& tail, const std::pair<Colours, Colours>& input,
                                     const std::pair<Colours, Colours>& output, bool tanh, const std::string& precision,
                                     int threads) {
@@ -70,7 +90,8 @@ std::unique_ptr<Engine> make_engine(const py::tuple& head, const py::list& trunk
                          tanh};
     const cpu::Isa isa = cpu::choose_isa();
     const py::gil_scoped_release release;
-    return std::make_unique<Engine>(plain, precision == "bf16" ? Precision::kBf16 : Precision::kFp32, isa, threads);
+    return std::unique_ptr<Handle>(new Handle{
+        std::make_unique<Engine>(plain, precision == "bf16" ? Precision::kBf16 : Precision::kFp32, isa, threads)});
 }
 
 std::optional<cpu::PixelType> pixel_type(const py::array& array) {
@@ -87,7 +108,8 @@ void check_size(std::int64_t height, std::int64_t width) {
 }
 
 // Integers (H, W, 3) or float (3, H, W); the result is a new array of the same kind.
-py::array run(Engine& engine, const py::array& image, const py::object& progress) {
+py::array run(const Handle& handle, const py::array& image, const py::object& progress) {
+    Engine& engine = handle.get();
     const auto type = pixel_type(image);
     if (!type)
         throw py::type_error("image must be uint8, uint16 or float32, got " +
@@ -99,8 +121,7 @@ py::array run(Engine& engine, const py::array& image, const py::object& progress
     const std::int64_t height = image.shape(planes ? 1 : 0), width = image.shape(planes ? 2 : 1);
     check_size(height, width);
     // The engine wants dense, aligned pixels; other views are copied.
-    const auto dense = py::array::ensure(image, py::array::c_style);
-    if (!dense) throw py::error_already_set();
+    const auto dense = py::module_::import("numpy").attr("ascontiguousarray")(image).cast<py::array>();
     const auto aligned = reinterpret_cast<std::uintptr_t>(dense.data()) % image.itemsize() == 0
                              ? dense
                              : py::array(dense.attr("copy")());
@@ -134,6 +155,7 @@ py::array run(Engine& engine, const py::array& image, const py::object& progress
 
 PYBIND11_MODULE(_engine, m) {
     using srgan_fast::engine::Engine;
+    using srgan_fast::engine::Handle;
     namespace cpu = srgan_fast::cpu;
     m.doc() = "The native CPU engine of srgan_fast.";
     m.def(
@@ -147,31 +169,40 @@ PYBIND11_MODULE(_engine, m) {
     m.def(
         "isa", [] { return std::string(cpu::isa_name(cpu::choose_isa())); },
         "The instruction set that a new engine uses; SRGAN_FAST_ISA names another.");
-    py::class_<Engine>(m, "Engine")
+    py::class_<Handle>(m, "Engine")
         .def(py::init(&srgan_fast::engine::make_engine), py::kw_only(), py::arg("head"), py::arg("trunk"),
              py::arg("upsample"), py::arg("tail"), py::arg("input_map"), py::arg("output_map"), py::arg("tanh"),
              py::arg("precision"), py::arg("threads"))
-        .def_property_readonly("isa",
-                               [](const Engine& e) { return std::string(cpu::isa_name(e.model().kernels().isa)); })
-        .def_property_readonly("scale", [](const Engine& e) { return e.model().scale(); })
-        .def_property_readonly("threads", &Engine::threads)
+        .def_property_readonly(
+            "isa", [](const Handle& e) { return std::string(cpu::isa_name(e.get().model().kernels().isa)); })
+        .def_property_readonly("scale", [](const Handle& e) { return e.get().model().scale(); })
+        .def_property_readonly("threads", [](const Handle& e) { return e.get().threads(); })
         .def(
             "working_memory",
-            [](Engine& e, std::int64_t height, std::int64_t width) {
+            [](const Handle& e, std::int64_t height, std::int64_t width) {
                 srgan_fast::engine::check_size(height, width);
+                Engine& engine = e.get();
                 const py::gil_scoped_release release;
-                return e.working_memory(height, width);
+                return engine.working_memory(height, width);
             },
             py::arg("height"), py::arg("width"))
-        .def("peak", &Engine::peak, py::call_guard<py::gil_scoped_release>(),
-             "fp32 multiply-adds a second of the engine's threads at most.")
+        .def(
+            "peak",
+            [](const Handle& e) {
+                Engine& engine = e.get();
+                const py::gil_scoped_release release;
+                return engine.peak();
+            },
+            "fp32 multiply-adds a second of the engine's threads at most.")
         .def(
             "layer_times",
-            [](Engine& e) {
+            [](const Handle& e) {
+                Engine& engine = e.get();
                 std::vector<std::tuple<std::string, double, double>> times;
-                for (const auto& t : e.layer_times()) times.emplace_back(t.layer, t.seconds, t.multiply_adds);
+                const py::gil_scoped_release release;
+                for (const auto& t : engine.layer_times()) times.emplace_back(t.layer, t.seconds, t.multiply_adds);
                 return times;
             },
-            "Of the last run: layers, seconds, multiply-adds of their direct convolution.")
+            "Of the last finished run: layers, seconds, multiply-adds of their direct convolution.")
         .def("run", &srgan_fast::engine::run, py::arg("image"), py::arg("progress") = py::none());
 }

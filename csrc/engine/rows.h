@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <vector>
 
 namespace srgan_fast::engine {
@@ -26,6 +27,10 @@ class RowPool {
         return row;
     }
     void give(std::int64_t row) { free_.push_back(row); }
+    // Lets that many rows be in use at a time.
+    void reserve(std::int64_t rows) {
+        while (rows_ < rows) free_.push_back(rows_++);
+    }
 
     bool fits(std::int64_t width, std::int64_t pixel_bytes) const {
         return width_ == width && pixel_bytes_ == pixel_bytes;
@@ -56,17 +61,20 @@ class RowPool {
 // Rows begin .. end of a map of `height` rows.
 class FeatureMap {
   public:
-    FeatureMap(RowPool& pool, std::int64_t height) : pool_(&pool), height_(height), numbers_(height) {}
+    FeatureMap(RowPool& pool, std::int64_t height) : pool_(&pool), height_(height) {}
 
     std::int64_t begin() const { return begin_; }
     std::int64_t end() const { return end_; }
     std::int64_t height() const { return height_; }
 
     void grow(std::int64_t end) {
-        for (; end_ < end; ++end_) numbers_[end_] = pool_->take();
+        for (; end_ < end; ++end_) numbers_.push_back(pool_->take());
     }
     void shrink(std::int64_t begin) {
-        for (; begin_ < begin; ++begin_) pool_->give(numbers_[begin_]);
+        for (; begin_ < begin; ++begin_) {
+            pool_->give(numbers_.front());
+            numbers_.pop_front();
+        }
     }
     void reset() {
         shrink(end_);
@@ -78,14 +86,14 @@ class FeatureMap {
     float* row(std::int64_t y, float* zeros) const {
         if (y < 0 || y >= end_) return zeros;
         assert(y >= begin_);
-        return pool_->pixels(numbers_[y]);
+        return pool_->pixels(numbers_[y - begin_]);
     }
 
   private:
     RowPool* pool_;
     std::int64_t height_;
     std::int64_t begin_ = 0, end_ = 0;
-    std::vector<std::int64_t> numbers_;
+    std::deque<std::int64_t> numbers_;  // of the rows begin .. end in the pool
 };
 
 }  // namespace srgan_fast::engine

@@ -54,7 +54,6 @@ def test_images_of_another_kind_are_refused(shared: Any, image: Any, error: type
         shared.run(image)
 
 
-@pytest.mark.xfail(reason="pybind11's own RuntimeError comes out", raises=RuntimeError, strict=True)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_an_image_that_memory_cannot_hold_is_a_memory_error(shared: Any, dtype: type) -> None:
     shape = (3, 1 << 20, 1 << 20) if dtype == np.float32 else (1 << 20, 1 << 20, 3)
@@ -140,8 +139,8 @@ def test_wrong_arrays_of_layers_are_refused(change: Any, error: type[Exception],
         (("trunk", 0), 0, lambda a: np.zeros((16, 15, 3, 3), np.float32), ValueError),
         (("upsample", 0), 0, lambda a: np.zeros((16, 16, 3, 3), np.float32), ValueError),
         (("tail", None), 0, lambda a: np.zeros((4, 16, 9, 9), np.float32), ValueError),
-        (("head", None), 0, lambda a: None, ValueError),
-        (("tail", None), 1, lambda a: None, ValueError),
+        (("head", None), 0, lambda a: None, TypeError),
+        (("tail", None), 1, lambda a: None, TypeError),
         (("head", None), 2, lambda a: None, ValueError),
         (("head", None), 2, lambda a: a[:0], ValueError),
         (("head", None), 2, lambda a: a[:7].copy(), ValueError),
@@ -193,7 +192,6 @@ def test_other_arguments_of_an_engine_are_refused(changes: dict[str, Any], error
         _engine.Engine(**{**layers(), "precision": "fp32", "threads": 1, **changes})
 
 
-@pytest.mark.xfail(reason="None is taken as one number that is not there", strict=True)
 @pytest.mark.parametrize("layer", [("head", None), ("trunk", 0)], ids=str)
 def test_a_bias_that_is_none_is_refused_with_one_channel_too(layer: Any) -> None:
     given = layers(channels=1)
@@ -211,7 +209,6 @@ def test_sizes_that_no_picture_has_are_refused(shared: Any, height: int, width: 
         shared.working_memory(height, width)
 
 
-@pytest.mark.xfail(reason="counting takes time and memory in proportion to the area", run=False, strict=True)
 def test_memory_for_the_largest_size_is_counted_without_being_taken(shared: Any) -> None:
     assert shared.working_memory(1 << 20, 1 << 20) > 1 << 30
     assert shared.run(noise(3, 3)).shape == (3, 12, 12)
@@ -224,7 +221,6 @@ def test_an_engine_cannot_be_copied(shared: Any) -> None:
             make(shared)
 
 
-@pytest.mark.xfail(reason="a half-made engine has no memory of its own", strict=True)
 def test_an_engine_that_was_never_initialised_is_no_crash() -> None:
     in_new_python("""
 from srgan_fast._engine import Engine
@@ -253,7 +249,6 @@ assert (made.run(image) == expected).all()
 """
 
 
-@pytest.mark.xfail(reason="a run that failed leaves its rows behind, and the next is wrong", strict=True)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc on this system")
 def test_threads_that_cannot_be_started_are_an_error_and_the_next_run_works() -> None:
     in_new_python(MANY_THREADS)
@@ -272,7 +267,6 @@ thread.join()
 """
 
 
-@pytest.mark.xfail(reason="layer_times() keeps the GIL while it waits for the run", run=False, strict=True)
 def test_layer_times_may_be_asked_for_while_another_thread_runs() -> None:
     in_new_python(ASKED_WHILE_RUNNING)
 
@@ -288,7 +282,6 @@ assert made.run(noise(9, 9)).shape == (3, 36, 36)
 """
 
 
-@pytest.mark.xfail(reason="the engine waits for itself", run=False, strict=True)
 def test_a_callback_that_uses_its_own_engine_does_not_hang() -> None:
     in_new_python(USED_BY_ITS_CALLBACK)
 
