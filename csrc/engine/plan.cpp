@@ -25,6 +25,7 @@ template <typename Pointer>
 void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t first, std::int64_t count, float* zeros,
                std::int64_t element = 0) {
     table.resize(count);
+    if (!zeros) return;  // only counting: there are no rows yet
     for (std::int64_t i = 0; i < count; ++i) {
         float* const row = map.row(first + i, zeros);
         table[i] = row == zeros ? zeros : row + element;

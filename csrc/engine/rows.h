@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <stdexcept>
 #include <vector>
 
 namespace srgan_fast::engine {
@@ -20,8 +21,12 @@ class RowPool {
     RowPool(std::int64_t row_bytes, std::int64_t width, std::int64_t pixel_bytes, std::int64_t pads)
         : row_bytes_(row_bytes), width_(width), pixel_bytes_(pixel_bytes), offset_(pads * pixel_bytes) {}
 
+    // Throws std::logic_error where a schedule takes more rows than it did when they were counted.
     std::int64_t take() {
-        if (free_.empty()) return rows_++;
+        if (free_.empty()) {
+            if (memory_) throw std::logic_error("the engine's plan needs more rows than it has memory for");
+            return rows_++;
+        }
         const std::int64_t row = free_.back();
         free_.pop_back();
         return row;
