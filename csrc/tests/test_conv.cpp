@@ -514,7 +514,8 @@ void test_tail(const TailLayer& layer, const Window& window, Random& random) {
 
 int main() {
     Random random(20261125);
-    const std::vector<Window> all = windows(random);
+    std::vector<Window> all = windows(random);
+    if (kSlow) all.pop_back(), all.pop_back();  // the largest
     for (const std::int64_t channels : {16, 32, 48, 64, 80, 128})
         for (const Window& window : all) test_head(channels, window, random);
     for (const std::int64_t channels : {16, 48, 64}) {
