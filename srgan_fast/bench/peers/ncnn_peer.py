@@ -9,9 +9,14 @@ from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.errors import BackendError
 from srgan_fast.runtime.protocol import FloatImages
 
+_TRACED = (64, 64)
+
 
 def prepare(job: Job, precision: BenchPrecision) -> None:
-    """Traces the folded module and converts it; weights stay fp32, which pnnx would halve if left alone."""
+    """Traces the folded module and converts it; weights stay fp32, which pnnx would halve if left alone.
+
+    Nothing in the network depends on the size of the picture; pnnx fails on larger ones, without a word.
+    """
     import pnnx  # noqa: PLC0415 (the process that measures needs neither)
     import torch  # noqa: PLC0415
 
@@ -19,7 +24,7 @@ def prepare(job: Job, precision: BenchPrecision) -> None:
     from srgan_fast.runtime.torch_backend import fold_batchnorm  # noqa: PLC0415
 
     generator = fold_batchnorm(load_generator(job.file))
-    pnnx.export(generator, str(job.size_folder / "net.pt"), (torch.rand(1, 3, *job.size),), fp16=False)
+    pnnx.export(generator, str(job.size_folder / "net.pt"), (torch.rand(1, 3, *_TRACED),), fp16=False)
 
 
 def load(job: Job, row: str, lr: FloatImages) -> Loaded:
