@@ -172,7 +172,7 @@ def _measure_size(run: _Run, size: Size, rows: list[Candidate]) -> SizeResult:
     finished: dict[str, Row] = {}
     ready: dict[str, _Ready] = {}
     for row in rows:
-        if _too_large(run, row, job):
+        if _too_large(run, row, job, beside_others=any(item.candidate.kind == "peer" for item in ready.values())):
             continue
         run.on_step(f"{size}: {row.name}, loading")
         try:
@@ -206,11 +206,16 @@ def _measure_size(run: _Run, size: Size, rows: list[Candidate]) -> SizeResult:
     )
 
 
-def _too_large(run: _Run, row: Candidate, job: Job) -> bool:
-    """Whether a peer's feature maps may not fit; backends of ours bound their memory or are asked for by name."""
+def _too_large(run: _Run, row: Candidate, job: Job, beside_others: bool) -> bool:
+    """Whether a peer's feature maps may not fit; backends of ours bound their memory or are asked for by name.
+
+    Some peers keep theirs, others take them anew in each run: so beside others there must be room for one more peer.
+    """
     free = available_mib()
     config = job.file.config
     need = _FEATURE_MAPS_HELD * config.channels * config.scale**2 * job.size.area * 4 / 2**20
+    if beside_others:
+        need *= 2
     if row.kind == "backend" or free is None or need < free:
         return False
     run.left_out.append(

@@ -249,3 +249,16 @@ def test_cold_start_times_whole_processes(options: InferenceOptions, monkeypatch
 def test_a_process_that_fails_has_a_reason_instead_of_a_time(tmp_path: Path) -> None:
     found = processes._time_process("x", ["python3", "-c", "raise SystemExit('no')"], tmp_path)
     assert (found.median_ms, found.runs_ms, found.reason) == (None, [], "ended with code 1: no")
+
+
+def test_a_peer_that_may_not_fit_beside_another_is_left_out_by_name(
+    options: InferenceOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = Size(64, 64)  # of 8 channels at 4 times the size: 6 MiB for each peer by the estimate
+    monkeypatch.setattr(module, "available_mib", lambda: 10.0)
+    report = bench_inference(replace(options, sizes=(size,)))
+    assert {row.name for row in report.sizes[0].rows} == {"our-onnxruntime-fp32", "torch-nchw-fp32"}
+    (left_out,) = report.left_out
+    assert (left_out.name, left_out.size) == ("openvino-bf16", "64x64")
+    assert "may need 12 MiB, 10 MiB are free" in left_out.reason
+    assert left_out.remedy == "--peer openvino-bf16 in a run of its own"
