@@ -3,13 +3,13 @@
 // Feature maps are rows of pixels, a pixel is its channels, side by side (NHWC); a row is reached through a table of
 // row pointers, so rows may lie anywhere: in a rolling buffer, or, for what lies outside the image, in one shared row
 // of zeros. A row pointer addresses pixel 0. Rows have zeros on both sides of their pixels, as far as kLeftPad and
-// right_pad() say, which stand for the convolution's zero padding and which kernels read and never write.
+// kRightPad say, which stand for the convolution's zero padding and which kernels read and never write.
 //
 // A call computes some rows of a layer; it is cut into tasks (`tasks` of a table's entry) that may run in any order and
 // on any thread, each with a scratch memory of its own (`scratch`). Where `bands` is the number of threads, the tasks
 // divide into so many bands of columns, left to right, so that threads that take the same share of every layer's tasks
-// find in their own cache what they wrote. Every output element is computed by the same
-// operations in the same order whatever the cut, so results do not depend on the number of threads.
+// find in their own cache what they wrote. Every output element is computed by the same operations in the same order
+// whatever the cut, so results do not depend on the number of threads.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,6 @@ inline constexpr std::int64_t kLeftPad = 2;        // pixels; the radius of the 
 inline constexpr std::int64_t kRightPad = 6;
 
 inline constexpr std::int64_t kTile = 4;  // outputs of a Winograd tile in each direction
-// What one call computes at most with one scratch memory, in Winograd tiles.
-inline constexpr std::int64_t kMaxTasks = 1 << 20;
 
 // 3x3 convolution with zero padding, then the epilogue: + bias, + residual (if any), PReLU (if any), pixel shuffle.
 struct Conv3x3 {
