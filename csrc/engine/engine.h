@@ -3,7 +3,7 @@
 // A strip of the image's rows goes through the head and the whole trunk before the next is read; each layer keeps the
 // few rows that its successor will look back at. Nothing is computed twice, as overlapping tiles would, the working set
 // stays in cache, and memory grows with the width of the image alone. Behind the trunk, where pixels multiply, strips
-// are thinner still.
+// are thinner still and cut into panels of columns, which overlap by a few.
 #pragma once
 
 #include <atomic>

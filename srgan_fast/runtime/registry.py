@@ -68,6 +68,12 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
         if precision in entry.precisions and not missing_modules(entry) and _computes(entry, precision):
             return entry.name, f"the first installed of {', '.join(BACKENDS)} that computes in {precision}"
     extras = " or ".join(f"'srgan_fast[{e.extra}]'" for e in BACKENDS.values() if precision in e.precisions and e.extra)
+    unable = [e.name for e in BACKENDS.values() if precision in e.precisions and not missing_modules(e)]
+    if unable:
+        raise BackendError(
+            f"{' and '.join(unable)} cannot compute in {precision} on this processor, and no other runtime for it is "
+            f"installed: take another precision, or pip install {extras}"
+        )
     raise BackendError(f"no runtime for {precision} is installed: pip install {extras}")
 
 

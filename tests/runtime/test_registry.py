@@ -41,6 +41,20 @@ def test_bf16_is_native_only_where_the_instruction_set_has_it(
             choose_backend("native", "bf16")
 
 
+@pytest.mark.usefixtures("_no_cuda")
+def test_where_only_the_native_backend_is_there_and_lacks_bf16_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, installed: Any
+) -> None:
+    installed("srgan_fast._engine")
+    monkeypatch.setattr(native_backend._engine, "isa", lambda: "avx2")
+    with pytest.raises(BackendError) as caught:
+        choose_backend("auto", "bf16")
+    assert str(caught.value) == (
+        "native cannot compute in bf16 on this processor, and no other runtime for it is installed: take another "
+        "precision, or pip install 'srgan_fast[openvino]' or 'srgan_fast[train]'"
+    )
+
+
 def test_an_instruction_set_that_cannot_run_here_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SRGAN_FAST_ISA", "mmx")
     with pytest.raises(BackendError, match="SRGAN_FAST_ISA is 'mmx'; this processor can run baseline"):
