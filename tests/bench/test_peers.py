@@ -29,3 +29,18 @@ def test_agrees_with_float64(name: str, tiny_file: GeneratorFile, tmp_path: Path
     expected = kept.copy()
     loaded.run()
     np.testing.assert_array_equal(kept, expected, "the array must be a copy")
+
+
+def test_converting_for_mnn_installs_nothing(
+    tiny_file: GeneratorFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = PEERS["mnn-fp32"]
+    if missing := row.missing():
+        pytest.skip(f"{' and '.join(missing)} not installed")
+    called, pip = tmp_path / "called", tmp_path / "bin" / "pip"
+    pip.parent.mkdir()
+    pip.write_text(f"#!/bin/sh\ntouch {called}\n")
+    pip.chmod(0o755)
+    monkeypatch.setenv("PATH", str(pip.parent), prepend=":")
+    row.prepare(Job(tiny_file, Size(8, 8), 1, tmp_path, None))
+    assert not called.exists()

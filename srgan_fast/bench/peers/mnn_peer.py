@@ -13,6 +13,10 @@ from srgan_fast.bench.peers.onnx_file import fixed_onnx
 from srgan_fast.errors import BackendError
 from srgan_fast.runtime.protocol import FloatImages
 
+# Not `MNN.tools.mnnconvert`: importing that installs a package by pip, and it then reports each conversion, with an
+# identifier of the machine, to a server. This is the converter that it calls.
+_CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"
+
 
 def _model(job: Job) -> Path:
     return job.size_folder / "fixed.mnn"
@@ -22,7 +26,7 @@ def prepare(job: Job, precision: BenchPrecision) -> None:
     """Converts the graph with MNN's own converter."""
     source, target = fixed_onnx(job), _model(job)
     arguments = ["-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(target), "--bizCode", "srgan_fast"]
-    command = [sys.executable, "-m", "MNN.tools.mnnconvert", *arguments]
+    command = [sys.executable, "-c", _CONVERT, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not target.exists():
         last = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1]
