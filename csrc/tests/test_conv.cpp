@@ -47,7 +47,7 @@ class RowMap {
   public:
     RowMap(std::int64_t rows, std::int64_t width, std::int64_t channels, std::int64_t left, std::int64_t right,
            Random& random)
-        : width_(width), channels_(channels), left_(left), right_(right), places_(rows) {
+        : width_(width), channels_(channels), left_(left), places_(rows) {
         std::iota(places_.begin(), places_.end(), 0);
         std::shuffle(places_.begin(), places_.end(), random);
         for (std::int64_t i = 0; i < rows; ++i) {
@@ -78,7 +78,7 @@ class RowMap {
     }
 
   private:
-    std::int64_t width_, channels_, left_, right_;
+    std::int64_t width_, channels_, left_;
     std::vector<std::size_t> places_;
     std::vector<Guarded<float>> memory_;
 };
