@@ -6,10 +6,17 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// A pair of neighbouring k as the processor's dot product takes them.
-struct Bf16 {
-    std::uint16_t bits;
+// What products of T are summed in.
+template <typename T>
+struct SumOf {
+    using Type = T;
 };
+template <>
+struct SumOf<Bf16> {
+    using Type = float;
+};
+template <typename T>
+using Sum = typename SumOf<T>::Type;
 
 template <typename T>
 inline constexpr int kGroup = 1;  // values of k that one multiply-add takes
@@ -20,23 +27,25 @@ inline constexpr int kGroup<Bf16> = 2;
 // kLanes][group]. kDepth is the depth where it is known: then rows lie at constant distances, and addresses need no
 // registers.
 template <int kRows, int kVectors, bool kAccumulate, int kDepth, typename T>
-SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_depth, float* out,
+SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_depth, Sum<T>* out,
                                      std::ptrdiff_t out_stride, const T* ahead) {
     const std::int64_t depth = kDepth ? kDepth : any_depth;
-    Vec acc[kRows][kVectors];
+    constexpr int kLanes = kLanesOf<T>;
+    Simd<T> acc[kRows][kVectors];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) acc[r][v] = kAccumulate ? load(out + r * out_stride + v * kLanes) : Vec{};
+        for (int v = 0; v < kVectors; ++v)
+            acc[r][v] = kAccumulate ? load(out + r * out_stride + v * kLanes) : Simd<T>{};
     for (std::int64_t k = 0; k < depth; k += kGroup<T>) {
         __builtin_prefetch(ahead + k * (kAlignment / static_cast<std::int64_t>(sizeof(T)) / kGroup<T>));
         if constexpr (kGroup<T> == 1) {
-            Vec w[kVectors];
+            Simd<T> w[kVectors];
 #pragma GCC unroll 8
             for (int v = 0; v < kVectors; ++v) w[v] = load(b + k * kVectors * kLanes + v * kLanes);
 #pragma GCC unroll 16
             for (int r = 0; r < kRows; ++r) {
-                const Vec x = broadcast(a[r * depth + k]);
+                const Simd<T> x = broadcast(a[r * depth + k]);
 #pragma GCC unroll 8
                 for (int v = 0; v < kVectors; ++v) acc[r][v] += x * w[v];
             }
@@ -65,7 +74,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_de
 
 // The rows that are left over behind the last whole block.
 template <int kRows, int kVectors, bool kAccumulate, int kDepth, typename T>
-SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, std::int64_t depth, float* out,
+SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, std::int64_t depth, Sum<T>* out,
                                     std::ptrdiff_t out_stride, const T* ahead) {
     if constexpr (kRows > 0) {
         if (rows == kRows) {
@@ -77,8 +86,9 @@ SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, s
 }
 
 template <int kVectors, bool kAccumulate, int kDepth, typename T>
-void product_panel(std::int64_t rows, const T* a, const T* b, std::int64_t depth, float* out,
+void product_panel(std::int64_t rows, const T* a, const T* b, std::int64_t depth, Sum<T>* out,
                    std::ptrdiff_t out_stride) {
+    constexpr int kLanes = kLanesOf<T>;
     // With few vectors, more rows keep enough independent sums under way to hide the latency of an addition.
     constexpr int kBlock = kVectors == 1 ? 2 * kRowBlock : kRowBlock;
     // While a block is computed, a part of the weights that come next is fetched: a cache line for each k.
@@ -95,12 +105,13 @@ void product_panel(std::int64_t rows, const T* a, const T* b, std::int64_t depth
 // All panels: a is [rows][depth], b is [panel][depth / group][panel width][group], the last panel may be narrower.
 template <bool kAccumulate, int kDepth, typename T>
 SRGAN_FAST_INLINE void product_of(std::int64_t rows, std::int64_t channels, const T* a, const T* b, std::int64_t depth,
-                                  float* out, std::ptrdiff_t out_stride) {
+                                  Sum<T>* out, std::ptrdiff_t out_stride) {
+    constexpr std::int64_t kPanel = kPanelOf<T>;
     std::int64_t c = 0;
     for (; c + kPanel <= channels; c += kPanel)
         product_panel<kPanelVectors, kAccumulate, kDepth>(rows, a, b + c * depth, depth, out + c, out_stride);
     const T* const last = b + c * depth;
-    switch ((channels - c) / kLanes) {
+    switch ((channels - c) / kLanesOf<T>) {
         case 1: return product_panel<1, kAccumulate, kDepth>(rows, a, last, depth, out + c, out_stride);
         case 2: return product_panel<2, kAccumulate, kDepth>(rows, a, last, depth, out + c, out_stride);
         case 3: return product_panel<3, kAccumulate, kDepth>(rows, a, last, depth, out + c, out_stride);
@@ -110,7 +121,7 @@ SRGAN_FAST_INLINE void product_of(std::int64_t rows, std::int64_t channels, cons
 
 template <bool kAccumulate, typename T>
 SRGAN_FAST_INLINE void product(std::int64_t rows, std::int64_t channels, const T* a, const T* b, std::int64_t depth,
-                               float* out, std::ptrdiff_t out_stride) {
+                               Sum<T>* out, std::ptrdiff_t out_stride) {
     if (depth == 64) return product_of<kAccumulate, 64>(rows, channels, a, b, depth, out, out_stride);
     product_of<kAccumulate, 0>(rows, channels, a, b, depth, out, out_stride);
 }

@@ -1,6 +1,7 @@
 // What the level that is being compiled offers.
 #pragma once
 
+#include "kernels/cpu/conv.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/level/vec.h"
 
@@ -11,9 +12,27 @@ Kernel<Conv3x3> conv3x3_bf16();
 Kernel<Conv9x9Head> conv9x9_head();
 Kernel<Conv9x9Tail> conv9x9_tail();
 
+// Of training, chosen by the type of map.
+Kernel<ConvForward<float>> conv_fwd(float);
+Kernel<ConvForward<float>> conv_fwd(Bf16);
+Kernel<ConvForward<double>> conv_fwd(double);
+Kernel<ConvDgrad<float>> conv_dgrad(float);
+Kernel<ConvDgrad<float>> conv_dgrad(Bf16);
+Kernel<ConvDgrad<double>> conv_dgrad(double);
+Kernel<ConvWgrad<float>> conv_wgrad(float);
+Kernel<ConvWgrad<float>> conv_wgrad(Bf16);
+Kernel<ConvWgrad<double>> conv_wgrad(double);
+std::int64_t conv_wgrad_splits(const ConvWgrad<float>& a, int threads);
+std::int64_t conv_wgrad_splits(const ConvWgrad<double>& a, int threads);
+Kernel<ConvPack<float>> conv_pack(float);
+Kernel<ConvPack<double>> conv_pack(double);
+
 std::int64_t multiply_adds(std::int64_t repeats);
 
 // To be called only where the level can run: even this is compiled for it.
 KernelTable table();
+ConvTable<float> conv_float();
+ConvTable<float> conv_bf16();
+ConvTable<double> conv_double();
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

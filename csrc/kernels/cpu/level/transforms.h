@@ -1,19 +1,74 @@
-// Winograd's input and output transforms, one dimension at a time (Lavin and Gray 2016, "Fast algorithms for
-// convolutional neural networks"). The points are 0, 1, -1, 2, -2 (and 1/2, -1/2 for the 8-point one) and infinity.
-// The weights' transforms, which belong to the same points, are in kernels/cpu/pack.cpp.
+// Winograd's transforms, one dimension at a time (Lavin and Gray 2016, "Fast algorithms for convolutional neural
+// networks"): y = A^T ((G g) * (B^T d)) for data d, filter g, outputs y. `input` is B^T, `output` A^T. Training also
+// needs `spread`, which is A, for the gradient of the outputs, and the filter's matrix G; the engine transforms its
+// filters in kernels/cpu/pack.cpp.
 #pragma once
 
 #include "kernels/cpu/level/vec.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// F(4, 3): 4 outputs of a 3-tap filter from 6 inputs.
-struct Winograd43 {
-    static constexpr int kPoints = 6, kOutputs = 4, kRadius = 1;
+// Rows of G: the filter's values at a point, scaled as the input transform needs.
+template <int kTaps>
+struct FilterRow {
+    double tap[kTaps];
+};
+template <int kTaps>
+constexpr FilterRow<kTaps> at_point(double point, double factor) {
+    FilterRow<kTaps> row{};
+    for (int i = 0; i < kTaps; ++i, factor *= point) row.tap[i] = factor;
+    return row;
+}
+template <int kTaps>
+constexpr FilterRow<kTaps> at_infinity() {
+    FilterRow<kTaps> row{};
+    row.tap[kTaps - 1] = 1.0;
+    return row;
+}
 
-    static SRGAN_FAST_INLINE void input(const Vec d[6], Vec v[6]) {
-        const Vec even = d[4] - 4.0f * d[2], odd = d[3] - 4.0f * d[1];
-        const Vec even2 = d[4] - d[2], odd2 = 2.0f * (d[3] - d[1]);
+// F(3, 2), points 0, 1, -1 and infinity: 3 outputs of a 2-tap filter from 4 inputs; for stride 2.
+struct Winograd32 {
+    static constexpr int kPoints = 4, kOutputs = 3, kRadius = 0, kTaps = 2;
+    static constexpr FilterRow<2> kFilter[4]{at_point<2>(0.0, -1.0), at_point<2>(1.0, 0.5), at_point<2>(-1.0, 0.5),
+                                             at_infinity<2>()};
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void input(const V* d, V* v) {
+        v[0] = d[2] - d[0];
+        v[1] = d[2] + d[1];
+        v[2] = d[2] - d[1];
+        v[3] = d[3] - d[1];
+    }
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void output(const V* m, V* y) {
+        const V sum = m[1] + m[2];
+        y[0] = m[0] + sum;
+        y[1] = m[1] - m[2];
+        y[2] = sum + m[3];
+    }
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void spread(const V* y, V* v) {
+        const V even = y[0] + y[2];
+        v[0] = y[0];
+        v[1] = even + y[1];
+        v[2] = even - y[1];
+        v[3] = y[2];
+    }
+};
+
+// F(4, 3), points 0, 1, -1, 2, -2 and infinity: 4 outputs of a 3-tap filter from 6 inputs.
+struct Winograd43 {
+    static constexpr int kPoints = 6, kOutputs = 4, kRadius = 1, kTaps = 3;
+    static constexpr FilterRow<3> kFilter[6]{at_point<3>(0.0, 1.0 / 4),   at_point<3>(1.0, -1.0 / 6),
+                                             at_point<3>(-1.0, -1.0 / 6), at_point<3>(2.0, 1.0 / 24),
+                                             at_point<3>(-2.0, 1.0 / 24), at_infinity<3>()};
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void input(const V* d, V* v) {
+        const V even = d[4] - 4.0f * d[2], odd = d[3] - 4.0f * d[1];
+        const V even2 = d[4] - d[2], odd2 = 2.0f * (d[3] - d[1]);
         v[0] = 4.0f * d[0] - 5.0f * d[2] + d[4];
         v[1] = even + odd;
         v[2] = even - odd;
@@ -22,53 +77,87 @@ struct Winograd43 {
         v[5] = 4.0f * d[1] - 5.0f * d[3] + d[5];
     }
 
-    static SRGAN_FAST_INLINE void output(const Vec m[6], Vec y[4]) {
-        const Vec sum = m[1] + m[2], difference = m[1] - m[2];
-        const Vec sum2 = m[3] + m[4], difference2 = m[3] - m[4];
+    template <typename V>
+    static SRGAN_FAST_INLINE void output(const V* m, V* y) {
+        const V sum = m[1] + m[2], difference = m[1] - m[2];
+        const V sum2 = m[3] + m[4], difference2 = m[3] - m[4];
         y[0] = m[0] + sum + sum2;
         y[1] = difference + 2.0f * difference2;
         y[2] = sum + 4.0f * sum2;
         y[3] = difference + 8.0f * difference2 + m[5];
     }
-};
 
-// F(4, 5): 4 outputs of a 5-tap filter from 8 inputs.
-struct Winograd45 {
-    static constexpr int kPoints = 8, kOutputs = 4, kRadius = 2;
-
-    static SRGAN_FAST_INLINE void input(const Vec d[8], Vec v[8]) {
-        v[0] = d[0] - d[6] + 5.25f * (d[4] - d[2]);
-        v[7] = d[7] - d[1] + 5.25f * (d[3] - d[5]);
-        const Vec even = d[2] + d[6] - 4.25f * d[4], odd = d[1] + d[5] - 4.25f * d[3];
+    template <typename V>
+    static SRGAN_FAST_INLINE void spread(const V* y, V* v) {
+        const V even = y[0] + y[2], odd = y[1] + y[3];
+        const V even2 = y[0] + 4.0f * y[2], odd2 = 2.0f * y[1] + 8.0f * y[3];
+        v[0] = y[0];
         v[1] = even + odd;
         v[2] = even - odd;
-        const Vec even2 = d[6] + 0.25f * d[2] - 1.25f * d[4], odd2 = 0.5f * d[1] - 2.5f * d[3] + 2.0f * d[5];
         v[3] = even2 + odd2;
         v[4] = even2 - odd2;
-        const Vec even3 = d[6] + 4.0f * d[2] - 5.0f * d[4], odd3 = 2.0f * d[1] - 2.5f * d[3] + 0.5f * d[5];
+        v[5] = y[3];
+    }
+};
+
+// F(4, 5), points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity: 4 outputs of a 5-tap filter from 8 inputs.
+struct Winograd45 {
+    static constexpr int kPoints = 8, kOutputs = 4, kRadius = 2, kTaps = 5;
+    static constexpr FilterRow<5> kFilter[8]{at_point<5>(0.0, 1.0),       at_point<5>(1.0, -2.0 / 9),
+                                             at_point<5>(-1.0, -2.0 / 9), at_point<5>(2.0, 1.0 / 90),
+                                             at_point<5>(-2.0, 1.0 / 90), at_point<5>(0.5, 1.0 / 45),
+                                             at_point<5>(-0.5, 1.0 / 45), at_infinity<5>()};
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void input(const V* d, V* v) {
+        v[0] = d[0] - d[6] + 5.25f * (d[4] - d[2]);
+        v[7] = d[7] - d[1] + 5.25f * (d[3] - d[5]);
+        const V even = d[2] + d[6] - 4.25f * d[4], odd = d[1] + d[5] - 4.25f * d[3];
+        v[1] = even + odd;
+        v[2] = even - odd;
+        const V even2 = d[6] + 0.25f * d[2] - 1.25f * d[4], odd2 = 0.5f * d[1] - 2.5f * d[3] + 2.0f * d[5];
+        v[3] = even2 + odd2;
+        v[4] = even2 - odd2;
+        const V even3 = d[6] + 4.0f * d[2] - 5.0f * d[4], odd3 = 2.0f * d[1] - 2.5f * d[3] + 0.5f * d[5];
         v[5] = even3 + odd3;
         v[6] = even3 - odd3;
     }
 
-    static SRGAN_FAST_INLINE void output(const Vec m[8], Vec y[4]) {
-        const Vec sum = m[1] + m[2], difference = m[1] - m[2];
-        const Vec sum2 = m[3] + m[4], difference2 = m[3] - m[4];
-        const Vec sum3 = m[5] + m[6], difference3 = m[5] - m[6];
+    template <typename V>
+    static SRGAN_FAST_INLINE void output(const V* m, V* y) {
+        const V sum = m[1] + m[2], difference = m[1] - m[2];
+        const V sum2 = m[3] + m[4], difference2 = m[3] - m[4];
+        const V sum3 = m[5] + m[6], difference3 = m[5] - m[6];
         y[0] = m[0] + sum + sum2 + 32.0f * sum3;
         y[1] = difference + 2.0f * difference2 + 16.0f * difference3;
         y[2] = sum + 4.0f * sum2 + 8.0f * sum3;
         y[3] = difference + 8.0f * difference2 + 4.0f * difference3 + m[7];
     }
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void spread(const V* y, V* v) {
+        const V even = y[0] + y[2], odd = y[1] + y[3];
+        const V even2 = y[0] + 4.0f * y[2], odd2 = 2.0f * y[1] + 8.0f * y[3];
+        const V even3 = 32.0f * y[0] + 8.0f * y[2], odd3 = 16.0f * y[1] + 4.0f * y[3];
+        v[0] = y[0];
+        v[1] = even + odd;
+        v[2] = even - odd;
+        v[3] = even2 + odd2;
+        v[4] = even2 - odd2;
+        v[5] = even3 + odd3;
+        v[6] = even3 - odd3;
+        v[7] = y[3];
+    }
 };
 
 // Both dimensions: v = B^T d B. `fetch(i, j)` gives the vector of row i, column j; `put(i, j, v)` takes a point.
-template <typename W, typename Fetch, typename Put>
+template <typename W, typename V = Vec, typename Fetch, typename Put>
 SRGAN_FAST_INLINE void transform_input(const Fetch& fetch, const Put& put) {
     constexpr int n = W::kPoints;
-    Vec half[n][n];
+    V half[n][n];
 #pragma GCC unroll 8
     for (int j = 0; j < n; ++j) {
-        Vec d[n], v[n];
+        V d[n], v[n];
 #pragma GCC unroll 8
         for (int i = 0; i < n; ++i) d[i] = fetch(i, j);
         W::input(d, v);
@@ -77,7 +166,7 @@ SRGAN_FAST_INLINE void transform_input(const Fetch& fetch, const Put& put) {
     }
 #pragma GCC unroll 8
     for (int i = 0; i < n; ++i) {
-        Vec v[n];
+        V v[n];
         W::input(half[i], v);
 #pragma GCC unroll 8
         for (int j = 0; j < n; ++j) put(i, j, v[j]);
@@ -85,13 +174,13 @@ SRGAN_FAST_INLINE void transform_input(const Fetch& fetch, const Put& put) {
 }
 
 // Both dimensions: y = A^T m A. `fetch(i, j)` gives a point; `put(i, y)` takes a row of outputs.
-template <typename W, typename Fetch, typename Put>
+template <typename W, typename V = Vec, typename Fetch, typename Put>
 SRGAN_FAST_INLINE void transform_output(const Fetch& fetch, const Put& put) {
     constexpr int n = W::kPoints, m = W::kOutputs;
-    Vec half[m][n];
+    V half[m][n];
 #pragma GCC unroll 8
     for (int j = 0; j < n; ++j) {
-        Vec d[n], y[m];
+        V d[n], y[m];
 #pragma GCC unroll 8
         for (int i = 0; i < n; ++i) d[i] = fetch(i, j);
         W::output(d, y);
@@ -100,9 +189,32 @@ SRGAN_FAST_INLINE void transform_output(const Fetch& fetch, const Put& put) {
     }
 #pragma GCC unroll 8
     for (int i = 0; i < m; ++i) {
-        Vec y[m];
+        V y[m];
         W::output(half[i], y);
         put(i, y);
+    }
+}
+
+// Both dimensions: v = A y A^T. `fetch(i, j)` gives an output's gradient; `put(i, j, v)` takes a point.
+template <typename W, typename V = Vec, typename Fetch, typename Put>
+SRGAN_FAST_INLINE void transform_spread(const Fetch& fetch, const Put& put) {
+    constexpr int n = W::kPoints, m = W::kOutputs;
+    V half[n][m];
+#pragma GCC unroll 8
+    for (int j = 0; j < m; ++j) {
+        V y[m], v[n];
+#pragma GCC unroll 8
+        for (int i = 0; i < m; ++i) y[i] = fetch(i, j);
+        W::spread(y, v);
+#pragma GCC unroll 8
+        for (int i = 0; i < n; ++i) half[i][j] = v[i];
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < n; ++i) {
+        V v[n];
+        W::spread(half[i], v);
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) put(i, j, v[j]);
     }
 }
 

@@ -36,6 +36,30 @@ SRGAN_FAST_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; 
 // Minus zero changes nothing, which the compiler knows; plus zero would turn -0 into 0, so it would be computed.
 SRGAN_FAST_INLINE Vec broadcast(float x) { return x - Vec{}; }
 
+// Training also computes in double precision, by the same templates: `Simd<S>` is the vector of scalars S, half as many
+// lanes for double.
+typedef double VecD __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
+
+SRGAN_FAST_INLINE VecD load(const double* p) { return *reinterpret_cast<const VecD*>(p); }
+SRGAN_FAST_INLINE void store(double* p, VecD v) { *reinterpret_cast<VecD*>(p) = v; }
+SRGAN_FAST_INLINE VecD broadcast(double x) { return x - VecD{}; }
+
+template <typename S>
+struct SimdOf {
+    using Type = Vec;
+};
+template <>
+struct SimdOf<double> {
+    using Type = VecD;
+};
+template <typename S>
+using Simd = typename SimdOf<S>::Type;
+
+// A pair of neighbouring k as the processor's dot product takes them; also how bfloat16 maps are stored.
+struct Bf16 {
+    std::uint16_t bits;
+};
+
 template <typename T>
 constexpr T smaller(T a, T b) {
     return a < b ? a : b;
@@ -47,6 +71,14 @@ constexpr T smaller(T a, T b) {
 inline constexpr int kRowBlock = 6;
 inline constexpr int kPanelVectors = kRegisters == 32 ? 4 : 2;
 inline constexpr std::int64_t kPanel = kPanelVectors * kLanes;
+
+// Scalars in a vector, and output channels in a panel, by the scalar that products are computed in.
+template <typename S>
+inline constexpr int kLanesOf = kLanes;
+template <>
+inline constexpr int kLanesOf<double> = kLanes / 2;
+template <typename S>
+inline constexpr std::int64_t kPanelOf = kPanelVectors * kLanesOf<S>;
 
 // Floats between the matrices of two Winograd points beyond their own size. Without them the points of a tile would lie
 // a multiple of 4 KB apart at many tile counts, in the same few sets of the first-level cache.

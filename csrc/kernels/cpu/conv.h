@@ -1,0 +1,138 @@
+// Convolutions for training: a prologue, a convolution and an epilogue, forward and both gradients.
+//
+// The convolution's input z is never stored. It is computed from a map x that an earlier convolution wrote, where the
+// tiles are read:
+//
+//     z = a(s * (x - c) + b)               per channel: what a BatchNorm and a PReLU, LeakyReLU or ReLU do; or
+//     z = s * (x - c) + b + residual       written to `sum` as a side output; or
+//     z = pixel_shuffle(a(s * (x - c) + b))
+//
+// and is zero outside the image, whatever s, c, b. The output y gets a bias and, if wanted, an activation with one
+// slope, and the moments of each channel are taken while it is in registers.
+//
+// Backward, the gradient of y arrives as a map g and, per channel, the gradients of the moments:
+//
+//     dy = g + offset + factor * (y - mean),    or  dy = y > 0 ? g : slope * g  behind an activation
+//
+// is computed where it is read. The data gradient's epilogue goes on through the prologue: it writes the gradient of x
+// (and of the residual), and sums up the gradients of s, b and the activation's slope.
+//
+// Maps are NHWC without gaps, of float, double, or bfloat16 that is computed with in float. All three convolutions are
+// Winograd's: F(4x4, 3x3), F(4x4, 5x5), and for stride 2 F(3x3, 2x2) over the four phases of the input (49 products for
+// 9 outputs, where the direct form needs 81).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/kernels.h"
+
+namespace srgan_fast::cpu {
+
+enum class Geometry { k3x3, k3x3Stride2, k5x5 };  // zero padding of 1, 1, 2
+
+enum class MapType { kFloat, kBf16, kDouble };
+
+// Vectors of channels in arguments are as long as this, zeros behind the last channel: kernels read whole vectors.
+[[gnu::always_inline]] constexpr std::int64_t padded(std::int64_t channels) {
+    return (channels + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
+}
+
+// A task's moments: padded(channels) means, as many sums of squared deviations, the number of pixels.
+[[gnu::always_inline]] constexpr std::int64_t moments_size(std::int64_t channels) {
+    return 2 * padded(channels) + kChannelBlock;
+}
+
+// Where z comes from. `center`, `scale`, `shift` and `slope` have as many values as x has channels, and kChannelBlock
+// zeros behind them.
+template <typename S>
+struct Source {
+    const void* x;
+    std::int64_t height, width, channels;  // of z
+    bool shuffle;                          // x is [N][height / 2][width / 2][4 * channels]; see Conv3x3::shuffle
+    bool affine;                           // false: z = x, and the four vectors are not read
+    const S *center, *scale, *shift, *slope;
+    const void* residual;  // or null; then there is no activation. Only of k3x3, not shuffled
+    void* sum;             // or null: z is not wanted
+};
+
+// Where dy comes from.
+template <typename S>
+struct Gradient {
+    const void* g;
+    std::int64_t height, width, channels;
+    const void* y;                    // of the forward call; null: dy = g
+    const S *mean, *offset, *factor;  // as long as a Source's vectors; or null: dy = y > 0 ? g : slope * g
+    S slope;
+};
+
+template <typename S>
+struct ConvForward {
+    Geometry geometry;
+    std::int64_t batch;
+    Source<S> source;
+    std::int64_t height, width, channels;  // of y
+    const S* weights;                      // packed by ConvPack
+    const S* bias;                         // padded(channels)
+    bool activate;
+    S slope;
+    void* y;
+    S* moments;  // [tasks][moments_size(channels)]: what is in the pixels of a task; or null
+};
+
+template <typename S>
+struct ConvDgrad {
+    Geometry geometry;
+    std::int64_t batch;
+    Gradient<S> gradient;
+    Source<S> source;
+    const S* weights;          // packed by ConvPack, backward
+    const void* sum_gradient;  // of the source's `sum`, or null
+    void* x_gradient;
+    void* residual_gradient;  // or null where the source has no residual
+    S* sums;  // [tasks][3][padded(channels of x)]: gradients of scale, shift, slope; or null if not affine
+};
+
+template <typename S>
+struct ConvWgrad {
+    Geometry geometry;
+    std::int64_t batch;
+    Source<S> source;
+    Gradient<S> gradient;
+    std::int64_t splits;  // of the tiles, from conv_splits; each gives a part of the sums
+    S* weight;            // [splits][out][in][taps][taps]
+    S* bias;              // [splits][padded(out)], or null
+};
+
+// Weights into the Winograd domain, in the order in which products read them. Those of the data gradient are turned
+// around, in space and between input and output.
+template <typename S>
+struct ConvPack {
+    Geometry geometry;
+    bool backward;
+    const S* weight;  // [out][in][taps][taps]
+    std::int64_t in_channels, out_channels;
+    S* packed;
+};
+
+template <typename S>
+std::int64_t packed_size(const ConvPack<S>& a) {
+    const std::int64_t products = a.geometry == Geometry::k3x3 ? 36 : a.geometry == Geometry::k5x5 ? 64 : 49;
+    return products * padded(a.in_channels) * padded(a.out_channels);
+}
+
+// One type of map; S is float for bfloat16.
+template <typename S>
+struct ConvTable {
+    Kernel<ConvForward<S>> forward;
+    Kernel<ConvDgrad<S>> dgrad;
+    Kernel<ConvWgrad<S>> wgrad;  // the number of its tasks is a multiple of `splits`
+    Kernel<ConvPack<S>> pack;
+    // Into how many parts the tiles of a weight gradient are cut so that that many threads have work.
+    std::int64_t (*wgrad_splits)(const ConvWgrad<S>&, int threads);
+};
+
+const ConvTable<float>& conv_float(Isa isa);
+const ConvTable<float>& conv_bf16(Isa isa);
+const ConvTable<double>& conv_double(Isa isa);
+
+}  // namespace srgan_fast::cpu

@@ -1,0 +1,294 @@
+// The weight gradient of training's convolutions, in the Winograd domain; see kernels/cpu/conv.h.
+//
+// With v = B^T z B and m = A dy A^T, both per tile, the gradient of a transformed filter is the sum of v m over the
+// tiles, for each point a matrix product with the tiles for its depth; G^T . G of the sums gives the gradient of the
+// filter. A task takes a share of the tiles for a share of the output channels, some tiles at a time. Its sums stay
+// where they are until the end: in the second-level cache for 64 x 64 channels, or streaming through it.
+#include "kernels/cpu/level/geometry.h"
+#include "kernels/cpu/level/source.h"
+#include "kernels/cpu/level/table.h"
+#include "kernels/cpu/pack.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+namespace {
+
+// sums[k][channel] += sum over tiles of v[tile][k] * m[tile][channel], a register block at a time.
+template <int kRows, int kVectors, typename S>
+SRGAN_FAST_INLINE void outer_block(std::int64_t tiles, const S* v, std::int64_t v_stride, const S* m,
+                                   std::int64_t m_stride, S* sums, std::int64_t stride) {
+    constexpr int kLanes = kLanesOf<S>;
+    Simd<S> acc[kRows][kVectors];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+        for (int n = 0; n < kVectors; ++n) acc[r][n] = load(sums + r * stride + n * kLanes);
+    for (std::int64_t t = 0; t < tiles; ++t, v += v_stride, m += m_stride) {
+        Simd<S> w[kVectors];
+#pragma GCC unroll 8
+        for (int n = 0; n < kVectors; ++n) w[n] = load(m + n * kLanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r) {
+            const Simd<S> x = broadcast(v[r]);
+#pragma GCC unroll 8
+            for (int n = 0; n < kVectors; ++n) acc[r][n] += x * w[n];
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+        for (int n = 0; n < kVectors; ++n) store(sums + r * stride + n * kLanes, acc[r][n]);
+}
+
+template <int kRows, int kVectors, typename S>
+SRGAN_FAST_INLINE void outer_rest(std::int64_t rows, std::int64_t tiles, const S* v, std::int64_t v_stride, const S* m,
+                                  std::int64_t m_stride, S* sums, std::int64_t stride) {
+    if constexpr (kRows > 0) {
+        if (rows == kRows)
+            outer_block<kRows, kVectors>(tiles, v, v_stride, m, m_stride, sums, stride);
+        else
+            outer_rest<kRows - 1, kVectors>(rows, tiles, v, v_stride, m, m_stride, sums, stride);
+    }
+}
+
+template <int kVectors, typename S>
+void outer_panel(std::int64_t depth, std::int64_t tiles, const S* v, std::int64_t v_stride, const S* m,
+                 std::int64_t m_stride, S* sums, std::int64_t stride) {
+    constexpr int kBlock = kVectors == 1 ? 2 * kRowBlock : kRowBlock;
+    std::int64_t k = 0;
+    for (; k + kBlock <= depth; k += kBlock)
+        outer_block<kBlock, kVectors>(tiles, v + k, v_stride, m, m_stride, sums + k * stride, stride);
+    outer_rest<kBlock - 1, kVectors>(depth - k, tiles, v + k, v_stride, m, m_stride, sums + k * stride, stride);
+}
+
+template <typename S>
+void outer_product(std::int64_t depth, std::int64_t channels, std::int64_t tiles, const S* v, std::int64_t v_stride,
+                   const S* m, S* sums) {
+    std::int64_t c = 0;
+    for (; c + kPanelOf<S> <= channels; c += kPanelOf<S>)
+        outer_panel<kPanelVectors>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
+    switch ((channels - c) / kLanesOf<S>) {
+        case 1: return outer_panel<1>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
+        case 2: return outer_panel<2>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
+        case 3: return outer_panel<3>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
+        default: return;
+    }
+}
+
+template <Geometry kGeometry, typename X>
+struct Wgrad {
+    using S = Scalar<X>;
+    using V = Simd<S>;
+    using W = typename Form<kGeometry>::W;
+    using P = Points<kGeometry>;
+    using Arguments = ConvWgrad<S>;
+    static constexpr int kSide = P::kSide, kOutputs = W::kOutputs, kStep = Form<kGeometry>::kStep;
+    static constexpr int kTaps = Form<kGeometry>::kTaps;
+    static constexpr std::int64_t kSkew = kSkewOf<S>;
+
+    static TileGrid grid(const Arguments& a) { return {a.batch, a.gradient.height, a.gradient.width, kOutputs}; }
+
+    static std::int64_t groups(const Arguments& a) {
+        return (padded(a.gradient.channels) + kChannelGroup - 1) / kChannelGroup;
+    }
+
+    static std::int64_t splits(const Arguments& a, int threads) {
+        return smaller(grid(a).total, (threads + groups(a) - 1) / groups(a));
+    }
+
+    // Shares of the groups: few, so that the inputs are transformed seldom.
+    static std::int64_t tasks(const Arguments& a, int threads) {
+        return a.splits * smaller(groups(a), (threads + a.splits - 1) / a.splits);
+    }
+
+    // Tiles taken together: enough to make up for reading and writing the sums each time.
+    static std::int64_t chunk(const Arguments& a) {
+        const std::int64_t tiles = 48 * 256 / padded(a.source.channels);
+        return tiles < 24 ? 24 : tiles > 48 ? 48 : tiles;
+    }
+
+    static std::int64_t input_size(const Arguments& a) {
+        return P::kSlots * padded(a.source.channels) * chunk(a) + kSide * kSide * kSkew;
+    }
+
+    static std::int64_t group_size(const Arguments& a) {
+        return P::kSlots * padded(a.source.channels) * smaller(padded(a.gradient.channels), kChannelGroup);
+    }
+
+    static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
+        const std::int64_t shares = tasks / a.splits, most = (groups(a) + shares - 1) / shares;
+        const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
+        return aligned_bytes(input_size(a) * size) +
+               aligned_bytes(kSide * kSide * (chunk(a) * kChannelGroup + kSkew) * size) +
+               aligned_bytes(most * group_size(a) * size);
+    }
+
+    static std::int64_t point(int i, int j, std::int64_t depth, std::int64_t tiles) {
+        return P::before(i, j) * depth * tiles + (i * kSide + j) * kSkew;
+    }
+
+    static void transform_inputs(const Arguments& a, const TileGrid& tiles, std::int64_t begin, std::int64_t end,
+                                 S* v) {
+        const std::int64_t depth = padded(a.source.channels), count = end - begin;
+        for (std::int64_t t = begin; t < end; ++t) {
+            const TileGrid::Place at = tiles[t];
+            for (int phase = 0; phase < P::kPhases; ++phase) {
+                const std::int64_t y = kStep * at.y * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase / 2);
+                const std::int64_t x = kStep * at.x * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase % 2);
+                for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
+                    alignas(kAlignment) V d[kSide * kSide];
+                    read_window<kSide, kStep, X>(a.source, at.image, y, x, c, d);
+                    transform_input<W, V>(
+                        [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kSide + j]; },
+                        [&](int i, int j, V value) SRGAN_FAST_INLINE_LAMBDA {
+                            const int slot = P::slot(i, j, phase);
+                            if (slot < 0) return;
+                            store(v + point(i, j, depth, count) + ((t - begin) * P::slots(i, j) + slot) * depth + c,
+                                  value);
+                        });
+                }
+            }
+        }
+    }
+
+    // Of the channels first .. first + width; their sum goes to the bias.
+    static void transform_gradients(const Arguments& a, const TileGrid& tiles, std::int64_t begin, std::int64_t end,
+                                    std::int64_t first, std::int64_t width, S* m, S* bias) {
+        const std::int64_t stride = (end - begin) * width + kSkew;
+        for (std::int64_t t = begin; t < end; ++t, m += width) {
+            const TileGrid::Place at = tiles[t];
+            for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
+                alignas(kAlignment) V d[kOutputs * kOutputs];
+                read_window<kOutputs, X>(a.gradient, at.image, at.y * kOutputs, at.x * kOutputs, first + c, d);
+                if (bias) {
+                    V sum = load(bias + first + c);
+                    for (int i = 0; i < kOutputs * kOutputs; ++i) sum += d[i];
+                    store(bias + first + c, sum);
+                }
+                transform_spread<W, V>([&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kOutputs + j]; },
+                                       [&](int i, int j, V value) SRGAN_FAST_INLINE_LAMBDA {
+                                           store(m + (i * kSide + j) * stride + c, value);
+                                       });
+            }
+        }
+    }
+
+    // G^T s G of a vector of sums, for one phase; `put(row, column, v)` takes a tap of the phase's filter.
+    template <typename Fetch, typename Put>
+    static SRGAN_FAST_INLINE void transform_filter(const Fetch& fetch, const Put& put) {
+        constexpr int kFilterTaps = W::kTaps;
+        V half[kFilterTaps][kSide];
+        for (int j = 0; j < kSide; ++j) {
+            V s[kSide];
+#pragma GCC unroll 8
+            for (int i = 0; i < kSide; ++i) s[i] = fetch(i, j);
+            for (int k = 0; k < kFilterTaps; ++k) {
+                V sum{};
+#pragma GCC unroll 8
+                for (int i = 0; i < kSide; ++i) sum += s[i] * static_cast<S>(W::kFilter[i].tap[k]);
+                half[k][j] = sum;
+            }
+        }
+        for (int k = 0; k < kFilterTaps; ++k)
+            for (int l = 0; l < kFilterTaps; ++l) {
+                V sum{};
+#pragma GCC unroll 8
+                for (int j = 0; j < kSide; ++j) sum += half[k][j] * static_cast<S>(W::kFilter[j].tap[l]);
+                put(k, l, sum);
+            }
+    }
+
+    static void write_filters(const Arguments& a, std::int64_t first, std::int64_t width, const S* sums, S* out) {
+        const std::int64_t depth = padded(a.source.channels), channels = a.source.channels;
+        for (std::int64_t k = 0; k < channels; ++k)
+            for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
+                const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, a.gradient.channels - first - c));
+                for (int phase = 0; phase < P::kPhases; ++phase)
+                    transform_filter(
+                        [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA {
+                            const int slot = P::slot(i, j, phase);
+                            if (slot < 0) return V{};
+                            return load(sums + (P::before(i, j) * depth + slot * depth + k) * width + c);
+                        },
+                        [&](int row, int column, V value) SRGAN_FAST_INLINE_LAMBDA {
+                            int y = row, x = column;
+                            if constexpr (P::kPhases == 4) {
+                                y = tap_of_phase(phase / 2, row, false), x = tap_of_phase(phase % 2, column, false);
+                                if (y < 0 || x < 0) return;
+                            }
+                            alignas(kAlignment) S values[kLanesOf<S>];
+                            store(values, value);
+                            for (int lane = 0; lane < count; ++lane)
+                                out[((first + c + lane) * channels + k) * kTaps * kTaps + y * kTaps + x] = values[lane];
+                        });
+            }
+    }
+
+    static void run(const Arguments& a, std::int64_t task, std::int64_t tasks, void* scratch) {
+        const TileGrid tiles = grid(a);
+        const std::int64_t shares = tasks / a.splits, split = task / shares, share = task % shares;
+        const std::int64_t first_group = groups(a) * share / shares, last_group = groups(a) * (share + 1) / shares;
+        const std::int64_t channels = padded(a.gradient.channels), depth = padded(a.source.channels);
+        const std::int64_t end = tiles.total * (split + 1) / a.splits, most = chunk(a);
+        const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
+        char* memory = static_cast<char*>(scratch);
+        S* const v = reinterpret_cast<S*>(memory);
+        memory += aligned_bytes(input_size(a) * size);
+        S* const m = reinterpret_cast<S*>(memory);
+        memory += aligned_bytes(kSide * kSide * (most * kChannelGroup + kSkew) * size);
+        S* const sums = reinterpret_cast<S*>(memory);
+        for (std::int64_t i = 0; i < (last_group - first_group) * group_size(a); ++i) sums[i] = S(0);
+        S* const bias = a.bias ? a.bias + split * channels : nullptr;
+        if (bias)
+            for (std::int64_t c = first_group * kChannelGroup; c < smaller(last_group * kChannelGroup, channels); ++c)
+                bias[c] = S(0);
+        for (std::int64_t begin = tiles.total * split / a.splits; begin < end; begin += most) {
+            const std::int64_t stop = smaller(begin + most, end), count = stop - begin;
+            transform_inputs(a, tiles, begin, stop, v);
+            for (std::int64_t group = first_group; group < last_group; ++group) {
+                const std::int64_t first = group * kChannelGroup, width = smaller(kChannelGroup, channels - first);
+                transform_gradients(a, tiles, begin, stop, first, width, m, bias);
+                S* const target = sums + (group - first_group) * group_size(a);
+                for (int p = 0; p < kSide * kSide; ++p) {
+                    const int i = p / kSide, j = p % kSide;
+                    outer_product(P::slots(i, j) * depth, width, count, v + point(i, j, depth, count),
+                                  P::slots(i, j) * depth, m + p * (count * width + kSkew),
+                                  target + P::before(i, j) * depth * width);
+                }
+            }
+        }
+        S* const out = a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps;
+        for (std::int64_t group = first_group; group < last_group; ++group) {
+            const std::int64_t first = group * kChannelGroup, width = smaller(kChannelGroup, channels - first);
+            write_filters(a, first, width, sums + (group - first_group) * group_size(a), out);
+        }
+    }
+};
+
+template <typename X>
+Kernel<ConvWgrad<Scalar<X>>> kernel() {
+    using A = ConvWgrad<Scalar<X>>;
+    return {[](const A& a, int threads) {
+                return with_geometry(a.geometry, [&](auto g) { return Wgrad<g.value, X>::tasks(a, threads); });
+            },
+            [](const A& a, std::int64_t tasks) {
+                return with_geometry(a.geometry, [&](auto g) { return Wgrad<g.value, X>::scratch(a, tasks); });
+            },
+            [](const A& a, std::int64_t task, std::int64_t tasks, void* scratch) {
+                with_geometry(a.geometry, [&](auto g) { Wgrad<g.value, X>::run(a, task, tasks, scratch); });
+            }};
+}
+
+}  // namespace
+
+Kernel<ConvWgrad<float>> conv_wgrad(float) { return kernel<float>(); }
+Kernel<ConvWgrad<float>> conv_wgrad(Bf16) { return kernel<Bf16>(); }
+Kernel<ConvWgrad<double>> conv_wgrad(double) { return kernel<double>(); }
+
+std::int64_t conv_wgrad_splits(const ConvWgrad<float>& a, int threads) {
+    return with_geometry(a.geometry, [&](auto g) { return Wgrad<g.value, float>::splits(a, threads); });
+}
+std::int64_t conv_wgrad_splits(const ConvWgrad<double>& a, int threads) {
+    return with_geometry(a.geometry, [&](auto g) { return Wgrad<g.value, double>::splits(a, threads); });
+}
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -1,0 +1,104 @@
+// Which Winograd transform a convolution's geometry takes, and how its tiles, phases and points are numbered.
+//
+// Stride 2 is computed as four convolutions of stride 1: rows and columns of the input fall into two phases each, one
+// that two of the filter's three taps see (`a` or `b` = 0) and one that the middle tap sees (1). All four are F(3x3,
+// 2x2) on the same points, so their products are summed before the output transform; a filter of one tap is zero at
+// infinity, so those points have no products with it.
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/cpu/conv.h"
+#include "kernels/cpu/level/transforms.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+
+template <Geometry kGeometry>
+struct Form {
+    using W = Winograd43;
+    static constexpr int kPhases = 1, kStep = 1, kTaps = 3;
+};
+template <>
+struct Form<Geometry::k5x5> {
+    using W = Winograd45;
+    static constexpr int kPhases = 1, kStep = 1, kTaps = 5;
+};
+template <>
+struct Form<Geometry::k3x3Stride2> {
+    using W = Winograd32;
+    static constexpr int kPhases = 4, kStep = 2, kTaps = 3;
+};
+
+// Calls work(integral constant) with the geometry as a compile-time constant.
+template <typename Work>
+decltype(auto) with_geometry(Geometry geometry, const Work& work) {
+    switch (geometry) {
+        case Geometry::k3x3Stride2: return work(std::integral_constant<Geometry, Geometry::k3x3Stride2>());
+        case Geometry::k5x5: return work(std::integral_constant<Geometry, Geometry::k5x5>());
+        default: return work(std::integral_constant<Geometry, Geometry::k3x3>());
+    }
+}
+
+// The matrices of the points. At point (i, j), `slots` phases have products; phase `p` is number `slot` of them, or -1.
+template <Geometry kGeometry>
+struct Points {
+    using W = typename Form<kGeometry>::W;
+    static constexpr int kSide = W::kPoints, kPhases = Form<kGeometry>::kPhases, kLast = kSide - 1;
+
+    static constexpr int slots(int i, int j) { return kPhases == 1 ? 1 : (i == kLast ? 1 : 2) * (j == kLast ? 1 : 2); }
+    static constexpr int slot(int i, int j, int phase) {
+        if (kPhases == 1) return 0;
+        const int a = phase / 2, b = phase % 2;
+        if ((a == 1 && i == kLast) || (b == 1 && j == kLast)) return -1;
+        return a * (j == kLast ? 1 : 2) + b;
+    }
+    // Slots of all points before this one.
+    static constexpr int before(int i, int j) {
+        int sum = 0;
+        for (int p = 0; p < i * kSide + j; ++p) sum += slots(p / kSide, p % kSide);
+        return sum;
+    }
+    static constexpr int kSlots = before(kSide, 0);
+};
+
+// Taps of a phase's filter, in one dimension: the index into the three taps, or -1 for none.
+constexpr int tap_of_phase(int phase, int tap, bool backward) {
+    if (phase == 1) return tap == 0 ? 1 : -1;
+    return (tap == 0) != backward ? 0 : 2;
+}
+
+// Tiles of all images, row after row.
+struct TileGrid {
+    std::int64_t across, down, total;
+
+    TileGrid(std::int64_t batch, std::int64_t height, std::int64_t width, std::int64_t side)
+        : across((width + side - 1) / side), down((height + side - 1) / side), total(batch * across * down) {}
+
+    struct Place {
+        std::int64_t image, y, x;  // in tiles
+    };
+    Place operator[](std::int64_t tile) const {
+        const std::int64_t row = tile / across;
+        return {row / down, row % down, tile % across};
+    }
+
+    // Tasks of at most `most` tiles, as many for each thread.
+    std::int64_t tasks(std::int64_t most, int threads) const {
+        const std::int64_t tasks = (total + most - 1) / most;
+        return smaller(total, (tasks + threads - 1) / threads * threads);
+    }
+};
+
+// Tiles that are taken together: their transformed inputs should stay in the second-level cache, but where there are
+// many weights, more tiles must share what streams through. Measured on Zen 5 with 1 MB.
+constexpr std::int64_t tiles_together(std::int64_t depth, std::int64_t channels) {
+    return depth * channels <= 64 * 256 ? 24 : 48;
+}
+
+constexpr std::int64_t aligned_bytes(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+template <typename S>
+constexpr std::int64_t kSkewOf =
+    kSkew * static_cast<std::int64_t>(sizeof(float)) / static_cast<std::int64_t>(sizeof(S));
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -1,0 +1,413 @@
+// The operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad: checks, tensors, threads. What they compute is
+// said in kernels/cpu/conv.h and, for users, in srgan_fast/ops/conv.py, which also holds their gradients and
+// references.
+#include "kernels/cpu/conv.h"
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "torch/workspace.h"
+
+namespace srgan_fast::torch_ops {
+namespace {
+
+using cpu::Geometry;
+using cpu::padded;
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Maybe = std::optional<Tensor>;
+
+// What every call keeps: packed weights, partial sums, vectors; and each thread its kernels' scratch.
+thread_local Workspace packed_memory, partial_memory, vector_memory, scratch_memory;
+
+const cpu::ConvTable<float>& table(float, bool bf16) {
+    static const cpu::Isa isa = cpu::choose_isa();
+    return bf16 ? cpu::conv_bf16(isa) : cpu::conv_float(isa);
+}
+const cpu::ConvTable<double>& table(double, bool) {
+    static const cpu::Isa isa = cpu::choose_isa();
+    return cpu::conv_double(isa);
+}
+
+template <typename A>
+std::int64_t run(const cpu::Kernel<A>& kernel, const A& arguments, std::int64_t tasks) {
+    const std::int64_t bytes = kernel.scratch(arguments, tasks);
+    torch::stable::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
+        void* const scratch = scratch_memory.need(bytes);
+        for (std::int64_t task = begin; task < end; ++task) kernel.run(arguments, task, tasks, scratch);
+    });
+    return tasks;
+}
+
+int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
+
+std::string shape_of(const Tensor& x) {
+    std::string text = "(";
+    for (std::int64_t i = 0; i < x.dim(); ++i) text += (i ? ", " : "") + std::to_string(x.size(i));
+    return text + ")";
+}
+
+// The tensor itself where it is NHWC without gaps, else a copy that is.
+Tensor nhwc(const Tensor& x) {
+    const std::int64_t order[4] = {1, 3, 2, 0};
+    std::int64_t stride = 1;
+    for (const std::int64_t d : order) {
+        if (x.size(d) != 1 && x.stride(d) != stride) return torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
+        stride *= x.size(d);
+    }
+    return x;
+}
+
+Tensor new_map(const Tensor& like, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
+    return torch::stable::empty(std::vector<std::int64_t>{n, c, h, w}, like.scalar_type(), std::nullopt, like.device(),
+                                std::nullopt, MemoryFormat::ChannelsLast);
+}
+
+Tensor new_vector(const Tensor& like, std::int64_t size) {
+    return torch::stable::new_empty(like, std::vector<std::int64_t>{size});
+}
+
+// A call's convolution: sizes and types, checked.
+struct Problem {
+    Geometry geometry;
+    std::int64_t batch, in, out, taps;   // channels of z and y
+    std::int64_t height, width;          // of z
+    std::int64_t out_height, out_width;  // of y
+    bool bf16;
+
+    Problem(const Tensor& x, const Tensor& weight, std::int64_t stride, bool shuffle) {
+        const ScalarType type = x.scalar_type();
+        STD_TORCH_CHECK(x.is_cpu() && weight.is_cpu(), "srgan_fast::conv runs on CPU tensors");
+        STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16,
+                        "srgan_fast::conv takes maps of float32, float64 or bfloat16");
+        bf16 = type == ScalarType::BFloat16;
+        STD_TORCH_CHECK(weight.scalar_type() == (bf16 ? ScalarType::Float : type),
+                        "srgan_fast::conv takes weights of the map's type, and of float32 with a bfloat16 map");
+        STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4, "srgan_fast::conv takes N, C, H, W maps and O, I, k, k ",
+                        "weights, got ", shape_of(x), " and ", shape_of(weight));
+        taps = weight.size(3);
+        STD_TORCH_CHECK(
+            weight.size(2) == taps && (taps == 3 || taps == 5) && (stride == 1 || (stride == 2 && taps == 3)),
+            "srgan_fast::conv does 3x3 of stride 1 or 2 and 5x5 of stride 1, not ", shape_of(weight), " of stride ",
+            stride);
+        geometry = taps == 5 ? Geometry::k5x5 : stride == 2 ? Geometry::k3x3Stride2 : Geometry::k3x3;
+        const std::int64_t factor = shuffle ? 2 : 1;
+        batch = x.size(0), in = weight.size(1), out = weight.size(0);
+        height = x.size(2) * factor, width = x.size(3) * factor;
+        STD_TORCH_CHECK(x.size(1) == in * factor * factor, "srgan_fast::conv: weights ", shape_of(weight),
+                        " do not fit a map ", shape_of(x), shuffle ? " that is shuffled" : "");
+        STD_TORCH_CHECK(x.numel() > 0 && weight.numel() > 0, "srgan_fast::conv: an empty map ", shape_of(x),
+                        " or empty weights ", shape_of(weight));
+        out_height = (height + stride - 1) / stride, out_width = (width + stride - 1) / stride;
+    }
+};
+
+// Vectors of channels as kernels read them, in one piece of memory.
+template <typename S>
+class Vectors {
+  public:
+    explicit Vectors(std::int64_t floats) : next_(vector_memory.need_of<S>(floats)) {}
+
+    // `count` values and zeros behind; a tensor of one value stands for all, none for `otherwise`.
+    const S* put(const Maybe& values, std::int64_t count, double otherwise, const char* name, S factor = S(1)) {
+        S* const target = next_;
+        next_ += padded(count) + cpu::kChannelBlock;
+        std::fill(target + count, next_, S(0));
+        if (!values) {
+            std::fill_n(target, count, static_cast<S>(otherwise));
+            return target;
+        }
+        const std::int64_t given = values->numel();
+        STD_TORCH_CHECK(given == count || given == 1, "srgan_fast::conv: ", name, " has ", given, " values, not ",
+                        count);
+        STD_TORCH_CHECK(values->scalar_type() == (sizeof(S) == 8 ? ScalarType::Double : ScalarType::Float),
+                        "srgan_fast::conv: ", name, " must be of the weights' type");
+        const Tensor dense = torch::stable::contiguous(*values);
+        const S* const source = static_cast<const S*>(dense.const_data_ptr());
+        for (std::int64_t i = 0; i < count; ++i) target[i] = factor * source[given == 1 ? 0 : i];
+        return target;
+    }
+
+  private:
+    S* next_;
+};
+
+// Enough for the ten vectors of a call.
+std::int64_t vectors_size(const Problem& p) { return 10 * (padded(std::max(4 * p.in, p.out)) + cpu::kChannelBlock); }
+
+struct PrologueTensors {
+    const Maybe &center, &scale, &shift, &slope, &residual;
+};
+
+void check_map(const Maybe& map, const Tensor& like, const std::vector<std::int64_t>& shape, const char* name) {
+    if (!map) return;
+    bool fits = map->dim() == 4 && map->scalar_type() == like.scalar_type() && map->is_cpu();
+    for (std::int64_t i = 0; fits && i < 4; ++i) fits = map->size(i) == shape[i];
+    STD_TORCH_CHECK(fits, "srgan_fast::conv: ", name, " of shape ", shape_of(*map),
+                    " or its type does not fit the map");
+}
+
+// The source of z; `x` and `residual` are NHWC and outlive it.
+template <typename S>
+cpu::Source<S> source_of(const Problem& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t,
+                         bool shuffle, Vectors<S>& vectors) {
+    const std::int64_t channels = p.in * (shuffle ? 4 : 1);
+    cpu::Source<S> source{};
+    source.x = x.const_data_ptr();
+    source.height = p.height, source.width = p.width, source.channels = p.in;
+    source.shuffle = shuffle;
+    source.affine = t.center || t.scale || t.shift || t.slope || residual;
+    STD_TORCH_CHECK(!residual || (!shuffle && p.geometry == Geometry::k3x3 && !t.slope),
+                    "srgan_fast::conv: a residual goes with a 3x3 convolution of stride 1, without shuffle or slope");
+    if (source.affine) {
+        source.center = vectors.put(t.center, channels, 0.0, "center");
+        source.scale = vectors.put(t.scale, channels, 1.0, "scale");
+        source.shift = vectors.put(t.shift, channels, 0.0, "shift");
+        source.slope = vectors.put(t.slope, channels, 1.0, "slope");
+    }
+    if (residual) source.residual = residual->const_data_ptr();
+    return source;
+}
+
+template <typename S>
+const S* pack(const Problem& p, const Tensor& weight, bool backward) {
+    const Tensor dense = torch::stable::contiguous(weight);
+    cpu::ConvPack<S> a{p.geometry, backward, static_cast<const S*>(dense.const_data_ptr()), p.in, p.out, nullptr};
+    a.packed = packed_memory.need_of<S>(cpu::packed_size(a));
+    const auto& kernel = table(S{}, false).pack;
+    run(kernel, a, kernel.tasks(a, threads()));
+    return a.packed;
+}
+
+// Merges the moments of tasks (Chan, Golub and LeVeque 1979): mean and biased variance.
+template <typename S>
+void merge_moments(const S* parts, std::int64_t tasks, std::int64_t channels, S* mean, S* var) {
+    std::vector<double> means(channels), squares(channels);
+    double count = 0.0;
+    for (std::int64_t task = 0; task < tasks; ++task, parts += cpu::moments_size(channels)) {
+        const double more = static_cast<double>(parts[2 * padded(channels)]);
+        if (more == 0.0) continue;
+        const double share = more / (count + more), weight = count * share;
+        for (std::int64_t c = 0; c < channels; ++c) {
+            const double difference = static_cast<double>(parts[c]) - means[c];
+            means[c] += difference * share;
+            squares[c] += static_cast<double>(parts[padded(channels) + c]) + difference * difference * weight;
+        }
+        count += more;
+    }
+    for (std::int64_t c = 0; c < channels; ++c) {
+        mean[c] = static_cast<S>(means[c]);
+        var[c] = static_cast<S>(squares[c] / count);
+    }
+}
+
+using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+template <typename S>
+Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const Maybe& bias, const PrologueTensors& t,
+                bool shuffle, bool moments, std::optional<double> activation) {
+    Vectors<S> vectors(vectors_size(p));
+    const Tensor map = nhwc(x);
+    const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
+    cpu::ConvForward<S> a{};
+    a.geometry = p.geometry, a.batch = p.batch;
+    a.source = source_of<S>(p, map, residual, t, shuffle, vectors);
+    a.height = p.out_height, a.width = p.out_width, a.channels = p.out;
+    a.bias = vectors.put(bias, p.out, 0.0, "bias");
+    a.activate = activation.has_value(), a.slope = static_cast<S>(activation.value_or(0.0));
+    a.weights = pack<S>(p, weight, false);
+    const Tensor y = new_map(x, p.batch, p.out, p.out_height, p.out_width);
+    a.y = y.mutable_data_ptr();
+    Tensor sum = residual ? new_map(x, p.batch, p.in, p.height, p.width) : new_vector(x, 0);
+    a.source.sum = residual ? sum.mutable_data_ptr() : nullptr;
+    const Tensor mean = new_vector(weight, moments ? p.out : 0), var = new_vector(weight, moments ? p.out : 0);
+    const auto& kernel = table(S{}, p.bf16).forward;
+    const std::int64_t tasks = kernel.tasks(a, threads());
+    if (moments) a.moments = partial_memory.need_of<S>(tasks * cpu::moments_size(p.out));
+    run(kernel, a, tasks);
+    if (moments)
+        merge_moments(a.moments, tasks, p.out, static_cast<S*>(mean.mutable_data_ptr()),
+                      static_cast<S*>(var.mutable_data_ptr()));
+    return {y, mean, var, sum};
+}
+
+Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
+                     const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
+                     bool moments, std::optional<double> activation) {
+    const Problem p(x, weight, stride, shuffle);
+    const PrologueTensors t{center, scale, shift, slope, residual};
+    check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
+    STD_TORCH_CHECK(!(moments && activation),
+                    "srgan_fast::conv: moments are taken before an activation, not behind one");
+    return x.scalar_type() == ScalarType::Double ? forward<double>(p, x, weight, bias, t, shuffle, moments, activation)
+                                                 : forward<float>(p, x, weight, bias, t, shuffle, moments, activation);
+}
+
+// Where dy comes from; the tensors are NHWC and outlive it.
+struct GradientTensors {
+    const Maybe &mean, &mean_gradient, &var_gradient;
+    std::optional<double> activation;
+};
+
+template <typename S>
+cpu::Gradient<S> gradient_of(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& t,
+                             Vectors<S>& vectors) {
+    cpu::Gradient<S> a{};
+    a.g = g.const_data_ptr();
+    a.height = p.out_height, a.width = p.out_width, a.channels = p.out;
+    STD_TORCH_CHECK(!(t.mean && t.activation), "srgan_fast::conv: moments and an activation exclude each other");
+    if (t.mean || t.activation) {
+        STD_TORCH_CHECK(y.has_value(), "srgan_fast::conv: this gradient needs the forward call's result");
+        a.y = y->const_data_ptr();
+    }
+    if (t.activation) a.slope = static_cast<S>(*t.activation);
+    if (t.mean) {
+        const S pixels = static_cast<S>(p.batch * p.out_height * p.out_width);
+        a.mean = vectors.put(t.mean, p.out, 0.0, "mean");
+        a.offset = vectors.put(t.mean_gradient, p.out, 0.0, "gradient of the mean", S(1) / pixels);
+        a.factor = vectors.put(t.var_gradient, p.out, 0.0, "gradient of the variance", S(2) / pixels);
+    }
+    return a;
+}
+
+// Sums of a row over its parts: rows of `stride`, `parts` times, `distance` apart.
+template <typename S>
+Tensor add_up(const Tensor& like, const S* first, std::int64_t parts, std::int64_t distance, std::int64_t size) {
+    std::vector<double> sums(size);
+    for (std::int64_t part = 0; part < parts; ++part)
+        for (std::int64_t i = 0; i < size; ++i) sums[i] += static_cast<double>(first[part * distance + i]);
+    const Tensor result = new_vector(like, size);
+    S* const target = static_cast<S*>(result.mutable_data_ptr());
+    for (std::int64_t i = 0; i < size; ++i) target[i] = static_cast<S>(sums[i]);
+    return result;
+}
+
+using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+template <typename S>
+Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient,
+            const Maybe& sum_gradient, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle) {
+    Vectors<S> vectors(vectors_size(p));
+    const Tensor g_map = nhwc(g), x_map = nhwc(x);
+    const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
+    const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
+    const Maybe sum_map = sum_gradient ? Maybe(nhwc(*sum_gradient)) : std::nullopt;
+    cpu::ConvDgrad<S> a{};
+    a.geometry = p.geometry, a.batch = p.batch;
+    a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
+    a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
+    a.weights = pack<S>(p, weight, true);
+    a.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
+    const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
+    a.x_gradient = x_gradient.mutable_data_ptr();
+    const Tensor residual_gradient =
+        residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
+    a.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
+    const auto& kernel = table(S{}, p.bf16).dgrad;
+    const std::int64_t tasks = kernel.tasks(a, threads()), channels = x.size(1), stride = padded(channels);
+    if (a.source.affine) a.sums = partial_memory.need_of<S>(tasks * 3 * stride);
+    run(kernel, a, tasks);
+    if (!a.source.affine)
+        return {x_gradient, residual_gradient, new_vector(weight, 0), new_vector(weight, 0), new_vector(weight, 0)};
+    const auto sum = [&](int row) { return add_up(weight, a.sums + row * stride, tasks, 3 * stride, channels); };
+    return {x_gradient, residual_gradient, sum(0), sum(1), sum(2)};
+}
+
+void check_gradient(const Problem& p, const Tensor& g, const Maybe& y, const Tensor& x) {
+    const std::vector<std::int64_t> shape{p.batch, p.out, p.out_height, p.out_width};
+    check_map(g, x, shape, "the result's gradient");
+    check_map(y, x, shape, "the result");
+}
+
+Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
+                 const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
+                 const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
+                 std::int64_t stride, bool shuffle, std::optional<double> activation) {
+    const Problem p(x, weight, stride, shuffle);
+    const PrologueTensors t{center, scale, shift, slope, residual};
+    const GradientTensors gradient{mean, mean_gradient, var_gradient, activation};
+    check_gradient(p, g, y, x);
+    check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
+    check_map(sum_gradient, x, {p.batch, p.in, p.height, p.width}, "the sum's gradient");
+    return x.scalar_type() == ScalarType::Double ? dgrad<double>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle)
+                                                 : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle);
+}
+
+using Wgrad = std::tuple<Tensor, Tensor>;
+
+template <typename S>
+Wgrad wgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient, const Tensor& x,
+            const Tensor& weight, const PrologueTensors& t, bool shuffle, bool bias) {
+    Vectors<S> vectors(vectors_size(p));
+    const Tensor g_map = nhwc(g), x_map = nhwc(x);
+    const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
+    const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
+    const auto& functions = table(S{}, p.bf16);
+    cpu::ConvWgrad<S> a{};
+    a.geometry = p.geometry, a.batch = p.batch;
+    a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
+    a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
+    a.splits = functions.wgrad_splits(a, threads());
+    const Tensor result = torch::stable::new_empty(weight, std::vector<std::int64_t>{p.out, p.in, p.taps, p.taps});
+    const std::int64_t size = p.out * p.in * p.taps * p.taps, biases = padded(p.out);
+    S* const partial = partial_memory.need_of<S>(a.splits * (size + biases));
+    S* const parts = partial + a.splits * biases;  // the biases first, which must be aligned
+    a.weight = a.splits == 1 ? static_cast<S*>(result.mutable_data_ptr()) : parts;
+    a.bias = bias ? partial : nullptr;
+    run(functions.wgrad, a, functions.wgrad.tasks(a, threads()));
+    if (a.splits > 1) {
+        S* const target = static_cast<S*>(result.mutable_data_ptr());
+        for (std::int64_t i = 0; i < size; ++i) target[i] = parts[i];
+        for (std::int64_t split = 1; split < a.splits; ++split)
+            for (std::int64_t i = 0; i < size; ++i) target[i] += parts[split * size + i];
+    }
+    return {result, bias ? add_up(weight, a.bias, a.splits, biases, p.out) : new_vector(weight, 0)};
+}
+
+Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
+                 const Maybe& var_gradient, const Tensor& x, const Tensor& weight, const Maybe& center,
+                 const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride,
+                 bool shuffle, std::optional<double> activation, bool bias) {
+    const Problem p(x, weight, stride, shuffle);
+    const PrologueTensors t{center, scale, shift, slope, residual};
+    const GradientTensors gradient{mean, mean_gradient, var_gradient, activation};
+    check_gradient(p, g, y, x);
+    check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
+    return x.scalar_type() == ScalarType::Double ? wgrad<double>(p, g, y, gradient, x, weight, t, shuffle, bias)
+                                                 : wgrad<float>(p, g, y, gradient, x, weight, t, shuffle, bias);
+}
+
+}  // namespace
+}  // namespace srgan_fast::torch_ops
+
+STABLE_TORCH_LIBRARY(srgan_fast, m) {
+    m.def(
+        "conv_forward(Tensor x, Tensor weight, Tensor? bias, Tensor? center, Tensor? scale, Tensor? shift, "
+        "Tensor? slope, Tensor? residual, int stride, bool shuffle, bool moments, float? activation) "
+        "-> (Tensor, Tensor, Tensor, Tensor)");
+    m.def(
+        "conv_dgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, "
+        "Tensor? sum_gradient, Tensor x, Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, "
+        "Tensor? residual, int stride, bool shuffle, float? activation) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+    m.def(
+        "conv_wgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor x, "
+        "Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, Tensor? residual, int stride, "
+        "bool shuffle, float? activation, bool bias) -> (Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CPU, m) {
+    m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
+    m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
+    m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
+}

@@ -1,0 +1,46 @@
+// Memory that a thread keeps from call to call, since fresh pages cost as much as the work that is done on them.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace srgan_fast::torch_ops {
+
+class Workspace {
+  public:
+    // At least that many bytes, not initialised, on a page; valid until the next call. Throws std::bad_alloc.
+    void* need(std::int64_t bytes) {
+        if (bytes > size_) {
+            memory_.reset();
+            const std::int64_t whole = (bytes + kPage - 1) / kPage * kPage;
+            memory_.reset(std::aligned_alloc(kPage, whole));
+            if (!memory_) throw std::bad_alloc();
+            size_ = whole;
+#ifdef __linux__
+            madvise(memory_.get(), whole, MADV_HUGEPAGE);  // a wish; whether it is granted does not matter
+#endif
+        }
+        return memory_.get();
+    }
+
+    template <typename T>
+    T* need_of(std::int64_t count) {
+        return static_cast<T*>(need(count * static_cast<std::int64_t>(sizeof(T))));
+    }
+
+  private:
+    static constexpr std::int64_t kPage = std::int64_t{2} << 20;
+    struct Free {
+        void operator()(void* p) const { std::free(p); }
+    };
+    std::unique_ptr<void, Free> memory_;
+    std::int64_t size_ = 0;
+};
+
+}  // namespace srgan_fast::torch_ops

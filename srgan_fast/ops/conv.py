@@ -1,0 +1,311 @@
+"""The fused convolution: a prologue, a convolution, an epilogue; schema, reference, shapes and gradients.
+
+The convolution's input `z` is computed from the raw result `x` of an earlier one while it is read, and never stored:
+
+    z = a(scale * (x - center) + shift)               BatchNorm and activation of what came before; or
+    z = scale * (x - center) + shift + residual       the end of a residual block; or
+    z = pixel_shuffle(a(scale * (x - center) + shift))
+
+with `a(u) = u if u > 0 else slope * u` and zero padding behind all that. The result is `y = conv(z, weight) + bias`, with
+an activation of one slope if wanted, or with the mean and the biased variance of each channel, which is what a
+BatchNorm behind it needs. Backward, the gradients of mean and variance are spread over the gradient of `y` where that is
+read. So autograd sees BatchNorm as arithmetic on vectors of channels, and no normalised or activated map exists in
+memory, forward or backward.
+
+Maps are N, C, H, W in channels_last memory (others are copied into it): float32, float64, or bfloat16, which is computed
+in float32 with float32 weights. All other tensors have the weights' type. `shuffle` takes the channels of `x` phase by
+phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
+
+The kernels are Winograd's (csrc/kernels/cpu/conv.h). Gradients of gradients are refused: `create_graph=True` works, and
+the second backward pass raises.
+"""
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srgan_fast.errors import TrainingError
+from srgan_fast.ops.native import available
+
+Maybe = Tensor | None
+
+
+class ConvResult(NamedTuple):
+    """What a fused convolution gives.
+
+    Attributes:
+        y: N, O, H', W'.
+        mean: O means over N, H', W' of `y`, or no elements where moments were not asked for.
+        var: O biased variances, or no elements.
+        sum: `z` where there was a residual, N, C, H, W, else no elements.
+    """
+
+    y: Tensor
+    mean: Tensor
+    var: Tensor
+    sum: Tensor
+
+
+def phase_major(values: Tensor) -> Tensor:
+    """Reorders the first axis from PyTorch's pixel shuffle, `4 * c + phase`, to this package's, `phase * C + c`."""
+    channels = values.shape[0] // 4
+    return values.unflatten(0, (channels, 4)).transpose(0, 1).flatten(0, 1)
+
+
+def prologue(
+    x: Tensor, center: Maybe, scale: Maybe, shift: Maybe, slope: Maybe, residual: Maybe, shuffle: bool
+) -> Tensor:
+    """`z` of a fused convolution in plain torch; see the head of this file.
+
+    Args:
+        x: N, C, H, W; with `shuffle` N, 4C, H, W.
+        center: as many values as `x` has channels, or one; None for 0. So, too, `scale` (1), `shift` (0), `slope` (1).
+        scale: factor.
+        shift: what is added.
+        slope: of the activation below 0.
+        residual: shape of `x`; excludes `slope` and `shuffle`.
+        shuffle: whether the pixels are shuffled at last.
+
+    Returns:
+        N, C, H, W, or N, C, 2H, 2W; bfloat16 maps give float32.
+    """
+
+    def per_channel(values: Tensor) -> Tensor:
+        return values[:, None, None]
+
+    z = x.float() if x.dtype == torch.bfloat16 else x
+    if center is not None:
+        z = z - per_channel(center)
+    if scale is not None:
+        z = z * per_channel(scale)
+    if shift is not None:
+        z = z + per_channel(shift)
+    if residual is not None:
+        z = z + residual
+    if slope is not None:
+        z = torch.where(z > 0, z, z * per_channel(slope))
+    if shuffle:
+        channels = z.shape[1] // 4
+        z = F.pixel_shuffle(z.unflatten(1, (4, channels)).transpose(1, 2).flatten(1, 2), 2)
+    return z
+
+
+def conv_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Maybe = None,
+    center: Maybe = None,
+    scale: Maybe = None,
+    shift: Maybe = None,
+    slope: Maybe = None,
+    residual: Maybe = None,
+    stride: int = 1,
+    shuffle: bool = False,
+    moments: bool = False,
+    activation: float | None = None,
+) -> ConvResult:
+    """The fused convolution in plain torch, the yardstick of the kernels; arguments and result as of `conv`."""
+    z = prologue(x, center, scale, shift, slope, residual, shuffle)
+    y = F.conv2d(z, weight, bias, stride, padding=weight.shape[-1] // 2)
+    if activation is not None:
+        y = torch.where(y > 0, y, y * activation)
+    none = y.new_empty(0)
+    mean, var = (y.mean((0, 2, 3)), y.var((0, 2, 3), correction=0)) if moments else (none, none)
+    return ConvResult(y.to(x.dtype), mean, var, x.new_empty(0) if residual is None else z.to(x.dtype))
+
+
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Maybe = None,
+    center: Maybe = None,
+    scale: Maybe = None,
+    shift: Maybe = None,
+    slope: Maybe = None,
+    residual: Maybe = None,
+    stride: int = 1,
+    shuffle: bool = False,
+    moments: bool = False,
+    activation: float | None = None,
+) -> ConvResult:
+    """The fused convolution; see the head of this file.
+
+    Args:
+        x: N, C, H, W; with `shuffle` N, 4C, H, W.
+        weight: O, C, k, k: k = 3 with `stride` 1 or 2, or k = 5 with stride 1; padding k // 2.
+        bias: O values.
+        center: of the prologue, like the next four; see `prologue`. A residual goes with k = 3 and stride 1.
+        scale: factor.
+        shift: what is added.
+        slope: of the activation below 0.
+        residual: what is added to `z`.
+        stride: 1 or 2.
+        shuffle: whether the prologue ends with a pixel shuffle.
+        moments: whether mean and variance of `y` are wanted; excludes `activation`.
+        activation: slope of an activation behind the convolution, 0 for ReLU, not negative; None for none.
+
+    Raises:
+        RuntimeError: shapes, types, devices or combinations that it does not do; the message says which.
+    """
+    if activation is not None and activation < 0:
+        raise TrainingError(f"a fused convolution's activation has a slope of at least 0, not {activation}")
+    return ConvResult(
+        *torch.ops.srgan_fast.conv_forward(
+            x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation
+        )
+    )
+
+
+def _empty_like_map(x: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _fake_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Maybe,
+    center: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    slope: Maybe,
+    residual: Maybe,
+    stride: int,
+    shuffle: bool,
+    moments: bool,
+    activation: float | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    factor = 2 if shuffle else 1
+    n, height, width = x.shape[0], x.shape[2] * factor, x.shape[3] * factor
+    out, channels = weight.shape[:2]
+    y = _empty_like_map(x, n, out, (height + stride - 1) // stride, (width + stride - 1) // stride)
+    size = out if moments else 0
+    sums = x.new_empty(0) if residual is None else _empty_like_map(x, n, channels, height, width)
+    return y, weight.new_empty(size), weight.new_empty(size), sums
+
+
+def _fake_dgrad(
+    g: Tensor,
+    y: Maybe,
+    mean: Maybe,
+    mean_gradient: Maybe,
+    var_gradient: Maybe,
+    sum_gradient: Maybe,
+    x: Tensor,
+    weight: Tensor,
+    center: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    slope: Maybe,
+    residual: Maybe,
+    stride: int,
+    shuffle: bool,
+    activation: float | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    affine = any(t is not None for t in (center, scale, shift, slope, residual))
+    vectors = [weight.new_empty(x.shape[1] if affine else 0) for _ in range(3)]
+    residual_gradient = x.new_empty(0) if residual is None else _empty_like_map(x, *x.shape)
+    return _empty_like_map(x, *x.shape), residual_gradient, vectors[0], vectors[1], vectors[2]
+
+
+def _fake_wgrad(
+    g: Tensor,
+    y: Maybe,
+    mean: Maybe,
+    mean_gradient: Maybe,
+    var_gradient: Maybe,
+    x: Tensor,
+    weight: Tensor,
+    center: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    slope: Maybe,
+    residual: Maybe,
+    stride: int,
+    shuffle: bool,
+    activation: float | None,
+    bias: bool,
+) -> tuple[Tensor, Tensor]:
+    return weight.new_empty(weight.shape), weight.new_empty(weight.shape[0] if bias else 0)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, weight, _bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation = inputs
+    y, mean, _var, _sum = output
+    ctx.set_materialize_grads(False)
+    needs_y = moments or activation is not None
+    ctx.save_for_backward(
+        x, weight, center, scale, shift, slope, residual, y if needs_y else None, mean if moments else None
+    )
+    ctx.stride, ctx.shuffle, ctx.activation = stride, shuffle, activation
+
+
+def _reduced(gradient: Tensor, like: Maybe) -> Maybe:
+    """The gradient of a vector, which may have been one value for all channels."""
+    if like is None:
+        return None
+    return gradient.sum().reshape(like.shape) if like.numel() == 1 != gradient.numel() else gradient.view(like.shape)
+
+
+def _backward(
+    ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum_gradient: Maybe
+) -> tuple[Maybe, ...]:
+    x, weight, center, scale, shift, slope, residual, y, mean = ctx.saved_tensors
+    if g is None:  # nothing but the moments or the sum was used
+        out = weight.shape[0]
+        rows, columns = (side * (2 if ctx.shuffle else 1) for side in x.shape[2:])
+        g = torch.zeros(
+            (x.shape[0], out, -(-rows // ctx.stride), -(-columns // ctx.stride)), dtype=x.dtype, device=x.device
+        )
+    if mean is not None and mean_gradient is None and var_gradient is None:
+        mean = y = None
+    if mean is not None:
+        zeros = torch.zeros_like(mean)
+        mean_gradient = zeros if mean_gradient is None else mean_gradient
+        var_gradient = zeros if var_gradient is None else var_gradient
+    else:
+        mean_gradient = var_gradient = None
+    gradients: list[Maybe] = [None] * 12
+    prologue_tensors = (center, scale, shift, slope, residual)
+    if ctx.needs_input_grad[0] or any(ctx.needs_input_grad[3:8]):
+        dx, d_residual, d_scale, d_shift, d_slope = torch.ops.srgan_fast.conv_dgrad(
+            g, y, mean, mean_gradient, var_gradient, sum_gradient, x, weight, *prologue_tensors,
+            ctx.stride, ctx.shuffle, ctx.activation,
+        )  # fmt: skip
+        gradients[0] = dx
+        if center is not None:
+            gradients[3] = _reduced(-d_shift if scale is None else -d_shift * scale, center)
+        gradients[4], gradients[5] = _reduced(d_scale, scale), _reduced(d_shift, shift)
+        gradients[6] = _reduced(d_slope, slope)
+        if residual is not None:
+            gradients[7] = d_residual
+    if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+        d_weight, d_bias = torch.ops.srgan_fast.conv_wgrad(
+            g, y, mean, mean_gradient, var_gradient, x, weight, *prologue_tensors,
+            ctx.stride, ctx.shuffle, ctx.activation, ctx.needs_input_grad[2],
+        )  # fmt: skip
+        gradients[1] = d_weight
+        gradients[2] = d_bias if ctx.needs_input_grad[2] else None
+    return tuple(gradients)
+
+
+def _refuse(ctx: Any, *gradients: Maybe) -> None:
+    raise TrainingError(
+        "fused convolutions have no gradients of gradients; run networks that need them with kernels='reference'"
+    )
+
+
+def _register() -> None:
+    torch.library.register_fake("srgan_fast::conv_forward", _fake_forward)
+    torch.library.register_fake("srgan_fast::conv_dgrad", _fake_dgrad)
+    torch.library.register_fake("srgan_fast::conv_wgrad", _fake_wgrad)
+    torch.library.register_autograd("srgan_fast::conv_forward", _backward, setup_context=_save)
+    for name in ("conv_dgrad", "conv_wgrad"):
+        torch.library.register_autograd(
+            f"srgan_fast::{name}", _refuse, setup_context=cast(Any, lambda ctx, inputs, output: None)
+        )
+
+
+if available():
+    _register()
