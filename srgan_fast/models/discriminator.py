@@ -1,4 +1,4 @@
-"""Discriminators in plain torch: the paper's, and the fully convolutional one of the common training loop.
+"""Discriminators: the paper's, and the fully convolutional one of the common training loop.
 
 Both share a trunk of eight 3x3 convolutions (Ledig et al. 2017, figure 4). They return logits; the loss knows whether a
 sigmoid belongs to them.
@@ -11,27 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from srgan_fast.errors import ModelError
+from srgan_fast.ops.modules import LEAKY_SLOPE, ConvBNLeakyReLU, start
+from srgan_fast.ops.pending import Pending, convolve
+from srgan_fast.ops.switch import Switched
 
 TRUNK_WIDTHS = (64, 64, 128, 128, 256, 256, 512, 512)
 TRUNK_STRIDE = 16  # every second of the eight convolutions halves the image
-LEAKY_SLOPE = 0.2
-
-
-class ConvBNLeakyReLU(nn.Module):
-    """3x3 convolution of stride 1 or 2, BatchNorm if wanted, LeakyReLU 0.2."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, with_bn: bool) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
-        self.bn = nn.BatchNorm2d(out_channels) if with_bn else None
-        self.act = nn.LeakyReLU(LEAKY_SLOPE)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N, C_in, H, W to N, C_out, ceil(H / stride), ceil(W / stride)."""
-        y = self.conv(x)
-        if self.bn is not None:
-            y = self.bn(y)
-        return cast(Tensor, self.act(y))
 
 
 def _trunk() -> nn.Sequential:
@@ -43,12 +28,20 @@ def _trunk() -> nn.Sequential:
     return nn.Sequential(layers)
 
 
+def _pending(trunk: nn.Sequential, image: Tensor) -> Pending:
+    """The trunk with fused kernels."""
+    features = start(image)
+    for layer in trunk:
+        features = cast(ConvBNLeakyReLU, layer).pending(features)
+    return features
+
+
 def _check(image: Tensor) -> None:
     if image.dim() != 4 or image.shape[1] != 3:
         raise ModelError(f"a discriminator takes N, 3, H, W images, got a tensor of shape {tuple(image.shape)}")
 
 
-class SRGANDiscriminator(nn.Module):
+class SRGANDiscriminator(Switched):
     """The paper's: the trunk, a dense layer of 1024, a dense layer of one logit.
 
     Args:
@@ -80,11 +73,12 @@ class SRGANDiscriminator(nn.Module):
                 f"this discriminator takes {self.image_size}x{self.image_size} images, got "
                 f"{image.shape[3]}x{image.shape[2]}; build it with image_size, or use the patch discriminator"
             )
-        features = torch.flatten(self.trunk(image), 1)
+        features = _pending(self.trunk, image).finish() if self._fuses(image) else self.trunk(image)
+        features = torch.flatten(features, 1)
         return cast(Tensor, self.dense2(self.act(self.dense1(features))))
 
 
-class PatchDiscriminator(nn.Module):
+class PatchDiscriminator(Switched):
     """PatchGAN: the trunk and a 3x3 convolution that gives one logit for each 16x16 patch, any image size."""
 
     def __init__(self) -> None:
@@ -95,6 +89,8 @@ class PatchDiscriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """N, 3, H, W, in the preset's critic space, to N, 1, ceil(H / 16), ceil(W / 16) logits."""
         _check(image)
+        if self._fuses(image):
+            return convolve(_pending(self.trunk, image), self.head.weight, self.head.bias).y
         return cast(Tensor, self.head(self.trunk(image)))
 
     @staticmethod

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from srgan_fast.errors import ModelError
 from srgan_fast.models.config import IMAGENET_NORMALISED, AffineMap
 from srgan_fast.models.generator import Affine
+from srgan_fast.ops.modules import vgg_features
+from srgan_fast.ops.switch import Switched
 
 VggName = Literal["vgg19", "vgg16"]
 
@@ -61,7 +63,7 @@ def cut_index(vgg: VggName, cut: str, activated: bool = True) -> int:
     return layers.index(name) + (2 if activated else 1)
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(Switched):
     """The lower part of an ImageNet VGG.
 
     Args:
@@ -157,7 +159,8 @@ class FeatureExtractor(nn.Module):
             raise ModelError(
                 f"images of {image.shape[3]}x{image.shape[2]} are too small; {self.layer} needs {2**pools}"
             )
-        return cast(Tensor, self.features(self.input_map(image)))
+        x = self.input_map(image)
+        return vgg_features(self.features, x) if self._fuses(image) else cast(Tensor, self.features(x))
 
 
 def _build(vgg: VggName) -> list[nn.Module]:

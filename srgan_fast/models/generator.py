@@ -1,10 +1,11 @@
-"""The SRGAN generator in plain torch: the readable yardstick of every faster implementation.
+"""The SRGAN generator: in plain torch the readable yardstick of every faster implementation, and with fused kernels.
 
 Ledig et al. 2017, figure 4: k9n64s1 and PReLU; residual blocks; a convolution with BatchNorm and the long skip; one
 [convolution, pixel shuffle, PReLU] per factor of two; k9n3s1.
 """
 
 import math
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from srgan_fast.errors import ModelError
 from srgan_fast.models.config import AffineMap, GeneratorConfig
 from srgan_fast.models.recompute import recomputed
+from srgan_fast.ops.modules import ConvAct, ConvBN, ResidualBlock, UpsampleBlock, head, start, tail
+from srgan_fast.ops.switch import Switched
 
 
 class Affine(nn.Module):
@@ -32,66 +35,6 @@ class Affine(nn.Module):
         return x if self.is_identity else x * self.gain + self.offset
 
 
-class ConvAct(nn.Module):
-    """9x9 convolution and PReLU, the head of the network."""
-
-    def __init__(self, in_channels: int, out_channels: int, slopes: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 9, padding=4)
-        self.act = nn.PReLU(slopes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N, 3, H, W to N, C, H, W."""
-        return cast(Tensor, self.act(self.conv(x)))
-
-
-class ConvBN(nn.Module):
-    """3x3 convolution and BatchNorm, what closes the trunk."""
-
-    def __init__(self, channels: int, bias: bool, eps: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
-        self.bn = nn.BatchNorm2d(channels, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N, C, H, W to the same shape."""
-        return cast(Tensor, self.bn(self.conv(x)))
-
-
-class ResidualBlock(nn.Module):
-    """`x + bn2(conv2(prelu(bn1(conv1(x)))))`."""
-
-    def __init__(self, channels: int, bias: bool, eps: float, slopes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
-        self.bn1 = nn.BatchNorm2d(channels, eps=eps)
-        self.act = nn.PReLU(slopes)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
-        self.bn2 = nn.BatchNorm2d(channels, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N, C, H, W to the same shape."""
-        return cast(Tensor, x + self.bn2(self.conv2(self.act(self.bn1(self.conv1(x))))))
-
-
-class UpsampleBlock(nn.Module):
-    """`prelu(pixel_shuffle(bn(conv(x))))`, the BatchNorm being optional."""
-
-    def __init__(self, channels: int, with_bn: bool, eps: float, slopes: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
-        self.bn = nn.BatchNorm2d(4 * channels, eps=eps) if with_bn else None
-        self.shuffle = nn.PixelShuffle(2)
-        self.act = nn.PReLU(slopes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N, C, H, W to N, C, 2H, 2W."""
-        y = self.conv(x)
-        if self.bn is not None:
-            y = self.bn(y)
-        return cast(Tensor, self.act(self.shuffle(y)))
-
-
 def icnr_(weight: Tensor, factor: int = 2) -> None:
     """Initialises a convolution that feeds a pixel shuffle so that it starts as nearest-neighbour upsampling.
 
@@ -108,7 +51,7 @@ def icnr_(weight: Tensor, factor: int = 2) -> None:
         weight.copy_(kernel.repeat_interleave(factor**2, dim=0))
 
 
-class Generator(nn.Module):
+class Generator(Switched):
     """Super-resolution generator: images in 0..1 to images in 0..1, whatever range the network works in inside.
 
     The output is not clamped (a loss must see overshoot); whoever writes pictures clamps.
@@ -117,6 +60,7 @@ class Generator(nn.Module):
         config: architecture and conventions.
 
     Attributes:
+        kernels: see `ops.use_kernels`.
         recompute: compute each residual block again in backward instead of keeping its activations; saves memory, costs
             one more forward pass through the trunk.
     """
@@ -170,15 +114,35 @@ class Generator(nn.Module):
         """
         if lr.dim() != 4 or lr.shape[1] != 3:
             raise ModelError(f"a generator takes N, 3, H, W images, got a tensor of shape {tuple(lr.shape)}")
-        head = self.head(self.lr_map(lr))
-        features = head + self.fuse(self._trunk(head))
-        out = self.tail(self.upsample(features))
+        x = self.lr_map(lr)
+        out = self._fused(x) if self._fuses(lr) else self._plain(x)
         if self.config.conventions.output == "tanh":
             out = torch.tanh(out)
         return cast(Tensor, self.hr_map(out))
 
+    def _plain(self, x: Tensor) -> Tensor:
+        head = self.head(x)
+        features = head + self.fuse(self._trunk(head))
+        return cast(Tensor, self.tail(self.upsample(features)))
+
+    def _fused(self, x: Tensor) -> Tensor:
+        first = head(x, self.head).finish()
+        if self._recomputes():
+            trunk = start(self._trunk(first))
+        else:
+            trunk = start(first)
+            for block in self.blocks:
+                trunk = cast(ResidualBlock, block).pending(trunk)
+        features = replace(self.fuse.pending(trunk), residual=first)
+        for stage in self.upsample:
+            features = cast(UpsampleBlock, stage).pending(features)
+        return tail(features, self.tail)
+
+    def _recomputes(self) -> bool:
+        return self.recompute and self.training and torch.is_grad_enabled()
+
     def _trunk(self, x: Tensor) -> Tensor:
-        if not (self.recompute and self.training and torch.is_grad_enabled()):
+        if not self._recomputes():
             return cast(Tensor, self.blocks(x))
         for block in self.blocks:
             x = recomputed(block, x)

@@ -1,1 +1,28 @@
-"""Fused operators for training: each with a reference in plain torch, shapes, gradients."""
+"""Fused operators for training: schema, reference, shapes and gradients of each, and the modules made of them."""
+
+from srgan_fast.ops.modules import (
+    ConvAct,
+    ConvBN,
+    ConvBNLeakyReLU,
+    ConvBNPReLU,
+    ConvReLU,
+    ResidualBlock,
+    UpsampleBlock,
+)
+from srgan_fast.ops.native import available, why_not
+from srgan_fast.ops.switch import Kernels, Switched, use_kernels
+
+__all__ = [
+    "ConvAct",
+    "ConvBN",
+    "ConvBNLeakyReLU",
+    "ConvBNPReLU",
+    "ConvReLU",
+    "Kernels",
+    "ResidualBlock",
+    "Switched",
+    "UpsampleBlock",
+    "available",
+    "use_kernels",
+    "why_not",
+]

@@ -6,14 +6,14 @@ The convolution's input `z` is computed from the raw result `x` of an earlier on
     z = scale * (x - center) + shift + residual       the end of a residual block; or
     z = pixel_shuffle(a(scale * (x - center) + shift))
 
-with `a(u) = u if u > 0 else slope * u` and zero padding behind all that. The result is `y = conv(z, weight) + bias`, with
-an activation of one slope if wanted, or with the mean and the biased variance of each channel, which is what a
-BatchNorm behind it needs. Backward, the gradients of mean and variance are spread over the gradient of `y` where that is
-read. So autograd sees BatchNorm as arithmetic on vectors of channels, and no normalised or activated map exists in
+with `a(u) = u if u > 0 else slope * u` and zero padding behind all that. The result is `y = conv(z, weight) + bias`,
+with an activation of one slope if wanted, or with the mean and the biased variance of each channel, which is what a
+BatchNorm behind it needs. Backward, the gradients of mean and variance are spread over the gradient of `y` where that
+is read. So autograd sees BatchNorm as arithmetic on vectors of channels, and no normalised or activated map exists in
 memory, forward or backward.
 
-Maps are N, C, H, W in channels_last memory (others are copied into it): float32, float64, or bfloat16, which is computed
-in float32 with float32 weights. All other tensors have the weights' type. `shuffle` takes the channels of `x` phase by
+Maps are N, C, H, W in channels_last memory (others are copied into it): float32, float64, or bfloat16, which is
+computed in float32 with float32 weights. All other tensors have the weights' type. `shuffle` takes the channels of `x` phase by
 phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
 
 The kernels are Winograd's (csrc/kernels/cpu/conv.h). Gradients of gradients are refused: `create_graph=True` works, and
@@ -50,8 +50,12 @@ class ConvResult(NamedTuple):
 
 def phase_major(values: Tensor) -> Tensor:
     """Reorders the first axis from PyTorch's pixel shuffle, `4 * c + phase`, to this package's, `phase * C + c`."""
-    channels = values.shape[0] // 4
-    return values.unflatten(0, (channels, 4)).transpose(0, 1).flatten(0, 1)
+    return values.view(-1, 4, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
+
+
+def phase_minor(values: Tensor) -> Tensor:
+    """Undoes `phase_major`."""
+    return values.view(4, -1, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
 
 
 def prologue(
@@ -87,8 +91,8 @@ def prologue(
     if slope is not None:
         z = torch.where(z > 0, z, z * per_channel(slope))
     if shuffle:
-        channels = z.shape[1] // 4
-        z = F.pixel_shuffle(z.unflatten(1, (4, channels)).transpose(1, 2).flatten(1, 2), 2)
+        phases = z.reshape(z.shape[0], 4, -1, *z.shape[2:])
+        z = F.pixel_shuffle(phases.transpose(1, 2).reshape(z.shape), 2)
     return z
 
 
@@ -248,9 +252,7 @@ def _reduced(gradient: Tensor, like: Maybe) -> Maybe:
     return gradient.sum().reshape(like.shape) if like.numel() == 1 != gradient.numel() else gradient.view(like.shape)
 
 
-def _backward(
-    ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum_gradient: Maybe
-) -> tuple[Maybe, ...]:
+def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum_gradient: Maybe) -> tuple[Maybe, ...]:
     x, weight, center, scale, shift, slope, residual, y, mean = ctx.saved_tensors
     if g is None:  # nothing but the moments or the sum was used
         out = weight.shape[0]

@@ -1,0 +1,242 @@
+"""The building blocks of all networks, each in plain torch and with fused kernels; one switch, the same parameters.
+
+`forward` takes and gives tensors, either way. `pending` is the fused form for a network that chains blocks: BatchNorm,
+activation and residual wait for the next convolution (see `ops.pending`).
+"""
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srgan_fast.ops.conv import phase_major
+from srgan_fast.ops.pending import Pending, batch_statistics, conv_bn, convolve, normalise
+from srgan_fast.ops.switch import Switched, autocast_map
+
+LEAKY_SLOPE = 0.2
+
+
+def start(x: Tensor) -> Pending:
+    """A tensor as the beginning of a fused chain."""
+    return Pending(autocast_map(x))
+
+
+def _slope(act: nn.Module, like: Tensor) -> Tensor:
+    """The slope of a PReLU, LeakyReLU or ReLU as a vector of a map's arithmetic."""
+    wide = like.dtype if like.dtype == torch.float64 else torch.float32
+    if isinstance(act, nn.PReLU):
+        return act.weight.to(wide)
+    value = act.negative_slope if isinstance(act, nn.LeakyReLU) else 0.0
+    return torch.full((1,), value, dtype=wide, device=like.device)
+
+
+class ConvAct(Switched):
+    """9x9 convolution and PReLU, the head of the generator."""
+
+    def __init__(self, in_channels: int, out_channels: int, slopes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 9, padding=4)
+        self.act = nn.PReLU(slopes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, 3, H, W to N, C, H, W."""
+        return cast(Tensor, self.act(self.conv(x)))
+
+
+class ConvBN(Switched):
+    """3x3 convolution and BatchNorm, what closes the generator's trunk."""
+
+    def __init__(self, channels: int, bias: bool, eps: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.bn = nn.BatchNorm2d(channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C, H, W to the same shape."""
+        if self._fuses(x):
+            return self.pending(start(x)).finish()
+        return cast(Tensor, self.bn(self.conv(x)))
+
+    def pending(self, source: Pending) -> Pending:
+        """The fused form."""
+        return conv_bn(source, self.conv, self.bn)[0]
+
+
+class ConvBNPReLU(Switched):
+    """3x3 convolution, BatchNorm, PReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, bias: bool = False, eps: float = 1e-5, slopes: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+        self.bn = nn.BatchNorm2d(out_channels, eps=eps)
+        self.act = nn.PReLU(slopes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C_in, H, W to N, C_out, H, W."""
+        if self._fuses(x):
+            return self.pending(start(x)).finish()
+        return cast(Tensor, self.act(self.bn(self.conv(x))))
+
+    def pending(self, source: Pending) -> Pending:
+        """The fused form."""
+        return conv_bn(source, self.conv, self.bn, _slope(self.act, source.raw))[0]
+
+
+class ResidualBlock(Switched):
+    """`x + bn2(conv2(prelu(bn1(conv1(x)))))`."""
+
+    def __init__(self, channels: int, bias: bool, eps: float, slopes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.bn1 = nn.BatchNorm2d(channels, eps=eps)
+        self.act = nn.PReLU(slopes)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.bn2 = nn.BatchNorm2d(channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C, H, W to the same shape."""
+        if self._fuses(x):
+            return self.pending(start(x)).finish()
+        return cast(Tensor, x + self.bn2(self.conv2(self.act(self.bn1(self.conv1(x))))))
+
+    def pending(self, source: Pending) -> Pending:
+        """The fused form: the first convolution ends the block before, and writes the sum that this one adds to."""
+        if source.residual is None and not source.done:
+            source = Pending(source.finish())
+        middle, first = conv_bn(source, self.conv1, self.bn1, _slope(self.act, source.raw))
+        skip = source.raw if source.done else first.sum
+        return replace(conv_bn(middle, self.conv2, self.bn2)[0], residual=skip)
+
+
+class UpsampleBlock(Switched):
+    """`prelu(pixel_shuffle(bn(conv(x))))`, the BatchNorm being optional."""
+
+    def __init__(self, channels: int, with_bn: bool, eps: float, slopes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4 * channels, eps=eps) if with_bn else None
+        self.shuffle = nn.PixelShuffle(2)
+        self.act = nn.PReLU(slopes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C, H, W to N, C, 2H, 2W."""
+        if self._fuses(x):
+            return self.pending(start(x)).finish()
+        y = self.conv(x)
+        if self.bn is not None:
+            y = self.bn(y)
+        return cast(Tensor, self.act(self.shuffle(y)))
+
+    def pending(self, source: Pending) -> Pending:
+        """The fused form; the shuffle waits, too. PReLU and shuffle change places, which changes nothing."""
+        bias = None if self.conv.bias is None else phase_major(self.conv.bias)
+        moments = self.bn is not None and batch_statistics(self.bn)
+        result = convolve(source, phase_major(self.conv.weight), bias, moments=moments)
+        pending = Pending(result.y) if self.bn is None else normalise(result, self.bn, permuted=True)
+        slope = _slope(self.act, source.raw)
+        return replace(pending, slope=slope.repeat(4) if slope.numel() > 1 else slope, shuffled=True)
+
+
+class ConvBNLeakyReLU(Switched):
+    """3x3 convolution of stride 1 or 2, BatchNorm if wanted, LeakyReLU 0.2."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, with_bn: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.bn = nn.BatchNorm2d(out_channels) if with_bn else None
+        self.act = nn.LeakyReLU(LEAKY_SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C_in, H, W to N, C_out, ceil(H / stride), ceil(W / stride)."""
+        if self._fuses(x):
+            return self.pending(start(x)).finish()
+        y = self.conv(x)
+        if self.bn is not None:
+            y = self.bn(y)
+        return cast(Tensor, self.act(y))
+
+    def pending(self, source: Pending) -> Pending:
+        """The fused form; without a BatchNorm nothing has to wait."""
+        if self.bn is not None:
+            return conv_bn(source, self.conv, self.bn, _slope(self.act, source.raw))[0]
+        conv = self.conv
+        return Pending(
+            convolve(source, conv.weight, conv.bias, stride=conv.stride[0], activation=self.act.negative_slope).y
+        )
+
+
+class ConvReLU(Switched):
+    """3x3 convolution and ReLU, as in a VGG; its weights may be frozen."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C_in, H, W to N, C_out, H, W."""
+        if self._fuses(x):
+            return self.pending(start(x)).finish()
+        return cast(Tensor, self.act(self.conv(x)))
+
+    def pending(self, source: Pending) -> Pending:
+        """The fused form."""
+        return Pending(convolve(source, self.conv.weight, self.conv.bias, activation=0.0).y)
+
+
+def vgg_features(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """A VGG's convolutions, ReLUs and pooling layers with fused kernels, N, 3, H, W to N, C, h, w."""
+    x = autocast_map(x)
+    steps = list(layers)
+    for i, layer in enumerate(steps):
+        if isinstance(layer, nn.Conv2d):
+            followed = i + 1 < len(steps) and isinstance(steps[i + 1], nn.ReLU)
+            x = convolve(Pending(x), layer.weight, layer.bias, activation=0.0 if followed else None).y
+        elif not isinstance(layer, nn.ReLU):
+            x = layer(x)
+    return x
+
+
+def tail_weight(weight: Tensor) -> Tensor:
+    """The 5x5 form of a 9x9 convolution behind a pixel shuffle, on the map before the shuffle.
+
+    Tap `j` of the 5x5 kernel looks from the shuffled pixel `2Y + o` at the shuffled pixel `2(Y + j - 2) + i`, which is
+    tap `2j + i - o` of the 9x9 one; where that is no tap there is a zero.
+
+    Args:
+        weight: O, C, 9, 9.
+
+    Returns:
+        4 O, 4 C, 5, 5: output channels in PyTorch's order for its pixel shuffle, input channels phase by phase.
+    """
+    out, channels = weight.shape[:2]
+    phases = [F.pad(weight, (ox, 1 - ox, oy, 1 - oy)) for oy in (0, 1) for ox in (0, 1)]
+    grid = torch.stack(phases, 1).view(out, 4, channels, 5, 2, 5, 2)
+    return grid.permute(0, 1, 4, 6, 2, 3, 5).reshape(4 * out, 4 * channels, 5, 5)
+
+
+def tail(source: Pending, conv: nn.Conv2d) -> Tensor:
+    """The generator's last 9x9 convolution.
+
+    Args:
+        source: behind a pending shuffle it is computed as a 5x5 convolution before it; else in plain torch.
+        conv: C to O channels, padding 4.
+
+    Returns:
+        N, O, H, W.
+    """
+    if not source.shuffled:
+        return cast(Tensor, conv(source.finish()))
+    bias = None if conv.bias is None else conv.bias.repeat_interleave(4)
+    result = convolve(replace(source, shuffled=False), tail_weight(conv.weight), bias)
+    return F.pixel_shuffle(result.y, 2)
+
+
+def head(x: Tensor, layer: ConvAct) -> Pending:
+    """The generator's first 9x9 convolution, in plain torch; its PReLU waits."""
+    raw = layer.conv(autocast_map(x).contiguous(memory_format=torch.channels_last))
+    return Pending(raw, slope=_slope(layer.act, raw))

@@ -1,0 +1,168 @@
+"""Maps whose BatchNorm, activation, residual or pixel shuffle are still to be done, by the convolution that reads them.
+
+A BatchNorm's statistics are known only when its convolution is done; so what follows it up to the next convolution
+waits, as vectors of channels, beside the raw result, and becomes that convolution's prologue. Modules hand each other a
+`Pending` instead of a tensor; `finish` does the waiting work in plain torch, for whoever wants a tensor.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from srgan_fast.ops.conv import ConvResult, conv, conv_reference, phase_major, phase_minor, prologue
+from srgan_fast.ops.switch import say_once
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A raw map and what is to be done with it; see `conv.prologue` for the meaning and the shapes.
+
+    Attributes:
+        raw: N, C, H, W; where `shuffled`, N, 4C, H, W, phase by phase.
+        center: what is subtracted.
+        scale: factor.
+        shift: what is added.
+        slope: of the activation.
+        residual: added behind the affine map.
+        shuffled: whether a pixel shuffle comes last.
+    """
+
+    raw: Tensor
+    center: Tensor | None = None
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    slope: Tensor | None = None
+    residual: Tensor | None = None
+    shuffled: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.shuffled and all(
+            t is None for t in (self.center, self.scale, self.shift, self.slope, self.residual)
+        )
+
+    def finish(self) -> Tensor:
+        """The map itself, N, C, H, W."""
+        if self.done:
+            return self.raw
+        z = prologue(self.raw, self.center, self.scale, self.shift, self.slope, self.residual, self.shuffled)
+        return z.to(self.raw.dtype)
+
+
+@runtime_checkable
+class SharesMoments(Protocol):
+    """A BatchNorm whose statistics are those of several processes together."""
+
+    def share_moments(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+        """From this process' moments of `count` values a channel to those of all."""
+
+
+def convolve(
+    source: Pending,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int = 1,
+    moments: bool = False,
+    activation: float | None = None,
+) -> ConvResult:
+    """A convolution of a pending map, padded to keep its size; see `conv.conv`.
+
+    Sizes of kernels that are not fused go through plain torch, which is said once.
+    """
+    raw = source.raw
+    vectors = raw.dtype if raw.dtype == torch.float64 else torch.float32
+    if weight.dtype != vectors:
+        weight, bias = weight.to(vectors), None if bias is None else bias.to(vectors)
+    side = weight.shape[-1]
+    covered = weight.shape[-2] == side and ((side == 3 and stride in (1, 2)) or (side == 5 and stride == 1))
+    arguments = (
+        raw, weight, bias, source.center, source.scale, source.shift, source.slope, source.residual,
+        stride, source.shuffled, moments, activation,
+    )  # fmt: skip
+    if not covered:
+        say_once(f"no fused kernel for {tuple(weight.shape[2:])} of stride {stride}; plain PyTorch computes instead")
+        return conv_reference(*arguments)
+    return conv(*arguments)
+
+
+def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False) -> Pending:
+    """The pending BatchNorm of a convolution's result, whose moments were taken if `batch_statistics(bn)`.
+
+    Running statistics follow torch's rules: momentum, unbiased variance, eps as given.
+
+    Args:
+        result: of the convolution.
+        bn: affine or not, tracking or not.
+        permuted: the channels of the result are phase by phase, those of `bn` in PyTorch's order.
+
+    Raises:
+        ValueError: as torch does, one value a channel in training.
+    """
+
+    def ordered(values: Tensor) -> Tensor:
+        return phase_major(values) if permuted else values
+
+    wide = result.y.dtype if result.y.dtype == torch.float64 else torch.float32
+    if batch_statistics(bn):
+        mean, var = result.mean, result.var
+        count = result.y.shape[0] * result.y.shape[2] * result.y.shape[3]
+        if isinstance(bn, SharesMoments):
+            mean, var, count = bn.share_moments(mean, var, count)
+        if count == 1:
+            raise ValueError(
+                f"Expected more than 1 value per channel when training, got input size {tuple(result.y.shape)}"
+            )
+        if bn.training and bn.track_running_stats:
+            _follow(bn, mean.detach(), var.detach(), count, permuted)
+    else:
+        mean, var = (ordered(cast(Tensor, t)).to(wide) for t in (bn.running_mean, bn.running_var))
+    scale = torch.rsqrt(var + bn.eps)
+    shift = None
+    if bn.affine:
+        scale, shift = scale * ordered(bn.weight).to(wide), ordered(bn.bias).to(wide)
+    return Pending(result.y, mean, scale, shift)
+
+
+def batch_statistics(bn: nn.BatchNorm2d) -> bool:
+    """Whether a BatchNorm uses the moments of the batch, not its running ones."""
+    return bn.training or bn.running_mean is None
+
+
+def _follow(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int, permuted: bool) -> None:
+    running_mean, running_var = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
+    with torch.no_grad():
+        if permuted:
+            mean, var = phase_minor(mean), phase_minor(var)
+        cast(Tensor, bn.num_batches_tracked).add_(1)
+        momentum = bn.momentum
+        weight = 1.0 / cast(Tensor, bn.num_batches_tracked).to(mean) if momentum is None else momentum
+        unbiased = var * (count / (count - 1))
+        running_mean.lerp_(mean.to(running_mean.dtype), weight)
+        running_var.lerp_(unbiased.to(running_var.dtype), weight)
+
+
+def conv_bn(
+    source: Pending,
+    conv: nn.Conv2d,
+    bn: nn.BatchNorm2d | None,
+    slope: Tensor | None = None,
+) -> tuple[Pending, ConvResult]:
+    """A convolution and the BatchNorm and activation behind it, which wait.
+
+    Args:
+        source: input.
+        conv: 3x3, padding 1, stride 1 or 2.
+        bn: None for none.
+        slope: of the activation behind it; None for none.
+
+    Returns:
+        The pending map, and the convolution's result, for the side output.
+    """
+    moments = bn is not None and batch_statistics(bn)
+    result = convolve(source, conv.weight, conv.bias, stride=conv.stride[0], moments=moments)
+    pending = Pending(result.y) if bn is None else normalise(result, bn)
+    return replace(pending, slope=slope), result

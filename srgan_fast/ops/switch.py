@@ -1,0 +1,85 @@
+"""The one switch between fused kernels and plain torch: `kernels = fused | reference | auto`."""
+
+import logging
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from srgan_fast.errors import TrainingError
+from srgan_fast.ops.native import available, why_not
+
+Kernels = Literal["auto", "fused", "reference"]
+
+_log = logging.getLogger("srgan_fast.ops")
+_said: set[str] = set()
+_TYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+
+def say_once(text: str) -> None:
+    """Logs a line the first time."""
+    if text not in _said:
+        _said.add(text)
+        _log.warning("%s", text)
+
+
+class Switched(nn.Module):
+    """A module that can compute with fused kernels.
+
+    Attributes:
+        kernels: `reference` is plain torch; `fused` demands our kernels; `auto` takes them where they can be had.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels: Kernels = "reference"
+
+    def _fuses(self, x: Tensor) -> bool:
+        return choose_fused(self.kernels, x)
+
+
+def use_kernels(module: nn.Module, kernels: Kernels) -> None:
+    """Sets the switch of a module and all modules in it.
+
+    Args:
+        module: any; parts that have no fused form are left alone.
+        kernels: see `Switched`.
+
+    Raises:
+        TrainingError: `fused` where this installation has no fused kernels.
+    """
+    if kernels == "fused" and not available():
+        raise TrainingError(f"kernels='fused': {why_not()}")
+    for part in module.modules():
+        if isinstance(part, Switched):
+            part.kernels = kernels
+
+
+def choose_fused(kernels: Kernels, x: Tensor) -> bool:
+    """Whether a module with that switch computes `x` with fused kernels; says once why `auto` does not.
+
+    Raises:
+        TrainingError: `fused` where it cannot be.
+    """
+    if kernels == "reference":
+        return False
+    problem = why_not()
+    if problem is None and x.device.type != "cpu":
+        problem = f"fused kernels run on the CPU, not on {x.device.type}"
+    if problem is None and x.dtype not in _TYPES:
+        problem = f"fused kernels take float32, float64 or bfloat16, not {str(x.dtype).removeprefix('torch.')}"
+    if problem is None:
+        return True
+    if kernels == "fused":
+        raise TrainingError(f"kernels='fused': {problem}")
+    if not torch.compiler.is_compiling():
+        say_once(f"{problem}; plain PyTorch computes instead")
+    return False
+
+
+def autocast_map(x: Tensor) -> Tensor:
+    """`x` in the type in which autocast, if it is on, keeps maps."""
+    kind = x.device.type
+    if x.dtype == torch.float32 and torch.is_autocast_enabled(kind):
+        return x.to(torch.get_autocast_dtype(kind))
+    return x
