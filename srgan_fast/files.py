@@ -39,3 +39,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def check_writable(path: Path) -> None:
+    """Whether a file can be made there, before minutes are spent on what could not be kept; makes its folder.
+
+    Raises:
+        FileError: it cannot.
+    """
+    try:
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None

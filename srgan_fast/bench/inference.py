@@ -14,8 +14,14 @@ import numpy as np
 
 from srgan_fast.bench.accuracy import TOLERANCES, Accuracy, Reference, compare, compute_reference
 from srgan_fast.bench.candidates import Candidate, Job, Loaded, find_candidate, select_candidates, why_not
-from srgan_fast.bench.machine import BUSY_LOAD, BUSY_SHARE, Neighbours, available_mib, describe_machine
-from srgan_fast.bench.options import FEWEST_ROUNDS_TO_QUOTE, InferenceOptions, Size
+from srgan_fast.bench.machine import (
+    Neighbours,
+    available_mib,
+    describe_machine,
+    warn_about_neighbours,
+    warn_about_start,
+)
+from srgan_fast.bench.options import InferenceOptions, Size
 from srgan_fast.bench.pictures import calibration_folder, lr_image
 from srgan_fast.bench.processes import call_worker, measure_cold_start
 from srgan_fast.bench.quiet import quiet_stdout
@@ -29,7 +35,7 @@ from srgan_fast.bench.report import (
     Row,
     SizeResult,
 )
-from srgan_fast.bench.rounds import PAUSE_S, Times, measure_rounds, percentile
+from srgan_fast.bench.rounds import ORDER, PAUSE_S, Times, measure_rounds, percentile
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.export.onnx_export import weights_digest
@@ -44,7 +50,6 @@ COLD_START_SIZE = Size(64, 64)
 _FEATURE_MAPS_HELD = 3
 # CPUs that a row may use beyond its threads before a warning; clocks are that coarse for runs of milliseconds.
 _CPUS_TOLERATED = 0.25
-_ORDER = "rotated by one row each round, every other round backwards"
 
 OnStep = Callable[[str], None]
 
@@ -88,15 +93,7 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
     with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder:
         calibration = calibration_folder(options.calibration)
         run = _Run(options, file, threads, Path(folder), calibration, on_step)
-        load = (environment.load_average or [0.0])[0]
-        if load > BUSY_LOAD * environment.cpus:
-            run.warnings.append(
-                f"the machine is busy: load average {load:.2f} over the last minute; stop what else runs"
-            )
-        if options.rounds < FEWEST_ROUNDS_TO_QUOTE:
-            run.warnings.append(f"{options.rounds} rounds are too few to quote; take {FEWEST_ROUNDS_TO_QUOTE} or more")
-        if threads > environment.cpus:
-            run.warnings.append(f"{threads} threads share {environment.cpus} CPUs")
+        run.warnings += warn_about_start(environment, options.rounds)
         rows = _installed(run, rows)
         with quiet_stdout():
             sizes = [_measure_size(run, size, rows) for size in dict.fromkeys(options.sizes)]
@@ -117,7 +114,7 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
             rounds=options.rounds,
             warm_up_runs=WARM_UP_RUNS,
             pause_ms=PAUSE_S * 1e3,
-            order=_ORDER,
+            order=ORDER,
             calibration=None if calibration is None else calibration.name,
         ),
         sizes=sizes,
@@ -182,8 +179,7 @@ def _measure_size(run: _Run, size: Size, rows: list[Candidate]) -> SizeResult:
     neighbours = Neighbours()
     times = _rounds(run, size, ready, reference) if ready else {}
     other_cpus = neighbours.cpus_taken()
-    if other_cpus is not None and other_cpus > BUSY_SHARE * usable_cpus():
-        run.warnings.append(f"{size}: other processes used {other_cpus:.2f} CPUs during the rounds")
+    run.warnings += [f"{size}: {warning}" for warning in warn_about_neighbours(other_cpus)]
     for name, item in ready.items():
         finished[name] = _timed_row(run, size, item, times[name])
     alone = [row for row in rows if row.name in ready] if run.options.memory else []

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import srgan_fast
+from srgan_fast.bench.options import FEWEST_ROUNDS_TO_QUOTE
 from srgan_fast.bench.report import Environment
 from srgan_fast.runtime.registry import usable_cpus
 
@@ -55,6 +56,26 @@ def peak_rss_mib() -> float | None:
         return None
     lines = status.read_text(encoding="utf-8").splitlines()
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def warn_about_start(environment: Environment, rounds: int) -> list[str]:
+    """Why figures of a run that begins now may not be worth quoting."""
+    warnings = []
+    load = (environment.load_average or [0.0])[0]
+    if load > BUSY_LOAD * environment.cpus:
+        warnings.append(f"the machine is busy: load average {load:.2f} over the last minute; stop what else runs")
+    if rounds < FEWEST_ROUNDS_TO_QUOTE:
+        warnings.append(f"{rounds} rounds are too few to quote; take {FEWEST_ROUNDS_TO_QUOTE} or more")
+    if environment.threads > environment.cpus:
+        warnings.append(f"{environment.threads} threads share {environment.cpus} CPUs")
+    return warnings
+
+
+def warn_about_neighbours(other_cpus: float | None) -> list[str]:
+    """Whether what `Neighbours` found in the rounds makes them not worth quoting."""
+    if other_cpus is None or other_cpus <= BUSY_SHARE * usable_cpus():
+        return []
+    return [f"other processes used {other_cpus:.2f} CPUs during the rounds"]
 
 
 class Neighbours:

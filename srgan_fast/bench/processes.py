@@ -29,34 +29,39 @@ def call_worker(
     Raises:
         BackendError: it failed, with its reason.
     """
-    order, answer = job.folder / "order.json", job.folder / "answer.json"
+    order = {
+        "do": do,
+        "row": candidate.name,
+        "model": str(resolve_model(model).absolute()),
+        "size": job.size,
+        "threads": job.threads,
+        "rounds": rounds,
+        "folder": str(job.folder),
+        "calibration": None if job.calibration is None else str(job.calibration.absolute()),
+    }
+    return call_process("srgan_fast.bench.worker", candidate.name, order, job.folder)
+
+
+def call_process(module: str, row: str, order: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Has a module that is a worker's program carry an order out, in a folder that both files are put in.
+
+    Raises:
+        BackendError: it failed, with its reason.
+    """
+    question, answer = folder / "order.json", folder / "answer.json"
     answer.unlink(missing_ok=True)
-    order.write_text(
-        json.dumps(
-            {
-                "do": do,
-                "row": candidate.name,
-                "model": str(resolve_model(model).absolute()),
-                "size": job.size,
-                "threads": job.threads,
-                "rounds": rounds,
-                "folder": str(job.folder),
-                "calibration": None if job.calibration is None else str(job.calibration.absolute()),
-            }
-        ),
-        encoding="utf-8",
-    )
-    command = [sys.executable, "-m", "srgan_fast.bench.worker", str(order), str(answer)]
+    question.write_text(json.dumps(order), encoding="utf-8")
+    command = [sys.executable, "-m", module, str(question), str(answer)]
     try:
         # In the workspace, since converters drop files where they stand.
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=job.folder, env=_environment()
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=folder, env=_environment()
         )
     except subprocess.TimeoutExpired:
-        raise BackendError(f"{candidate.name} took more than {TIMEOUT_S} s to {do}") from None
+        raise BackendError(f"{row} took more than {TIMEOUT_S} s in a process of its own") from None
     if not answer.exists():
         last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
-        raise BackendError(f"the process of {candidate.name} ended with code {done.returncode}: {last}")
+        raise BackendError(f"the process of {row} ended with code {done.returncode}: {last}")
     found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in found:
         raise BackendError(found["error"])

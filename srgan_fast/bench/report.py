@@ -14,11 +14,13 @@ from srgan_fast.bench.options import BenchPrecision
 SCHEMA: Literal["srgan_fast.bench.inference/1"] = "srgan_fast.bench.inference/1"
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What all parts of a report have in common."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null")
 
 
-class Model(_Part):
+class Model(Part):
     """The generator that all rows compute."""
 
     name: str
@@ -29,7 +31,7 @@ class Model(_Part):
     macs_per_lr_pixel: int = Field(description="multiply-adds of direct convolutions")
 
 
-class Environment(_Part):
+class Environment(Part):
     """The machine as it was when the run began."""
 
     cpu: str
@@ -44,7 +46,7 @@ class Environment(_Part):
     load_average: list[float] | None = Field(description="over 1, 5 and 15 minutes")
 
 
-class Method(_Part):
+class Method(Part):
     """How it was measured."""
 
     rounds: int
@@ -54,7 +56,7 @@ class Method(_Part):
     calibration: str | None = Field(description="pictures that int8 was calibrated on")
 
 
-class Latency(_Part):
+class Latency(Part):
     """Of one run: picture in memory to result in memory, in milliseconds."""
 
     median_ms: float
@@ -65,7 +67,7 @@ class Latency(_Part):
     rounds_ms: list[float] = Field(description="in the order of the rounds")
 
 
-class Row(_Part):
+class Row(Part):
     """One runtime in one precision at one size."""
 
     name: str
@@ -92,7 +94,7 @@ class Row(_Part):
     base_mib: float | None = Field(default=None, description="the same before the runtime was loaded")
 
 
-class SizeResult(_Part):
+class SizeResult(Part):
     """All rows at one size."""
 
     height: int
@@ -104,7 +106,7 @@ class SizeResult(_Part):
     rows: list[Row]
 
 
-class LeftOut(_Part):
+class LeftOut(Part):
     """A row that was asked for and not measured."""
 
     name: str
@@ -113,7 +115,7 @@ class LeftOut(_Part):
     remedy: str | None
 
 
-class ProcessTime(_Part):
+class ProcessTime(Part):
     """Wall time of whole processes."""
 
     name: str
@@ -124,7 +126,7 @@ class ProcessTime(_Part):
     reason: str | None = Field(default=None, description="why it could not be timed")
 
 
-class ColdStart(_Part):
+class ColdStart(Part):
     """What a user waits for before and besides computing."""
 
     picture: str
@@ -133,7 +135,7 @@ class ColdStart(_Part):
     imports: list[ProcessTime] = Field(description="a process that only imports the runtime")
 
 
-class InferenceReport(_Part):
+class InferenceReport(Part):
     """Everything that one run found."""
 
     schema_name: Literal["srgan_fast.bench.inference/1"] = Field(default=SCHEMA, alias="schema")

@@ -10,6 +10,7 @@ import numpy as np
 # Rests before each run: ONNX Runtime's worker threads spin for some 60 ms after their work, those of libgomp (torch,
 # ncnn) for 5 ms, and would take a core from whoever comes next. What was measured stands in README.md.
 PAUSE_S = 0.1
+ORDER = "rotated by one row each round, every other round backwards"
 
 
 @dataclass(slots=True)

@@ -1,6 +1,5 @@
 """`srgan-fast bench`."""
 
-import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,16 +8,17 @@ import typer
 from rich import box
 from rich.table import Table
 
+from srgan_fast.cli.bench_training import training
 from srgan_fast.cli.console import errors, output, say
 from srgan_fast.cli.options import Model, Threads
-from srgan_fast.errors import FileError
-from srgan_fast.files import atomic_write
+from srgan_fast.files import atomic_write, check_writable
 
 if TYPE_CHECKING:
     from srgan_fast.bench import InferenceReport
     from srgan_fast.bench.report import ColdStart, Row, SizeResult
 
-app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is, beside other runtimes.")
+app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is, beside what else could be used.")
+app.command("training")(training)
 
 
 class BenchPrecisionName(StrEnum):
@@ -27,11 +27,6 @@ class BenchPrecisionName(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     INT8 = "int8"
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `bench inference` a subcommand while there is only one benchmark."""
 
 
 @app.command("inference")
@@ -99,8 +94,8 @@ def inference(
         memory=memory,
     )
     json_path = None if json_file in (None, "-") else Path(json_file)
-    for wanted in (json_path, csv_file):
-        _must_be_writable(wanted)  # before minutes are spent on what could not be kept
+    for wanted in filter(None, (json_path, csv_file)):
+        check_writable(wanted)  # before minutes are spent on what could not be kept
     with errors.status("", spinner="line") as status:
         report = bench_inference(options, status.update)
     for path, text in ((json_path, report.as_json()), (csv_file, rows_as_csv(report))):
@@ -113,19 +108,6 @@ def inference(
         _present(report)
     for warning in report.warnings:
         say(warning, label="warning")
-
-
-def _must_be_writable(path: Path | None) -> None:
-    if path is None:
-        return
-    try:
-        if path.is_dir():
-            raise FileError(f"{path}: is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def _present(report: "InferenceReport") -> None:

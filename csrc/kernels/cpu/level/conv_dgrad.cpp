@@ -45,7 +45,7 @@ struct Dgrad {
             const TileGrid::Place at = tiles[t];
             for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
                 alignas(kAlignment) V d[kSide * kSide];
-                read_window<kSide, X>(a.gradient, at.image, at.y * kOutputs - kBefore, at.x * kOutputs - kBefore, c, d);
+                read_window<kSide, kOutputs, X>(a.gradient, at.image, at.y * kOutputs - kBefore, at.x * kOutputs - kBefore, c, d);
                 transform_input<W, V>([&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kSide + j]; },
                                       [&](int i, int j, V value)
                                           SRGAN_FAST_INLINE_LAMBDA { store(v + (i * kSide + j) * stride + c, value); });
@@ -55,77 +55,121 @@ struct Dgrad {
 
     enum class Kind { kPlain, kAffine, kResidual };
 
+    // What the epilogue sums up for a vector of channels.
+    struct Sums {
+        S* scale;
+        S* shift;
+        S* slope;
+        V scales, shifts, slopes;
+
+        Sums(S* sums, std::int64_t stride, std::int64_t channel, int count)
+            : scale(sums + channel), shift(scale + stride), slope(shift + stride) {
+            if (count == kLanesOf<S>)
+                scales = read(scale), shifts = read(shift), slopes = read(slope);
+            else
+                scales = read_part(scale, count), shifts = read_part(shift, count), slopes = read_part(slope, count);
+        }
+        // Other channels may stand right behind the last one of a phase.
+        void put(int count) const {
+            if (count == kLanesOf<S>)
+                write(scale, scales), write(shift, shifts), write(slope, slopes);
+            else
+                write_part(scale, scales, count), write_part(shift, shifts, count), write_part(slope, slopes, count);
+        }
+    };
+
+    // From dz at one pixel of z, which stands at `offset` in x, on through the prologue.
+    template <bool kWhole, Kind kKind>
+    static SRGAN_FAST_INLINE void finish(const Arguments& a, std::int64_t offset, int count, const Affine<S>& affine,
+                                         V g, Sums& sums) {
+        const V value = read<kWhole>(static_cast<const X*>(a.source.x) + offset, count);
+        if constexpr (kKind == Kind::kResidual) {
+            if (a.sum_gradient) g += read<kWhole>(static_cast<const X*>(a.sum_gradient) + offset, count);
+            write<kWhole>(static_cast<X*>(a.residual_gradient) + offset, g, count);
+        } else {
+            const V u = affine.before(value);
+            sums.slopes += u > S(0) ? V{} : g * u;
+            g = u > S(0) ? g : g * affine.slope;
+        }
+        write<kWhole>(static_cast<X*>(a.x_gradient) + offset, g * affine.scale, count);
+        sums.scales += g * (value - affine.center);
+        sums.shifts += g;
+    }
+
     // Gradients dz of a tile's pixels of one phase, and one vector of channels.
     template <bool kWhole, Kind kKind>
     static void finish(const Arguments& a, const TileGrid::Place& at, int phase, std::int64_t c, S* sums, const V* dz) {
         const Source<S>& s = a.source;
         const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
-        const X* const map = static_cast<const X*>(s.x);
+        const std::int64_t top = kStep * at.y * kOutputs + (kStep == 2 ? 1 - phase / 2 : 0);
+        const std::int64_t left = kStep * at.x * kOutputs + (kStep == 2 ? 1 - phase % 2 : 0);
+        const int rows = static_cast<int>(smaller<std::int64_t>((s.height - top + kStep - 1) / kStep, kOutputs));
+        const int columns = static_cast<int>(smaller<std::int64_t>((s.width - left + kStep - 1) / kStep, kOutputs));
+        const Strides strides = strides_of(s, at.image, c);
+        const std::int64_t start = strides(top, left);
         X* const gradient = static_cast<X*>(a.x_gradient);
-        const std::int64_t stride = padded(s.shuffle ? 4 * s.channels : s.channels);
-        Affine<S> affine;
-        V scales{}, shifts{}, slopes{};
-        if constexpr (kKind != Kind::kPlain) {
-            if (!s.shuffle) {
-                affine = Affine<S>(s, c);
-                scales = read(sums + c), shifts = read(sums + stride + c), slopes = read(sums + 2 * stride + c);
-            }
-        }
-        for (int i = 0; i < kOutputs; ++i) {
-            const std::int64_t y = kStep * (at.y * kOutputs + i) + (kStep == 2 ? 1 - phase / 2 : 0);
-            if (y >= s.height) break;
-            for (int j = 0; j < kOutputs; ++j) {
-                const std::int64_t x = kStep * (at.x * kOutputs + j) + (kStep == 2 ? 1 - phase % 2 : 0);
-                if (x >= s.width) break;
-                V g = dz[i * kOutputs + j];
-                std::int64_t offset = Place<S>::plain(s, at.image, y, x, c), channel = c;
-                if (s.shuffle) {
-                    const auto place = Place<S>::shuffled(s, at.image, y, x, c);
-                    offset = place.offset, channel = place.channel;
-                }
-                if constexpr (kKind == Kind::kPlain) {
-                    write<kWhole>(gradient + offset, g, count);
-                } else {
-                    if (s.shuffle) affine = Affine<S>(s, channel);
-                    const V value = read<kWhole>(map + offset, count);
-                    V slope_gradient{};
-                    if constexpr (kKind == Kind::kResidual) {
-                        if (a.sum_gradient) g += read<kWhole>(static_cast<const X*>(a.sum_gradient) + offset, count);
-                        if (a.residual_gradient) write<kWhole>(static_cast<X*>(a.residual_gradient) + offset, g, count);
-                    } else {
-                        const V u = affine.before(value);
-                        slope_gradient = u > S(0) ? V{} : g * u;
-                        g = u > S(0) ? g : g * affine.slope;
+        const auto each = [&](const auto& put) SRGAN_FAST_INLINE_LAMBDA {
+            if (rows == kOutputs && columns == kOutputs) {
+#pragma GCC unroll 4
+                for (int i = 0; i < kOutputs; ++i)
+#pragma GCC unroll 4
+                    for (int j = 0; j < kOutputs; ++j) {
+                        const std::int64_t offset = start + kStep * (i * strides.row + j * strides.pixel);
+                        const std::int64_t next = offset + kStep * kOutputs * strides.pixel;
+                        __builtin_prefetch(gradient + next, 1);
+                        if (kKind != Kind::kPlain) __builtin_prefetch(static_cast<const X*>(s.x) + next);
+                        put(offset, dz[i * kOutputs + j]);
                     }
-                    write<kWhole>(gradient + offset, g * affine.scale, count);
-                    const V scale_gradient = g * (value - affine.center);
-                    if (s.shuffle) {
-                        add(sums + channel, scale_gradient, count);
-                        add(sums + stride + channel, g, count);
-                        add(sums + 2 * stride + channel, slope_gradient, count);
-                    } else {
-                        scales += scale_gradient, shifts += g, slopes += slope_gradient;
-                    }
-                }
+            } else {
+                for (int i = 0; i < rows; ++i)
+                    for (int j = 0; j < columns; ++j)
+                        put(start + kStep * (i * strides.row + j * strides.pixel), dz[i * kOutputs + j]);
             }
-        }
-        if constexpr (kKind != Kind::kPlain) {
-            if (!s.shuffle)
-                write(sums + c, scales), write(sums + stride + c, shifts), write(sums + 2 * stride + c, slopes);
+        };
+        if constexpr (kKind == Kind::kPlain) {
+            each([&](std::int64_t offset, V g)
+                     SRGAN_FAST_INLINE_LAMBDA { write<kWhole>(gradient + offset, g, count); });
+        } else {
+            const Affine<S> affine(s, c);
+            Sums mine(sums, padded(s.channels), c, count);
+            each([&](std::int64_t offset, V g)
+                     SRGAN_FAST_INLINE_LAMBDA { finish<kWhole, kKind>(a, offset, count, affine, g, mine); });
+            mine.put(count);
         }
     }
 
-    // The channels of the next phase stand right behind the last one of this.
-    static SRGAN_FAST_INLINE void add(S* sum, V value, int count) {
-        if (count == kLanesOf<S>)
-            write(sum, read(sum) + value);
-        else
-            write_part(sum, read_part(sum, count) + value, count);
+    // The same where z is shuffled, which its four phases undo one after the other.
+    template <bool kWhole, bool kAffine>
+    static void finish_shuffled(const Arguments& a, const TileGrid::Place& at, int phase, std::int64_t c, S* sums,
+                                const V* dz) {
+        const Source<S>& s = a.source;
+        const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
+        for (int quarter = 0; quarter < 4; ++quarter) {
+            const std::int64_t channel = quarter * s.channels + c;
+            Affine<S> affine;
+            if constexpr (kAffine) affine = Affine<S>(s, channel);
+            Sums mine(sums, padded(4 * s.channels), kAffine ? channel : 0, kAffine ? count : 0);
+            for (int i = 0; i < kOutputs; ++i)
+                for (int j = 0; j < kOutputs; ++j) {
+                    const std::int64_t y = kStep * (at.y * kOutputs + i) + (kStep == 2 ? 1 - phase / 2 : 0);
+                    const std::int64_t x = kStep * (at.x * kOutputs + j) + (kStep == 2 ? 1 - phase % 2 : 0);
+                    if (y >= s.height || x >= s.width || (y & 1) * 2 + (x & 1) != quarter) continue;
+                    const std::int64_t offset = Shuffled(s, at.image, y, x, c).offset;
+                    if constexpr (kAffine)
+                        finish<kWhole, Kind::kAffine>(a, offset, count, affine, dz[i * kOutputs + j], mine);
+                    else
+                        write<kWhole>(static_cast<X*>(a.x_gradient) + offset, dz[i * kOutputs + j], count);
+                }
+            if constexpr (kAffine) mine.put(count);
+        }
     }
 
     template <bool kWhole>
     static void finish(const Arguments& a, const TileGrid::Place& at, int phase, std::int64_t c, S* sums, const V* dz) {
-        if (!a.source.affine)
+        if (a.source.shuffle)
+            a.source.affine ? finish_shuffled<kWhole, true>(a, at, phase, c, sums, dz)
+                            : finish_shuffled<kWhole, false>(a, at, phase, c, sums, dz);
+        else if (!a.source.affine)
             finish<kWhole, Kind::kPlain>(a, at, phase, c, sums, dz);
         else if (a.source.residual)
             finish<kWhole, Kind::kResidual>(a, at, phase, c, sums, dz);

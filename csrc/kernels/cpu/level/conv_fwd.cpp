@@ -53,7 +53,7 @@ struct Forward {
                 const std::int64_t x = kStep * at.x * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase % 2);
                 for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
                     alignas(kAlignment) V d[kSide * kSide];
-                    read_window<kSide, kStep, X>(a.source, at.image, y, x, c, d);
+                    read_window<kSide, kStep, kOutputs, X>(a.source, at.image, y, x, c, d);
                     if constexpr (kGeometry == Geometry::k3x3)
                         if (a.source.sum) write_sum(a, at, c, d);
                     transform_input<W, V>(
@@ -78,7 +78,7 @@ struct Forward {
             for (int j = 0; j < kOutputs; ++j) {
                 const std::int64_t y = at.y * kOutputs + i, x = at.x * kOutputs + j;
                 if (y >= s.height || x >= s.width) continue;
-                X* const target = static_cast<X*>(s.sum) + Place<S>::plain(s, at.image, y, x, c);
+                X* const target = static_cast<X*>(s.sum) + strides_of(s, at.image, c)(y, x);
                 const V value = d[(i + W::kRadius) * kSide + j + W::kRadius];
                 if (count == kLanesOf<S>)
                     write(target, value);
@@ -106,18 +106,29 @@ struct Forward {
             start = load(moments.first + c);
             if (!first) sum = load(moments.sum + c), squares = load(moments.squares + c);
         }
-        for (int i = 0; i < rows; ++i) {
-            X* const out = static_cast<X*>(a.y) + ((at.image * a.height + top + i) * a.width + left) * a.channels + c;
-            for (int j = 0; j < columns; ++j) {
-                V value = y[i * kOutputs + j] + bias;
-                if constexpr (kActivate) value = value > S(0) ? value : value * slope;
-                if constexpr (kMoments) {
-                    const V difference = value - start;
-                    sum += difference;
-                    squares += difference * difference;
-                }
-                write<kWhole>(out + j * a.channels, value, count);
+        X* const out = static_cast<X*>(a.y) + strides_of(a, at.image, c)(top, left);
+        const std::int64_t row_stride = a.width * a.channels;
+        const auto put = [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA {
+            V value = y[i * kOutputs + j] + bias;
+            if constexpr (kActivate) value = value > S(0) ? value : value * slope;
+            if constexpr (kMoments) {
+                const V difference = value - start;
+                sum += difference;
+                squares += difference * difference;
             }
+            write<kWhole>(out + i * row_stride + j * a.channels, value, count);
+        };
+        if (rows == kOutputs && columns == kOutputs) {
+#pragma GCC unroll 4
+            for (int i = 0; i < kOutputs; ++i)
+#pragma GCC unroll 4
+                for (int j = 0; j < kOutputs; ++j) {
+                    __builtin_prefetch(out + i * row_stride + (j + kOutputs) * a.channels, 1);
+                    put(i, j);
+                }
+        } else {
+            for (int i = 0; i < rows; ++i)
+                for (int j = 0; j < columns; ++j) put(i, j);
         }
         if constexpr (kMoments) store(moments.sum + c, sum), store(moments.squares + c, squares);
     }

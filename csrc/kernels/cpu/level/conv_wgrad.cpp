@@ -12,8 +12,8 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
 
-// sums[k][channel] += sum over tiles of v[tile][k] * m[tile][channel], a register block at a time.
-template <int kRows, int kVectors, typename S>
+// sums[k][channel] (+)= sum over tiles of v[tile][k] * m[tile][channel], a register block at a time.
+template <int kRows, int kVectors, bool kAccumulate, typename S>
 SRGAN_FAST_INLINE void outer_block(std::int64_t tiles, const S* v, std::int64_t v_stride, const S* m,
                                    std::int64_t m_stride, S* sums, std::int64_t stride) {
     constexpr int kLanes = kLanesOf<S>;
@@ -21,7 +21,7 @@ SRGAN_FAST_INLINE void outer_block(std::int64_t tiles, const S* v, std::int64_t 
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-        for (int n = 0; n < kVectors; ++n) acc[r][n] = load(sums + r * stride + n * kLanes);
+        for (int n = 0; n < kVectors; ++n) acc[r][n] = kAccumulate ? load(sums + r * stride + n * kLanes) : Simd<S>{};
     for (std::int64_t t = 0; t < tiles; ++t, v += v_stride, m += m_stride) {
         Simd<S> w[kVectors];
 #pragma GCC unroll 8
@@ -39,37 +39,37 @@ SRGAN_FAST_INLINE void outer_block(std::int64_t tiles, const S* v, std::int64_t 
         for (int n = 0; n < kVectors; ++n) store(sums + r * stride + n * kLanes, acc[r][n]);
 }
 
-template <int kRows, int kVectors, typename S>
+template <int kRows, int kVectors, bool kAccumulate, typename S>
 SRGAN_FAST_INLINE void outer_rest(std::int64_t rows, std::int64_t tiles, const S* v, std::int64_t v_stride, const S* m,
                                   std::int64_t m_stride, S* sums, std::int64_t stride) {
     if constexpr (kRows > 0) {
         if (rows == kRows)
-            outer_block<kRows, kVectors>(tiles, v, v_stride, m, m_stride, sums, stride);
+            outer_block<kRows, kVectors, kAccumulate>(tiles, v, v_stride, m, m_stride, sums, stride);
         else
-            outer_rest<kRows - 1, kVectors>(rows, tiles, v, v_stride, m, m_stride, sums, stride);
+            outer_rest<kRows - 1, kVectors, kAccumulate>(rows, tiles, v, v_stride, m, m_stride, sums, stride);
     }
 }
 
-template <int kVectors, typename S>
+template <int kVectors, bool kAccumulate, typename S>
 void outer_panel(std::int64_t depth, std::int64_t tiles, const S* v, std::int64_t v_stride, const S* m,
                  std::int64_t m_stride, S* sums, std::int64_t stride) {
     constexpr int kBlock = kVectors == 1 ? 2 * kRowBlock : kRowBlock;
     std::int64_t k = 0;
     for (; k + kBlock <= depth; k += kBlock)
-        outer_block<kBlock, kVectors>(tiles, v + k, v_stride, m, m_stride, sums + k * stride, stride);
-    outer_rest<kBlock - 1, kVectors>(depth - k, tiles, v + k, v_stride, m, m_stride, sums + k * stride, stride);
+        outer_block<kBlock, kVectors, kAccumulate>(tiles, v + k, v_stride, m, m_stride, sums + k * stride, stride);
+    outer_rest<kBlock - 1, kVectors, kAccumulate>(depth - k, tiles, v + k, v_stride, m, m_stride, sums + k * stride, stride);
 }
 
-template <typename S>
+template <bool kAccumulate, typename S>
 void outer_product(std::int64_t depth, std::int64_t channels, std::int64_t tiles, const S* v, std::int64_t v_stride,
                    const S* m, S* sums) {
     std::int64_t c = 0;
     for (; c + kPanelOf<S> <= channels; c += kPanelOf<S>)
-        outer_panel<kPanelVectors>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
+        outer_panel<kPanelVectors, kAccumulate>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
     switch ((channels - c) / kLanesOf<S>) {
-        case 1: return outer_panel<1>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
-        case 2: return outer_panel<2>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
-        case 3: return outer_panel<3>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
+        case 1: return outer_panel<1, kAccumulate>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
+        case 2: return outer_panel<2, kAccumulate>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
+        case 3: return outer_panel<3, kAccumulate>(depth, tiles, v, v_stride, m + c, channels, sums + c, channels);
         default: return;
     }
 }
@@ -100,11 +100,13 @@ struct Wgrad {
         return a.splits * smaller(groups(a), (threads + a.splits - 1) / a.splits);
     }
 
-    // Tiles taken together: enough to make up for reading and writing the sums each time.
+    // Tiles taken together: enough to make up for reading and writing the sums each time, which for many channels do
+    // not stay in the cache.
     static std::int64_t chunk(const Arguments& a) {
-        const std::int64_t tiles = 48 * 256 / padded(a.source.channels);
-        return tiles < 24 ? 24 : tiles > 48 ? 48 : tiles;
+        return smaller<std::int64_t>(a.source.channels <= 64 ? 48 : 144, most_tiles(a));
     }
+
+    static std::int64_t most_tiles(const Arguments& a) { return (grid(a).total + a.splits - 1) / a.splits; }
 
     static std::int64_t input_size(const Arguments& a) {
         return P::kSlots * padded(a.source.channels) * chunk(a) + kSide * kSide * kSkew;
@@ -115,7 +117,8 @@ struct Wgrad {
     }
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
-        const std::int64_t shares = tasks / a.splits, most = (groups(a) + shares - 1) / shares;
+        const std::int64_t shares = tasks / a.splits;
+        const std::int64_t most = chunk(a) == most_tiles(a) ? 1 : (groups(a) + shares - 1) / shares;
         const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
         return aligned_bytes(input_size(a) * size) +
                aligned_bytes(kSide * kSide * (chunk(a) * kChannelGroup + kSkew) * size) +
@@ -136,7 +139,7 @@ struct Wgrad {
                 const std::int64_t x = kStep * at.x * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase % 2);
                 for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
                     alignas(kAlignment) V d[kSide * kSide];
-                    read_window<kSide, kStep, X>(a.source, at.image, y, x, c, d);
+                    read_window<kSide, kStep, kOutputs, X>(a.source, at.image, y, x, c, d);
                     transform_input<W, V>(
                         [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kSide + j]; },
                         [&](int i, int j, V value) SRGAN_FAST_INLINE_LAMBDA {
@@ -158,7 +161,7 @@ struct Wgrad {
             const TileGrid::Place at = tiles[t];
             for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
                 alignas(kAlignment) V d[kOutputs * kOutputs];
-                read_window<kOutputs, X>(a.gradient, at.image, at.y * kOutputs, at.x * kOutputs, first + c, d);
+                read_window<kOutputs, kOutputs, X>(a.gradient, at.image, at.y * kOutputs, at.x * kOutputs, first + c, d);
                 if (bias) {
                     V sum = load(bias + first + c);
                     for (int i = 0; i < kOutputs * kOutputs; ++i) sum += d[i];
@@ -236,30 +239,30 @@ struct Wgrad {
         S* const m = reinterpret_cast<S*>(memory);
         memory += aligned_bytes(kSide * kSide * (most * kChannelGroup + kSkew) * size);
         S* const sums = reinterpret_cast<S*>(memory);
-        for (std::int64_t i = 0; i < (last_group - first_group) * group_size(a); ++i) sums[i] = S(0);
         S* const bias = a.bias ? a.bias + split * channels : nullptr;
         if (bias)
             for (std::int64_t c = first_group * kChannelGroup; c < smaller(last_group * kChannelGroup, channels); ++c)
                 bias[c] = S(0);
-        for (std::int64_t begin = tiles.total * split / a.splits; begin < end; begin += most) {
+        const bool together = most == most_tiles(a);
+        const std::int64_t start = tiles.total * split / a.splits;
+        for (std::int64_t begin = start; begin < end; begin += most) {
             const std::int64_t stop = smaller(begin + most, end), count = stop - begin;
             transform_inputs(a, tiles, begin, stop, v);
             for (std::int64_t group = first_group; group < last_group; ++group) {
                 const std::int64_t first = group * kChannelGroup, width = smaller(kChannelGroup, channels - first);
                 transform_gradients(a, tiles, begin, stop, first, width, m, bias);
-                S* const target = sums + (group - first_group) * group_size(a);
+                S* const target = together ? sums : sums + (group - first_group) * group_size(a);
                 for (int p = 0; p < kSide * kSide; ++p) {
                     const int i = p / kSide, j = p % kSide;
-                    outer_product(P::slots(i, j) * depth, width, count, v + point(i, j, depth, count),
-                                  P::slots(i, j) * depth, m + p * (count * width + kSkew),
-                                  target + P::before(i, j) * depth * width);
+                    const auto multiply = begin == start ? outer_product<false, S> : outer_product<true, S>;
+                    multiply(P::slots(i, j) * depth, width, count, v + point(i, j, depth, count),
+                             P::slots(i, j) * depth, m + p * (count * width + kSkew),
+                             target + P::before(i, j) * depth * width);
                 }
+                if (stop == end)
+                    write_filters(a, first, width, target,
+                                  a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps);
             }
-        }
-        S* const out = a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps;
-        for (std::int64_t group = first_group; group < last_group; ++group) {
-            const std::int64_t first = group * kChannelGroup, width = smaller(kChannelGroup, channels - first);
-            write_filters(a, first, width, sums + (group - first_group) * group_size(a), out);
         }
     }
 };

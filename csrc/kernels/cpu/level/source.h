@@ -6,23 +6,38 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// kSide x kSide pixels from (y, x) in steps of kStep; `at(y, x)` computes one that lies in the image.
-template <int kSide, int kStep, typename V, typename At>
-SRGAN_FAST_INLINE void window(std::int64_t y, std::int64_t x, std::int64_t height, std::int64_t width, const At& at,
-                              V* d) {
+// Where pixels stand in a map that is not shuffled: elements to the first pixel of the image, of a row, of a pixel.
+struct Strides {
+    std::int64_t image, row, pixel;
+
+    SRGAN_FAST_INLINE std::int64_t operator()(std::int64_t y, std::int64_t x) const {
+        return image + y * row + x * pixel;
+    }
+};
+
+// kSide x kSide pixels from (y, x) in steps of kStep; `at(offset)` computes the one that stands there. Tiles are read from
+// left to right, kAdvance pixels apart, too far apart in memory for the processor to see it coming: `ahead(offset)`
+// fetches what the next one will need.
+template <int kSide, int kStep, int kAdvance, typename V, typename At, typename Ahead>
+SRGAN_FAST_INLINE void window(std::int64_t y, std::int64_t x, std::int64_t height, std::int64_t width,
+                              const Strides& strides, const At& at, const Ahead& ahead, V* d) {
     constexpr std::int64_t kReach = (kSide - 1) * kStep;
     if (y >= 0 && x >= 0 && y + kReach < height && x + kReach < width) {
+        std::int64_t offset = strides(y, x);
 #pragma GCC unroll 1
-        for (int i = 0; i < kSide; ++i)
+        for (int i = 0; i < kSide; ++i, offset += kStep * strides.row)
 #pragma GCC unroll 8
-            for (int j = 0; j < kSide; ++j) d[i * kSide + j] = at(y + i * kStep, x + j * kStep);
+            for (int j = 0; j < kSide; ++j) {
+                if (j + kAdvance >= kSide) ahead(offset + (j + kAdvance) * kStep * strides.pixel);
+                d[i * kSide + j] = at(offset + j * kStep * strides.pixel);
+            }
         return;
     }
     for (int i = 0; i < kSide; ++i)
         for (int j = 0; j < kSide; ++j) {
             const std::int64_t row = y + i * kStep, column = x + j * kStep;
             const bool inside = row >= 0 && column >= 0 && row < height && column < width;
-            d[i * kSide + j] = inside ? at(row, column) : V{};
+            d[i * kSide + j] = inside ? at(strides(row, column)) : V{};
         }
 }
 
@@ -45,81 +60,95 @@ struct Affine {
     }
 };
 
-// Where pixel (y, x), channel c of z stands in x.
-template <typename S>
-struct Place {
+// Where pixel (y, x), channel c of a shuffled z stands in x.
+struct Shuffled {
     std::int64_t offset, channel;
 
-    SRGAN_FAST_INLINE static Place shuffled(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x,
-                                            std::int64_t c) {
-        const std::int64_t channel = ((y & 1) * 2 + (x & 1)) * s.channels + c;
-        return {((image * (s.height >> 1) + (y >> 1)) * (s.width >> 1) + (x >> 1)) * 4 * s.channels + channel, channel};
-    }
-    SRGAN_FAST_INLINE static std::int64_t plain(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x,
-                                                std::int64_t c) {
-        return ((image * s.height + y) * s.width + x) * s.channels + c;
+    template <typename S>
+    SRGAN_FAST_INLINE Shuffled(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t c)
+        : channel(((y & 1) * 2 + (x & 1)) * s.channels + c) {
+        offset = ((image * (s.height >> 1) + (y >> 1)) * (s.width >> 1) + (x >> 1)) * 4 * s.channels + channel;
     }
 };
 
+template <typename A>
+SRGAN_FAST_INLINE Strides strides_of(const A& a, std::int64_t image, std::int64_t c) {
+    return {image * a.height * a.width * a.channels + c, a.width * a.channels, a.channels};
+}
+
 template <int kSide, int kStep, bool kWhole, typename X, typename S>
-void read_source(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t c, Simd<S>* d) {
+void read_shuffled(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t c, Simd<S>* d) {
     const X* const map = static_cast<const X*>(s.x);
     const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
-    const auto run = [&](const auto& at)
-                         SRGAN_FAST_INLINE_LAMBDA { window<kSide, kStep>(y, x, s.height, s.width, at, d); };
-    if (s.shuffle) {
-        Affine<S> phases[4];
-        if (!s.affine)
-            return run([&](std::int64_t row, std::int64_t column) SRGAN_FAST_INLINE_LAMBDA {
-                return read<kWhole>(map + Place<S>::shuffled(s, image, row, column, c).offset, count);
-            });
+    Affine<S> phases[4];
+    if (s.affine)
         for (int i = 0; i < 4; ++i) phases[i] = Affine<S>(s, i * s.channels + c);
-        return run([&](std::int64_t row, std::int64_t column) SRGAN_FAST_INLINE_LAMBDA {
-            return phases[(row & 1) * 2 + (column & 1)](
-                read<kWhole>(map + Place<S>::shuffled(s, image, row, column, c).offset, count));
-        });
-    }
+    for (int i = 0; i < kSide; ++i)
+        for (int j = 0; j < kSide; ++j) {
+            const std::int64_t row = y + i * kStep, column = x + j * kStep;
+            if (row < 0 || column < 0 || row >= s.height || column >= s.width) {
+                d[i * kSide + j] = Simd<S>{};
+                continue;
+            }
+            const Simd<S> value = read<kWhole>(map + Shuffled(s, image, row, column, c).offset, count);
+            d[i * kSide + j] = s.affine ? phases[(row & 1) * 2 + (column & 1)](value) : value;
+        }
+}
+
+template <int kSide, int kStep, int kAdvance, bool kWhole, typename X, typename S>
+void read_source(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t c, Simd<S>* d) {
+    if (s.shuffle) return read_shuffled<kSide, kStep, kWhole, X>(s, image, y, x, c, d);
+    const X* const map = static_cast<const X*>(s.x);
+    const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
+    const auto run = [&](const auto& at, const auto& ahead) SRGAN_FAST_INLINE_LAMBDA {
+        window<kSide, kStep, kAdvance>(y, x, s.height, s.width, strides_of(s, image, c), at, ahead, d);
+    };
+    const auto ahead = [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { __builtin_prefetch(map + offset); };
     if (!s.affine)
-        return run([&](std::int64_t row, std::int64_t column) SRGAN_FAST_INLINE_LAMBDA {
-            return read<kWhole>(map + Place<S>::plain(s, image, row, column, c), count);
-        });
+        return run([&](std::int64_t offset)
+                       SRGAN_FAST_INLINE_LAMBDA { return read<kWhole>(map + offset, count); },
+                   ahead);
     const Affine<S> affine(s, c);
     if (s.residual) {
         const X* const residual = static_cast<const X*>(s.residual);
-        return run([&](std::int64_t row, std::int64_t column) SRGAN_FAST_INLINE_LAMBDA {
-            const std::int64_t offset = Place<S>::plain(s, image, row, column, c);
-            return affine.before(read<kWhole>(map + offset, count)) + read<kWhole>(residual + offset, count);
-        });
+        return run(
+            [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA {
+                return affine.before(read<kWhole>(map + offset, count)) + read<kWhole>(residual + offset, count);
+            },
+            ahead);
     }
-    run([&](std::int64_t row, std::int64_t column) SRGAN_FAST_INLINE_LAMBDA {
-        return affine(read<kWhole>(map + Place<S>::plain(s, image, row, column, c), count));
-    });
+    run([&](std::int64_t offset)
+            SRGAN_FAST_INLINE_LAMBDA { return affine(read<kWhole>(map + offset, count)); },
+        ahead);
 }
 
-// Channels c .. of a window of z.
-template <int kSide, int kStep, typename X, typename S>
+// Channels c .. of a window of z; see `window`.
+template <int kSide, int kStep, int kAdvance, typename X, typename S>
 SRGAN_FAST_INLINE void read_window(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x,
                                    std::int64_t c, Simd<S>* d) {
     if (c + kLanesOf<S> <= s.channels)
-        read_source<kSide, kStep, true, X>(s, image, y, x, c, d);
+        read_source<kSide, kStep, kAdvance, true, X>(s, image, y, x, c, d);
     else
-        read_source<kSide, kStep, false, X>(s, image, y, x, c, d);
+        read_source<kSide, kStep, kAdvance, false, X>(s, image, y, x, c, d);
 }
 
-template <int kSide, bool kWhole, typename X, typename S>
+template <int kSide, int kAdvance, bool kWhole, typename X, typename S>
 void read_gradient(const Gradient<S>& a, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t c,
                    Simd<S>* d) {
     const X* const g = static_cast<const X*>(a.g);
     const X* const out = static_cast<const X*>(a.y);
     const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, a.channels - c));
     const auto run = [&](const auto& at) SRGAN_FAST_INLINE_LAMBDA {
-        window<kSide, 1>(
-            y, x, a.height, a.width,
-            [&](std::int64_t row, std::int64_t column)
-                SRGAN_FAST_INLINE_LAMBDA { return at(((image * a.height + row) * a.width + column) * a.channels + c); },
+        window<kSide, 1, kAdvance>(
+            y, x, a.height, a.width, strides_of(a, image, c), at,
+            [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA {
+                __builtin_prefetch(g + offset);
+                if (out) __builtin_prefetch(out + offset);
+            },
             d);
     };
-    if (!out) return run([&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { return read<kWhole>(g + offset, count); });
+    if (!out)
+        return run([&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { return read<kWhole>(g + offset, count); });
     if (a.mean) {
         const Simd<S> mean = read(a.mean + c), offsets = read(a.offset + c), factor = read(a.factor + c);
         return run([&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA {
@@ -134,13 +163,13 @@ void read_gradient(const Gradient<S>& a, std::int64_t image, std::int64_t y, std
 }
 
 // Channels c .. of a window of dy.
-template <int kSide, typename X, typename S>
+template <int kSide, int kAdvance, typename X, typename S>
 SRGAN_FAST_INLINE void read_window(const Gradient<S>& a, std::int64_t image, std::int64_t y, std::int64_t x,
                                    std::int64_t c, Simd<S>* d) {
     if (c + kLanesOf<S> <= a.channels)
-        read_gradient<kSide, true, X>(a, image, y, x, c, d);
+        read_gradient<kSide, kAdvance, true, X>(a, image, y, x, c, d);
     else
-        read_gradient<kSide, false, X>(a, image, y, x, c, d);
+        read_gradient<kSide, kAdvance, false, X>(a, image, y, x, c, d);
 }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
