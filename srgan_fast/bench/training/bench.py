@@ -1,0 +1,315 @@
+"""The benchmark of training: rows are made ready, checked, timed in turns, taken apart, run alone and ranked."""
+
+import math
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from srgan_fast.bench.candidates import why_not
+from srgan_fast.bench.machine import Neighbours, describe_machine, warn_about_neighbours, warn_about_start
+from srgan_fast.bench.processes import call_process
+from srgan_fast.bench.rounds import ORDER, PAUSE_S, Times, measure_rounds
+from srgan_fast.bench.training.accuracy import TOLERANCES, Difference, FirstStep, compare, first_step
+from srgan_fast.bench.training.options import TrainingOptions
+from srgan_fast.bench.training.phases import count_flops, measure_phases
+from srgan_fast.bench.training.report import (
+    Phase,
+    StepWork,
+    TrainingEnvironment,
+    TrainingMethod,
+    TrainingReport,
+    TrainingRowResult,
+)
+from srgan_fast.bench.training.rows import (
+    GENERATOR_PRESET,
+    LEARNING_RATE,
+    LOSSES_PRESET,
+    ROWS,
+    TRUSTED,
+    Losses,
+    Trainee,
+    TrainingRow,
+    Work,
+    find_row,
+    make_trainee,
+)
+from srgan_fast.bench.training.saved import saved_bytes
+from srgan_fast.errors import BackendError, UsageError
+from srgan_fast.models import generator_config, read_generator
+from srgan_fast.models.generator import Affine
+from srgan_fast.models.presets import get_preset
+from srgan_fast.runtime.registry import usable_cpus
+
+WARM_UP_STEPS = 2
+PROFILED_STEPS = 3
+ALONE_STEPS = 3
+_PEAK_TRIES = 5  # of some 60 ms, before the rows and after them: others may be at work meanwhile
+WORKER = "srgan_fast.bench.training.worker"
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is collected while the benchmark goes on."""
+
+    options: TrainingOptions
+    work: Work
+    flops: dict[str, int]
+    on_step: OnStep
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A row that was made ready and warmed up."""
+
+    row: TrainingRow
+    trainee: Trainee
+    losses: Losses
+    difference: Difference
+    problem: str | None
+
+
+def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None) -> TrainingReport:
+    """Measures one training step of every row, all in this process, side by side.
+
+    Args:
+        options: what to measure.
+        on_step: told in a few words what is being done, before it is done.
+
+    Returns:
+        Figures of every row that was asked for, those that are wrong or failed included.
+
+    Raises:
+        UsageError: an unknown row or baseline.
+        ModelError: no such cut of VGG19, or images too small for it.
+    """
+    rows = [find_row(name) for name in dict.fromkeys(options.rows)] or list(ROWS.values())
+    if options.baseline is not None and find_row(options.baseline) not in rows:
+        raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
+    threads = options.threads or usable_cpus()
+    work = Work(options.stage, options.batch, options.hr, options.features, threads)
+    run = _Run(options, work, count_flops(work), on_step)
+    machine = describe_machine(threads)
+    run.warnings += warn_about_start(machine, options.rounds)
+    peaks = [_fp32_peak(run)]
+    with _threads(threads):
+        finished, other_cpus = _measure(run, rows)
+    peaks.append(_fp32_peak(run))
+    ranked, baseline = _rank([finished[row.name] for row in rows], options.baseline)
+    if options.baseline is not None and baseline is None:
+        run.warnings.append(f"the baseline {options.baseline} is wrong or failed, so there are no ratios")
+    return TrainingReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        work=_describe(run),
+        environment=TrainingEnvironment(
+            **machine.model_dump(), fp32_peak_gflops=max((peak for peak in peaks if peak is not None), default=None)
+        ),
+        method=TrainingMethod(
+            rounds=options.rounds,
+            warm_up_steps=WARM_UP_STEPS,
+            pause_ms=PAUSE_S * 1e3,
+            order=ORDER,
+            profiled_steps=PROFILED_STEPS,
+            alone_steps=ALONE_STEPS if options.memory else 0,
+        ),
+        baseline=baseline,
+        other_cpus=other_cpus,
+        rows=ranked,
+        warnings=run.warnings,
+    )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fp32_peak(run: _Run) -> float | None:
+    """GFLOP/s of multiply-adds alone, the best of a few tries; our inference engine measures it."""
+    run.on_step("the processor's peak")
+    try:
+        from srgan_fast.runtime.native_backend import NativeBackend  # noqa: PLC0415 (its native part may be missing)
+
+        backend = NativeBackend(read_generator(), "fp32", run.work.threads)
+    except (ImportError, ValueError) as error:
+        warning = f"the processor's peak is not known: {why_not(error)}"
+        run.warnings += [] if warning in run.warnings else [warning]
+        return None
+    return max(backend.peak() for _ in range(_PEAK_TRIES)) * 2e-9
+
+
+def _describe(run: _Run) -> StepWork:
+    work, gan = run.work, run.work.stage == "gan"
+    return StepWork(
+        stage=work.stage,
+        batch=work.batch,
+        hr=work.hr,
+        lr=work.hr // generator_config(GENERATOR_PRESET).scale,
+        features=work.features if gan else None,
+        generator=GENERATOR_PRESET,
+        losses=LOSSES_PRESET if gan else None,
+        learning_rate=LEARNING_RATE,
+        gflop=sum(run.flops.values()) / 1e9,
+    )
+
+
+def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowResult], float | None]:
+    """All rows' figures by name, and how many CPUs others used."""
+    run.on_step(f"{TRUSTED}, to check against")
+    trusted = first_step(make_trainee(ROWS[TRUSTED], run.work))
+    finished: dict[str, TrainingRowResult] = {}
+    ready: dict[str, _Ready] = {}
+    for row in rows:
+        run.on_step(f"{row.name}, warming up")
+        try:
+            ready[row.name] = _make_ready(run, row, trusted)
+        except Exception as error:  # kernels have exceptions of their own
+            finished[row.name] = _result(row, status="failed", reason=why_not(error))
+    del trusted
+    neighbours = Neighbours()
+    times = _rounds(run, ready)
+    other_cpus = neighbours.cpus_taken()
+    run.warnings += warn_about_neighbours(other_cpus)
+    for name, item in ready.items():
+        run.on_step(f"{name}, taken apart")
+        finished[name] = _timed_row(run, item, times[name])
+    alone = [row for row in rows if finished[row.name].status != "failed"] if run.options.memory else []
+    ready.clear()  # what the rows hold is free before they run alone
+    for row in alone:
+        run.on_step(f"{row.name}, alone")
+        finished[row.name] = _with_memory(run, row, finished[row.name])
+    return finished, other_cpus
+
+
+def _make_ready(run: _Run, row: TrainingRow, trusted: FirstStep) -> _Ready:
+    """Makes a row, checks its first step, warms it up.
+
+    Raises:
+        Exception: whatever its kernels raise.
+    """
+    trainee = make_trainee(row, run.work)
+    first = first_step(trainee)
+    difference = compare(first, trusted, TOLERANCES[row.precision])
+    for _ in range(WARM_UP_STEPS - 1):
+        trainee.step()
+    return _Ready(row, trainee, first.losses, difference, difference.problem)
+
+
+def _rounds(run: _Run, ready: dict[str, _Ready]) -> dict[str, Times]:
+    """Times the rows; losses must be finite to the end."""
+
+    def check_last(name: str, losses: Losses) -> None:
+        for what, value in losses.items():
+            if not math.isfinite(value):
+                ready[name].problem = ready[name].problem or f"the {what} loss of the last round is {value}"
+
+    runs = {name: item.trainee.step for name, item in ready.items()}
+    return measure_rounds(runs, run.options.rounds, check_last, run.on_step)
+
+
+def _result(row: TrainingRow, **values: object) -> TrainingRowResult:
+    known = {**asdict(row), "tolerance": str(TOLERANCES[row.precision])}
+    return TrainingRowResult.model_validate({**known, **values})
+
+
+def _timed_row(run: _Run, item: _Ready, times: Times) -> TrainingRowResult:
+    checks = {
+        "losses": {name: value for name, value in item.losses.items() if math.isfinite(value)},
+        "loss_error": item.difference.loss if math.isfinite(item.difference.loss) else None,
+        "gradient_error": {name: value for name, value in item.difference.gradient.items() if math.isfinite(value)},
+    }
+    if times.failure is not None:
+        return _result(item.row, status="failed", reason=why_not(times.failure), **checks)
+    try:
+        phases, profiled = measure_phases(item.trainee.step, PROFILED_STEPS)
+        saved = _saved_mb(item.trainee)
+    except Exception as error:  # kernels have exceptions of their own
+        return _result(item.row, status="failed", reason=f"after the rounds: {why_not(error)}", **checks)
+    median = statistics.median(times.wall_s)
+    return _result(
+        item.row,
+        status="wrong" if item.problem else "ok",
+        reason=item.problem,
+        step_seconds=median,
+        min_seconds=min(times.wall_s),
+        max_seconds=max(times.wall_s),
+        rounds_seconds=times.wall_s,
+        images_per_second=run.work.batch / median,
+        gflops=sum(run.flops.values()) / 1e9 / median,
+        cpus_used=statistics.median(cpu / wall for cpu, wall in zip(times.cpu_s, times.wall_s, strict=True)),
+        saved_activation_mb=saved["generator"],
+        saved_mb=saved,
+        profiled_step_seconds=profiled,
+        phases={name: _phase(seconds, run.flops.get(name)) for name, seconds in phases.items()},
+        **checks,
+    )
+
+
+def _phase(seconds: float, flops: int | None) -> Phase:
+    gflop = None if flops is None else flops / 1e9
+    return Phase(seconds=seconds, gflop=gflop, gflops=gflop / seconds if gflop and seconds > 0 else None)
+
+
+def _saved_mb(trainee: Trainee) -> dict[str, float]:
+    """What one forward pass of each network keeps: of D and VGG on generated images."""
+    networks, (hr, lr) = trainee.networks, trainee.images
+    leaf = hr.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    to_critic = Affine(get_preset(GENERATOR_PRESET).critic_map)
+    inputs = {"generator": lr, "discriminator": to_critic(leaf), "features": leaf}
+    found = {}
+    for name, network in networks.all().items():
+        with trainee.autocast():
+            besides = (*network.parameters(), *network.buffers())
+            found[name] = saved_bytes(lambda: network(inputs[name]), besides) / 1e6  # noqa: B023 (called at once)
+    return found
+
+
+def _with_memory(run: _Run, row: TrainingRow, result: TrainingRowResult) -> TrainingRowResult:
+    """The row with what a process of its own found."""
+    order = {"row": row.name, "work": asdict(run.work), "steps": ALONE_STEPS}
+    with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder:
+        try:
+            found = call_process(WORKER, row.name, order, Path(folder))
+        except BackendError as error:
+            run.warnings.append(f"{row.name} could not be run alone: {error}")
+            return result
+    return result.model_copy(update=found)
+
+
+def _rank(rows: list[TrainingRowResult], baseline: str | None) -> tuple[list[TrainingRowResult], str | None]:
+    """Right rows by their median, then wrong ones, then failed ones; and the baseline that ratios refer to."""
+    right = sorted((row for row in rows if row.status == "ok"), key=lambda row: row.step_seconds or math.inf)
+    names = [row.name for row in right]
+    wanted = baseline or (TRUSTED if TRUSTED in names or not right else right[0].name)
+    reference = next((row for row in right if row.name == wanted), None)
+    ranked = []
+    for rank, row in enumerate(right, 1):
+        ratios = {} if reference is None else _ratios(row, reference)
+        ranked.append(row.model_copy(update={"rank": rank, **ratios}))
+    ranked += [row for status in ("wrong", "failed") for row in rows if row.status == status]
+    return ranked, None if reference is None else reference.name
+
+
+def _ratios(row: TrainingRowResult, reference: TrainingRowResult) -> dict[str, float | None]:
+    def over(name: str) -> float | None:
+        value, base = getattr(row, name), getattr(reference, name)
+        return value / base if value is not None and base else None
+
+    return {
+        "ratio": over("step_seconds"),
+        "peak_rss_ratio": over("peak_rss_mb"),
+        "saved_activation_ratio": over("saved_activation_mb"),
+    }

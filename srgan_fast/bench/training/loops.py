@@ -1,0 +1,136 @@
+"""The training loops that people write, on this project's networks: what our step is held against.
+
+The adversarial one is that of the widely copied repository PyTorch-GAN (`implementations/srgan/srgan.py`), statement by
+statement: D's weights get gradients in the generator's step that nobody reads, and D sees the generated images twice.
+The parts have the names that `srgan_fast.training.step` gives them in traces.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.profiler import record_function
+
+from srgan_fast.models.config import AffineMap
+from srgan_fast.models.generator import Affine
+from srgan_fast.training.step import Autocast
+
+
+@dataclass
+class CommonPretrainLoop:
+    """The generator on an L1 loss."""
+
+    generator: nn.Module
+    optimiser: Optimizer
+    autocast: Autocast
+
+    def __call__(self, hr: Tensor, lr: Tensor) -> dict[str, float]:
+        """One step; gives the `pixel` loss."""
+        self.optimiser.zero_grad()
+        with record_function("G forward"), self.autocast():
+            sr = self.generator(lr)
+        loss = F.l1_loss(sr.float(), hr)
+        with record_function("G backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        with record_function("optimisers"):
+            self.optimiser.step()
+        return {"pixel": loss.item()}
+
+
+@dataclass
+class CommonGanLoop:
+    """Generator and discriminator in turns: L1 distance of features, least-squares game, D's losses averaged.
+
+    Attributes:
+        generator: in training mode.
+        discriminator: in training mode.
+        features: frozen or not, which is part of the comparison.
+        generator_optimiser: of the generator's parameters.
+        discriminator_optimiser: of the discriminator's.
+        critic_map: from images in 0..1 to the discriminator's input.
+        adversarial_weight: of the generator's part of the game.
+        graph_of_real: whether the features of real images carry a graph that nobody uses.
+        autocast: makes the context in which networks run.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    features: nn.Module
+    generator_optimiser: Optimizer
+    discriminator_optimiser: Optimizer
+    critic_map: AffineMap
+    adversarial_weight: float
+    graph_of_real: bool
+    autocast: Autocast
+
+    def __post_init__(self) -> None:
+        self._to_critic = Affine(self.critic_map)
+
+    def __call__(self, hr: Tensor, lr: Tensor) -> dict[str, float]:
+        """One step; gives the losses `content`, `generator` (the weighted sum) and `discriminator`."""
+        self.generator_optimiser.zero_grad()
+        with self.autocast():
+            with record_function("G forward"):
+                sr = self.generator(lr)
+            fake = self._criticise(sr)
+            with record_function("VGG(SR) forward"):
+                sr_features = self.features(sr)
+            with record_function("VGG(HR) forward"), nullcontext() if self.graph_of_real else torch.no_grad():
+                hr_features = self.features(hr)
+        adversarial = F.mse_loss(fake.float(), torch.ones_like(fake, dtype=torch.float32))
+        content = F.l1_loss(sr_features.float(), hr_features.detach().float())
+        generator_loss = content + self.adversarial_weight * adversarial
+        with _parts_of_backward(fake, sr):
+            generator_loss.backward()  # type: ignore[no-untyped-call]
+        with record_function("optimisers"):
+            self.generator_optimiser.step()
+
+        self.discriminator_optimiser.zero_grad()
+        with self.autocast():
+            real = self._criticise(hr)
+            fake = self._criticise(sr.detach())
+        real_loss = F.mse_loss(real.float(), torch.ones_like(real, dtype=torch.float32))
+        fake_loss = F.mse_loss(fake.float(), torch.zeros_like(fake, dtype=torch.float32))
+        discriminator_loss = (real_loss + fake_loss) / 2
+        with record_function("D backward, to its weights"):
+            discriminator_loss.backward()  # type: ignore[no-untyped-call]
+        with record_function("optimisers"):
+            self.discriminator_optimiser.step()
+        return {
+            "content": content.item(),
+            "generator": generator_loss.item(),
+            "discriminator": discriminator_loss.item(),
+        }
+
+    def _criticise(self, image: Tensor) -> Tensor:
+        with record_function("D forward"):
+            logits: Tensor = self.discriminator(self._to_critic(image))
+        return logits
+
+
+@contextmanager
+def _parts_of_backward(fake: Tensor, sr: Tensor) -> Iterator[None]:
+    """Names the parts of one backward pass through VGG, D and G.
+
+    Autograd runs what was computed last first: VGG, then D from its logits `fake` on, then G from `sr` on, whose
+    gradient is complete only then.
+    """
+    part = record_function("VGG backward, to SR")
+
+    def begin(name: str) -> None:
+        nonlocal part
+        part.__exit__(None, None, None)
+        part = record_function(name)
+        part.__enter__()  # type: ignore[no-untyped-call]
+
+    fake.register_hook(lambda _: begin("D backward, to SR"))  # type: ignore[no-untyped-call]
+    sr.register_hook(lambda _: begin("G backward"))  # type: ignore[no-untyped-call]
+    part.__enter__()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        part.__exit__(None, None, None)

@@ -1,0 +1,108 @@
+"""Where a step's time goes, and how much work each part needs."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from srgan_fast.bench.training.rows import Work, make_networks
+from srgan_fast.ops import use_kernels
+
+# The names that `srgan_fast.training.step` and `loops` use, in the order of a step.
+PHASES = (
+    "G forward",
+    "VGG(HR) forward",
+    "VGG(SR) forward",
+    "VGG backward, to SR",
+    "D forward",
+    "D backward, to SR",
+    "G backward",
+    "D backward, to its weights",
+    "optimisers",
+)
+REST = "rest"  # losses, checks, zeroing
+_WHOLE = "whole"
+
+# The profiler's library writes to standard error when it starts and stops, and that it finds no GPU; above 5: nothing.
+_LOG_LEVEL = "KINETO_LOG_LEVEL"
+_SILENT = "6"
+
+
+def measure_phases(step: Callable[[], object], steps: int) -> tuple[dict[str, float], float]:
+    """Seconds of each part of a step, and of a whole one: medians of some steps, each under the profiler."""
+    taken = [_profile(step) for _ in range(steps)]
+    median = {name: statistics.median(times[name] for times in taken) for name in taken[0]}
+    return median, median.pop(_WHOLE)
+
+
+def _profile(step: Callable[[], object]) -> dict[str, float]:
+    with _silence(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+        began = time.perf_counter()
+        step()
+        whole = time.perf_counter() - began
+    totals = {event.key: event.cpu_time_total * 1e-6 for event in profiler.key_averages()}
+    parts = {name: totals[name] for name in PHASES if name in totals}
+    return {**parts, REST: whole - sum(parts.values()), _WHOLE: whole}
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    before = os.environ.get(_LOG_LEVEL)
+    os.environ[_LOG_LEVEL] = before or _SILENT
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_LOG_LEVEL]
+
+
+def count_flops(work: Work) -> dict[str, int]:
+    """Floating-point operations of the convolutions in each part of a step in which nothing is computed twice.
+
+    Two for each multiply-add of direct convolutions; the reference networks are run without data. Which gradients are
+    needed is `GanStep`'s list: none of VGG's weights, D's once for real and generated images, D(SR) forward once.
+
+    Raises:
+        ModelError: no such cut of VGG19, or images too small for it.
+    """
+    # Half of torch's compiler comes with it, which would count as memory in the processes that measure rows alone.
+    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
+
+    flops: dict[str, int] = {}
+
+    def counted(name: str, compute: Callable[[], object]) -> object:
+        with FlopCounterMode(display=False) as counter:
+            result = compute()
+        flops[name] = flops.get(name, 0) + counter.get_total_flops()
+        return result
+
+    def forward(name: str, network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+        result = counted(name, lambda: network(image))
+        assert isinstance(result, Tensor)
+        return result
+
+    with torch.device("meta"):
+        networks = make_networks(work)
+    for network in networks.all().values():
+        use_kernels(network, "reference")
+    hr, lr = (images.to("meta") for images in work.images())
+    generator, discriminator, features = networks.generator, networks.discriminator, networks.features
+    sr = forward("G forward", generator, lr)
+    counted("G backward", lambda: torch.autograd.grad(sr.sum(), list(generator.parameters())))
+    if discriminator is None or features is None:
+        return flops
+    leaf = sr.detach().requires_grad_()
+    with torch.no_grad():
+        forward("VGG(HR) forward", features, hr)
+    sr_features = forward("VGG(SR) forward", features, leaf)
+    counted("VGG backward, to SR", lambda: torch.autograd.grad(sr_features.sum(), leaf))
+    fake, real = forward("D forward", discriminator, leaf), forward("D forward", discriminator, hr)
+    counted("D backward, to SR", lambda: torch.autograd.grad(fake.sum(), leaf, retain_graph=True))
+    weights = list(discriminator.parameters())
+    counted("D backward, to its weights", lambda: torch.autograd.grad(fake.sum() + real.sum(), weights))
+    return flops

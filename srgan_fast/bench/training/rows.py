@@ -1,0 +1,200 @@
+"""The rows of the table: which loop trains the same networks, in which precision, with which kernels.
+
+All rows start from the same weights and see the same random batch in every step.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from srgan_fast.bench.training.loops import CommonGanLoop, CommonPretrainLoop
+from srgan_fast.bench.training.options import Stage
+from srgan_fast.errors import UsageError
+from srgan_fast.models import FeatureExtractor, Generator, PatchDiscriminator, generator_config, get_preset
+from srgan_fast.ops import use_kernels
+from srgan_fast.training.step import Autocast, GanLosses, GanStep, PretrainStep, StepOptions
+
+GENERATOR_PRESET = "paper"
+LOSSES_PRESET = "pytorch-gan"
+LEARNING_RATE = 1e-4
+SEED = 0
+
+Losses = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A row.
+
+    Attributes:
+        name: what the user types and reads.
+        loop: `common` as people write it, `lean` is `srgan_fast.training.step`.
+        precision: bf16 is autocast, as the trainer does it.
+        kernels: stock PyTorch operators, or ours.
+        tuned: channels-last, VGG frozen and without a graph for real images, fused Adam; else nothing of it.
+    """
+
+    name: str
+    loop: Literal["common", "lean"]
+    precision: Literal["fp32", "bf16"] = "fp32"
+    kernels: Literal["reference", "fused"] = "reference"
+    tuned: bool = True
+
+
+ROWS: dict[str, TrainingRow] = {
+    row.name: row
+    for row in (
+        TrainingRow("reference", "common", tuned=False),
+        TrainingRow("stock", "common"),
+        TrainingRow("stock-bf16", "common", "bf16"),
+        TrainingRow("stock-lean", "lean"),
+        TrainingRow("stock-lean-bf16", "lean", "bf16"),
+        TrainingRow("fused", "lean", "fp32", "fused"),
+        TrainingRow("fused-bf16", "lean", "bf16", "fused"),
+    )
+}
+TRUSTED = "stock"  # what all rows are checked against, and the usual baseline
+
+
+def find_row(name: str) -> TrainingRow:
+    """The row of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in ROWS:
+        raise UsageError(f"no row is called {name!r}; there are {', '.join(ROWS)}")
+    return ROWS[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every row does in a step; see `TrainingOptions`."""
+
+    stage: Stage
+    batch: int
+    hr: int
+    features: str
+    threads: int
+
+    def images(self) -> tuple[Tensor, Tensor]:
+        """The batch: hr and lr, N, 3, H, W, uniform noise in 0..1; no time depends on what they show."""
+        noise = torch.Generator().manual_seed(SEED)
+        scale = generator_config(GENERATOR_PRESET).scale
+        low = self.hr // scale
+        hr = torch.rand(self.batch, 3, self.hr, self.hr, generator=noise)
+        return hr, torch.rand(self.batch, 3, low, low, generator=noise)
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What is trained, and what judges it; only the generator in the `pretrain` stage."""
+
+    generator: Generator
+    discriminator: PatchDiscriminator | None
+    features: FeatureExtractor | None
+
+    def all(self) -> dict[str, nn.Module]:
+        """By name, those that there are."""
+        named = {"generator": self.generator, "discriminator": self.discriminator, "features": self.features}
+        return {name: network for name, network in named.items() if network is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """A row that was made ready.
+
+    Attributes:
+        networks: that are trained.
+        step: one step on the row's batch; gives its losses.
+        images: hr and lr, in the layout that the row likes.
+        autocast: makes the context in which networks run.
+    """
+
+    networks: Networks
+    step: Callable[[], Losses]
+    images: tuple[Tensor, Tensor]
+    autocast: Autocast
+
+
+def make_networks(work: Work, trainable_features: bool = False) -> Networks:
+    """The networks, the same weights every time, in training mode.
+
+    VGG's are drawn by He's rule: torch's own makes features that hardly depend on the image eight layers later.
+
+    Raises:
+        ModelError: no such cut of VGG19.
+    """
+    gan = work.stage == "gan"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        generator = Generator(generator_config(GENERATOR_PRESET))
+        discriminator = PatchDiscriminator() if gan else None
+        features = FeatureExtractor(work.features, weights="random", trainable=trainable_features) if gan else None
+        for module in () if features is None else features.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+    return Networks(generator, discriminator, features)
+
+
+def make_trainee(row: TrainingRow, work: Work) -> Trainee:
+    """Networks, optimisers and loop of a row.
+
+    Raises:
+        SrganFastError: it cannot be run here.
+        Exception: whatever its kernels raise.
+    """
+    networks = make_networks(work, trainable_features=not row.tuned)
+    hr, lr = work.images()
+    for network in networks.all().values():
+        use_kernels(network, row.kernels)
+        if row.tuned:
+            network.to(memory_format=torch.channels_last)
+    if row.tuned:
+        hr, lr = hr.contiguous(memory_format=torch.channels_last), lr.contiguous(memory_format=torch.channels_last)
+    autocast: Autocast = nullcontext
+    if row.precision == "bf16":
+        autocast = partial(torch.autocast, "cpu", torch.bfloat16)
+    return Trainee(networks, partial(_step(row, networks, autocast), hr, lr), (hr, lr), autocast)
+
+
+def _step(row: TrainingRow, networks: Networks, autocast: Autocast) -> Callable[[Tensor, Tensor], Losses]:
+    """One step of the row's loop on hr and lr."""
+
+    def adam(network: nn.Module) -> Adam:
+        return Adam(network.parameters(), lr=LEARNING_RATE, fused=True if row.tuned else None)
+
+    generator, discriminator, features = networks.generator, networks.discriminator, networks.features
+    if discriminator is None or features is None:
+        if row.loop == "common":
+            return CommonPretrainLoop(generator, adam(generator), autocast)
+        pretrain = PretrainStep(generator, adam(generator), "l1", StepOptions(autocast))
+        return lambda hr, lr: pretrain([(hr, lr)])
+    recipe, critic_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).critic_map
+    optimisers = adam(generator), adam(discriminator)
+    if row.loop == "common":
+        return CommonGanLoop(
+            generator,
+            discriminator,
+            features,
+            *optimisers,
+            critic_map=critic_map,
+            adversarial_weight=recipe.adversarial_weight,
+            graph_of_real=not row.tuned,
+            autocast=autocast,
+        )
+    losses = GanLosses(
+        content=recipe.content,
+        feature_scale=recipe.feature_scale,
+        adversarial=recipe.adversarial,
+        adversarial_weight=recipe.adversarial_weight,
+        discriminator_average=recipe.discriminator_average,
+    )
+    gan = GanStep(generator, discriminator, features, *optimisers, losses, critic_map, StepOptions(autocast))
+    return lambda hr, lr: gan([(hr, lr)])

@@ -1,0 +1,171 @@
+"""`srgan-fast bench training`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from srgan_fast.cli.console import errors, output, say
+from srgan_fast.cli.options import Threads
+from srgan_fast.errors import UsageError
+from srgan_fast.files import atomic_write, check_writable
+
+if TYPE_CHECKING:
+    from srgan_fast.bench.training import TrainingReport
+    from srgan_fast.bench.training.report import TrainingRowResult
+
+
+class StageName(StrEnum):
+    """Stages of training."""
+
+    GAN = "gan"
+    PRETRAIN = "pretrain"
+
+
+def training(
+    stage: Annotated[StageName, typer.Option("--stage", help="All three networks, or the generator alone.")] = (
+        StageName.GAN
+    ),
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of a step.")] = 16,
+    hr: Annotated[int, typer.Option("--hr", help="Side of the high-resolution crops, a multiple of 16.")] = 96,
+    features: Annotated[
+        str, typer.Option("--features", metavar="CUT", help="Where VGG19 is cut: vgg54, features[:18], ...")
+    ] = "features[:18]",
+    row: Annotated[
+        list[str] | None, typer.Option("--row", help="A row to measure; repeatable.", show_default="all")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each row.")] = 7,
+    threads: Threads = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="Row that ratios refer to.", show_default="stock")
+    ] = None,
+    memory: Annotated[
+        bool, typer.Option(help="Also run each row in its own process: peak memory and time alone.")
+    ] = True,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; - for standard output.")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows as CSV.")] = None,
+) -> None:
+    """Time a training step on random pictures: our step and kernels beside the loops that people write.
+
+    All rows run in this process in alternating rounds. A row whose first step gives other losses or gradients than the
+    plain loop is marked and not ranked.
+    """
+    try:
+        from srgan_fast.bench.training import (  # noqa: PLC0415 (torch)
+            TrainingOptions,
+            bench_training,
+            training_rows_as_csv,
+        )
+    except ImportError as error:
+        raise UsageError(f"training needs {error.name}: pip install 'srgan_fast[train]'") from None
+    options = TrainingOptions(
+        batch=batch,
+        hr=hr,
+        features=features,
+        stage=stage.value,
+        rounds=rounds,
+        threads=threads,
+        rows=tuple(row or ()),
+        baseline=baseline,
+        memory=memory,
+    )
+    json_path = None if json_file in (None, "-") else Path(json_file)
+    for wanted in filter(None, (json_path, csv_file)):
+        check_writable(wanted)
+    with errors.status("", spinner="line") as status:
+        report = bench_training(options, status.update)
+    for path, text in ((json_path, report.as_json()), (csv_file, training_rows_as_csv(report))):
+        if path is not None:
+            with atomic_write(path) as file:
+                file.write(text.encode())
+    if json_file == "-":
+        print(report.as_json(), end="")  # noqa: T201 (plain text for scripts)
+    else:
+        _present(report)
+    for warning in report.warnings:
+        say(warning, label="warning")
+
+
+def _present(report: "TrainingReport") -> None:
+    work, environment = report.work, report.environment
+    peak = environment.fp32_peak_gflops
+    about = f"{work.stage} step of {work.batch} crops of {work.hr}x{work.hr}"
+    cut = f", VGG19 {work.features}" if work.features else ""
+    tables = [
+        _steps(report, f"{about}{cut}, {environment.threads} threads, {environment.cpu}"),
+        _phases(report, "milliseconds of its parts, under the profiler", "seconds", 1e3),
+        _phases(report, f"GFLOP/s; multiply-adds alone in fp32: {_number(peak, '.0f')}", "gflops", 1),
+    ]
+    for table in tables:
+        output.print(table, soft_wrap=True)
+    if report.baseline:
+        output.print(f"x: over that of {report.baseline}; {report.method.rounds} rounds", soft_wrap=True)
+    for row in report.rows:
+        if row.reason:
+            say(f"{row.name}: {row.reason}", label=row.status)
+
+
+def _steps(report: "TrainingReport", title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("", no_wrap=True)
+    table.add_column("row", no_wrap=True)
+    for column in (
+        *("s/step", "x", "min", "max", "img/s", "GFLOP/s", "alone s"),
+        *("peak MB", "x", "G keeps MB", "x", "loss err", "grad err"),
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in report.rows:
+        table.add_row(*_cells(row), style={"ok": "", "wrong": "red", "failed": "dim"}[row.status])
+    table.width = _width(table)
+    return table
+
+
+def _cells(row: "TrainingRowResult") -> list[str]:
+    gradient = max(row.gradient_error.values(), default=None)
+    return [
+        str(row.rank) if row.rank else row.status.upper(),
+        row.name,
+        _number(row.step_seconds, ".3f"),
+        _number(row.ratio, ".2f"),
+        _number(row.min_seconds, ".3f"),
+        _number(row.max_seconds, ".3f"),
+        _number(row.images_per_second, ".2f"),
+        _number(row.gflops, ".0f"),
+        _number(row.alone_seconds, ".3f"),
+        _number(row.peak_rss_mb, ".0f"),
+        _number(row.peak_rss_ratio, ".2f"),
+        _number(row.saved_activation_mb, ".1f"),
+        _number(row.saved_activation_ratio, ".2f"),
+        _number(row.loss_error, ".0e"),
+        _number(gradient, ".0e"),
+    ]
+
+
+def _phases(report: "TrainingReport", title: str, figure: str, factor: float) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("", no_wrap=True)
+    rows = [row for row in report.rows if row.phases]
+    for row in rows:
+        table.add_column(row.name.replace("-", "-\n"), justify="right", no_wrap=True)
+    for name in dict.fromkeys(name for row in rows for name in row.phases):
+        values = [getattr(row.phases[name], figure) if name in row.phases else None for row in rows]
+        if any(value is not None for value in values):
+            cells = [_number(None if value is None else value * factor, ".0f") for value in values]
+            table.add_row(name, *cells)
+    table.width = _width(table)
+    return table
+
+
+def _width(table: Table) -> int:
+    """So that nothing is cut off where the output is no terminal, and taken for 80 columns wide."""
+    wide = output.options.update_width(1000)
+    return output.measure(table, options=wide).maximum
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

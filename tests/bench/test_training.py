@@ -1,0 +1,375 @@
+"""The benchmark of training: loops that do the same are timed, checked and ranked, and a wrong one is found out."""
+
+import csv
+import json
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from srgan_fast.bench.training import TrainingOptions, TrainingReport, bench, bench_training, rows, training_rows_as_csv
+from srgan_fast.bench.training.phases import PHASES, REST, count_flops, measure_phases
+from srgan_fast.bench.training.report import TrainingRowResult
+from srgan_fast.bench.training.rows import ROWS, Work, make_trainee
+from srgan_fast.bench.training.saved import saved_bytes
+from srgan_fast.cli.app import app
+from srgan_fast.errors import BackendError, ModelError, UsageError
+from srgan_fast.models import GeneratorConfig, generator_config
+from srgan_fast.ops import why_not
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("reference", "stock", "stock-bf16", "stock-lean", "stock-lean-bf16", "fused", "fused-bf16")
+SMALL = TrainingOptions(batch=2, hr=32, features="features[:4]", rounds=1, threads=1, memory=False)
+QUICK = replace(SMALL, rows=("stock", "stock-lean"), hr=16)
+
+Change = Callable[[Any, dict[str, float]], dict[str, float]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shallow() -> Iterator[None]:
+    """Two residual blocks instead of sixteen, but in processes of their own, and one profiled step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "PROFILED_STEPS", 1)
+        patch.setattr(rows, "generator_config", partial(generator_config, blocks=2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def report(_shallow: None) -> TrainingReport:
+    """Of all rows."""
+    return bench_training(SMALL)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the profiler, which takes longer than these small steps."""
+    monkeypatch.setattr(bench, "measure_phases", lambda step, steps: ({REST: 0.1}, 0.1))
+
+
+@pytest.fixture
+def sabotage(hasty: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Change], None]:
+    """Has something done after each step of a row, with its networks and its losses."""
+
+    def change(name: str, how: Change) -> None:
+        genuine = rows._step
+
+        def step(row: Any, networks: Any, autocast: Any) -> Any:
+            made = genuine(row, networks, autocast)
+            return (lambda hr, lr: how(networks, made(hr, lr))) if row.name == name else made
+
+        monkeypatch.setattr(rows, "_step", step)
+
+    return change
+
+
+def named(report: TrainingReport) -> dict[str, TrainingRowResult]:
+    return {row.name: row for row in report.rows}
+
+
+def test_every_row_is_measured_or_says_why_not(report: TrainingReport) -> None:
+    assert tuple(ROWS) == NAMES
+    assert sorted(named(report)) == sorted(NAMES)
+    for row in report.rows:
+        if row.kernels == "fused" and why_not() is not None:
+            assert (row.status, row.reason) == ("failed", f"kernels='fused': {why_not()}")
+            continue
+        assert (row.status, row.reason) == ("ok", None)
+        assert row.step_seconds
+        assert row.images_per_second == pytest.approx(2 / row.step_seconds)
+        assert row.saved_activation_mb == row.saved_mb["generator"] > 0
+        assert set(row.saved_mb) == {"generator", "discriminator", "features"}
+        assert set(row.phases) == {*PHASES, REST}
+        assert row.gradient_error.keys() == {"generator", "discriminator"}
+
+
+def test_right_rows_are_ranked_by_their_median_and_compared_with_stock(report: TrainingReport) -> None:
+    right = [row for row in report.rows if row.status == "ok"]
+    assert [row.rank for row in right] == list(range(1, len(right) + 1))
+    medians = [row.step_seconds for row in right if row.step_seconds]
+    assert medians == sorted(medians)
+    assert report.baseline == "stock"
+    stock = named(report)["stock"]
+    assert (stock.ratio, stock.saved_activation_ratio, stock.loss_error) == (1, 1, 0)
+    assert stock.step_seconds
+    for row in right:
+        assert row.ratio == pytest.approx((row.step_seconds or 0) / stock.step_seconds)
+
+
+def test_stock_loop_and_our_step_train_alike(report: TrainingReport) -> None:
+    """The same losses, and the same gradients."""
+    found = named(report)
+    assert found["stock-lean"].loss_error is not None
+    assert found["stock-lean"].loss_error < 1e-6
+    assert max(found["stock-lean"].gradient_error.values()) < 1e-3
+    assert (
+        found["stock-lean"].losses.keys() == found["stock"].losses.keys() == {"content", "generator", "discriminator"}
+    )
+
+
+def test_parts_of_a_step_carry_the_work_that_they_need(report: TrainingReport) -> None:
+    row = named(report)["stock"]
+    assert sum(phase.gflop or 0 for phase in row.phases.values()) == pytest.approx(report.work.gflop)
+    phase = row.phases["VGG(SR) forward"]
+    assert phase.gflop
+    assert phase.gflops == pytest.approx(phase.gflop / phase.seconds)
+    assert row.phases["optimisers"].gflops is None
+    assert report.environment.fp32_peak_gflops is not None
+    assert report.environment.fp32_peak_gflops > 1
+
+
+def test_the_report_survives_json_and_becomes_csv(report: TrainingReport) -> None:
+    text = report.as_json()
+    data = json.loads(text)
+    assert data["schema"] == "srgan_fast.bench.training/1"
+    assert {"rows", "environment", "work", "method", "baseline", "warnings"} <= data.keys()
+    wanted = {"name", "step_seconds", "images_per_second", "peak_rss_mb", "saved_activation_mb", "phases"}
+    assert all(wanted <= row.keys() for row in data["rows"])
+    assert TrainingReport.from_json(text) == report
+    with pytest.raises(ValueError, match="schema"):
+        TrainingReport.from_json(text.replace("training/1", "training/2"))
+    lines = list(csv.DictReader(training_rows_as_csv(report).splitlines()))
+    assert [line["name"] for line in lines] == [row.name for row in report.rows]
+    assert float(lines[0]["G forward"]) == report.rows[0].phases["G forward"].seconds
+
+
+def test_pretraining_measures_the_generator_alone() -> None:
+    report = bench_training(replace(QUICK, stage="pretrain"))
+    assert [row.status for row in report.rows] == ["ok", "ok"]
+    for row in report.rows:
+        assert row.phases.keys() == {"G forward", "G backward", "optimisers", REST}
+        assert row.losses.keys() == {"pixel"}
+        assert row.saved_mb.keys() == {"generator"}
+    assert report.work.features is None
+
+
+def test_a_process_of_its_own_tells_peak_memory_and_time_alone(hasty: None) -> None:
+    (row,) = bench_training(replace(QUICK, rows=("stock-lean",), stage="pretrain", memory=True)).rows
+    assert row.alone_seconds
+    assert row.alone_seconds > 0
+    assert row.peak_rss_mb
+    assert row.base_rss_mb
+    assert 50 < row.base_rss_mb < row.peak_rss_mb < 20_000
+    assert (row.ratio, row.peak_rss_ratio) == (1, 1), "the only row is the baseline"
+
+
+def test_a_row_with_wrong_losses_is_marked_and_not_ranked(sabotage: Any) -> None:
+    sabotage("stock-lean", lambda _, losses: losses | {"content": losses["content"] * 1.01})
+    report = bench_training(QUICK)
+    assert [(row.name, row.status, row.rank) for row in report.rows] == [
+        ("stock", "ok", 1),
+        ("stock-lean", "wrong", None),
+    ]
+    row = report.rows[1]
+    assert re.match(r"content loss \S+ instead of \S+: off by 1\.0e-02, beyond 1e-03", row.reason or "")
+    assert row.ratio is None
+    assert row.step_seconds is not None
+
+
+@pytest.mark.parametrize("factor", [1.1, float("nan")])
+def test_a_row_with_a_wrong_gradient_is_marked(sabotage: Any, factor: float) -> None:
+    """Though the losses of its first step are right."""
+
+    def spoil(networks: Any, losses: dict[str, float]) -> dict[str, float]:
+        networks.generator.blocks[1].conv2.weight.grad.mul_(factor)
+        return losses
+
+    sabotage("stock-lean", spoil)
+    report = bench_training(QUICK)
+    row = named(report)["stock-lean"]
+    assert (row.status, row.rank) == ("wrong", None)
+    assert (row.reason or "").startswith("gradient of the generator's blocks.1.conv2.weight is off by ")
+    assert TrainingReport.from_json(report.as_json()) == report
+
+
+def test_losses_must_be_finite_to_the_end(sabotage: Any) -> None:
+    steps: list[None] = []
+
+    def spoil(_: Any, losses: dict[str, float]) -> dict[str, float]:
+        steps.append(None)
+        return losses | ({"content": float("nan")} if len(steps) > 2 else {})
+
+    sabotage("stock-lean", spoil)
+    row = named(bench_training(QUICK))["stock-lean"]
+    assert (row.status, row.reason) == ("wrong", "the content loss of the last round is nan")
+
+
+def test_a_wrong_baseline_leaves_no_ratios(sabotage: Any) -> None:
+    sabotage("stock-lean", lambda _, losses: losses | {"generator": 0.0})
+    report = bench_training(replace(QUICK, baseline="stock-lean"))
+    assert (report.baseline, report.rows[0].ratio) == (None, None)
+    assert "the baseline stock-lean is wrong or failed, so there are no ratios" in report.warnings
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_row_that_fails_says_why_and_the_rest_go_on(sabotage: Any, after: int) -> None:
+    steps: list[None] = []
+
+    def fail(_: Any, losses: dict[str, float]) -> dict[str, float]:
+        steps.append(None)
+        if len(steps) > after:
+            raise RuntimeError("out of luck\nand more")
+        return losses
+
+    sabotage("stock-lean", fail)
+    report = bench_training(QUICK)
+    assert [(row.name, row.status, row.reason) for row in report.rows] == [
+        ("stock", "ok", None),
+        ("stock-lean", "failed", "RuntimeError: out of luck"),
+    ]
+
+
+def test_each_row_gets_its_kernels(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def use_kernels(network: nn.Module, kernels: str) -> None:
+        asked.append((type(network).__name__, kernels))
+        if kernels == "fused":
+            raise BackendError("no kernels for this processor")
+
+    monkeypatch.setattr(rows, "use_kernels", use_kernels)
+    work = Work("gan", 2, 32, "features[:4]", 1)
+    make_trainee(ROWS["stock-bf16"], work)
+    assert asked == [(name, "reference") for name in ("Generator", "PatchDiscriminator", "FeatureExtractor")]
+    report = bench_training(replace(QUICK, rows=("fused",)))
+    assert [(row.status, row.reason) for row in report.rows] == [("failed", "no kernels for this processor")]
+    assert ("Generator", "fused") in asked
+
+
+def test_all_rows_start_alike() -> None:
+    work = Work("gan", 2, 32, "features[:4]", 1)
+    plain, tuned = (make_trainee(ROWS[name], work) for name in ("reference", "stock"))
+    for name, network in plain.networks.all().items():
+        for a, b in zip(network.parameters(), tuned.networks.all()[name].parameters(), strict=True):
+            assert torch.equal(a, b)
+    assert all(torch.equal(a, b) for a, b in zip(plain.images, tuned.images, strict=True))
+    assert plain.networks.features is not None
+    assert all(p.requires_grad for p in plain.networks.features.parameters()), "as the common loop has it"
+    assert tuned.networks.generator.head.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_work_is_counted_as_direct_convolutions_that_are_needed() -> None:
+    work = Work("gan", 3, 32, "features[:4]", 1)
+    flops = count_flops(work)
+    config = GeneratorConfig(blocks=2)
+    forward = 2 * config.macs_per_lr_pixel * 8 * 8 * 3
+    head = 2 * 81 * 3 * 64 * 8 * 8 * 3
+    assert flops["G forward"] == forward
+    assert flops["G backward"] == 2 * forward - head, "nobody needs the gradient of lr"
+    assert flops["VGG backward, to SR"] == flops["VGG(SR) forward"] == flops["VGG(HR) forward"]
+    assert flops["D backward, to SR"] == flops["D forward"] / 2
+    first = 2 * 27 * 64 * 32 * 32 * 3
+    assert flops["D backward, to its weights"] == 2 * (flops["D forward"] - first), "pictures need no gradient"
+    assert count_flops(replace(work, stage="pretrain")).keys() == {"G forward", "G backward"}
+
+
+def test_phases_are_those_that_a_step_names() -> None:
+    def step() -> None:
+        with torch.profiler.record_function("G forward"):
+            torch.rand(50, 50) @ torch.rand(50, 50)
+
+    phases, whole = measure_phases(step, 3)
+    assert phases.keys() == {"G forward", REST}
+    assert 0 < phases["G forward"] < whole
+
+
+def test_what_a_forward_pass_keeps_is_counted() -> None:
+    """A convolution keeps its input, a ReLU its output; weights do not count."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+    x = torch.rand(2, 3, 10, 12)
+    kept = (2 * 3 + 2 * 8) * 10 * 12 * 4
+    assert saved_bytes(lambda: network(x), network.parameters()) == kept
+    weights = sum(p.numel() for p in network[0].parameters() if p.dim() == 4) * 4
+    assert saved_bytes(lambda: network(x)) == kept + weights
+    with torch.no_grad():
+        assert saved_bytes(lambda: network(x)) == 0
+
+
+def test_a_storage_counts_once_and_as_a_whole() -> None:
+    x = torch.rand(10, 100, requires_grad=True)
+
+    def forward() -> Tensor:
+        y = x * 2  # 4000 bytes, of which each product keeps a view
+        return y[:2] * y[2:4]
+
+    assert saved_bytes(forward, [x]) == 4000
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        ({"rows": ("nope",)}, UsageError, "no row is called 'nope'; there are reference, stock, "),
+        ({"baseline": "nope"}, UsageError, "no row is called 'nope'"),
+        ({"baseline": "fused"}, UsageError, "baseline fused is not among the rows: stock, stock-lean"),
+        ({"hr": 40}, UsageError, "hr is 40; it must be a multiple of 16"),
+        ({"hr": 0}, UsageError, "hr is 0; it must be a multiple of 16"),
+        ({"batch": 0}, UsageError, "batch is 0; it must be at least 1"),
+        ({"rounds": 0}, UsageError, "rounds is 0; it must be at least 1"),
+        ({"threads": 0}, UsageError, "threads is 0; it must be at least 1"),
+        ({"stage": "both"}, UsageError, "stage is 'both'; there are gan, pretrain"),
+        ({"batch": 1}, UsageError, "one image of 16x16 leaves BatchNorm a single value"),
+        ({"features": "vgg99"}, ModelError, "'vgg99' is no layer of vgg19"),
+        ({"features": "features[:37]"}, ModelError, "images of 16x16 are too small"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(values: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=re.escape(message)):
+        bench_training(replace(QUICK, **values))
+
+
+FEW = ["--batch", "2", "--hr", "16", "--features", "features[:4]", "--rounds", "1", "--threads", "1", "--no-memory"]
+
+
+def call(*arguments: str) -> Any:
+    texts = ["bench", "training", *FEW, *arguments]
+    return CliRunner().invoke(app, texts, env={"COLUMNS": "80"}, catch_exceptions=False)
+
+
+def test_a_table_shows_the_rows_and_files_are_kept(tmp_path: Path) -> None:
+    kept = ["--json", str(tmp_path / "new/report.json"), "--csv", str(tmp_path / "rows.csv")]
+    result = call("--row", "stock", "--row", "stock-lean", "--baseline", "stock-lean", *kept)
+    assert result.exit_code == 0, result.stderr
+    assert "gan step of 2 crops of 16x16, VGG19 features[:4], 1 threads" in result.stdout
+    assert re.search(r"^ *[12] +stock-lean +\d+\.\d{3} 1\.00 ", result.stdout, re.M)
+    assert re.search(r"^ *D backward, to its weights +\d+ +\d+ *$", result.stdout, re.M)
+    assert "x: over that of stock-lean; 1 rounds" in result.stdout
+    assert "warning: 1 rounds are too few to quote" in result.stderr
+    report = TrainingReport.from_json((tmp_path / "new/report.json").read_text())
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + len(report.rows) == 3
+
+
+def test_json_on_standard_output_is_alone_there(hasty: None) -> None:
+    result = call("--row", "stock", "--stage", "pretrain", "--json", "-")
+    assert json.loads(result.stdout)["rows"][0]["name"] == "stock"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--row", "nope"], "no row is called 'nope'; there are reference, stock, "),
+        (["--hr", "40"], "hr is 40; it must be a multiple of 16"),
+        (["--features", "vgg99"], "'vgg99' is no layer of vgg19"),
+        (["--json", "."], ".: is a folder"),
+        (["--csv", "/dev/null/a.csv"], "/dev/null/a.csv: cannot be written"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(arguments: list[str], message: str) -> None:
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_tool_is_the_same_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench_training.py", "--hr", "40"])
+    with pytest.raises(SystemExit, match="1"):
+        runpy.run_path(str(ROOT / "tools/bench_training.py"), run_name="__main__")
+    assert capsys.readouterr().err.startswith("error: hr is 40")
