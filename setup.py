@@ -7,6 +7,7 @@ What is built depends on what the build environment offers, and the build says s
   isolated build must not drag in gigabytes of torch to upscale a picture.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+TORCH = importlib.util.find_spec("torch")  # found, not imported: its headers and one library are all that is needed
 
 
 class CMakeExtension(Extension):
@@ -43,11 +45,13 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_INSTALL_PREFIX={prefix}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DSRGAN_FAST_TORCH={Path(TORCH.origin).parent if TORCH else ''}",
         ]  # fmt: skip
+        print("srgan_fast: with torch operators" if TORCH else "srgan_fast: no torch here, so no torch operators")
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
         subprocess.run(["cmake", "--install", str(build)], check=True)
 
 
-MODULES = ["srgan_fast._imaging", "srgan_fast._engine"]
+MODULES = ["srgan_fast._imaging", "srgan_fast._engine", *(["srgan_fast._C"] if TORCH else [])]
 setup(ext_modules=[CMakeExtension(name) for name in MODULES], cmdclass={"build_ext": CMakeBuild})

@@ -1,5 +1,6 @@
 """Fused operators for training: schema, reference, shapes and gradients of each, and the modules made of them."""
 
+from srgan_fast.ops.conv import data_gradients_only
 from srgan_fast.ops.modules import (
     ConvAct,
     ConvBN,
@@ -23,6 +24,7 @@ __all__ = [
     "Switched",
     "UpsampleBlock",
     "available",
+    "data_gradients_only",
     "use_kernels",
     "why_not",
 ]

@@ -20,6 +20,9 @@ The kernels are Winograd's (csrc/kernels/cpu/conv.h). Gradients of gradients are
 the second backward pass raises.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -30,6 +33,11 @@ from srgan_fast.errors import TrainingError
 from srgan_fast.ops.native import available
 
 Maybe = Tensor | None
+
+_WEIGHT, _BIAS = 1, 2  # places among the operator's arguments
+_data_only: ContextVar[bool] = ContextVar("data_gradients_only", default=False)
+# Private in torch, though used by its own checkpointing; without it gradients are computed that nobody asked for.
+_will_execute: Callable[[Any], bool] | None = getattr(torch._C, "_will_engine_execute_node", None)
 
 
 class ConvResult(NamedTuple):
@@ -243,6 +251,37 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
         x, weight, center, scale, shift, slope, residual, y if needs_y else None, mean if moments else None
     )
     ctx.stride, ctx.shuffle, ctx.activation = stride, shuffle, activation
+    # The engine counts tensors only.
+    tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
+    ctx.places = {i: place for place, i in enumerate(tensors)}
+
+
+def _wanted(ctx: Any, i: int) -> bool:
+    """Whether this backward pass asks for the gradient of an input.
+
+    `needs_input_grad` says what might be asked for. A step that wants gradients of weights only would otherwise compute
+    those of its images each time; torch's own operators ask the engine, too. Of leaves the engine gives no answer.
+    """
+    if not ctx.needs_input_grad[i] or i not in ctx.places:
+        return False
+    node = ctx.next_functions[ctx.places[i]][0]
+    if node is None or (i in (_WEIGHT, _BIAS) and _data_only.get()):
+        return False
+    return _will_execute is None or "AccumulateGrad" in node.name() or _will_execute(node)
+
+
+@contextmanager
+def data_gradients_only() -> Iterator[None]:
+    """Backward passes inside ask for no gradients of weights and biases, so fused convolutions compute none.
+
+    For a pass that goes through a network only to reach its input, whose weights have gradients in another pass over
+    the same graph.
+    """
+    token = _data_only.set(True)
+    try:
+        yield
+    finally:
+        _data_only.reset(token)
 
 
 def _reduced(gradient: Tensor, like: Maybe) -> Maybe:
@@ -270,7 +309,7 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
         mean_gradient = var_gradient = None
     gradients: list[Maybe] = [None] * 12
     prologue_tensors = (center, scale, shift, slope, residual)
-    if ctx.needs_input_grad[0] or any(ctx.needs_input_grad[3:8]):
+    if any(_wanted(ctx, i) for i in (0, 3, 4, 5, 6, 7)):
         dx, d_residual, d_scale, d_shift, d_slope = torch.ops.srgan_fast.conv_dgrad(
             g, y, mean, mean_gradient, var_gradient, sum_gradient, x, weight, *prologue_tensors,
             ctx.stride, ctx.shuffle, ctx.activation,
@@ -282,13 +321,14 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
         gradients[6] = _reduced(d_slope, slope)
         if residual is not None:
             gradients[7] = d_residual
-    if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+    wants_bias = _wanted(ctx, 2)
+    if _wanted(ctx, 1) or wants_bias:
         d_weight, d_bias = torch.ops.srgan_fast.conv_wgrad(
             g, y, mean, mean_gradient, var_gradient, x, weight, *prologue_tensors,
-            ctx.stride, ctx.shuffle, ctx.activation, ctx.needs_input_grad[2],
+            ctx.stride, ctx.shuffle, ctx.activation, wants_bias,
         )  # fmt: skip
         gradients[1] = d_weight
-        gradients[2] = d_bias if ctx.needs_input_grad[2] else None
+        gradients[2] = d_bias if wants_bias else None
     return tuple(gradients)
 
 

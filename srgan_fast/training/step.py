@@ -31,6 +31,7 @@ from srgan_fast.errors import TrainingError
 from srgan_fast.models.config import AffineMap
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Affine, Generator
+from srgan_fast.ops import data_gradients_only
 from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
 from srgan_fast.training.losses import Adversarial, Distance
@@ -232,7 +233,7 @@ class GanStep:
         def contribute(name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
             nonlocal total
             share = meter.add(name, loss) * weight
-            with record_function(f"{network} backward, to SR"):
+            with record_function(f"{network} backward, to SR"), data_gradients_only():
                 gradient.add_(torch.autograd.grad(share, leaf, retain_graph=keep_graph)[0])
             total = total + loss.detach().double() * weight
 
@@ -271,7 +272,8 @@ class GanStep:
 
     def _criticise(self, image: Tensor) -> Tensor:
         with record_function("D forward"), self.options.autocast():
-            logits: Tensor = self.discriminator(self._to_critic(image))
+            # A view, since of a leaf autograd cannot tell whether its gradient is wanted.
+            logits: Tensor = self.discriminator(self._to_critic(image).view_as(image))
         return logits
 
     def _probability(self, logits: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/cpu/conv.h"
+#include "kernels/cpu/choose.h"
 #include "kernels/cpu/kernels.h"
 
 namespace srgan_fast::cpu {
@@ -11,28 +11,16 @@ namespace srgan_fast::cpu {
 // The tables of the levels; see level/table.cpp.
 namespace baseline {
 KernelTable table();
-ConvTable<float> conv_float();
-ConvTable<float> conv_bf16();
-ConvTable<double> conv_double();
 }  // namespace baseline
 #ifdef SRGAN_FAST_X86
 namespace avx2 {
 KernelTable table();
-ConvTable<float> conv_float();
-ConvTable<float> conv_bf16();
-ConvTable<double> conv_double();
 }  // namespace avx2
 namespace avx512 {
 KernelTable table();
-ConvTable<float> conv_float();
-ConvTable<float> conv_bf16();
-ConvTable<double> conv_double();
 }  // namespace avx512
 namespace avx512_bf16 {
 KernelTable table();
-ConvTable<float> conv_float();
-ConvTable<float> conv_bf16();
-ConvTable<double> conv_double();
 }  // namespace avx512_bf16
 #endif
 
@@ -72,37 +60,6 @@ Isa choose_isa() {
     throw std::invalid_argument("SRGAN_FAST_ISA is '" + std::string(wanted) + "'; this processor can run " + list);
 }
 
-// A level's table, made at its first use and kept.
-#ifdef SRGAN_FAST_X86
-#define SRGAN_FAST_CHOOSE(Type, name)                      \
-    switch (isa) {                                         \
-        case Isa::kAvx512Bf16: {                           \
-            static const Type table = avx512_bf16::name(); \
-            return table;                                  \
-        }                                                  \
-        case Isa::kAvx512: {                               \
-            static const Type table = avx512::name();      \
-            return table;                                  \
-        }                                                  \
-        case Isa::kAvx2: {                                 \
-            static const Type table = avx2::name();        \
-            return table;                                  \
-        }                                                  \
-        default: {                                         \
-            static const Type table = baseline::name();    \
-            return table;                                  \
-        }                                                  \
-    }
-#else
-#define SRGAN_FAST_CHOOSE(Type, name)           \
-    (void)isa;                                  \
-    static const Type table = baseline::name(); \
-    return table;
-#endif
-
 const KernelTable& kernels(Isa isa) { SRGAN_FAST_CHOOSE(KernelTable, table) }
-const ConvTable<float>& conv_float(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<float>, conv_float) }
-const ConvTable<float>& conv_bf16(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<float>, conv_bf16) }
-const ConvTable<double>& conv_double(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<double>, conv_double) }
 
 }  // namespace srgan_fast::cpu

@@ -45,7 +45,8 @@ struct Dgrad {
             const TileGrid::Place at = tiles[t];
             for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
                 alignas(kAlignment) V d[kSide * kSide];
-                read_window<kSide, kOutputs, X>(a.gradient, at.image, at.y * kOutputs - kBefore, at.x * kOutputs - kBefore, c, d);
+                read_window<kSide, kOutputs, X>(a.gradient, at.image, at.y * kOutputs - kBefore,
+                                                at.x * kOutputs - kBefore, c, d);
                 transform_input<W, V>([&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kSide + j]; },
                                       [&](int i, int j, V value)
                                           SRGAN_FAST_INLINE_LAMBDA { store(v + (i * kSide + j) * stride + c, value); });

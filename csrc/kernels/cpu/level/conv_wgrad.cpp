@@ -57,7 +57,8 @@ void outer_panel(std::int64_t depth, std::int64_t tiles, const S* v, std::int64_
     std::int64_t k = 0;
     for (; k + kBlock <= depth; k += kBlock)
         outer_block<kBlock, kVectors, kAccumulate>(tiles, v + k, v_stride, m, m_stride, sums + k * stride, stride);
-    outer_rest<kBlock - 1, kVectors, kAccumulate>(depth - k, tiles, v + k, v_stride, m, m_stride, sums + k * stride, stride);
+    outer_rest<kBlock - 1, kVectors, kAccumulate>(depth - k, tiles, v + k, v_stride, m, m_stride, sums + k * stride,
+                                                  stride);
 }
 
 template <bool kAccumulate, typename S>
@@ -161,7 +162,8 @@ struct Wgrad {
             const TileGrid::Place at = tiles[t];
             for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
                 alignas(kAlignment) V d[kOutputs * kOutputs];
-                read_window<kOutputs, kOutputs, X>(a.gradient, at.image, at.y * kOutputs, at.x * kOutputs, first + c, d);
+                read_window<kOutputs, kOutputs, X>(a.gradient, at.image, at.y * kOutputs, at.x * kOutputs, first + c,
+                                                   d);
                 if (bias) {
                     V sum = load(bias + first + c);
                     for (int i = 0; i < kOutputs * kOutputs; ++i) sum += d[i];

@@ -15,9 +15,9 @@ struct Strides {
     }
 };
 
-// kSide x kSide pixels from (y, x) in steps of kStep; `at(offset)` computes the one that stands there. Tiles are read from
-// left to right, kAdvance pixels apart, too far apart in memory for the processor to see it coming: `ahead(offset)`
-// fetches what the next one will need.
+// kSide x kSide pixels from (y, x) in steps of kStep; `at(offset)` computes the one that stands there. Tiles are read
+// from left to right, kAdvance pixels apart, too far apart in memory for the processor to see it coming:
+// `ahead(offset)` fetches what the next one will need.
 template <int kSide, int kStep, int kAdvance, typename V, typename At, typename Ahead>
 SRGAN_FAST_INLINE void window(std::int64_t y, std::int64_t x, std::int64_t height, std::int64_t width,
                               const Strides& strides, const At& at, const Ahead& ahead, V* d) {
@@ -105,8 +105,7 @@ void read_source(const Source<S>& s, std::int64_t image, std::int64_t y, std::in
     };
     const auto ahead = [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { __builtin_prefetch(map + offset); };
     if (!s.affine)
-        return run([&](std::int64_t offset)
-                       SRGAN_FAST_INLINE_LAMBDA { return read<kWhole>(map + offset, count); },
+        return run([&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { return read<kWhole>(map + offset, count); },
                    ahead);
     const Affine<S> affine(s, c);
     if (s.residual) {
@@ -117,9 +116,7 @@ void read_source(const Source<S>& s, std::int64_t image, std::int64_t y, std::in
             },
             ahead);
     }
-    run([&](std::int64_t offset)
-            SRGAN_FAST_INLINE_LAMBDA { return affine(read<kWhole>(map + offset, count)); },
-        ahead);
+    run([&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { return affine(read<kWhole>(map + offset, count)); }, ahead);
 }
 
 // Channels c .. of a window of z; see `window`.
@@ -147,8 +144,7 @@ void read_gradient(const Gradient<S>& a, std::int64_t image, std::int64_t y, std
             },
             d);
     };
-    if (!out)
-        return run([&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { return read<kWhole>(g + offset, count); });
+    if (!out) return run([&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { return read<kWhole>(g + offset, count); });
     if (a.mean) {
         const Simd<S> mean = read(a.mean + c), offsets = read(a.offset + c), factor = read(a.factor + c);
         return run([&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA {

@@ -1,0 +1,35 @@
+// The tables of the training kernels. A file of its own, so that the engine is not linked with them.
+#include "kernels/cpu/choose.h"
+#include "kernels/cpu/conv.h"
+
+namespace srgan_fast::cpu {
+
+// See level/conv_table.cpp.
+namespace baseline {
+ConvTable<float> conv_float();
+ConvTable<float> conv_bf16();
+ConvTable<double> conv_double();
+}  // namespace baseline
+#ifdef SRGAN_FAST_X86
+namespace avx2 {
+ConvTable<float> conv_float();
+ConvTable<float> conv_bf16();
+ConvTable<double> conv_double();
+}  // namespace avx2
+namespace avx512 {
+ConvTable<float> conv_float();
+ConvTable<float> conv_bf16();
+ConvTable<double> conv_double();
+}  // namespace avx512
+namespace avx512_bf16 {
+ConvTable<float> conv_float();
+ConvTable<float> conv_bf16();
+ConvTable<double> conv_double();
+}  // namespace avx512_bf16
+#endif
+
+const ConvTable<float>& conv_float(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<float>, conv_float) }
+const ConvTable<float>& conv_bf16(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<float>, conv_bf16) }
+const ConvTable<double>& conv_double(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<double>, conv_double) }
+
+}  // namespace srgan_fast::cpu
