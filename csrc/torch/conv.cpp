@@ -77,6 +77,14 @@ Tensor new_vector(const Tensor& like, std::int64_t size) {
     return torch::stable::new_empty(like, std::vector<std::int64_t>{size});
 }
 
+Geometry geometry_of(const Tensor& weight, std::int64_t stride) {
+    const std::int64_t taps = weight.size(3);
+    STD_TORCH_CHECK(weight.size(2) == taps && (taps == 3 || taps == 5) && (stride == 1 || (stride == 2 && taps == 3)),
+                    "srgan_fast::conv does 3x3 of stride 1 or 2 and 5x5 of stride 1, not ", shape_of(weight),
+                    " of stride ", stride);
+    return taps == 5 ? Geometry::k5x5 : stride == 2 ? Geometry::k3x3Stride2 : Geometry::k3x3;
+}
+
 // A call's convolution: sizes and types, checked.
 struct Problem {
     Geometry geometry;
@@ -180,13 +188,45 @@ cpu::Source<S> source_of(const Problem& p, const Tensor& x, const Maybe& residua
 }
 
 template <typename S>
-const S* pack(const Problem& p, const Tensor& weight, bool backward) {
-    const Tensor dense = torch::stable::contiguous(weight);
-    cpu::ConvPack<S> a{p.geometry, backward, static_cast<const S*>(dense.const_data_ptr()), p.in, p.out, nullptr};
-    a.packed = packed_memory.need_of<S>(cpu::packed_size(a));
+void run_pack(const cpu::ConvPack<S>& a) {
     const auto& kernel = table(S{}, false).pack;
     run(kernel, a, kernel.tasks(a, threads()));
+}
+
+// The weights in the Winograd domain: those given, if they are, else transformed here.
+template <typename S>
+const S* pack(const Problem& p, const Tensor& weight, bool backward, const Maybe& packed) {
+    const Tensor dense = torch::stable::contiguous(weight);
+    cpu::ConvPack<S> a{p.geometry, backward, static_cast<const S*>(dense.const_data_ptr()), p.in, p.out, nullptr};
+    if (packed) {
+        STD_TORCH_CHECK(packed->numel() == cpu::packed_size(a) && packed->scalar_type() == weight.scalar_type(),
+                        "srgan_fast::conv: packed weights of another convolution");
+        return static_cast<const S*>(packed->const_data_ptr());
+    }
+    a.packed = packed_memory.need_of<S>(cpu::packed_size(a));
+    run_pack(a);
     return a.packed;
+}
+
+template <typename S>
+Tensor packed_weights(const Tensor& weight, Geometry geometry, bool backward) {
+    const Tensor dense = torch::stable::contiguous(weight);
+    cpu::ConvPack<S> a{geometry,       backward,       static_cast<const S*>(dense.const_data_ptr()),
+                       weight.size(1), weight.size(0), nullptr};
+    const Tensor packed = new_vector(weight, cpu::packed_size(a));
+    a.packed = static_cast<S*>(packed.mutable_data_ptr());
+    run_pack(a);
+    return packed;
+}
+
+Tensor conv_pack(const Tensor& weight, std::int64_t stride, bool backward) {
+    STD_TORCH_CHECK(weight.is_cpu() && weight.dim() == 4, "srgan_fast::conv_pack takes O, I, k, k weights on the CPU");
+    const bool wide = weight.scalar_type() == ScalarType::Double;
+    STD_TORCH_CHECK(wide || weight.scalar_type() == ScalarType::Float,
+                    "srgan_fast::conv_pack takes weights of float32 or float64");
+    const Geometry geometry = geometry_of(weight, stride);
+    return wide ? packed_weights<double>(weight, geometry, backward)
+                : packed_weights<float>(weight, geometry, backward);
 }
 
 // Merges the moments of tasks (Chan, Golub and LeVeque 1979): mean and biased variance.
@@ -215,7 +255,7 @@ using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 template <typename S>
 Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const Maybe& bias, const PrologueTensors& t,
-                bool shuffle, bool moments, std::optional<double> activation) {
+                bool shuffle, bool moments, std::optional<double> activation, const Maybe& packed) {
     Vectors<S> vectors(vectors_size(p));
     const Tensor map = nhwc(x);
     const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
@@ -225,7 +265,7 @@ Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const M
     a.height = p.out_height, a.width = p.out_width, a.channels = p.out;
     a.bias = vectors.put(bias, p.out, 0.0, "bias");
     a.activate = activation.has_value(), a.slope = static_cast<S>(activation.value_or(0.0));
-    a.weights = pack<S>(p, weight, false);
+    a.weights = pack<S>(p, weight, false, packed);
     const Tensor y = new_map(x, p.batch, p.out, p.out_height, p.out_width);
     a.y = y.mutable_data_ptr();
     Tensor sum = residual ? new_map(x, p.batch, p.in, p.height, p.width) : new_vector(x, 0);
@@ -243,14 +283,15 @@ Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const M
 
 Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
                      const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
-                     bool moments, std::optional<double> activation) {
+                     bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&) {
     const Problem p(x, weight, stride, shuffle);
     const PrologueTensors t{center, scale, shift, slope, residual};
     check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
     STD_TORCH_CHECK(!(moments && activation),
                     "srgan_fast::conv: moments are taken before an activation, not behind one");
-    return x.scalar_type() == ScalarType::Double ? forward<double>(p, x, weight, bias, t, shuffle, moments, activation)
-                                                 : forward<float>(p, x, weight, bias, t, shuffle, moments, activation);
+    return x.scalar_type() == ScalarType::Double
+               ? forward<double>(p, x, weight, bias, t, shuffle, moments, activation, packed)
+               : forward<float>(p, x, weight, bias, t, shuffle, moments, activation, packed);
 }
 
 // Where dy comes from; the tensors are NHWC and outlive it.
@@ -296,7 +337,8 @@ using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename S>
 Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient,
-            const Maybe& sum_gradient, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle) {
+            const Maybe& sum_gradient, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle,
+            const Maybe& packed) {
     Vectors<S> vectors(vectors_size(p));
     const Tensor g_map = nhwc(g), x_map = nhwc(x);
     const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
@@ -306,7 +348,7 @@ Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     a.geometry = p.geometry, a.batch = p.batch;
     a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
     a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
-    a.weights = pack<S>(p, weight, true);
+    a.weights = pack<S>(p, weight, true, packed);
     a.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
     a.x_gradient = x_gradient.mutable_data_ptr();
@@ -332,15 +374,16 @@ void check_gradient(const Problem& p, const Tensor& g, const Maybe& y, const Ten
 Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
                  const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
                  const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
-                 std::int64_t stride, bool shuffle, std::optional<double> activation) {
+                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed) {
     const Problem p(x, weight, stride, shuffle);
     const PrologueTensors t{center, scale, shift, slope, residual};
     const GradientTensors gradient{mean, mean_gradient, var_gradient, activation};
     check_gradient(p, g, y, x);
     check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
     check_map(sum_gradient, x, {p.batch, p.in, p.height, p.width}, "the sum's gradient");
-    return x.scalar_type() == ScalarType::Double ? dgrad<double>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle)
-                                                 : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle);
+    return x.scalar_type() == ScalarType::Double
+               ? dgrad<double>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed)
+               : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed);
 }
 
 using Wgrad = std::tuple<Tensor, Tensor>;
@@ -393,13 +436,14 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
 STABLE_TORCH_LIBRARY(srgan_fast, m) {
     m.def(
         "conv_forward(Tensor x, Tensor weight, Tensor? bias, Tensor? center, Tensor? scale, Tensor? shift, "
-        "Tensor? slope, Tensor? residual, int stride, bool shuffle, bool moments, float? activation) "
-        "-> (Tensor, Tensor, Tensor, Tensor)");
+        "Tensor? slope, Tensor? residual, int stride, bool shuffle, bool moments, float? activation, "
+        "Tensor? packed=None, Tensor? packed_backward=None) -> (Tensor, Tensor, Tensor, Tensor)");
     m.def(
         "conv_dgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, "
         "Tensor? sum_gradient, Tensor x, Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, "
-        "Tensor? residual, int stride, bool shuffle, float? activation) "
+        "Tensor? residual, int stride, bool shuffle, float? activation, Tensor? packed=None) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+    m.def("conv_pack(Tensor weight, int stride, bool backward) -> Tensor");
     m.def(
         "conv_wgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor x, "
         "Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, Tensor? residual, int stride, "
@@ -408,6 +452,7 @@ STABLE_TORCH_LIBRARY(srgan_fast, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CPU, m) {
     m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
+    m.impl("conv_pack", TORCH_BOX(&srgan_fast::torch_ops::conv_pack));
     m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
     m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
 }

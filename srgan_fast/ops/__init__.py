@@ -11,6 +11,7 @@ from srgan_fast.ops.modules import (
     UpsampleBlock,
 )
 from srgan_fast.ops.native import available, why_not
+from srgan_fast.ops.packing import PackedWeights
 from srgan_fast.ops.switch import Kernels, Switched, use_kernels
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ConvBNPReLU",
     "ConvReLU",
     "Kernels",
+    "PackedWeights",
     "ResidualBlock",
     "Switched",
     "UpsampleBlock",

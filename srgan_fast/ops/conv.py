@@ -13,8 +13,8 @@ is read. So autograd sees BatchNorm as arithmetic on vectors of channels, and no
 memory, forward or backward.
 
 Maps are N, C, H, W in channels_last memory (others are copied into it): float32, float64, or bfloat16, which is
-computed in float32 with float32 weights. All other tensors have the weights' type. `shuffle` takes the channels of `x` phase by
-phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
+computed in float32 with float32 weights. All other tensors have the weights' type. `shuffle` takes the channels of `x`
+phase by phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
 
 The kernels are Winograd's (csrc/kernels/cpu/conv.h). Gradients of gradients are refused: `create_graph=True` works, and
 the second backward pass raises.
@@ -141,6 +141,8 @@ def conv(
     shuffle: bool = False,
     moments: bool = False,
     activation: float | None = None,
+    packed: Maybe = None,
+    packed_backward: Maybe = None,
 ) -> ConvResult:
     """The fused convolution; see the head of this file.
 
@@ -157,6 +159,8 @@ def conv(
         shuffle: whether the prologue ends with a pixel shuffle.
         moments: whether mean and variance of `y` are wanted; excludes `activation`.
         activation: slope of an activation behind the convolution, 0 for ReLU, not negative; None for none.
+        packed: what `conv_pack` made of these weights, so that they need not be transformed again.
+        packed_backward: the same for the data gradient.
 
     Raises:
         RuntimeError: shapes, types, devices or combinations that it does not do; the message says which.
@@ -165,9 +169,24 @@ def conv(
         raise TrainingError(f"a fused convolution's activation has a slope of at least 0, not {activation}")
     return ConvResult(
         *torch.ops.srgan_fast.conv_forward(
-            x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation
+            x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation,
+            packed, packed_backward,
         )
-    )
+    )  # fmt: skip
+
+
+def conv_pack(weight: Tensor, stride: int, backward: bool) -> Tensor:
+    """Weights as the kernels read them: in the Winograd domain, in an order that belongs to the processor.
+
+    Args:
+        weight: O, C, k, k, float32 or float64; see `conv`.
+        stride: of the convolution.
+        backward: for the data gradient.
+
+    Returns:
+        A vector, without gradient.
+    """
+    return cast(Tensor, torch.ops.srgan_fast.conv_pack(weight.detach(), stride, backward))
 
 
 def _empty_like_map(x: Tensor, *shape: int) -> Tensor:
@@ -187,6 +206,8 @@ def _fake_forward(
     shuffle: bool,
     moments: bool,
     activation: float | None,
+    packed: Maybe = None,
+    packed_backward: Maybe = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     factor = 2 if shuffle else 1
     n, height, width = x.shape[0], x.shape[2] * factor, x.shape[3] * factor
@@ -214,6 +235,7 @@ def _fake_dgrad(
     stride: int,
     shuffle: bool,
     activation: float | None,
+    packed: Maybe = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     affine = any(t is not None for t in (center, scale, shift, slope, residual))
     vectors = [weight.new_empty(x.shape[1] if affine else 0) for _ in range(3)]
@@ -242,8 +264,14 @@ def _fake_wgrad(
     return weight.new_empty(weight.shape), weight.new_empty(weight.shape[0] if bias else 0)
 
 
+def _fake_pack(weight: Tensor, stride: int, backward: bool) -> Tensor:
+    out, channels, side, _ = weight.shape
+    points = 49 if stride == 2 else (side + 3) ** 2
+    return weight.new_empty(points * (-(-out // 16) * 16) * (-(-channels // 16) * 16))
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, weight, _bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation = inputs
+    x, weight, _bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation, _, packed = inputs
     y, mean, _var, _sum = output
     ctx.set_materialize_grads(False)
     needs_y = moments or activation is not None
@@ -251,6 +279,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
         x, weight, center, scale, shift, slope, residual, y if needs_y else None, mean if moments else None
     )
     ctx.stride, ctx.shuffle, ctx.activation = stride, shuffle, activation
+    ctx.packed = packed  # belongs to whoever keeps it, and outlives the graph
     # The engine counts tensors only.
     tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
     ctx.places = {i: place for place, i in enumerate(tensors)}
@@ -307,12 +336,12 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
         var_gradient = zeros if var_gradient is None else var_gradient
     else:
         mean_gradient = var_gradient = None
-    gradients: list[Maybe] = [None] * 12
+    gradients: list[Maybe] = [None] * 14
     prologue_tensors = (center, scale, shift, slope, residual)
     if any(_wanted(ctx, i) for i in (0, 3, 4, 5, 6, 7)):
         dx, d_residual, d_scale, d_shift, d_slope = torch.ops.srgan_fast.conv_dgrad(
             g, y, mean, mean_gradient, var_gradient, sum_gradient, x, weight, *prologue_tensors,
-            ctx.stride, ctx.shuffle, ctx.activation,
+            ctx.stride, ctx.shuffle, ctx.activation, ctx.packed,
         )  # fmt: skip
         gradients[0] = dx
         if center is not None:
@@ -342,6 +371,7 @@ def _register() -> None:
     torch.library.register_fake("srgan_fast::conv_forward", _fake_forward)
     torch.library.register_fake("srgan_fast::conv_dgrad", _fake_dgrad)
     torch.library.register_fake("srgan_fast::conv_wgrad", _fake_wgrad)
+    torch.library.register_fake("srgan_fast::conv_pack", _fake_pack)
     torch.library.register_autograd("srgan_fast::conv_forward", _backward, setup_context=_save)
     for name in ("conv_dgrad", "conv_wgrad"):
         torch.library.register_autograd(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from srgan_fast.ops.conv import ConvResult, conv, conv_reference, phase_major, phase_minor, prologue
+from srgan_fast.ops.packing import packed_for
 from srgan_fast.ops.switch import say_once
 
 
@@ -86,7 +87,9 @@ def convolve(
     if not covered:
         say_once(f"no fused kernel for {tuple(weight.shape[2:])} of stride {stride}; plain PyTorch computes instead")
         return conv_reference(*arguments)
-    return conv(*arguments)
+    inputs = (raw, source.center, source.scale, source.shift, source.slope, source.residual)
+    differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    return conv(*arguments, *packed_for(weight, stride, differentiates))
 
 
 def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False) -> Pending:

@@ -163,6 +163,8 @@ class RunSection(_Section):
         seed: of weights and crops.
         device: `auto` is CUDA where there is a device.
         precision: `bf16` runs the networks under autocast; weights, statistics and losses stay in fp32.
+        kernels: `fused` computes with this package's kernels, `reference` with PyTorch's; `auto` takes ours where they
+            can be had, and says where not.
         threads: of the CPU; all if 0.
         accumulate: parts that a batch is cut into; BatchNorm sees one part at a time.
         clip: largest norm of a network's gradient; 0 for no limit.
@@ -178,6 +180,7 @@ class RunSection(_Section):
     seed: Count = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
+    kernels: Literal["auto", "fused", "reference"] = "auto"
     threads: Count = 0
     accumulate: Positive = 1
     clip: Weight = 0.0

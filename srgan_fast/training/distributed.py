@@ -155,6 +155,22 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         gain = torch.rsqrt(var + self.eps) * self.weight
         return (centred * gain[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
+    def share_moments(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+        """From the moments of this process' values to those of all; for fused convolutions, which take their own.
+
+        Args:
+            mean: of each channel.
+            var: biased variance of each.
+            count: of values a channel here.
+        """
+        if world_size() == 1:
+            return mean, var, count
+        total = int(all_reduce_sum(torch.tensor(float(count), dtype=torch.float64)).item())
+        share = count / total
+        shared = all_reduce_sum(mean * share)
+        # Chan, Golub and LeVeque 1979: the spread inside the parts and that of their means.
+        return shared, all_reduce_sum((var + (mean - shared).square()) * share), total
+
     def _follow(self, mean: Tensor, var: Tensor, count: float) -> None:
         if not self.track_running_stats or self.momentum is None:
             return

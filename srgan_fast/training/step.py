@@ -31,7 +31,7 @@ from srgan_fast.errors import TrainingError
 from srgan_fast.models.config import AffineMap
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Affine, Generator
-from srgan_fast.ops import data_gradients_only
+from srgan_fast.ops import PackedWeights, data_gradients_only
 from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
 from srgan_fast.training.losses import Adversarial, Distance
@@ -200,6 +200,8 @@ class GanStep:
     def __post_init__(self) -> None:
         parameter = next(self.generator.parameters())
         self._to_critic = Affine(self.critic_map).to(parameter)
+        # D's weights stay the same while it looks at both pictures and back; those of the features always.
+        self._packed = PackedWeights()
 
     def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
         """One step of both networks over the given parts of a batch, their gradients accumulated.
@@ -238,9 +240,9 @@ class GanStep:
             total = total + loss.detach().double() * weight
 
         if self.features is not None and r.content_weight:
-            with record_function("VGG(HR) forward"), torch.no_grad(), autocast():
+            with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._packed.active():
                 hr_features = self.features(hr)
-            with record_function("VGG(SR) forward"), autocast():
+            with record_function("VGG(SR) forward"), autocast(), self._packed.active():
                 sr_features = self.features(leaf)
             content = losses.content_loss(r.content, sr_features, hr_features, r.feature_scale)
             contribute("content", "VGG", content, r.content_weight)
@@ -271,7 +273,7 @@ class GanStep:
             meter.add(name, self._probability(logits.detach()))
 
     def _criticise(self, image: Tensor) -> Tensor:
-        with record_function("D forward"), self.options.autocast():
+        with record_function("D forward"), self.options.autocast(), self._packed.active():
             # A view, since of a leaf autograd cannot tell whether its gradient is wanted.
             logits: Tensor = self.discriminator(self._to_critic(image).view_as(image))
         return logits

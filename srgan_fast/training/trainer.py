@@ -28,9 +28,11 @@ from srgan_fast.models import PRESETS, GeneratorConfig, generator_config, load_g
 from srgan_fast.models.discriminator import build_discriminator
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Generator
+from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.config import GanSection, PretrainSection, TrainConfig
+from srgan_fast.training.memory import keep_freed_memory
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
 from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
@@ -116,6 +118,8 @@ class Trainer:
         if run.threads:
             torch.set_num_threads(run.threads)
         self.device = _device(run.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.folder = run.output
         self.checkpoints = CheckpointFolder(self.folder, run.keep)
         torch.manual_seed(run.seed)
@@ -145,7 +149,7 @@ class Trainer:
         else:
             generator = Generator(wanted)
         generator.recompute = section.checkpointing
-        return _placed(generator, self.device).train()
+        return self._placed(generator).train()
 
     def _build_sampler(self) -> CropSampler:
         data = self.config.data
@@ -384,7 +388,7 @@ class Trainer:
         # A seed of its own, so that D starts the same whether or not a pretraining came before.
         torch.manual_seed(self.config.run.seed + 1)
         discriminator = build_discriminator(self.config.discriminator, self.config.data.crop)
-        discriminator = _placed(discriminator, self.device).train()
+        discriminator = self._placed(discriminator).train()
         distributed.broadcast_module(discriminator)
         distributed.share_batchnorm(discriminator)
         networks["discriminator"] = discriminator
@@ -411,7 +415,14 @@ class Trainer:
                 extractor = FeatureExtractor(cut, weights=weights, vgg=f.vgg, input_map=preset.feature_map)
         except ModelError as error:
             raise TrainingError(f"gan.features (vgg, weights, cut): {error}") from None
-        return _placed(extractor, self.device)
+        return self._placed(extractor)
+
+    def _placed(self, network: _Network) -> _Network:
+        """On its device, with channels last, which convolutions prefer, and with the kernels that are asked for."""
+        network.to(self.device)
+        network.to(memory_format=torch.channels_last)
+        use_kernels(network, self.config.run.kernels)
+        return network
 
     def _autocast(self) -> Any:
         if self.config.run.precision == "fp32":
@@ -477,13 +488,6 @@ def _prefetched(load: Any, steps: range) -> Iterator[Iterator[list[Batch]]]:
                 yield current
 
         yield batches()
-
-
-def _placed(network: _Network, device: torch.device) -> _Network:
-    """On its device, with channels last, which convolutions prefer."""
-    network.to(device)
-    network.to(memory_format=torch.channels_last)
-    return network
 
 
 def _device(name: str) -> torch.device:
