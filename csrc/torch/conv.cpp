@@ -193,11 +193,21 @@ void run_pack(const cpu::ConvPack<S>& a) {
     run(kernel, a, kernel.tasks(a, threads()));
 }
 
+cpu::WeightStrides strides_of(const Tensor& weight) {
+    return {weight.stride(0), weight.stride(1), weight.stride(2), weight.stride(3)};
+}
+
+template <typename S>
+cpu::ConvPack<S> pack_of(const Tensor& weight, Geometry geometry, bool backward) {
+    return {
+        geometry,       backward, static_cast<const S*>(weight.const_data_ptr()), strides_of(weight), weight.size(1),
+        weight.size(0), nullptr};
+}
+
 // The weights in the Winograd domain: those given, if they are, else transformed here.
 template <typename S>
 const S* pack(const Problem& p, const Tensor& weight, bool backward, const Maybe& packed) {
-    const Tensor dense = torch::stable::contiguous(weight);
-    cpu::ConvPack<S> a{p.geometry, backward, static_cast<const S*>(dense.const_data_ptr()), p.in, p.out, nullptr};
+    cpu::ConvPack<S> a = pack_of<S>(weight, p.geometry, backward);
     if (packed) {
         STD_TORCH_CHECK(packed->numel() == cpu::packed_size(a) && packed->scalar_type() == weight.scalar_type(),
                         "srgan_fast::conv: packed weights of another convolution");
@@ -210,9 +220,7 @@ const S* pack(const Problem& p, const Tensor& weight, bool backward, const Maybe
 
 template <typename S>
 Tensor packed_weights(const Tensor& weight, Geometry geometry, bool backward) {
-    const Tensor dense = torch::stable::contiguous(weight);
-    cpu::ConvPack<S> a{geometry,       backward,       static_cast<const S*>(dense.const_data_ptr()),
-                       weight.size(1), weight.size(0), nullptr};
+    cpu::ConvPack<S> a = pack_of<S>(weight, geometry, backward);
     const Tensor packed = new_vector(weight, cpu::packed_size(a));
     a.packed = static_cast<S*>(packed.mutable_data_ptr());
     run_pack(a);
@@ -401,7 +409,12 @@ Wgrad wgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
     a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
     a.splits = functions.wgrad_splits(a, threads());
-    const Tensor result = torch::stable::new_empty(weight, std::vector<std::int64_t>{p.out, p.in, p.taps, p.taps});
+    // As the parameter stands, so that it need not be copied when it is accumulated.
+    const bool last = weight.stride(1) == 1 && p.in > 1;
+    const Tensor result = torch::stable::empty(std::vector<std::int64_t>{p.out, p.in, p.taps, p.taps},
+                                               weight.scalar_type(), std::nullopt, weight.device(), std::nullopt,
+                                               last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+    a.strides = strides_of(result);
     const std::int64_t size = p.out * p.in * p.taps * p.taps, biases = padded(p.out);
     S* const partial = partial_memory.need_of<S>(a.splits * (size + biases));
     S* const parts = partial + a.splits * biases;  // the biases first, which must be aligned

@@ -261,7 +261,10 @@ def _fake_wgrad(
     activation: float | None,
     bias: bool,
 ) -> tuple[Tensor, Tensor]:
-    return weight.new_empty(weight.shape), weight.new_empty(weight.shape[0] if bias else 0)
+    last = weight.stride(1) == 1 and weight.shape[1] > 1
+    order = torch.channels_last if last else torch.contiguous_format
+    gradient = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device, memory_format=order)
+    return gradient, weight.new_empty(weight.shape[0] if bias else 0)
 
 
 def _fake_pack(weight: Tensor, stride: int, backward: bool) -> Tensor:

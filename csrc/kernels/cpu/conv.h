@@ -65,6 +65,11 @@ struct Gradient {
     S slope;
 };
 
+// Where weights stand: elements from an output channel, an input channel, a row, a column to the next.
+struct WeightStrides {
+    std::int64_t out, in, row, column;
+};
+
 template <typename S>
 struct ConvForward {
     Geometry geometry;
@@ -99,8 +104,9 @@ struct ConvWgrad {
     Source<S> source;
     Gradient<S> gradient;
     std::int64_t splits;  // of the tiles, from conv_splits; each gives a part of the sums
-    S* weight;            // [splits][out][in][taps][taps]
-    S* bias;              // [splits][padded(out)], or null
+    S* weight;            // [splits] times out * in * taps * taps elements
+    WeightStrides strides;
+    S* bias;  // [splits][padded(out)], or null
 };
 
 // Weights into the Winograd domain, in the order in which products read them. Those of the data gradient are turned
@@ -109,7 +115,8 @@ template <typename S>
 struct ConvPack {
     Geometry geometry;
     bool backward;
-    const S* weight;  // [out][in][taps][taps]
+    const S* weight;
+    WeightStrides strides;
     std::int64_t in_channels, out_channels;
     S* packed;
 };

@@ -55,7 +55,7 @@ struct Pack {
         for (int lane = 0; lane < kLanesOf<S>; ++lane) {
             const std::int64_t n = first + c + lane, out = a.backward ? k : n, in = a.backward ? n : k;
             if (out >= a.out_channels || in >= a.in_channels) continue;
-            const S* const filter = a.weight + (out * a.in_channels + in) * kTaps * kTaps;
+            const S* const filter = a.weight + out * a.strides.out + in * a.strides.in;
             for (int row = 0; row < kFilterTaps; ++row)
                 for (int column = 0; column < kFilterTaps; ++column) {
                     int y = row, x = column;
@@ -65,7 +65,7 @@ struct Pack {
                     } else if (a.backward) {
                         y = kTaps - 1 - row, x = kTaps - 1 - column;
                     }
-                    taps[row * kFilterTaps + column][lane] = filter[y * kTaps + x];
+                    taps[row * kFilterTaps + column][lane] = filter[y * a.strides.row + x * a.strides.column];
                 }
         }
         V half[kSide][kFilterTaps];

@@ -222,8 +222,9 @@ struct Wgrad {
                             }
                             alignas(kAlignment) S values[kLanesOf<S>];
                             store(values, value);
+                            S* const filter = out + k * a.strides.in + y * a.strides.row + x * a.strides.column;
                             for (int lane = 0; lane < count; ++lane)
-                                out[((first + c + lane) * channels + k) * kTaps * kTaps + y * kTaps + x] = values[lane];
+                                filter[(first + c + lane) * a.strides.out] = values[lane];
                         });
             }
     }
