@@ -122,7 +122,7 @@ struct ConvPack {
 };
 
 template <typename S>
-std::int64_t packed_size(const ConvPack<S>& a) {
+[[gnu::always_inline]] inline std::int64_t packed_size(const ConvPack<S>& a) {
     const std::int64_t products = a.geometry == Geometry::k3x3 ? 36 : a.geometry == Geometry::k5x5 ? 64 : 49;
     return products * padded(a.in_channels) * padded(a.out_channels);
 }

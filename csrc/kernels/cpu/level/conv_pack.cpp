@@ -6,7 +6,8 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
 
-constexpr std::int64_t kDepthBlock = 16;  // values of k that a task takes
+constexpr std::int64_t kDepthBlock = 16;                  // values of k that a task takes
+constexpr std::int64_t kCached = std::int64_t{32} << 20;  // bytes that a last-level cache may hold
 
 template <Geometry kGeometry, typename S>
 struct Pack {
@@ -30,6 +31,7 @@ struct Pack {
         for (int phase = 0; phase < P::kPhases; ++phase)
             for (std::int64_t k = task % blocks * kDepthBlock; k < (task % blocks + 1) * kDepthBlock; ++k)
                 for (std::int64_t c = 0; c < width; c += kLanesOf<S>) pack(a, phase, first, width, k, c);
+        flush_stream();
     }
 
     // Where the matrices of a point begin: forward, the phases of a point stand together in its depth; backward, each
@@ -52,22 +54,25 @@ struct Pack {
     static void pack(const Arguments& a, int phase, std::int64_t first, std::int64_t width, std::int64_t k,
                      std::int64_t c) {
         alignas(kAlignment) S taps[kFilterTaps * kFilterTaps][kLanesOf<S>]{};
-        for (int lane = 0; lane < kLanesOf<S>; ++lane) {
-            const std::int64_t n = first + c + lane, out = a.backward ? k : n, in = a.backward ? n : k;
-            if (out >= a.out_channels || in >= a.in_channels) continue;
-            const S* const filter = a.weight + out * a.strides.out + in * a.strides.in;
-            for (int row = 0; row < kFilterTaps; ++row)
-                for (int column = 0; column < kFilterTaps; ++column) {
-                    int y = row, x = column;
-                    if constexpr (P::kPhases == 4) {
-                        y = tap_of_phase(phase / 2, row, a.backward), x = tap_of_phase(phase % 2, column, a.backward);
-                        if (y < 0 || x < 0) continue;
-                    } else if (a.backward) {
-                        y = kTaps - 1 - row, x = kTaps - 1 - column;
-                    }
-                    taps[row * kFilterTaps + column][lane] = filter[y * a.strides.row + x * a.strides.column];
+        const std::int64_t depths = a.backward ? a.out_channels : a.in_channels;
+        const std::int64_t all = a.backward ? a.in_channels : a.out_channels;
+        const std::int64_t lanes = k < depths ? smaller<std::int64_t>(kLanesOf<S>, all - first - c) : 0;
+        const std::int64_t k_stride = a.backward ? a.strides.out : a.strides.in;
+        const std::int64_t n_stride = a.backward ? a.strides.in : a.strides.out;
+        const S* const filters = a.weight + k * k_stride + (first + c) * n_stride;
+        for (int row = 0; row < kFilterTaps; ++row)
+            for (int column = 0; column < kFilterTaps; ++column) {
+                int y = row, x = column;
+                if constexpr (P::kPhases == 4) {
+                    y = tap_of_phase(phase / 2, row, a.backward), x = tap_of_phase(phase % 2, column, a.backward);
+                    if (y < 0 || x < 0) continue;
+                } else if (a.backward) {
+                    y = kTaps - 1 - row, x = kTaps - 1 - column;
                 }
-        }
+                const S* const tap = filters + y * a.strides.row + x * a.strides.column;
+                S* const target = taps[row * kFilterTaps + column];
+                for (std::int64_t lane = 0; lane < lanes; ++lane) target[lane] = tap[lane * n_stride];
+            }
         V half[kSide][kFilterTaps];
         for (int i = 0; i < kSide; ++i)
             for (int column = 0; column < kFilterTaps; ++column) {
@@ -77,6 +82,8 @@ struct Pack {
                     sum += load(taps[row * kFilterTaps + column]) * static_cast<S>(W::kFilter[i].tap[row]);
                 half[i][column] = sum;
             }
+        // Small weights are read from the cache at once.
+        const bool large = packed_size(a) * static_cast<std::int64_t>(sizeof(S)) > kCached;
         const std::int64_t panel = c / kPanelOf<S> * kPanelOf<S>, across = smaller(kPanelOf<S>, width - panel);
         for (int i = 0; i < kSide; ++i)
             for (int j = 0; j < kSide; ++j) {
@@ -88,7 +95,11 @@ struct Pack {
                     sum += half[i][column] * static_cast<S>(W::kFilter[j].tap[column]);
                 const std::int64_t row = a.backward ? k : slot * depth(a) + k;
                 const std::int64_t deep = a.backward ? depth(a) : P::slots(i, j) * depth(a);
-                store(matrix(a, i, j, phase, first, width) + panel * deep + row * across + c - panel, sum);
+                S* const target = matrix(a, i, j, phase, first, width) + panel * deep + row * across + c - panel;
+                if (large)
+                    stream(target, sum);
+                else
+                    store(target, sum);
             }
     }
 };

@@ -56,7 +56,17 @@ SRGAN_FAST_INLINE void write(Bf16* p, Vec v) {
 #endif
 }
 
-// The first `count` elements, zeros behind them.
+// The first `count` elements, zeros behind them. Masked where the processor can do that: through memory, a vector that
+// was just written in parts waits for them.
+#ifdef __AVX512BW__
+inline __mmask16 first_lanes(int count) { return static_cast<__mmask16>((1u << (count < 0 ? 0 : count)) - 1); }
+inline Vec read_part(const float* p, int count) { return (Vec)_mm512_maskz_loadu_ps(first_lanes(count), p); }
+inline Vec read_part(const Bf16* p, int count) {
+    const Halves halves = (Halves)_mm256_maskz_loadu_epi16(first_lanes(count), p);
+    return (Vec)(__builtin_convertvector(halves, Words) << 16);
+}
+inline void write_part(float* p, Vec v, int count) { _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v); }
+#endif
 template <typename X>
 inline Simd<Scalar<X>> read_part(const X* p, int count) {
     alignas(kAlignment) X part[kLanes]{};

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -43,6 +43,18 @@ typedef double VecD __attribute__((vector_size(kLanes * sizeof(float)), may_alia
 SRGAN_FAST_INLINE VecD load(const double* p) { return *reinterpret_cast<const VecD*>(p); }
 SRGAN_FAST_INLINE void store(double* p, VecD v) { *reinterpret_cast<VecD*>(p) = v; }
 SRGAN_FAST_INLINE VecD broadcast(double x) { return x - VecD{}; }
+
+// Past the caches, for what is written once in whole lines and read much later; `flush_stream` makes it visible to
+// others.
+#ifdef __AVX512F__
+SRGAN_FAST_INLINE void stream(float* p, Vec v) { _mm512_stream_ps(p, (__m512)v); }
+SRGAN_FAST_INLINE void stream(double* p, VecD v) { _mm512_stream_pd(p, (__m512d)v); }
+SRGAN_FAST_INLINE void flush_stream() { _mm_sfence(); }
+#else
+SRGAN_FAST_INLINE void stream(float* p, Vec v) { store(p, v); }
+SRGAN_FAST_INLINE void stream(double* p, VecD v) { store(p, v); }
+SRGAN_FAST_INLINE void flush_stream() {}
+#endif
 
 template <typename S>
 struct SimdOf {
