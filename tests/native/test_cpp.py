@@ -58,8 +58,8 @@ def test_cpp_tests_pass_under_the_address_and_undefined_behaviour_sanitizers(add
 
 
 def test_threads_pass_under_the_thread_sanitizer(build: Build) -> None:
-    folder = build("thread", "-DSRGAN_FAST_SANITIZE=thread", targets=("test_pool", "test_engine"))
-    passes(folder, "-R", "pool|engine")
+    folder = build("thread", "-DSRGAN_FAST_SANITIZE=thread", targets=("test_pool", "test_engine", "test_training"))
+    passes(folder, "-R", "pool|engine|training")
 
 
 def test_cpp_tests_pass_on_aarch64_under_emulation(build: Build) -> None:
