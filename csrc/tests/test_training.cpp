@@ -11,6 +11,7 @@
 // to the map's type allows comes on top, value by value.
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -37,15 +38,15 @@ using reference::Map;
 // more than one corner: at worst 38 and 154 units were measured. The pixels of a tile have errors in common, so those
 // of sums over pixels do not fall by the square root of their number: 69 and 270. Sums over tiles are more even: 19
 // and 53. The coefficients of F(3x3, 2x2) are 1 and 1/2: it computes these data exactly until sums outgrow the 24 bits
-// of a float: 0, 1 and 6. Bounds are about twice as much.
+// of a float: 0, 4 and 7. Bounds are two to three times as much.
 struct Tolerance {
     double map, sums, weight;
 };
 Tolerance tolerance_of(Geometry geometry) {
     switch (geometry) {
-        case Geometry::k3x3Stride2: return {2.0, 4.0, 12.0};
-        case Geometry::k5x5: return {300.0, 550.0, 110.0};
-        default: return {84.0, 150.0, 40.0};
+        case Geometry::k3x3Stride2: return {2.0, 8.0, 16.0};
+        case Geometry::k5x5: return {300.0, 550.0, 160.0};
+        default: return {84.0, 150.0, 90.0};
     }
 }
 constexpr double kSum = 4.0;  // of the bias's gradient, one number after the other; exact but for very large maps
@@ -86,19 +87,12 @@ struct Element<std::uint16_t> {
     static constexpr double kRounding = 0x1p-8;
     static constexpr const char* kName = "bfloat16";
     static const cpu::ConvTable<float>& table(Isa isa) { return cpu::conv_bf16(isa); }
-    // Of a value that needs no rounding.
+    // Rounds to nearest even.
     static std::uint16_t from(double v) {
-        const float f = static_cast<float>(v);
-        std::uint32_t bits;
-        std::memcpy(&bits, &f, sizeof bits);
-        return static_cast<std::uint16_t>(bits >> 16);
+        const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(v));
+        return static_cast<std::uint16_t>((std::isnan(v) ? bits : bits + 0x7fff + (bits >> 16 & 1)) >> 16);
     }
-    static double to(std::uint16_t v) {
-        const std::uint32_t bits = std::uint32_t{v} << 16;
-        float f;
-        std::memcpy(&f, &bits, sizeof f);
-        return f;
-    }
+    static double to(std::uint16_t v) { return std::bit_cast<float>(std::uint32_t{v} << 16); }
 };
 template <typename E>
 using Scalar = typename Element<E>::Scalar;
@@ -277,7 +271,7 @@ struct Problem {
         dz_scale = rms(dy.values) * weights * std::sqrt(taps * static_cast<double>(c.out));
         bias_scale = rms(dy.values) * std::sqrt(static_cast<double>(dy.pixels()));
         weight_scale = rms(z.values) * bias_scale;
-        x_rms = rms(x.values) * std::sqrt(static_cast<double>(x.pixels()));
+        x_rms = std::max(rms(x.values), 1.0) * std::sqrt(static_cast<double>(x.pixels()));
     }
     Problem(const Problem&) = delete;  // `prologue` points to `residual`
 };
@@ -525,12 +519,14 @@ void check_moments(const Problem& p, const std::vector<Scalar<E>>& parts, const 
     for (std::int64_t c = 0; c < p.c.out; ++c) {
         // Where every value is off by e, so is the mean, and the deviation, by no more. Merging rounds means.
         const double mean = p.moments.mean[c], variance = p.moments.variance[c];
-        const double off = e + 4.0 * unit<E>() * std::abs(mean);
+        const double off = e + kLargest * unit<E>() * std::abs(mean);
         const double mean_error = std::abs(got.mean[c] - mean), error = std::abs(got.variance[c] - variance);
         const std::string channel = what + " of channel " + std::to_string(c);
         check(mean_error <= off, channel + ": mean " + tests::text(mean) + ", error " + tests::text(mean_error) +
                                      ", tolerance " + tests::text(off));
-        const double tolerance = 2.0 * std::sqrt(variance) * off + off * off;
+        // The squares are of differences from a task's first value, which may lie 4 deviations from the mean.
+        const double tolerance =
+            2.0 * std::sqrt(variance) * off + off * off + 16.0 * std::sqrt(count) * unit<E>() * variance;
         check(error <= tolerance, channel + ": variance " + tests::text(variance) + ", error " + tests::text(error) +
                                       ", tolerance " + tests::text(tolerance));
     }
@@ -548,7 +544,11 @@ void check_forward(const Problem& p, const Memory<E>& m, Isa isa, const std::str
         Forward<E> got = call.run(tasks, Order::kInOrder);
         if (!first) {
             check_values(got.y, p.y.values, tolerance, rounding, what + ", y");
-            if (!got.sum.empty()) check_values(got.sum, p.z.values, 0.0, Element<E>::kRounding, what + ", sum");
+            if (!got.sum.empty()) {
+                std::vector<E> sum(p.z.values.size());
+                std::ranges::transform(p.z.values, sum.begin(), Element<E>::from);
+                check(same_bits(got.sum, sum), what + ": sum");
+            }
         } else {
             check(same_bits(got.y, first->y) && same_bits(got.sum, first->sum), what + ": other bits than in one cut");
         }
@@ -802,6 +802,13 @@ void test_not_finite(const Problem& p, double value, Random& random) {
         m.x.set(place, p.x.values[place]);
         m.g.set(out_place, value);
         const Dgrad<E> x_spoilt = dgrad.run(3, Order::kInOrder);
+        m.bias.set(channel, value);
+        const Forward<E> biased = forward.run(3, Order::kInOrder);
+        m.bias.set(channel, p.bias[channel]);
+        bool lost = false;
+        for (std::size_t i = channel; i < biased.y.size(); i += c.out)
+            lost = lost || std::isfinite(Element<E>::to(biased.y[i]));
+        check(!lost, name + ", bias: lost");
         check(stays_near(p.y, y_clean.y, y_spoilt.y, y, x, c.size() / 2 + cpu::kTile),
               name + ", forward: spread or lost");
         check(stays_near(p.x, x_clean.x, x_spoilt.x, y * stride, x * stride, c.size() / 2 + stride * cpu::kTile),
@@ -851,7 +858,8 @@ void test_special(Geometry geometry, Random& random) {
     test({geometry, Kind::kAffine, Behind::kMoments, 3, 13, 11, 17, 16, 0, false, true, 16000.0}, random);
     const Problem p({geometry, Kind::kSlope, Behind::kMoments, 2, 29, 31, 17, 18}, random);
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    for (const double value : {std::numeric_limits<double>::quiet_NaN(), kInfinity, -kInfinity}) {
+    const double all_bits = std::bit_cast<double>(~std::uint64_t{0});  // a not-a-number that rounding can overflow
+    for (const double value : {all_bits, kInfinity, -kInfinity}) {
         test_not_finite<float>(p, value, random);
         test_not_finite<std::uint16_t>(p, value, random);
         if (!kSlow) test_not_finite<double>(p, value, random);
