@@ -299,7 +299,12 @@ def _wanted(ctx: Any, i: int) -> bool:
     node = ctx.next_functions[ctx.places[i]][0]
     if node is None or (i in (_WEIGHT, _BIAS) and _data_only.get()):
         return False
-    return _will_execute is None or "AccumulateGrad" in node.name() or _will_execute(node)
+    if _will_execute is None:
+        return True
+    try:
+        return _will_execute(node)
+    except RuntimeError:
+        return True
 
 
 @contextmanager
@@ -339,6 +344,8 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
         var_gradient = zeros if var_gradient is None else var_gradient
     else:
         mean_gradient = var_gradient = None
+    if residual is None:
+        sum_gradient = None  # of nothing
     gradients: list[Maybe] = [None] * 14
     prologue_tensors = (center, scale, shift, slope, residual)
     if any(_wanted(ctx, i) for i in (0, 3, 4, 5, 6, 7)):

@@ -1,0 +1,424 @@
+"""The fused convolution is its reference: values, gradients, shapes, on every instruction set and thread count."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srgan_fast import _engine
+from srgan_fast.errors import TrainingError
+from srgan_fast.ops.conv import (
+    ConvResult,
+    conv,
+    conv_pack,
+    conv_reference,
+    data_gradients_only,
+    phase_major,
+    phase_minor,
+)
+
+OPS = torch.ops.srgan_fast
+
+# N, C, O, H, W of z: single pixels, sides that are no multiple of a tile, channels that are no multiple of 16.
+SIZES = [
+    (1, 16, 16, 1, 1),
+    (2, 64, 64, 9, 10),
+    (1, 3, 20, 5, 7),
+    (2, 70, 33, 13, 4),
+    (3, 5, 1, 6, 2),
+    (1, 32, 80, 24, 24),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A member of the family: kernel side, stride, prologue, epilogue."""
+
+    side: int = 3
+    stride: int = 1
+    prologue: str = "none"
+    moments: bool = False
+    activation: float | None = None
+    bias: bool = True
+
+    @property
+    def shuffle(self) -> bool:
+        return self.prologue.startswith("shuffle")
+
+
+CASES = [
+    Case(),
+    Case(bias=False),
+    Case(activation=0.2),
+    Case(prologue="affine", moments=True),
+    Case(prologue="slope", moments=True),
+    Case(prologue="slopes", activation=0.0),
+    Case(prologue="residual", moments=True),
+    Case(prologue="shuffle"),
+    Case(prologue="shuffle-slopes", moments=True),
+    Case(stride=2),
+    Case(stride=2, prologue="slope", moments=True),
+    Case(stride=2, prologue="shuffle-slopes", activation=0.1),
+    Case(side=5, prologue="slopes"),
+    Case(side=5, moments=True),
+    Case(side=5, prologue="shuffle-slopes"),
+]
+
+
+def arguments(case: Case, size: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    n, c, o, h, w = size
+    if case.shuffle:
+        h, w = (h + 1) // 2, (w + 1) // 2
+    channels = 4 * c if case.shuffle else c
+    wide = torch.float32 if dtype == torch.bfloat16 else dtype
+
+    def draw(*shape: int, kind: torch.dtype = wide) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(kind)
+
+    given = {
+        "x": draw(n, channels, h, w, kind=dtype).contiguous(memory_format=torch.channels_last),
+        "weight": draw(o, c, case.side, case.side) / (c * case.side**2) ** 0.5,
+    }
+    if case.bias:
+        given["bias"] = draw(o)
+    if case.prologue != "none":
+        given |= {name: draw(channels) for name in ("center", "scale", "shift")}
+    if case.prologue == "slope":
+        given["slope"] = 0.3 * draw(1)
+    elif case.prologue.endswith("slopes"):
+        given["slope"] = 0.3 * draw(channels)
+    elif case.prologue == "residual":
+        given["residual"] = draw(n, c, h, w, kind=dtype)
+    return given
+
+
+def options(case: Case) -> dict[str, Any]:
+    return {"stride": case.stride, "shuffle": case.shuffle, "moments": case.moments, "activation": case.activation}
+
+
+def gradients(result: ConvResult, inputs: dict[str, Tensor], seed: int = 1) -> dict[str, Tensor]:
+    """Of a random linear function of everything in the result."""
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros((), dtype=torch.float64)
+    for part in result:
+        factors = torch.randn(part.shape, generator=generator, dtype=torch.float64)
+        if part.dim() == 1:  # moments: as heavy as the map they stand for
+            factors = factors * result.y.numel() ** 0.5
+        total = total + (part * factors.to(part.dtype)).sum(dtype=torch.float64)
+    names = [name for name in inputs if inputs[name].requires_grad]
+    found = torch.autograd.grad(total, [inputs[name] for name in names], allow_unused=True)
+    return {f"d{name}": g for name, g in zip(names, found, strict=True) if g is not None}
+
+
+def compute(function: Any, case: Case, given: dict[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    inputs = {name: (t.to(dtype) if dtype else t).detach().clone().requires_grad_() for name, t in given.items()}
+    result = function(**inputs, **options(case))
+    outputs = {name: part.detach() for name, part in zip(result._fields, result, strict=True) if part.numel()}
+    return outputs | gradients(result, inputs)
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    """Root mean square of the difference, relative to that of what is expected."""
+    expected = expected.double()
+    return ((found.double() - expected).square().mean().sqrt() / expected.square().mean().sqrt()).item()
+
+
+# Sums over all pixels, which cancel: bounded more widely than the maps.
+VECTORS = {"dbias", "dcenter", "dscale", "dshift", "dslope", "mean", "var"}
+
+
+def bound(name: str, dtype: torch.dtype, case: Case) -> float:
+    if dtype == torch.float64:
+        return 1e-11
+    if dtype == torch.bfloat16:
+        return 0.1 if name in VECTORS else 1.2e-2  # roundings of the stored maps: 2^-9 each
+    # F(4, 5) reaches further than F(4, 3): larger constants in its transforms.
+    return 5e-5 if name in VECTORS else 1.5e-5 if case.side == 5 else 5e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients_are_the_references(case: Case, size: tuple[int, ...], dtype: torch.dtype) -> None:
+    given = arguments(case, size, dtype)
+    if case.prologue == "residual" and size[0] * size[3] * size[4] == 1:
+        case = Case(case.side, case.stride, case.prologue)
+    found, expected = compute(conv, case, given), compute(conv_reference, case, given, torch.float64)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert value.shape == expected[name].shape
+        if expected[name].square().mean() < 1e-20:
+            continue  # the variance of one value a channel, and what comes of it
+        assert error(value, expected[name]) <= bound(name, dtype, case), name
+
+
+@pytest.mark.parametrize("case", [Case(), Case(stride=2), Case(side=5)], ids=str)
+def test_bfloat16_is_as_exact_as_torch(case: Case) -> None:
+    given = arguments(case, (2, 64, 64, 24, 24), torch.bfloat16)
+    expected = compute(conv_reference, case, given, torch.float64)
+    found = compute(conv, case, given)
+
+    def stock(x: Tensor, weight: Tensor, bias: Tensor, **_: Any) -> ConvResult:
+        y = F.conv2d(x, weight.bfloat16(), bias.bfloat16(), case.stride, case.side // 2)
+        none = y.new_empty(0)
+        return ConvResult(y, none, none, none)
+
+    theirs = compute(stock, case, given)
+    for name in ("y", "dx", "dweight"):
+        assert error(found[name], expected[name]) <= 2 * error(theirs[name], expected[name]), name
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradcheck(case: Case) -> None:
+    given = {name: t.requires_grad_() for name, t in arguments(case, (2, 3, 2, 4, 3), torch.float64).items()}
+    names = list(given)
+
+    def function(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(p for p in conv(**dict(zip(names, tensors, strict=True)), **options(case)) if p.numel())
+
+    assert torch.autograd.gradcheck(function, tuple(given.values()), fast_mode=True)
+
+
+def layouts(x: Tensor) -> dict[str, Tensor]:
+    n, c, h, w = x.shape
+    wide = torch.zeros(n, c + 2, h + 3, w + 1, dtype=x.dtype)
+    sliced = wide[:, 1 : c + 1, 2 : h + 2, :w]
+    sliced.copy_(x)
+    return {
+        "nchw": x.contiguous(),
+        "channels_last": x.contiguous(memory_format=torch.channels_last),
+        "sliced": sliced,
+        "expanded": x[:1].expand(n, c, h, w),
+    }
+
+
+@pytest.mark.parametrize("layout", ["nchw", "channels_last", "sliced", "expanded"])
+@pytest.mark.parametrize(
+    "case", [Case(prologue="slope", moments=True), Case(prologue="residual"), Case(stride=2)], ids=str
+)
+def test_opcheck(case: Case, layout: str) -> None:
+    given = arguments(case, (2, 5, 6, 7, 4), torch.float64)
+    x = layouts(given["x"])[layout].detach().requires_grad_()
+    order = ("weight", "bias", "center", "scale", "shift", "slope", "residual")
+    tensors = [None if (t := given.get(name)) is None else t.requires_grad_() for name in order]
+    tail = (case.stride, case.shuffle, case.moments, case.activation)
+    torch.library.opcheck(OPS.conv_forward.default, (x, *tensors, *tail))
+    y, mean, _, _ = OPS.conv_forward(x, *tensors, *tail)
+    g = layouts(torch.randn_like(y))[layout]
+    moments = (mean.detach(), torch.randn_like(mean), torch.randn_like(mean)) if case.moments else (None, None, None)
+    saved = y.detach() if case.moments else None
+    plain = [None if t is None else t.detach() for t in tensors]
+    rest = (x.detach(), plain[0], *plain[2:], case.stride, case.shuffle, case.activation)
+    torch.library.opcheck(OPS.conv_dgrad.default, (g, saved, *moments, None, *rest))
+    torch.library.opcheck(OPS.conv_wgrad.default, (g, saved, *moments, *rest, True))
+    torch.library.opcheck(OPS.conv_pack.default, (plain[0], case.stride, True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_memory_layout_changes_nothing(case: Case) -> None:
+    given = arguments(case, (2, 17, 5, 7, 6), torch.float32)
+    given["x"] = given["x"][:1].expand_as(given["x"]).contiguous(memory_format=torch.channels_last)
+    expected = compute(conv, case, given)
+    for x, last in itertools.product(layouts(given["x"]).values(), (False, True)):
+        weight = given["weight"].contiguous(memory_format=torch.channels_last) if last else given["weight"]
+        for name, value in compute(conv, case, {**given, "x": x, "weight": weight}).items():
+            assert torch.equal(value, expected[name]), name
+
+
+def test_results_are_channels_last_and_inputs_unchanged() -> None:
+    case = Case(prologue="residual", moments=True)
+    given = arguments(case, (2, 16, 32, 9, 9), torch.float32)
+    before = {name: t.clone() for name, t in given.items()}
+    found = conv(**given, **options(case))
+    assert found.y.is_contiguous(memory_format=torch.channels_last)
+    assert found.sum.is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(given[name], before[name]) for name in given)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_repeated_runs_are_bit_identical_and_thread_counts_agree(case: Case) -> None:
+    given = arguments(case, (2, 32, 80, 23, 21), torch.float32)
+    with threads(1):
+        alone = compute(conv, case, given)
+    for count in (2, 3):
+        with threads(count):
+            first, second = compute(conv, case, given), compute(conv, case, given)
+        for name, value in first.items():
+            assert torch.equal(value, second[name]), name
+            assert error(value, alone[name]) < (5e-5 if name in VECTORS else 5e-6), name
+
+
+_ISA_CHECK = """
+import importlib.util, sys, torch
+spec = importlib.util.spec_from_file_location("cases", sys.argv[1])
+cases = importlib.util.module_from_spec(spec); sys.modules["cases"] = cases; spec.loader.exec_module(cases)
+for case in cases.CASES:
+    for size in cases.SIZES[1:5]:
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            given = cases.arguments(case, size, dtype)
+            found = cases.compute(cases.conv, case, given)
+            expected = cases.compute(cases.conv_reference, case, given, torch.float64)
+            for name, value in found.items():
+                found_error = cases.error(value, expected[name])
+                assert found_error <= cases.bound(name, dtype, case), (case, size, dtype, name, found_error)
+print("all right")
+"""
+
+
+@pytest.mark.parametrize("isa", _engine.isas())
+def test_every_instruction_set_gives_the_references_values_out_of_poisoned_memory(isa: str) -> None:
+    environment = {**os.environ, "SRGAN_FAST_ISA": isa, "MALLOC_PERTURB_": "170"}
+    done = subprocess.run(
+        [sys.executable, "-c", _ISA_CHECK, str(Path(__file__))],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "all right", done.stderr[-2000:]
+
+
+def test_an_unknown_instruction_set_is_an_error() -> None:
+    code = "import torch; from srgan_fast.ops.conv import conv; conv(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 3, 3))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "SRGAN_FAST_ISA": "mmx"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "SRGAN_FAST_ISA is 'mmx'" in done.stderr
+
+
+def test_moments_of_values_far_from_zero_keep_their_digits() -> None:
+    x = torch.randn(4, 16, 20, 20, generator=torch.Generator().manual_seed(3)) + 1000.0
+    weight = torch.zeros(16, 16, 3, 3)
+    weight[range(16), range(16), 1, 1] = 1.0
+    found = conv(x, weight, moments=True)
+    exact = found.y.double()
+    assert error(found.mean, exact.mean((0, 2, 3))) < 1e-7
+    assert error(found.var, exact.var((0, 2, 3), correction=0)) < 1e-5
+
+
+def test_kept_weights_are_used_and_others_refused() -> None:
+    given = arguments(Case(), (1, 20, 17, 9, 9), torch.float32)
+    packed, backward = (conv_pack(given["weight"], 1, b) for b in (False, True))
+    x = given["x"].requires_grad_()
+    expected = conv(x, given["weight"])
+    found = conv(x, torch.zeros_like(given["weight"]), packed=packed, packed_backward=backward)
+    assert torch.equal(found.y, expected.y)
+    (wanted,) = torch.autograd.grad(expected.y.sum(), x)
+    assert torch.equal(torch.autograd.grad(found.y.sum(), x)[0], wanted)
+    with pytest.raises(RuntimeError, match="another convolution"):
+        conv(x, given["weight"][:, :, :, :], packed=packed[:-1])
+
+
+def test_gradients_are_computed_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("conv_dgrad", "conv_wgrad"):
+        real = getattr(OPS, name)
+        monkeypatch.setattr(
+            OPS, name, lambda *a, _real=real, _name=name: calls.append(_name) or _real(*a), raising=False
+        )
+    leaf = torch.randn(1, 16, 8, 8, requires_grad=True)
+    first, second = (torch.randn(16, 16, 3, 3, requires_grad=True) for _ in range(2))
+    y = conv(conv(leaf.view_as(leaf), first).y, second).y.sum()
+    with data_gradients_only():
+        torch.autograd.grad(y, leaf, retain_graph=True)
+    assert calls == ["conv_dgrad", "conv_dgrad"]
+    calls.clear()
+    torch.autograd.backward(y, inputs=[first, second])
+    assert calls == ["conv_dgrad", "conv_wgrad", "conv_wgrad"]
+    assert first.grad is not None
+    assert second.grad is not None
+
+
+def test_second_order_is_refused() -> None:
+    x = torch.randn(1, 4, 5, 5, requires_grad=True)
+    weight = torch.randn(4, 4, 3, 3, requires_grad=True)
+    (dx,) = torch.autograd.grad(conv(x, weight).y.square().sum(), x, create_graph=True)
+    with pytest.raises(TrainingError, match="no gradients of gradients"):
+        dx.sum().backward()
+
+
+def test_compiles_without_a_break() -> None:
+    case = Case(prologue="slope", moments=True)
+    given = {name: t.requires_grad_() for name, t in arguments(case, (2, 8, 8, 6, 6), torch.float32).items()}
+
+    def function(**tensors: Tensor) -> Tensor:
+        result = conv(**tensors, **options(case))
+        return (result.y * result.var[:, None, None]).sum()
+
+    expected = torch.autograd.grad(function(**given), list(given.values()))
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    for a, b in zip(torch.autograd.grad(compiled(**given), list(given.values())), expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+X, W = torch.ones(1, 16, 4, 4), torch.ones(8, 16, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: conv(X[0], W), "N, C, H, W maps"),
+        (lambda: conv(X, torch.ones(8, 15, 3, 3)), "do not fit a map"),
+        (lambda: conv(X, W, shuffle=True), "that is shuffled"),
+        (lambda: conv(X, torch.ones(8, 16, 7, 7)), "3x3 of stride 1 or 2"),
+        (lambda: conv(X, torch.ones(8, 16, 5, 5), stride=2), "3x3 of stride 1 or 2"),
+        (lambda: conv(X, W, stride=3), "3x3 of stride 1 or 2"),
+        (lambda: conv(X.half(), W.half()), "float32, float64 or bfloat16"),
+        (lambda: conv(X.int(), W.int()), "float32, float64 or bfloat16"),
+        (lambda: conv(X, W.double()), "weights of the map's type"),
+        (lambda: conv(X, W, scale=torch.ones(5)), "scale has 5 values, not 16"),
+        (lambda: conv(X, W, bias=torch.ones(9)), "bias has 9 values, not 8"),
+        (lambda: conv(X, W, shift=torch.ones(16).double()), "shift must be of the weights' type"),
+        (lambda: conv(X, W, residual=torch.ones(1, 16, 4, 5)), "residual of shape"),
+        (lambda: conv(X, W, residual=X.double()), "residual of shape"),
+        (lambda: conv(X, W, residual=X, stride=2), "a residual goes with"),
+        (lambda: conv(X, W, residual=X, slope=torch.ones(1)), "a residual goes with"),
+        (lambda: conv(X, W, moments=True, activation=0.2), "moments are taken before"),
+        (lambda: conv(X[:0], W), "an empty map"),
+        (lambda: conv(X, W, activation=-0.1), "at least 0"),
+        (lambda: OPS.conv_wgrad(X, None, None, None, None, X, W, *[None] * 5, 1, False, None, False), "does not fit"),
+        (lambda: OPS.conv_dgrad(X, None, torch.ones(16), None, None, None, X, torch.ones(16, 16, 3, 3),
+                                *[None] * 5, 1, False, None), "needs the forward call's result"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_said(call: Any, message: str) -> None:
+    with pytest.raises((RuntimeError, TrainingError), match=message):
+        call()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_comes_out_as_such(bad: float) -> None:
+    x = torch.ones(1, 16, 12, 12)
+    x[0, 3, 5, 5] = bad
+    found = conv(x, torch.ones(16, 16, 3, 3), moments=True)
+    assert not torch.isfinite(found.y[0, :, 5, 5]).any()
+    assert not torch.isfinite(found.mean).any()
+
+
+def test_phase_orders_are_inverse() -> None:
+    values = torch.arange(24.0)
+    assert torch.equal(phase_minor(phase_major(values)), values)
+    assert phase_major(values)[:6].tolist() == [0, 4, 8, 12, 16, 20]
