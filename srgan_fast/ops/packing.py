@@ -30,8 +30,8 @@ class PackedWeights:
     """Transformed weights of the fused convolutions that run inside `active`.
 
     An entry is used only while its weights are the same tensor, at the same place, changed by no operation that torch
-    counts. Changes that torch does not count (through `.data`, or by a foreign library) must not come between; `clear`
-    forgets everything.
+    counts. Torch does not count changes by its fused optimisers or through `.data`: whoever keeps a store `clear`s it
+    where those may have come between, as after each step.
     """
 
     def __init__(self) -> None:

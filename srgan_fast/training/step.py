@@ -201,7 +201,7 @@ class GanStep:
         parameter = next(self.generator.parameters())
         self._to_critic = Affine(self.critic_map).to(parameter)
         # D's weights stay the same while it looks at both pictures and back; those of the features always.
-        self._packed = PackedWeights()
+        self._critic_weights, self._feature_weights = PackedWeights(), PackedWeights()
 
     def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
         """One step of both networks over the given parts of a batch, their gradients accumulated.
@@ -216,6 +216,10 @@ class GanStep:
         meter = _Meter(len(batches))
         self.generator_optimiser.zero_grad(set_to_none=True)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
+        # Torch does not count what its fused optimisers change.
+        self._critic_weights.clear()
+        if self.features is not None and self.features.trainable:
+            self._feature_weights.clear()
         for hr, lr in batches:
             self._part(hr, lr, meter)
         both = {
@@ -240,9 +244,9 @@ class GanStep:
             total = total + loss.detach().double() * weight
 
         if self.features is not None and r.content_weight:
-            with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._packed.active():
+            with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._feature_weights.active():
                 hr_features = self.features(hr)
-            with record_function("VGG(SR) forward"), autocast(), self._packed.active():
+            with record_function("VGG(SR) forward"), autocast(), self._feature_weights.active():
                 sr_features = self.features(leaf)
             content = losses.content_loss(r.content, sr_features, hr_features, r.feature_scale)
             contribute("content", "VGG", content, r.content_weight)
@@ -273,7 +277,7 @@ class GanStep:
             meter.add(name, self._probability(logits.detach()))
 
     def _criticise(self, image: Tensor) -> Tensor:
-        with record_function("D forward"), self.options.autocast(), self._packed.active():
+        with record_function("D forward"), self.options.autocast(), self._critic_weights.active():
             # A view, since of a leaf autograd cannot tell whether its gradient is wanted.
             logits: Tensor = self.discriminator(self._to_critic(image).view_as(image))
         return logits
