@@ -103,7 +103,7 @@ struct ConvWgrad {
     std::int64_t batch;
     Source<S> source;
     Gradient<S> gradient;
-    std::int64_t splits;  // of the tiles, from conv_splits; each gives a part of the sums
+    std::int64_t splits;  // of the tiles, from wgrad_splits; each gives a part of the sums
     S* weight;            // [splits] times out * in * taps * taps elements
     WeightStrides strides;
     S* bias;  // [splits][padded(out)], or null
