@@ -47,7 +47,6 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DSRGAN_FAST_TORCH={Path(TORCH.origin).parent if TORCH else ''}",
         ]  # fmt: skip
-        print("srgan_fast: with torch operators" if TORCH else "srgan_fast: no torch here, so no torch operators")
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
         subprocess.run(["cmake", "--install", str(build)], check=True)
