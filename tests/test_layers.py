@@ -8,7 +8,7 @@ import pytest
 import srgan_fast
 
 ROOT = Path(srgan_fast.__file__).parent
-TASKS = {"upscale", "training", "evaluation", "export", "bench"}
+TASKS = {"upscale", "training", "evaluation", "export", "bench", "doctor"}
 SHARED = {"errors", "files", "__init__"}  # every layer may use these
 BELOW = {"ops", "_engine", "_imaging", "_C", "_C_cuda"}
 

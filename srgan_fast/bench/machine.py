@@ -9,13 +9,9 @@ from pathlib import Path
 import srgan_fast
 from srgan_fast.bench.options import FEWEST_ROUNDS_TO_QUOTE
 from srgan_fast.bench.report import Environment
+from srgan_fast.runtime.processor import describe_processor
 from srgan_fast.runtime.registry import usable_cpus
 
-# What decides which kernels a library can choose.
-FLAGS_THAT_MATTER = (
-    *("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("avx_vnni", "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
-)
 PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "MNN", "ncnn", "pnnx")
 _VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "SRGAN_FAST_")
 
@@ -26,10 +22,10 @@ BUSY_SHARE = 0.05
 
 def describe_machine(threads: int) -> Environment:
     """All that is recorded, as it is now."""
-    model, flags = _processor()
+    model, flags = describe_processor()
     return Environment(
         cpu=model,
-        cpu_flags=[flag for flag in FLAGS_THAT_MATTER if flag in flags],
+        cpu_flags=flags,
         cpus=usable_cpus(),
         threads=threads,
         memory_mib=_meminfo("MemTotal"),
@@ -105,18 +101,6 @@ def _busy_seconds() -> float | None:
         return None
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def _processor() -> tuple[str, set[str]]:
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return platform.processor() or platform.machine(), set()
-    values: dict[str, str] = {}
-    for line in info.read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition(":")
-        values.setdefault(key.strip(), value.strip())
-    flags = values.get("flags") or values.get("Features") or ""
-    return values.get("model name") or platform.machine(), set(flags.split())
 
 
 def _meminfo(name: str) -> float | None:

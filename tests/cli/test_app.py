@@ -17,7 +17,7 @@ from srgan_fast.cli.app import app
 from srgan_fast.errors import BackendError, DataError, ImageError, ModelError, TrainingError, UsageError
 from srgan_fast.models import shipped_models
 
-COMMANDS = ["upscale", "evaluate", "train", "convert", "models", "export"]
+COMMANDS = ["upscale", "evaluate", "train", "convert", "models", "doctor", "export"]
 
 
 def _plain(text: str) -> str:
@@ -38,7 +38,7 @@ def test_help_lists_the_subcommands(run: Any, option: str) -> None:
         assert re.search(rf"^\W*{command} ", result.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["upscale", "evaluate", "train", "convert", "models", "export onnx"])
+@pytest.mark.parametrize("command", ["upscale", "evaluate", "train", "convert", "models", "doctor", "export onnx"])
 def test_the_help_of_a_subcommand_tells_every_option_in_full(run: Any, command: str) -> None:
     found: Any = typer.main.get_command(app)
     for name in command.split():

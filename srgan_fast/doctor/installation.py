@@ -1,0 +1,181 @@
+"""What is installed, what of it can be loaded, and what would be chosen here. Nothing is computed yet."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+
+from srgan_fast.doctor.report import BackendState, Module, OpChoice, Package, Processor, State
+from srgan_fast.errors import SrganFastError, TrainingError
+from srgan_fast.runtime import Precision
+from srgan_fast.runtime.processor import describe_processor
+from srgan_fast.runtime.registry import BACKENDS, choose_backend, first_line, missing_modules, usable_cpus
+
+ENGINE, IMAGING, OPERATORS = "srgan_fast._engine", "srgan_fast._imaging", "srgan_fast._C"
+CONVOLUTIONS = "convolution 3x3, 3x3 of stride 2, 5x5"
+
+_REQUIRED = ("numpy", "pyvips", "safetensors")
+_NO_TORCH = (
+    "not installed: upscaling needs none; training, convert, export and the torch backend do: "
+    "pip install 'srgan_fast[train]'"
+)
+_DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+def find_packages() -> list[Package]:
+    """What this package stands on, and PyTorch, which only some parts need."""
+    required = [_package(name, "broken", "not installed; reinstall srgan_fast") for name in _REQUIRED]
+    return [*required, _package("torch", "absent", _NO_TORCH)]
+
+
+def _package(name: str, without: State, meaning: str) -> Package:
+    if not _is_there(name):
+        return Package(name=name, version=None, state=without, detail=meaning)
+    problem = _import_problem(name)
+    return Package(
+        name=name,
+        version=_version(name),
+        state="broken" if problem else "ok",
+        detail=f"cannot be imported: {problem}" if problem else "",
+    )
+
+
+def find_modules(torch_works: bool) -> list[Module]:
+    """The native modules.
+
+    Args:
+        torch_works: whether PyTorch can be imported, which the operators are linked against.
+    """
+    return [
+        _native(ENGINE, "upscaling on the CPU"),
+        _native(IMAGING, "bicubic resize"),
+        _operators(torch_works),
+    ]
+
+
+def _native(name: str, purpose: str) -> Module:
+    if not _is_there(name):
+        return Module(name=name, purpose=purpose, state="broken", detail="is not there; reinstall srgan_fast")
+    problem = _import_problem(name)
+    detail = f"is built, but cannot be loaded: {problem}; reinstall srgan_fast" if problem else ""
+    return Module(name=name, purpose=purpose, state="broken" if problem else "ok", detail=detail)
+
+
+def _operators(torch_works: bool) -> Module:
+    purpose, built = "fused kernels for training", _is_there(OPERATORS)
+    if not torch_works:
+        detail = "built, but PyTorch is needed to load it" if built else "not built; needs PyTorch"
+        return Module(name=OPERATORS, purpose=purpose, state="unused" if built else "absent", detail=detail)
+    from srgan_fast import ops  # noqa: PLC0415 (needs torch)
+
+    problem = ops.why_not()
+    state: State = "ok" if problem is None else "broken" if built else "absent"
+    return Module(name=OPERATORS, purpose=purpose, state=state, detail=problem or "")
+
+
+def describe_cpu(engine_works: bool) -> tuple[Processor, str | None]:
+    """The processor, and what is wrong with the instruction set asked for.
+
+    Args:
+        engine_works: whether the engine can be loaded; it alone says which levels there are.
+    """
+    model, flags = describe_processor()
+    levels: list[str] = []
+    chosen = problem = None
+    if engine_works:
+        engine = importlib.import_module(ENGINE)
+        levels = engine.isas()
+        try:
+            chosen = engine.isa()
+        except ValueError as error:  # names the variable, its value and the levels that can run
+            problem = str(error)
+    asked = os.environ.get("SRGAN_FAST_ISA") or None
+    processor = Processor(model=model, flags=flags, cpus=usable_cpus(), isas=levels, isa=chosen, isa_asked=asked)
+    return processor, problem
+
+
+def find_backends(broken: dict[str, str]) -> list[BackendState]:
+    """The runtimes of the registry.
+
+    Args:
+        broken: modules that are known not to work, and a sentence on each.
+    """
+    return [_backend(name, broken) for name in BACKENDS]
+
+
+def _backend(name: str, broken: dict[str, str]) -> BackendState:
+    entry = BACKENDS[name]
+    for module in entry.modules:
+        if module in broken:
+            return BackendState(name=name, state="broken", precisions=[], detail=broken[module])
+    able: list[Precision] = []
+    refusals = []
+    for precision in entry.precisions:
+        try:
+            choose_backend(name, precision)
+            able.append(precision)
+        except SrganFastError as error:
+            refusals.append(str(error))
+    if missing_modules(entry):
+        return BackendState(name=name, state="absent", precisions=[], detail=refusals[0])
+    for module in entry.modules:
+        if problem := _import_problem(module):
+            detail = f"backend {name}: {module} is installed, but cannot be imported: {problem}"
+            return BackendState(name=name, state="broken", precisions=[], detail=detail)
+    return BackendState(name=name, state="ok", precisions=able, detail="; ".join(refusals))
+
+
+def find_ops() -> list[OpChoice]:
+    """What `kernels = auto` takes, for each device of this machine and each type; needs torch."""
+    return [choose_op(device, dtype) for device in _devices() for dtype in _DTYPES]
+
+
+def _devices() -> list[str]:
+    import torch  # noqa: PLC0415 (heavy)
+
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def choose_op(device: str, dtype: str) -> OpChoice:
+    """What computes the convolutions of a map of that type, and why."""
+    import torch  # noqa: PLC0415 (heavy)
+
+    from srgan_fast.ops.switch import choose_fused  # noqa: PLC0415 (needs torch)
+
+    reason = ""
+    try:
+        choose_fused("fused", torch.empty(0, dtype=getattr(torch, dtype), device=device))
+    except TrainingError as error:
+        reason = str(error).removeprefix("kernels='fused': ")
+    return OpChoice(
+        op=CONVOLUTIONS,
+        device=device,
+        dtype=dtype,
+        implementation="plain torch" if reason else "fused",
+        reason=reason,
+    )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a parent that does not load, or a module that something put aside
+        return False
+
+
+def _import_problem(module: str) -> str | None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a library that does not load may raise anything
+        return first_line(error)
+    return None
+
+
+def _version(package: str) -> str | None:
+    # PyTorch's own tells which CUDA it was built for, if any.
+    own = getattr(sys.modules.get(package), "__version__", None)
+    try:
+        return str(own) if own else importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
