@@ -1,11 +1,9 @@
 """Loads the library of torch operators, and says why it is not there."""
 
 import importlib
-from functools import cache
 
 
-@cache
-def _problem() -> str | None:
+def _load() -> str | None:
     try:
         importlib.import_module("srgan_fast._C")
     except ModuleNotFoundError:
@@ -18,11 +16,14 @@ def _problem() -> str | None:
     return None
 
 
+_PROBLEM = _load()  # not at the first question, which torch.compile would trace
+
+
 def available() -> bool:
     """Whether the fused operators can be used in this process."""
-    return _problem() is None
+    return _PROBLEM is None
 
 
 def why_not() -> str | None:
     """What is in the way of the fused operators, in a sentence; None for nothing."""
-    return _problem()
+    return _PROBLEM
