@@ -28,13 +28,13 @@ def torchrun(*arguments: object, restarts: int = 0) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
 
-def write_config(pictures: Path, folder: Path) -> Path:
+def write_config(pictures: Path, folder: Path, kernels: str = "auto") -> Path:
     """A TOML file of a run of two stages with D's means over all processes."""
     sections = tiny_sections(pictures, folder / "run")
     sections["data"]["batch"] = 4
     sections["pretrain"] |= {"steps": 4, "learning_rate": 1e-4}
     sections["gan"] |= {"steps": 3, "adversarial": "ragan", "features": {"weights": "random", "cut": "features[:2]"}}
-    sections["run"] |= {"save_every": 2, "accumulate": 2}
+    sections["run"] |= {"save_every": 2, "accumulate": 2, "kernels": kernels}
     lines = []
     for name, section in sections.items():
         features: dict[str, Any] = section.pop("features", {})
@@ -74,12 +74,13 @@ def test_those_who_start_anew_do_not_look_for_the_dead(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reborn-0", "reborn-1"]
 
 
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
 def test_two_processes_train_what_one_does(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, float64: None
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, float64: None, kernels: str
 ) -> None:
     # The same parts of the batch, so BatchNorm sees the same images: what is left is the order of sums. In float64, for
     # Adam makes whole steps of gradients that are nothing but rounding.
-    two, one = (write_config(pictures, tmp_path / name) for name in ("two", "one"))
+    two, one = (write_config(pictures, tmp_path / name, kernels) for name in ("two", "one"))
     result = torchrun(WORKERS, "double", "train", two)
     assert result.returncode == 0, result.stderr
     monkeypatch.setattr(trainer, "to_batch", trainer.to_batch)  # brought back afterwards

@@ -7,6 +7,7 @@
   started, when FOLDER holds a checkpoint.
 """
 
+import copy
 import os
 import signal
 import sys
@@ -59,6 +60,48 @@ def check_batchnorm(rank: int, world: int) -> None:
     close(shared(batch), plain(batch))  # without talking to each other
     half = shared.train()[1](torch.randn(2, 4, 3, 3).bfloat16())
     assert half.dtype == torch.bfloat16
+
+
+def check_fused_batchnorm(rank: int, world: int) -> None:
+    """Fused blocks that each see half of a batch are plain ones that see all of it: statistics, gradients, results."""
+    from srgan_fast.ops import ConvBNLeakyReLU, ConvBNPReLU, ResidualBlock, UpsampleBlock, use_kernels
+
+    plain = nn.Sequential(
+        ConvBNPReLU(3, 17, True, 0.8, 17),
+        ResidualBlock(17, False, 1e-5, 1),
+        UpsampleBlock(17, True, 1e-5, 17),
+        ConvBNLeakyReLU(17, 5, 2, True),
+    )
+    with torch.no_grad():
+        for name, tensor in plain.state_dict().items():
+            if tensor.is_floating_point() and tensor.dim() == 1:
+                tensor.uniform_(0.2, 1.5) if "var" in name or "weight" in name else tensor.uniform_(-0.5, 0.5)
+    shared = copy.deepcopy(plain)
+    distributed.share_batchnorm(shared)
+    use_kernels(shared, "fused")
+    assert [type(m) for m in shared.modules()].count(distributed.SharedBatchNorm2d) == 5
+    for _ in range(2):
+        # The second process' images are brighter, so that neither has the statistics of the whole.
+        batch = torch.randn(2 * world, 3, 6, 7) + torch.arange(2 * world).view(-1, 1, 1, 1) // 2
+        batch.requires_grad_()
+        plain.zero_grad(), shared.zero_grad()
+        expected = plain(batch)
+        weight = torch.randn_like(expected)
+        (expected * weight).mean().backward()
+        mine = slice(2 * rank, 2 * rank + 2)
+        part = batch.detach()[mine].clone().requires_grad_()
+        ours = shared(part)
+        (ours * weight[mine]).mean().backward()
+        close(ours, expected[mine])
+        close(part.grad / world, batch.grad[mine])
+        distributed.average_gradients(shared.parameters())
+        for (name, p), q in zip(plain.named_parameters(), shared.parameters(), strict=True):
+            if "conv" not in name or not name.endswith("bias"):  # those are 0 but for rounding
+                close(q.grad, p.grad)
+        for name, tensor in plain.named_buffers():
+            close(shared.get_buffer(name), tensor)
+    plain.eval(), shared.eval()
+    close(shared(batch), plain(batch))
 
 
 def check_reductions(rank: int, world: int) -> None:
@@ -129,7 +172,7 @@ def collectives() -> None:
     torch.manual_seed(0)
     rank, world = distributed.start()
     assert (rank, world) == (int(os.environ["RANK"]), 2)
-    for check in (check_batchnorm, check_reductions, check_relativistic, check_refusals):
+    for check in (check_batchnorm, check_fused_batchnorm, check_reductions, check_relativistic, check_refusals):
         check(rank, world)
     parameter = nn.Parameter(torch.ones(1))
     parameter.grad = torch.ones(1)

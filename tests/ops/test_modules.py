@@ -1,0 +1,394 @@
+"""Every module and network computes with fused kernels what it computes in plain torch, and learns the same of it."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srgan_fast.bench.training.saved import saved_bytes
+from srgan_fast.models import (
+    FeatureExtractor,
+    Generator,
+    GeneratorConfig,
+    PatchDiscriminator,
+    SRGANDiscriminator,
+    discriminator,
+    features,
+    generator_config,
+)
+from srgan_fast.models.config import Conventions
+from srgan_fast.ops import (
+    ConvAct,
+    ConvBN,
+    ConvBNLeakyReLU,
+    ConvBNPReLU,
+    ConvReLU,
+    ResidualBlock,
+    UpsampleBlock,
+    use_kernels,
+)
+from srgan_fast.ops.conv import phase_minor
+from srgan_fast.ops.modules import tail, tail_weight
+from srgan_fast.ops.pending import Pending
+from srgan_fast.ops.switch import Switched
+
+# In double what is left is the order of sums, and Winograd's transforms; BatchNorm's division can magnify them.
+RELATIVE = 1e-10
+
+Make = Callable[[], nn.Module]
+MODULES: dict[str, tuple[Make, int]] = {
+    "ConvAct": (lambda: ConvAct(3, 5, 1), 3),
+    "ConvBN": (lambda: ConvBN(5, False, 1e-5), 5),
+    "ConvBN bias eps 0.8": (lambda: ConvBN(17, True, 0.8), 17),
+    "ConvBNPReLU": (lambda: ConvBNPReLU(3, 20), 3),
+    "ConvBNPReLU slopes bias eps 0.8": (lambda: ConvBNPReLU(16, 17, True, 0.8, 17), 16),
+    "ResidualBlock": (lambda: ResidualBlock(5, False, 1e-5, 1), 5),
+    "ResidualBlock slopes bias eps 0.8": (lambda: ResidualBlock(17, True, 0.8, 17), 17),
+    "UpsampleBlock": (lambda: UpsampleBlock(5, False, 1e-5, 1), 5),
+    "UpsampleBlock slopes": (lambda: UpsampleBlock(5, False, 1e-5, 5), 5),
+    "UpsampleBlock bn eps 0.8": (lambda: UpsampleBlock(6, True, 0.8, 1), 6),
+    "UpsampleBlock bn slopes": (lambda: UpsampleBlock(5, True, 1e-5, 5), 5),
+    "ConvBNLeakyReLU": (lambda: ConvBNLeakyReLU(3, 7, 1, True), 3),
+    "ConvBNLeakyReLU stride 2": (lambda: ConvBNLeakyReLU(20, 7, 2, True), 20),
+    "ConvBNLeakyReLU no bn": (lambda: ConvBNLeakyReLU(3, 7, 1, False), 3),
+    "ConvBNLeakyReLU no bn stride 2": (lambda: ConvBNLeakyReLU(20, 7, 2, False), 20),
+    "ConvReLU": (lambda: ConvReLU(3, 8), 3),
+}
+NORMALISED = [
+    name for name, (make, _) in MODULES.items() if any(isinstance(m, nn.BatchNorm2d) for m in make().modules())
+]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discriminators and VGGs of the usual layers with few channels."""
+    monkeypatch.setattr(discriminator, "TRUNK_WIDTHS", (8, 9, 8, 9, 17, 16, 16, 20))
+    monkeypatch.setattr(features, "_WIDTHS", (8, 9, 8, 17, 16))
+
+
+def disturb(module: nn.Module) -> nn.Module:
+    """Random values wherever a fresh module has ones and zeros, so that every tensor matters."""
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            if not tensor.is_floating_point():
+                continue
+            if "running_var" in name or ("bn" in name and name.endswith("weight")):
+                tensor.uniform_(0.5, 1.5)
+            elif name.endswith("act.weight"):
+                tensor.uniform_(-0.2, 0.4)
+            elif tensor.dim() == 1:
+                tensor.uniform_(-0.3, 0.3)
+    return module
+
+
+def twins(make: Make | nn.Module, dtype: torch.dtype = torch.float64) -> tuple[Any, Any]:
+    """The same module with fused kernels and in plain torch."""
+    module = disturb(make if isinstance(make, nn.Module) else make()).to(dtype)
+    fused = copy.deepcopy(module)
+    use_kernels(fused, "fused")
+    assert all(part.kernels == "fused" for part in fused.modules() if isinstance(part, Switched))
+    return fused, module
+
+
+def close(ours: Tensor, expected: Tensor, scale: float, name: str, bound: float = RELATIVE) -> None:
+    assert ours.shape == expected.shape, name
+    assert ours.dtype == expected.dtype, name
+    error = (ours.double() - expected.double()).abs().max().item() if expected.numel() else 0.0
+    assert error <= bound * scale, f"{name}: {error:.2e} of {scale:.2e}"
+
+
+def learn(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """A forward and a backward pass: everything that comes of it."""
+    module.zero_grad()
+    x = x.detach().clone().requires_grad_()
+    y = module(x)
+    torch.manual_seed(1)
+    (y * torch.randn(y.shape, dtype=y.dtype)).sum().backward()
+    assert x.grad is not None
+    found = {"y": y.detach(), "dx": x.grad}
+    return found | {f"d{name}": p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+def agree(fused: nn.Module, plain: nn.Module, x: Tensor, bound: float = RELATIVE) -> None:
+    """Outputs, all gradients, and all buffers afterwards."""
+    ours, theirs = learn(fused, x), learn(plain, x)
+    assert ours.keys() == theirs.keys()
+    # The gradient of a bias that a BatchNorm takes away is 0 but for rounding: held against the others.
+    largest = max(value.abs().max().item() for name, value in theirs.items() if name.startswith("d"))
+    for name, value in ours.items():
+        scale = theirs[name].abs().max().item()
+        close(value, theirs[name], scale if name in ("y", "dx") else max(scale, 1e-2 * largest), name, bound)
+    for name, buffer in plain.named_buffers():
+        got = fused.get_buffer(name)
+        if buffer.is_floating_point():
+            close(got, buffer, buffer.abs().max().item(), name, bound)
+        else:
+            assert torch.equal(got, buffer), name
+
+
+def picture(channels: int, *size: int) -> Tensor:
+    return torch.randn(size[0], channels, *size[1:], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("size", [(2, 7, 5), (1, 9, 12), (3, 2, 3), (2, 1, 4)], ids=str)
+@pytest.mark.parametrize("name", MODULES)
+def test_values_gradients_and_statistics_are_those_of_plain_torch(name: str, size: tuple[int, ...]) -> None:
+    make, channels = MODULES[name]
+    fused, plain = twins(make)
+    for _ in range(3):  # running statistics move on
+        agree(fused, plain, picture(channels, *size))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_evaluation_is_that_of_plain_torch_and_counts_nothing(name: str) -> None:
+    make, channels = MODULES[name]
+    fused, plain = twins(make)
+    fused.eval(), plain.eval()
+    before = copy.deepcopy(fused.state_dict())
+    for size in ((1, 1, 1), (2, 7, 5)):
+        agree(fused, plain, picture(channels, *size))
+    assert all(torch.equal(value, before[key]) for key, value in fused.state_dict().items())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_training_evaluation_and_training_again_follow_plain_torch(name: str) -> None:
+    make, channels = MODULES[name]
+    fused, plain = twins(make)
+    optimisers = [torch.optim.SGD(m.parameters(), lr=1e-3) for m in (fused, plain)]
+    for training in (True, True, False, True, False):
+        fused.train(training), plain.train(training)
+        agree(fused, plain, picture(channels, 2, 6, 5), 1e-8)
+        for optimiser in optimisers:
+            optimiser.step()
+
+
+CHANGES: dict[str, Callable[[nn.BatchNorm2d], nn.BatchNorm2d]] = {
+    "momentum None": lambda bn: nn.BatchNorm2d(bn.num_features, bn.eps, momentum=None),
+    "momentum 0.7": lambda bn: nn.BatchNorm2d(bn.num_features, bn.eps, momentum=0.7),
+    "momentum 0": lambda bn: nn.BatchNorm2d(bn.num_features, bn.eps, momentum=0.0),
+    "no tracking": lambda bn: nn.BatchNorm2d(bn.num_features, bn.eps, track_running_stats=False),
+    "not affine": lambda bn: nn.BatchNorm2d(bn.num_features, bn.eps, affine=False),
+}
+
+
+def changed(module: nn.Module, change: str) -> nn.Module:
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, CHANGES[change](child))
+    return module
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", NORMALISED)
+def test_other_batchnorms_follow_plain_torch_in_both_modes(name: str, change: str) -> None:
+    make, channels = MODULES[name]
+    fused, plain = twins(lambda: changed(make(), change))
+    for training in (True, True, False, True):
+        fused.train(training), plain.train(training)
+        agree(fused, plain, picture(channels, 2, 6, 5))
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_one_value_a_channel_is_refused_in_training_as_by_torch(name: str) -> None:
+    make, channels = MODULES[name]
+    for module in twins(make):
+        before = copy.deepcopy(module.state_dict())
+        with pytest.raises(ValueError, match="more than 1 value per channel when training"):
+            module(picture(channels, 1, 1, 1))
+        assert all(torch.equal(v, before[key]) for key, v in module.state_dict().items() if "running" in key)
+        module.eval()(picture(channels, 1, 1, 1))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_parts_that_are_frozen_get_no_gradients_and_the_others_theirs(name: str) -> None:
+    make, channels = MODULES[name]
+    fused, plain = twins(make)
+    for frozen in range(len(list(plain.parameters())) + 1):
+        for module in (fused, plain):
+            for i, p in enumerate(module.parameters()):
+                p.requires_grad_(i != frozen)
+        agree(fused, plain, picture(channels, 2, 4, 5))
+    fused.requires_grad_(False), plain.requires_grad_(False)
+    agree(fused, plain, picture(channels, 2, 4, 5))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_switch_and_copies_leave_names_values_and_layout_of_parameters(name: str) -> None:
+    make, channels = MODULES[name]
+    fused, plain = twins(make)
+    assert list(fused.state_dict()) == list(plain.state_dict())
+    x = picture(channels, 2, 4, 5)
+    learn(fused, x)
+    twin = copy.deepcopy(fused)
+    agree(twin, fused, x)
+    other = make().double()
+    other.load_state_dict(fused.state_dict())
+    use_kernels(fused, "reference")
+    agree(fused, other, x)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_float32_is_near_and_bfloat16_under_autocast_too(name: str) -> None:
+    make, channels = MODULES[name]
+    fused, plain = twins(make, torch.float32)
+    x = picture(channels, 2, 12, 13).bfloat16().float()
+    exact = learn(copy.deepcopy(plain).double(), x.double())["y"]
+
+    def error(y: Tensor) -> float:
+        return ((y.double() - exact).norm() / exact.norm()).item()
+
+    assert error(learn(copy.deepcopy(fused), x)["y"]) < 1e-5
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = learn(fused, x.bfloat16()), learn(plain, x.bfloat16())
+    assert ours["y"].dtype == torch.bfloat16
+    assert error(ours["y"]) <= 2 * error(theirs["y"]) + 2**-9  # and one rounding of the result
+    for key, value in ours.items():
+        assert value.dtype == theirs[key].dtype, key
+        assert torch.isfinite(value).all(), key
+
+
+def test_every_memory_layout_gives_the_same() -> None:
+    fused, plain = twins(MODULES["ResidualBlock slopes bias eps 0.8"][0])
+    x = picture(17, 3, 6, 5)
+    wide = torch.zeros(3, 19, 8, 5, dtype=torch.float64)
+    wide[:, 1:18, 2:].copy_(x)
+    for given in (x, x.contiguous(memory_format=torch.channels_last), wide[:, 1:18, 2:]):
+        agree(fused, plain, given)
+    agree(fused.to(memory_format=torch.channels_last), plain, x)
+
+
+def small(preset: str, channels: int = 17, blocks: int = 2, scale: int = 4, **changes: Any) -> Generator:
+    return Generator(replace(generator_config(preset, scale=scale, channels=channels, blocks=blocks), **changes))
+
+
+GENERATORS: dict[str, Make] = {
+    "paper": lambda: small("paper"),
+    "pytorch-gan": lambda: small("pytorch-gan"),
+    "x2": lambda: small("paper", scale=2),
+    "x8": lambda: small("pytorch-gan", 5, 1, 8),
+    "no blocks": lambda: small("paper", 5, 0),
+    "one block of one channel": lambda: small("paper", 1, 1),
+    "slopes": lambda: small("paper", prelu="channel"),
+    "slopes and bn": lambda: small(
+        "pytorch-gan", 5, prelu="channel", upsample_bn=True, conventions=Conventions(upsample_eps=0.8, output="tanh")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators_learn_what_they_do_in_plain_torch(name: str) -> None:
+    fused, plain = twins(GENERATORS[name])
+    for size in ((2, 5, 7), (1, 6, 4)):
+        agree(fused, plain, picture(3, *size), 1e-9)
+    fused.eval(), plain.eval()
+    for size in ((2, 5, 7), (1, 1, 1)):
+        agree(fused, plain, picture(3, *size), 1e-9)
+
+
+@pytest.mark.parametrize("name", ["paper", "pytorch-gan"])
+def test_generators_that_recompute_learn_the_same(name: str) -> None:
+    fused, plain = twins(GENERATORS[name])
+    fused.recompute = True
+    for _ in range(2):  # statistics count each batch once
+        agree(fused, plain, picture(3, 2, 5, 7), 1e-9)
+
+
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize(
+    ("make", "side"), [(PatchDiscriminator, 33), (PatchDiscriminator, 17), (lambda: SRGANDiscriminator(32), 32)]
+)
+def test_discriminators_learn_what_they_do_in_plain_torch(make: Make, side: int) -> None:
+    fused, plain = twins(make)
+    for _ in range(2):
+        agree(fused, plain, picture(3, 3, side, side), 1e-8)
+    fused.eval(), plain.eval()
+    agree(fused, plain, picture(3, 1, side, side), 1e-8)
+
+
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize("trainable", [False, True], ids=["frozen", "trainable"])
+@pytest.mark.parametrize(
+    ("cut", "activated"), [("vgg22", True), ("vgg34", False), ("features[:9]", True), ("features[:10]", True),
+                           ("features[:1]", True), ("vgg54", False)]
+)  # fmt: skip
+def test_features_are_those_of_plain_torch(cut: str, activated: bool, trainable: bool) -> None:
+    fused, plain = twins(FeatureExtractor(cut, activated=activated, weights="random", trainable=trainable))
+    agree(fused, plain, torch.rand(2, 3, 19, 34, dtype=torch.float64))
+    assert trainable == any(p.grad is not None for p in fused.parameters())
+    if not activated:
+        with torch.no_grad():
+            assert (fused(torch.rand(1, 3, 32, 32, dtype=torch.float64)) < 0).any()
+
+
+def test_the_tail_before_the_shuffle_is_the_9x9_convolution_behind_it() -> None:
+    conv = nn.Conv2d(5, 3, 9, padding=4).double()
+    x = torch.randn(2, 20, 6, 7, dtype=torch.float64, requires_grad=True)  # phase by phase
+    inputs = (x, conv.weight, conv.bias)
+    expected = conv(F.pixel_shuffle(phase_minor(x.transpose(0, 1)).transpose(0, 1), 2))
+    factor = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, inputs, factor)
+    found = tail(Pending(x, shuffled=True), conv)
+    ours = torch.autograd.grad(found, inputs, factor)
+    # The new weights themselves are the old ones, moved: in plain torch there is nothing but the order of sums.
+    plain = F.conv2d(x, tail_weight(conv.weight), conv.bias.repeat_interleave(4), padding=2)
+    torch.testing.assert_close(F.pixel_shuffle(plain, 2), expected, rtol=0, atol=1e-14)
+    for a, b in zip((found, *ours), (expected, *wanted), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_every_tap_of_the_tail_is_moved_once_for_each_output_phase() -> None:
+    weight = torch.arange(1.0, 2 * 3 * 81 + 1).view(2, 3, 9, 9)
+    moved = tail_weight(weight)
+    assert moved.shape == (8, 12, 5, 5)
+    values, counts = moved.unique(return_counts=True)
+    assert values.tolist() == [0.0, *range(1, 2 * 3 * 81 + 1)]
+    assert set(counts[1:].tolist()) == {4}
+
+
+def kept(network: nn.Module, x: Tensor) -> int:
+    return saved_bytes(lambda: network(x), [*network.parameters(), *network.buffers(), x])
+
+
+def test_the_generator_of_a_usual_step_keeps_little_more_than_half_for_backward() -> None:
+    # 16 crops of 96x96: 160 of 279 MB, 0.572. Weights put in another order are kept, too, 1.4 MB whatever the batch:
+    # with 4 crops it is 0.587, with one 0.649.
+    fused, plain = twins(lambda: Generator(generator_config("paper")), torch.float32)
+    x = torch.rand(16, 3, 24, 24)
+    assert kept(fused, x) <= 0.58 * kept(plain, x)
+
+
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize("make", [GENERATORS["paper"], GENERATORS["slopes and bn"], PatchDiscriminator])
+def test_networks_compile_without_a_break_and_learn_the_same(make: Make) -> None:
+    fused, plain = twins(make)
+    compiled = torch.compile(fused, fullgraph=True, backend="aot_eager")
+    x = torch.rand(2, 3, 17, 16, dtype=torch.float64)
+    for training in (True, False):
+        plain.train(training), compiled.train(training)
+        expected, weights = plain(x), torch.randn(1, dtype=torch.float64)
+        got = compiled(x)
+        close(got, expected, expected.abs().max().item(), "y", 1e-8)
+        wanted = torch.autograd.grad((expected.square() * weights).sum(), list(plain.parameters()))
+        found = torch.autograd.grad((got.square() * weights).sum(), list(fused.parameters()))
+        largest = max(g.abs().max().item() for g in wanted)
+        for (name, _), a, b in zip(plain.named_parameters(), found, wanted, strict=True):
+            close(a, b, max(b.abs().max().item(), 1e-2 * largest), name, 1e-8)
+        for name, buffer in plain.named_buffers():
+            torch.testing.assert_close(fused.get_buffer(name), buffer, rtol=1e-9, atol=1e-12)
+
+
+def test_the_size_of_a_network_comes_from_its_configuration_either_way() -> None:
+    fused, plain = twins(lambda: Generator(GeneratorConfig(channels=4, blocks=1, scale=2)))
+    for height, width in ((1, 1), (3, 5)):
+        x = picture(3, 2, height, width)
+        assert fused.eval()(x).shape == plain.eval()(x).shape == (2, 3, 2 * height, 2 * width)

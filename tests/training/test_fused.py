@@ -1,0 +1,208 @@
+"""A step with fused kernels is the step with plain torch's, but for rounding.
+
+In float64 rounding is far below what five steps can magnify, so everything is compared: losses, weights, running
+statistics. In float32 Adam makes whole steps of gradients that are nothing but rounding (a bias in front of a
+BatchNorm, a slope whose terms cancel), so losses are compared, and the weights of convolutions on the scale of the way
+that they went.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from srgan_fast.models import PRESETS, FeatureExtractor, Generator, generator_config
+from srgan_fast.models.discriminator import build_discriminator
+from srgan_fast.ops import use_kernels
+from srgan_fast.training.config import GanSection
+from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.trainer import gan_losses
+
+CROP, BATCH, STEPS = 32, 4, 5
+Step = GanStep | PretrainStep
+pytestmark = pytest.mark.usefixtures("_narrow")
+
+
+def batch(seed: int) -> Batch:
+    """Smooth pictures in 0..1 and their quarters."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = torch.get_default_dtype()
+    coarse = torch.rand(BATCH, 3, CROP // 4, CROP // 4, generator=generator, dtype=torch.float64).to(dtype)
+    fine = torch.rand(BATCH, 3, CROP, CROP, generator=generator, dtype=torch.float64).to(dtype)
+    hr = 0.8 * nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear") + 0.2 * fine
+    return hr, nn.functional.avg_pool2d(hr, 4)
+
+
+def adam(network: nn.Module) -> Adam:
+    return Adam(network.parameters(), lr=2e-4, fused=True)
+
+
+def build(kernels: str, stage: str = "gan", preset: str = "pytorch-gan", kind: str = "patch", **changes: Any) -> Step:
+    """A step of 4 blocks of 16 channels, the same from the same seed."""
+    torch.manual_seed(5)
+    p = PRESETS[preset]
+    generator = Generator(generator_config(preset, channels=16, blocks=4)).train()
+    with torch.no_grad():  # a fresh tail is so small that the images would say little
+        generator.tail.weight.mul_(10)
+    discriminator = build_discriminator(kind, CROP).train()
+    features = FeatureExtractor("features[:9]", weights="random", input_map=p.feature_map)
+    for layer in features.features:
+        if isinstance(layer, nn.Conv2d):  # He's rule keeps deep features alive
+            nn.init.kaiming_normal_(layer.weight)
+    for network in (generator, discriminator, features):
+        network.to(memory_format=torch.channels_last)
+        use_kernels(network, kernels)
+    recipe = replace(gan_losses(GanSection(), preset), **changes)
+    if stage == "pretrain":
+        return PretrainStep(generator, adam(generator))
+    return GanStep(generator, discriminator, features, adam(generator), adam(discriminator), recipe, p.critic_map)
+
+
+def networks(step: Step) -> dict[str, nn.Module]:
+    return {name: getattr(step, name) for name in ("generator", "discriminator") if hasattr(step, name)}
+
+
+def state(step: Step) -> dict[str, Tensor]:
+    """Everything that the networks hold, as it is now."""
+    named = networks(step).items()
+    return {f"{name}.{key}": tensor.clone() for name, net in named for key, tensor in net.state_dict().items()}
+
+
+CASES: dict[str, Callable[[str], Step]] = {
+    "pretrain": lambda kernels: build(kernels, "pretrain"),
+    "pytorch-gan": build,
+    "paper": lambda kernels: build(kernels, preset="paper", kind="paper"),
+    "ragan with every term": lambda kernels: build(
+        kernels, preset="paper", adversarial="ragan", adversarial_weight=5e-3, pixel_weight=0.01, variation_weight=0.02
+    ),
+}
+
+
+def bias_before_batchnorm(name: str) -> bool:
+    """Its gradient is 0 but for rounding; whole steps of Adam are made of that."""
+    return name.endswith(("conv.bias", "conv1.bias", "conv2.bias"))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_five_steps_in_float64_are_those_of_plain_torch(case: str, parts: int) -> None:
+    fused, plain = CASES[case]("fused"), CASES[case]("reference")
+    start = state(plain)
+    for number in range(STEPS):
+        batches = [batch(10 * number + part) for part in range(parts)]
+        ours, theirs = fused(batches), plain(batches)
+        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-12)
+    found, expected = state(fused), state(plain)
+    moved = 0
+    for name, tensor in expected.items():
+        atol = 1e-2 * STEPS if bias_before_batchnorm(name) else 1e-10
+        torch.testing.assert_close(found[name], tensor, rtol=1e-8, atol=atol, msg=name)
+        moved += bool((tensor.double() - start[name].double()).abs().max() > 1e-5)
+    assert moved > 0.8 * len(expected)  # else it would be no wonder
+
+
+# Largest relative difference of a loss in five steps: 1e-7 in pretraining, 3e-5 of the presets, 3e-4 of ragan, whose
+# losses are differences of verdicts; of convolution weights 9e-4 of the way that they went. Plain torch in NCHW against
+# itself in channels-last: 2e-7, 1e-5, 7e-5 and 2e-4.
+LOSSES = {"pretrain": 1e-6, "ragan with every term": 2e-3}
+WAY = 5e-3
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_five_steps_in_float32_agree_to_rounding(case: str) -> None:
+    fused, plain = CASES[case]("fused"), CASES[case]("reference")
+    start = state(plain)
+    for number in range(STEPS):
+        ours, theirs = fused([batch(number)]), plain([batch(number)])
+        assert ours == pytest.approx(theirs, rel=LOSSES.get(case, 2e-4), abs=1e-6)
+    found, expected = state(fused), state(plain)
+    for name, tensor in expected.items():
+        if tensor.dim() == 4:
+            way = (tensor - start[name]).norm()
+            assert (found[name] - tensor).norm() <= WAY * way, name
+
+
+@pytest.mark.parametrize("case", ["pretrain", "pytorch-gan"])
+def test_bfloat16_is_as_near_to_float32_as_plain_torch(case: str) -> None:
+    exact = CASES[case]("reference")([batch(0)])
+    errors = {}
+    for kernels in ("fused", "reference"):
+        step = CASES[case](kernels)
+        step.options = StepOptions(autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+        losses = step([batch(0)])
+        errors[kernels] = max(abs(losses[name] - exact[name]) / max(abs(exact[name]), 1e-2) for name in exact)
+        assert all(t.dtype != torch.bfloat16 for t in state(step).values())
+    assert errors["fused"] <= 2 * errors["reference"] + 2**-9
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("which", [0, 1], ids=["hr", "lr"])
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+@pytest.mark.parametrize("case", ["pretrain", "pytorch-gan"])
+def test_values_that_are_not_finite_stop_before_the_weights_change(
+    case: str, kernels: str, which: int, value: float
+) -> None:
+    step = CASES[case](kernels)
+    step([batch(0)])
+    before = {name: p.detach().clone() for net in networks(step).values() for name, p in net.named_parameters()}
+    poisoned = batch(1)
+    poisoned[which][0, 1, 2, 3] = value
+    expected = "pixel" if case == "pretrain" else "content"
+    with pytest.raises(NonFiniteLossError, match=f"the {expected} loss is (nan|inf)"):
+        step([poisoned])
+    after = {name: p for net in networks(step).values() for name, p in net.named_parameters()}
+    assert all(torch.equal(before[name], p) for name, p in after.items())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_steps_are_repeatable_to_the_bit(case: str) -> None:
+    runs = []
+    for _ in range(2):
+        step = CASES[case]("fused")
+        losses = [step([batch(number)]) for number in range(3)]
+        runs.append((losses, state(step)))
+    assert runs[0][0] == runs[1][0]
+    assert all(torch.equal(tensor, runs[1][1][name]) for name, tensor in runs[0][1].items())
+
+
+def test_each_weight_gradient_of_a_step_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = build("fused")
+    assert isinstance(step, GanStep)
+    calls: list[tuple[str, int]] = []
+    for name in ("conv_dgrad", "conv_wgrad"):
+        weight = 7 if name == "conv_dgrad" else 6
+        real = getattr(torch.ops.srgan_fast, name)
+
+        def counted(*a: Any, real: Any = real, name: str = name, weight: int = weight) -> Any:
+            calls.append((name, a[weight].data_ptr()))
+            return real(*a)
+
+        monkeypatch.setattr(torch.ops.srgan_fast, name, counted)
+    step([batch(0)])
+    wgrads = [place for name, place in calls if name == "conv_wgrad"]
+    critic = {p.data_ptr() for p in step.discriminator.parameters() if p.dim() == 4}
+    vgg = {p.data_ptr() for p in step.features.parameters()} if step.features else set()
+    # D's weights see real and generated pictures; G's once; VGG's, which are frozen, never.
+    assert sorted(wgrads.count(place) for place in critic) == [2] * len(critic)
+    assert not vgg & set(wgrads)
+    blocks = {p.data_ptr() for p in step.generator.blocks.parameters() if p.dim() == 4}
+    assert [wgrads.count(place) for place in blocks] == [1] * len(blocks)
+    # Three passes go through D: to the generated picture, and to the weights for both. Only one ends in a picture.
+    dgrads = [place for name, place in calls if name == "conv_dgrad"]
+    first = step.discriminator.trunk.conv1.conv.weight.data_ptr()
+    assert dgrads.count(first) == 1
+    assert all(dgrads.count(place) == 3 for place in critic - {first})
+
+
+def test_a_copy_of_a_step_goes_on_alike() -> None:
+    step = build("fused")
+    step([batch(0)])
+    other = copy.deepcopy(step)
+    assert step([batch(1)]) == other([batch(1)])
+    assert all(torch.equal(a, b) for a, b in zip(state(step).values(), state(other).values(), strict=True))
