@@ -232,6 +232,7 @@ Tensor conv_pack(const Tensor& weight, std::int64_t stride, bool backward) {
     const bool wide = weight.scalar_type() == ScalarType::Double;
     STD_TORCH_CHECK(wide || weight.scalar_type() == ScalarType::Float,
                     "srgan_fast::conv_pack takes weights of float32 or float64");
+    STD_TORCH_CHECK(weight.numel() > 0, "srgan_fast::conv_pack: empty weights ", shape_of(weight));
     const Geometry geometry = geometry_of(weight, stride);
     return wide ? packed_weights<double>(weight, geometry, backward)
                 : packed_weights<float>(weight, geometry, backward);

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from srgan_fast.errors import ModelError
 from srgan_fast.models.config import AffineMap, GeneratorConfig
 from srgan_fast.models.recompute import recomputed
-from srgan_fast.ops.modules import ConvAct, ConvBN, ResidualBlock, UpsampleBlock, head, start, tail
+from srgan_fast.ops.modules import ConvAct, ConvBN, ResidualBlock, UpsampleBlock, start, tail
 from srgan_fast.ops.switch import Switched
 
 
@@ -126,7 +126,7 @@ class Generator(Switched):
         return cast(Tensor, self.tail(self.upsample(features)))
 
     def _fused(self, x: Tensor) -> Tensor:
-        first = head(x, self.head).finish()
+        first = self.head.pending(start(x)).finish()
         if self._recomputes():
             trunk = start(self._trunk(first))
         else:

@@ -165,7 +165,7 @@ def conv(
     Raises:
         RuntimeError: shapes, types, devices or combinations that it does not do; the message says which.
     """
-    if activation is not None and activation < 0:
+    if activation is not None and not activation >= 0:
         raise TrainingError(f"a fused convolution's activation has a slope of at least 0, not {activation}")
     return ConvResult(
         *torch.ops.srgan_fast.conv_forward(
@@ -193,6 +193,22 @@ def _empty_like_map(x: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
+def _check_fake(x: Tensor, weight: Tensor, shuffle: bool, *others: Maybe) -> None:
+    """What the operators check where they compute, so that tracing refuses it, too.
+
+    Torch asks a fake kernel whenever one of the tensors is fake or on the meta device: without this, real tensors
+    beside it would give memory that nobody wrote.
+    """
+    for tensor in (weight, *others):
+        if tensor is not None and tensor.device != x.device:
+            raise RuntimeError(f"srgan_fast::conv: tensors on {x.device} and {tensor.device} together")
+    if x.dim() != 4 or weight.dim() != 4 or x.shape[1] != weight.shape[1] * (4 if shuffle else 1):
+        raise RuntimeError(
+            f"srgan_fast::conv: weights {tuple(weight.shape)} do not fit a map {tuple(x.shape)}"
+            + (" that is shuffled" if shuffle else "")
+        )
+
+
 def _fake_forward(
     x: Tensor,
     weight: Tensor,
@@ -209,6 +225,7 @@ def _fake_forward(
     packed: Maybe = None,
     packed_backward: Maybe = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _check_fake(x, weight, shuffle, bias, center, scale, shift, slope, residual, packed, packed_backward)
     factor = 2 if shuffle else 1
     n, height, width = x.shape[0], x.shape[2] * factor, x.shape[3] * factor
     out, channels = weight.shape[:2]
@@ -237,6 +254,8 @@ def _fake_dgrad(
     activation: float | None,
     packed: Maybe = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    vectors_of_y = (mean, mean_gradient, var_gradient)
+    _check_fake(x, weight, shuffle, g, y, *vectors_of_y, sum_gradient, center, scale, shift, slope, residual, packed)
     affine = any(t is not None for t in (center, scale, shift, slope, residual))
     vectors = [weight.new_empty(x.shape[1] if affine else 0) for _ in range(3)]
     residual_gradient = x.new_empty(0) if residual is None else _empty_like_map(x, *x.shape)
@@ -261,6 +280,8 @@ def _fake_wgrad(
     activation: float | None,
     bias: bool,
 ) -> tuple[Tensor, Tensor]:
+    vectors_of_y = (mean, mean_gradient, var_gradient)
+    _check_fake(x, weight, shuffle, g, y, *vectors_of_y, center, scale, shift, slope, residual)
     last = weight.stride(1) == 1 and weight.shape[1] > 1
     order = torch.channels_last if last else torch.contiguous_format
     gradient = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device, memory_format=order)
@@ -337,13 +358,7 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
             (x.shape[0], out, -(-rows // ctx.stride), -(-columns // ctx.stride)), dtype=x.dtype, device=x.device
         )
     if mean is not None and mean_gradient is None and var_gradient is None:
-        mean = y = None
-    if mean is not None:
-        zeros = torch.zeros_like(mean)
-        mean_gradient = zeros if mean_gradient is None else mean_gradient
-        var_gradient = zeros if var_gradient is None else var_gradient
-    else:
-        mean_gradient = var_gradient = None
+        mean = y = None  # of a BatchNorm's moments nothing was used
     if residual is None:
         sum_gradient = None  # of nothing
     gradients: list[Maybe] = [None] * 14

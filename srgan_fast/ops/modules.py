@@ -1,7 +1,8 @@
 """The building blocks of all networks, each in plain torch and with fused kernels; one switch, the same parameters.
 
-`forward` takes and gives tensors, either way. `pending` is the fused form for a network that chains blocks: BatchNorm,
-activation and residual wait for the next convolution (see `ops.pending`).
+`forward` takes and gives tensors, either way; under autocast the fused form gives them in autocast's type throughout.
+`pending` is the fused form for a network that chains blocks: BatchNorm, activation and residual wait for the next
+convolution (see `ops.pending`).
 """
 
 from dataclasses import replace
@@ -23,6 +24,22 @@ def start(x: Tensor) -> Pending:
     return Pending(autocast_map(x))
 
 
+class Block(Switched):
+    """A block in two forms that compute the same: plain torch, and fused."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C_in, H, W to N, C_out, H', W', as the block says."""
+        return self.pending(start(x)).finish() if self._fuses(x) else self.plain(x)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The block in plain torch."""
+        raise NotImplementedError
+
+    def pending(self, source: Pending) -> Pending:
+        """The block with fused kernels; what comes behind its last convolution waits."""
+        raise NotImplementedError
+
+
 def _slope(act: nn.Module, like: Tensor) -> Tensor:
     """The slope of a PReLU, LeakyReLU or ReLU as a vector of a map's arithmetic."""
     wide = like.dtype if like.dtype == torch.float64 else torch.float32
@@ -32,7 +49,7 @@ def _slope(act: nn.Module, like: Tensor) -> Tensor:
     return torch.full((1,), value, dtype=wide, device=like.device)
 
 
-class ConvAct(Switched):
+class ConvAct(Block):
     """9x9 convolution and PReLU, the head of the generator."""
 
     def __init__(self, in_channels: int, out_channels: int, slopes: int) -> None:
@@ -40,12 +57,17 @@ class ConvAct(Switched):
         self.conv = nn.Conv2d(in_channels, out_channels, 9, padding=4)
         self.act = nn.PReLU(slopes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor) -> Tensor:
         """N, 3, H, W to N, C, H, W."""
         return cast(Tensor, self.act(self.conv(x)))
 
+    def pending(self, source: Pending) -> Pending:
+        """The convolution is torch's in this form, too."""
+        raw = self.conv(source.finish().contiguous(memory_format=torch.channels_last))
+        return Pending(raw, slope=_slope(self.act, raw))
 
-class ConvBN(Switched):
+
+class ConvBN(Block):
     """3x3 convolution and BatchNorm, what closes the generator's trunk."""
 
     def __init__(self, channels: int, bias: bool, eps: float) -> None:
@@ -53,10 +75,8 @@ class ConvBN(Switched):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
         self.bn = nn.BatchNorm2d(channels, eps=eps)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor) -> Tensor:
         """N, C, H, W to the same shape."""
-        if self._fuses(x):
-            return self.pending(start(x)).finish()
         return cast(Tensor, self.bn(self.conv(x)))
 
     def pending(self, source: Pending) -> Pending:
@@ -64,7 +84,7 @@ class ConvBN(Switched):
         return conv_bn(source, self.conv, self.bn)[0]
 
 
-class ConvBNPReLU(Switched):
+class ConvBNPReLU(Block):
     """3x3 convolution, BatchNorm, PReLU."""
 
     def __init__(
@@ -75,10 +95,8 @@ class ConvBNPReLU(Switched):
         self.bn = nn.BatchNorm2d(out_channels, eps=eps)
         self.act = nn.PReLU(slopes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor) -> Tensor:
         """N, C_in, H, W to N, C_out, H, W."""
-        if self._fuses(x):
-            return self.pending(start(x)).finish()
         return cast(Tensor, self.act(self.bn(self.conv(x))))
 
     def pending(self, source: Pending) -> Pending:
@@ -86,7 +104,7 @@ class ConvBNPReLU(Switched):
         return conv_bn(source, self.conv, self.bn, _slope(self.act, source.raw))[0]
 
 
-class ResidualBlock(Switched):
+class ResidualBlock(Block):
     """`x + bn2(conv2(prelu(bn1(conv1(x)))))`."""
 
     def __init__(self, channels: int, bias: bool, eps: float, slopes: int) -> None:
@@ -97,10 +115,8 @@ class ResidualBlock(Switched):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
         self.bn2 = nn.BatchNorm2d(channels, eps=eps)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor) -> Tensor:
         """N, C, H, W to the same shape."""
-        if self._fuses(x):
-            return self.pending(start(x)).finish()
         return cast(Tensor, x + self.bn2(self.conv2(self.act(self.bn1(self.conv1(x))))))
 
     def pending(self, source: Pending) -> Pending:
@@ -112,7 +128,7 @@ class ResidualBlock(Switched):
         return replace(conv_bn(middle, self.conv2, self.bn2)[0], residual=skip)
 
 
-class UpsampleBlock(Switched):
+class UpsampleBlock(Block):
     """`prelu(pixel_shuffle(bn(conv(x))))`, the BatchNorm being optional."""
 
     def __init__(self, channels: int, with_bn: bool, eps: float, slopes: int) -> None:
@@ -122,10 +138,8 @@ class UpsampleBlock(Switched):
         self.shuffle = nn.PixelShuffle(2)
         self.act = nn.PReLU(slopes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor) -> Tensor:
         """N, C, H, W to N, C, 2H, 2W."""
-        if self._fuses(x):
-            return self.pending(start(x)).finish()
         y = self.conv(x)
         if self.bn is not None:
             y = self.bn(y)
@@ -141,7 +155,7 @@ class UpsampleBlock(Switched):
         return replace(pending, slope=slope.repeat(4) if slope.numel() > 1 else slope, shuffled=True)
 
 
-class ConvBNLeakyReLU(Switched):
+class ConvBNLeakyReLU(Block):
     """3x3 convolution of stride 1 or 2, BatchNorm if wanted, LeakyReLU 0.2."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, with_bn: bool) -> None:
@@ -150,10 +164,8 @@ class ConvBNLeakyReLU(Switched):
         self.bn = nn.BatchNorm2d(out_channels) if with_bn else None
         self.act = nn.LeakyReLU(LEAKY_SLOPE)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor) -> Tensor:
         """N, C_in, H, W to N, C_out, ceil(H / stride), ceil(W / stride)."""
-        if self._fuses(x):
-            return self.pending(start(x)).finish()
         y = self.conv(x)
         if self.bn is not None:
             y = self.bn(y)
@@ -169,7 +181,7 @@ class ConvBNLeakyReLU(Switched):
         )
 
 
-class ConvReLU(Switched):
+class ConvReLU(Block):
     """3x3 convolution and ReLU, as in a VGG; its weights may be frozen."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -177,10 +189,8 @@ class ConvReLU(Switched):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.act = nn.ReLU()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def plain(self, x: Tensor) -> Tensor:
         """N, C_in, H, W to N, C_out, H, W."""
-        if self._fuses(x):
-            return self.pending(start(x)).finish()
         return cast(Tensor, self.act(self.conv(x)))
 
     def pending(self, source: Pending) -> Pending:
@@ -234,9 +244,3 @@ def tail(source: Pending, conv: nn.Conv2d) -> Tensor:
     bias = None if conv.bias is None else conv.bias.repeat_interleave(4)
     result = convolve(replace(source, shuffled=False), tail_weight(conv.weight), bias)
     return F.pixel_shuffle(result.y, 2)
-
-
-def head(x: Tensor, layer: ConvAct) -> Pending:
-    """The generator's first 9x9 convolution, in plain torch; its PReLU waits."""
-    raw = layer.conv(autocast_map(x).contiguous(memory_format=torch.channels_last))
-    return Pending(raw, slope=_slope(layer.act, raw))

@@ -119,8 +119,9 @@ def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False)
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {tuple(result.y.shape)}"
             )
-        if bn.training and bn.track_running_stats:
-            _follow(bn, mean.detach(), var.detach(), count, permuted)
+        if bn.training:
+            own_mean, own_var = (phase_minor(mean), phase_minor(var)) if permuted else (mean, var)
+            follow_moments(bn, own_mean.detach(), own_var.detach(), count)
     else:
         mean, var = (ordered(cast(Tensor, t)).to(wide) for t in (bn.running_mean, bn.running_var))
     scale = torch.rsqrt(var + bn.eps)
@@ -135,17 +136,23 @@ def batch_statistics(bn: nn.BatchNorm2d) -> bool:
     return bn.training or bn.running_mean is None
 
 
-def _follow(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int, permuted: bool) -> None:
-    running_mean, running_var = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
+def follow_moments(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
+    """Moves a BatchNorm's running statistics as torch does: momentum, or all batches alike; unbiased variance.
+
+    Args:
+        bn: in training; one that tracks nothing is left alone.
+        mean: of each channel over the batch.
+        var: biased variance of each.
+        count: of values a channel, 2 or more.
+    """
+    if not bn.track_running_stats or bn.running_mean is None:
+        return
+    running_mean, running_var = bn.running_mean, cast(Tensor, bn.running_var)
     with torch.no_grad():
-        if permuted:
-            mean, var = phase_minor(mean), phase_minor(var)
-        cast(Tensor, bn.num_batches_tracked).add_(1)
-        momentum = bn.momentum
-        weight = 1.0 / cast(Tensor, bn.num_batches_tracked).to(mean) if momentum is None else momentum
-        unbiased = var * (count / (count - 1))
+        batches = cast(Tensor, bn.num_batches_tracked).add_(1)
+        weight = 1.0 / batches.to(running_mean) if bn.momentum is None else bn.momentum
         running_mean.lerp_(mean.to(running_mean.dtype), weight)
-        running_var.lerp_(unbiased.to(running_var.dtype), weight)
+        running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), weight)
 
 
 def conv_bn(

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from srgan_fast.errors import TrainingError
+from srgan_fast.ops.pending import follow_moments
 
 _PATIENCE = timedelta(minutes=10)  # machines of a cluster do not start at once
 
@@ -138,7 +139,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose statistics in training are those of the batches of all processes together.
 
     Mean first, then squared deviations from it: two small reductions, no cancellation. Running statistics follow
-    torch's rules: momentum, unbiased variance. Parameters, buffers and names are those of BatchNorm2d.
+    torch's rules (`ops.pending.follow_moments`). Parameters, buffers and names are those of BatchNorm2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,14 +147,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not self.training or world_size() == 1:
             return super().forward(x)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        axes = (0, 2, 3)
-        count = all_reduce_sum(wide.new_tensor([wide.numel() / wide.shape[1]])).detach()
-        mean = all_reduce_sum(wide.sum(axes)) / count
-        centred = wide - mean[:, None, None]
-        var = all_reduce_sum((centred * centred).sum(axes)) / count
-        self._follow(mean.detach(), var.detach(), float(count))
+        var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+        mean, var, count = self.share_moments(mean, var, wide.numel() // wide.shape[1])
+        follow_moments(self, mean.detach(), var.detach(), count)
         gain = torch.rsqrt(var + self.eps) * self.weight
-        return (centred * gain[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return ((wide - mean[:, None, None]) * gain[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     def share_moments(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
         """From the moments of this process' values to those of all; for fused convolutions, which take their own.
@@ -170,18 +168,6 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         shared = all_reduce_sum(mean * share)
         # Chan, Golub and LeVeque 1979: the spread inside the parts and that of their means.
         return shared, all_reduce_sum((var + (mean - shared).square()) * share), total
-
-    def _follow(self, mean: Tensor, var: Tensor, count: float) -> None:
-        if not self.track_running_stats or self.momentum is None:
-            return
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        with torch.no_grad():
-            unbiased = var * (count / max(count - 1.0, 1.0))
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
 
 
 def share_batchnorm(module: nn.Module) -> None:

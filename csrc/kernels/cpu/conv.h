@@ -30,8 +30,6 @@ namespace srgan_fast::cpu {
 
 enum class Geometry { k3x3, k3x3Stride2, k5x5 };  // zero padding of 1, 1, 2
 
-enum class MapType { kFloat, kBf16, kDouble };
-
 // Vectors of channels in arguments are as long as this, zeros behind the last channel: kernels read whole vectors.
 [[gnu::always_inline]] constexpr std::int64_t padded(std::int64_t channels) {
     return (channels + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
@@ -52,7 +50,7 @@ struct Source {
     bool affine;                           // false: z = x, and the four vectors are not read
     const S *center, *scale, *shift, *slope;
     const void* residual;  // or null; then there is no activation. Only of k3x3, not shuffled
-    void* sum;             // or null: z is not wanted
+    void* sum;             // or null: z is not wanted. Written by the forward call of k3x3 alone
 };
 
 // Where dy comes from.

@@ -45,8 +45,9 @@ from srgan_fast.models import generator_config, read_generator
 from srgan_fast.models.generator import Affine
 from srgan_fast.models.presets import get_preset
 from srgan_fast.runtime.registry import usable_cpus
+from srgan_fast.training.memory import keep_freed_memory
 
-WARM_UP_STEPS = 2
+WARM_UP_STEPS = 4  # until the heap has found its size
 PROFILED_STEPS = 3
 ALONE_STEPS = 3
 _PEAK_TRIES = 5  # of some 60 ms, before the rows and after them: others may be at work meanwhile
@@ -96,6 +97,7 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
     threads = options.threads or usable_cpus()
     work = Work(options.stage, options.batch, options.hr, options.features, threads)
+    keep_freed_memory()  # as the trainer does; here it serves every row
     run = _Run(options, work, count_flops(work), on_step)
     machine = describe_machine(threads)
     run.warnings += warn_about_start(machine, options.rounds)

@@ -237,16 +237,7 @@ struct Dgrad {
 
 template <typename X>
 Kernel<ConvDgrad<Scalar<X>>> kernel() {
-    using A = ConvDgrad<Scalar<X>>;
-    return {[](const A& a, int threads) {
-                return with_geometry(a.geometry, [&](auto g) { return Dgrad<g.value, X>::tasks(a, threads); });
-            },
-            [](const A& a, std::int64_t tasks) {
-                return with_geometry(a.geometry, [&](auto g) { return Dgrad<g.value, X>::scratch(a, tasks); });
-            },
-            [](const A& a, std::int64_t task, std::int64_t tasks, void* scratch) {
-                with_geometry(a.geometry, [&](auto g) { Dgrad<g.value, X>::run(a, task, tasks, scratch); });
-            }};
+    return kernel_of<Dgrad, X, ConvDgrad<Scalar<X>>>();
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 // transform, a matrix product for each point, output transform and epilogue.
 #include "kernels/cpu/level/geometry.h"
 #include "kernels/cpu/level/products.h"
-#include "kernels/cpu/level/source.h"
+#include "kernels/cpu/level/source_tiles.h"
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/pack.h"
 
@@ -18,7 +18,8 @@ struct Forward {
     using W = typename Form<kGeometry>::W;
     using P = Points<kGeometry>;
     using Arguments = ConvForward<S>;
-    static constexpr int kSide = P::kSide, kOutputs = W::kOutputs, kStep = Form<kGeometry>::kStep;
+    using Inputs = SourceTiles<kGeometry, X>;
+    static constexpr int kSide = P::kSide, kOutputs = W::kOutputs;
     static constexpr std::int64_t kSkew = kSkewOf<S>;
 
     static TileGrid grid(const Arguments& a) { return {a.batch, a.height, a.width, kOutputs}; }
@@ -27,46 +28,12 @@ struct Forward {
         return grid(a).tasks(tiles_together(a.source.channels, a.channels), threads);
     }
 
-    static std::int64_t input_size(const Arguments& a, std::int64_t tiles) {
-        return P::kSlots * padded(a.source.channels) * tiles + kSide * kSide * kSkew;
-    }
-
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t tiles = (grid(a).total + tasks - 1) / tasks;
         const std::int64_t group = smaller(padded(a.channels), kChannelGroup);
         const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
-        return aligned_bytes(input_size(a, tiles) * size) +
+        return aligned_bytes(Inputs::size(a.source, tiles) * size) +
                aligned_bytes(kSide * kSide * (tiles * group + kSkew) * size) + 3 * padded(a.channels) * size;
-    }
-
-    // Transformed inputs of point (i, j): [tile][slot][channel].
-    static std::int64_t point(int i, int j, std::int64_t depth, std::int64_t tiles) {
-        return P::before(i, j) * depth * tiles + (i * kSide + j) * kSkew;
-    }
-
-    static void transform(const Arguments& a, const TileGrid& tiles, std::int64_t begin, std::int64_t end, S* v) {
-        const std::int64_t depth = padded(a.source.channels), count = end - begin;
-        for (std::int64_t t = begin; t < end; ++t) {
-            const TileGrid::Place at = tiles[t];
-            for (int phase = 0; phase < P::kPhases; ++phase) {
-                const std::int64_t y = kStep * at.y * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase / 2);
-                const std::int64_t x = kStep * at.x * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase % 2);
-                for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
-                    alignas(kAlignment) V d[kSide * kSide];
-                    read_window<kSide, kStep, kOutputs, X>(a.source, at.image, y, x, c, d);
-                    if constexpr (kGeometry == Geometry::k3x3)
-                        if (a.source.sum) write_sum(a, at, c, d);
-                    transform_input<W, V>(
-                        [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kSide + j]; },
-                        [&](int i, int j, V value) SRGAN_FAST_INLINE_LAMBDA {
-                            const int slot = P::slot(i, j, phase);
-                            if (slot < 0) return;
-                            store(v + point(i, j, depth, count) + ((t - begin) * P::slots(i, j) + slot) * depth + c,
-                                  value);
-                        });
-                }
-            }
-        }
     }
 
     // The pixels of z that belong to this tile and to no other.
@@ -150,21 +117,28 @@ struct Forward {
         const TileGrid tiles = grid(a);
         const std::int64_t begin = tiles.total * task / tasks, end = tiles.total * (task + 1) / tasks;
         const std::int64_t count = end - begin, depth = padded(a.source.channels), channels = padded(a.channels);
-        if (count == 0) return;
+        if (count == 0) {
+            if (a.moments) a.moments[task * moments_size(a.channels) + 2 * channels] = S(0);
+            return;
+        }
         S* const inputs = static_cast<S*>(scratch);
         const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
-        char* const behind = static_cast<char*>(scratch) + aligned_bytes(input_size(a, count) * size);
+        char* const behind = static_cast<char*>(scratch) + aligned_bytes(Inputs::size(a.source, count) * size);
         S* const products = reinterpret_cast<S*>(behind);
         const std::int64_t widest = smaller(channels, kChannelGroup);
         S* const sums = reinterpret_cast<S*>(behind + aligned_bytes(kSide * kSide * (count * widest + kSkew) * size));
         const Moments moments{sums, sums + channels, sums + 2 * channels};
-        transform(a, tiles, begin, end, inputs);
+        Inputs::transform(a.source, tiles, begin, end, inputs,
+                          [&](const TileGrid::Place& at, std::int64_t c, const V* d) SRGAN_FAST_INLINE_LAMBDA {
+                              if constexpr (kGeometry == Geometry::k3x3)
+                                  if (a.source.sum) write_sum(a, at, c, d);
+                          });
         const S* weights = a.weights;
         for (std::int64_t group = 0; group < channels; group += kChannelGroup) {
             const std::int64_t width = smaller(kChannelGroup, channels - group), stride = count * width + kSkew;
             for (int p = 0; p < kSide * kSide; ++p) {
                 const std::int64_t deep = P::slots(p / kSide, p % kSide) * depth;
-                product<false>(count, width, inputs + point(p / kSide, p % kSide, depth, count), weights, deep,
+                product<false>(count, width, inputs + Inputs::point(p / kSide, p % kSide, depth, count), weights, deep,
                                products + p * stride, width);
                 weights += deep * width;
             }
@@ -201,16 +175,7 @@ struct Forward {
 
 template <typename X>
 Kernel<ConvForward<Scalar<X>>> kernel() {
-    using A = ConvForward<Scalar<X>>;
-    return {[](const A& a, int threads) {
-                return with_geometry(a.geometry, [&](auto g) { return Forward<g.value, X>::tasks(a, threads); });
-            },
-            [](const A& a, std::int64_t tasks) {
-                return with_geometry(a.geometry, [&](auto g) { return Forward<g.value, X>::scratch(a, tasks); });
-            },
-            [](const A& a, std::int64_t task, std::int64_t tasks, void* scratch) {
-                with_geometry(a.geometry, [&](auto g) { Forward<g.value, X>::run(a, task, tasks, scratch); });
-            }};
+    return kernel_of<Forward, X, ConvForward<Scalar<X>>>();
 }
 
 }  // namespace

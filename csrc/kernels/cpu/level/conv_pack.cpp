@@ -21,17 +21,26 @@ struct Pack {
     static std::int64_t depth(const Arguments& a) { return padded(a.backward ? a.out_channels : a.in_channels); }
     static std::int64_t channels(const Arguments& a) { return padded(a.backward ? a.in_channels : a.out_channels); }
 
-    static std::int64_t tasks(const Arguments& a) {
+    // Blocks of k in groups of output channels.
+    static std::int64_t tasks(const Arguments& a, int) {
         return (channels(a) + kChannelGroup - 1) / kChannelGroup * (depth(a) / kDepthBlock);
     }
 
-    static void run(const Arguments& a, std::int64_t task) {
-        const std::int64_t blocks = depth(a) / kDepthBlock, group = task / blocks, first = group * kChannelGroup;
+    static std::int64_t scratch(const Arguments&, std::int64_t) { return 0; }
+
+    static void run(const Arguments& a, std::int64_t task, std::int64_t tasks_of_call, void*) {
+        const std::int64_t all = tasks(a, 1);
+        for (std::int64_t block = all * task / tasks_of_call; block < all * (task + 1) / tasks_of_call; ++block)
+            pack_block(a, block);
+        flush_stream();
+    }
+
+    static void pack_block(const Arguments& a, std::int64_t block) {
+        const std::int64_t blocks = depth(a) / kDepthBlock, group = block / blocks, first = group * kChannelGroup;
         const std::int64_t width = smaller(kChannelGroup, channels(a) - first);
         for (int phase = 0; phase < P::kPhases; ++phase)
-            for (std::int64_t k = task % blocks * kDepthBlock; k < (task % blocks + 1) * kDepthBlock; ++k)
+            for (std::int64_t k = block % blocks * kDepthBlock; k < (block % blocks + 1) * kDepthBlock; ++k)
                 for (std::int64_t c = 0; c < width; c += kLanesOf<S>) pack(a, phase, first, width, k, c);
-        flush_stream();
     }
 
     // Where the matrices of a point begin: forward, the phases of a point stand together in its depth; backward, each
@@ -106,13 +115,7 @@ struct Pack {
 
 template <typename S>
 Kernel<ConvPack<S>> kernel() {
-    using A = ConvPack<S>;
-    return {
-        [](const A& a, int) { return with_geometry(a.geometry, [&](auto g) { return Pack<g.value, S>::tasks(a); }); },
-        [](const A&, std::int64_t) { return std::int64_t{0}; },
-        [](const A& a, std::int64_t task, std::int64_t, void*) {
-            with_geometry(a.geometry, [&](auto g) { Pack<g.value, S>::run(a, task); });
-        }};
+    return kernel_of<Pack, S, ConvPack<S>>();
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 // filter. A task takes a share of the tiles for a share of the output channels, some tiles at a time. Its sums stay
 // where they are until the end: in the second-level cache for 64 x 64 channels, or streaming through it.
 #include "kernels/cpu/level/geometry.h"
-#include "kernels/cpu/level/source.h"
+#include "kernels/cpu/level/source_tiles.h"
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/pack.h"
 
@@ -82,7 +82,8 @@ struct Wgrad {
     using W = typename Form<kGeometry>::W;
     using P = Points<kGeometry>;
     using Arguments = ConvWgrad<S>;
-    static constexpr int kSide = P::kSide, kOutputs = W::kOutputs, kStep = Form<kGeometry>::kStep;
+    using Inputs = SourceTiles<kGeometry, X>;
+    static constexpr int kSide = P::kSide, kOutputs = W::kOutputs;
     static constexpr int kTaps = Form<kGeometry>::kTaps;
     static constexpr std::int64_t kSkew = kSkewOf<S>;
 
@@ -109,10 +110,6 @@ struct Wgrad {
 
     static std::int64_t most_tiles(const Arguments& a) { return (grid(a).total + a.splits - 1) / a.splits; }
 
-    static std::int64_t input_size(const Arguments& a) {
-        return P::kSlots * padded(a.source.channels) * chunk(a) + kSide * kSide * kSkew;
-    }
-
     static std::int64_t group_size(const Arguments& a) {
         return P::kSlots * padded(a.source.channels) * smaller(padded(a.gradient.channels), kChannelGroup);
     }
@@ -121,37 +118,9 @@ struct Wgrad {
         const std::int64_t shares = tasks / a.splits;
         const std::int64_t most = chunk(a) == most_tiles(a) ? 1 : (groups(a) + shares - 1) / shares;
         const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
-        return aligned_bytes(input_size(a) * size) +
+        return aligned_bytes(Inputs::size(a.source, chunk(a)) * size) +
                aligned_bytes(kSide * kSide * (chunk(a) * kChannelGroup + kSkew) * size) +
                aligned_bytes(most * group_size(a) * size);
-    }
-
-    static std::int64_t point(int i, int j, std::int64_t depth, std::int64_t tiles) {
-        return P::before(i, j) * depth * tiles + (i * kSide + j) * kSkew;
-    }
-
-    static void transform_inputs(const Arguments& a, const TileGrid& tiles, std::int64_t begin, std::int64_t end,
-                                 S* v) {
-        const std::int64_t depth = padded(a.source.channels), count = end - begin;
-        for (std::int64_t t = begin; t < end; ++t) {
-            const TileGrid::Place at = tiles[t];
-            for (int phase = 0; phase < P::kPhases; ++phase) {
-                const std::int64_t y = kStep * at.y * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase / 2);
-                const std::int64_t x = kStep * at.x * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase % 2);
-                for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
-                    alignas(kAlignment) V d[kSide * kSide];
-                    read_window<kSide, kStep, kOutputs, X>(a.source, at.image, y, x, c, d);
-                    transform_input<W, V>(
-                        [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kSide + j]; },
-                        [&](int i, int j, V value) SRGAN_FAST_INLINE_LAMBDA {
-                            const int slot = P::slot(i, j, phase);
-                            if (slot < 0) return;
-                            store(v + point(i, j, depth, count) + ((t - begin) * P::slots(i, j) + slot) * depth + c,
-                                  value);
-                        });
-                }
-            }
-        }
     }
 
     // Of the channels first .. first + width; their sum goes to the bias.
@@ -238,7 +207,7 @@ struct Wgrad {
         const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
         char* memory = static_cast<char*>(scratch);
         S* const v = reinterpret_cast<S*>(memory);
-        memory += aligned_bytes(input_size(a) * size);
+        memory += aligned_bytes(Inputs::size(a.source, chunk(a)) * size);
         S* const m = reinterpret_cast<S*>(memory);
         memory += aligned_bytes(kSide * kSide * (most * kChannelGroup + kSkew) * size);
         S* const sums = reinterpret_cast<S*>(memory);
@@ -250,7 +219,8 @@ struct Wgrad {
         const std::int64_t start = tiles.total * split / a.splits;
         for (std::int64_t begin = start; begin < end; begin += most) {
             const std::int64_t stop = smaller(begin + most, end), count = stop - begin;
-            transform_inputs(a, tiles, begin, stop, v);
+            Inputs::transform(a.source, tiles, begin, stop, v,
+                              [](const TileGrid::Place&, std::int64_t, const V*) SRGAN_FAST_INLINE_LAMBDA {});
             for (std::int64_t group = first_group; group < last_group; ++group) {
                 const std::int64_t first = group * kChannelGroup, width = smaller(kChannelGroup, channels - first);
                 transform_gradients(a, tiles, begin, stop, first, width, m, bias);
@@ -258,7 +228,7 @@ struct Wgrad {
                 for (int p = 0; p < kSide * kSide; ++p) {
                     const int i = p / kSide, j = p % kSide;
                     const auto multiply = begin == start ? outer_product<false, S> : outer_product<true, S>;
-                    multiply(P::slots(i, j) * depth, width, count, v + point(i, j, depth, count),
+                    multiply(P::slots(i, j) * depth, width, count, v + Inputs::point(i, j, depth, count),
                              P::slots(i, j) * depth, m + p * (count * width + kSkew),
                              target + P::before(i, j) * depth * width);
                 }
@@ -272,16 +242,7 @@ struct Wgrad {
 
 template <typename X>
 Kernel<ConvWgrad<Scalar<X>>> kernel() {
-    using A = ConvWgrad<Scalar<X>>;
-    return {[](const A& a, int threads) {
-                return with_geometry(a.geometry, [&](auto g) { return Wgrad<g.value, X>::tasks(a, threads); });
-            },
-            [](const A& a, std::int64_t tasks) {
-                return with_geometry(a.geometry, [&](auto g) { return Wgrad<g.value, X>::scratch(a, tasks); });
-            },
-            [](const A& a, std::int64_t task, std::int64_t tasks, void* scratch) {
-                with_geometry(a.geometry, [&](auto g) { Wgrad<g.value, X>::run(a, task, tasks, scratch); });
-            }};
+    return kernel_of<Wgrad, X, ConvWgrad<Scalar<X>>>();
 }
 
 }  // namespace

@@ -39,6 +39,20 @@ decltype(auto) with_geometry(Geometry geometry, const Work& work) {
     }
 }
 
+// The kernel of whatever geometry the arguments have, from a template of geometry and map.
+template <template <Geometry, typename> typename Of, typename X, typename A>
+Kernel<A> kernel_of() {
+    return {[](const A& a, int threads) {
+                return with_geometry(a.geometry, [&](auto g) { return Of<g.value, X>::tasks(a, threads); });
+            },
+            [](const A& a, std::int64_t tasks) {
+                return with_geometry(a.geometry, [&](auto g) { return Of<g.value, X>::scratch(a, tasks); });
+            },
+            [](const A& a, std::int64_t task, std::int64_t tasks, void* scratch) {
+                with_geometry(a.geometry, [&](auto g) { Of<g.value, X>::run(a, task, tasks, scratch); });
+            }};
+}
+
 // The matrices of the points. At point (i, j), `slots` phases have products; phase `p` is number `slot` of them, or -1.
 template <Geometry kGeometry>
 struct Points {

@@ -150,72 +150,54 @@ struct Winograd45 {
     }
 };
 
-// Both dimensions: v = B^T d B. `fetch(i, j)` gives the vector of row i, column j; `put(i, j, v)` takes a point.
+// A transform of kFrom to kTo values in both dimensions. `fetch(i, j)` gives row i, column j; `put(i, row)` takes a
+// row.
+template <int kFrom, int kTo, typename V, typename Step, typename Fetch, typename Put>
+SRGAN_FAST_INLINE void both_dimensions(const Step& step, const Fetch& fetch, const Put& put) {
+    V half[kTo][kFrom];
+#pragma GCC unroll 8
+    for (int j = 0; j < kFrom; ++j) {
+        V d[kFrom], v[kTo];
+#pragma GCC unroll 8
+        for (int i = 0; i < kFrom; ++i) d[i] = fetch(i, j);
+        step(d, v);
+#pragma GCC unroll 8
+        for (int i = 0; i < kTo; ++i) half[i][j] = v[i];
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kTo; ++i) {
+        V v[kTo];
+        step(half[i], v);
+        put(i, v);
+    }
+}
+
+// v = B^T d B. `put(i, j, v)` takes a point.
 template <typename W, typename V = Vec, typename Fetch, typename Put>
 SRGAN_FAST_INLINE void transform_input(const Fetch& fetch, const Put& put) {
-    constexpr int n = W::kPoints;
-    V half[n][n];
+    both_dimensions<W::kPoints, W::kPoints, V>([](const V* d, V* v) SRGAN_FAST_INLINE_LAMBDA { W::input(d, v); }, fetch,
+                                               [&](int i, const V* row) SRGAN_FAST_INLINE_LAMBDA {
 #pragma GCC unroll 8
-    for (int j = 0; j < n; ++j) {
-        V d[n], v[n];
-#pragma GCC unroll 8
-        for (int i = 0; i < n; ++i) d[i] = fetch(i, j);
-        W::input(d, v);
-#pragma GCC unroll 8
-        for (int i = 0; i < n; ++i) half[i][j] = v[i];
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < n; ++i) {
-        V v[n];
-        W::input(half[i], v);
-#pragma GCC unroll 8
-        for (int j = 0; j < n; ++j) put(i, j, v[j]);
-    }
+                                                   for (int j = 0; j < W::kPoints; ++j) put(i, j, row[j]);
+                                               });
 }
 
-// Both dimensions: y = A^T m A. `fetch(i, j)` gives a point; `put(i, y)` takes a row of outputs.
+// y = A^T m A. `fetch(i, j)` gives a point; `put(i, row)` takes a row of outputs.
 template <typename W, typename V = Vec, typename Fetch, typename Put>
 SRGAN_FAST_INLINE void transform_output(const Fetch& fetch, const Put& put) {
-    constexpr int n = W::kPoints, m = W::kOutputs;
-    V half[m][n];
-#pragma GCC unroll 8
-    for (int j = 0; j < n; ++j) {
-        V d[n], y[m];
-#pragma GCC unroll 8
-        for (int i = 0; i < n; ++i) d[i] = fetch(i, j);
-        W::output(d, y);
-#pragma GCC unroll 8
-        for (int i = 0; i < m; ++i) half[i][j] = y[i];
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < m; ++i) {
-        V y[m];
-        W::output(half[i], y);
-        put(i, y);
-    }
+    both_dimensions<W::kPoints, W::kOutputs, V>([](const V* m, V* y) SRGAN_FAST_INLINE_LAMBDA { W::output(m, y); },
+                                                fetch, put);
 }
 
-// Both dimensions: v = A y A^T. `fetch(i, j)` gives an output's gradient; `put(i, j, v)` takes a point.
+// v = A y A^T. `fetch(i, j)` gives an output's gradient; `put(i, j, v)` takes a point.
 template <typename W, typename V = Vec, typename Fetch, typename Put>
 SRGAN_FAST_INLINE void transform_spread(const Fetch& fetch, const Put& put) {
-    constexpr int n = W::kPoints, m = W::kOutputs;
-    V half[n][m];
+    both_dimensions<W::kOutputs, W::kPoints, V>([](const V* y, V* v) SRGAN_FAST_INLINE_LAMBDA { W::spread(y, v); },
+                                                fetch,
+                                                [&](int i, const V* row) SRGAN_FAST_INLINE_LAMBDA {
 #pragma GCC unroll 8
-    for (int j = 0; j < m; ++j) {
-        V y[m], v[n];
-#pragma GCC unroll 8
-        for (int i = 0; i < m; ++i) y[i] = fetch(i, j);
-        W::spread(y, v);
-#pragma GCC unroll 8
-        for (int i = 0; i < n; ++i) half[i][j] = v[i];
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < n; ++i) {
-        V v[n];
-        W::spread(half[i], v);
-#pragma GCC unroll 8
-        for (int j = 0; j < n; ++j) put(i, j, v[j]);
-    }
+                                                    for (int j = 0; j < W::kPoints; ++j) put(i, j, row[j]);
+                                                });
 }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
