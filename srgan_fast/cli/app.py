@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from srgan_fast import __version__
 from srgan_fast.cli import bench, convert, doctor, evaluate, export, models, train, upscale
 from srgan_fast.cli.console import say
+from srgan_fast.cli.reports import ReportCommand
 from srgan_fast.errors import SrganFastError
 
 EXIT_FAILURE = 1
@@ -78,7 +79,7 @@ app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
 app.command("train", no_args_is_help=True)(train.train)
 app.command("convert", no_args_is_help=True)(convert.convert)
 app.command("models")(models.models)
-app.command("doctor")(doctor.doctor)
+app.command("doctor", cls=ReportCommand)(doctor.doctor)
 app.add_typer(export.app, name="export")
 app.add_typer(bench.app, name="bench")
 

@@ -9,16 +9,16 @@ from rich import box
 from rich.table import Table
 
 from srgan_fast.cli.bench_training import training
-from srgan_fast.cli.console import errors, output, say
+from srgan_fast.cli.console import output, say
 from srgan_fast.cli.options import Model, Threads
-from srgan_fast.files import atomic_write, check_writable
+from srgan_fast.cli.reports import CsvFile, JsonFile, ReportCommand, make_report
 
 if TYPE_CHECKING:
     from srgan_fast.bench import InferenceReport
     from srgan_fast.bench.report import ColdStart, Row, SizeResult
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is, beside what else could be used.")
-app.command("training")(training)
+app.command("training", cls=ReportCommand)(training)
 
 
 class BenchPrecisionName(StrEnum):
@@ -29,7 +29,7 @@ class BenchPrecisionName(StrEnum):
     INT8 = "int8"
 
 
-@app.command("inference")
+@app.command("inference", cls=ReportCommand)
 def inference(
     model: Model = "srresnet-x4",
     size: Annotated[
@@ -68,10 +68,8 @@ def inference(
     memory: Annotated[
         bool, typer.Option("--memory", help="Also run each row in its own process: peak memory and time alone.")
     ] = False,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; - for standard output.")
-    ] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows as CSV.")] = None,
+    json_file: JsonFile = None,
+    csv_file: CsvFile = None,
 ) -> None:
     """Time upscaling of a picture in memory, by our runtimes and by others, with the error of each.
 
@@ -93,19 +91,7 @@ def inference(
         cold_start=cold_start,
         memory=memory,
     )
-    json_path = None if json_file in (None, "-") else Path(json_file)
-    for wanted in filter(None, (json_path, csv_file)):
-        check_writable(wanted)  # before minutes are spent on what could not be kept
-    with errors.status("", spinner="line") as status:
-        report = bench_inference(options, status.update)
-    for path, text in ((json_path, report.as_json()), (csv_file, rows_as_csv(report))):
-        if path is not None:
-            with atomic_write(path) as file:
-                file.write(text.encode())
-    if json_file == "-":
-        print(report.as_json(), end="")  # noqa: T201 (plain text for scripts)
-    else:
-        _present(report)
+    report = make_report(lambda tell: bench_inference(options, tell), _present, json_file, csv_file, rows_as_csv)
     for warning in report.warnings:
         say(warning, label="warning")
 

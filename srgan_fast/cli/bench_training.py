@@ -1,17 +1,16 @@
 """`srgan-fast bench training`."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.table import Table
 
-from srgan_fast.cli.console import errors, output, say
+from srgan_fast.cli.console import output, say
 from srgan_fast.cli.options import Threads
+from srgan_fast.cli.reports import CsvFile, JsonFile, make_report
 from srgan_fast.errors import UsageError
-from srgan_fast.files import atomic_write, check_writable
 
 if TYPE_CHECKING:
     from srgan_fast.bench.training import TrainingReport
@@ -45,10 +44,8 @@ def training(
     memory: Annotated[
         bool, typer.Option(help="Also run each row in its own process: peak memory and time alone.")
     ] = True,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; - for standard output.")
-    ] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows as CSV.")] = None,
+    json_file: JsonFile = None,
+    csv_file: CsvFile = None,
 ) -> None:
     """Time a training step on random pictures: our step and kernels beside the loops that people write.
 
@@ -74,19 +71,9 @@ def training(
         baseline=baseline,
         memory=memory,
     )
-    json_path = None if json_file in (None, "-") else Path(json_file)
-    for wanted in filter(None, (json_path, csv_file)):
-        check_writable(wanted)
-    with errors.status("", spinner="line") as status:
-        report = bench_training(options, status.update)
-    for path, text in ((json_path, report.as_json()), (csv_file, training_rows_as_csv(report))):
-        if path is not None:
-            with atomic_write(path) as file:
-                file.write(text.encode())
-    if json_file == "-":
-        print(report.as_json(), end="")  # noqa: T201 (plain text for scripts)
-    else:
-        _present(report)
+    report = make_report(
+        lambda tell: bench_training(options, tell), _present, json_file, csv_file, training_rows_as_csv
+    )
     for warning in report.warnings:
         say(warning, label="warning")
 

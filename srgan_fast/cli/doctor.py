@@ -3,15 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.text import Text
 
-from srgan_fast.cli.console import errors, output, say
+from srgan_fast.cli.console import output, say
+from srgan_fast.cli.reports import JsonFile, make_report
 from srgan_fast.errors import BackendError
-from srgan_fast.files import atomic_write, check_writable
 
 if TYPE_CHECKING:
     from srgan_fast.doctor import DoctorReport
@@ -21,11 +20,7 @@ _STYLES = {"ok": "green", "passed": "green", "broken": "bold red", "failed": "bo
 _EXIT_BROKEN = 1
 
 
-def doctor(
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; - for standard output.")
-    ] = None,
-) -> None:
+def doctor(json_file: JsonFile = None) -> None:
     """Say what is installed and what it chooses on this machine, and test all that computes, in seconds.
 
     The exit code is 1 if something that is installed does not work. What is not installed is no fault.
@@ -35,18 +30,7 @@ def doctor(
     except ImportError as error:  # NumPy and the like, without which nothing can be examined
         raise BackendError(f"what srgan_fast stands on cannot be imported ({error}); reinstall srgan_fast") from error
 
-    path = None if json_file in (None, "-") else Path(json_file)
-    if path is not None:
-        check_writable(path)
-    with errors.status("", spinner="line") as status:
-        report = examine(status.update)
-    if path is not None:
-        with atomic_write(path) as file:
-            file.write(report.as_json().encode())
-    if json_file == "-":
-        print(report.as_json(), end="")  # noqa: T201 (plain text for scripts)
-    else:
-        _present(report)
+    report = make_report(examine, _present, json_file)
     for problem in report.problems:
         say(problem, label="problem")
     if not report.ok:

@@ -108,3 +108,19 @@ def test_the_tool_is_the_same_program(monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit, match="1"):
         runpy.run_path(str(ROOT / "tools/bench_inference.py"), run_name="__main__")
     assert capsys.readouterr().err.startswith("error: size is '0'")
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (["--json"], ["--json", "-"]),
+        (["--json", "--csv", "rows.csv"], ["--json", "-", "--csv", "rows.csv"]),
+        (["--json", "-"], ["--json", "-"]),
+        (["--json", "report.json", "--hr", "96"], ["--json", "report.json", "--hr", "96"]),
+        (["--hr", "96"], ["--hr", "96"]),
+    ],
+)
+def test_json_without_a_file_is_standard_output(given: list[str], parsed: list[str]) -> None:
+    from srgan_fast.cli.reports import _completed
+
+    assert list(_completed(given)) == parsed
