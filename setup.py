@@ -4,11 +4,13 @@ What is built depends on what the build environment offers, and the build says s
 
 * always: the torch-free modules (`srgan_fast._imaging`, `srgan_fast._engine`);
 * the torch libraries only where torch can be imported (`pip install --no-build-isolation '.[train]'`), since an
-  isolated build must not drag in gigabytes of torch to upscale a picture.
+  isolated build must not drag in gigabytes of torch to upscale a picture;
+* the CUDA kernels where nvcc is found, too, and torch was built with CUDA; a GPU is not asked for.
 """
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,19 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
-TORCH = importlib.util.find_spec("torch")  # found, not imported: its headers and one library are all that is needed
+TORCH = importlib.util.find_spec("torch")  # found, not imported: its headers and libraries are all that is needed
+TORCH_FOLDER = Path(TORCH.origin).parent if TORCH and TORCH.origin else None
+
+
+def find_nvcc() -> str:
+    """The CUDA compiler: of `CUDACXX`, `CUDA_HOME`, or the path; empty where there is none or torch has no CUDA."""
+    if TORCH_FOLDER is None or not (TORCH_FOLDER / "lib" / "libtorch_cuda.so").exists():
+        return ""
+    places = [os.environ.get("CUDACXX"), *(f"{home}/bin/nvcc" for home in [os.environ.get("CUDA_HOME")] if home), "nvcc"]
+    return next((found for place in places if place and (found := shutil.which(place))), "")
+
+
+NVCC = find_nvcc()
 
 
 class CMakeExtension(Extension):
@@ -45,12 +59,13 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_INSTALL_PREFIX={prefix}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-            f"-DSRGAN_FAST_TORCH={Path(TORCH.origin).parent if TORCH else ''}",
+            f"-DSRGAN_FAST_TORCH={TORCH_FOLDER or ''}",
+            f"-DSRGAN_FAST_CUDA={NVCC}",
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
         subprocess.run(["cmake", "--install", str(build)], check=True)
 
 
-MODULES = ["srgan_fast._imaging", "srgan_fast._engine", *(["srgan_fast._C"] if TORCH else [])]
+MODULES = ["srgan_fast._imaging", "srgan_fast._engine", *(["srgan_fast._C"] if TORCH else []), *(["srgan_fast._C_cuda"] if NVCC else [])]
 setup(ext_modules=[CMakeExtension(name) for name in MODULES], cmdclass={"build_ext": CMakeBuild})

@@ -3,18 +3,10 @@
 // references.
 #include "kernels/cpu/conv.h"
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/MemoryFormat.h>
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <algorithm>
-#include <optional>
-#include <string>
-#include <tuple>
 #include <vector>
 
+#include "torch/problem.h"
 #include "torch/workspace.h"
 
 namespace srgan_fast::torch_ops {
@@ -22,10 +14,6 @@ namespace {
 
 using cpu::Geometry;
 using cpu::padded;
-using torch::headeronly::MemoryFormat;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Maybe = std::optional<Tensor>;
 
 // What every call keeps: packed weights, partial sums, vectors; and each thread its kernels' scratch.
 thread_local Workspace packed_memory, partial_memory, vector_memory, scratch_memory;
@@ -51,80 +39,29 @@ std::int64_t run(const cpu::Kernel<A>& kernel, const A& arguments, std::int64_t 
 
 int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
 
-std::string shape_of(const Tensor& x) {
-    std::string text = "(";
-    for (std::int64_t i = 0; i < x.dim(); ++i) text += (i ? ", " : "") + std::to_string(x.size(i));
-    return text + ")";
-}
-
-// The tensor itself where it is NHWC without gaps, else a copy that is.
-Tensor nhwc(const Tensor& x) {
-    const std::int64_t order[4] = {1, 3, 2, 0};
-    std::int64_t stride = 1;
-    for (const std::int64_t d : order) {
-        if (x.size(d) != 1 && x.stride(d) != stride) return torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
-        stride *= x.size(d);
-    }
-    return x;
-}
-
-Tensor new_map(const Tensor& like, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
-    return torch::stable::empty(std::vector<std::int64_t>{n, c, h, w}, like.scalar_type(), std::nullopt, like.device(),
-                                std::nullopt, MemoryFormat::ChannelsLast);
-}
-
-Tensor new_vector(const Tensor& like, std::int64_t size) {
-    return torch::stable::new_empty(like, std::vector<std::int64_t>{size});
-}
-
-Geometry geometry_of(const Tensor& weight, std::int64_t stride) {
-    const std::int64_t taps = weight.size(3);
-    STD_TORCH_CHECK(weight.size(2) == taps && (taps == 3 || taps == 5) && (stride == 1 || (stride == 2 && taps == 3)),
-                    "srgan_fast::conv does 3x3 of stride 1 or 2 and 5x5 of stride 1, not ", shape_of(weight),
-                    " of stride ", stride);
+Geometry geometry_of(std::int64_t taps, std::int64_t stride) {
     return taps == 5 ? Geometry::k5x5 : stride == 2 ? Geometry::k3x3Stride2 : Geometry::k3x3;
 }
+Geometry geometry_of(const Problem& p) { return geometry_of(p.taps, p.stride); }
 
-// A call's convolution: sizes and types, checked.
-struct Problem {
-    Geometry geometry;
-    std::int64_t batch, in, out, taps;   // channels of z and y
-    std::int64_t height, width;          // of z
-    std::int64_t out_height, out_width;  // of y
-    bool bf16;
+bool is_bf16(const Tensor& x) { return x.scalar_type() == ScalarType::BFloat16; }
 
-    Problem(const Tensor& x, const Tensor& weight, std::int64_t stride, bool shuffle) {
-        const ScalarType type = x.scalar_type();
-        STD_TORCH_CHECK(x.is_cpu() && weight.is_cpu(), "srgan_fast::conv runs on CPU tensors");
-        STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16,
-                        "srgan_fast::conv takes maps of float32, float64 or bfloat16");
-        bf16 = type == ScalarType::BFloat16;
-        STD_TORCH_CHECK(weight.scalar_type() == (bf16 ? ScalarType::Float : type),
-                        "srgan_fast::conv takes weights of the map's type, and of float32 with a bfloat16 map");
-        STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4, "srgan_fast::conv takes N, C, H, W maps and O, I, k, k ",
-                        "weights, got ", shape_of(x), " and ", shape_of(weight));
-        taps = weight.size(3);
-        STD_TORCH_CHECK(
-            weight.size(2) == taps && (taps == 3 || taps == 5) && (stride == 1 || (stride == 2 && taps == 3)),
-            "srgan_fast::conv does 3x3 of stride 1 or 2 and 5x5 of stride 1, not ", shape_of(weight), " of stride ",
-            stride);
-        geometry = taps == 5 ? Geometry::k5x5 : stride == 2 ? Geometry::k3x3Stride2 : Geometry::k3x3;
-        const std::int64_t factor = shuffle ? 2 : 1;
-        batch = x.size(0), in = weight.size(1), out = weight.size(0);
-        height = x.size(2) * factor, width = x.size(3) * factor;
-        STD_TORCH_CHECK(x.size(1) == in * factor * factor, "srgan_fast::conv: weights ", shape_of(weight),
-                        " do not fit a map ", shape_of(x), shuffle ? " that is shuffled" : "");
-        STD_TORCH_CHECK(x.numel() > 0 && weight.numel() > 0, "srgan_fast::conv: an empty map ", shape_of(x),
-                        " or empty weights ", shape_of(weight));
-        out_height = (height + stride - 1) / stride, out_width = (width + stride - 1) / stride;
-    }
-};
+void check_types(const Tensor& x, const Tensor& weight) {
+    const ScalarType type = x.scalar_type();
+    STD_TORCH_CHECK(x.is_cpu() && weight.is_cpu(), "srgan_fast::conv: a map and weights on different devices");
+    STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || is_bf16(x),
+                    "srgan_fast::conv takes maps of float32, float64 or bfloat16");
+    STD_TORCH_CHECK(weight.scalar_type() == (is_bf16(x) ? ScalarType::Float : type),
+                    "srgan_fast::conv takes weights of the map's type, and of float32 with a bfloat16 map");
+}
 
 // Vectors of channels as kernels read them, in one piece of memory.
 template <typename S>
 class Vectors {
   public:
-    explicit Vectors(std::int64_t floats) : next_(vector_memory.need_of<S>(floats)) {}
+    Vectors(const Problem& p, const Tensor& weight)
+        : weight_(weight),
+          next_(vector_memory.need_of<S>(kVectors * (padded(std::max(4 * p.in, p.out)) + cpu::kChannelBlock))) {}
 
     // `count` values and zeros behind; a tensor of one value stands for all, none for `otherwise`.
     const S* put(const Maybe& values, std::int64_t count, double otherwise, const char* name, S factor = S(1)) {
@@ -135,11 +72,8 @@ class Vectors {
             std::fill_n(target, count, static_cast<S>(otherwise));
             return target;
         }
+        check_vector(values, weight_, count, name);
         const std::int64_t given = values->numel();
-        STD_TORCH_CHECK(given == count || given == 1, "srgan_fast::conv: ", name, " has ", given, " values, not ",
-                        count);
-        STD_TORCH_CHECK(values->scalar_type() == (sizeof(S) == 8 ? ScalarType::Double : ScalarType::Float),
-                        "srgan_fast::conv: ", name, " must be of the weights' type");
         const Tensor dense = torch::stable::contiguous(*values);
         const S* const source = static_cast<const S*>(dense.const_data_ptr());
         for (std::int64_t i = 0; i < count; ++i) target[i] = factor * source[given == 1 ? 0 : i];
@@ -147,23 +81,10 @@ class Vectors {
     }
 
   private:
+    static constexpr std::int64_t kVectors = 10;  // of a call, at most
+    const Tensor& weight_;
     S* next_;
 };
-
-// Enough for the ten vectors of a call.
-std::int64_t vectors_size(const Problem& p) { return 10 * (padded(std::max(4 * p.in, p.out)) + cpu::kChannelBlock); }
-
-struct PrologueTensors {
-    const Maybe &center, &scale, &shift, &slope, &residual;
-};
-
-void check_map(const Maybe& map, const Tensor& like, const std::vector<std::int64_t>& shape, const char* name) {
-    if (!map) return;
-    bool fits = map->dim() == 4 && map->scalar_type() == like.scalar_type() && map->is_cpu();
-    for (std::int64_t i = 0; fits && i < 4; ++i) fits = map->size(i) == shape[i];
-    STD_TORCH_CHECK(fits, "srgan_fast::conv: ", name, " of shape ", shape_of(*map),
-                    " or its type does not fit the map");
-}
 
 // The source of z; `x` and `residual` are NHWC and outlive it.
 template <typename S>
@@ -175,8 +96,7 @@ cpu::Source<S> source_of(const Problem& p, const Tensor& x, const Maybe& residua
     source.height = p.height, source.width = p.width, source.channels = p.in;
     source.shuffle = shuffle;
     source.affine = t.center || t.scale || t.shift || t.slope || residual;
-    STD_TORCH_CHECK(!residual || (!shuffle && p.geometry == Geometry::k3x3 && !t.slope),
-                    "srgan_fast::conv: a residual goes with a 3x3 convolution of stride 1, without shuffle or slope");
+    check_combination(p, t, shuffle);
     if (source.affine) {
         source.center = vectors.put(t.center, channels, 0.0, "center");
         source.scale = vectors.put(t.scale, channels, 1.0, "scale");
@@ -207,7 +127,7 @@ cpu::ConvPack<S> pack_of(const Tensor& weight, Geometry geometry, bool backward)
 // The weights in the Winograd domain: those given, if they are, else transformed here.
 template <typename S>
 const S* pack(const Problem& p, const Tensor& weight, bool backward, const Maybe& packed) {
-    cpu::ConvPack<S> a = pack_of<S>(weight, p.geometry, backward);
+    cpu::ConvPack<S> a = pack_of<S>(weight, geometry_of(p), backward);
     if (packed) {
         STD_TORCH_CHECK(packed->numel() == cpu::packed_size(a) && packed->scalar_type() == weight.scalar_type(),
                         "srgan_fast::conv: packed weights of another convolution");
@@ -233,7 +153,7 @@ Tensor conv_pack(const Tensor& weight, std::int64_t stride, bool backward) {
     STD_TORCH_CHECK(wide || weight.scalar_type() == ScalarType::Float,
                     "srgan_fast::conv_pack takes weights of float32 or float64");
     STD_TORCH_CHECK(weight.numel() > 0, "srgan_fast::conv_pack: empty weights ", shape_of(weight));
-    const Geometry geometry = geometry_of(weight, stride);
+    const Geometry geometry = geometry_of(taps_of(weight, stride), stride);
     return wide ? packed_weights<double>(weight, geometry, backward)
                 : packed_weights<float>(weight, geometry, backward);
 }
@@ -260,16 +180,14 @@ void merge_moments(const S* parts, std::int64_t tasks, std::int64_t channels, S*
     }
 }
 
-using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-
 template <typename S>
 Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const Maybe& bias, const PrologueTensors& t,
                 bool shuffle, bool moments, std::optional<double> activation, const Maybe& packed) {
-    Vectors<S> vectors(vectors_size(p));
+    Vectors<S> vectors(p, weight);
     const Tensor map = nhwc(x);
     const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
     cpu::ConvForward<S> a{};
-    a.geometry = p.geometry, a.batch = p.batch;
+    a.geometry = geometry_of(p), a.batch = p.batch;
     a.source = source_of<S>(p, map, residual, t, shuffle, vectors);
     a.height = p.out_height, a.width = p.out_width, a.channels = p.out;
     a.bias = vectors.put(bias, p.out, 0.0, "bias");
@@ -280,7 +198,7 @@ Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const M
     Tensor sum = residual ? new_map(x, p.batch, p.in, p.height, p.width) : new_vector(x, 0);
     a.source.sum = residual ? sum.mutable_data_ptr() : nullptr;
     const Tensor mean = new_vector(weight, moments ? p.out : 0), var = new_vector(weight, moments ? p.out : 0);
-    const auto& kernel = table(S{}, p.bf16).forward;
+    const auto& kernel = table(S{}, is_bf16(x)).forward;
     const std::int64_t tasks = kernel.tasks(a, threads());
     if (moments) a.moments = partial_memory.need_of<S>(tasks * cpu::moments_size(p.out));
     run(kernel, a, tasks);
@@ -293,6 +211,7 @@ Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const M
 Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
                      const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
                      bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&) {
+    check_types(x, weight);
     const Problem p(x, weight, stride, shuffle);
     const PrologueTensors t{center, scale, shift, slope, residual};
     check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
@@ -303,23 +222,14 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
                : forward<float>(p, x, weight, bias, t, shuffle, moments, activation, packed);
 }
 
-// Where dy comes from; the tensors are NHWC and outlive it.
-struct GradientTensors {
-    const Maybe &mean, &mean_gradient, &var_gradient;
-    std::optional<double> activation;
-};
-
 template <typename S>
 cpu::Gradient<S> gradient_of(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& t,
                              Vectors<S>& vectors) {
     cpu::Gradient<S> a{};
     a.g = g.const_data_ptr();
     a.height = p.out_height, a.width = p.out_width, a.channels = p.out;
-    STD_TORCH_CHECK(!(t.mean && t.activation), "srgan_fast::conv: moments and an activation exclude each other");
-    if (t.mean || t.activation) {
-        STD_TORCH_CHECK(y.has_value(), "srgan_fast::conv: this gradient needs the forward call's result");
-        a.y = y->const_data_ptr();
-    }
+    check_combination(y, t);
+    if (t.mean || t.activation) a.y = y->const_data_ptr();
     if (t.activation) a.slope = static_cast<S>(*t.activation);
     if (t.mean) {
         const S pixels = static_cast<S>(p.batch * p.out_height * p.out_width);
@@ -342,19 +252,17 @@ Tensor add_up(const Tensor& like, const S* first, std::int64_t parts, std::int64
     return result;
 }
 
-using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-
 template <typename S>
 Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient,
             const Maybe& sum_gradient, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle,
             const Maybe& packed) {
-    Vectors<S> vectors(vectors_size(p));
+    Vectors<S> vectors(p, weight);
     const Tensor g_map = nhwc(g), x_map = nhwc(x);
     const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
     const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
     const Maybe sum_map = sum_gradient ? Maybe(nhwc(*sum_gradient)) : std::nullopt;
     cpu::ConvDgrad<S> a{};
-    a.geometry = p.geometry, a.batch = p.batch;
+    a.geometry = geometry_of(p), a.batch = p.batch;
     a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
     a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
     a.weights = pack<S>(p, weight, true, packed);
@@ -364,7 +272,7 @@ Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     const Tensor residual_gradient =
         residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
     a.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
-    const auto& kernel = table(S{}, p.bf16).dgrad;
+    const auto& kernel = table(S{}, is_bf16(x)).dgrad;
     const std::int64_t tasks = kernel.tasks(a, threads()), channels = x.size(1), stride = padded(channels);
     if (a.source.affine) a.sums = partial_memory.need_of<S>(tasks * 3 * stride);
     run(kernel, a, tasks);
@@ -374,16 +282,11 @@ Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     return {x_gradient, residual_gradient, sum(0), sum(1), sum(2)};
 }
 
-void check_gradient(const Problem& p, const Tensor& g, const Maybe& y, const Tensor& x) {
-    const std::vector<std::int64_t> shape{p.batch, p.out, p.out_height, p.out_width};
-    check_map(g, x, shape, "the result's gradient");
-    check_map(y, x, shape, "the result");
-}
-
 Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
                  const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
                  const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
                  std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed) {
+    check_types(x, weight);
     const Problem p(x, weight, stride, shuffle);
     const PrologueTensors t{center, scale, shift, slope, residual};
     const GradientTensors gradient{mean, mean_gradient, var_gradient, activation};
@@ -395,26 +298,20 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed);
 }
 
-using Wgrad = std::tuple<Tensor, Tensor>;
-
 template <typename S>
 Wgrad wgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient, const Tensor& x,
             const Tensor& weight, const PrologueTensors& t, bool shuffle, bool bias) {
-    Vectors<S> vectors(vectors_size(p));
+    Vectors<S> vectors(p, weight);
     const Tensor g_map = nhwc(g), x_map = nhwc(x);
     const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
     const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
-    const auto& functions = table(S{}, p.bf16);
+    const auto& functions = table(S{}, is_bf16(x));
     cpu::ConvWgrad<S> a{};
-    a.geometry = p.geometry, a.batch = p.batch;
+    a.geometry = geometry_of(p), a.batch = p.batch;
     a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
     a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
     a.splits = functions.wgrad_splits(a, threads());
-    // As the parameter stands, so that it need not be copied when it is accumulated.
-    const bool last = weight.stride(1) == 1 && p.in > 1;
-    const Tensor result = torch::stable::empty(std::vector<std::int64_t>{p.out, p.in, p.taps, p.taps},
-                                               weight.scalar_type(), std::nullopt, weight.device(), std::nullopt,
-                                               last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+    const Tensor result = new_weight_gradient(p, weight);
     a.strides = strides_of(result);
     const std::int64_t size = p.out * p.in * p.taps * p.taps, biases = padded(p.out);
     S* const partial = partial_memory.need_of<S>(a.splits * (size + biases));
@@ -435,6 +332,7 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                  const Maybe& var_gradient, const Tensor& x, const Tensor& weight, const Maybe& center,
                  const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride,
                  bool shuffle, std::optional<double> activation, bool bias) {
+    check_types(x, weight);
     const Problem p(x, weight, stride, shuffle);
     const PrologueTensors t{center, scale, shift, slope, residual};
     const GradientTensors gradient{mean, mean_gradient, var_gradient, activation};

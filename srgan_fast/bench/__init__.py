@@ -3,8 +3,25 @@
 `bench_inference` is the door; README.md beside this file tells the method and the format of the report.
 """
 
-from srgan_fast.bench.inference import bench_inference
-from srgan_fast.bench.options import InferenceOptions, Size, parse_size
-from srgan_fast.bench.report import InferenceReport, rows_as_csv
+from typing import TYPE_CHECKING
+
+from srgan_fast.lazy import on_first_use
+
+if TYPE_CHECKING:
+    from srgan_fast.bench.inference import bench_inference
+    from srgan_fast.bench.options import InferenceOptions, Size, parse_size
+    from srgan_fast.bench.report import InferenceReport, rows_as_csv
 
 __all__ = ["InferenceOptions", "InferenceReport", "Size", "bench_inference", "parse_size", "rows_as_csv"]
+
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "bench_inference": "srgan_fast.bench.inference",
+        "InferenceOptions": "srgan_fast.bench.options",
+        "Size": "srgan_fast.bench.options",
+        "parse_size": "srgan_fast.bench.options",
+        "InferenceReport": "srgan_fast.bench.report",
+        "rows_as_csv": "srgan_fast.bench.report",
+    },
+)

@@ -4,8 +4,9 @@
 for runtimes without torch. Everything that needs torch is imported on first use.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from srgan_fast.lazy import on_first_use
 from srgan_fast.models.checkpoint import (
     DEFAULT_MODEL,
     GeneratorFile,
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from srgan_fast.models.generator import Generator
 
 _NEEDS_TORCH = {
-    "Generator": "generator",
-    "PatchDiscriminator": "discriminator",
-    "SRGANDiscriminator": "discriminator",
-    "build_discriminator": "discriminator",
-    "FeatureExtractor": "features",
+    "Generator": "srgan_fast.models.generator",
+    "PatchDiscriminator": "srgan_fast.models.discriminator",
+    "SRGANDiscriminator": "srgan_fast.models.discriminator",
+    "build_discriminator": "srgan_fast.models.discriminator",
+    "FeatureExtractor": "srgan_fast.models.features",
 }
 
 __all__ = [
@@ -53,10 +54,4 @@ __all__ = [
     "write_generator",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib  # noqa: PLC0415 (first use only)
-
-    return getattr(importlib.import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+__getattr__ = on_first_use(__name__, _NEEDS_TORCH)

@@ -1,22 +1,38 @@
-"""Loads the library of torch operators, and says why it is not there."""
+"""Loads the libraries of torch operators, and says why one is not there."""
 
 import importlib
 
+import torch
 
-def _load() -> str | None:
+
+def _load(library: str, kind: str, remedy: str) -> str | None:
     try:
-        importlib.import_module("srgan_fast._C")
+        importlib.import_module(f"srgan_fast.{library}")
     except ModuleNotFoundError:
-        return (
-            "this installation has no fused kernels, since it was built without PyTorch; install PyTorch and build "
-            "again: pip install --no-build-isolation --force-reinstall --no-deps srgan_fast"
-        )
+        return f"this installation has no {kind}, since it was built without {remedy}"
     except (ImportError, OSError) as error:
-        return f"the fused kernels cannot be loaded: {error}"
+        return f"the {kind} cannot be loaded: {error}"
     return None
 
 
-_PROBLEM = _load()  # not at the first question, which torch.compile would trace
+def _load_cuda() -> str | None:
+    if torch.version.cuda is None:
+        return "this PyTorch was built without CUDA"
+    return _load(
+        "_C_cuda",
+        "fused CUDA kernels",
+        "nvcc; install the CUDA toolkit and build again: "
+        "pip install --no-build-isolation --force-reinstall --no-deps srgan_fast",
+    )
+
+
+# Not at the first question, which torch.compile would trace.
+_PROBLEM = _load(
+    "_C",
+    "fused kernels",
+    "PyTorch; install PyTorch and build again: pip install --no-build-isolation --force-reinstall --no-deps srgan_fast",
+)
+_CUDA_PROBLEM = _PROBLEM or _load_cuda()
 
 
 def available() -> bool:
@@ -27,3 +43,11 @@ def available() -> bool:
 def why_not() -> str | None:
     """What is in the way of the fused operators, in a sentence; None for nothing."""
     return _PROBLEM
+
+
+def why_not_on_cuda() -> str | None:
+    """What is in the way of the fused operators on CUDA tensors, in a sentence; None for nothing.
+
+    It says nothing about a GPU: see `ops.cuda`.
+    """
+    return _CUDA_PROBLEM

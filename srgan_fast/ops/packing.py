@@ -63,6 +63,6 @@ class PackedWeights:
 def packed_for(weight: Tensor, stride: int, differentiates: bool) -> tuple[Tensor | None, Tensor | None]:
     """What the active store has for a convolution: for forward, and if it will be differentiated, for backward."""
     store = None if torch.compiler.is_compiling() else _active.get()
-    if store is None or not isinstance(weight, nn.Parameter):
-        return None, None
+    if store is None or not isinstance(weight, nn.Parameter) or weight.device.type != "cpu":
+        return None, None  # on CUDA the order of weights depends on the map's size, too, and takes microseconds
     return store.get(weight, stride, False), store.get(weight, stride, True) if differentiates else None

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from srgan_fast.errors import TrainingError
+from srgan_fast.ops import cuda
 from srgan_fast.ops.native import available, why_not
 
 Kernels = Literal["auto", "fused", "reference"]
 
 _log = logging.getLogger("srgan_fast.ops")
 _said: set[str] = set()
-_TYPES = (torch.float32, torch.float64, torch.bfloat16)
+_TYPES = {"cpu": (torch.float32, torch.float64, torch.bfloat16), "cuda": cuda.TYPES}
 
 
 def say_once(text: str) -> None:
@@ -63,11 +64,7 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     """
     if kernels == "reference":
         return False
-    problem = why_not()
-    if problem is None and x.device.type != "cpu":
-        problem = f"fused kernels run on the CPU, not on {x.device.type}"
-    if problem is None and x.dtype not in _TYPES:
-        problem = f"fused kernels take float32, float64 or bfloat16, not {str(x.dtype).removeprefix('torch.')}"
+    problem = _problem_of(x)
     if problem is None:
         return True
     if kernels == "fused":
@@ -77,9 +74,26 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     return False
 
 
-def autocast_map(x: Tensor) -> Tensor:
-    """`x` in the type in which autocast, if it is on, keeps maps."""
+def _problem_of(x: Tensor) -> str | None:
+    kind = x.device.type
+    if kind not in _TYPES:
+        return f"fused kernels run on a CPU or with CUDA, not on {kind}"
+    problem = why_not() if kind == "cpu" else cuda.problem_of(x.device)
+    if problem is None and _map_type(x) not in _TYPES[kind]:
+        taken = ", ".join(str(dtype).removeprefix("torch.") for dtype in _TYPES[kind])
+        name = str(_map_type(x)).removeprefix("torch.")
+        return f"fused kernels take maps of {taken} on {kind}, not {name}"
+    return problem
+
+
+def _map_type(x: Tensor) -> torch.dtype:
+    """The type in which autocast, if it is on, keeps maps."""
     kind = x.device.type
     if x.dtype == torch.float32 and torch.is_autocast_enabled(kind):
-        return x.to(torch.get_autocast_dtype(kind))
-    return x
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
+
+
+def autocast_map(x: Tensor) -> Tensor:
+    """`x` in the type in which autocast, if it is on, keeps maps."""
+    return x.to(_map_type(x))

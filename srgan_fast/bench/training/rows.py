@@ -75,13 +75,14 @@ def find_row(name: str) -> TrainingRow:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every row does in a step; see `TrainingOptions`."""
+    """What every row does in a step, and on which device; see `TrainingOptions`."""
 
     stage: Stage
     batch: int
     hr: int
     features: str
     threads: int
+    device: str = "cpu"
 
     def images(self) -> tuple[Tensor, Tensor]:
         """The batch: hr and lr, N, 3, H, W, uniform noise in 0..1; no time depends on what they show."""
@@ -151,16 +152,17 @@ def make_trainee(row: TrainingRow, work: Work) -> Trainee:
         Exception: whatever its kernels raise.
     """
     networks = make_networks(work, trainable_features=not row.tuned)
-    hr, lr = work.images()
+    hr, lr = (images.to(work.device) for images in work.images())
     for network in networks.all().values():
         use_kernels(network, row.kernels)
+        network.to(work.device)
         if row.tuned:
             network.to(memory_format=torch.channels_last)
     if row.tuned:
         hr, lr = hr.contiguous(memory_format=torch.channels_last), lr.contiguous(memory_format=torch.channels_last)
     autocast: Autocast = nullcontext
     if row.precision == "bf16":
-        autocast = partial(torch.autocast, "cpu", torch.bfloat16)
+        autocast = partial(torch.autocast, torch.device(work.device).type, torch.bfloat16)
     return Trainee(networks, partial(_step(row, networks, autocast), hr, lr), (hr, lr), autocast)
 
 

@@ -1,0 +1,17 @@
+#include "kernels/cuda/conv_mma.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace srgan_fast::cuda {
+
+const char* launch_dgrad(Type type, Tile tile, const ConvParams& p, void* stream) {
+    const Grid grid = grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
+    return with_type(type, [&](auto element) {
+        return with_shape(tile, [&](auto shape) {
+            using Shape = decltype(shape);
+            return launch(conv_dgrad_kernel<decltype(element), Shape>, grid, Shape::kThreads,
+                          Shape::shared_bytes(p.step, p.span), p, stream);
+        });
+    });
+}
+
+}  // namespace srgan_fast::cuda

@@ -1,0 +1,405 @@
+// The convolution as implicit products of matrices on tensor cores, forward and for the data gradient. A block computes
+// a tile of pixels by a block of channels. For each chunk of input channels the tile's window of the input is brought
+// into shared memory once, prologue applied, and read by every tap from there; the weights of one tap after another
+// arrive in a ring of asynchronous copies.
+#pragma once
+
+#include "kernels/cuda/plan.h"
+#include "kernels/cuda/tiles.cuh"
+
+namespace srgan_fast::cuda {
+
+constexpr int larger(int a, int b) { return a > b ? a : b; }
+
+// What a block computes and with how many warps.
+template <int tile_rows, int tile_columns, int channels, int depth, int warps_m, int warps_n, int blocks>
+struct ConvShape {
+    static constexpr int kRows = tile_rows, kColumns = tile_columns;
+    static constexpr int kPixels = tile_rows * tile_columns;
+    static constexpr int kChannels = channels;
+    static constexpr int kDepth = depth;  // input channels of a chunk
+    static constexpr int kWarpsM = warps_m, kWarpsN = warps_n;
+    static constexpr int kThreads = 32 * warps_m * warps_n;
+    static constexpr int kBlocks = blocks;  // per multiprocessor, for which registers must suffice
+    static constexpr int kStages = 4;       // of weights in shared memory, three under way
+    static constexpr int kStageBytes = channels * depth * 2;
+    static constexpr int kPitch = 2 * channels + 16;  // of a result's pixel, so that eight lie in different banks
+    static constexpr int kUnits = channels / 8;
+    static constexpr int kReducers = kThreads / kUnits;
+    static_assert(kReducers % (2 * tile_columns) == 0, "a thread's pixels have one phase");
+    static_assert(kPixels % (16 * warps_m) == 0 && channels % (16 * warps_n) == 0);
+
+    static constexpr int halo_side(int tile, int step, int span) { return (tile - 1) * step + span; }
+    static constexpr int halo_bytes(int step, int span) {
+        const int pixels = halo_side(tile_rows, step, span) * halo_side(tile_columns, step, span);
+        return (pixels * depth * 2 + 127) / 128 * 128;
+    }
+    // The results take the place of the input when that is done, and the sums that of the results.
+    static constexpr int shared_bytes(int step, int span) {
+        const int reduction = larger(2 * warps_m * channels * 4, 0);
+        return larger(larger(halo_bytes(step, span) + kStages * kStageBytes, kPixels * kPitch + reduction),
+                      kThreads * 24 * 4);
+    }
+};
+
+using LargeShape = ConvShape<16, 16, 64, 64, 4, 2, 2>;
+using LargeShallowShape = ConvShape<16, 16, 64, 16, 4, 2, 2>;
+using SmallShape = ConvShape<8, 8, 64, 64, 2, 2, 4>;
+using SmallShallowShape = ConvShape<8, 8, 64, 16, 2, 2, 4>;
+using NarrowShape = ConvShape<8, 16, 16, 64, 4, 1, 4>;
+
+// Calls visit with an object of a tile's shape.
+template <typename Visit>
+auto with_shape(Tile tile, const Visit& visit) {
+    switch (tile) {
+        case Tile::kLarge: return visit(LargeShape{});
+        case Tile::kLargeShallow: return visit(LargeShallowShape{});
+        case Tile::kSmall: return visit(SmallShape{});
+        case Tile::kSmallShallow: return visit(SmallShallowShape{});
+        default: return visit(NarrowShape{});
+    }
+}
+
+// Which tile of which image a block computes.
+struct Place {
+    int image, top, left, index;
+};
+
+template <typename Shape>
+SRGAN_FAST_DEVICE Place place_of(int height, int width) {
+    const int tiles_x = (width + Shape::kColumns - 1) / Shape::kColumns;
+    const int tiles_y = (height + Shape::kRows - 1) / Shape::kRows;
+    const int index = blockIdx.x, row = index / tiles_x;
+    return {row / tiles_y, row % tiles_y * Shape::kRows, (index - row * tiles_x) * Shape::kColumns, index};
+}
+
+// The accumulators of a warp: fragments of 16 pixels x 8 channels.
+template <typename Shape>
+struct Accumulators {
+    static constexpr int kM = Shape::kPixels / Shape::kWarpsM / 16, kN = Shape::kChannels / Shape::kWarpsN / 8;
+    float value[kM][kN][4];
+};
+
+// The weights of a tap and a chunk, towards a stage of the ring.
+template <typename T, typename Shape>
+SRGAN_FAST_DEVICE void fetch_weights(std::byte* stage, const ConvParams& p, int tap, int chunk) {
+    constexpr int kUnits = Shape::kDepth / 8, kCopies = Shape::kChannels * kUnits;
+    const T* const from =
+        static_cast<const T*>(p.weights) +
+        (static_cast<std::int64_t>(tap) * p.weight_rows + static_cast<int>(blockIdx.y) * Shape::kChannels) *
+            p.weight_columns +
+        chunk * Shape::kDepth;
+#pragma unroll
+    for (int i = threadIdx.x; i < kCopies; i += Shape::kThreads) {
+        const int row = i / kUnits, unit = i % kUnits;
+        copy_async_16(stage + tile_offset<Shape::kDepth>(row, unit), from + row * p.weight_columns + unit * 8, true);
+    }
+}
+
+// A tap's products of one chunk. `pixel`: for each 16 rows of the warp, the window's pixel that this lane points at.
+template <typename T, typename Shape>
+SRGAN_FAST_DEVICE void multiply_tap(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
+                                    const int (&pixel)[Accumulators<Shape>::kM], int tap_offset, int lane, int warp_n) {
+    using A = Accumulators<Shape>;
+#pragma unroll
+    for (int k = 0; k < Shape::kDepth / 16; ++k) {
+        std::uint32_t a[A::kM][4], b[A::kN / 2][4];
+#pragma unroll
+        for (int m = 0; m < A::kM; ++m)
+            load_matrices(a[m], window + tile_offset<Shape::kDepth>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
+#pragma unroll
+        for (int n = 0; n < A::kN / 2; ++n) {
+            const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);
+            load_matrices(b[n], weights + tile_offset<Shape::kDepth>(row, 2 * k + ((lane >> 3) & 1)));
+        }
+#pragma unroll
+        for (int m = 0; m < A::kM; ++m)
+#pragma unroll
+            for (int n = 0; n < A::kN; ++n)
+                multiply_add<T>(sums.value[m][n], a[m], b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+    }
+}
+
+// All products of a block: over chunks of input channels and the phase's taps.
+template <typename T, typename Shape, bool backward>
+SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared, const ConvParams& p,
+                                    const TapSet& taps, const Place& place) {
+    using A = Accumulators<Shape>;
+    constexpr int kUnits = Shape::kDepth / 8;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
+    const int warp_n = warp / Shape::kWarpsM;
+    const Window window{place.top * p.step + p.origin, place.left * p.step + p.origin,
+                        Shape::halo_side(Shape::kRows, p.step, p.span),
+                        Shape::halo_side(Shape::kColumns, p.step, p.span), 1};
+    std::byte* const ring = shared + Shape::halo_bytes(p.step, p.span);
+    int pixel[A::kM];
+#pragma unroll
+    for (int m = 0; m < A::kM; ++m) {
+        const int row = (warp_m * A::kM + m) * 16 + (lane & 15);
+        pixel[m] = (row / Shape::kColumns * p.step) * window.columns + row % Shape::kColumns * p.step;
+    }
+    const int chunks = (p.input_channels + Shape::kDepth - 1) / Shape::kDepth, steps = chunks * taps.count;
+    int next_chunk = 0, next_tap = 0, next_stage = 0;  // of the weights to ask for
+    const auto fetch = [&](int step) {
+        if (step < steps)
+            fetch_weights<T, Shape>(ring + next_stage * Shape::kStageBytes, p, taps.weight[next_tap], next_chunk);
+        copy_async_commit();
+        if (++next_tap == taps.count) next_tap = 0, ++next_chunk;
+        if (++next_stage == Shape::kStages) next_stage = 0;
+    };
+    for (int step = 0; step < Shape::kStages - 1; ++step) fetch(step);
+    int step = 0, stage = 0;
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+        if (chunk > 0) sync_threads();  // the window is read to the end
+        const int channel = chunk * Shape::kDepth + static_cast<int>(threadIdx.x) % kUnits * 8;
+        bool copies;
+        if constexpr (backward) {
+            GradientReader<T> reader(p.gradient, place.image, channel);
+            copies = read_window<T, Shape::kDepth, Shape::kThreads>(shared, reader, window,
+                                                                    [](const Vec16&, int, int) {});
+        } else {
+            SourceReader<T> reader(p.source, place.image, channel);
+            T* const sum = blockIdx.y == 0 ? static_cast<T*>(p.source.sum) : nullptr;
+            copies = read_window<T, Shape::kDepth, Shape::kThreads>(
+                shared, reader, window, [&](const Vec16& unit, int y, int x) {
+                    const bool own = y >= place.top && y < place.top + Shape::kRows && x >= place.left &&
+                                     x < place.left + Shape::kColumns;
+                    if (sum != nullptr && own) reader.write_sum(sum, unit, place.image, y, x);
+                });
+        }
+        if (copies) {
+            copy_async_commit();
+            copy_async_wait<0>();
+        }
+        for (int tap = 0; tap < taps.count; ++tap, ++step) {
+            copy_async_wait<Shape::kStages - 2>();
+            sync_threads();  // this step's weights are there for all, and the stage before is read to the end
+            fetch(step + Shape::kStages - 1);
+            multiply_tap<T, Shape>(sums, shared, ring + stage * Shape::kStageBytes, pixel,
+                                   taps.row[tap] * window.columns + taps.column[tap], lane, warp_n);
+            if (++stage == Shape::kStages) stage = 0;
+        }
+    }
+    copy_async_wait<0>();
+    sync_threads();  // shared memory is free
+}
+
+// Results into shared memory, pixel by pixel.
+template <typename T, typename Shape>
+SRGAN_FAST_DEVICE void stage_results(std::byte* shared, const Accumulators<Shape>& sums, int warp_m, int warp_n,
+                                     int lane) {
+    using A = Accumulators<Shape>;
+#pragma unroll
+    for (int m = 0; m < A::kM; ++m)
+#pragma unroll
+        for (int n = 0; n < A::kN; ++n)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int row = (warp_m * A::kM + m) * 16 + half * 8 + lane / 4;
+                const int column = (warp_n * A::kN + n) * 8 + lane % 4 * 2;
+                *reinterpret_cast<std::uint32_t*>(shared + row * Shape::kPitch + column * 2) =
+                    narrow_pair<T>(sums.value[m][n][2 * half], sums.value[m][n][2 * half + 1]);
+            }
+}
+
+// The sum over the pixels of a tile of one value a channel: in a warp by exchange, then over warps through shared
+// memory, always in the same order. `value(m, n, i)` is the i-th element of a fragment, 0 where there is no pixel.
+template <typename Shape, typename Value>
+SRGAN_FAST_DEVICE void sum_of_channels(float (&total)[Accumulators<Shape>::kN][2], float* scratch, int warp_m,
+                                       int warp_n, int lane, Value value) {
+    using A = Accumulators<Shape>;
+#pragma unroll
+    for (int n = 0; n < A::kN; ++n)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            float sum = 0.0f;
+#pragma unroll
+            for (int m = 0; m < A::kM; ++m) sum += value(m, n, j) + value(m, n, 2 + j);
+            for (int mask = 4; mask < 32; mask *= 2) sum += shuffle_xor(sum, mask);
+            if (lane < 4) scratch[warp_m * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane * 2 + j] = sum;
+        }
+    sync_threads();
+#pragma unroll
+    for (int n = 0; n < A::kN; ++n)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            total[n][j] = 0.0f;
+            for (int w = 0; w < Shape::kWarpsM; ++w)
+                total[n][j] += scratch[w * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane % 4 * 2 + j];
+        }
+}
+
+// Mean and sum of squared deviations of each channel over the tile's pixels.
+template <typename Shape>
+SRGAN_FAST_DEVICE void take_moments(const Accumulators<Shape>& sums, const ConvParams& p, const Place& place,
+                                    float* scratch, int warp_m, int warp_n, int lane) {
+    using A = Accumulators<Shape>;
+    bool there[A::kM][2];
+#pragma unroll
+    for (int m = 0; m < A::kM; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int row = (warp_m * A::kM + m) * 16 + half * 8 + lane / 4;
+            there[m][half] = place.top + row / Shape::kColumns < p.height && place.left + row % Shape::kColumns < p.width;
+        }
+    const int rows = p.height - place.top, columns = p.width - place.left;
+    const float count = static_cast<float>((rows < Shape::kRows ? rows : Shape::kRows) *
+                                           (columns < Shape::kColumns ? columns : Shape::kColumns));
+    float mean[A::kN][2], squares[A::kN][2];
+    sum_of_channels<Shape>(mean, scratch, warp_m, warp_n, lane,
+                           [&](int m, int n, int i) { return there[m][i / 2] ? sums.value[m][n][i] : 0.0f; });
+#pragma unroll
+    for (int n = 0; n < A::kN; ++n) mean[n][0] /= count, mean[n][1] /= count;
+    sum_of_channels<Shape>(squares, scratch + Shape::kWarpsM * Shape::kChannels, warp_m, warp_n, lane,
+                           [&](int m, int n, int i) {
+                               const float d = sums.value[m][n][i] - mean[n][i % 2];
+                               return there[m][i / 2] ? d * d : 0.0f;
+                           });
+    if (warp_m != 0 || lane >= 4) return;
+    float* const part = p.moments + static_cast<std::int64_t>(place.index) * 2 * p.channels;
+#pragma unroll
+    for (int n = 0; n < A::kN; ++n)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane * 2 + j;
+            if (channel < p.channels) part[channel] = mean[n][j], part[p.channels + channel] = squares[n][j];
+        }
+}
+
+template <typename T, typename Shape>
+SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
+void conv_forward_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
+    using A = Accumulators<Shape>;
+    std::byte* const shared = shared_memory();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
+    const int warp_n = warp / Shape::kWarpsM;
+    const Place place = place_of<Shape>(p.height, p.width);
+    A sums{};
+    multiply_all<T, Shape, false>(sums, shared, p, p.taps[0], place);
+#pragma unroll
+    for (int n = 0; n < A::kN; ++n)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            const int channel =
+                static_cast<int>(blockIdx.y) * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane % 4 * 2 + j;
+            const float bias = channel < p.channels ? value_of(p.bias, channel, 0.0f) : 0.0f;
+#pragma unroll
+            for (int m = 0; m < A::kM; ++m)
+#pragma unroll
+                for (int half = 0; half < 2; ++half) {
+                    float& value = sums.value[m][n][2 * half + j];
+                    value += bias;
+                    if (p.activate && !(value > 0.0f)) value *= p.slope;
+                }
+        }
+    if (p.moments != nullptr)
+        take_moments<Shape>(sums, p, place, reinterpret_cast<float*>(shared + Shape::kPixels * Shape::kPitch), warp_m,
+                            warp_n, lane);
+    stage_results<T, Shape>(shared, sums, warp_m, warp_n, lane);
+    sync_threads();
+    const int unit = threadIdx.x % Shape::kUnits;
+    const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
+    const int count = present(p.channels, channel);
+    if (count == 0) return;
+    T* const image = static_cast<T*>(p.y) + static_cast<std::int64_t>(place.image) * p.height * p.width * p.channels;
+    for (int row = threadIdx.x / Shape::kUnits; row < Shape::kPixels; row += Shape::kReducers) {
+        const int y = place.top + row / Shape::kColumns, x = place.left + row % Shape::kColumns;
+        if (y >= p.height || x >= p.width) continue;
+        write_unit(image + (y * p.width + x) * p.channels + channel,
+                   *reinterpret_cast<const Vec16*>(shared + row * Shape::kPitch + unit * 16), count,
+                   p.channels % 8 == 0);
+    }
+}
+
+// Through the prologue: from dz to the gradients of x and the residual, and the sums for scale, shift and slope.
+template <typename T, typename Shape>
+SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
+void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
+    using A = Accumulators<Shape>;
+    std::byte* const shared = shared_memory();
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
+    const int warp_n = warp / Shape::kWarpsM;
+    const int phase = blockIdx.z, phase_y = phase / 2, phase_x = phase % 2;
+    const Place place = place_of<Shape>((p.height + p.spread - 1) / p.spread, (p.width + p.spread - 1) / p.spread);
+    A accumulators{};
+    multiply_all<T, Shape, true>(accumulators, shared, p, p.taps[phase], place);
+    stage_results<T, Shape>(shared, accumulators, warp_m, warp_n, lane);
+    sync_threads();
+    const Source& s = p.source;
+    const int unit = threadIdx.x % Shape::kUnits, reducer = threadIdx.x / Shape::kUnits;
+    const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
+    const int count = present(p.channels, channel);
+    const bool whole = p.channels % 8 == 0;
+    // A thread's pixels are all of one phase of the shuffle, see ConvShape.
+    const int shuffled = s.shuffle ? (reducer / Shape::kColumns % 2) * 2 + reducer % 2 : 0;
+    const std::int64_t image = static_cast<std::int64_t>(place.image) * p.height * p.width * p.channels;
+    Affine affine;
+    float center[8], scale_sum[8] = {}, shift_sum[8] = {}, slope_sum[8] = {};
+    if (s.affine) {
+        affine.read(s, shuffled * p.channels + channel, count);
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+            center[i] = i < count ? value_of(s.center, shuffled * p.channels + channel + i, 0.0f) : 0.0f;
+    }
+    for (int row = reducer; row < Shape::kPixels; row += Shape::kReducers) {
+        const int y = (place.top + row / Shape::kColumns) * p.spread + phase_y;
+        const int x = (place.left + row % Shape::kColumns) * p.spread + phase_x;
+        if (count == 0 || y >= p.height || x >= p.width) continue;
+        Vec16 dz = *reinterpret_cast<const Vec16*>(shared + row * Shape::kPitch + unit * 16);
+        const std::int64_t z_place = image + (y * p.width + x) * p.channels + channel;
+        const std::int64_t x_place =
+            s.shuffle ? image + (((y >> 1) * (p.width >> 1) + (x >> 1)) * kPhases + shuffled) * p.channels + channel
+                      : z_place;
+        float values[8];
+        widen_unit<T>(dz, values);
+        if (p.sum_gradient != nullptr) {
+            float more[8];
+            widen_unit<T>(read_unit(static_cast<const T*>(p.sum_gradient) + z_place, count, whole), more);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) values[i] += more[i];
+            dz = narrow_unit<T>(values);
+        }
+        if (p.residual_gradient != nullptr)
+            write_unit(static_cast<T*>(p.residual_gradient) + z_place, dz, count, whole);
+        if (s.affine) {
+            float raw[8];
+            widen_unit<T>(read_unit(static_cast<const T*>(s.x) + x_place, count, whole), raw);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                const float u = affine.scale[i] * raw[i] + affine.shift[i];
+                const bool negative = s.activates && !(u > 0.0f);
+                slope_sum[i] += negative ? values[i] * u : 0.0f;
+                const float du = negative ? affine.slope[i] * values[i] : values[i];
+                scale_sum[i] += du * (raw[i] - center[i]);
+                shift_sum[i] += du;
+                values[i] = du * affine.scale[i];
+            }
+            dz = narrow_unit<T>(values);
+        }
+        write_unit(static_cast<T*>(p.x_gradient) + x_place, dz, count, whole);
+    }
+    if (p.sums == nullptr) return;
+    sync_threads();  // the results are read to the end
+    float* const scratch = reinterpret_cast<float*>(shared);  // [reducers][3][channels]
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        float* const mine = scratch + reducer * 3 * Shape::kChannels + unit * 8 + i;
+        mine[0] = scale_sum[i], mine[Shape::kChannels] = shift_sum[i], mine[2 * Shape::kChannels] = slope_sum[i];
+    }
+    sync_threads();
+    const int phases = s.shuffle ? kPhases : 1, x_channels = p.channels * phases;
+    float* const part =
+        p.sums + (static_cast<std::int64_t>(blockIdx.z) * gridDim.x + place.index) * 3 * x_channels;
+    for (int i = threadIdx.x; i < phases * 3 * Shape::kChannels; i += Shape::kThreads) {
+        const int column = i % (3 * Shape::kChannels), of_phase = i / (3 * Shape::kChannels);
+        const int own = static_cast<int>(blockIdx.y) * Shape::kChannels + column % Shape::kChannels;
+        if (own >= p.channels) continue;
+        float sum = 0.0f;
+        for (int r = 0; r < Shape::kReducers; ++r)
+            if (phases == 1 || (r / Shape::kColumns % 2) * 2 + r % 2 == of_phase)
+                sum += scratch[r * 3 * Shape::kChannels + column];
+        part[column / Shape::kChannels * x_channels + of_phase * p.channels + own] = sum;
+    }
+}
+
+}  // namespace srgan_fast::cuda

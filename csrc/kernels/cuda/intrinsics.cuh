@@ -1,0 +1,158 @@
+// What the kernels use of a GPU, behind names that also exist on the host: with nvcc these are the machine's
+// instructions, without it csrc/kernels/cuda/simt runs the same kernel bodies thread by thread. Fragment layouts are
+// those of the PTX ISA (warp-level matrix instructions, mma.m16n8k16 and ldmatrix of 8x8 16-bit elements).
+//
+// Kernels also read threadIdx, blockIdx, blockDim and gridDim, which the host defines, too.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace srgan_fast::cuda {
+
+struct Bf16 {
+    std::uint16_t bits;
+};
+struct Half {
+    std::uint16_t bits;
+};
+
+// 16 bytes, moved at once: 8 elements of 16 bits.
+struct alignas(16) Vec16 {
+    std::uint32_t word[4];
+};
+
+struct Pair {
+    float low, high;
+};
+
+}  // namespace srgan_fast::cuda
+
+#ifdef __CUDACC__
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#define SRGAN_FAST_DEVICE __device__ __forceinline__
+#define SRGAN_FAST_GLOBAL(threads, blocks) __global__ __launch_bounds__(threads, blocks)
+#define SRGAN_FAST_CONSTANT const __grid_constant__
+
+namespace srgan_fast::cuda {
+
+// The block's dynamic shared memory.
+SRGAN_FAST_DEVICE std::byte* shared_memory() {
+    extern __shared__ __align__(128) std::byte memory[];
+    return memory;
+}
+
+SRGAN_FAST_DEVICE void sync_threads() { __syncthreads(); }
+SRGAN_FAST_DEVICE void sync_warp() { __syncwarp(); }
+
+// The value of the lane whose index differs in the bits of `mask`; all lanes of the warp call it together.
+SRGAN_FAST_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+
+SRGAN_FAST_DEVICE std::uint32_t shared_address(const void* p) {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// Starts a copy of 16 bytes from global to shared memory, or of zeros; there after commit, wait and a barrier.
+SRGAN_FAST_DEVICE void copy_async_16(void* shared, const void* global, bool valid) {
+    const int size = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(size)
+                 : "memory");
+}
+// Closes this thread's group of copies.
+SRGAN_FAST_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Waits until at most the `pending` youngest groups of this thread are under way.
+template <int pending>
+SRGAN_FAST_DEVICE void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// Four 8x8 matrices of 16-bit elements: lanes 8i..8i+7 say where the rows of the i-th are (16 bytes each, aligned);
+// lane l gets of each matrix elements 2 (l % 4) and the next of row l / 4.
+SRGAN_FAST_DEVICE void load_matrices(std::uint32_t (&to)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+// The same, each matrix transposed: lane l gets elements l / 4 of rows 2 (l % 4) and the next.
+SRGAN_FAST_DEVICE void load_matrices_transposed(std::uint32_t (&to)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+}
+
+// d += a b for a 16x16 by rows, b 16x8 by columns, in the fragments of mma.m16n8k16.
+template <typename T>
+SRGAN_FAST_DEVICE void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
+template <>
+SRGAN_FAST_DEVICE void multiply_add<Bf16>(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                          std::uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+template <>
+SRGAN_FAST_DEVICE void multiply_add<Half>(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                          std::uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <typename T>
+SRGAN_FAST_DEVICE float widen(T value);
+template <>
+SRGAN_FAST_DEVICE float widen<Bf16>(Bf16 value) {
+    return __uint_as_float(static_cast<std::uint32_t>(value.bits) << 16);
+}
+template <>
+SRGAN_FAST_DEVICE float widen<Half>(Half value) {
+    return __half2float(__ushort_as_half(value.bits));
+}
+
+// Rounded to nearest, ties to even.
+template <typename T>
+SRGAN_FAST_DEVICE T narrow(float value);
+template <>
+SRGAN_FAST_DEVICE Bf16 narrow<Bf16>(float value) {
+    return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
+}
+template <>
+SRGAN_FAST_DEVICE Half narrow<Half>(float value) {
+    return {__half_as_ushort(__float2half_rn(value))};
+}
+
+// Two elements in a word, the first in the low bits.
+template <typename T>
+SRGAN_FAST_DEVICE Pair widen_pair(std::uint32_t word) {
+    return {widen(T{static_cast<std::uint16_t>(word)}), widen(T{static_cast<std::uint16_t>(word >> 16)})};
+}
+template <typename T>
+SRGAN_FAST_DEVICE std::uint32_t narrow_pair(float low, float high);
+template <>
+SRGAN_FAST_DEVICE std::uint32_t narrow_pair<Bf16>(float low, float high) {
+    std::uint32_t word;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+}
+template <>
+SRGAN_FAST_DEVICE std::uint32_t narrow_pair<Half>(float low, float high) {
+    std::uint32_t word;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+}
+
+}  // namespace srgan_fast::cuda
+
+#else
+#define SRGAN_FAST_CONSTANT const
+#include "kernels/cuda/simt/simt.h"
+#endif

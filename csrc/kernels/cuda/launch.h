@@ -1,0 +1,23 @@
+// Launches the CUDA kernels; plain C++ to its callers. Each function queues work on a stream and returns null, or what
+// CUDA says went wrong. Memory is the caller's.
+#pragma once
+
+#include "kernels/cuda/params.h"
+#include "kernels/cuda/plan.h"
+
+namespace srgan_fast::cuda {
+
+enum class Type { kBf16, kHalf };
+
+const char* launch_forward(Type type, Tile tile, const ConvParams& p, void* stream);
+const char* launch_dgrad(Type type, Tile tile, const ConvParams& p, void* stream);
+const char* launch_wgrad(Type type, WgradTile tile, const WgradParams& p, void* stream);
+const char* launch_pack(Type type, const PackParams& p, void* stream);
+const char* launch_merge_moments(const MomentsParams& p, void* stream);
+const char* launch_sum(const SumParams& p, void* stream);
+const char* launch_sum_weights(const WgradSumParams& p, void* stream);
+
+// Of the current device; 0 if it cannot be asked.
+int multiprocessors();
+
+}  // namespace srgan_fast::cuda

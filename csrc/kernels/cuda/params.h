@@ -1,0 +1,116 @@
+// What the convolutions of training get as arguments on a GPU: the family of kernels/cpu/conv.h (a prologue computed
+// where tiles are read, an epilogue where they are written, forward and both gradients) with maps of 16-bit floats and
+// everything else in float. Plain structures, passed to kernels by value.
+#pragma once
+
+#include <cstdint>
+
+namespace srgan_fast::cuda {
+
+inline constexpr int kTaps = 25;   // of a 5x5 convolution, the largest
+inline constexpr int kPhases = 4;  // of a stride of 2, and of a pixel shuffle
+
+// Values of channels: `data[i * step]`, so that one value can stand for all; no data: a constant that the reader knows.
+struct Vector {
+    const float* data;
+    int step;
+};
+
+// Where z comes from; see cpu::Source. Maps are NHWC without gaps.
+struct Source {
+    const void* x;
+    const void* residual;
+    void* sum;  // z as a side output, or null
+    Vector center, scale, shift, slope;
+    int height, width, channels;  // of z
+    bool shuffle, affine, activates;
+};
+
+// Where dy comes from: g + mean_gradient / pixels + 2 var_gradient (y - mean) / pixels; or behind an activation
+// g where y > 0, else slope * g; or g.
+struct Gradient {
+    const void* g;
+    const void* y;
+    Vector mean, mean_gradient, var_gradient;
+    float pixels;  // of a channel in the batch
+    float slope;
+    int height, width, channels;
+    bool moments, activation;
+};
+
+// The taps that reach one phase of the computed pixels: which input pixel, from the tile's first, and which weights.
+struct TapSet {
+    int count;
+    signed char row[kTaps], column[kTaps], weight[kTaps];
+};
+
+// A convolution as implicit products of matrices: computed pixels x channels = input pixels at taps x weights.
+struct ConvParams {
+    int batch;
+    Source source;      // forward the input; backward what the epilogue goes through
+    Gradient gradient;  // backward the input
+    int height, width;  // of the computed map
+    int channels;       // of the computed map
+    int input_channels;
+    int step;    // input pixels from one computed pixel to the next
+    int spread;  // computed pixels from one of a phase to the next: 2 backward through a stride of 2, else 1
+    int origin;  // of the taps, from the pixel, in both directions
+    int span;    // input pixels from the first tap to behind the last, in both directions
+    TapSet taps[kPhases];
+    const void* weights;              // packed: [tap][weight_rows][weight_columns]
+    int weight_rows, weight_columns;  // computed channels and input channels, up to whole blocks
+    // Forward.
+    Vector bias;
+    bool activate;
+    float slope;
+    void* y;
+    float* moments;  // [tiles][2][channels]: means and sums of squared deviations; or null
+    // Backward.
+    const void* sum_gradient;
+    void* x_gradient;
+    void* residual_gradient;
+    float* sums;  // [tiles of all phases][3][channels of x]: gradients of scale, shift, slope; or null
+};
+
+struct WgradParams {
+    int batch, taps, stride, splits;
+    Source source;
+    Gradient gradient;
+    int rows, columns;  // out and in channels up to whole blocks
+    float* weight;      // [splits][taps][taps][rows][columns]
+    float* bias;        // [splits][rows], or null
+};
+
+struct PackParams {
+    const float* weight;
+    std::int64_t out_stride, in_stride, row_stride, column_stride;
+    int out, in, taps;
+    bool backward;  // rows are input channels
+    int rows, columns;
+    void* packed;  // [taps * taps][rows][columns]
+};
+
+// Merges the tiles' moments.
+struct MomentsParams {
+    const float* parts;  // [tiles][2][channels]
+    int batch, height, width, channels, tile_rows, tile_columns;
+    float *mean, *var;
+};
+
+// Adds up `count` rows of values, `stride` apart, in double; of every row `vectors` times `length` values, a vector of
+// sums each.
+struct SumParams {
+    static constexpr int kVectors = 3;
+    const float* parts;
+    int count, stride, vectors, length;
+    float* sums[kVectors];
+};
+
+struct WgradSumParams {
+    const float* parts;  // see WgradParams
+    int splits, taps, rows, columns, out, in;
+    std::int64_t out_stride, in_stride, row_stride, column_stride;
+    float* weight;
+};
+
+}  // namespace srgan_fast::cuda

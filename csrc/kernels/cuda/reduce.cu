@@ -1,0 +1,49 @@
+#include "kernels/cuda/reduce.cuh"
+
+#include "kernels/cuda/launch.cuh"
+
+namespace srgan_fast::cuda {
+namespace {
+
+constexpr int kMostBlocks = 1024;  // of kernels that stride over their elements
+
+Grid over(std::int64_t elements) {
+    const std::int64_t blocks = (elements + kReduceThreads - 1) / kReduceThreads;
+    return {static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks), 1, 1};
+}
+
+Grid columns_of(int size) { return {static_cast<unsigned>(blocks_of(size, kReduceColumns)), 1, 1}; }
+
+}  // namespace
+
+const char* launch_pack(Type type, const PackParams& p, void* stream) {
+    return with_type(type, [&](auto element) {
+        return launch(pack_kernel<decltype(element), kReduceThreads>,
+                      over(static_cast<std::int64_t>(p.taps) * p.taps * p.rows * p.columns), kReduceThreads, 0, p,
+                      stream);
+    });
+}
+
+const char* launch_merge_moments(const MomentsParams& p, void* stream) {
+    return launch(merge_moments_kernel<kReduceThreads>, columns_of(p.channels), kReduceThreads,
+                  kReduceThreads * static_cast<int>(sizeof(Merged)), p, stream);
+}
+
+const char* launch_sum(const SumParams& p, void* stream) {
+    return launch(sum_kernel<kReduceThreads>, columns_of(p.vectors * p.length), kReduceThreads,
+                  kReduceThreads * static_cast<int>(sizeof(double)), p, stream);
+}
+
+const char* launch_sum_weights(const WgradSumParams& p, void* stream) {
+    return launch(sum_weights_kernel<kReduceThreads>,
+                  over(static_cast<std::int64_t>(p.taps) * p.taps * p.rows * p.columns), kReduceThreads, 0, p, stream);
+}
+
+int multiprocessors() {
+    int device = 0, count = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return 0;
+    if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) return 0;
+    return count;
+}
+
+}  // namespace srgan_fast::cuda

@@ -1,0 +1,820 @@
+// The multiprocessor that launch() runs blocks on: fibers for the threads, a seeded scheduler that switches between
+// them where they meet, and what they do there together.
+#include "kernels/cuda/simt/simt.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#elif defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+// How an execution that is not running goes on. Written out where it can be, as swapcontext() costs two system calls;
+// SRGAN_FAST_SIMT_UCONTEXT is for testing the other way.
+#if defined(__linux__) && defined(__x86_64__) && !defined(__ILP32__) && !defined(SRGAN_FAST_SIMT_UCONTEXT)
+// Pushes the registers that a function has to preserve, stores the stack's end to *from, and goes on from `to`, which
+// an earlier call stored.
+extern "C" void srgan_fast_simt_switch(void** from, void* to);
+asm(R"(
+    .pushsection .text
+    .globl srgan_fast_simt_switch
+    .hidden srgan_fast_simt_switch
+    .type srgan_fast_simt_switch, @function
+    .p2align 4
+srgan_fast_simt_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size srgan_fast_simt_switch, . - srgan_fast_simt_switch
+    .popsection
+)");
+
+namespace srgan_fast::cuda::simt {
+namespace {
+class Context {
+  public:
+    // Leaves the stack as srgan_fast_simt_switch() does: the address to go on at, else zeros, which end backtraces.
+    void prepare(std::byte* stack, std::size_t bytes, void (*entry)()) {
+        void** const top = reinterpret_cast<void**>(stack + bytes);
+        std::fill(top - 8, top, nullptr);
+        top[-2] = reinterpret_cast<void*>(entry);
+        pointer_ = top - 8;
+    }
+    void switch_to(Context& to) { srgan_fast_simt_switch(&pointer_, to.pointer_); }
+
+  private:
+    void* pointer_ = nullptr;
+};
+}  // namespace
+}  // namespace srgan_fast::cuda::simt
+#else
+#include <ucontext.h>
+
+namespace srgan_fast::cuda::simt {
+namespace {
+class Context {
+  public:
+    void prepare(std::byte* stack, std::size_t bytes, void (*entry)()) {
+        getcontext(&context_);
+        context_.uc_stack.ss_sp = stack;
+        context_.uc_stack.ss_size = bytes;
+        context_.uc_link = nullptr;
+        makecontext(&context_, entry, 0);
+    }
+    void switch_to(Context& to) { swapcontext(&context_, &to.context_); }
+
+  private:
+    ucontext_t context_ = {};
+};
+}  // namespace
+}  // namespace srgan_fast::cuda::simt
+#endif
+
+namespace srgan_fast::cuda::simt {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kAddressSanitizer = true;
+#else
+constexpr bool kAddressSanitizer = false;
+#endif
+
+constexpr int kLanes = 32, kMaxThreads = 1024;
+constexpr std::uint32_t kAllLanes = 0xffffffffu;
+constexpr std::size_t kCopyBytes = 16;
+
+// ---- Fibers ----
+
+// An execution with a stack of its own, or the host thread's.
+struct Fiber {
+    Context context;
+    const void* stack = nullptr;
+    std::size_t stack_bytes = 0;
+    void* sanitizer = nullptr;  // what the sanitizer keeps about the fiber while another one runs
+};
+
+// Lets `to` run until something resumes `from`; with `ends`, nothing will.
+void resume(Fiber& from, Fiber& to, [[maybe_unused]] bool ends = false) {
+#if defined(__SANITIZE_ADDRESS__)
+    if (ends) __asan_handle_no_return();  // the stack may become any other memory, which must not be poisoned
+    __sanitizer_start_switch_fiber(ends ? nullptr : &from.sanitizer, to.stack, to.stack_bytes);
+#elif defined(__SANITIZE_THREAD__)
+    __tsan_switch_to_fiber(to.sanitizer, 0);
+#endif
+    from.context.switch_to(to.context);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(from.sanitizer, nullptr, nullptr);
+#endif
+}
+
+// Makes the first resume() of a fiber call `entry`, which must not return.
+void prepare(Fiber& fiber, std::byte* stack, std::size_t bytes, void (*entry)()) {
+    fiber.stack = stack;
+    fiber.stack_bytes = bytes;
+#if defined(__SANITIZE_THREAD__)
+    fiber.sanitizer = __tsan_create_fiber(0);
+#endif
+    fiber.context.prepare(stack, bytes, entry);
+}
+
+// Memory for the stacks of fibers, each above a page that cannot be accessed.
+class Stacks {
+  public:
+    explicit Stacks(int count) : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))), count_(count) {
+        void* const memory = mmap(nullptr, count_ * (page_ + kBytes), PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) throw std::bad_alloc();
+        memory_ = static_cast<std::byte*>(memory);
+        for (int i = 0; i < count; ++i)
+            if (mprotect(stack(i) - page_, page_, PROT_NONE) != 0) {
+                munmap(memory_, count_ * (page_ + kBytes));
+                throw std::bad_alloc();
+            }
+    }
+    Stacks(const Stacks&) = delete;
+    Stacks& operator=(const Stacks&) = delete;
+    ~Stacks() { munmap(memory_, count_ * (page_ + kBytes)); }
+
+    static constexpr std::size_t kBytes = 256 * 1024;
+    std::byte* stack(int i) const { return memory_ + i * (page_ + kBytes) + page_; }
+
+  private:
+    std::size_t page_, count_;
+    std::byte* memory_;
+};
+
+// ---- Shared memory ----
+
+// Of exactly the size asked for, between two guards. A block finds it full of not-a-numbers. Accesses of the guards
+// show at once under the address sanitizer, else writes show when the block has ended.
+class SharedMemory {
+  public:
+    explicit SharedMemory(std::size_t bytes)
+        : bytes_(bytes), lines_(2 * kGuardLines + (bytes + sizeof(Line) - 1) / sizeof(Line)) {
+        std::memset(lines_.data(), kGuardByte, lines_.size() * sizeof(Line));
+#if defined(__SANITIZE_ADDRESS__)
+        ASAN_POISON_MEMORY_REGION(lines_.data(), kGuardLines * sizeof(Line));
+        ASAN_POISON_MEMORY_REGION(data() + bytes_, bytes_behind());
+#endif
+    }
+    SharedMemory(const SharedMemory&) = delete;
+    SharedMemory& operator=(const SharedMemory&) = delete;
+    ~SharedMemory() {
+#if defined(__SANITIZE_ADDRESS__)
+        ASAN_UNPOISON_MEMORY_REGION(lines_.data(), lines_.size() * sizeof(Line));
+#endif
+    }
+
+    std::byte* data() { return lines_[kGuardLines].bytes; }
+    std::size_t bytes() const { return bytes_; }
+    void clear() { std::memset(data(), 0xff, bytes_); }
+
+    bool intact() {
+        if (kAddressSanitizer) return true;
+        const auto is_guard = [](std::byte b) { return b == std::byte{kGuardByte}; };
+        const std::byte* const first = lines_[0].bytes;
+        return std::all_of(first, first + kGuardLines * sizeof(Line), is_guard) &&
+               std::all_of(data() + bytes_, data() + bytes_ + bytes_behind(), is_guard);
+    }
+
+  private:
+    struct alignas(128) Line {
+        std::byte bytes[128];
+    };
+    static constexpr std::size_t kGuardLines = 32;
+    // 16 bits of it are a huge number or a half's not-a-number; all bits set would not show a write of the latter.
+    static constexpr unsigned char kGuardByte = 0xfe;
+
+    std::size_t bytes_behind() const { return (lines_.size() - kGuardLines) * sizeof(Line) - bytes_; }
+
+    std::size_t bytes_;
+    std::vector<Line> lines_;
+};
+
+// ---- Threads and warps ----
+
+// What a thread does: it runs, waits for others to call the same, or has ended.
+enum class State : std::uint8_t {
+    kRuns,
+    kBarrier,
+    kSyncWarp,
+    kShuffle,
+    kLoad,
+    kLoadTransposed,
+    kMultiplyBf16,
+    kMultiplyHalf,
+    kEnded
+};
+constexpr State kWaits[] = {State::kBarrier,        State::kSyncWarp,     State::kShuffle,     State::kLoad,
+                            State::kLoadTransposed, State::kMultiplyBf16, State::kMultiplyHalf};
+
+const char* name(State state) {
+    switch (state) {
+        case State::kRuns: return "nothing";
+        case State::kBarrier: return "sync_threads";
+        case State::kSyncWarp: return "sync_warp";
+        case State::kShuffle: return "shuffle_xor";
+        case State::kLoad: return "load_matrices";
+        case State::kLoadTransposed: return "load_matrices_transposed";
+        case State::kMultiplyBf16: return "multiply_add<Bf16>";
+        case State::kMultiplyHalf: return "multiply_add<Half>";
+        case State::kEnded: return "its end";
+    }
+    return "";
+}
+
+// A lane's part in what its warp does together; the pointers are to the lane's own variables.
+struct Operands {
+    const void* row = nullptr;
+    std::uint32_t* matrices = nullptr;
+    float* sums = nullptr;
+    const std::uint32_t* a = nullptr;
+    std::uint32_t b[2] = {};
+    float value = 0.0f;
+    int mask = 0;
+};
+
+struct Warp {
+    std::uint32_t runnable = 0, arrived = 0;  // a bit for each lane
+    std::uint32_t syncs = 0;                  // sync_warp() so far
+    State meeting = State::kRuns;             // what the lanes arrived for
+    Operands operands[kLanes];
+};
+
+// A cp.async under way.
+struct Copy {
+    std::size_t chunk;  // of 16 bytes of shared memory
+    std::uint64_t group;
+    const void* source;  // null once it has been read
+    Vec16 data;
+};
+
+// What copies and load_matrices did to 16 bytes of shared memory, for finding barriers that are missing whatever the
+// order of the threads. (Plain accesses are not known; of those, the order has to show what is wrong.)
+struct Chunk {
+    bool in_flight = false;                           // a copy is under way
+    int writer = -1;                                  // the thread whose copy was the last to land
+    std::uint32_t write_barrier = 0, write_sync = 0;  // how many sync_threads(), and sync_warp() of the writer, before
+    std::uint32_t readers = 0, read_barrier = 0;      // warps, a bit for each, since that many sync_threads()
+};
+
+struct Thread {
+    Fiber fiber;
+    State state = State::kRuns;
+    std::uint64_t groups = 0;  // committed
+    std::vector<Copy> copies;  // oldest first
+};
+
+// Thrown into the threads of a block that failed, to unwind them.
+struct Cancelled {};
+
+// splitmix64
+class Random {
+  public:
+    explicit Random(std::uint64_t seed) : state_(seed) {}
+    std::uint64_t operator()() {
+        std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        return z ^ (z >> 31);
+    }
+    std::uint32_t below(std::uint32_t end) { return static_cast<std::uint32_t>(((*this)() >> 32) * end >> 32); }
+    bool coin() { return ((*this)() >> 63) != 0; }
+    template <typename T>
+    void shuffle(std::vector<T>& values) {
+        for (std::size_t i = values.size(); i > 1; --i)
+            std::swap(values[i - 1], values[below(static_cast<std::uint32_t>(i))]);
+    }
+    // The place of a bit that is set.
+    int bit_of(std::uint32_t bits) {
+        const int turn = static_cast<int>(below(32));
+        return (std::countr_zero(std::rotr(bits, turn)) + turn) % 32;
+    }
+
+  private:
+    std::uint64_t state_;
+};
+
+std::string text(Dim3 dim) {
+    return std::string("(") + std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " + std::to_string(dim.z) + ")";
+}
+
+// ---- Matrices ----
+
+// Where lane l has elements of the fragments of mma.m16n8k16, as l = 4 group + member.
+struct Place {
+    int row, column;
+};
+constexpr Place a_place(int lane, int i) { return {lane / 4 + 8 * (i / 2 % 2), 2 * (lane % 4) + i % 2 + 8 * (i / 4)}; }
+constexpr Place b_place(int lane, int i) { return {2 * (lane % 4) + i % 2 + 8 * (i / 2), lane / 4}; }
+constexpr Place sum_place(int lane, int i) { return {lane / 4 + 8 * (i / 2), 2 * (lane % 4) + i % 2}; }
+
+template <typename T>
+float element(std::uint32_t word, int i) {
+    return widen(T{static_cast<std::uint16_t>(word >> (16 * i))});
+}
+
+template <typename T>
+void multiply_add(const Operands (&operands)[kLanes]) {
+    constexpr int m = 16, n = 8, k = 16;
+    float a[m][k], b[k][n];
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const Operands& own = operands[lane];
+        for (int i = 0; i < 8; ++i) {
+            const auto [row, column] = a_place(lane, i);
+            a[row][column] = element<T>(own.a[i / 2], i % 2);
+        }
+        for (int i = 0; i < 4; ++i) {
+            const auto [row, column] = b_place(lane, i);
+            b[row][column] = element<T>(own.b[i / 2], i % 2);
+        }
+    }
+    float sums[m][n];
+    for (int lane = 0; lane < kLanes; ++lane)
+        for (int i = 0; i < 4; ++i) {
+            const auto [row, column] = sum_place(lane, i);
+            sums[row][column] = operands[lane].sums[i];
+        }
+    for (int row = 0; row < m; ++row)
+        for (int inner = 0; inner < k; ++inner)
+            for (int column = 0; column < n; ++column) sums[row][column] += a[row][inner] * b[inner][column];
+    for (int lane = 0; lane < kLanes; ++lane)
+        for (int i = 0; i < 4; ++i) {
+            const auto [row, column] = sum_place(lane, i);
+            operands[lane].sums[i] = sums[row][column];
+        }
+}
+
+// ---- The multiprocessor ----
+
+class Multiprocessor;
+// The one whose fiber runs on this host thread, and the one that starts its fibers.
+constinit thread_local Multiprocessor* running = nullptr;
+constinit thread_local Multiprocessor* starting = nullptr;
+
+// Runs one block at a time. Its fibers are the threads of one block after the other.
+class Multiprocessor {
+  public:
+    Multiprocessor(int threads, std::size_t shared_bytes, const Options& options, Random& random,
+                   const std::function<void()>& kernel)
+        : seed_(options.seed),
+          random_(random),
+          kernel_(kernel),
+          shared_(shared_bytes),
+          chunks_((shared_bytes + kCopyBytes - 1) / kCopyBytes),
+          stacks_(threads),
+          threads_(threads),
+          warps_(threads / kLanes),
+          priorities_(warps_.size()) {
+        std::iota(priorities_.begin(), priorities_.end(), 0);
+#if defined(__SANITIZE_THREAD__)
+        host_.sanitizer = __tsan_get_current_fiber();
+#endif
+        // Each goes as far as serve() and waits there for a block.
+        starting = this;
+        for (current_ = 0; current_ < count(); ++current_) {
+            Fiber& fiber = threads_[current_].fiber;
+            prepare(fiber, stacks_.stack(current_), Stacks::kBytes, &Multiprocessor::enter);
+            resume(host_, fiber);
+        }
+    }
+    Multiprocessor(const Multiprocessor&) = delete;
+    Multiprocessor& operator=(const Multiprocessor&) = delete;
+    ~Multiprocessor() {
+        quits_ = true;
+        for (Thread& thread : threads_) {
+            resume(host_, thread.fiber);
+#if defined(__SANITIZE_THREAD__)
+            __tsan_destroy_fiber(thread.fiber.sanitizer);
+#endif
+        }
+    }
+
+    void run(Dim3 block) {
+        blockIdx = block;
+        shared_.clear();
+        std::fill(chunks_.begin(), chunks_.end(), Chunk{});
+        for (Thread& thread : threads_) {
+            thread.state = State::kRuns;
+            thread.groups = 0;
+            thread.copies.clear();
+        }
+        for (Warp& warp : warps_) {
+            warp.runnable = kAllLanes;
+            warp.arrived = warp.syncs = 0;
+        }
+        runnable_warps_ = kAllLanes >> (kLanes - warps_.size());
+        at_barrier_ = ended_ = 0;
+        barriers_ = 0;
+        cancelled_ = false;
+        error_ = nullptr;
+        by_priority_ = random_.coin();
+        random_.shuffle(priorities_);
+        patience_ = 64u << random_.below(10);
+
+        running = this;
+        resume(host_, switched_to(pick()));
+        for (int i = 0; i < count() && cancelled_; ++i)
+            if (threads_[i].state != State::kEnded) resume(host_, switched_to(i));
+        running = nullptr;
+        if (!error_ && !shared_.intact())
+            error_ = error("block " + text(block) + " wrote next to its " + std::to_string(shared_.bytes()) +
+                           " bytes of shared memory");
+        if (error_) std::rethrow_exception(error_);
+    }
+
+    std::byte* shared_memory() { return shared_.data(); }
+
+    void sync_threads() {
+        threads_[current_].state = State::kBarrier;
+        ++at_barrier_;
+        release_barrier();
+        yield();
+    }
+
+    // Waits until all lanes of the warp have come here for the same thing, which the last one does for all.
+    void meet(State meeting, const Operands& operands) {
+        const int index = current_ / kLanes, lane = current_ % kLanes;
+        Warp& warp = warps_[index];
+        if (warp.arrived != 0 && warp.meeting != meeting) {
+            const int other = index * kLanes + std::countr_zero(warp.arrived);
+            fail(current_, std::string("calls ") + name(meeting) + " while thread " + std::to_string(other) +
+                               " of its warp waits in " + name(warp.meeting));
+        }
+        warp.meeting = meeting;
+        warp.operands[lane] = operands;
+        warp.arrived |= 1u << lane;
+        threads_[current_].state = meeting;
+        if (warp.arrived == kAllLanes) {
+            together(index);
+            warp.arrived = 0;
+            for (int i = 0; i < kLanes; ++i) make_runnable(index * kLanes + i);
+        }
+        yield();
+    }
+
+    void copy_async(void* to, const void* from, bool valid) {
+        Thread& thread = threads_[current_];
+        const std::size_t place = chunk_at(current_, "copy_async_16", to);
+        Chunk& chunk = chunks_[place];
+        if (reinterpret_cast<std::uintptr_t>(from) % kCopyBytes != 0)
+            fail(current_, "calls copy_async_16 with a source that is not aligned to 16 bytes");
+        const auto fail_there = [&](const std::string& why) {
+            fail(current_, "calls copy_async_16 to" + at(place) + why);
+        };
+        if (chunk.in_flight) fail_there(", where another copy is under way");
+        if (unordered_write(chunk, current_ / kLanes) && chunk.writer != current_)
+            fail_there(", where thread " + std::to_string(chunk.writer) + " copied to with no barrier since");
+        if (chunk.read_barrier == barriers_ && (chunk.readers & ~(1u << (current_ / kLanes))) != 0)
+            fail_there(", which another warp loaded with no barrier since");
+        Copy copy{place, thread.groups, valid ? from : nullptr, {}};
+        if (random_.coin()) read(copy);
+        thread.copies.push_back(copy);
+        chunk.in_flight = true;
+        // From here on the copy may land at any time: who still reads what was there before reads no numbers.
+        std::memset(shared_.data() + place * kCopyBytes, 0xff, kCopyBytes);
+    }
+
+    void copy_async_commit() { ++threads_[current_].groups; }
+
+    void copy_async_wait(int pending) {
+        Thread& thread = threads_[current_];
+        const auto lands = [&](const Copy& copy) {
+            return copy.group + static_cast<std::uint64_t>(pending) < thread.groups;
+        };
+        const auto end = std::find_if_not(thread.copies.begin(), thread.copies.end(), lands);
+        for (auto copy = thread.copies.begin(); copy != end; ++copy) land(*copy);
+        thread.copies.erase(thread.copies.begin(), end);
+    }
+
+    [[noreturn]] void fail(int thread, const std::string& what) {
+        throw Error("thread " + std::to_string(thread) + " of block " + text(blockIdx) + " " + what + with_seed());
+    }
+
+    int current() const { return current_; }
+
+  private:
+    int count() const { return static_cast<int>(threads_.size()); }
+
+    std::string with_seed() const { return " (seed " + std::to_string(seed_) + ")"; }
+    std::exception_ptr error(const std::string& what) const {
+        return std::make_exception_ptr(Error(what + with_seed()));
+    }
+
+    // ---- Scheduling ----
+
+    static void enter() {
+        Multiprocessor& self = *starting;
+#if defined(__SANITIZE_ADDRESS__)
+        __sanitizer_finish_switch_fiber(nullptr, &self.host_.stack, &self.host_.stack_bytes);
+#endif
+        self.serve(self.current_);
+    }
+
+    // The life of a fiber: the same thread of one block after the other.
+    void serve(int index) {
+        Fiber& fiber = threads_[index].fiber;
+        resume(fiber, host_);
+        while (!quits_) {
+            live(index);
+            resume(fiber, next_after(index));
+        }
+        resume(fiber, host_, true);
+        std::terminate();
+    }
+
+    // What is thrown is kept: while it is handled, no other fiber runs.
+    void live(int index) noexcept {
+        try {
+            if (cancelled_) return;
+            kernel_();
+            if (!threads_[index].copies.empty())
+                fail(index, "ends with " + std::to_string(threads_[index].copies.size()) +
+                                " copies of copy_async_16 under way");
+        } catch (const Cancelled&) {
+        } catch (...) {
+            cancel(std::current_exception());
+        }
+    }
+
+    void cancel(std::exception_ptr error) {
+        if (!cancelled_) error_ = std::move(error);
+        cancelled_ = true;
+    }
+
+    // Who runs when a thread has ended.
+    Fiber& next_after(int index) {
+        threads_[index].state = State::kEnded;
+        ++ended_;
+        if (cancelled_ || ended_ == count()) return host_;
+        release_barrier();
+        const int next = pick();
+        if (next < 0) {
+            cancel(error(stuck()));
+            return host_;
+        }
+        return switched_to(next);
+    }
+
+    void make_runnable(int index) {
+        threads_[index].state = State::kRuns;
+        warps_[index / kLanes].runnable |= 1u << (index % kLanes);
+        runnable_warps_ |= 1u << (index / kLanes);
+    }
+
+    // Threads that have ended count as arrived, as they do from compute capability 7.0 on.
+    void release_barrier() {
+        if (at_barrier_ == 0 || at_barrier_ + ended_ != count()) return;
+        at_barrier_ = 0;
+        ++barriers_;
+        for (int i = 0; i < count(); ++i)
+            if (threads_[i].state == State::kBarrier) make_runnable(i);
+    }
+
+    // Takes one of the runnable threads, -1 where there is none. In some blocks each is as likely; in others a warp
+    // runs as far as it can before the next one does, which finds missing barriers that would take a head start of many
+    // steps.
+    int pick() {
+        if (runnable_warps_ == 0) return -1;
+        int index;
+        if (by_priority_) {
+            if (random_.below(patience_) == 0)
+                std::swap(priorities_[random_.below(static_cast<std::uint32_t>(priorities_.size()))], priorities_[0]);
+            index = *std::find_if(priorities_.begin(), priorities_.end(),
+                                  [&](int warp) { return (runnable_warps_ >> warp & 1) != 0; });
+        } else {
+            index = random_.bit_of(runnable_warps_);
+        }
+        Warp& warp = warps_[index];
+        const int lane = random_.bit_of(warp.runnable);
+        warp.runnable &= ~(1u << lane);
+        if (warp.runnable == 0) runnable_warps_ &= ~(1u << index);
+        return index * kLanes + lane;
+    }
+
+    Fiber& switched_to(int index) {
+        current_ = index;
+        threadIdx = {static_cast<unsigned>(index), 0, 0};
+        return threads_[index].fiber;
+    }
+
+    // Lets the others run until the current thread, which waits or has been made runnable, is picked.
+    void yield() {
+        Fiber& fiber = threads_[current_].fiber;
+        const int before = current_, next = pick();
+        if (next < 0) throw Error(stuck() + with_seed());
+        if (next == before) return;
+        resume(fiber, switched_to(next));
+        if (cancelled_) throw Cancelled();
+    }
+
+    std::string stuck() const {
+        std::string result = "block " + text(blockIdx) + " is stuck:";
+        for (const State state : kWaits) {
+            const auto is = [&](const Thread& thread) { return thread.state == state; };
+            const auto waiting = std::count_if(threads_.begin(), threads_.end(), is);
+            if (waiting == 0) continue;
+            const auto first = std::find_if(threads_.begin(), threads_.end(), is) - threads_.begin();
+            result += std::string(" ") + std::to_string(waiting) + " threads from thread " + std::to_string(first) +
+                      " on wait in " + name(state) + ",";
+        }
+        return result + " " + std::to_string(ended_) + " have ended";
+    }
+
+    // ---- Memory and matrices ----
+
+    std::string at(std::size_t chunk) const {
+        return " byte " + std::to_string(chunk * kCopyBytes) + " of shared memory";
+    }
+
+    // Which 16 bytes of shared memory a thread means.
+    std::size_t chunk_at(int thread, const char* call, const void* address) {
+        const auto offset = static_cast<std::intptr_t>(reinterpret_cast<std::uintptr_t>(address) -
+                                                       reinterpret_cast<std::uintptr_t>(shared_.data()));
+        const auto bytes = static_cast<std::intptr_t>(shared_.bytes());
+        if (offset < 0 || offset > bytes - static_cast<std::intptr_t>(kCopyBytes))
+            fail(thread, std::string("calls ") + call + " for 16 bytes at byte " + std::to_string(offset) + " of " +
+                             std::to_string(bytes) + " bytes of shared memory");
+        if (offset % static_cast<std::intptr_t>(kCopyBytes) != 0)
+            fail(thread, std::string("calls ") + call + " at byte " + std::to_string(offset) +
+                             " of shared memory, which is not aligned to 16 bytes");
+        return static_cast<std::size_t>(offset) / kCopyBytes;
+    }
+
+    // Whether no barrier is between the last copy and an access by a warp now.
+    bool unordered_write(const Chunk& chunk, int warp) const {
+        return chunk.writer >= 0 && chunk.write_barrier == barriers_ &&
+               (chunk.writer / kLanes != warp || chunk.write_sync == warps_[warp].syncs);
+    }
+
+    static void read(Copy& copy) {
+        if (copy.source) std::memcpy(&copy.data, copy.source, kCopyBytes);
+        copy.source = nullptr;
+    }
+
+    void land(Copy& copy) {
+        std::byte* const to = shared_.data() + copy.chunk * kCopyBytes;
+        if (std::any_of(to, to + kCopyBytes, [](std::byte b) { return b != std::byte{0xff}; }))
+            fail(current_,
+                 "waits for its copy to" + at(copy.chunk) + ", which was written while the copy was under way");
+        read(copy);
+        std::memcpy(to, &copy.data, kCopyBytes);
+        Chunk& chunk = chunks_[copy.chunk];
+        chunk.in_flight = false;
+        chunk.writer = current_;
+        chunk.write_barrier = barriers_;
+        chunk.write_sync = warps_[current_ / kLanes].syncs;
+    }
+
+    void together(int warp) {
+        const Operands(&operands)[kLanes] = warps_[warp].operands;
+        switch (warps_[warp].meeting) {
+            case State::kSyncWarp: ++warps_[warp].syncs; break;
+            case State::kShuffle: {
+                float values[kLanes];
+                for (int lane = 0; lane < kLanes; ++lane) values[lane] = operands[lane].value;
+                for (int lane = 0; lane < kLanes; ++lane) *operands[lane].sums = values[lane ^ operands[lane].mask];
+                break;
+            }
+            case State::kLoad: load(warp, false); break;
+            case State::kLoadTransposed: load(warp, true); break;
+            case State::kMultiplyBf16: multiply_add<Bf16>(operands); break;
+            case State::kMultiplyHalf: multiply_add<Half>(operands); break;
+            default: break;
+        }
+    }
+
+    void load(int warp, bool transposed) {
+        const Operands(&operands)[kLanes] = warps_[warp].operands;
+        std::uint16_t rows[kLanes][8];
+        for (int lane = 0; lane < kLanes; ++lane) {
+            const int thread = warp * kLanes + lane;
+            const char* const call = name(warps_[warp].meeting);
+            const std::size_t place = chunk_at(thread, call, operands[lane].row);
+            Chunk& chunk = chunks_[place];
+            if (chunk.in_flight)
+                fail(thread, std::string("calls ") + call + " at" + at(place) + ", where a copy is under way");
+            if (unordered_write(chunk, warp))
+                fail(thread, std::string("calls ") + call + " at" + at(place) + ", where thread " +
+                                 std::to_string(chunk.writer) + " copied to with no barrier since");
+            if (chunk.read_barrier != barriers_) chunk.readers = 0;
+            chunk.read_barrier = barriers_;
+            chunk.readers |= 1u << warp;
+            std::memcpy(rows[lane], shared_.data() + place * kCopyBytes, kCopyBytes);
+        }
+        for (int lane = 0; lane < kLanes; ++lane)
+            for (int matrix = 0; matrix < 4; ++matrix) {
+                const std::uint16_t (*const from)[8] = rows + 8 * matrix;
+                const int major = lane / 4, minor = 2 * (lane % 4);
+                const std::uint32_t low = transposed ? from[minor][major] : from[major][minor];
+                const std::uint32_t high = transposed ? from[minor + 1][major] : from[major][minor + 1];
+                operands[lane].matrices[matrix] = low | high << 16;
+            }
+    }
+
+    const std::uint64_t seed_;
+    Random& random_;
+    const std::function<void()>& kernel_;
+    SharedMemory shared_;
+    std::vector<Chunk> chunks_;
+    Stacks stacks_;
+    Fiber host_;
+    std::vector<Thread> threads_;
+    std::vector<Warp> warps_;
+    std::uint32_t runnable_warps_ = 0;
+    std::vector<int> priorities_;  // warps, which runs first
+    std::uint32_t patience_ = 1;   // about after how many steps the order changes
+    bool by_priority_ = false, cancelled_ = false, quits_ = false;
+    int current_ = 0, at_barrier_ = 0, ended_ = 0;
+    std::uint32_t barriers_ = 0;  // sync_threads() so far
+    std::exception_ptr error_;
+};
+
+Multiprocessor& multiprocessor() {
+    if (!running) throw Error("an intrinsic of the GPU was called outside of a kernel");
+    return *running;
+}
+
+}  // namespace
+
+void launch(Dim3 grid, int threads, std::size_t shared_bytes, const Options& options,
+            const std::function<void()>& kernel) {
+    if (running) throw Error("a kernel cannot launch another one");
+    if (threads < kLanes || threads > kMaxThreads || threads % kLanes != 0)
+        throw Error("a block cannot have " + std::to_string(threads) + " threads: only multiples of 32 up to 1024");
+    if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffffu || grid.y > 0xffffu || grid.z > 0xffffu)
+        throw Error("a grid cannot be of " + text(grid) + " blocks");
+    if (shared_bytes > options.shared_limit)
+        throw Error("a block cannot have " + std::to_string(shared_bytes) + " bytes of shared memory: the limit is " +
+                    std::to_string(options.shared_limit));
+
+    gridDim = grid;
+    blockDim = {static_cast<unsigned>(threads), 1, 1};
+    Random random(options.seed);
+    std::vector<std::uint64_t> blocks(std::uint64_t{grid.x} * grid.y * grid.z);
+    std::iota(blocks.begin(), blocks.end(), std::uint64_t{0});
+    random.shuffle(blocks);
+    Multiprocessor multiprocessor(threads, shared_bytes, options, random, kernel);
+    for (const std::uint64_t block : blocks)
+        multiprocessor.run({static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+                            static_cast<unsigned>(block / grid.x / grid.y)});
+}
+
+namespace detail {
+
+std::byte* shared_memory() { return multiprocessor().shared_memory(); }
+void sync_threads() { multiprocessor().sync_threads(); }
+void sync_warp() { multiprocessor().meet(State::kSyncWarp, {}); }
+
+float shuffle_xor(float value, int mask) {
+    Multiprocessor& self = multiprocessor();
+    if (mask < 0 || mask >= kLanes)
+        self.fail(self.current(),
+                  "calls shuffle_xor with mask " + std::to_string(mask) + ", which no two lanes differ by");
+    self.meet(State::kShuffle, {.sums = &value, .value = value, .mask = mask});
+    return value;
+}
+
+void copy_async_16(void* shared, const void* global, bool valid) { multiprocessor().copy_async(shared, global, valid); }
+void copy_async_commit() { multiprocessor().copy_async_commit(); }
+void copy_async_wait(int pending) { multiprocessor().copy_async_wait(pending); }
+
+void load_matrices(std::uint32_t (&to)[4], const void* row, bool transposed) {
+    multiprocessor().meet(transposed ? State::kLoadTransposed : State::kLoad, {.row = row, .matrices = to});
+}
+
+void multiply_add_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+    multiprocessor().meet(State::kMultiplyBf16, {.sums = d, .a = a, .b = {b0, b1}});
+}
+
+void multiply_add_half(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+    multiprocessor().meet(State::kMultiplyHalf, {.sums = d, .a = a, .b = {b0, b1}});
+}
+
+}  // namespace detail
+
+}  // namespace srgan_fast::cuda::simt

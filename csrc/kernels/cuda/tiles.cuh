@@ -1,0 +1,249 @@
+// Tiles of a map in shared memory, as the matrix instructions read them: one row a pixel, `depth` channels of 16 bits,
+// in units of 16 bytes that are permuted so that eight neighbouring pixels lie in different banks. The prologue is
+// applied once for each element, on its way from global memory, and zeros stand where the image ends.
+#pragma once
+
+#include "kernels/cuda/intrinsics.cuh"
+#include "kernels/cuda/params.h"
+
+namespace srgan_fast::cuda {
+
+// Where a unit of 8 channels of a pixel is, in bytes.
+template <int depth>
+SRGAN_FAST_DEVICE int tile_offset(int pixel, int unit) {
+    static_assert(depth == 64 || depth == 16);
+    if constexpr (depth == 64) return pixel * 128 + ((unit ^ (pixel & 7)) << 4);
+    return pixel * 32 + ((unit ^ ((pixel >> 2) & 1)) << 4);
+}
+
+SRGAN_FAST_DEVICE float value_of(const Vector& v, int i, float otherwise) {
+    return v.data ? v.data[static_cast<std::int64_t>(i) * v.step] : otherwise;
+}
+
+// The elements of a unit that exist.
+SRGAN_FAST_DEVICE int present(int channels, int first) {
+    const int left = channels - first;
+    return left < 0 ? 0 : left > 8 ? 8 : left;
+}
+
+// 8 elements, the ones from `count` on zero; `whole`: of a map whose pixels are multiples of 16 bytes.
+template <typename T>
+SRGAN_FAST_DEVICE Vec16 read_unit(const T* from, int count, bool whole) {
+    if (whole) return *reinterpret_cast<const Vec16*>(from);
+    Vec16 unit{};
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+        if (i < count) unit.word[i / 2] |= static_cast<std::uint32_t>(from[i].bits) << (i % 2 * 16);
+    return unit;
+}
+
+template <typename T>
+SRGAN_FAST_DEVICE void write_unit(T* to, const Vec16& unit, int count, bool whole) {
+    if (whole) {
+        *reinterpret_cast<Vec16*>(to) = unit;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+        if (i < count) to[i] = T{static_cast<std::uint16_t>(unit.word[i / 2] >> (i % 2 * 16))};
+}
+
+template <typename T>
+SRGAN_FAST_DEVICE void widen_unit(const Vec16& unit, float (&values)[8]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const Pair pair = widen_pair<T>(unit.word[i]);
+        values[2 * i] = pair.low, values[2 * i + 1] = pair.high;
+    }
+}
+
+template <typename T>
+SRGAN_FAST_DEVICE Vec16 narrow_unit(const float (&values)[8]) {
+    Vec16 unit;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) unit.word[i] = narrow_pair<T>(values[2 * i], values[2 * i + 1]);
+    return unit;
+}
+
+// u = scale * x + shift, with the mean inside `shift`, and what comes of a negative u.
+struct Affine {
+    float scale[8], shift[8], slope[8];
+
+    SRGAN_FAST_DEVICE void read(const Source& s, int first, int count) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const bool there = i < count;
+            scale[i] = there ? value_of(s.scale, first + i, 1.0f) : 1.0f;
+            const float center = there ? value_of(s.center, first + i, 0.0f) : 0.0f;
+            shift[i] = (there ? value_of(s.shift, first + i, 0.0f) : 0.0f) - scale[i] * center;
+            slope[i] = there ? value_of(s.slope, first + i, 1.0f) : 1.0f;
+        }
+    }
+};
+
+// Units of z, of fixed channels, from anywhere in an image.
+template <typename T>
+class SourceReader {
+  public:
+    SRGAN_FAST_DEVICE SourceReader(const Source& s, int image, int channel)
+        : s_(s), channel_(channel), count_(present(s.channels, channel)), whole_(s.channels % 8 == 0) {
+        const std::int64_t first = static_cast<std::int64_t>(image) * s.height * s.width * s.channels;
+        x_ = static_cast<const T*>(s.x) + first;
+        residual_ = s.residual ? static_cast<const T*>(s.residual) + first : nullptr;
+        by_phase_ = s.shuffle && (s.center.step | s.scale.step | s.shift.step | s.slope.step) != 0;
+        if (s.affine && !by_phase_) affine_.read(s, channel, count_);
+    }
+
+    SRGAN_FAST_DEVICE int count() const { return count_; }
+    SRGAN_FAST_DEVICE int height() const { return s_.height; }
+    SRGAN_FAST_DEVICE int width() const { return s_.width; }
+    // Nothing to do but to copy.
+    SRGAN_FAST_DEVICE bool plain() const { return !s_.affine && whole_; }
+
+    SRGAN_FAST_DEVICE const T* place(int y, int x) const {
+        if (!s_.shuffle) return x_ + (y * s_.width + x) * s_.channels + channel_;
+        const int phase = (y & 1) * 2 + (x & 1);
+        return x_ + (((y >> 1) * (s_.width >> 1) + (x >> 1)) * kPhases + phase) * s_.channels + channel_;
+    }
+
+    SRGAN_FAST_DEVICE Vec16 first(int y, int x) const { return read_unit(place(y, x), count_, whole_); }
+    SRGAN_FAST_DEVICE bool has_second() const { return residual_ != nullptr; }
+    SRGAN_FAST_DEVICE Vec16 second(int y, int x) const {
+        return read_unit(residual_ + (y * s_.width + x) * s_.channels + channel_, count_, whole_);
+    }
+
+    SRGAN_FAST_DEVICE Vec16 combine(const Vec16& x_unit, const Vec16& residual_unit, int y, int x) {
+        if (!s_.affine) return x_unit;
+        if (by_phase_) affine_.read(s_, ((y & 1) * 2 + (x & 1)) * s_.channels + channel_, count_);
+        float z[8], residual[8];
+        widen_unit<T>(x_unit, z);
+        widen_unit<T>(residual_unit, residual);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const float u = affine_.scale[i] * z[i] + affine_.shift[i];
+            z[i] = residual_ ? u + residual[i] : u > 0.0f ? u : affine_.slope[i] * u;
+            if (i >= count_) z[i] = 0.0f;
+        }
+        return narrow_unit<T>(z);
+    }
+
+    SRGAN_FAST_DEVICE void write_sum(T* sum, const Vec16& unit, int image, int y, int x) const {
+        const std::int64_t first = static_cast<std::int64_t>(image) * s_.height * s_.width * s_.channels;
+        write_unit(sum + first + (y * s_.width + x) * s_.channels + channel_, unit, count_, whole_);
+    }
+
+  private:
+    const Source& s_;
+    int channel_, count_;
+    bool whole_, by_phase_;
+    const T* x_;
+    const T* residual_;
+    Affine affine_;
+};
+
+// Units of dy, likewise.
+template <typename T>
+class GradientReader {
+  public:
+    SRGAN_FAST_DEVICE GradientReader(const Gradient& s, int image, int channel)
+        : s_(s), channel_(channel), count_(present(s.channels, channel)), whole_(s.channels % 8 == 0) {
+        const std::int64_t first = static_cast<std::int64_t>(image) * s.height * s.width * s.channels;
+        g_ = static_cast<const T*>(s.g) + first;
+        y_ = static_cast<const T*>(s.y) + (s.y ? first : 0);
+        if (!s.moments) return;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const bool there = i < count_;
+            factor_[i] = there ? 2.0f * value_of(s.var_gradient, channel + i, 0.0f) / s.pixels : 0.0f;
+            offset_[i] = there ? value_of(s.mean_gradient, channel + i, 0.0f) / s.pixels -
+                                     factor_[i] * value_of(s.mean, channel + i, 0.0f)
+                               : 0.0f;
+        }
+    }
+
+    SRGAN_FAST_DEVICE int count() const { return count_; }
+    SRGAN_FAST_DEVICE int height() const { return s_.height; }
+    SRGAN_FAST_DEVICE int width() const { return s_.width; }
+    SRGAN_FAST_DEVICE bool plain() const { return !has_second() && whole_; }
+
+    SRGAN_FAST_DEVICE const T* place(int y, int x) const { return g_ + (y * s_.width + x) * s_.channels + channel_; }
+    SRGAN_FAST_DEVICE Vec16 first(int y, int x) const { return read_unit(place(y, x), count_, whole_); }
+    SRGAN_FAST_DEVICE bool has_second() const { return s_.moments || s_.activation; }
+    SRGAN_FAST_DEVICE Vec16 second(int y, int x) const {
+        return read_unit(y_ + (y * s_.width + x) * s_.channels + channel_, count_, whole_);
+    }
+
+    SRGAN_FAST_DEVICE Vec16 combine(const Vec16& g_unit, const Vec16& y_unit, int, int) const {
+        if (!has_second()) return g_unit;
+        float dy[8], result[8];
+        widen_unit<T>(g_unit, dy);
+        widen_unit<T>(y_unit, result);
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+            dy[i] = s_.moments ? dy[i] + (factor_[i] * result[i] + offset_[i])
+                               : result[i] > 0.0f ? dy[i] : s_.slope * dy[i];
+        return narrow_unit<T>(dy);
+    }
+
+  private:
+    const Gradient& s_;
+    int channel_, count_;
+    bool whole_;
+    const T* g_;
+    const T* y_;
+    float factor_[8], offset_[8];
+};
+
+// A rectangle of pixels; (top, left) may lie outside the image, and rows may skip.
+struct Window {
+    int top, left, rows, columns, row_step;
+};
+
+// Reads a window into shared memory; `each(unit, y, x)` sees what is inside the image. Complete behind a barrier, and,
+// where it returns true, behind this thread's copies.
+template <typename T, int depth, int threads, typename Reader, typename Each>
+SRGAN_FAST_DEVICE bool read_window(std::byte* tile, Reader& reader, const Window& w, Each each) {
+    constexpr int kUnits = depth / 8, kStride = threads / kUnits;
+    constexpr int kBatch = 2;  // loads in flight at once
+    const int unit = threadIdx.x % kUnits, pixels = w.rows * w.columns;
+    if (reader.plain()) {
+        for (int pixel = threadIdx.x / kUnits; pixel < pixels; pixel += kStride) {
+            const int row = pixel / w.columns, x = w.left + pixel - row * w.columns, y = w.top + row * w.row_step;
+            const bool inside =
+                reader.count() > 0 && y >= 0 && y < reader.height() && x >= 0 && x < reader.width();
+            copy_async_16(tile + tile_offset<depth>(pixel, unit), reader.place(inside ? y : 0, inside ? x : 0), inside);
+        }
+        return true;
+    }
+    for (int first = threadIdx.x / kUnits; first < pixels; first += kBatch * kStride) {
+        Vec16 a[kBatch], b[kBatch];
+        int y[kBatch], x[kBatch];
+        bool inside[kBatch];
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+            const int pixel = first + i * kStride, row = pixel / w.columns;
+            y[i] = w.top + row * w.row_step, x[i] = w.left + pixel - row * w.columns;
+            inside[i] = pixel < pixels && reader.count() > 0 && y[i] >= 0 && y[i] < reader.height() && x[i] >= 0 &&
+                        x[i] < reader.width();
+            a[i] = b[i] = Vec16{};
+            if (inside[i]) {
+                a[i] = reader.first(y[i], x[i]);
+                if (reader.has_second()) b[i] = reader.second(y[i], x[i]);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+            const int pixel = first + i * kStride;
+            if (pixel >= pixels) continue;
+            Vec16 result{};
+            if (inside[i]) {
+                result = reader.combine(a[i], b[i], y[i], x[i]);
+                each(result, y[i], x[i]);
+            }
+            *reinterpret_cast<Vec16*>(tile + tile_offset<depth>(pixel, unit)) = result;
+        }
+    }
+    return false;
+}
+
+}  // namespace srgan_fast::cuda

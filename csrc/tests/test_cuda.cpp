@@ -1,0 +1,333 @@
+// The CUDA kernels' own bodies, run on the host (kernels/cuda/simt), against the reference: every tile, both types.
+//
+// Data are multiples of 1/2 or 1/4 and so small that prologues are exact in bfloat16 and sums in float; what is left is
+// rounding results to the map's type. Maps lie between guards, outputs hold not-a-numbers before, and blocks and threads
+// run in an order drawn from a seed.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "kernels/cuda/conv_mma.cuh"
+#include "kernels/cuda/plan.h"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/wgrad_mma.cuh"
+#include "tests/check.h"
+#include "tests/training_case.h"
+
+namespace {
+
+using namespace srgan_fast;
+using namespace srgan_fast::tests;
+using cuda::Tile;
+using cuda::WgradTile;
+
+template <typename T>
+constexpr double kRounding = std::is_same_v<T, cuda::Bf16> ? 0x1p-8 : 0x1p-11;
+
+template <typename T>
+Guarded<T> device_map(const std::vector<double>& values) {
+    Guarded<T> memory(static_cast<std::int64_t>(values.size()));
+    std::ranges::transform(values, memory.data(), [](double v) { return cuda::narrow<T>(static_cast<float>(v)); });
+    return memory;
+}
+
+Guarded<float> device_vector(const std::vector<double>& values, double factor = 1.0) {
+    Guarded<float> memory(static_cast<std::int64_t>(values.size()));
+    std::ranges::transform(values, memory.data(), [=](double v) { return static_cast<float>(factor * v); });
+    return memory;
+}
+
+template <typename T>
+std::vector<double> values_of(const Guarded<T>& memory) {
+    std::vector<double> values(memory.size());
+    std::ranges::transform(memory.span(), values.begin(), [](T v) {
+        if constexpr (std::is_same_v<T, float>) return static_cast<double>(v);
+        else return static_cast<double>(cuda::widen(v));
+    });
+    return values;
+}
+
+void check_values(const std::vector<double>& got, const std::vector<double>& expected, double absolute, double relative,
+                  const std::string& what) {
+    if (!check(got.size() == expected.size(), what + ": size")) return;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        const double bound = absolute + relative * std::abs(expected[i]);
+        if (!(std::abs(got[i] - expected[i]) <= bound)) {
+            check(false, what + ": element " + std::to_string(i) + " of " + std::to_string(got.size()) + " is " +
+                             tests::text(got[i]) + ", not " + tests::text(expected[i]));
+            return;
+        }
+    }
+    check(true, what);
+}
+
+cuda::simt::Options options(Random& random) { return {.seed = random(), .shared_limit = 227 * 1024}; }
+
+template <typename Kernel, typename Params>
+void launch(const cuda::Grid& grid, int threads, int shared, Kernel kernel, const Params& p, Random& random) {
+    cuda::simt::launch({grid.x, grid.y, grid.z}, threads, static_cast<std::size_t>(shared), options(random),
+                       [&] { kernel(p); });
+}
+
+// A case's data in "device" memory.
+template <typename T>
+struct Memory {
+    const Case& c;
+    cuda::Convolution convolution;
+    Guarded<T> x, residual, g, y, sum_gradient;
+    Guarded<float> center, scale, shift, slope, mean, mean_gradient, var_gradient, bias, weight;
+    float pixels, slope_behind;
+
+    explicit Memory(const Problem& p)
+        : c(p.c),
+          convolution{int(c.batch), int(c.in), int(c.out), int(c.height), int(c.width), int(c.size()), int(c.stride())},
+          x(device_map<T>(p.x.values)),
+          residual(device_map<T>(p.residual.values)),
+          g(device_map<T>(p.g.values)),
+          y(device_map<T>(p.y_before.values)),
+          sum_gradient(device_map<T>(p.sum_gradient.values)),
+          center(device_vector(p.prologue.center)),
+          scale(device_vector(p.prologue.scale)),
+          shift(device_vector(p.prologue.shift)),
+          slope(device_vector(p.prologue.slope)),
+          mean(device_vector(p.mean)),
+          mean_gradient(device_vector(p.offset, double(c.batch * c.out_height() * c.out_width()))),
+          var_gradient(device_vector(p.factor, double(c.batch * c.out_height() * c.out_width()) / 2.0)),
+          bias(device_vector(p.bias)),
+          weight(static_cast<std::int64_t>(p.filters.values.size())),
+          pixels(static_cast<float>(c.batch * c.out_height() * c.out_width())),
+          slope_behind(static_cast<float>(p.slope)) {
+        for (std::int64_t o = 0; o < c.out; ++o)
+            for (std::int64_t i = 0; i < c.in; ++i)
+                for (std::int64_t row = 0; row < c.size(); ++row)
+                    for (std::int64_t column = 0; column < c.size(); ++column)
+                        weight.data()[weight_place(o, i, row, column)] =
+                            static_cast<float>(p.filters.at(o, i, row, column));
+    }
+
+    std::int64_t weight_place(std::int64_t o, std::int64_t i, std::int64_t row, std::int64_t column) const {
+        return c.channels_last ? ((o * c.size() + row) * c.size() + column) * c.in + i
+                               : ((o * c.in + i) * c.size() + row) * c.size() + column;
+    }
+    template <typename Params>
+    void set_strides(Params& p) const {
+        p.out_stride = weight_place(1, 0, 0, 0), p.in_stride = weight_place(0, 1, 0, 0);
+        p.row_stride = weight_place(0, 0, 1, 0), p.column_stride = weight_place(0, 0, 0, 1);
+    }
+
+    cuda::Source source() const {
+        cuda::Source s{};
+        s.x = x.data();
+        s.height = int(c.height), s.width = int(c.width), s.channels = int(c.in);
+        s.shuffle = c.shuffle(), s.affine = c.affine();
+        s.activates = c.kind == Kind::kSlope || c.kind == Kind::kShuffleSlope;
+        if (c.affine()) {
+            s.center = {center.data(), 1}, s.scale = {scale.data(), 1}, s.shift = {shift.data(), 1};
+            if (s.activates) s.slope = {slope.data(), 1};
+        }
+        if (c.residual()) s.residual = residual.data();
+        return s;
+    }
+    cuda::Gradient gradient() const {
+        cuda::Gradient s{};
+        s.g = g.data();
+        s.height = int(c.out_height()), s.width = int(c.out_width()), s.channels = int(c.out);
+        s.pixels = pixels, s.slope = slope_behind;
+        s.moments = c.behind == Behind::kMoments, s.activation = c.behind == Behind::kActivation;
+        if (c.behind != Behind::kNothing) s.y = y.data();
+        s.mean = {mean.data(), 1}, s.mean_gradient = {mean_gradient.data(), 1};
+        s.var_gradient = {var_gradient.data(), 1};
+        return s;
+    }
+};
+
+template <typename T>
+Guarded<T> pack(const Memory<T>& m, cuda::ConvParams& p, Tile tile, bool backward, Random& random) {
+    cuda::set_weights(p, tile, nullptr);
+    cuda::PackParams a{};
+    a.weight = m.weight.data();
+    m.set_strides(a);
+    a.out = m.convolution.out, a.in = m.convolution.in, a.taps = m.convolution.taps, a.backward = backward;
+    a.rows = p.weight_rows, a.columns = p.weight_columns;
+    Guarded<T> packed(static_cast<std::int64_t>(a.taps) * a.taps * a.rows * a.columns);
+    a.packed = packed.data();
+    launch({3, 1, 1}, cuda::kReduceThreads, 0, cuda::pack_kernel<T, cuda::kReduceThreads>, a, random);
+    p.weights = packed.data();
+    check(packed.intact(), "pack: wrote beside the result");
+    return packed;
+}
+
+template <typename T>
+void check_forward(const Problem& problem, const Memory<T>& m, Tile tile, const std::string& name, Random& random) {
+    const Case& c = problem.c;
+    cuda::ConvParams p = cuda::forward_plan(m.convolution);
+    p.source = m.source();
+    const Guarded<T> packed = pack(m, p, tile, false, random);
+    Guarded<T> y(static_cast<std::int64_t>(problem.y.values.size()));
+    Guarded<T> sum(c.residual() && c.side ? c.batch * c.height * c.width * c.in : 0);
+    if (sum.size() > 0) p.source.sum = sum.data();
+    p.bias = {m.bias.data(), 1};
+    p.activate = c.behind == Behind::kActivation, p.slope = m.slope_behind;
+    p.y = y.data();
+    const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, 1);
+    const bool moments = c.behind == Behind::kMoments;
+    Guarded<float> parts(moments ? static_cast<std::int64_t>(grid.x) * 2 * c.out : 0);
+    if (moments) p.moments = parts.data();
+    cuda::with_shape(tile, [&](auto shape) {
+        using Shape = decltype(shape);
+        launch(grid, Shape::kThreads, Shape::shared_bytes(p.step, p.span), cuda::conv_forward_kernel<T, Shape>, p,
+               random);
+    });
+    check(y.intact() && sum.intact() && parts.intact(), name + ", forward: wrote beside the result");
+    check_values(values_of(y), problem.y.values, 0x1p-20, kRounding<T>, name + ", forward: y");
+    if (sum.size() > 0) check_values(values_of(sum), problem.z.values, 0.0, 0.0, name + ", forward: sum");
+    if (!moments) return;
+    const cuda::TileSize size = cuda::size_of(tile);
+    Guarded<float> mean(c.out), var(c.out);
+    cuda::MomentsParams merge{parts.data(), p.batch,   p.height,     p.width,    p.channels,
+                              size.rows,    size.columns, mean.data(), var.data()};
+    launch({static_cast<unsigned>(cuda::blocks_of(p.channels, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
+           cuda::kReduceThreads * static_cast<int>(sizeof(cuda::Merged)), cuda::merge_moments_kernel<cuda::kReduceThreads>, merge, random);
+    check(mean.intact() && var.intact(), name + ", moments: wrote beside the result");
+    check_values(values_of(mean), problem.moments.mean, 1e-5, 1e-5, name + ", forward: mean");
+    check_values(values_of(var), problem.moments.variance, 1e-4, 1e-5, name + ", forward: variance");
+}
+
+template <typename T>
+void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const std::string& name, Random& random) {
+    const Case& c = problem.c;
+    cuda::ConvParams p = cuda::dgrad_plan(m.convolution);
+    p.source = m.source(), p.gradient = m.gradient();
+    const Guarded<T> packed = pack(m, p, tile, true, random);
+    Guarded<T> x_gradient(static_cast<std::int64_t>(problem.x.values.size()));
+    Guarded<T> residual_gradient(static_cast<std::int64_t>(problem.residual_gradient.values.size()));
+    p.x_gradient = x_gradient.data();
+    if (c.residual()) p.residual_gradient = residual_gradient.data();
+    if (c.residual() && c.side) p.sum_gradient = m.sum_gradient.data();
+    const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
+    const int row = 3 * static_cast<int>(c.x_channels()), parts = static_cast<int>(grid.x * grid.z);
+    Guarded<float> sums(c.affine() ? static_cast<std::int64_t>(parts) * row : 0);
+    if (c.affine()) p.sums = sums.data();
+    cuda::with_shape(tile, [&](auto shape) {
+        using Shape = decltype(shape);
+        launch(grid, Shape::kThreads, Shape::shared_bytes(p.step, p.span), cuda::conv_dgrad_kernel<T, Shape>, p, random);
+    });
+    check(x_gradient.intact() && residual_gradient.intact() && sums.intact(), name + ", dgrad: wrote beside the result");
+    // Rounded up to three times on the way: the products, with the sum's gradient, and at last.
+    const double rounding = 3.0 * kRounding<T>, slack = kRounding<T> * problem.dz_scale;
+    check_values(values_of(x_gradient), problem.gradient.x.values, slack, rounding, name + ", dgrad: x");
+    if (c.residual())
+        check_values(values_of(residual_gradient), problem.residual_gradient.values, slack, rounding,
+                     name + ", dgrad: residual");
+    if (!c.affine()) return;
+    const int channels = static_cast<int>(c.x_channels());
+    const Guarded<float> totals[3] = {Guarded<float>(channels), Guarded<float>(channels), Guarded<float>(channels)};
+    launch({static_cast<unsigned>(cuda::blocks_of(row, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
+           cuda::kReduceThreads * 8, cuda::sum_kernel<cuda::kReduceThreads>, cuda::SumParams{sums.data(), parts, row, 3, channels, {totals[0].data(), totals[1].data(), totals[2].data()}},
+           random);
+    // Rounding errors of so many pixels, each on the scale of dz.
+    const double bound = 4.0 * kRounding<T> * problem.dz_scale * problem.x_rms;
+    check_values(values_of(totals[0]), problem.gradient.scale, bound, 1e-4, name + ", dgrad: scale");
+    check_values(values_of(totals[1]), problem.gradient.shift, bound, 1e-4, name + ", dgrad: shift");
+    const bool sloped = m.source().activates;
+    check_values(values_of(totals[2]), sloped ? problem.gradient.slope : std::vector<double>(c.x_channels(), 0.0), bound, 1e-4,
+                 name + ", dgrad: slope");
+}
+
+template <typename T>
+void check_wgrad(const Problem& problem, const Memory<T>& m, int splits, const std::string& name, Random& random) {
+    const Case& c = problem.c;
+    const WgradTile tile = cuda::choose_wgrad_tile(m.convolution);
+    const cuda::WgradSize size = cuda::size_of(tile);
+    cuda::WgradParams p{};
+    p.batch = m.convolution.batch, p.taps = m.convolution.taps, p.stride = m.convolution.stride, p.splits = splits;
+    p.source = m.source(), p.gradient = m.gradient();
+    p.rows = cuda::round_up(m.convolution.out, size.rows), p.columns = cuda::round_up(m.convolution.in, size.columns);
+    const int count = p.taps * p.taps * p.rows * p.columns;
+    Guarded<float> parts(static_cast<std::int64_t>(splits) * count), biases(static_cast<std::int64_t>(splits) * p.rows);
+    p.weight = parts.data(), p.bias = biases.data();
+    cuda::with_shape(tile, [&](auto shape) {
+        using Shape = decltype(shape);
+        const unsigned blocks = static_cast<unsigned>(p.rows / Shape::kRows * (p.columns / Shape::kColumns));
+        launch({static_cast<unsigned>(splits), blocks, static_cast<unsigned>(p.taps)}, Shape::kThreads,
+               Shape::shared_bytes(p.stride), cuda::conv_wgrad_kernel<T, Shape>, p, random);
+    });
+    Guarded<float> weight(m.weight.size()), bias(c.out);
+    cuda::WgradSumParams a{parts.data(), splits, p.taps, p.rows, p.columns, m.convolution.out, m.convolution.in,
+                           0,            0,      0,      0,      weight.data()};
+    m.set_strides(a);
+    launch({5, 1, 1}, cuda::kReduceThreads, 0, cuda::sum_weights_kernel<cuda::kReduceThreads>, a, random);
+    launch({static_cast<unsigned>(cuda::blocks_of(p.rows, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
+           cuda::kReduceThreads * 8, cuda::sum_kernel<cuda::kReduceThreads>, cuda::SumParams{biases.data(), splits, p.rows, 1, m.convolution.out, {bias.data(), nullptr, nullptr}},
+           random);
+    check(parts.intact() && biases.intact() && weight.intact() && bias.intact(),
+          name + ", wgrad: wrote beside the result");
+    std::vector<double> got, expected;
+    for (std::int64_t o = 0; o < c.out; ++o)
+        for (std::int64_t i = 0; i < c.in; ++i)
+            for (std::int64_t row = 0; row < c.size(); ++row)
+                for (std::int64_t column = 0; column < c.size(); ++column) {
+                    got.push_back(weight.data()[m.weight_place(o, i, row, column)]);
+                    expected.push_back(problem.weight_gradient.at(o, i, row, column));
+                }
+    check_values(got, expected, 1e-5 * problem.weight_scale, 1e-5, name + ", wgrad: weight");
+    check_values(values_of(bias), problem.bias_gradient, 1e-5 * problem.bias_scale, 1e-5, name + ", wgrad: bias");
+}
+
+template <typename T>
+void check_case(const Case& c, bool all_tiles, Random& random) {
+    const Problem problem(c, random);
+    const Memory<T> memory(problem);
+    const std::string name = std::string(std::is_same_v<T, cuda::Bf16> ? "bfloat16, " : "half, ") + text(c);
+    std::vector<Tile> tiles{cuda::choose_tile(int(c.batch), int(c.out_height()), int(c.out_width()), int(c.out),
+                                              int(c.in), int(c.stride()), 1, 1)};
+    if (all_tiles) tiles = {Tile::kLarge, Tile::kLargeShallow, Tile::kSmall, Tile::kSmallShallow, Tile::kNarrow};
+    for (const Tile tile : tiles) {
+        const std::string of_tile = name + ", tile " + std::to_string(static_cast<int>(tile));
+        try {
+            check_forward(problem, memory, tile, of_tile, random);
+            check_dgrad(problem, memory, tile, of_tile, random);
+        } catch (const cuda::simt::Error& error) {
+            check(false, of_tile + ": " + error.what());
+        }
+    }
+    for (const int splits : {1, 3}) try {
+            check_wgrad(problem, memory, splits, name + ", splits " + std::to_string(splits), random);
+        } catch (const cuda::simt::Error& error) {
+            check(false, name + ", wgrad: " + error.what());
+        }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const bool quick = argc > 1 && std::strcmp(argv[1], "quick") == 0;
+    Random random(7);
+    struct Size {
+        std::int64_t batch, height, width, in, out;
+    };
+    const std::vector<Size> sizes = quick ? std::vector<Size>{{1, 5, 7, 16, 24}}
+                                          : std::vector<Size>{{1, 1, 1, 3, 5},    {2, 9, 7, 16, 24},  {1, 17, 18, 64, 64},
+                                                              {1, 10, 20, 80, 3}, {1, 6, 33, 3, 70}};
+    const Kind kinds[] = {Kind::kPlain, Kind::kAffine, Kind::kSlope, Kind::kResidual, Kind::kShuffle, Kind::kShuffleSlope};
+    int i = 0;
+    for (const Geometry geometry : {Geometry::k3x3, Geometry::k3x3Stride2, Geometry::k5x5})
+        for (const Kind kind : kinds)
+            for (const Behind behind : {Behind::kNothing, Behind::kActivation, Behind::kMoments})
+                for (const Size& s : sizes) {
+                    const bool shuffles = kind == Kind::kShuffle || kind == Kind::kShuffleSlope;
+                    if (kind == Kind::kResidual && geometry != Geometry::k3x3) continue;
+                    if (shuffles && geometry == Geometry::k3x3Stride2) continue;
+                    ++i;
+                    if (!quick && s.in * s.out > 1000 && i % 3 != 0) continue;
+                    Case c{geometry, kind, behind, s.batch, s.height, s.width, s.in, s.out};
+                    if (shuffles) c.height += c.height % 2, c.width += c.width % 2;
+                    c.grain = 2.0, c.channels_last = i % 2 == 0, c.side = i % 4 != 0;
+                    if (i % 2 == 0) check_case<cuda::Bf16>(c, i % 5 == 0, random);
+                    else check_case<cuda::Half>(c, i % 5 == 0, random);
+                }
+    return finish();
+}

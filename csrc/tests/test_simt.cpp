@@ -1,0 +1,630 @@
+// Kernels on the host: fragments and conversions against statements of their own of what the GPU does, right kernels
+// with many seeds, and kernels with planted bugs, which have to show.
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/intrinsics.cuh"
+#include "kernels/cuda/simt/simt.h"
+#include "tests/check.h"
+
+namespace {
+
+using namespace srgan_fast::cuda;
+using namespace srgan_fast::tests;
+using simt::launch;
+
+constexpr int kSeeds = kSlow ? 4 : 64;
+
+// What went wrong in a launch; empty for nothing.
+template <typename Kernel>
+std::string error_of(simt::Dim3 grid, int threads, std::size_t shared_bytes, std::uint64_t seed, const Kernel& kernel) {
+    try {
+        launch(grid, threads, shared_bytes, {.seed = seed}, kernel);
+    } catch (const simt::Error& error) {
+        return error.what();
+    }
+    return "";
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+void check_error(const std::string& error, const std::string& part) {
+    check(has(error, part), "an error of \"" + part + "\", not \"" + error + "\"");
+}
+
+template <typename T>
+std::uint32_t word_of(T low, T high) {
+    return low.bits | static_cast<std::uint32_t>(high.bits) << 16;
+}
+
+// ---- Fragments: the tables of the PTX ISA, of which the lane's group is lane >> 2 and its number there lane % 4 ----
+
+struct Place {
+    int row, column;
+};
+
+// "row = groupID for ai where 0 <= i < 2 || 4 <= i < 6, groupID + 8 otherwise;
+//  col = (threadID_in_group * 2) + (i & 0x1) for ai where i < 4, that + 8 for i >= 4"
+Place a_of_isa(int lane, int i) {
+    const int group = lane >> 2, member = lane % 4;
+    const bool upper = (0 <= i && i < 2) || (4 <= i && i < 6);
+    return {upper ? group : group + 8, i < 4 ? member * 2 + (i & 1) : member * 2 + (i & 1) + 8};
+}
+// "row = (threadID_in_group * 2) + (i & 0x1) for bi where i < 2, that + 8 for i >= 2; col = groupID"
+Place b_of_isa(int lane, int i) {
+    const int group = lane >> 2, member = lane % 4;
+    return {i < 2 ? member * 2 + (i & 1) : member * 2 + (i & 1) + 8, group};
+}
+// "row = groupID for ci where i < 2, groupID + 8 for i >= 2; col = (threadID_in_group * 2) + (i & 0x1)"
+Place c_of_isa(int lane, int i) {
+    const int group = lane >> 2, member = lane % 4;
+    return {i < 2 ? group : group + 8, member * 2 + (i & 1)};
+}
+
+// One product of a warp, d = c + a b, and the same in double. With whole numbers it is exact.
+template <typename T>
+void test_multiply(bool whole, std::uint64_t seed) {
+    Random random(static_cast<unsigned>(seed));
+    std::normal_distribution<float> normal;
+    const auto value = [&] { return whole ? static_cast<float>(below(17, random)) - 8.0f : normal(random); };
+    T a[16][16], b[16][8];
+    float c[16][8], d[16][8];
+    for (auto& row : a)
+        for (T& v : row) v = narrow<T>(value());
+    for (auto& row : b)
+        for (T& v : row) v = narrow<T>(value());
+    for (auto& row : c)
+        for (float& v : row) v = value();
+
+    launch({}, 32, 0, {.seed = seed}, [&] {
+        const int lane = static_cast<int>(threadIdx.x);
+        const auto a_at = [&](int i) { return a[a_of_isa(lane, i).row][a_of_isa(lane, i).column]; };
+        const auto b_at = [&](int i) { return b[b_of_isa(lane, i).row][b_of_isa(lane, i).column]; };
+        std::uint32_t fragment[4];
+        for (int i = 0; i < 4; ++i) fragment[i] = word_of(a_at(2 * i), a_at(2 * i + 1));
+        float sums[4];
+        for (int i = 0; i < 4; ++i) sums[i] = c[c_of_isa(lane, i).row][c_of_isa(lane, i).column];
+        multiply_add<T>(sums, fragment, word_of(b_at(0), b_at(1)), word_of(b_at(2), b_at(3)));
+        for (int i = 0; i < 4; ++i) d[c_of_isa(lane, i).row][c_of_isa(lane, i).column] = sums[i];
+    });
+
+    double largest = 0.0;
+    for (int row = 0; row < 16; ++row)
+        for (int column = 0; column < 8; ++column) {
+            double expected = c[row][column];
+            for (int k = 0; k < 16; ++k) expected += double(widen(a[row][k])) * double(widen(b[k][column]));
+            largest = std::max(largest, std::abs(d[row][column] - expected));
+        }
+    check(whole ? largest == 0.0 : largest < 1e-5, "multiply_add, largest error " + text(largest));
+}
+
+// Rows anywhere in shared memory. Lane l has row l / 4, columns 2 (l % 4) and the next, transposed those of the
+// transpose.
+void test_load(bool transposed, std::uint64_t seed) {
+    Random random(static_cast<unsigned>(seed));
+    constexpr int kRows = 40;
+    std::vector<std::uint16_t> memory(kRows * 8);
+    for (std::uint16_t& v : memory) v = static_cast<std::uint16_t>(random());
+    std::vector<int> place(kRows);
+    std::iota(place.begin(), place.end(), 0);
+    std::shuffle(place.begin(), place.end(), random);
+    std::uint32_t got[32][4];
+    launch({}, 32, kRows * 16, {.seed = seed}, [&] {
+        const int lane = static_cast<int>(threadIdx.x);
+        for (int i = lane; i < kRows; i += 32) std::memcpy(shared_memory() + 16 * i, memory.data() + 8 * i, 16);
+        sync_warp();
+        const std::byte* const row = shared_memory() + 16 * place[lane];
+        if (transposed)
+            load_matrices_transposed(got[lane], row);
+        else
+            load_matrices(got[lane], row);
+    });
+    bool good = true;
+    for (int lane = 0; lane < 32; ++lane)
+        for (int matrix = 0; matrix < 4; ++matrix)
+            for (int i = 0; i < 2; ++i) {
+                const int major = lane >> 2, minor = (lane & 3) * 2 + i;
+                const int row = transposed ? minor : major, column = transposed ? major : minor;
+                const std::uint16_t expected = memory[8 * place[8 * matrix + row] + column];
+                good = good && (got[lane][matrix] >> (16 * i) & 0xffffu) == expected;
+            }
+    check(good, transposed ? "load_matrices_transposed" : "load_matrices");
+}
+
+// 16x16 by 16x16 through shared memory, as kernels do it: a and b by rows, b's fragments transposed as they are loaded.
+// `swapped` lets two lanes mix up their rows.
+bool multiplies(std::uint64_t seed, bool swapped) {
+    Random random(static_cast<unsigned>(seed));
+    Bf16 a[16][16], b[16][16];
+    float d[16][16];
+    for (auto& row : a)
+        for (Bf16& v : row) v = narrow<Bf16>(static_cast<float>(below(17, random)) - 8.0f);
+    for (auto& row : b)
+        for (Bf16& v : row) v = narrow<Bf16>(static_cast<float>(below(17, random)) - 8.0f);
+    launch({}, 32, sizeof a + sizeof b, {.seed = seed}, [&] {
+        const int lane = static_cast<int>(threadIdx.x);
+        std::byte* const shared_a = shared_memory();
+        std::byte* const shared_b = shared_a + sizeof a;
+        copy_async_16(shared_a + 16 * lane, &a[0][0] + 8 * lane, true);
+        copy_async_16(shared_b + 16 * lane, &b[0][0] + 8 * lane, true);
+        copy_async_commit();
+        copy_async_wait<0>();
+        sync_warp();
+        const int from = swapped && (lane == 5 || lane == 9) ? 14 - lane : lane;
+        std::uint32_t fragment_a[4], fragment_b[4];
+        load_matrices(fragment_a, shared_a + 32 * (from % 16) + 16 * (from / 16));
+        load_matrices_transposed(fragment_b, shared_b + 32 * (lane % 16) + 16 * (lane / 16));
+        float sums[2][4] = {};
+        for (int half = 0; half < 2; ++half) {
+            multiply_add<Bf16>(sums[half], fragment_a, fragment_b[2 * half], fragment_b[2 * half + 1]);
+            for (int i = 0; i < 4; ++i) d[lane / 4 + 8 * (i / 2)][8 * half + 2 * (lane % 4) + i % 2] = sums[half][i];
+        }
+    });
+    for (int row = 0; row < 16; ++row)
+        for (int column = 0; column < 16; ++column) {
+            float expected = 0.0f;
+            for (int k = 0; k < 16; ++k) expected += widen(a[row][k]) * widen(b[k][column]);
+            if (d[row][column] != expected) return false;
+        }
+    return true;
+}
+
+void test_fragments() {
+    for (int seed = 0; seed < kSeeds; ++seed) {
+        for (const bool whole : {true, false}) {
+            test_multiply<Bf16>(whole, seed);
+            test_multiply<Half>(whole, seed);
+        }
+        test_load(false, seed);
+        test_load(true, seed);
+        check(multiplies(seed, false), "a product through shared memory");
+        check(!multiplies(seed, true), "a swapped lane shows in the product");
+    }
+}
+
+// ---- Conversions ----
+
+struct Format {
+    int exponent_bits, mantissa_bits;
+    int bias() const { return (1 << (exponent_bits - 1)) - 1; }
+};
+template <typename T>
+constexpr Format kFormat = {8, 7};
+template <>
+constexpr Format kFormat<Half> = {5, 10};
+
+// The value of a pattern of bits, by the definition of the format.
+double value_of(std::uint16_t bits, Format format) {
+    const int exponent = bits >> format.mantissa_bits & ((1 << format.exponent_bits) - 1);
+    const int mantissa = bits & ((1 << format.mantissa_bits) - 1);
+    const double sign = (bits >> 15) != 0 ? -1.0 : 1.0;
+    if (exponent == (1 << format.exponent_bits) - 1)
+        return mantissa != 0 ? std::numeric_limits<double>::quiet_NaN()
+                             : sign * std::numeric_limits<double>::infinity();
+    if (exponent == 0) return sign * std::ldexp(mantissa, 1 - format.bias() - format.mantissa_bits);
+    return sign * std::ldexp((1 << format.mantissa_bits) + mantissa, exponent - format.bias() - format.mantissa_bits);
+}
+
+// The nearest value of the format, of two as near the one with an even mantissa.
+double rounded(float value, Format format) {
+    if (!std::isfinite(value) || value == 0.0f) return value;
+    const int exponent = std::max(std::ilogb(value), 1 - format.bias());
+    const double unit = std::ldexp(1.0, exponent - format.mantissa_bits);
+    const double result = std::nearbyint(value / unit) * unit;
+    const double end = std::ldexp(1.0, format.bias() + 1);
+    return std::abs(result) >= end ? std::copysign(std::numeric_limits<double>::infinity(), value) : result;
+}
+
+bool same(double a, double b) {
+    return (std::isnan(a) && std::isnan(b)) || (a == b && std::signbit(a) == std::signbit(b));
+}
+
+template <typename T>
+bool narrows(float value) {
+    const std::uint16_t bits = narrow<T>(value).bits;
+    return std::isnan(value) ? bits == 0x7fff : same(value_of(bits, kFormat<T>), rounded(value, kFormat<T>));
+}
+
+template <typename T>
+void test_conversions(const std::string& format) {
+    int wrong = 0, back = 0;
+    for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+        const T value{static_cast<std::uint16_t>(bits)};
+        wrong += !same(widen(value), value_of(value.bits, kFormat<T>));
+        back += narrow<T>(widen(value)).bits != (std::isnan(widen(value)) ? 0x7fff : bits);
+    }
+    check(wrong == 0, "widen<" + format + ">: " + std::to_string(wrong) + " wrong");
+    check(back == 0, "narrow<" + format + "> of widen: " + std::to_string(back) + " wrong");
+
+    // Halfway between two neighbours, where there is such a float, next to that, and anywhere.
+    wrong = 0;
+    for (std::uint32_t bits = 0; bits < 0xffff; ++bits) {
+        const double low = value_of(static_cast<std::uint16_t>(bits), kFormat<T>);
+        const double high = value_of(static_cast<std::uint16_t>(bits + 1), kFormat<T>);
+        if (!std::isfinite(low)) continue;
+        const double step = std::abs(low - value_of(static_cast<std::uint16_t>(bits ^ 1), kFormat<T>));
+        const double middle = std::isfinite(high) ? (low + high) / 2 : low + std::copysign(step / 2, low);
+        const float near = static_cast<float>(middle);
+        for (const float v : {near, std::nextafter(near, 0.0f), std::nextafter(near, 2 * near)})
+            wrong += !narrows<T>(v);
+    }
+    Random random(3);
+    for (int i = 0; i < (kSlow ? 100'000 : 3'000'000); ++i)
+        wrong += !narrows<T>(std::bit_cast<float>(static_cast<std::uint32_t>(random())));
+    for (const float v : {0.0f, -0.0f, 65504.0f, 65519.996f, 65520.0f, -65520.0f, 65536.0f, 0x1p-24f, 0x1p-25f,
+                          0x1.000002p-25f, 0x1.ffcp-15f, 0x1.ffep-15f, 0x1p-126f, 0x1p-149f, 3.4028235e38f,
+                          std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN(), std::bit_cast<float>(0xff800001u)})
+        wrong += !narrows<T>(v);
+    check(wrong == 0, "narrow<" + format + ">: " + std::to_string(wrong) + " wrong");
+
+    const std::uint32_t word = narrow_pair<T>(1.5f, -3.0f);
+    check((word & 0xffffu) == narrow<T>(1.5f).bits && word >> 16 == narrow<T>(-3.0f).bits,
+          "narrow_pair<" + format + ">");
+    check(widen_pair<T>(word).low == 1.5f && widen_pair<T>(word).high == -3.0f, "widen_pair<" + format + ">");
+}
+
+// ---- A sum over the block ----
+
+enum class SumBug { kNone, kNoBarrier, kNoWarpBarrier };
+
+// Sums of 128 values of a block: within warps by shuffles or through shared memory, then over the warps.
+void sum_body(const float* values, float* sums, SumBug bug) {
+    constexpr int kThreads = 128;
+    float* const shared = reinterpret_cast<float*>(shared_memory());
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+    const float own = values[kThreads * blockIdx.x + threadIdx.x];
+    float by_shuffles = own;
+    for (int mask = 16; mask > 0; mask /= 2) by_shuffles += shuffle_xor(by_shuffles, mask);
+
+    shared[thread] = own;
+    for (int half = 16; half > 0; half /= 2) {
+        if (bug != SumBug::kNoWarpBarrier) sync_warp();
+        if (lane < half) shared[thread] += shared[thread + half];
+    }
+    if (lane == 0 && shared[thread] != by_shuffles) shared[thread] = NAN;
+    if (bug != SumBug::kNoBarrier) sync_threads();
+    if (thread == 0) {
+        float sum = 0.0f;
+        for (int i = 0; i < kThreads; i += 32) sum += shared[i];
+        sums[blockIdx.x] = sum;
+    }
+}
+
+bool sums_right(std::uint64_t seed, SumBug bug) {
+    constexpr int kBlocks = 3;
+    Random random(static_cast<unsigned>(seed));
+    std::vector<float> values(kBlocks * 128), sums(kBlocks, NAN);
+    for (float& v : values) v = static_cast<float>(below(100, random));
+    launch({kBlocks}, 128, 128 * sizeof(float), {.seed = seed}, [&] { sum_body(values.data(), sums.data(), bug); });
+    for (int i = 0; i < kBlocks; ++i)
+        if (sums[i] != std::accumulate(values.begin() + 128 * i, values.begin() + 128 * (i + 1), 0.0f)) return false;
+    return true;
+}
+
+void test_sum() {
+    int no_barrier = 0, no_warp_barrier = 0;
+    for (int seed = 0; seed < kSeeds; ++seed) {
+        check(sums_right(seed, SumBug::kNone), "the sum, seed " + std::to_string(seed));
+        no_barrier += !sums_right(seed, SumBug::kNoBarrier);
+        no_warp_barrier += !sums_right(seed, SumBug::kNoWarpBarrier);
+    }
+    check(no_barrier > kSeeds / 2, "sums without a barrier: " + std::to_string(no_barrier) + " wrong");
+    check(no_warp_barrier > kSeeds / 2, "sums without a warp's barrier: " + std::to_string(no_warp_barrier) + " wrong");
+}
+
+// ---- Tiles copied while the ones before are used ----
+
+enum class PipeBug { kNone, kNoWait, kWaitTooShort, kNoCommit, kNoBarrierAfterWait, kNoBarrierBeforeCopy };
+
+constexpr int kPipeThreads = 128, kTiles = 9, kTileBytes = 16 * kPipeThreads;
+
+// Adds up tiles of 16 bytes a thread, each thread what another one copied; of the last `padding` threads the copies are
+// zeros. `matrices` reads by load_matrices, else plainly.
+void pipe_body(const std::uint32_t* values, std::uint32_t* sums, int padding, bool matrices, PipeBug bug) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const auto copy = [&](int tile) {
+        const bool valid = thread < kPipeThreads - padding;
+        const std::uint32_t* const from = values + (tile * kPipeThreads + thread) * 4;
+        copy_async_16(shared_memory() + tile % 2 * kTileBytes + 16 * thread, valid ? from : nullptr, valid);
+    };
+    std::uint32_t sum[4] = {};
+    copy(0);
+    copy_async_commit();
+    for (int tile = 0; tile < kTiles; ++tile) {
+        if (tile + 1 < kTiles) copy(tile + 1);
+        if (bug != PipeBug::kNoCommit || tile == 3) copy_async_commit();
+        if (bug == PipeBug::kWaitTooShort)
+            copy_async_wait<2>();
+        else if (bug != PipeBug::kNoWait)
+            copy_async_wait<1>();
+        if (bug != PipeBug::kNoBarrierAfterWait) sync_threads();
+        const std::byte* const buffer = shared_memory() + tile % 2 * kTileBytes;
+        const int other = (thread + 37) % kPipeThreads;
+        std::uint32_t words[4];
+        if (matrices)
+            load_matrices(words, buffer + 16 * other);
+        else
+            std::memcpy(words, buffer + 16 * other, 16);
+        for (int i = 0; i < 4; ++i) sum[i] += words[i];
+        if (bug != PipeBug::kNoBarrierBeforeCopy) sync_threads();
+    }
+    copy_async_commit();
+    copy_async_wait<0>();
+    std::memcpy(sums + 4 * thread, sum, 16);
+}
+
+enum class Outcome { kRight, kWrong, kError };
+
+Outcome pipe_outcome(std::uint64_t seed, bool matrices, PipeBug bug) {
+    constexpr int kPadding = 5;
+    Random random(static_cast<unsigned>(seed));
+    const Guarded<std::uint32_t> values(kTiles * kPipeThreads * 4);
+    for (std::uint32_t& v : values.span()) v = static_cast<std::uint32_t>(random());
+    std::vector<std::uint32_t> sums(kPipeThreads * 4);
+    const std::string error = error_of({}, kPipeThreads, 2 * kTileBytes, seed,
+                                       [&] { pipe_body(values.data(), sums.data(), kPadding, matrices, bug); });
+    if (!error.empty()) return Outcome::kError;
+    for (int thread = 0; thread < kPipeThreads; ++thread)
+        for (int i = 0; i < 4; ++i) {
+            std::uint32_t expected = 0;
+            for (int tile = 0; tile < kTiles; ++tile) {
+                // Where element i of a thread's four words comes from: with load_matrices the lanes of a warp share.
+                const int lane = thread % 32;
+                const int holder = matrices ? thread - lane + 8 * i + lane / 4 : thread;
+                const int other = (holder + 37) % kPipeThreads, word = matrices ? lane % 4 : i;
+                if (other < kPipeThreads - kPadding)
+                    expected += values.span()[(tile * kPipeThreads + other) * 4 + word];
+            }
+            if (sums[4 * thread + i] != expected) return Outcome::kWrong;
+        }
+    return Outcome::kRight;
+}
+
+void test_pipe() {
+    for (const bool matrices : {false, true}) {
+        for (int seed = 0; seed < kSeeds; ++seed)
+            check(pipe_outcome(seed, matrices, PipeBug::kNone) == Outcome::kRight,
+                  "tiles, seed " + std::to_string(seed));
+        for (const PipeBug bug : {PipeBug::kNoWait, PipeBug::kWaitTooShort, PipeBug::kNoCommit,
+                                  PipeBug::kNoBarrierAfterWait, PipeBug::kNoBarrierBeforeCopy}) {
+            int seen = 0;
+            for (int seed = 0; seed < kSeeds; ++seed) seen += pipe_outcome(seed, matrices, bug) != Outcome::kRight;
+            check(seen == kSeeds,
+                  "tiles with bug " + std::to_string(int(bug)) + ": seen " + std::to_string(seen) + " times");
+        }
+    }
+}
+
+// Copies read what they copy early or late: changing it before they are waited for shows.
+void test_source_changed() {
+    bool early = false, late = false;
+    for (int seed = 0; seed < kSeeds; ++seed) {
+        alignas(16) std::uint32_t source[32][4] = {};
+        std::uint32_t got[32];
+        launch({}, 32, 512, {.seed = static_cast<std::uint64_t>(seed)}, [&] {
+            copy_async_16(shared_memory() + 16 * threadIdx.x, source[threadIdx.x], true);
+            source[threadIdx.x][0] = 1;
+            copy_async_commit();
+            copy_async_wait<0>();
+            std::memcpy(&got[threadIdx.x], shared_memory() + 16 * threadIdx.x, 4);
+        });
+        for (const std::uint32_t v : got) (v == 0 ? early : late) = true;
+    }
+    check(early && late, "copies read early and late");
+}
+
+// ---- Errors ----
+
+void test_errors() {
+    std::uint32_t words[128][4] = {};
+    alignas(16) const std::byte source[32] = {};
+    const auto load_at = [&](std::ptrdiff_t last) {
+        const int thread = static_cast<int>(threadIdx.x);
+        load_matrices(words[thread], shared_memory() + (thread == 39 ? last : 16 * (thread % 32)));
+    };
+    for (std::uint64_t seed = 0; seed < (kSlow ? 2 : 8); ++seed) {
+        // Exactly at the end, past it, before the beginning, and between rows.
+        check(error_of({1, 2}, 64, 520, seed, [&] { load_at(504 - 8); }).empty(), "load_matrices up to the end");
+        for (const int offset : {512, 520, 1 << 20})
+            check_error(error_of({1, 2}, 64, 520, seed, [&] { load_at(offset); }),
+                        "calls load_matrices for 16 bytes at byte " + std::to_string(offset) + " of 520 bytes");
+        check_error(error_of({1, 2}, 64, 512, seed, [&] { load_at(-16); }), "at byte -16 of 512 bytes");
+        check_error(error_of({1, 2}, 64, 512, seed, [&] { load_at(8); }), "not aligned to 16 bytes");
+        check_error(error_of({}, 64, 512, seed, [&] { load_at(512); }), "thread 39 of block (0, 0, 0)");
+        check_error(error_of({}, 64, 512, seed, [&] { load_at(512); }), "(seed " + std::to_string(seed) + ")");
+
+        check_error(error_of({}, 32, 512, seed, [&] { copy_async_16(shared_memory() + 512, source, true); }),
+                    "calls copy_async_16 for 16 bytes at byte 512 of 512 bytes");
+        check_error(error_of({}, 32, 512, seed, [&] { copy_async_16(shared_memory() + 8, source, true); }),
+                    "not aligned to 16 bytes");
+        check_error(error_of({}, 32, 512, seed, [&] { copy_async_16(shared_memory(), source + 8, true); }),
+                    "a source that is not aligned");
+        check_error(error_of({}, 32, 512, seed,
+                             [&] {
+                                 copy_async_16(shared_memory(), source, true);
+                                 sync_warp();
+                             }),
+                    "another copy is under way");
+        const auto own_copy = [&] { copy_async_16(shared_memory() + 16 * threadIdx.x, source, true); };
+        check_error(error_of({}, 32, 512, seed, own_copy), "ends with 1 copies of copy_async_16 under way");
+        check_error(error_of({}, 32, 512, seed,
+                             [&] {
+                                 own_copy();
+                                 copy_async_wait<0>();
+                             }),
+                    "ends with 1 copies");
+        check_error(error_of({}, 32, 512, seed,
+                             [&] {
+                                 own_copy();
+                                 copy_async_commit();
+                                 std::memset(shared_memory() + 16 * threadIdx.x, 0, 4);
+                                 copy_async_wait<0>();
+                             }),
+                    "was written while the copy was under way");
+        check_error(error_of({}, 32, 512, seed,
+                             [&] {
+                                 own_copy();
+                                 copy_async_commit();
+                                 load_matrices(words[threadIdx.x], shared_memory() + 16 * threadIdx.x);
+                                 copy_async_wait<0>();
+                             }),
+                    "where a copy is under way");
+
+        // Missing barriers between copies and loads, whatever the order: of two warps, and of the lanes of one.
+        const auto load_from = [&](unsigned thread) {
+            load_matrices(words[threadIdx.x], shared_memory() + 16 * thread);
+        };
+        const auto landed_copy = [&] {
+            own_copy();
+            copy_async_commit();
+            copy_async_wait<0>();
+        };
+        for (const bool barrier : {false, true})
+            for (const bool other : {false, true}) {
+                const std::string after_copy = error_of({}, 64, 1024, seed, [&] {
+                    landed_copy();
+                    if (barrier && other)
+                        sync_threads();
+                    else if (barrier)
+                        sync_warp();
+                    load_from(other ? threadIdx.x ^ 32 : threadIdx.x);
+                });
+                const std::string before_copy = error_of({}, 64, 1024, seed, [&] {
+                    load_from(other ? threadIdx.x ^ 32 : threadIdx.x);
+                    if (barrier) sync_threads();
+                    landed_copy();
+                });
+                if (barrier) check(after_copy.empty() && before_copy.empty(), after_copy + before_copy);
+                if (!barrier) check(!after_copy.empty() && before_copy.empty() != other, after_copy + before_copy);
+            }
+        check_error(error_of({}, 32, 1024, seed,
+                             [&] {
+                                 landed_copy();
+                                 load_from(threadIdx.x);
+                             }),
+                    "copied to with no barrier since");
+
+        // Barriers that do not meet.
+        check_error(error_of({}, 64, 0, seed, [&] { threadIdx.x < 16 ? sync_threads() : sync_warp(); }), "is stuck");
+        check_error(
+            error_of({}, 64, 0, seed, [&] { threadIdx.x < 16 ? sync_threads() : sync_warp(); }),
+            "16 threads from thread 0 on wait in sync_threads, 16 threads from thread 16 on wait in sync_warp, 32 "
+            "have ended");
+        check_error(error_of({}, 64, 0, seed, [&] { static_cast<void>(threadIdx.x < 40 || shuffle_xor(1.0f, 1)); }),
+                    "24 threads from thread 40 on wait in shuffle_xor, 40 have ended");
+        const std::string mixed = error_of({}, 64, 0, seed, [&] {
+            if (threadIdx.x % 2 == 0)
+                sync_warp();
+            else
+                shuffle_xor(1.0f, 1);
+        });
+        check(has(mixed, "calls sync_warp while thread") || has(mixed, "calls shuffle_xor while thread"), mixed);
+        check_error(error_of({}, 64, 0, seed, [&] { shuffle_xor(1.0f, 32); }), "with mask 32");
+        check(error_of({}, 64, 0, seed,
+                       [&] {
+                           if (threadIdx.x < 5) return;
+                           sync_threads();
+                       })
+                  .empty(),
+              "who has ended counts as arrived");
+
+        // Another exception of the kernel, with threads at barriers that have to be unwound.
+        int alive = 0;
+        bool caught = false;
+        struct Counted {
+            explicit Counted(int& count) : count_(count) { ++count_; }
+            ~Counted() { --count_; }
+            int& count_;
+        };
+        try {
+            launch({}, 64, 0, {.seed = seed}, [&] {
+                const Counted counted(alive);
+                if (threadIdx.x == 50) throw std::out_of_range("thrown by a kernel");
+                sync_threads();
+            });
+        } catch (const std::out_of_range&) {
+            caught = true;
+        }
+        check(caught && alive == 0, "an exception unwinds all threads");
+    }
+
+    // Plain accesses next to shared memory: no write goes unnoticed.
+    constexpr std::size_t kBytes = 100;
+#if defined(__SANITIZE_ADDRESS__)
+    launch({}, 32, kBytes, {}, [&] {
+        const std::byte* const shared = shared_memory();
+        check(__asan_address_is_poisoned(shared - 1) && __asan_address_is_poisoned(shared + kBytes), "guarded");
+        check(!__asan_region_is_poisoned(shared_memory(), kBytes), "what is not guarded");
+    });
+#else
+    for (const int offset : {-1, int(kBytes)})
+        check_error(error_of({}, 32, kBytes, 0, [&] { shared_memory()[offset] = std::byte{0}; }),
+                    "wrote next to its 100");
+#endif
+
+    check_error(error_of({}, 48, 0, 0, [] {}), "48 threads");
+    check_error(error_of({}, 1056, 0, 0, [] {}), "1056 threads");
+    check_error(error_of({0, 1, 1}, 32, 0, 0, [] {}), "(0, 1, 1) blocks");
+    check_error(error_of({}, 32, 1 << 20, 0, [] {}), "1048576 bytes of shared memory");
+    check_error(error_of({}, 32, 0, 0, [] { launch({}, 32, 0, {}, [] {}); }), "cannot launch");
+    std::string outside;
+    try {
+        sync_threads();
+    } catch (const simt::Error& error) {
+        outside = error.what();
+    }
+    check_error(outside, "outside of a kernel");
+}
+
+// ---- The launch ----
+
+void test_launch() {
+    // Every thread of every block once, in an order that the seed decides.
+    const simt::Dim3 grid{3, 2, 4};
+    const auto order = [&](std::uint64_t seed) {
+        std::vector<unsigned> result;
+        launch(grid, 64, 256, {.seed = seed}, [&] {
+            check(blockDim.x == 64 && gridDim.x == 3 && gridDim.y == 2 && gridDim.z == 4, "the launch's sizes");
+            check(reinterpret_cast<std::uintptr_t>(shared_memory()) % 128 == 0, "alignment of shared memory");
+            const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+            result.push_back(block * blockDim.x + threadIdx.x);
+            const unsigned before = threadIdx.x;
+            check(std::isnan(reinterpret_cast<const float*>(shared_memory())[before]),
+                  "shared memory starts as no numbers");
+            sync_threads();
+            check(threadIdx.x == before, "threadIdx after a switch");
+            reinterpret_cast<float*>(shared_memory())[before] = 1.0f;
+        });
+        return result;
+    };
+    std::vector<unsigned> first = order(1);
+    check(first == order(1), "the same seed, the same order");
+    check(first != order(2), "another seed, another order");
+    std::sort(first.begin(), first.end());
+    bool each = first.size() == 24 * 64;
+    for (std::size_t i = 0; each && i < first.size(); ++i) each = first[i] == i;
+    check(each, "each thread once");
+    launch({}, 1024, 227 * 1024, {}, [] { sync_threads(); });
+}
+
+}  // namespace
+
+int main() {
+    test_fragments();
+    test_conversions<Bf16>("Bf16");
+    test_conversions<Half>("Half");
+    test_sum();
+    test_pipe();
+    test_source_changed();
+    test_errors();
+    test_launch();
+    return finish();
+}

@@ -1,0 +1,263 @@
+// The operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad on CUDA tensors: checks, tensors, launches on the
+// current stream. Memory is torch's, so that calls can be captured in graphs. Schemas are in conv.cpp.
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <limits>
+
+#include "kernels/cuda/launch.h"
+#include "torch/problem.h"
+
+namespace srgan_fast::torch_ops {
+namespace {
+
+using torch::stable::accelerator::DeviceGuard;
+
+void check_launch(const char* error, const char* what) {
+    STD_TORCH_CHECK(error == nullptr, "srgan_fast::conv: CUDA refused to launch ", what, ": ", error);
+}
+
+void* current_stream(const Tensor& x) {
+    void* stream = nullptr;
+    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream) == 0,
+                    "srgan_fast::conv: torch gives no CUDA stream");
+    return stream;
+}
+
+void check_types(const Tensor& x, const Tensor& weight) {
+    const ScalarType type = x.scalar_type();
+    STD_TORCH_CHECK(weight.device() == x.device(), "srgan_fast::conv: a map and weights on different devices");
+    STD_TORCH_CHECK(type == ScalarType::BFloat16 || type == ScalarType::Half,
+                    "srgan_fast::conv takes CUDA maps of bfloat16 or float16");
+    STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float, "srgan_fast::conv takes weights of float32 with a ",
+                    "16-bit map");
+}
+
+cuda::Type type_of(const Tensor& x) {
+    return x.scalar_type() == ScalarType::BFloat16 ? cuda::Type::kBf16 : cuda::Type::kHalf;
+}
+
+cuda::Convolution convolution_of(const Problem& p) {
+    constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+    // Kernels count pixels of an image, and blocks, in 32 bits.
+    STD_TORCH_CHECK(p.height * p.width * p.in <= kMost && p.out_height * p.out_width * p.out <= kMost &&
+                        p.batch * p.height * p.width <= kMost,
+                    "srgan_fast::conv: an image of ", p.height, "x", p.width, " is too large for the CUDA kernels");
+    return {static_cast<int>(p.batch),  static_cast<int>(p.in),    static_cast<int>(p.out),   static_cast<int>(p.height),
+            static_cast<int>(p.width),  static_cast<int>(p.taps),  static_cast<int>(p.stride)};
+}
+
+// Vectors that outlive the launch: contiguous, or copies that are.
+class Vectors {
+  public:
+    explicit Vectors(const Tensor& weight) : weight_(weight) {}
+
+    cuda::Vector put(const Maybe& values, std::int64_t count, const char* name) {
+        if (!values) return {nullptr, 0};
+        check_vector(values, weight_, count, name);
+        kept_.push_back(torch::stable::contiguous(*values));
+        return {static_cast<const float*>(kept_.back().const_data_ptr()), values->numel() == 1 && count != 1 ? 0 : 1};
+    }
+
+  private:
+    const Tensor& weight_;
+    std::vector<Tensor> kept_;
+};
+
+cuda::Source source_of(const Problem& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t, bool shuffle,
+                       Vectors& vectors) {
+    const std::int64_t channels = p.in * (shuffle ? 4 : 1);
+    STD_TORCH_CHECK(!shuffle || p.stride == 1, "srgan_fast::conv: a shuffle goes with a stride of 1 on CUDA");
+    check_combination(p, t, shuffle);
+    cuda::Source s{};
+    s.x = x.const_data_ptr();
+    s.residual = residual ? residual->const_data_ptr() : nullptr;
+    s.center = vectors.put(t.center, channels, "center"), s.scale = vectors.put(t.scale, channels, "scale");
+    s.shift = vectors.put(t.shift, channels, "shift"), s.slope = vectors.put(t.slope, channels, "slope");
+    s.height = static_cast<int>(p.height), s.width = static_cast<int>(p.width), s.channels = static_cast<int>(p.in);
+    s.shuffle = shuffle, s.activates = t.slope.has_value();
+    s.affine = t.center || t.scale || t.shift || t.slope || residual;
+    return s;
+}
+
+cuda::Gradient gradient_of(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& t,
+                           Vectors& vectors) {
+    check_combination(y, t);
+    cuda::Gradient s{};
+    s.g = g.const_data_ptr();
+    s.height = static_cast<int>(p.out_height), s.width = static_cast<int>(p.out_width);
+    s.channels = static_cast<int>(p.out);
+    s.moments = t.mean.has_value(), s.activation = t.activation.has_value();
+    if (s.moments || s.activation) s.y = y->const_data_ptr();
+    s.slope = static_cast<float>(t.activation.value_or(0.0));
+    s.pixels = static_cast<float>(p.batch * p.out_height * p.out_width);
+    s.mean = vectors.put(t.mean, p.out, "mean");
+    s.mean_gradient = vectors.put(t.mean_gradient, p.out, "gradient of the mean");
+    s.var_gradient = vectors.put(t.var_gradient, p.out, "gradient of the variance");
+    return s;
+}
+
+template <typename Params>
+void set_strides(Params& p, const Tensor& weight) {
+    p.out_stride = weight.stride(0), p.in_stride = weight.stride(1);
+    p.row_stride = weight.stride(2), p.column_stride = weight.stride(3);
+}
+
+// Weights in the order of fetching, in the map's type.
+Tensor pack(cuda::ConvParams& p, cuda::Tile tile, const cuda::Convolution& c, const Tensor& x, const Tensor& weight,
+            bool backward, void* stream) {
+    cuda::set_weights(p, tile, nullptr);
+    const Tensor packed = new_vector(x, std::int64_t{c.taps} * c.taps * p.weight_rows * p.weight_columns);
+    cuda::PackParams a{};
+    a.weight = static_cast<const float*>(weight.const_data_ptr());
+    set_strides(a, weight);
+    a.out = c.out, a.in = c.in, a.taps = c.taps, a.backward = backward;
+    a.rows = p.weight_rows, a.columns = p.weight_columns;
+    a.packed = packed.mutable_data_ptr();
+    check_launch(cuda::launch_pack(type_of(x), a, stream), "conv_pack");
+    p.weights = a.packed;
+    return packed;
+}
+
+float* floats(const Tensor& t) { return static_cast<float*>(t.mutable_data_ptr()); }
+
+Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
+                     const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
+                     bool moments, std::optional<double> activation, const Maybe&, const Maybe&) {
+    check_types(x, weight);
+    const Problem problem(x, weight, stride, shuffle);
+    check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
+    STD_TORCH_CHECK(!(moments && activation),
+                    "srgan_fast::conv: moments are taken before an activation, not behind one");
+    const DeviceGuard guard(x.get_device_index());
+    void* const stream = current_stream(x);
+    const cuda::Convolution c = convolution_of(problem);
+    const Tensor map = nhwc(x);
+    const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
+    Vectors vectors(weight);
+    cuda::ConvParams p = cuda::forward_plan(c);
+    p.source = source_of(problem, map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
+    const cuda::Tile tile = cuda::choose_tile(c.batch, p.height, p.width, p.channels, p.input_channels, p.step,
+                                              p.spread, cuda::multiprocessors());
+    const Tensor packed = pack(p, tile, c, x, weight, false, stream);
+    p.bias = vectors.put(bias, problem.out, "bias");
+    p.activate = activation.has_value(), p.slope = static_cast<float>(activation.value_or(0.0));
+    const Tensor y = new_map(x, problem.batch, problem.out, problem.out_height, problem.out_width);
+    p.y = y.mutable_data_ptr();
+    Tensor sum = residual ? new_map(x, problem.batch, problem.in, problem.height, problem.width) : new_vector(x, 0);
+    p.source.sum = residual ? sum.mutable_data_ptr() : nullptr;
+    const std::int64_t size = moments ? problem.out : 0;
+    const Tensor mean = new_vector(weight, size), var = new_vector(weight, size);
+    const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
+    const Tensor parts = new_vector(weight, moments ? std::int64_t{grid.x} * 2 * problem.out : 0);
+    p.moments = moments ? floats(parts) : nullptr;
+    check_launch(cuda::launch_forward(type_of(x), tile, p, stream), "conv_forward");
+    if (moments) {
+        const cuda::TileSize tile_size = cuda::size_of(tile);
+        check_launch(cuda::launch_merge_moments({floats(parts), p.batch, p.height, p.width, p.channels, tile_size.rows,
+                                                 tile_size.columns, floats(mean), floats(var)},
+                                                stream),
+                     "merge_moments");
+    }
+    return {y, mean, var, sum};
+}
+
+Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
+                 const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
+                 const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
+                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe&) {
+    check_types(x, weight);
+    const Problem problem(x, weight, stride, shuffle);
+    check_gradient(problem, g, y, x);
+    check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
+    check_map(sum_gradient, x, {problem.batch, problem.in, problem.height, problem.width}, "the sum's gradient");
+    const DeviceGuard guard(x.get_device_index());
+    void* const stream = current_stream(x);
+    const cuda::Convolution c = convolution_of(problem);
+    const Tensor g_map = nhwc(g), x_map = nhwc(x);
+    const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
+    const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
+    const Maybe sum_map = sum_gradient ? Maybe(nhwc(*sum_gradient)) : std::nullopt;
+    Vectors vectors(weight);
+    cuda::ConvParams p = cuda::dgrad_plan(c);
+    p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
+    p.gradient = gradient_of(problem, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
+    const cuda::Tile tile = cuda::choose_tile(c.batch, p.height, p.width, p.channels, p.input_channels, p.step,
+                                              p.spread, cuda::multiprocessors());
+    const Tensor packed = pack(p, tile, c, x, weight, true, stream);
+    p.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
+    const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
+    p.x_gradient = x_gradient.mutable_data_ptr();
+    const Tensor residual_gradient =
+        residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
+    p.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
+    const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
+    const std::int64_t channels = p.source.affine ? x.size(1) : 0;
+    const int parts = static_cast<int>(grid.x * grid.z);
+    const Tensor partial = new_vector(weight, parts * 3 * channels);
+    p.sums = p.source.affine ? floats(partial) : nullptr;
+    check_launch(cuda::launch_dgrad(type_of(x), tile, p, stream), "conv_dgrad");
+    const Tensor d_scale = new_vector(weight, channels), d_shift = new_vector(weight, channels);
+    const Tensor d_slope = new_vector(weight, channels);
+    if (p.source.affine) {
+        const int length = static_cast<int>(channels);
+        check_launch(cuda::launch_sum({floats(partial), parts, 3 * length, 3, length,
+                                       {floats(d_scale), floats(d_shift), floats(d_slope)}},
+                                      stream),
+                     "sum");
+    }
+    return {x_gradient, residual_gradient, d_scale, d_shift, d_slope};
+}
+
+Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
+                 const Maybe& var_gradient, const Tensor& x, const Tensor& weight, const Maybe& center,
+                 const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride,
+                 bool shuffle, std::optional<double> activation, bool bias) {
+    check_types(x, weight);
+    const Problem problem(x, weight, stride, shuffle);
+    check_gradient(problem, g, y, x);
+    check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
+    const DeviceGuard guard(x.get_device_index());
+    void* const stream = current_stream(x);
+    const cuda::Convolution c = convolution_of(problem);
+    const Tensor g_map = nhwc(g), x_map = nhwc(x);
+    const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
+    const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
+    Vectors vectors(weight);
+    const cuda::WgradTile tile = cuda::choose_wgrad_tile(c);
+    const cuda::WgradSize size = cuda::size_of(tile);
+    cuda::WgradParams p{};
+    p.batch = c.batch, p.taps = c.taps, p.stride = c.stride;
+    p.splits = cuda::wgrad_splits(c, tile, cuda::multiprocessors());
+    p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
+    p.gradient = gradient_of(problem, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
+    p.rows = cuda::round_up(c.out, size.rows), p.columns = cuda::round_up(c.in, size.columns);
+    const Tensor partial =
+        new_vector(weight, std::int64_t{p.splits} * c.taps * c.taps * p.rows * p.columns);
+    const Tensor partial_bias = new_vector(weight, bias ? std::int64_t{p.splits} * p.rows : 0);
+    p.weight = floats(partial), p.bias = bias ? floats(partial_bias) : nullptr;
+    check_launch(cuda::launch_wgrad(type_of(x), tile, p, stream), "conv_wgrad");
+    const Tensor result = new_weight_gradient(problem, weight);
+    cuda::WgradSumParams a{};
+    a.parts = floats(partial), a.splits = p.splits, a.taps = c.taps, a.rows = p.rows, a.columns = p.columns;
+    a.out = c.out, a.in = c.in;
+    set_strides(a, result);
+    a.weight = floats(result);
+    check_launch(cuda::launch_sum_weights(a, stream), "sum_weights");
+    const Tensor biases = new_vector(weight, bias ? problem.out : 0);
+    if (bias)
+        check_launch(
+            cuda::launch_sum({floats(partial_bias), p.splits, p.rows, 1, c.out, {floats(biases), nullptr, nullptr}},
+                             stream),
+            "sum");
+    return {result, biases};
+}
+
+}  // namespace
+}  // namespace srgan_fast::torch_ops
+
+STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
+    m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
+    m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
+    m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
+}

@@ -1,0 +1,137 @@
+// What the operators of every device have in common: a call's tensors, their sizes, and what is wrong with them.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace srgan_fast::torch_ops {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Maybe = std::optional<Tensor>;
+
+using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;        // y, mean, var, sum
+using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;  // of x, residual, scale, shift, slope
+using Wgrad = std::tuple<Tensor, Tensor>;                          // of weight, bias
+
+inline std::string shape_of(const Tensor& x) {
+    std::string text = "(";
+    for (std::int64_t i = 0; i < x.dim(); ++i) text += (i ? ", " : "") + std::to_string(x.size(i));
+    return text + ")";
+}
+
+// The tensor itself where it is NHWC without gaps, else a copy that is.
+inline Tensor nhwc(const Tensor& x) {
+    const std::int64_t order[4] = {1, 3, 2, 0};
+    std::int64_t stride = 1;
+    for (const std::int64_t d : order) {
+        if (x.size(d) != 1 && x.stride(d) != stride) return torch::stable::contiguous(x, MemoryFormat::ChannelsLast);
+        stride *= x.size(d);
+    }
+    return x;
+}
+
+inline Tensor new_map(const Tensor& like, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
+    return torch::stable::empty(std::vector<std::int64_t>{n, c, h, w}, like.scalar_type(), std::nullopt, like.device(),
+                                std::nullopt, MemoryFormat::ChannelsLast);
+}
+
+inline Tensor new_vector(const Tensor& like, std::int64_t size) {
+    return torch::stable::new_empty(like, std::vector<std::int64_t>{size});
+}
+
+// The side of a convolution's filters, if there is a kernel for it.
+inline std::int64_t taps_of(const Tensor& weight, std::int64_t stride) {
+    const std::int64_t taps = weight.size(3);
+    STD_TORCH_CHECK(weight.size(2) == taps && (taps == 3 || taps == 5) && (stride == 1 || (stride == 2 && taps == 3)),
+                    "srgan_fast::conv does 3x3 of stride 1 or 2 and 5x5 of stride 1, not ", shape_of(weight),
+                    " of stride ", stride);
+    return taps;
+}
+
+// A call's convolution: sizes and types, checked.
+struct Problem {
+    std::int64_t batch, in, out;         // channels of z and y
+    std::int64_t taps, stride;
+    std::int64_t height, width;          // of z
+    std::int64_t out_height, out_width;  // of y
+
+    Problem(const Tensor& x, const Tensor& weight, std::int64_t stride, bool shuffle) : stride(stride) {
+        STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4, "srgan_fast::conv takes N, C, H, W maps and O, I, k, k ",
+                        "weights, got ", shape_of(x), " and ", shape_of(weight));
+        taps = taps_of(weight, stride);
+        const std::int64_t factor = shuffle ? 2 : 1;
+        batch = x.size(0), in = weight.size(1), out = weight.size(0);
+        height = x.size(2) * factor, width = x.size(3) * factor;
+        STD_TORCH_CHECK(x.size(1) == in * factor * factor, "srgan_fast::conv: weights ", shape_of(weight),
+                        " do not fit a map ", shape_of(x), shuffle ? " that is shuffled" : "");
+        STD_TORCH_CHECK(x.numel() > 0 && weight.numel() > 0, "srgan_fast::conv: an empty map ", shape_of(x),
+                        " or empty weights ", shape_of(weight));
+        out_height = (height + stride - 1) / stride, out_width = (width + stride - 1) / stride;
+    }
+};
+
+struct PrologueTensors {
+    const Maybe &center, &scale, &shift, &slope, &residual;
+};
+
+inline void check_map(const Maybe& map, const Tensor& like, const std::vector<std::int64_t>& shape, const char* name) {
+    if (!map) return;
+    bool fits = map->dim() == 4 && map->scalar_type() == like.scalar_type() && map->device() == like.device();
+    for (std::int64_t i = 0; fits && i < 4; ++i) fits = map->size(i) == shape[i];
+    STD_TORCH_CHECK(fits, "srgan_fast::conv: ", name, " of shape ", shape_of(*map),
+                    " or its type does not fit the map");
+}
+
+// Where dy comes from; the tensors are NHWC and outlive it.
+struct GradientTensors {
+    const Maybe &mean, &mean_gradient, &var_gradient;
+    std::optional<double> activation;
+};
+
+// A vector of channels: as many values as channels, or one for all, of the weights' type.
+inline void check_vector(const Maybe& values, const Tensor& weight, std::int64_t count, const char* name) {
+    if (!values) return;
+    const std::int64_t given = values->numel();
+    STD_TORCH_CHECK(given == count || given == 1, "srgan_fast::conv: ", name, " has ", given, " values, not ", count);
+    STD_TORCH_CHECK(values->scalar_type() == weight.scalar_type(), "srgan_fast::conv: ", name,
+                    " must be of the weights' type");
+    STD_TORCH_CHECK(values->device() == weight.device(), "srgan_fast::conv: ", name, " is on another device");
+}
+
+// What a prologue, and what stands behind a convolution, may be combined with.
+inline void check_combination(const Problem& p, const PrologueTensors& t, bool shuffle) {
+    STD_TORCH_CHECK(!t.residual || (!shuffle && p.taps == 3 && p.stride == 1 && !t.slope),
+                    "srgan_fast::conv: a residual goes with a 3x3 convolution of stride 1, without shuffle or slope");
+}
+inline void check_combination(const Maybe& y, const GradientTensors& t) {
+    STD_TORCH_CHECK(!(t.mean && t.activation), "srgan_fast::conv: moments and an activation exclude each other");
+    STD_TORCH_CHECK(!(t.mean || t.activation) || y.has_value(),
+                    "srgan_fast::conv: this gradient needs the forward call's result");
+}
+
+inline void check_gradient(const Problem& p, const Tensor& g, const Maybe& y, const Tensor& x) {
+    const std::vector<std::int64_t> shape{p.batch, p.out, p.out_height, p.out_width};
+    check_map(g, x, shape, "the result's gradient");
+    check_map(y, x, shape, "the result");
+}
+
+// Where a weight's gradient is written: as the parameter stands, so that it need not be copied when it is accumulated.
+inline Tensor new_weight_gradient(const Problem& p, const Tensor& weight) {
+    const bool last = weight.stride(1) == 1 && p.in > 1;
+    return torch::stable::empty(std::vector<std::int64_t>{p.out, p.in, p.taps, p.taps}, weight.scalar_type(),
+                                std::nullopt, weight.device(), std::nullopt,
+                                last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+}  // namespace srgan_fast::torch_ops

@@ -1,0 +1,164 @@
+"""The report: the device, whether the kernels are right on it, layers, whole steps."""
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from srgan_fast.bench.gpu.layers import time_layers
+from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
+from srgan_fast.bench.training.rows import Work, find_row, make_trainee
+from srgan_fast.errors import UsageError
+from srgan_fast.ops import cuda
+from srgan_fast.ops.native import why_not_on_cuda
+
+STEP_ROWS = ("stock-bf16", "stock-lean-bf16", "fused-bf16")
+STEP_ROUNDS = 12
+OnStep = Callable[[str], None]
+
+
+def gpu_report(
+    batches: tuple[int, ...] = (16, 64), hr: int = 96, on_step: OnStep = lambda what: None
+) -> dict[str, Any]:
+    """Examines and measures the current CUDA device.
+
+    Args:
+        batches: images of a training step, each measured.
+        hr: side of the high-resolution crops.
+        on_step: told in a few words what is being done, before it is done.
+
+    Returns:
+        What can be written as JSON: `environment`, `checks` (errors over tolerances), `layers`, `steps`, `problems`.
+
+    Raises:
+        UsageError: there is no CUDA device.
+    """
+    if not torch.cuda.is_available():
+        raise UsageError("this machine has no CUDA device that PyTorch can use")
+    device = torch.device("cuda", torch.cuda.current_device())
+    torch.backends.cudnn.benchmark = True
+    report: dict[str, Any] = {"problems": []}
+
+    def part(name: str, measure: Callable[[], Any]) -> None:
+        on_step(name)
+        try:
+            report[name] = measure()
+        except Exception as error:  # the rest of the report is still worth having
+            report["problems"].append(f"{name}: {str(error).splitlines()[0]}")
+        torch.cuda.empty_cache()
+
+    part("environment", lambda: _environment(device))
+    problem = why_not_on_cuda()
+    if problem is not None:
+        report["problems"].append(problem)
+        return report
+    part("checks", lambda: _checks(device))
+    for batch in batches:
+        part(f"layers, batch {batch}", lambda: [asdict(row) for row in time_layers(batch, hr, device)])  # noqa: B023
+        part(f"generator, batch {batch}", lambda: _generators(batch, hr, device))  # noqa: B023
+        part(f"steps, batch {batch}", lambda: _steps(batch, hr, device))  # noqa: B023
+    return report
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "device": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_gb": properties.total_memory / 1e9,
+        "driver": _driver(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "bf16_tflops": _product_rate(device),
+        "copy_gb_s": _copy_rate(device),
+    }
+
+
+def _driver() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return None
+
+
+def _product_rate(device: torch.device) -> float:
+    """TFLOP/s of a large product of random bfloat16 matrices: what can be had."""
+    side = 8192
+    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    return 2e-12 * side**3 / time_calls(lambda: a @ b).median
+
+
+def _copy_rate(device: torch.device) -> float:
+    """GB/s of a large copy, bytes read and written."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2e-9 * source.numel() / time_calls(lambda: target.copy_(source)).median
+
+
+def _checks(device: torch.device) -> list[dict[str, Any]]:
+    """The worst error of each case, in both types."""
+    found = []
+    for dtype in cuda.TYPES:
+        for case in cuda.CHECKS:
+            worst = max(cuda.check(case, device, dtype), key=lambda error: error.excess)
+            found.append({"dtype": str(dtype), "right": worst.excess <= 1.0, **asdict(worst)})
+    return found
+
+
+def _generators(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
+    """Forward and backward pass of G in training, as graphs: the GPU's work without the host's."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("stock-bf16", "fused-bf16"):
+        trainee = make_trainee(find_row(name), _work("pretrain", batch, hr, device))
+        generator, (target, lr) = trainee.networks.generator, trainee.images
+
+        def compute(trainee: Any = trainee, lr: Any = lr, target: Any = target, generator: Any = generator) -> None:
+            # Inside, since casts that autocast keeps from before a graph's capture would be of other memory.
+            with trainee.autocast():
+                sr = generator(lr)
+            (sr.float() - target).abs().mean().backward()
+
+        found[name] = {"eager": asdict(time_calls(compute)), "graph": asdict(time_calls(in_graph(compute)))}
+    return found
+
+
+def _steps(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
+    """Whole adversarial steps in alternating rounds, by the host's clock: each ends with figures on the host."""
+    trainees = {name: make_trainee(find_row(name), _work("gan", batch, hr, device)) for name in STEP_ROWS}
+    first = {name: trainee.step() for name, trainee in trainees.items()}
+    for trainee in trainees.values():
+        for _ in range(4):
+            trainee.step()
+    times: dict[str, list[float]] = {name: [] for name in trainees}
+    for _ in range(STEP_ROUNDS):
+        for name, trainee in trainees.items():
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            trainee.step()
+            torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - began)
+    memory = {}
+    for name, trainee in trainees.items():
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        trainee.step()
+        memory[name] = (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    return {
+        name: {
+            "step": asdict(Time(statistics.median(values), min(values), max(values))),
+            "peak_mb": memory[name],
+            "losses": first[name],
+        }
+        for name, values in times.items()
+    }
+
+
+def _work(stage: Any, batch: int, hr: int, device: torch.device) -> Work:
+    return Work(stage, batch, hr, "features[:18]", torch.get_num_threads(), str(device))

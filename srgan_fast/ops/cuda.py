@@ -1,0 +1,168 @@
+"""Whether this machine's GPUs may compute with the fused kernels: each is examined before its first use.
+
+The kernels were written for every GPU with bfloat16 tensor cores and cannot have been run on all of them. So a device
+computes small random cases of every operator, and its results are compared with PyTorch's in float64; one that differs
+is not used, and the reason says by how much.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srgan_fast.ops.conv import ConvResult, conv, conv_reference
+from srgan_fast.ops.native import why_not_on_cuda
+
+CAPABILITY = (8, 0)  # the first with bfloat16 products and asynchronous copies
+TYPES = (torch.bfloat16, torch.float16)
+
+# Largest relative error (2-norms) of a tensor; rounding z, the weights and the result to bfloat16 gives some 4e-3 each,
+# and a sum of many such values that nearly cancels more.
+_TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckCase:
+    """A small call of the fused convolution.
+
+    Attributes:
+        size: N, C, O, H, W of z.
+        side: of the filters.
+        stride: of the convolution.
+        prologue: any of `scale`, `slope`, `residual`.
+        shuffle: whether the prologue ends with a pixel shuffle.
+        moments: whether mean and variance are asked for.
+        activation: slope of an activation behind.
+    """
+
+    size: tuple[int, int, int, int, int]
+    side: int = 3
+    stride: int = 1
+    prologue: tuple[str, ...] = ()
+    shuffle: bool = False
+    moments: bool = False
+    activation: float | None = None
+
+
+# Each kernel and tile, odd sizes, channels that fill no block.
+CHECKS = (
+    CheckCase((2, 64, 64, 24, 24), prologue=("scale", "slope"), moments=True),
+    CheckCase((2, 64, 64, 13, 19), prologue=("scale", "residual"), moments=True),
+    CheckCase((64, 64, 128, 33, 31), activation=0.0),
+    CheckCase((64, 3, 64, 33, 31), activation=0.2),
+    CheckCase((2, 3, 64, 9, 40), activation=0.2),
+    CheckCase((3, 64, 72, 17, 15), stride=2, prologue=("scale", "slope"), moments=True),
+    CheckCase((2, 64, 256, 7, 9), prologue=("slope",), moments=True),
+    CheckCase((2, 64, 40, 18, 14), prologue=("scale", "slope"), shuffle=True, moments=True),
+    CheckCase((1, 256, 12, 21, 18), side=5, prologue=("slope",)),
+    CheckCase((1, 5, 7, 1, 1)),
+)
+
+
+def problem_of(device: torch.device) -> str | None:
+    """Why a CUDA device cannot compute with the fused kernels, in a sentence; None if it can."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return why_not_on_cuda() or _examine(index)
+
+
+@cache
+def _examine(index: int) -> str | None:
+    name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+    if capability < CAPABILITY:
+        have, need = (".".join(map(str, version)) for version in (capability, CAPABILITY))
+        return f"fused kernels need compute capability {need}, and {name} has {have}"
+    try:
+        errors = {error.what: error for case in CHECKS for error in check(case, torch.device("cuda", index))}
+    except RuntimeError as error:
+        return f"the fused kernels fail on {name}: {str(error).splitlines()[0]}"
+    worst = max(errors.values(), key=lambda error: error.excess)
+    if worst.excess > 1.0:
+        return (
+            f"the fused kernels compute wrong results on {name} ({worst.what}: relative error {worst.value:.1e}); "
+            "please report this"
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckError:
+    """How far a result lies from the reference.
+
+    Attributes:
+        what: operator, case and tensor.
+        value: relative error, of 2-norms; infinite where there are values that are not finite.
+        tolerance: what rounding may cost.
+    """
+
+    what: str
+    value: float
+    tolerance: float
+
+    @property
+    def excess(self) -> float:
+        """The error over what is tolerated."""
+        return self.value / self.tolerance
+
+
+def check(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> list[CheckError]:
+    """Runs a case on a device, forward and backward, and in float64 in plain torch.
+
+    Returns:
+        The errors of the result's tensors and of all gradients.
+    """
+    given = _draw(case, device, dtype)
+    options: dict[str, Any] = {
+        "stride": case.stride, "shuffle": case.shuffle, "moments": case.moments, "activation": case.activation
+    }  # fmt: skip
+    got = _run(conv, given, options)
+    expected = _run(conv_reference, {name: value.double() for name, value in given.items()}, options)
+    return [
+        CheckError(f"{name} of {case}", _relative(got[name], value), _TOLERANCE[dtype])
+        for name, value in expected.items()
+    ]
+
+
+def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Random inputs whose activations are on the same side of zero in any precision."""
+    generator = torch.Generator().manual_seed(0)
+    n, c, o, h, w = case.size
+    channels = 4 * c if case.shuffle else c
+    h, w = (h // 2, w // 2) if case.shuffle else (h, w)
+
+    def quarters(*shape: int) -> Tensor:
+        return torch.randint(-6, 7, shape, generator=generator).float() / 4
+
+    given = {
+        "x": quarters(n, channels, h, w).to(dtype).contiguous(memory_format=torch.channels_last),
+        "weight": quarters(o, c, case.side, case.side) / 8,
+        "bias": quarters(o) + 1 / 256,  # no result is 0, where an activation turns
+    }
+    if "scale" in case.prologue:
+        given |= {name: quarters(channels) for name in ("center", "scale", "shift")}
+    if "slope" in case.prologue:
+        given["slope"] = torch.full((1,), 0.25)
+    if "residual" in case.prologue:
+        given["residual"] = quarters(n, c, h, w).to(dtype)
+    return {name: value.to(device) for name, value in given.items()}
+
+
+def _run(compute: Any, given: dict[str, Tensor], options: dict[str, Any]) -> dict[str, Tensor]:
+    inputs = {name: value.detach().requires_grad_() for name, value in given.items()}
+    result: ConvResult = compute(**inputs, **options)
+    parts = {name: part for name, part in zip(ConvResult._fields, result, strict=True) if part.numel() > 0}
+    factors = torch.Generator().manual_seed(1)
+    total = torch.zeros((), dtype=torch.float64, device=result.y.device)
+    for name, part in parts.items():
+        weights = torch.randint(-4, 5, part.shape, generator=factors).double().to(part.device)
+        share = weights * (result.y.numel() ** 0.5 if part.dim() == 1 else 1.0)
+        total = total + (part.double() * share).sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    gradients = {f"gradient of {name}": value.grad for name, value in inputs.items() if value.grad is not None}
+    return {name: part.detach() for name, part in parts.items()} | gradients
+
+
+def _relative(got: Tensor, expected: Tensor) -> float:
+    error = float((got.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-6))
+    return error if error == error else float("inf")

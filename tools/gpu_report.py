@@ -1,0 +1,59 @@
+"""Examines and measures the fused CUDA kernels on this machine's GPU, and writes a JSON report.
+
+    python tools/gpu_report.py report.json [--batch 16 --batch 64] [--hr 96]
+
+It needs torch and numpy, and srgan_fast built with nvcc (or on PYTHONPATH with its libraries beside it).
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from srgan_fast.bench.gpu import gpu_report
+from srgan_fast.errors import SrganFastError
+
+
+def main() -> int:
+    """Runs the report; the exit status says whether all results were right."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path, help="the JSON file to write")
+    parser.add_argument("--batch", type=int, action="append", help="images of a step; repeatable (default: 16 and 64)")
+    parser.add_argument("--hr", type=int, default=96, help="side of the high-resolution crops (default: 96)")
+    options = parser.parse_args()
+    try:
+        report = gpu_report(
+            tuple(options.batch or (16, 64)), options.hr, lambda what: print(what, file=sys.stderr, flush=True)
+        )
+    except SrganFastError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    options.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    for line in summary(report):
+        print(line)
+    return 0 if all(row["right"] for row in report.get("checks", [])) and not report["problems"] else 1
+
+
+def summary(report: dict[str, Any]) -> list[str]:
+    """The report in lines."""
+    lines = [f"{key}: {value}" for key, value in report.get("environment", {}).items()]
+    lines += [
+        f"{'right' if row['right'] else 'WRONG'} {row['dtype']} {row['value']:.1e} {row['what']}"
+        for row in report.get("checks", [])
+    ]
+    for name, rows in report.items():
+        if name.startswith("layers"):
+            lines += [
+                f"{name[8:]:<10} {row['layer']:<16} {row['direction']:<16} {row['fused']['median'] * 1e6:8.1f} us "
+                f"{row['gflop'] / row['fused']['median'] * 1e-3:6.1f} TFLOP/s; stock {row['stock']['median'] * 1e6:8.1f} "
+                f"us, {row['stock']['median'] / row['fused']['median']:5.2f}x"
+                for row in rows
+            ]
+        elif name.startswith(("steps", "generator")):
+            lines += [f"{name} {row}: {values}" for row, values in rows.items()]
+    return lines + [f"problem: {problem}" for problem in report["problems"]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
