@@ -28,7 +28,11 @@ def find_nvcc() -> str:
     """The CUDA compiler: of `CUDACXX`, `CUDA_HOME`, or the path; empty where there is none or torch has no CUDA."""
     if TORCH_FOLDER is None or not (TORCH_FOLDER / "lib" / "libtorch_cuda.so").exists():
         return ""
-    places = [os.environ.get("CUDACXX"), *(f"{home}/bin/nvcc" for home in [os.environ.get("CUDA_HOME")] if home), "nvcc"]
+    places = [
+        os.environ.get("CUDACXX"),
+        *(f"{home}/bin/nvcc" for home in [os.environ.get("CUDA_HOME")] if home),
+        "nvcc",
+    ]
     return next((found for place in places if place and (found := shutil.which(place))), "")
 
 
@@ -67,5 +71,10 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--install", str(build)], check=True)
 
 
-MODULES = ["srgan_fast._imaging", "srgan_fast._engine", *(["srgan_fast._C"] if TORCH else []), *(["srgan_fast._C_cuda"] if NVCC else [])]
+MODULES = [
+    "srgan_fast._imaging",
+    "srgan_fast._engine",
+    *(["srgan_fast._C"] if TORCH else []),
+    *(["srgan_fast._C_cuda"] if NVCC else []),
+]
 setup(ext_modules=[CMakeExtension(name) for name in MODULES], cmdclass={"build_ext": CMakeBuild})

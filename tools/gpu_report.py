@@ -44,15 +44,19 @@ def summary(report: dict[str, Any]) -> list[str]:
     ]
     for name, rows in report.items():
         if name.startswith("layers"):
-            lines += [
-                f"{name[8:]:<10} {row['layer']:<16} {row['direction']:<16} {row['fused']['median'] * 1e6:8.1f} us "
-                f"{row['gflop'] / row['fused']['median'] * 1e-3:6.1f} TFLOP/s; stock {row['stock']['median'] * 1e6:8.1f} "
-                f"us, {row['stock']['median'] / row['fused']['median']:5.2f}x"
-                for row in rows
-            ]
+            lines += [f"{name.removeprefix('layers, '):<10} {_layer(row)}" for row in rows]
         elif name.startswith(("steps", "generator")):
             lines += [f"{name} {row}: {values}" for row, values in rows.items()]
     return lines + [f"problem: {problem}" for problem in report["problems"]]
+
+
+def _layer(row: dict[str, Any]) -> str:
+    fused, stock = row["fused"]["median"], row["stock"]["median"]
+    rate = row["gflop"] / fused * 1e-3
+    return (
+        f"{row['layer']:<16} {row['direction']:<16} {fused * 1e6:8.1f} us {rate:6.1f} TFLOP/s; "
+        f"stock {stock * 1e6:8.1f} us, {stock / fused:5.2f}x"
+    )
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ void launch(const cuda::Grid& grid, int threads, int shared, Kernel kernel, cons
                        [&] { kernel(p); });
 }
 
+constexpr cuda::Device kDevice{1, 227 * 1024};
+
 // A case's data in "device" memory.
 template <typename T>
 struct Memory {
@@ -121,7 +123,7 @@ struct Memory {
     cuda::Source source() const {
         cuda::Source s{};
         s.x = x.data();
-        s.height = int(c.height), s.width = int(c.width), s.channels = int(c.in);
+        s.height = int(c.height), s.width = int(c.width), s.channels = int(c.in), s.pitch = int(c.in);
         s.shuffle = c.shuffle(), s.affine = c.affine();
         s.activates = c.kind == Kind::kSlope || c.kind == Kind::kShuffleSlope;
         if (c.affine()) {
@@ -134,8 +136,8 @@ struct Memory {
     cuda::Gradient gradient() const {
         cuda::Gradient s{};
         s.g = g.data();
-        s.height = int(c.out_height()), s.width = int(c.out_width()), s.channels = int(c.out);
-        s.pixels = pixels, s.slope = slope_behind;
+        s.height = int(c.out_height()), s.width = int(c.out_width()), s.channels = int(c.out), s.pitch = int(c.out);
+        s.share = 1.0f / pixels, s.slope = slope_behind;
         s.moments = c.behind == Behind::kMoments, s.activation = c.behind == Behind::kActivation;
         if (c.behind != Behind::kNothing) s.y = y.data();
         s.mean = {mean.data(), 1}, s.mean_gradient = {mean_gradient.data(), 1};
@@ -178,7 +180,7 @@ void check_forward(const Problem& problem, const Memory<T>& m, Tile tile, const 
     if (moments) p.moments = parts.data();
     cuda::with_shape(tile, [&](auto shape) {
         using Shape = decltype(shape);
-        launch(grid, Shape::kThreads, Shape::shared_bytes(p.step, p.span), cuda::conv_forward_kernel<T, Shape>, p,
+        launch(grid, Shape::kThreads, Shape::shared_bytes(p.step, p.span, cuda::two_maps<false>(p)), cuda::conv_forward_kernel<T, Shape>, p,
                random);
     });
     check(y.intact() && sum.intact() && parts.intact(), name + ", forward: wrote beside the result");
@@ -190,7 +192,7 @@ void check_forward(const Problem& problem, const Memory<T>& m, Tile tile, const 
     cuda::MomentsParams merge{parts.data(), p.batch,   p.height,     p.width,    p.channels,
                               size.rows,    size.columns, mean.data(), var.data()};
     launch({static_cast<unsigned>(cuda::blocks_of(p.channels, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
-           cuda::kReduceThreads * static_cast<int>(sizeof(cuda::Merged)), cuda::merge_moments_kernel<cuda::kReduceThreads>, merge, random);
+           cuda::kReduceThreads * 8, cuda::merge_moments_kernel<cuda::kReduceThreads>, merge, random);
     check(mean.intact() && var.intact(), name + ", moments: wrote beside the result");
     check_values(values_of(mean), problem.moments.mean, 1e-5, 1e-5, name + ", forward: mean");
     check_values(values_of(var), problem.moments.variance, 1e-4, 1e-5, name + ", forward: variance");
@@ -213,7 +215,7 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
     if (c.affine()) p.sums = sums.data();
     cuda::with_shape(tile, [&](auto shape) {
         using Shape = decltype(shape);
-        launch(grid, Shape::kThreads, Shape::shared_bytes(p.step, p.span), cuda::conv_dgrad_kernel<T, Shape>, p, random);
+        launch(grid, Shape::kThreads, Shape::shared_bytes(p.step, p.span, cuda::two_maps<true>(p)), cuda::conv_dgrad_kernel<T, Shape>, p, random);
     });
     check(x_gradient.intact() && residual_gradient.intact() && sums.intact(), name + ", dgrad: wrote beside the result");
     // Rounded up to three times on the way: the products, with the sum's gradient, and at last.
@@ -238,7 +240,8 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
 }
 
 template <typename T>
-void check_wgrad(const Problem& problem, const Memory<T>& m, int splits, const std::string& name, Random& random) {
+void check_wgrad(const Problem& problem, const Memory<T>& m, int splits, int stages, const std::string& name,
+                 Random& random) {
     const Case& c = problem.c;
     const WgradTile tile = cuda::choose_wgrad_tile(m.convolution);
     const cuda::WgradSize size = cuda::size_of(tile);
@@ -251,9 +254,10 @@ void check_wgrad(const Problem& problem, const Memory<T>& m, int splits, const s
     p.weight = parts.data(), p.bias = biases.data();
     cuda::with_shape(tile, [&](auto shape) {
         using Shape = decltype(shape);
+        p.stages = stages;
         const unsigned blocks = static_cast<unsigned>(p.rows / Shape::kRows * (p.columns / Shape::kColumns));
-        launch({static_cast<unsigned>(splits), blocks, static_cast<unsigned>(p.taps)}, Shape::kThreads,
-               Shape::shared_bytes(p.stride), cuda::conv_wgrad_kernel<T, Shape>, p, random);
+        launch({static_cast<unsigned>(splits), blocks, static_cast<unsigned>(p.taps / Shape::kTapRows)}, Shape::kThreads,
+               Shape::shared_bytes(p), cuda::conv_wgrad_kernel<T, Shape>, p, random);
     });
     Guarded<float> weight(m.weight.size()), bias(c.out);
     cuda::WgradSumParams a{parts.data(), splits, p.taps, p.rows, p.columns, m.convolution.out, m.convolution.in,
@@ -282,9 +286,8 @@ void check_case(const Case& c, bool all_tiles, Random& random) {
     const Problem problem(c, random);
     const Memory<T> memory(problem);
     const std::string name = std::string(std::is_same_v<T, cuda::Bf16> ? "bfloat16, " : "half, ") + text(c);
-    std::vector<Tile> tiles{cuda::choose_tile(int(c.batch), int(c.out_height()), int(c.out_width()), int(c.out),
-                                              int(c.in), int(c.stride()), 1, 1)};
-    if (all_tiles) tiles = {Tile::kLarge, Tile::kLargeShallow, Tile::kSmall, Tile::kSmallShallow, Tile::kNarrow};
+    std::vector<Tile> tiles{cuda::choose_tile(cuda::forward_plan(memory.convolution), false, kDevice)};
+    if (all_tiles) tiles.assign(std::begin(cuda::kTiles), std::end(cuda::kTiles));
     for (const Tile tile : tiles) {
         const std::string of_tile = name + ", tile " + std::to_string(static_cast<int>(tile));
         try {
@@ -295,7 +298,7 @@ void check_case(const Case& c, bool all_tiles, Random& random) {
         }
     }
     for (const int splits : {1, 3}) try {
-            check_wgrad(problem, memory, splits, name + ", splits " + std::to_string(splits), random);
+            check_wgrad(problem, memory, splits, splits + 1, name + ", splits " + std::to_string(splits), random);
         } catch (const cuda::simt::Error& error) {
             check(false, name + ", wgrad: " + error.what());
         }

@@ -64,6 +64,22 @@ class Vectors {
     std::vector<Tensor> kept_;
 };
 
+// The map as kernels take it: NHWC, and with pixels that are multiples of 16 bytes. One that is shuffled stays as it is,
+// since its channels are four pixels'.
+Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
+    constexpr std::int64_t kUnit = 8;
+    const Tensor map = nhwc(x);
+    if (shuffle || x.size(1) % kUnit == 0) return map;
+    const std::int64_t pitch = (x.size(1) + kUnit - 1) / kUnit * kUnit;
+    const Tensor padded = new_map(x, x.size(0), pitch, x.size(2), x.size(3));
+    check_launch(cuda::launch_pad({map.const_data_ptr(), padded.mutable_data_ptr(), x.size(0) * x.size(2) * x.size(3),
+                                   static_cast<int>(x.size(1)), static_cast<int>(pitch)},
+                                  stream),
+                 "pad");
+    return padded;
+}
+Maybe whole_map(const Maybe& x, void* stream) { return x ? Maybe(whole_map(*x, false, stream)) : std::nullopt; }
+
 cuda::Source source_of(const Problem& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t, bool shuffle,
                        Vectors& vectors) {
     const std::int64_t channels = p.in * (shuffle ? 4 : 1);
@@ -75,6 +91,7 @@ cuda::Source source_of(const Problem& p, const Tensor& x, const Maybe& residual,
     s.center = vectors.put(t.center, channels, "center"), s.scale = vectors.put(t.scale, channels, "scale");
     s.shift = vectors.put(t.shift, channels, "shift"), s.slope = vectors.put(t.slope, channels, "slope");
     s.height = static_cast<int>(p.height), s.width = static_cast<int>(p.width), s.channels = static_cast<int>(p.in);
+    s.pitch = static_cast<int>(shuffle ? p.in : x.size(1));
     s.shuffle = shuffle, s.activates = t.slope.has_value();
     s.affine = t.center || t.scale || t.shift || t.slope || residual;
     return s;
@@ -86,11 +103,11 @@ cuda::Gradient gradient_of(const Problem& p, const Tensor& g, const Maybe& y, co
     cuda::Gradient s{};
     s.g = g.const_data_ptr();
     s.height = static_cast<int>(p.out_height), s.width = static_cast<int>(p.out_width);
-    s.channels = static_cast<int>(p.out);
+    s.channels = static_cast<int>(p.out), s.pitch = static_cast<int>(g.size(1));
     s.moments = t.mean.has_value(), s.activation = t.activation.has_value();
     if (s.moments || s.activation) s.y = y->const_data_ptr();
     s.slope = static_cast<float>(t.activation.value_or(0.0));
-    s.pixels = static_cast<float>(p.batch * p.out_height * p.out_width);
+    s.share = 1.0f / static_cast<float>(p.batch * p.out_height * p.out_width);
     s.mean = vectors.put(t.mean, p.out, "mean");
     s.mean_gradient = vectors.put(t.mean_gradient, p.out, "gradient of the mean");
     s.var_gradient = vectors.put(t.var_gradient, p.out, "gradient of the variance");
@@ -131,14 +148,14 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
                     "srgan_fast::conv: moments are taken before an activation, not behind one");
     const DeviceGuard guard(x.get_device_index());
     void* const stream = current_stream(x);
+    const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    const Tensor map = nhwc(x);
-    const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
+    const Tensor map = whole_map(x, shuffle, stream);
+    const Maybe residual_map = whole_map(residual, stream);
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::forward_plan(c);
     p.source = source_of(problem, map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
-    const cuda::Tile tile = cuda::choose_tile(c.batch, p.height, p.width, p.channels, p.input_channels, p.step,
-                                              p.spread, cuda::multiprocessors());
+    const cuda::Tile tile = cuda::choose_tile(p, p.source.affine, device);
     const Tensor packed = pack(p, tile, c, x, weight, false, stream);
     p.bias = vectors.put(bias, problem.out, "bias");
     p.activate = activation.has_value(), p.slope = static_cast<float>(activation.value_or(0.0));
@@ -173,17 +190,17 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     check_map(sum_gradient, x, {problem.batch, problem.in, problem.height, problem.width}, "the sum's gradient");
     const DeviceGuard guard(x.get_device_index());
     void* const stream = current_stream(x);
+    const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    const Tensor g_map = nhwc(g), x_map = nhwc(x);
-    const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
+    const Tensor g_map = whole_map(g, false, stream), x_map = nhwc(x);  // x is read where results are written
+    const Maybe y_map = whole_map(y, stream);
     const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
     const Maybe sum_map = sum_gradient ? Maybe(nhwc(*sum_gradient)) : std::nullopt;
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::dgrad_plan(c);
     p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
     p.gradient = gradient_of(problem, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
-    const cuda::Tile tile = cuda::choose_tile(c.batch, p.height, p.width, p.channels, p.input_channels, p.step,
-                                              p.spread, cuda::multiprocessors());
+    const cuda::Tile tile = cuda::choose_tile(p, p.gradient.moments || p.gradient.activation, device);
     const Tensor packed = pack(p, tile, c, x, weight, true, stream);
     p.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
@@ -219,18 +236,19 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
     const DeviceGuard guard(x.get_device_index());
     void* const stream = current_stream(x);
+    const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    const Tensor g_map = nhwc(g), x_map = nhwc(x);
-    const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
-    const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
+    const Tensor g_map = whole_map(g, false, stream), x_map = whole_map(x, shuffle, stream);
+    const Maybe y_map = whole_map(y, stream), residual_map = whole_map(residual, stream);
     Vectors vectors(weight);
     const cuda::WgradTile tile = cuda::choose_wgrad_tile(c);
     const cuda::WgradSize size = cuda::size_of(tile);
     cuda::WgradParams p{};
     p.batch = c.batch, p.taps = c.taps, p.stride = c.stride;
-    p.splits = cuda::wgrad_splits(c, tile, cuda::multiprocessors());
+    p.splits = cuda::wgrad_splits(c, tile, device);
     p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
     p.gradient = gradient_of(problem, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
+    p.stages = cuda::wgrad_stages(tile, p, device);
     p.rows = cuda::round_up(c.out, size.rows), p.columns = cuda::round_up(c.in, size.columns);
     const Tensor partial =
         new_vector(weight, std::int64_t{p.splits} * c.taps * c.taps * p.rows * p.columns);

@@ -12,10 +12,11 @@ BatchNorm behind it needs. Backward, the gradients of mean and variance are spre
 is read. So autograd sees BatchNorm as arithmetic on vectors of channels, and no normalised or activated map exists in
 memory, forward or backward.
 
-Maps are N, C, H, W in channels_last memory (others are copied into it). On a CPU they are float32, float64, or bfloat16,
-which is computed in float32; on CUDA bfloat16 or float16, which tensor cores multiply as they are and add in float32.
-With 16-bit maps the weights are float32. All other tensors have the weights' type. `shuffle` takes the channels of `x`
-phase by phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
+Maps are N, C, H, W in channels_last memory (others are copied into it). On a CPU they are float32, float64, or
+bfloat16, which is computed in float32; on CUDA bfloat16 or float16, which tensor cores multiply as they are and add in
+float32. With 16-bit maps the weights are float32. All other tensors have the weights' type. `shuffle` takes the
+channels of `x` phase by phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see
+`phase_major`.
 
 The kernels are Winograd's on a CPU (csrc/kernels/cpu/conv.h) and implicit products of matrices on CUDA
 (csrc/kernels/cuda/params.h). Gradients of gradients are refused: `create_graph=True` works, and

@@ -5,9 +5,10 @@ computes small random cases of every operator, and its results are compared with
 is not used, and the reason says by how much.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,16 +113,17 @@ def check(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bflo
     Returns:
         The errors of the result's tensors and of all gradients.
     """
-    given = _draw(case, device, dtype)
-    options: dict[str, Any] = {
-        "stride": case.stride, "shuffle": case.shuffle, "moments": case.moments, "activation": case.activation
-    }  # fmt: skip
-    got = _run(conv, given, options)
-    expected = _run(conv_reference, {name: value.double() for name, value in given.items()}, options)
+    given = {name: value.double() for name, value in _draw(case, device, dtype).items()}
+    got, expected = compute(case, device, dtype), _run(conv_reference, given, case)
     return [
         CheckError(f"{name} of {case}", _relative(got[name], value), _TOLERANCE[dtype])
         for name, value in expected.items()
     ]
+
+
+def compute(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
+    """What the fused kernels make of a case: the result's tensors and all gradients, by name."""
+    return _run(conv, _draw(case, device, dtype), case)
 
 
 def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -148,13 +150,15 @@ def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str
     return {name: value.to(device) for name, value in given.items()}
 
 
-def _run(compute: Any, given: dict[str, Tensor], options: dict[str, Any]) -> dict[str, Tensor]:
+def _run(compute: Callable[..., ConvResult], given: dict[str, Tensor], case: CheckCase) -> dict[str, Tensor]:
     inputs = {name: value.detach().requires_grad_() for name, value in given.items()}
-    result: ConvResult = compute(**inputs, **options)
+    result = compute(
+        **inputs, stride=case.stride, shuffle=case.shuffle, moments=case.moments, activation=case.activation
+    )
     parts = {name: part for name, part in zip(ConvResult._fields, result, strict=True) if part.numel() > 0}
     factors = torch.Generator().manual_seed(1)
     total = torch.zeros((), dtype=torch.float64, device=result.y.device)
-    for name, part in parts.items():
+    for part in parts.values():
         weights = torch.randint(-4, 5, part.shape, generator=factors).double().to(part.device)
         share = weights * (result.y.numel() ** 0.5 if part.dim() == 1 else 1.0)
         total = total + (part.double() * share).sum()
@@ -165,4 +169,4 @@ def _run(compute: Any, given: dict[str, Tensor], options: dict[str, Any]) -> dic
 
 def _relative(got: Tensor, expected: Tensor) -> float:
     error = float((got.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-6))
-    return error if error == error else float("inf")
+    return error if math.isfinite(error) else math.inf

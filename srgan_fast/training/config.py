@@ -165,6 +165,7 @@ class RunSection(_Section):
         precision: `bf16` runs the networks under autocast; weights, statistics and losses stay in fp32.
         kernels: `fused` computes with this package's kernels, `reference` with PyTorch's; `auto` takes ours where they
             can be had, and says where not.
+        graphs: on a CUDA device, and in a single process, whether steps are recorded as a CUDA graph and replayed.
         threads: of the CPU; all if 0.
         accumulate: parts that a batch is cut into; BatchNorm sees one part at a time.
         clip: largest norm of a network's gradient; 0 for no limit.
@@ -181,6 +182,7 @@ class RunSection(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     kernels: Literal["auto", "fused", "reference"] = "auto"
+    graphs: bool = True
     threads: Count = 0
     accumulate: Positive = 1
     clip: Weight = 0.0

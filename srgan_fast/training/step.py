@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -62,8 +63,37 @@ class NonFiniteLossError(TrainingError):
         self.value = value
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a step computed, still on its device; the gradients are with the weights.
+
+    Attributes:
+        shown: names of the losses that the step tells.
+        names: of all values.
+        values: the losses and, behind them, the norm of each network's gradient; means over all processes.
+        norms: of this process' gradients, by network, for clipping.
+    """
+
+    shown: tuple[str, ...]
+    names: tuple[str, ...]
+    values: Tensor
+    norms: dict[str, Tensor]
+
+    def read(self) -> dict[str, float]:
+        """Fetches the values, all at once.
+
+        Raises:
+            NonFiniteLossError: names the first figure that is not finite, in all processes alike.
+        """
+        values = self.values.tolist()
+        for name, value in zip(self.names, values, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(name, value)
+        return dict(zip(self.shown, values, strict=False))
+
+
 class _Meter:
-    """Figures of one step: means over its parts and over all processes, fetched from the device once."""
+    """Figures of one step: means over its parts and over all processes."""
 
     def __init__(self, parts: int) -> None:
         self._parts = parts
@@ -76,36 +106,47 @@ class _Meter:
         self._sums[name] = self._sums[name] + seen if name in self._sums else seen
         return share
 
-    def finish(self, norms: dict[str, Tensor]) -> dict[str, float]:
-        """The means.
-
-        Args:
-            norms: of the gradients, which are checked but not part of the result.
-
-        Raises:
-            NonFiniteLossError: names the first figure that is not finite, in all processes alike.
-        """
-        named = {f"{name} loss": value for name, value in self._sums.items()} | norms
-        values = mean_of(torch.stack([value.double() for value in named.values()])).tolist()
-        for name, value in zip(named, values, strict=True):
-            if not math.isfinite(value):
-                raise NonFiniteLossError(name, value)
-        return dict(zip(self._sums, values, strict=False))
+    def finish(self, networks: dict[str, nn.Module]) -> Figures:
+        """The means, and the norms of the networks' gradients, which are averaged here."""
+        norms: dict[str, Tensor] = {}
+        for name, network in networks.items():
+            gradients = [p for p in network.parameters() if p.grad is not None]
+            average_gradients(gradients)
+            norms[name] = nn.utils.get_total_norm([p.grad for p in gradients if p.grad is not None])
+        named = {f"{name} loss": value for name, value in self._sums.items()}
+        named |= {f"{name}'s gradient": norm for name, norm in norms.items()}
+        values = mean_of(torch.stack([value.double() for value in named.values()]))
+        return Figures(tuple(self._sums), tuple(named), values, norms)
 
 
-def _finish(meter: _Meter, networks: dict[str, tuple[nn.Module, Optimizer]], clip: float | None) -> dict[str, float]:
-    """Averages gradients over processes, checks everything, clips, steps."""
-    gradients: dict[str, list[nn.Parameter]] = {}
-    norms: dict[str, Tensor] = {}
-    for name, (network, _) in networks.items():
-        gradients[name] = [p for p in network.parameters() if p.grad is not None]
-        average_gradients(gradients[name])
-        norms[name] = nn.utils.get_total_norm([p.grad for p in gradients[name] if p.grad is not None])
-    values = meter.finish({f"{name}'s gradient": norm for name, norm in norms.items()})
-    for name, (_, optimiser) in networks.items():
+class Step(Protocol):
+    """A step in two halves: what the device computes, and what is done with it."""
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that it trains, by name."""
+
+    def compute(self, batches: Sequence[Batch]) -> Figures:
+        """Losses and gradients of a batch, given in parts; nothing is fetched from the device."""
+
+    def conclude(self, figures: Figures) -> dict[str, float]:
+        """Moves the weights by the gradients that `compute` left, and tells the losses."""
+
+
+def _move(
+    figures: Figures, optimisers: dict[str, Optimizer], networks: dict[str, nn.Module], clip: float | None
+) -> dict[str, float]:
+    """Checks everything, clips, steps.
+
+    Raises:
+        NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
+    """
+    values = figures.read()
+    for name, optimiser in optimisers.items():
         with record_function("optimisers"):
             if clip is not None:
-                nn.utils.clip_grads_with_norm_(gradients[name], clip, norms[name])
+                gradients = [p for p in networks[name].parameters() if p.grad is not None]
+                nn.utils.clip_grads_with_norm_(gradients, clip, figures.norms[name])
             optimiser.step()
     return values
 
@@ -135,6 +176,15 @@ class PretrainStep:
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
         """
+        return self.conclude(self.compute(batches))
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """See `Step`."""
+        return {"generator": self.generator}
+
+    def compute(self, batches: Sequence[Batch]) -> Figures:
+        """See `Step`."""
         meter = _Meter(len(batches))
         self.optimiser.zero_grad(set_to_none=True)
         for hr, lr in batches:
@@ -143,7 +193,11 @@ class PretrainStep:
             loss = meter.add("pixel", losses.distance(self.loss, sr, hr))
             with record_function("G backward"):
                 loss.backward()  # type: ignore[no-untyped-call]
-        return _finish(meter, {"generator": (self.generator, self.optimiser)}, self.options.clip)
+        return meter.finish(self.networks)
+
+    def conclude(self, figures: Figures) -> dict[str, float]:
+        """See `Step`."""
+        return _move(figures, {"generator": self.optimiser}, self.networks, self.options.clip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +267,15 @@ class GanStep:
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
         """
+        return self.conclude(self.compute(batches))
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """See `Step`."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def compute(self, batches: Sequence[Batch]) -> Figures:
+        """See `Step`."""
         meter = _Meter(len(batches))
         self.generator_optimiser.zero_grad(set_to_none=True)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
@@ -222,11 +285,12 @@ class GanStep:
             self._feature_weights.clear()
         for hr, lr in batches:
             self._part(hr, lr, meter)
-        both = {
-            "generator": (self.generator, self.generator_optimiser),
-            "discriminator": (self.discriminator, self.discriminator_optimiser),
-        }
-        return _finish(meter, both, self.options.clip)
+        return meter.finish(self.networks)
+
+    def conclude(self, figures: Figures) -> dict[str, float]:
+        """See `Step`."""
+        optimisers = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
+        return _move(figures, optimisers, self.networks, self.options.clip)
 
     def _part(self, hr: Tensor, lr: Tensor, meter: _Meter) -> None:
         r, autocast = self.recipe, self.options.autocast

@@ -4,7 +4,7 @@ import json
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -32,6 +32,7 @@ from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.config import GanSection, PretrainSection, TrainConfig
+from srgan_fast.training.graphs import CapturedStep
 from srgan_fast.training.memory import keep_freed_memory
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
@@ -267,6 +268,8 @@ class Trainer:
         first = 0
         if state is not None:
             first = self._restore(state, networks, optimisers)
+        captures = self.config.run.graphs and self.device.type == "cuda" and self.world == 1
+        one_step = CapturedStep(step_function) if captures else step_function
         if self.rank == 0:
             self.observer.started(name, first, steps)
             if state is not None:  # an interruption may have come between the checkpoint and the model
@@ -278,7 +281,7 @@ class Trainer:
                 for optimiser in optimisers.values():
                     for group in optimiser.param_groups:
                         group["lr"] = rate
-                self._one_step(name, step, step_function, parts, writer, rate)
+                self._one_step(name, step, one_step, parts, writer, rate)
                 done = step + 1
                 stopping = distributed.any_process(self._stopper.requested)
                 self._validate_and_save(name, done, steps, loop, writer, stopping)
@@ -290,13 +293,13 @@ class Trainer:
         self,
         name: StageName,
         step: int,
-        step_function: PretrainStep | GanStep,
+        one_step: Callable[[Sequence[Batch]], dict[str, float]],
         parts: Sequence[Batch],
         writer: SummaryWriter | None,
         rate: float,
     ) -> None:
         try:
-            losses = step_function(parts)
+            losses = one_step(parts)
         except NonFiniteLossError as error:
             last = self._checkpoint or "none was written yet"
             raise TrainingError(

@@ -108,10 +108,11 @@ def test_five_steps_in_float64_are_those_of_plain_torch(case: str, parts: int) -
 
 
 # Largest relative difference of a loss in five steps: 1e-7 in pretraining, 3e-5 of the presets, 3e-4 of ragan, whose
-# losses are differences of verdicts; of convolution weights 9e-4 of the way that they went. Plain torch in NCHW against
-# itself in channels-last: 2e-7, 1e-5, 7e-5 and 2e-4.
+# losses are differences of verdicts; of convolution weights 9e-4 of the way that they went on an AMD EPYC, 7e-3 on an
+# Intel Xeon, whose PyTorch rounds differently. Plain torch in NCHW against itself in channels-last: 2e-7, 1e-5, 7e-5 and
+# 2e-4 on the former.
 LOSSES = {"pretrain": 1e-6, "ragan with every term": 2e-3}
-WAY = 5e-3
+WAY = 3e-2
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -120,7 +121,8 @@ def test_five_steps_in_float32_agree_to_rounding(case: str) -> None:
     start = state(plain)
     for number in range(STEPS):
         ours, theirs = fused([batch(number)]), plain([batch(number)])
-        assert ours == pytest.approx(theirs, rel=LOSSES.get(case, 2e-4), abs=1e-6)
+        # Mean verdicts near 0 are sums that cancel: what counts is their distance on the scale of single verdicts.
+        assert ours == pytest.approx(theirs, rel=LOSSES.get(case, 2e-4), abs=1e-6 if case == "pretrain" else 3e-5)
     found, expected = state(fused), state(plain)
     for name, tensor in expected.items():
         if tensor.dim() == 4:

@@ -4,6 +4,8 @@
 // arrive in a ring of asynchronous copies.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/plan.h"
 #include "kernels/cuda/tiles.cuh"
 
@@ -12,7 +14,7 @@ namespace srgan_fast::cuda {
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 
 // What a block computes and with how many warps.
-template <int tile_rows, int tile_columns, int channels, int depth, int warps_m, int warps_n, int blocks>
+template <int tile_rows, int tile_columns, int channels, int depth, int warps_m, int warps_n, int blocks, int stages>
 struct ConvShape {
     static constexpr int kRows = tile_rows, kColumns = tile_columns;
     static constexpr int kPixels = tile_rows * tile_columns;
@@ -21,12 +23,12 @@ struct ConvShape {
     static constexpr int kWarpsM = warps_m, kWarpsN = warps_n;
     static constexpr int kThreads = 32 * warps_m * warps_n;
     static constexpr int kBlocks = blocks;  // per multiprocessor, for which registers must suffice
-    static constexpr int kStages = 4;       // of weights in shared memory, three under way
+    static constexpr int kStages = stages;    // of weights in shared memory, all but one under way
     static constexpr int kStageBytes = channels * depth * 2;
     static constexpr int kPitch = 2 * channels + 16;  // of a result's pixel, so that eight lie in different banks
     static constexpr int kUnits = channels / 8;
     static constexpr int kReducers = kThreads / kUnits;
-    static_assert(kReducers % (2 * tile_columns) == 0, "a thread's pixels have one phase");
+    static_assert(kReducers % kPhases == 0 && tile_rows % 2 == 0 && tile_columns % 2 == 0);
     static_assert(kPixels % (16 * warps_m) == 0 && channels % (16 * warps_n) == 0);
 
     static constexpr int halo_side(int tile, int step, int span) { return (tile - 1) * step + span; }
@@ -35,18 +37,22 @@ struct ConvShape {
         return (pixels * depth * 2 + 127) / 128 * 128;
     }
     // The results take the place of the input when that is done, and the sums that of the results.
-    static constexpr int shared_bytes(int step, int span) {
-        const int reduction = larger(2 * warps_m * channels * 4, 0);
-        return larger(larger(halo_bytes(step, span) + kStages * kStageBytes, kPixels * kPitch + reduction),
-                      kThreads * 24 * 4);
+    static constexpr int shared_bytes(int step, int span, bool two_maps) {
+        const int input = (two_maps ? 2 : 1) * halo_bytes(step, span) + kStages * kStageBytes;
+        const int moments = 2 * warps_m * channels * 4;
+        return larger(larger(input, kPixels * kPitch + moments), kThreads * 24 * 4);
     }
 };
 
-using LargeShape = ConvShape<16, 16, 64, 64, 4, 2, 2>;
-using LargeShallowShape = ConvShape<16, 16, 64, 16, 4, 2, 2>;
-using SmallShape = ConvShape<8, 8, 64, 64, 2, 2, 4>;
-using SmallShallowShape = ConvShape<8, 8, 64, 16, 2, 2, 4>;
-using NarrowShape = ConvShape<8, 16, 16, 64, 4, 1, 4>;
+// Chosen by times on an H200; a window fetched ahead at half the depth was slower than what occupancy hides.
+using LargeShape = ConvShape<16, 16, 64, 64, 4, 1, 2, 3>;
+using LargeShallowShape = ConvShape<16, 16, 64, 16, 4, 1, 2, 3>;
+using WideShape = ConvShape<16, 16, 128, 64, 4, 2, 1, 3>;
+using MediumShape = ConvShape<8, 16, 64, 64, 4, 2, 2, 4>;
+using MediumWideShape = ConvShape<8, 16, 128, 64, 2, 4, 1, 4>;
+using SmallShape = ConvShape<8, 8, 64, 64, 2, 2, 3, 3>;
+using SmallShallowShape = ConvShape<8, 8, 64, 16, 2, 2, 3, 3>;
+using NarrowShape = ConvShape<8, 16, 16, 64, 4, 1, 3, 3>;
 
 // Calls visit with an object of a tile's shape.
 template <typename Visit>
@@ -54,6 +60,9 @@ auto with_shape(Tile tile, const Visit& visit) {
     switch (tile) {
         case Tile::kLarge: return visit(LargeShape{});
         case Tile::kLargeShallow: return visit(LargeShallowShape{});
+        case Tile::kWide: return visit(WideShape{});
+        case Tile::kMedium: return visit(MediumShape{});
+        case Tile::kMediumWide: return visit(MediumWideShape{});
         case Tile::kSmall: return visit(SmallShape{});
         case Tile::kSmallShallow: return visit(SmallShallowShape{});
         default: return visit(NarrowShape{});
@@ -101,23 +110,35 @@ template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void multiply_tap(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
                                     const int (&pixel)[Accumulators<Shape>::kM], int tap_offset, int lane, int warp_n) {
     using A = Accumulators<Shape>;
-#pragma unroll
-    for (int k = 0; k < Shape::kDepth / 16; ++k) {
-        std::uint32_t a[A::kM][4], b[A::kN / 2][4];
+    constexpr int kSteps = Shape::kDepth / 16;
+    std::uint32_t a[2][A::kM][4], b[2][A::kN / 2][4];  // this step's fragments and the next step's
+    const auto load = [&](int k) {
 #pragma unroll
         for (int m = 0; m < A::kM; ++m)
-            load_matrices(a[m], window + tile_offset<Shape::kDepth>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
+            load_matrices(a[k % 2][m], window + tile_offset<Shape::kDepth>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
 #pragma unroll
         for (int n = 0; n < A::kN / 2; ++n) {
             const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);
-            load_matrices(b[n], weights + tile_offset<Shape::kDepth>(row, 2 * k + ((lane >> 3) & 1)));
+            load_matrices(b[k % 2][n], weights + tile_offset<Shape::kDepth>(row, 2 * k + ((lane >> 3) & 1)));
         }
+    };
+    load(0);
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+        if (k + 1 < kSteps) load(k + 1);
 #pragma unroll
         for (int m = 0; m < A::kM; ++m)
 #pragma unroll
             for (int n = 0; n < A::kN; ++n)
-                multiply_add<T>(sums.value[m][n], a[m], b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+                multiply_add<T>(sums.value[m][n], a[k % 2][m], b[k % 2][n / 2][n % 2 * 2],
+                                b[k % 2][n / 2][n % 2 * 2 + 1]);
     }
+}
+
+// Whether the input is computed from two maps.
+template <bool backward>
+constexpr bool two_maps(const ConvParams& p) {
+    return backward ? p.gradient.moments || p.gradient.activation : p.source.residual != nullptr;
 }
 
 // All products of a block: over chunks of input channels and the phase's taps.
@@ -125,13 +146,17 @@ template <typename T, typename Shape, bool backward>
 SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared, const ConvParams& p,
                                     const TapSet& taps, const Place& place) {
     using A = Accumulators<Shape>;
+    using Reader = std::conditional_t<backward, GradientReader<T>, SourceReader<T>>;
     constexpr int kUnits = Shape::kDepth / 8;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
     const Window window{place.top * p.step + p.origin, place.left * p.step + p.origin,
                         Shape::halo_side(Shape::kRows, p.step, p.span),
                         Shape::halo_side(Shape::kColumns, p.step, p.span), 1};
-    std::byte* const ring = shared + Shape::halo_bytes(p.step, p.span);
+    const int map_bytes = Shape::halo_bytes(p.step, p.span);
+    const int window_bytes = (two_maps<backward>(p) ? 2 : 1) * map_bytes;
+    std::byte* const second = shared + map_bytes;
+    std::byte* const ring = shared + window_bytes;
     int pixel[A::kM];
 #pragma unroll
     for (int m = 0; m < A::kM; ++m) {
@@ -147,30 +172,45 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
         if (++next_tap == taps.count) next_tap = 0, ++next_chunk;
         if (++next_stage == Shape::kStages) next_stage = 0;
     };
-    for (int step = 0; step < Shape::kStages - 1; ++step) fetch(step);
-    int step = 0, stage = 0;
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-        if (chunk > 0) sync_threads();  // the window is read to the end
-        const int channel = chunk * Shape::kDepth + static_cast<int>(threadIdx.x) % kUnits * 8;
-        bool copies;
-        if constexpr (backward) {
-            GradientReader<T> reader(p.gradient, place.image, channel);
-            copies = read_window<T, Shape::kDepth, Shape::kThreads>(shared, reader, window,
-                                                                    [](const Vec16&, int, int) {});
-        } else {
-            SourceReader<T> reader(p.source, place.image, channel);
-            T* const sum = blockIdx.y == 0 ? static_cast<T*>(p.source.sum) : nullptr;
-            copies = read_window<T, Shape::kDepth, Shape::kThreads>(
-                shared, reader, window, [&](const Vec16& unit, int y, int x) {
+    const auto input = [&]() -> const auto& {
+        if constexpr (backward) return p.gradient;
+        else return p.source;
+    };
+    const auto channel_of = [](int chunk) {
+        return chunk * Shape::kDepth + static_cast<int>(threadIdx.x) % kUnits * 8;
+    };
+    const auto request = [&](int chunk) {
+        Reader reader(input(), channel_of(chunk));
+        reader.choose_image(place.image);
+        request_window<Shape::kDepth, Shape::kThreads>(shared, second, reader, window);
+    };
+    T* const sum = !backward && blockIdx.y == 0 ? static_cast<T*>(p.source.sum) : nullptr;
+    const auto finish = [&](int chunk) {
+        Reader reader(input(), channel_of(chunk));
+        reader.choose_image(place.image);
+        reader.prepare();
+        finish_window<Shape::kDepth, Shape::kThreads>(
+            shared, second, reader, window, [&](const Vec16& unit, int y, int x) {
+                if constexpr (!backward) {
                     const bool own = y >= place.top && y < place.top + Shape::kRows && x >= place.left &&
                                      x < place.left + Shape::kColumns;
                     if (sum != nullptr && own) reader.write_sum(sum, unit, place.image, y, x);
-                });
-        }
-        if (copies) {
+                }
+            });
+    };
+    request(0);
+    for (int step = 0; step < Shape::kStages - 1; ++step) fetch(step);  // the first window's copies are with the first
+    int step = 0, stage = 0;
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+        if (chunk == 0) {
+            copy_async_wait<Shape::kStages - 2>();
+        } else {
+            sync_threads();  // the window is read to the end
+            request(chunk);
             copy_async_commit();
             copy_async_wait<0>();
         }
+        finish(chunk);
         for (int tap = 0; tap < taps.count; ++tap, ++step) {
             copy_async_wait<Shape::kStages - 2>();
             sync_threads();  // this step's weights are there for all, and the stage before is read to the end
@@ -330,8 +370,8 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
     const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
     const int count = present(p.channels, channel);
     const bool whole = p.channels % 8 == 0;
-    // A thread's pixels are all of one phase of the shuffle, see ConvShape.
-    const int shuffled = s.shuffle ? (reducer / Shape::kColumns % 2) * 2 + reducer % 2 : 0;
+    // A thread's pixels are all of one phase of the shuffle, if there is one.
+    const int own_phase = reducer % kPhases, shuffled = s.shuffle ? own_phase : 0;
     const std::int64_t image = static_cast<std::int64_t>(place.image) * p.height * p.width * p.channels;
     Affine affine;
     float center[8], scale_sum[8] = {}, shift_sum[8] = {}, slope_sum[8] = {};
@@ -341,9 +381,11 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
         for (int i = 0; i < 8; ++i)
             center[i] = i < count ? value_of(s.center, shuffled * p.channels + channel + i, 0.0f) : 0.0f;
     }
-    for (int row = reducer; row < Shape::kPixels; row += Shape::kReducers) {
-        const int y = (place.top + row / Shape::kColumns) * p.spread + phase_y;
-        const int x = (place.left + row % Shape::kColumns) * p.spread + phase_x;
+    for (int i = reducer / kPhases; i < Shape::kPixels / kPhases; i += Shape::kReducers / kPhases) {
+        const int tile_y = i / (Shape::kColumns / 2) * 2 + own_phase / 2;
+        const int tile_x = i % (Shape::kColumns / 2) * 2 + own_phase % 2;
+        const int row = tile_y * Shape::kColumns + tile_x;
+        const int y = (place.top + tile_y) * p.spread + phase_y, x = (place.left + tile_x) * p.spread + phase_x;
         if (count == 0 || y >= p.height || x >= p.width) continue;
         Vec16 dz = *reinterpret_cast<const Vec16*>(shared + row * Shape::kPitch + unit * 16);
         const std::int64_t z_place = image + (y * p.width + x) * p.channels + channel;
@@ -396,7 +438,7 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
         if (own >= p.channels) continue;
         float sum = 0.0f;
         for (int r = 0; r < Shape::kReducers; ++r)
-            if (phases == 1 || (r / Shape::kColumns % 2) * 2 + r % 2 == of_phase)
+            if (phases == 1 || r % kPhases == of_phase)
                 sum += scratch[r * 3 * Shape::kChannels + column];
         part[column / Shape::kChannels * x_channels + of_phase * p.channels + own] = sum;
     }

@@ -17,7 +17,11 @@ const char* launch_merge_moments(const MomentsParams& p, void* stream);
 const char* launch_sum(const SumParams& p, void* stream);
 const char* launch_sum_weights(const WgradSumParams& p, void* stream);
 
-// Of the current device; 0 if it cannot be asked.
-int multiprocessors();
+const char* launch_pad(const PadParams& p, void* stream);
+
+// The current device; throws std::runtime_error if it cannot be asked.
+Device current_device();
+// For WgradParams::stages.
+int wgrad_stages(WgradTile tile, const WgradParams& p, const Device& device);
 
 }  // namespace srgan_fast::cuda

@@ -23,6 +23,7 @@ struct Source {
     void* sum;  // z as a side output, or null
     Vector center, scale, shift, slope;
     int height, width, channels;  // of z
+    int pitch;                    // elements from one pixel of a map to the next: channels, or more and zeros
     bool shuffle, affine, activates;
 };
 
@@ -32,9 +33,10 @@ struct Gradient {
     const void* g;
     const void* y;
     Vector mean, mean_gradient, var_gradient;
-    float pixels;  // of a channel in the batch
+    float share;  // of a pixel among a channel's in the batch: 1 / pixels
     float slope;
     int height, width, channels;
+    int pitch;  // see Source
     bool moments, activation;
 };
 
@@ -74,6 +76,7 @@ struct ConvParams {
 
 struct WgradParams {
     int batch, taps, stride, splits;
+    int stages;  // tiles in shared memory at once
     Source source;
     Gradient gradient;
     int rows, columns;  // out and in channels up to whole blocks
@@ -88,6 +91,14 @@ struct PackParams {
     bool backward;  // rows are input channels
     int rows, columns;
     void* packed;  // [taps * taps][rows][columns]
+};
+
+// A map with its channels filled up by zeros, so that pixels are multiples of 16 bytes.
+struct PadParams {
+    const void* from;
+    void* to;
+    std::int64_t pixels;
+    int channels, pitch;
 };
 
 // Merges the tiles' moments.

@@ -2,7 +2,9 @@
 // the host runs kernels by the same plans.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 
 #include "kernels/cuda/params.h"
 
@@ -21,7 +23,9 @@ constexpr int blocks_of(int size, int block) { return (size + block - 1) / block
 constexpr int round_up(int size, int block) { return blocks_of(size, block) * block; }
 
 // The shapes of conv_mma.cuh.
-enum class Tile { kLarge, kLargeShallow, kSmall, kSmallShallow, kNarrow };
+enum class Tile { kLarge, kLargeShallow, kWide, kMedium, kMediumWide, kSmall, kSmallShallow, kNarrow };
+inline constexpr Tile kTiles[] = {Tile::kLarge,      Tile::kLargeShallow, Tile::kWide,         Tile::kMedium,
+                                  Tile::kMediumWide, Tile::kSmall,        Tile::kSmallShallow, Tile::kNarrow};
 
 struct TileSize {
     int rows, columns, channels, depth;
@@ -31,6 +35,9 @@ constexpr TileSize size_of(Tile tile) {
     switch (tile) {
         case Tile::kLarge: return {16, 16, 64, 64};
         case Tile::kLargeShallow: return {16, 16, 64, 16};
+        case Tile::kWide: return {16, 16, 128, 64};
+        case Tile::kMedium: return {8, 16, 64, 64};
+        case Tile::kMediumWide: return {8, 16, 128, 64};
         case Tile::kSmall: return {8, 8, 64, 64};
         case Tile::kSmallShallow: return {8, 8, 64, 16};
         default: return {8, 16, 16, 64};
@@ -51,15 +58,42 @@ inline Grid grid_of(Tile tile, int batch, int height, int width, int channels, i
             static_cast<unsigned>(spread * spread)};
 }
 
-// Large tiles fetch weights less often; small ones where large would leave multiprocessors idle, and where a stride of
-// 2 makes windows large.
-inline Tile choose_tile(int batch, int height, int width, int channels, int input_channels, int step, int spread,
-                        int multiprocessors) {
-    if (channels <= size_of(Tile::kNarrow).channels) return Tile::kNarrow;
-    const bool shallow = input_channels <= size_of(Tile::kLargeShallow).depth;
-    const bool few = grid_of(Tile::kLarge, batch, height, width, channels, spread).blocks() < 2 * multiprocessors;
-    if (step == 2 || few) return shallow ? Tile::kSmallShallow : Tile::kSmall;
-    return shallow ? Tile::kLargeShallow : Tile::kLarge;
+// What a device can do at once.
+struct Device {
+    int multiprocessors;
+    int shared_bytes;  // that a block may have
+};
+
+// Large tiles fetch weights less often and read fewer pixels twice; small ones leave fewer multiprocessors idle; those of
+// 128 channels apply the prologue half as often. The costs of a pixel and channel are those of layers of SRGAN's
+// training on an H200, relative to the large tile, without and with a prologue.
+inline Tile choose_tile(const ConvParams& p, bool transforms, const Device& device) {
+    if (p.channels <= size_of(Tile::kNarrow).channels) return Tile::kNarrow;
+    struct Choice {
+        Tile tile;
+        double plain, transforming;
+    };
+    constexpr Choice kDeep[] = {{Tile::kLarge, 1.0, 1.0},
+                                {Tile::kWide, 1.05, 0.85},
+                                {Tile::kMedium, 1.25, 1.25},
+                                {Tile::kMediumWide, 1.3, 0.85},
+                                {Tile::kSmall, 1.45, 1.3}};
+    constexpr Choice kShallow[] = {{Tile::kLargeShallow, 1.0, 1.0}, {Tile::kSmallShallow, 1.45, 1.3}};
+    const bool shallow = p.input_channels <= size_of(Tile::kLargeShallow).depth;
+    const Choice* const choices = shallow ? kShallow : kDeep;
+    Tile best = Tile::kSmall;
+    double least = 0.0;
+    for (std::size_t i = 0; i < (shallow ? std::size(kShallow) : std::size(kDeep)); ++i) {
+        const Choice& c = choices[i];
+        const TileSize size = size_of(c.tile);
+        const int pixels = size.rows * size.columns;
+        if (p.step == 2 && pixels > 64) continue;  // their windows are too large for shared memory
+        const std::int64_t blocks = grid_of(c.tile, p.batch, p.height, p.width, p.channels, p.spread).blocks();
+        const std::int64_t rounds = (blocks + device.multiprocessors - 1) / device.multiprocessors;
+        const double time = static_cast<double>(rounds * pixels * size.channels) * (transforms ? c.transforming : c.plain);
+        if (least == 0.0 || time < least) best = c.tile, least = time;
+    }
+    return best;
 }
 
 inline ConvParams forward_plan(const Convolution& c) {
@@ -129,15 +163,23 @@ inline WgradTile choose_wgrad_tile(const Convolution& c) {
 
 inline constexpr int kWgradSide = 8;  // of a tile of dy
 
-// As many shares as fill the multiprocessors, but no more than there are tiles; each costs a pass over the sums.
-inline int wgrad_splits(const Convolution& c, WgradTile tile, int multiprocessors) {
+// As many shares as fill the multiprocessors, but several tiles each: a share costs a pass over the sums.
+inline int wgrad_splits(const Convolution& c, WgradTile tile, const Device& device) {
+    constexpr std::int64_t kLeastTiles = 3;
     const WgradSize size = size_of(tile);
     const std::int64_t tiles = static_cast<std::int64_t>(c.batch) * blocks_of(c.out_height(), kWgradSide) *
                                blocks_of(c.out_width(), kWgradSide);
-    const std::int64_t others =
-        static_cast<std::int64_t>(blocks_of(c.out, size.rows)) * blocks_of(c.in, size.columns) * c.taps;
-    const std::int64_t wanted = (3 * multiprocessors + others - 1) / others;
-    return static_cast<int>(wanted < 1 ? 1 : wanted < tiles ? wanted : tiles);
+    const std::int64_t others = static_cast<std::int64_t>(blocks_of(c.out, size.rows)) * blocks_of(c.in, size.columns) *
+                                (tile == WgradTile::kTail || tile == WgradTile::kWide5 ? c.taps : 1);
+    const std::int64_t blocks = (tile == WgradTile::kWide ? 1 : 2) * device.multiprocessors;  // that fit at once
+    const std::int64_t fitting = blocks / others < 1 ? 1 : blocks / others, most = tiles / kLeastTiles;
+    return static_cast<int>(fitting < most ? fitting : most < 1 ? 1 : most);
+}
+
+// Tiles in shared memory at once, at least two.
+inline int wgrad_stages(int stage_bytes, const Device& device) {
+    const int fitting = device.shared_bytes / stage_bytes;
+    return fitting >= 4 ? 4 : fitting >= 3 ? 3 : 2;
 }
 
 }  // namespace srgan_fast::cuda

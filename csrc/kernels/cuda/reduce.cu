@@ -1,5 +1,8 @@
 #include "kernels/cuda/reduce.cuh"
 
+#include <stdexcept>
+#include <string>
+
 #include "kernels/cuda/launch.cuh"
 
 namespace srgan_fast::cuda {
@@ -26,7 +29,7 @@ const char* launch_pack(Type type, const PackParams& p, void* stream) {
 
 const char* launch_merge_moments(const MomentsParams& p, void* stream) {
     return launch(merge_moments_kernel<kReduceThreads>, columns_of(p.channels), kReduceThreads,
-                  kReduceThreads * static_cast<int>(sizeof(Merged)), p, stream);
+                  kReduceThreads * static_cast<int>(sizeof(double)), p, stream);
 }
 
 const char* launch_sum(const SumParams& p, void* stream) {
@@ -39,11 +42,20 @@ const char* launch_sum_weights(const WgradSumParams& p, void* stream) {
                   over(static_cast<std::int64_t>(p.taps) * p.taps * p.rows * p.columns), kReduceThreads, 0, p, stream);
 }
 
-int multiprocessors() {
-    int device = 0, count = 0;
-    if (cudaGetDevice(&device) != cudaSuccess) return 0;
-    if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) return 0;
-    return count;
+const char* launch_pad(const PadParams& p, void* stream) {
+    return launch(pad_kernel<kReduceThreads>, over(p.pixels * p.pitch), kReduceThreads, 0, p, stream);
+}
+
+Device current_device() {
+    int device = 0;
+    Device found{};
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&found.multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&found.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+    return found;
 }
 
 }  // namespace srgan_fast::cuda

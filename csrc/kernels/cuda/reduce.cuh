@@ -8,7 +8,7 @@
 namespace srgan_fast::cuda {
 
 inline constexpr int kReduceThreads = 256;
-inline constexpr int kReduceColumns = 32;  // values of a block of sums; its other threads share the rows
+inline constexpr int kReduceColumns = 8;  // values of a block of sums; its other threads share the rows
 
 template <typename T, int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
@@ -27,47 +27,65 @@ void pack_kernel(SRGAN_FAST_CONSTANT PackParams p) {
     }
 }
 
-// A channel's moments from those of the tiles (Chan, Golub and LeVeque 1979), in double.
-struct Merged {
-    double count, mean, squares;
-
-    SRGAN_FAST_DEVICE void add(double more, double their_mean, double their_squares) {
-        if (more == 0.0) return;
-        const double share = more / (count + more), difference = their_mean - mean;
-        mean += difference * share;
-        squares += their_squares + difference * difference * count * share;
-        count += more;
+template <int threads>
+SRGAN_FAST_GLOBAL(threads, 1)
+void pad_kernel(SRGAN_FAST_CONSTANT PadParams p) {
+    const std::int64_t total = p.pixels * p.pitch;
+    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x; i < total;
+         i += static_cast<std::int64_t>(gridDim.x) * threads) {
+        const std::int64_t pixel = i / p.pitch;
+        const int channel = static_cast<int>(i - pixel * p.pitch);
+        static_cast<std::uint16_t*>(p.to)[i] =
+            channel < p.channels ? static_cast<const std::uint16_t*>(p.from)[pixel * p.channels + channel]
+                                 : std::uint16_t{0};
     }
-};
+}
 
+// The sum over the threads of a column, in order; there for its first row.
+template <int threads>
+SRGAN_FAST_DEVICE double sum_of_rows(double* scratch, double value) {
+    sync_threads();  // what was there is read to the end
+    scratch[threadIdx.x] = value;
+    sync_threads();
+    double sum = 0.0;
+    for (int i = static_cast<int>(threadIdx.x) % kReduceColumns; i < threads; i += kReduceColumns) sum += scratch[i];
+    return sum;
+}
+
+// A channel's moments from those of the tiles: the mean of the means, then squares inside tiles and between them (Chan,
+// Golub and LeVeque 1979), in double.
 template <int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
 void merge_moments_kernel(SRGAN_FAST_CONSTANT MomentsParams p) {
     constexpr int kRows = threads / kReduceColumns;
-    Merged* const scratch = reinterpret_cast<Merged*>(shared_memory());
+    double* const scratch = reinterpret_cast<double*>(shared_memory());
     const int column = threadIdx.x % kReduceColumns, row = threadIdx.x / kReduceColumns;
     const int channel = static_cast<int>(blockIdx.x) * kReduceColumns + column;
     const int tiles_x = (p.width + p.tile_columns - 1) / p.tile_columns;
     const int tiles_y = (p.height + p.tile_rows - 1) / p.tile_rows;
-    Merged merged{0.0, 0.0, 0.0};
-    if (channel < p.channels)
-        for (int tile = row; tile < p.batch * tiles_y * tiles_x; tile += kRows) {
+    const int tiles = channel < p.channels ? p.batch * tiles_y * tiles_x : 0;
+    const double count = static_cast<double>(p.batch) * p.height * p.width;
+    const auto each = [&](auto visit) {
+        for (int tile = row; tile < tiles; tile += kRows) {
             const int top = tile / tiles_x % tiles_y * p.tile_rows, left = tile % tiles_x * p.tile_columns;
             const int rows = p.height - top, columns = p.width - left;
             const float* const part = p.parts + static_cast<std::int64_t>(tile) * 2 * p.channels + channel;
-            merged.add(static_cast<double>(rows < p.tile_rows ? rows : p.tile_rows) *
-                           (columns < p.tile_columns ? columns : p.tile_columns),
-                       part[0], part[p.channels]);
+            visit((rows < p.tile_rows ? rows : p.tile_rows) * (columns < p.tile_columns ? columns : p.tile_columns),
+                  part[0], part[p.channels]);
         }
-    scratch[threadIdx.x] = merged;
-    sync_threads();
+    };
+    double sum = 0.0;
+    each([&](int pixels, float mean, float) { sum += static_cast<double>(pixels) * mean; });
+    const double mean = sum_of_rows<threads>(scratch, sum) / count;
+    double squares = 0.0;
+    each([&](int pixels, float tile_mean, float inside) {
+        const double difference = tile_mean - mean;
+        squares += inside + difference * difference * pixels;
+    });
+    squares = sum_of_rows<threads>(scratch, squares);
     if (row != 0 || channel >= p.channels) return;
-    for (int r = 1; r < kRows; ++r) {
-        const Merged& other = scratch[r * kReduceColumns + column];
-        merged.add(other.count, other.mean, other.squares);
-    }
-    p.mean[channel] = static_cast<float>(merged.mean);
-    p.var[channel] = static_cast<float>(merged.squares / merged.count);
+    p.mean[channel] = static_cast<float>(mean);
+    p.var[channel] = static_cast<float>(squares / count);
 }
 
 template <int threads>
@@ -82,10 +100,8 @@ void sum_kernel(SRGAN_FAST_CONSTANT SumParams p) {
     if (there)
         for (int part = row; part < p.count; part += kRows)
             sum += p.parts[static_cast<std::int64_t>(part) * p.stride + i];
-    scratch[threadIdx.x] = sum;
-    sync_threads();
+    sum = sum_of_rows<threads>(scratch, sum);
     if (row != 0 || !there) return;
-    for (int r = 1; r < kRows; ++r) sum += scratch[r * kReduceColumns + column];
     p.sums[i / p.length][i % p.length] = static_cast<float>(sum);
 }
 

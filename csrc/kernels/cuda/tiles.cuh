@@ -11,8 +11,9 @@ namespace srgan_fast::cuda {
 // Where a unit of 8 channels of a pixel is, in bytes.
 template <int depth>
 SRGAN_FAST_DEVICE int tile_offset(int pixel, int unit) {
-    static_assert(depth == 64 || depth == 16);
+    static_assert(depth == 64 || depth == 32 || depth == 16);
     if constexpr (depth == 64) return pixel * 128 + ((unit ^ (pixel & 7)) << 4);
+    if constexpr (depth == 32) return pixel * 64 + ((unit ^ ((pixel >> 1) & 3)) << 4);
     return pixel * 32 + ((unit ^ ((pixel >> 2) & 1)) << 4);
 }
 
@@ -85,35 +86,42 @@ struct Affine {
 template <typename T>
 class SourceReader {
   public:
-    SRGAN_FAST_DEVICE SourceReader(const Source& s, int image, int channel)
-        : s_(s), channel_(channel), count_(present(s.channels, channel)), whole_(s.channels % 8 == 0) {
-        const std::int64_t first = static_cast<std::int64_t>(image) * s.height * s.width * s.channels;
-        x_ = static_cast<const T*>(s.x) + first;
-        residual_ = s.residual ? static_cast<const T*>(s.residual) + first : nullptr;
+    SRGAN_FAST_DEVICE SourceReader(const Source& s, int channel)
+        : s_(s), channel_(channel), count_(present(s.channels, channel)), x_(nullptr), residual_(nullptr) {
         by_phase_ = s.shuffle && (s.center.step | s.scale.step | s.shift.step | s.slope.step) != 0;
-        if (s.affine && !by_phase_) affine_.read(s, channel, count_);
+    }
+
+    // Reads the vectors that combine() needs.
+    SRGAN_FAST_DEVICE void prepare() {
+        if (s_.affine && !by_phase_) affine_.read(s_, channel_, count_);
+    }
+
+    SRGAN_FAST_DEVICE void choose_image(int image) {
+        const std::int64_t first = static_cast<std::int64_t>(image) * s_.height * s_.width * s_.pitch;
+        x_ = static_cast<const T*>(s_.x) + first;
+        residual_ = s_.residual ? static_cast<const T*>(s_.residual) + first : nullptr;
     }
 
     SRGAN_FAST_DEVICE int count() const { return count_; }
     SRGAN_FAST_DEVICE int height() const { return s_.height; }
     SRGAN_FAST_DEVICE int width() const { return s_.width; }
-    // Nothing to do but to copy.
-    SRGAN_FAST_DEVICE bool plain() const { return !s_.affine && whole_; }
+    // Whether pixels are multiples of 16 bytes.
+    SRGAN_FAST_DEVICE bool whole() const { return s_.pitch % 8 == 0; }
+    // Whether there is anything to do but to copy.
+    SRGAN_FAST_DEVICE bool transforms() const { return s_.affine; }
+    SRGAN_FAST_DEVICE bool has_second() const { return s_.residual != nullptr; }
 
-    SRGAN_FAST_DEVICE const T* place(int y, int x) const {
-        if (!s_.shuffle) return x_ + (y * s_.width + x) * s_.channels + channel_;
+    SRGAN_FAST_DEVICE const T* first(int y, int x) const {
+        if (!s_.shuffle) return x_ + (y * s_.width + x) * s_.pitch + channel_;
         const int phase = (y & 1) * 2 + (x & 1);
-        return x_ + (((y >> 1) * (s_.width >> 1) + (x >> 1)) * kPhases + phase) * s_.channels + channel_;
+        return x_ + (((y >> 1) * (s_.width >> 1) + (x >> 1)) * kPhases + phase) * s_.pitch + channel_;
     }
 
-    SRGAN_FAST_DEVICE Vec16 first(int y, int x) const { return read_unit(place(y, x), count_, whole_); }
-    SRGAN_FAST_DEVICE bool has_second() const { return residual_ != nullptr; }
-    SRGAN_FAST_DEVICE Vec16 second(int y, int x) const {
-        return read_unit(residual_ + (y * s_.width + x) * s_.channels + channel_, count_, whole_);
+    SRGAN_FAST_DEVICE const T* second(int y, int x) const {
+        return residual_ + (y * s_.width + x) * s_.pitch + channel_;
     }
 
     SRGAN_FAST_DEVICE Vec16 combine(const Vec16& x_unit, const Vec16& residual_unit, int y, int x) {
-        if (!s_.affine) return x_unit;
         if (by_phase_) affine_.read(s_, ((y & 1) * 2 + (x & 1)) * s_.channels + channel_, count_);
         float z[8], residual[8];
         widen_unit<T>(x_unit, z);
@@ -121,7 +129,7 @@ class SourceReader {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const float u = affine_.scale[i] * z[i] + affine_.shift[i];
-            z[i] = residual_ ? u + residual[i] : u > 0.0f ? u : affine_.slope[i] * u;
+            z[i] = has_second() ? u + residual[i] : u > 0.0f ? u : affine_.slope[i] * u;
             if (i >= count_) z[i] = 0.0f;
         }
         return narrow_unit<T>(z);
@@ -129,13 +137,13 @@ class SourceReader {
 
     SRGAN_FAST_DEVICE void write_sum(T* sum, const Vec16& unit, int image, int y, int x) const {
         const std::int64_t first = static_cast<std::int64_t>(image) * s_.height * s_.width * s_.channels;
-        write_unit(sum + first + (y * s_.width + x) * s_.channels + channel_, unit, count_, whole_);
+        write_unit(sum + first + (y * s_.width + x) * s_.channels + channel_, unit, count_, s_.channels % 8 == 0);
     }
 
   private:
     const Source& s_;
     int channel_, count_;
-    bool whole_, by_phase_;
+    bool by_phase_;
     const T* x_;
     const T* residual_;
     Affine affine_;
@@ -145,36 +153,38 @@ class SourceReader {
 template <typename T>
 class GradientReader {
   public:
-    SRGAN_FAST_DEVICE GradientReader(const Gradient& s, int image, int channel)
-        : s_(s), channel_(channel), count_(present(s.channels, channel)), whole_(s.channels % 8 == 0) {
-        const std::int64_t first = static_cast<std::int64_t>(image) * s.height * s.width * s.channels;
-        g_ = static_cast<const T*>(s.g) + first;
-        y_ = static_cast<const T*>(s.y) + (s.y ? first : 0);
-        if (!s.moments) return;
+    SRGAN_FAST_DEVICE GradientReader(const Gradient& s, int channel)
+        : s_(s), channel_(channel), count_(present(s.channels, channel)), g_(nullptr), y_(nullptr) {}
+
+    SRGAN_FAST_DEVICE void prepare() {
+        if (!s_.moments) return;
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const bool there = i < count_;
-            factor_[i] = there ? 2.0f * value_of(s.var_gradient, channel + i, 0.0f) / s.pixels : 0.0f;
-            offset_[i] = there ? value_of(s.mean_gradient, channel + i, 0.0f) / s.pixels -
-                                     factor_[i] * value_of(s.mean, channel + i, 0.0f)
+            factor_[i] = there ? 2.0f * value_of(s_.var_gradient, channel_ + i, 0.0f) * s_.share : 0.0f;
+            offset_[i] = there ? value_of(s_.mean_gradient, channel_ + i, 0.0f) * s_.share -
+                                     factor_[i] * value_of(s_.mean, channel_ + i, 0.0f)
                                : 0.0f;
         }
+    }
+
+    SRGAN_FAST_DEVICE void choose_image(int image) {
+        const std::int64_t first = static_cast<std::int64_t>(image) * s_.height * s_.width * s_.pitch;
+        g_ = static_cast<const T*>(s_.g) + first;
+        y_ = s_.y ? static_cast<const T*>(s_.y) + first : nullptr;
     }
 
     SRGAN_FAST_DEVICE int count() const { return count_; }
     SRGAN_FAST_DEVICE int height() const { return s_.height; }
     SRGAN_FAST_DEVICE int width() const { return s_.width; }
-    SRGAN_FAST_DEVICE bool plain() const { return !has_second() && whole_; }
-
-    SRGAN_FAST_DEVICE const T* place(int y, int x) const { return g_ + (y * s_.width + x) * s_.channels + channel_; }
-    SRGAN_FAST_DEVICE Vec16 first(int y, int x) const { return read_unit(place(y, x), count_, whole_); }
+    SRGAN_FAST_DEVICE bool whole() const { return s_.pitch % 8 == 0; }
+    SRGAN_FAST_DEVICE bool transforms() const { return has_second(); }
     SRGAN_FAST_DEVICE bool has_second() const { return s_.moments || s_.activation; }
-    SRGAN_FAST_DEVICE Vec16 second(int y, int x) const {
-        return read_unit(y_ + (y * s_.width + x) * s_.channels + channel_, count_, whole_);
-    }
+
+    SRGAN_FAST_DEVICE const T* first(int y, int x) const { return g_ + (y * s_.width + x) * s_.pitch + channel_; }
+    SRGAN_FAST_DEVICE const T* second(int y, int x) const { return y_ + (y * s_.width + x) * s_.pitch + channel_; }
 
     SRGAN_FAST_DEVICE Vec16 combine(const Vec16& g_unit, const Vec16& y_unit, int, int) const {
-        if (!has_second()) return g_unit;
         float dy[8], result[8];
         widen_unit<T>(g_unit, dy);
         widen_unit<T>(y_unit, result);
@@ -188,7 +198,6 @@ class GradientReader {
   private:
     const Gradient& s_;
     int channel_, count_;
-    bool whole_;
     const T* g_;
     const T* y_;
     float factor_[8], offset_[8];
@@ -199,51 +208,54 @@ struct Window {
     int top, left, rows, columns, row_step;
 };
 
-// Reads a window into shared memory; `each(unit, y, x)` sees what is inside the image. Complete behind a barrier, and,
-// where it returns true, behind this thread's copies.
-template <typename T, int depth, int threads, typename Reader, typename Each>
-SRGAN_FAST_DEVICE bool read_window(std::byte* tile, Reader& reader, const Window& w, Each each) {
+// The units of a window that are this thread's: visit(offset in the tile, y, x, whether that is inside the image).
+template <int depth, int threads, typename Reader, typename Visit>
+SRGAN_FAST_DEVICE void each_unit(const Reader& reader, const Window& w, Visit visit) {
     constexpr int kUnits = depth / 8, kStride = threads / kUnits;
-    constexpr int kBatch = 2;  // loads in flight at once
     const int unit = threadIdx.x % kUnits, pixels = w.rows * w.columns;
-    if (reader.plain()) {
-        for (int pixel = threadIdx.x / kUnits; pixel < pixels; pixel += kStride) {
-            const int row = pixel / w.columns, x = w.left + pixel - row * w.columns, y = w.top + row * w.row_step;
-            const bool inside =
-                reader.count() > 0 && y >= 0 && y < reader.height() && x >= 0 && x < reader.width();
-            copy_async_16(tile + tile_offset<depth>(pixel, unit), reader.place(inside ? y : 0, inside ? x : 0), inside);
-        }
-        return true;
+    const unsigned reciprocal = 65536u / static_cast<unsigned>(w.columns) + 1;  // exact below 2^16 / columns pixels
+    for (int pixel = threadIdx.x / kUnits; pixel < pixels; pixel += kStride) {
+        const int row = static_cast<int>(static_cast<unsigned>(pixel) * reciprocal >> 16);
+        const int y = w.top + row * w.row_step, x = w.left + pixel - row * w.columns;
+        const bool inside = reader.count() > 0 && y >= 0 && y < reader.height() && x >= 0 && x < reader.width();
+        visit(tile_offset<depth>(pixel, unit), y, x, inside);
     }
-    for (int first = threadIdx.x / kUnits; first < pixels; first += kBatch * kStride) {
-        Vec16 a[kBatch], b[kBatch];
-        int y[kBatch], x[kBatch];
-        bool inside[kBatch];
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-            const int pixel = first + i * kStride, row = pixel / w.columns;
-            y[i] = w.top + row * w.row_step, x[i] = w.left + pixel - row * w.columns;
-            inside[i] = pixel < pixels && reader.count() > 0 && y[i] >= 0 && y[i] < reader.height() && x[i] >= 0 &&
-                        x[i] < reader.width();
-            a[i] = b[i] = Vec16{};
-            if (inside[i]) {
-                a[i] = reader.first(y[i], x[i]);
-                if (reader.has_second()) b[i] = reader.second(y[i], x[i]);
-            }
+}
+
+// Starts the copies of a window, as it is in memory: of what z or dy is computed from into `tile`, of the second map, if
+// there is one, into `second`.
+template <int depth, int threads, typename Reader>
+SRGAN_FAST_DEVICE void request_window(std::byte* tile, std::byte* second, const Reader& reader, const Window& w) {
+    if (!reader.whole()) return;  // finish_window reads what cannot be copied in units
+    each_unit<depth, threads>(reader, w, [&](int offset, int y, int x, bool inside) {
+        copy_async_16(tile + offset, inside ? reader.first(y, x) : nullptr, inside);
+        if (reader.has_second()) copy_async_16(second + offset, inside ? reader.second(y, x) : nullptr, inside);
+    });
+}
+
+// Makes z or dy of a window in its place, behind this thread's copies: it works on what it copied itself, so others need
+// a barrier afterwards only. `each(unit, y, x)` sees what is inside the image.
+template <int depth, int threads, typename Reader, typename Each>
+SRGAN_FAST_DEVICE void finish_window(std::byte* tile, const std::byte* second, Reader& reader, const Window& w,
+                                     Each each) {
+    if (reader.whole() && !reader.transforms()) return;
+    each_unit<depth, threads>(reader, w, [&](int offset, int y, int x, bool inside) {
+        if (reader.whole() && !inside) return;
+        Vec16& place = *reinterpret_cast<Vec16*>(tile + offset);
+        Vec16 unit{}, other{};
+        if (reader.whole()) {
+            unit = place;
+            if (reader.has_second()) other = *reinterpret_cast<const Vec16*>(second + offset);
+        } else if (inside) {
+            unit = read_unit(reader.first(y, x), reader.count(), false);
+            if (reader.has_second()) other = read_unit(reader.second(y, x), reader.count(), false);
         }
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-            const int pixel = first + i * kStride;
-            if (pixel >= pixels) continue;
-            Vec16 result{};
-            if (inside[i]) {
-                result = reader.combine(a[i], b[i], y[i], x[i]);
-                each(result, y[i], x[i]);
-            }
-            *reinterpret_cast<Vec16*>(tile + tile_offset<depth>(pixel, unit)) = result;
+        if (inside && reader.transforms()) {
+            unit = reader.combine(unit, other, y, x);
+            each(unit, y, x);
         }
-    }
-    return false;
+        place = unit;
+    });
 }
 
 }  // namespace srgan_fast::cuda

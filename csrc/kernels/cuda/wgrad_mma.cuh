@@ -1,6 +1,6 @@
-// The weight gradient on tensor cores: out channels x in channels, summed over pixels. A block takes one row of taps and
-// a share of the tiles; it reads dy and z of a tile once, prologues applied, and its taps' products share them. Shares
-// are added up afterwards, in order, so that equal calls give equal bits.
+// The weight gradient on tensor cores: out channels x in channels, summed over pixels. A block takes some rows of taps and
+// a share of the tiles; it reads dy and z of a tile once, prologues applied, and its taps' products share them, while the
+// next tiles are on their way. Shares are added up afterwards, in order, so that equal calls give equal bits.
 #pragma once
 
 #include "kernels/cuda/plan.h"
@@ -8,31 +8,39 @@
 
 namespace srgan_fast::cuda {
 
-template <int rows, int columns, int taps, int warps_m, int warps_n>
+template <int rows, int columns, int tap_rows, int taps, int warps_m, int warps_n>
 struct WgradShape {
     static constexpr int kRows = rows, kColumns = columns;  // out and in channels of a block
-    static constexpr int kTaps = taps;
+    static constexpr int kTapRows = tap_rows, kTaps = taps;  // of a block; all columns
     static constexpr int kWarpsM = warps_m, kWarpsN = warps_n;
     static constexpr int kThreads = 32 * warps_m * warps_n;
     static constexpr int kSide = kWgradSide;
     static constexpr int kM = rows / warps_m / 16, kN = columns / warps_n / 8;
     static constexpr int kUnits = rows / 8;
-    static_assert(kM >= 1 && kN >= 2 && kN % 2 == 0 && kThreads % kUnits == 0);
+    static_assert(kM >= 1 && kN >= 2 && kN % 2 == 0 && kThreads % kUnits == 0 && taps % tap_rows == 0);
 
     static constexpr int window_columns(int stride) { return (kSide - 1) * stride + taps; }
-    static constexpr int gradient_bytes() { return kSide * kSide * rows * 2; }
-    static constexpr int shared_bytes(int stride) {
-        const int tiles = gradient_bytes() + kSide * window_columns(stride) * columns * 2;
-        const int biases = kThreads * 8 * 4;
+    static constexpr int window_rows(int stride) { return (kSide - 1) * stride + tap_rows; }
+    static constexpr int kGradientBytes = kSide * kSide * rows * 2;
+    static constexpr int source_bytes(int stride) {
+        return (window_rows(stride) * window_columns(stride) * columns * 2 + 127) / 128 * 128;
+    }
+    // A tile's maps, for each stage.
+    static constexpr int stage_bytes(const WgradParams& p) {
+        const bool two_gradients = p.gradient.moments || p.gradient.activation;
+        return kGradientBytes * (two_gradients ? 2 : 1) + source_bytes(p.stride) * (p.source.residual ? 2 : 1);
+    }
+    static constexpr int shared_bytes(const WgradParams& p) {
+        const int tiles = p.stages * stage_bytes(p), biases = kThreads * 8 * 4;
         return tiles > biases ? tiles : biases;
     }
 };
 
-using WgradWide = WgradShape<64, 64, 3, 2, 2>;
-using WgradFromNarrow = WgradShape<64, 16, 3, 4, 1>;
-using WgradToNarrow = WgradShape<16, 64, 3, 1, 4>;
-using WgradTail = WgradShape<16, 64, 5, 1, 4>;
-using WgradWide5 = WgradShape<64, 16, 5, 4, 1>;
+using WgradWide = WgradShape<64, 64, 3, 3, 2, 4>;
+using WgradFromNarrow = WgradShape<64, 16, 3, 3, 4, 1>;
+using WgradToNarrow = WgradShape<16, 64, 3, 3, 1, 4>;
+using WgradTail = WgradShape<16, 64, 1, 5, 1, 4>;
+using WgradWide5 = WgradShape<64, 16, 1, 5, 4, 1>;
 
 template <typename Visit>
 auto with_shape(WgradTile tile, const Visit& visit) {
@@ -46,45 +54,69 @@ auto with_shape(WgradTile tile, const Visit& visit) {
 }
 
 template <typename T, typename Shape>
-SRGAN_FAST_GLOBAL(Shape::kThreads, 2)
+SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kThreads > 128 ? 1 : 2)
 void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
-    std::byte* const gradient_tile = shared_memory();
-    std::byte* const source_tile = gradient_tile + Shape::gradient_bytes();
+    std::byte* const shared = shared_memory();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
     const int blocks_n = p.columns / Shape::kColumns;
     const int row0 = static_cast<int>(blockIdx.y) / blocks_n * Shape::kRows;
     const int column0 = static_cast<int>(blockIdx.y) % blocks_n * Shape::kColumns;
-    const int tap_row = blockIdx.z, split = blockIdx.x;
+    const int tap_row = static_cast<int>(blockIdx.z) * Shape::kTapRows, split = blockIdx.x;
     const int tiles_x = (p.gradient.width + Shape::kSide - 1) / Shape::kSide;
     const int tiles_y = (p.gradient.height + Shape::kSide - 1) / Shape::kSide;
-    const std::int64_t tiles = static_cast<std::int64_t>(p.batch) * tiles_y * tiles_x;
+    const int tiles = p.batch * tiles_y * tiles_x;
     const bool with_bias = p.bias != nullptr && tap_row == 0 && column0 == 0;
     const int window_columns = Shape::window_columns(p.stride);
-    float sums[Shape::kTaps][Shape::kM][Shape::kN][4] = {};
+    float sums[Shape::kTapRows * Shape::kTaps][Shape::kM][Shape::kN][4] = {};
     float bias[8] = {};
-    for (std::int64_t tile = tiles * split / p.splits; tile < tiles * (split + 1) / p.splits; ++tile) {
-        const int image = static_cast<int>(tile / (tiles_y * tiles_x));
-        const int in_image = static_cast<int>(tile - static_cast<std::int64_t>(image) * tiles_y * tiles_x);
-        const int top = in_image / tiles_x * Shape::kSide, left = in_image % tiles_x * Shape::kSide;
-        sync_threads();  // the tiles before are read to the end
-        {
-            GradientReader<T> reader(p.gradient, image, row0 + static_cast<int>(threadIdx.x) % Shape::kUnits * 8);
-            const bool copies = read_window<T, Shape::kRows, Shape::kThreads>(
-                gradient_tile, reader, {top, left, Shape::kSide, Shape::kSide, 1}, [](const Vec16&, int, int) {});
-            SourceReader<T> source(p.source, image,
-                                   column0 + static_cast<int>(threadIdx.x) % (Shape::kColumns / 8) * 8);
-            const int pad = p.taps / 2;
-            const bool more = read_window<T, Shape::kColumns, Shape::kThreads>(
-                source_tile, source,
-                {top * p.stride + tap_row - pad, left * p.stride - pad, Shape::kSide, window_columns, p.stride},
-                [](const Vec16&, int, int) {});
-            if (copies || more) {
-                copy_async_commit();
-                copy_async_wait<0>();
-            }
+    GradientReader<T> gradient(p.gradient, row0 + static_cast<int>(threadIdx.x) % Shape::kUnits * 8);
+    SourceReader<T> source(p.source, column0 + static_cast<int>(threadIdx.x) % (Shape::kColumns / 8) * 8);
+    const int stage_bytes = Shape::stage_bytes(p), source_bytes = Shape::source_bytes(p.stride);
+    Window gradient_window{0, 0, Shape::kSide, Shape::kSide, 1};
+    Window source_window{0, 0, Shape::window_rows(p.stride), window_columns, 1};
+    const auto go_to = [&](int tile) {
+        const int row = tile / tiles_x, image = row / tiles_y;
+        gradient_window.top = (row - image * tiles_y) * Shape::kSide;
+        gradient_window.left = (tile - row * tiles_x) * Shape::kSide;
+        source_window.top = gradient_window.top * p.stride + tap_row - p.taps / 2;
+        source_window.left = gradient_window.left * p.stride - p.taps / 2;
+        gradient.choose_image(image), source.choose_image(image);
+    };
+    // In a stage: z's window, what it is computed from besides, dy's, and what that is computed from besides.
+    const int gradient_at = source_bytes * (source.has_second() ? 2 : 1);
+    const int first = static_cast<int>(static_cast<std::int64_t>(tiles) * split / p.splits);
+    const int end = static_cast<int>(static_cast<std::int64_t>(tiles) * (split + 1) / p.splits);
+    int next = first, next_stage = 0;  // to be asked for
+    const auto request = [&] {
+        if (next < end) {
+            std::byte* const stage = shared + next_stage * stage_bytes;
+            go_to(next);
+            request_window<Shape::kColumns, Shape::kThreads>(stage, stage + source_bytes, source, source_window);
+            request_window<Shape::kRows, Shape::kThreads>(
+                stage + gradient_at, stage + gradient_at + Shape::kGradientBytes, gradient, gradient_window);
         }
-        sync_threads();
+        copy_async_commit();
+        ++next;
+        if (++next_stage == p.stages) next_stage = 0;
+    };
+    source.prepare(), gradient.prepare();
+    for (int i = 1; i < p.stages; ++i) request();
+    for (int tile = first, current = 0; tile < end; ++tile) {
+        std::byte* const stage = shared + current * stage_bytes;
+        if (++current == p.stages) current = 0;
+        if (p.stages == 2) copy_async_wait<0>();
+        else if (p.stages == 3) copy_async_wait<1>();
+        else copy_async_wait<2>();
+        go_to(tile);
+        const std::byte* const source_tile = stage;
+        const std::byte* const gradient_tile = stage + gradient_at;
+        finish_window<Shape::kColumns, Shape::kThreads>(stage, stage + source_bytes, source, source_window,
+                                                        [](const Vec16&, int, int) {});
+        finish_window<Shape::kRows, Shape::kThreads>(stage + gradient_at, stage + gradient_at + Shape::kGradientBytes,
+                                                     gradient, gradient_window, [](const Vec16&, int, int) {});
+        sync_threads();  // this tile is there for all, and the one before is read to the end
+        request();
         if (with_bias)
             for (int pixel = threadIdx.x / Shape::kUnits; pixel < Shape::kSide * Shape::kSide;
                  pixel += Shape::kThreads / Shape::kUnits) {
@@ -105,14 +137,15 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
                 load_matrices_transposed(a[m], gradient_tile + tile_offset<Shape::kRows>(pixel, unit));
             }
             const int pixel = k * 16 + (lane & 15);
-            const int place = pixel / Shape::kSide * window_columns + pixel % Shape::kSide * p.stride;
+            const int place = pixel / Shape::kSide * p.stride * window_columns + pixel % Shape::kSide * p.stride;
 #pragma unroll
-            for (int tap = 0; tap < Shape::kTaps; ++tap) {
+            for (int tap = 0; tap < Shape::kTapRows * Shape::kTaps; ++tap) {
+                const int at = place + tap / Shape::kTaps * window_columns + tap % Shape::kTaps;
                 std::uint32_t b[Shape::kN / 2][4];
 #pragma unroll
                 for (int n = 0; n < Shape::kN / 2; ++n) {
                     const int unit = (warp_n * Shape::kN / 2 + n) * 2 + (lane >> 4);
-                    load_matrices_transposed(b[n], source_tile + tile_offset<Shape::kColumns>(place + tap, unit));
+                    load_matrices_transposed(b[n], source_tile + tile_offset<Shape::kColumns>(at, unit));
                 }
 #pragma unroll
                 for (int m = 0; m < Shape::kM; ++m)
@@ -124,7 +157,7 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
     }
     float* const part = p.weight + (static_cast<std::int64_t>(split) * p.taps + tap_row) * p.taps * p.rows * p.columns;
 #pragma unroll
-    for (int tap = 0; tap < Shape::kTaps; ++tap)
+    for (int tap = 0; tap < Shape::kTapRows * Shape::kTaps; ++tap)
 #pragma unroll
         for (int m = 0; m < Shape::kM; ++m)
 #pragma unroll
@@ -135,9 +168,10 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
                     const int column = column0 + (warp_n * Shape::kN + n) * 8 + lane % 4 * 2 + i % 2;
                     part[(static_cast<std::int64_t>(tap) * p.rows + row) * p.columns + column] = sums[tap][m][n][i];
                 }
+    copy_async_wait<0>();
     if (!with_bias) return;
     sync_threads();  // the tiles are read to the end
-    float* const scratch = reinterpret_cast<float*>(gradient_tile);
+    float* const scratch = reinterpret_cast<float*>(shared);
 #pragma unroll
     for (int i = 0; i < 8; ++i) scratch[threadIdx.x * 8 + i] = bias[i];
     sync_threads();

@@ -1,4 +1,4 @@
-"""The convolutions of a training step one by one: the fused operator beside what stock PyTorch does for the same result.
+"""The convolutions of a training step one by one: the fused operator beside what PyTorch does for the same result.
 
 All in bfloat16, channels last, replayed from CUDA graphs: what is compared is the work of the GPU.
 """

@@ -16,7 +16,14 @@ from srgan_fast.errors import UsageError
 from srgan_fast.ops import cuda
 from srgan_fast.ops.native import why_not_on_cuda
 
-STEP_ROWS = ("stock-bf16", "stock-lean-bf16", "fused-bf16")
+# Rows of `bench.training.rows`, and whether they are replayed from a CUDA graph.
+STEP_ROWS = {
+    "stock-bf16": ("stock-bf16", False),
+    "stock-lean-bf16": ("stock-lean-bf16", False),
+    "stock-lean-bf16, captured": ("stock-lean-bf16", True),
+    "fused-bf16": ("fused-bf16", False),
+    "fused-bf16, captured": ("fused-bf16", True),
+}
 STEP_ROUNDS = 12
 OnStep = Callable[[str], None]
 
@@ -74,7 +81,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "driver": _driver(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "bf16_tflops": _product_rate(device),
         "copy_gb_s": _copy_rate(device),
     }
@@ -131,7 +138,10 @@ def _generators(batch: int, hr: int, device: torch.device) -> dict[str, dict[str
 
 def _steps(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
     """Whole adversarial steps in alternating rounds, by the host's clock: each ends with figures on the host."""
-    trainees = {name: make_trainee(find_row(name), _work("gan", batch, hr, device)) for name in STEP_ROWS}
+    trainees = {
+        name: make_trainee(find_row(row), _work("gan", batch, hr, device), captured)
+        for name, (row, captured) in STEP_ROWS.items()
+    }
     first = {name: trainee.step() for name, trainee in trainees.items()}
     for trainee in trainees.values():
         for _ in range(4):

@@ -34,19 +34,19 @@ def time_calls(call: Callable[[], object], samples: int = 9, seconds: float = 0.
 
 
 def _sample(call: Callable[[], object], repeats: int) -> float:
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     begin.record()
     for _ in range(repeats):
         call()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end) * 1e-3 / repeats
+    return float(begin.elapsed_time(end)) * 1e-3 / repeats
 
 
 def in_graph(call: Callable[[], object]) -> Callable[[], None]:
     """The same work as a CUDA graph's replay, without the time that the host takes to queue it."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):

@@ -68,7 +68,7 @@ class CommonGanLoop:
     autocast: Autocast
 
     def __post_init__(self) -> None:
-        self._to_critic = Affine(self.critic_map)
+        self._to_critic = Affine(self.critic_map).to(next(self.generator.parameters()))
 
     def __call__(self, hr: Tensor, lr: Tensor) -> dict[str, float]:
         """One step; gives the losses `content`, `generator` (the weighted sum) and `discriminator`."""

@@ -18,6 +18,7 @@ from srgan_fast.bench.training.options import Stage
 from srgan_fast.errors import UsageError
 from srgan_fast.models import FeatureExtractor, Generator, PatchDiscriminator, generator_config, get_preset
 from srgan_fast.ops import use_kernels
+from srgan_fast.training.graphs import CapturedStep
 from srgan_fast.training.step import Autocast, GanLosses, GanStep, PretrainStep, StepOptions
 
 GENERATOR_PRESET = "paper"
@@ -144,8 +145,13 @@ def make_networks(work: Work, trainable_features: bool = False) -> Networks:
     return Networks(generator, discriminator, features)
 
 
-def make_trainee(row: TrainingRow, work: Work) -> Trainee:
+def make_trainee(row: TrainingRow, work: Work, captured: bool = False) -> Trainee:
     """Networks, optimisers and loop of a row.
+
+    Args:
+        row: what to make.
+        work: what it does in a step.
+        captured: whether a lean loop is replayed from a CUDA graph.
 
     Raises:
         SrganFastError: it cannot be run here.
@@ -163,10 +169,12 @@ def make_trainee(row: TrainingRow, work: Work) -> Trainee:
     autocast: Autocast = nullcontext
     if row.precision == "bf16":
         autocast = partial(torch.autocast, torch.device(work.device).type, torch.bfloat16)
-    return Trainee(networks, partial(_step(row, networks, autocast), hr, lr), (hr, lr), autocast)
+    return Trainee(networks, partial(_step(row, networks, autocast, captured), hr, lr), (hr, lr), autocast)
 
 
-def _step(row: TrainingRow, networks: Networks, autocast: Autocast) -> Callable[[Tensor, Tensor], Losses]:
+def _step(
+    row: TrainingRow, networks: Networks, autocast: Autocast, captured: bool
+) -> Callable[[Tensor, Tensor], Losses]:
     """One step of the row's loop on hr and lr."""
 
     def adam(network: nn.Module) -> Adam:
@@ -177,7 +185,8 @@ def _step(row: TrainingRow, networks: Networks, autocast: Autocast) -> Callable[
         if row.loop == "common":
             return CommonPretrainLoop(generator, adam(generator), autocast)
         pretrain = PretrainStep(generator, adam(generator), "l1", StepOptions(autocast))
-        return lambda hr, lr: pretrain([(hr, lr)])
+        steps = CapturedStep(pretrain) if captured else pretrain
+        return lambda hr, lr: steps([(hr, lr)])
     recipe, critic_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).critic_map
     optimisers = adam(generator), adam(discriminator)
     if row.loop == "common":
@@ -199,4 +208,5 @@ def _step(row: TrainingRow, networks: Networks, autocast: Autocast) -> Callable[
         discriminator_average=recipe.discriminator_average,
     )
     gan = GanStep(generator, discriminator, features, *optimisers, losses, critic_map, StepOptions(autocast))
-    return lambda hr, lr: gan([(hr, lr)])
+    gan_steps = CapturedStep(gan) if captured else gan
+    return lambda hr, lr: gan_steps([(hr, lr)])

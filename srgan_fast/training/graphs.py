@@ -1,0 +1,99 @@
+"""A step's computation as a CUDA graph: recorded once, then started with one call.
+
+A step of SRGAN is some thousands of small kernels, and on a fast GPU the host takes longer to start them than the GPU
+to compute them. A graph starts them all at once. What the host decides, from whether a loss is finite to the
+optimisers' steps, stays outside it.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from srgan_fast.training.step import Batch, Figures, Step
+
+WARM_UP = 3  # steps as usual before recording: libraries choose their algorithms, allocators find their size
+
+_log = logging.getLogger("srgan_fast.training")
+_Shapes = tuple[tuple[torch.Size, torch.Size], ...]
+
+
+class CapturedStep:
+    """A step that is recorded after a few times and replayed from then on; the results are the same.
+
+    Batches of other shapes than the recorded ones are computed as usual, and so are all if recording fails, which is
+    logged.
+
+    Args:
+        step: on a CUDA device, in a single process, whose networks keep their parameters' memory.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._seen: _Shapes | None = None
+        self._times = 0
+        self._recording: _Recording | None = None
+        self._failed = False
+
+    def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """One step; see the step itself.
+
+        Raises:
+            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
+        """
+        shapes = tuple((hr.shape, lr.shape) for hr, lr in batches)
+        if self._recording is None and not self._failed:
+            self._times = self._times + 1 if shapes == self._seen else 1
+            self._seen = shapes
+            if self._times > WARM_UP:
+                self._record(batches)
+        if self._recording is None or shapes != self._seen:
+            return self._step.conclude(_beside(self._step, batches))
+        return self._step.conclude(self._recording.replay(batches))
+
+    def _record(self, batches: Sequence[Batch]) -> None:
+        try:
+            self._recording = _Recording(self._step, batches)
+        except RuntimeError as error:
+            self._failed = True
+            _log.warning("steps cannot be recorded as a CUDA graph: %s", str(error).splitlines()[0])
+
+
+def _beside(step: Step, batches: Sequence[Batch]) -> Figures:
+    """Computes on a stream of its own, as what is recorded later has to have been."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        figures = step.compute(batches)
+    torch.cuda.current_stream().wait_stream(stream)
+    return figures
+
+
+class _Recording:
+    """The graph, and the memory that it reads and writes."""
+
+    def __init__(self, step: Step, batches: Sequence[Batch]) -> None:
+        self._batches = [(hr.clone(), lr.clone()) for hr, lr in batches]
+        for network in step.networks.values():
+            network.zero_grad(set_to_none=True)  # gradients are to be of the graph's memory
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._figures = step.compute(self._batches)
+        self._gradients: list[tuple[Tensor, Tensor]] = [
+            (parameter, parameter.grad)
+            for network in step.networks.values()
+            for parameter in network.parameters()
+            if parameter.grad is not None
+        ]
+
+    def replay(self, batches: Sequence[Batch]) -> Figures:
+        for mine, theirs in zip(self._batches, batches, strict=True):
+            for target, source in zip(mine, theirs, strict=True):
+                target.copy_(source, non_blocking=True)
+        self._graph.replay()
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient  # a step in between may have left others
+        return self._figures

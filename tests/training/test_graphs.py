@@ -1,0 +1,136 @@
+"""Steps that are replayed from a CUDA graph are the steps themselves."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from srgan_fast.models import Generator, GeneratorConfig, PatchDiscriminator, get_preset
+from srgan_fast.ops import use_kernels
+from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.training import graphs
+from srgan_fast.training.graphs import WARM_UP, CapturedStep
+from srgan_fast.training.step import Batch, Figures, GanLosses, GanStep, NonFiniteLossError, StepOptions
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+class _Counted:
+    """A step that counts, and the ways that it was computed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
+        self.networks: dict[str, nn.Module] = {}
+        self.ways: list[str] = []
+        counted = self
+
+        class Recording:
+            def __init__(self, step: Any, batches: Sequence[Batch]) -> None:
+                if fails:
+                    raise RuntimeError("operation not permitted when stream is capturing\nand more")
+                counted.ways.append("recorded")
+
+            def replay(self, batches: Sequence[Batch]) -> str:
+                counted.ways.append("replayed")
+                return "figures"
+
+        monkeypatch.setattr(graphs, "_Recording", Recording)
+        monkeypatch.setattr(graphs, "_beside", lambda step, batches: step.compute(batches))
+
+    def compute(self, batches: Sequence[Batch]) -> Any:
+        self.ways.append("computed")
+        return "figures"
+
+    def conclude(self, figures: Figures) -> dict[str, float]:
+        assert figures == "figures"
+        return {"pixel": float(len(self.ways))}
+
+
+def _batch(side: int = 8) -> list[Batch]:
+    return [(torch.zeros(2, 3, 4 * side, 4 * side), torch.zeros(2, 3, side, side))]
+
+
+def test_a_step_is_recorded_after_its_warm_up_and_replayed_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = _Counted(monkeypatch)
+    step = CapturedStep(counted)
+    for _ in range(WARM_UP + 2):
+        step(_batch())
+    assert counted.ways == ["computed"] * WARM_UP + ["recorded", "replayed", "replayed"]
+
+
+def test_other_shapes_are_computed_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = _Counted(monkeypatch)
+    step = CapturedStep(counted)
+    for side in (8, 4, *[8] * (WARM_UP + 1), 4, 8):
+        step(_batch(side))
+    assert counted.ways == ["computed"] * (2 + WARM_UP) + ["recorded", "replayed", "computed", "replayed"]
+
+
+def test_what_cannot_be_recorded_is_computed_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted = _Counted(monkeypatch, fails=True)
+    step = CapturedStep(counted)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(WARM_UP + 3):
+            step(_batch())
+    assert counted.ways == ["computed"] * (WARM_UP + 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "steps cannot be recorded as a CUDA graph: operation not permitted when stream is capturing"
+    ]
+
+
+def _gan_step(kernels: Any) -> GanStep:
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig(blocks=2)).cuda()
+    discriminator = PatchDiscriminator().cuda()
+    for network in (generator, discriminator):
+        network.to(memory_format=torch.channels_last)
+        use_kernels(network, kernels)
+    optimisers = [torch.optim.Adam(network.parameters(), lr=1e-4, fused=True) for network in (generator, discriminator)]
+    recipe = GanLosses(content_weight=0.0, adversarial="lsgan", adversarial_weight=1e-2, pixel_weight=1.0)
+    autocast = partial(torch.autocast, "cuda", torch.bfloat16)
+    return GanStep(
+        generator, discriminator, None, optimisers[0], optimisers[1], recipe, get_preset("paper").critic_map,
+        StepOptions(autocast, clip=10.0),
+    )  # fmt: skip
+
+
+@needs_gpu
+@pytest.mark.parametrize("kernels", ["reference", "fused"])
+def test_replayed_steps_train_alike(kernels: str) -> None:
+    if kernels == "fused" and why_not_on_cuda() is not None:
+        pytest.skip("no CUDA kernels built")
+    noise = torch.Generator().manual_seed(1)
+    batches = [
+        [(torch.rand(4, 3, 64, 64, generator=noise).cuda(), torch.rand(4, 3, 16, 16, generator=noise).cuda())]
+        for _ in range(9)
+    ]
+    plain, recorded = _gan_step(kernels), _gan_step(kernels)
+    captured = CapturedStep(recorded)
+    for i, batch in enumerate(batches):
+        expected, got = plain(batch), captured(batch)
+        assert captured._recording is None or i >= WARM_UP
+        for name, value in expected.items():
+            assert got[name] == pytest.approx(value, rel=3e-2, abs=1e-3), (i, name)
+    assert captured._recording is not None
+    for name, network in plain.networks.items():
+        theirs = recorded.networks[name].state_dict()
+        for key, value in network.state_dict().items():
+            error = (theirs[key].double() - value.double()).norm() / value.double().norm().clamp_min(1e-2)
+            assert error < 2e-2, f"{name} {key}: {error:.1e}"
+
+
+@needs_gpu
+def test_a_loss_that_is_not_finite_stops_a_replayed_step_before_the_weights() -> None:
+    step = CapturedStep(recorded := _gan_step("reference"))
+    hr, lr = torch.rand(2, 3, 64, 64).cuda(), torch.rand(2, 3, 16, 16).cuda()
+    for _ in range(WARM_UP + 2):
+        step([(hr, lr)])
+    before = {key: value.clone() for key, value in recorded.generator.named_parameters()}
+    with pytest.raises(NonFiniteLossError):
+        step([(hr * float("nan"), lr)])
+    assert all(torch.equal(value, before[key]) for key, value in recorded.generator.named_parameters())
