@@ -43,8 +43,8 @@ cuda::Convolution convolution_of(const Problem& p) {
     STD_TORCH_CHECK(p.height * p.width * p.in <= kMost && p.out_height * p.out_width * p.out <= kMost &&
                         p.batch * p.height * p.width <= kMost,
                     "srgan_fast::conv: an image of ", p.height, "x", p.width, " is too large for the CUDA kernels");
-    return {static_cast<int>(p.batch),  static_cast<int>(p.in),    static_cast<int>(p.out),   static_cast<int>(p.height),
-            static_cast<int>(p.width),  static_cast<int>(p.taps),  static_cast<int>(p.stride)};
+    return {static_cast<int>(p.batch), static_cast<int>(p.in),   static_cast<int>(p.out),   static_cast<int>(p.height),
+            static_cast<int>(p.width), static_cast<int>(p.taps), static_cast<int>(p.stride)};
 }
 
 // Vectors that outlive the launch: contiguous, or copies that are.
@@ -64,8 +64,8 @@ class Vectors {
     std::vector<Tensor> kept_;
 };
 
-// The map as kernels take it: NHWC, and with pixels that are multiples of 16 bytes. One that is shuffled stays as it is,
-// since its channels are four pixels'.
+// The map as kernels take it: NHWC, and with pixels that are multiples of 16 bytes. One that is shuffled stays as it
+// is, since its channels are four pixels'.
 Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
     constexpr std::int64_t kUnit = 8;
     const Tensor map = nhwc(x);
@@ -218,10 +218,11 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     const Tensor d_slope = new_vector(weight, channels);
     if (p.source.affine) {
         const int length = static_cast<int>(channels);
-        check_launch(cuda::launch_sum({floats(partial), parts, 3 * length, 3, length,
-                                       {floats(d_scale), floats(d_shift), floats(d_slope)}},
-                                      stream),
-                     "sum");
+        check_launch(
+            cuda::launch_sum(
+                {floats(partial), parts, 3 * length, 3, length, {floats(d_scale), floats(d_shift), floats(d_slope)}},
+                stream),
+            "sum");
     }
     return {x_gradient, residual_gradient, d_scale, d_shift, d_slope};
 }
@@ -250,8 +251,7 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     p.gradient = gradient_of(problem, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
     p.stages = cuda::wgrad_stages(tile, p, device);
     p.rows = cuda::round_up(c.out, size.rows), p.columns = cuda::round_up(c.in, size.columns);
-    const Tensor partial =
-        new_vector(weight, std::int64_t{p.splits} * c.taps * c.taps * p.rows * p.columns);
+    const Tensor partial = new_vector(weight, std::int64_t{p.splits} * c.taps * c.taps * p.rows * p.columns);
     const Tensor partial_bias = new_vector(weight, bias ? std::int64_t{p.splits} * p.rows : 0);
     p.weight = floats(partial), p.bias = bias ? floats(partial_bias) : nullptr;
     check_launch(cuda::launch_wgrad(type_of(x), tile, p, stream), "conv_wgrad");

@@ -61,7 +61,7 @@ inline std::int64_t taps_of(const Tensor& weight, std::int64_t stride) {
 
 // A call's convolution: sizes and types, checked.
 struct Problem {
-    std::int64_t batch, in, out;         // channels of z and y
+    std::int64_t batch, in, out;  // channels of z and y
     std::int64_t taps, stride;
     std::int64_t height, width;          // of z
     std::int64_t out_height, out_width;  // of y

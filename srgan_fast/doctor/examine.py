@@ -87,3 +87,4 @@ def _tests(
     from srgan_fast.doctor import op_checks  # noqa: PLC0415 (needs torch)
 
     yield from op_checks.check_ops(ops)
+    yield from op_checks.check_cuda_ops()

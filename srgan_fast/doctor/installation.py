@@ -13,6 +13,7 @@ from srgan_fast.runtime.processor import describe_processor
 from srgan_fast.runtime.registry import BACKENDS, choose_backend, first_line, missing_modules, usable_cpus
 
 ENGINE, IMAGING, OPERATORS = "srgan_fast._engine", "srgan_fast._imaging", "srgan_fast._C"
+CUDA_OPERATORS = "srgan_fast._C_cuda"
 CONVOLUTIONS = "convolution 3x3, 3x3 of stride 2, 5x5"
 
 _REQUIRED = ("numpy", "pyvips", "safetensors")
@@ -50,7 +51,7 @@ def find_modules(torch_works: bool) -> list[Module]:
     return [
         _native(ENGINE, "upscaling on the CPU"),
         _native(IMAGING, "bicubic resize"),
-        _operators(torch_works),
+        *_operators(torch_works),
     ]
 
 
@@ -62,16 +63,29 @@ def _native(name: str, purpose: str) -> Module:
     return Module(name=name, purpose=purpose, state="broken" if problem else "ok", detail=detail)
 
 
-def _operators(torch_works: bool) -> Module:
-    purpose, built = "fused kernels for training", _is_there(OPERATORS)
+def _operators(torch_works: bool) -> list[Module]:
+    purposes = {OPERATORS: "fused kernels for training", CUDA_OPERATORS: "the same on CUDA"}
     if not torch_works:
-        detail = "built, but PyTorch is needed to load it" if built else "not built; needs PyTorch"
-        return Module(name=OPERATORS, purpose=purpose, state="unused" if built else "absent", detail=detail)
+        return [_without_torch(name, purpose) for name, purpose in purposes.items()]
     from srgan_fast import ops  # noqa: PLC0415 (needs torch)
+    from srgan_fast.ops import native  # noqa: PLC0415 (needs torch)
 
-    problem = ops.why_not()
-    state: State = "ok" if problem is None else "broken" if built else "absent"
-    return Module(name=OPERATORS, purpose=purpose, state=state, detail=problem or "")
+    problems = {OPERATORS: ops.why_not(), CUDA_OPERATORS: native.why_not_on_cuda()}
+    # Kernels for CUDA cannot be loaded without CUDA in PyTorch or without the others, which is no fault of theirs.
+    loadable = native.has_cuda() and problems[OPERATORS] is None
+    faults: dict[str, State] = {OPERATORS: "broken", CUDA_OPERATORS: "broken" if loadable else "unused"}
+    found = []
+    for name, purpose in purposes.items():
+        problem = problems[name]
+        state: State = "ok" if problem is None else faults[name] if _is_there(name) else "absent"
+        found.append(Module(name=name, purpose=purpose, state=state, detail=problem or ""))
+    return found
+
+
+def _without_torch(name: str, purpose: str) -> Module:
+    built = _is_there(name)
+    detail = "built, but PyTorch is needed to load it" if built else "not built; needs PyTorch"
+    return Module(name=name, purpose=purpose, state="unused" if built else "absent", detail=detail)
 
 
 def describe_cpu(engine_works: bool) -> tuple[Processor, str | None]:
@@ -144,8 +158,11 @@ def choose_op(device: str, dtype: str) -> OpChoice:
     from srgan_fast.ops.switch import choose_fused  # noqa: PLC0415 (needs torch)
 
     reason = ""
+    x = torch.empty(0, dtype=getattr(torch, dtype), device=device)
     try:
-        choose_fused("fused", torch.empty(0, dtype=getattr(torch, dtype), device=device))
+        choose_fused("fused", x)
+        if not choose_fused("auto", x):
+            reason = "PyTorch's kernels are faster here; kernels = fused asks for the others"
     except TrainingError as error:
         reason = str(error).removeprefix("kernels='fused': ")
     return OpChoice(

@@ -10,6 +10,8 @@ from torch import Tensor
 from srgan_fast.doctor.checks import Measured, check
 from srgan_fast.doctor.report import Direction, OpChoice, SelfTest
 from srgan_fast.ops import conv as conv_ops
+from srgan_fast.ops import cuda
+from srgan_fast.ops.native import why_not_on_cuda
 
 Prologue = Literal["none", "slope", "slopes", "residual", "shuffle"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "dgrad", "wgrad")
@@ -64,6 +66,23 @@ def check_ops(choices: list[OpChoice]) -> Iterator[SelfTest]:
         if choice.implementation == "fused":
             for case in CASES:
                 yield from _check_case(case, choice.device, choice.dtype)
+
+
+def check_cuda_ops() -> Iterator[SelfTest]:
+    """The cases that a GPU is examined with before its first use; none where there is nothing to examine."""
+    if not torch.cuda.is_available() or why_not_on_cuda() is not None:
+        return
+    device = torch.device("cuda", torch.cuda.current_device())
+    for dtype in cuda.TYPES:
+        for case in cuda.CHECKS:
+
+            def run(case: cuda.CheckCase = case, dtype: torch.dtype = dtype) -> list[Measured]:
+                errors = cuda.check(case, device, dtype)
+                return [Measured(error.value, error.tolerance, f"{error.what}, relative") for error in errors]
+
+            name = str(dtype).removeprefix("torch.")
+            test = check("op", f"CUDA, {name}: {case}", run)
+            yield test.model_copy(update={"device": "cuda", "dtype": name})
 
 
 def _check_case(case: Case, device: str, dtype: str) -> Iterator[SelfTest]:

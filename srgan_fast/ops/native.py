@@ -15,8 +15,13 @@ def _load(library: str, kind: str, remedy: str) -> str | None:
     return None
 
 
+def has_cuda() -> bool:
+    """Whether PyTorch was built with CUDA."""
+    return torch.version.cuda is not None
+
+
 def _load_cuda() -> str | None:
-    if torch.version.cuda is None:
+    if not has_cuda():
         return "this PyTorch was built without CUDA"
     return _load(
         "_C_cuda",

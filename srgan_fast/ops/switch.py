@@ -14,8 +14,9 @@ Kernels = Literal["auto", "fused", "reference"]
 
 _log = logging.getLogger("srgan_fast.ops")
 _said: set[str] = set()
-# Where `auto` takes the fused kernels: on CUDA they are right, but a step with them is not faster yet (docs/cuda.md).
-_AUTOMATIC = ("cpu",)
+# Where `auto` leaves the fused kernels alone: on CUDA they are right, but steps are not faster (docs/cuda.md).
+_SLOWER = ("cuda",)
+_NAMES = {"cpu": "a CPU", "cuda": "CUDA"}
 _TYPES = {"cpu": (torch.float32, torch.float64, torch.bfloat16), "cuda": cuda.TYPES}
 
 
@@ -64,7 +65,7 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     Raises:
         TrainingError: `fused` where it cannot be.
     """
-    if kernels == "reference" or (kernels == "auto" and x.device.type not in _AUTOMATIC):
+    if kernels == "reference" or (kernels == "auto" and x.device.type in _SLOWER):
         return False
     problem = _problem_of(x)
     if problem is None:
@@ -79,12 +80,11 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
 def _problem_of(x: Tensor) -> str | None:
     kind = x.device.type
     if kind not in _TYPES:
-        return f"fused kernels run on a CPU or with CUDA, not on {kind}"
+        return f"fused kernels run on a CPU or on CUDA, not on {kind}"
     problem = why_not() if kind == "cpu" else cuda.problem_of(x.device)
     if problem is None and _map_type(x) not in _TYPES[kind]:
-        taken = ", ".join(str(dtype).removeprefix("torch.") for dtype in _TYPES[kind])
-        name = str(_map_type(x)).removeprefix("torch.")
-        return f"fused kernels take maps of {taken} on {kind}, not {name}"
+        *names, last, other = (str(dtype).removeprefix("torch.") for dtype in (*_TYPES[kind], _map_type(x)))
+        return f"fused kernels take {', '.join(names)} or {last} on {_NAMES[kind]}, not {other}"
     return problem
 
 

@@ -25,6 +25,7 @@ from srgan_fast.doctor.checks import Measured, check
 from srgan_fast.doctor.report import SelfTest
 from srgan_fast.models import GeneratorFile, load_generator
 from srgan_fast.ops import conv as conv_ops
+from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.runtime import BACKENDS
 from srgan_fast.runtime.native_backend import NativeBackend
 
@@ -61,6 +62,7 @@ def test_this_installation_works(report: DoctorReport) -> None:
     modules = _by_name(report.modules)
     assert modules["srgan_fast._engine"].state == modules["srgan_fast._imaging"].state == "ok"
     assert (modules["srgan_fast._C"].state == "ok") == ops.available()
+    assert (modules["srgan_fast._C_cuda"].state == "ok") == (why_not_on_cuda() is None)
     assert [backend.name for backend in report.backends] == list(BACKENDS)
     assert report.processor.isas == _engine.isas()
     assert report.processor.isa == _engine.isa()
@@ -89,7 +91,7 @@ def test_everything_that_can_be_used_was_computed(report: DoctorReport) -> None:
 def test_types_without_a_kernel_go_to_torch_and_the_reason_is_said(report: DoctorReport) -> None:
     chosen = {op.dtype: op for op in report.ops if op.device == "cpu"}
     assert {dtype for dtype, op in chosen.items() if op.implementation == "fused"} == {"float32", "float64", "bfloat16"}
-    assert chosen["float16"].reason == "fused kernels take float32, float64 or bfloat16, not float16"
+    assert chosen["float16"].reason == "fused kernels take float32, float64 or bfloat16 on a CPU, not float16"
 
 
 def test_the_report_survives_json(report: DoctorReport) -> None:

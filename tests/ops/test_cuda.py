@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_said(device: torch.device) -> None:
         torch.ops.srgan_fast.conv_forward(x.bfloat16(), weight.cpu(), *[None] * 6, 1, False, False, None)
     block = ConvReLU(16, 8).to(device)
     use_kernels(block, "fused")
-    with pytest.raises(TrainingError, match=r"bfloat16, float16 on cuda, not float32"):
+    with pytest.raises(TrainingError, match=r"bfloat16 or float16 on CUDA, not float32"):
         block(x)
 
 

@@ -75,8 +75,8 @@ def test_modules_that_know_no_switch_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("dtype", "device", "reason"),
     [
-        (torch.float16, "cpu", "float32, float64 or bfloat16, not float16"),
-        (torch.float32, "meta", "run on the CPU, not on meta"),
+        (torch.float16, "cpu", "float32, float64 or bfloat16 on a CPU, not float16"),
+        (torch.float32, "meta", "run on a CPU or on CUDA, not on meta"),
     ],
 )
 def test_auto_falls_back_with_one_line_and_fused_refuses_what_it_cannot_do(

@@ -109,8 +109,8 @@ def test_five_steps_in_float64_are_those_of_plain_torch(case: str, parts: int) -
 
 # Largest relative difference of a loss in five steps: 1e-7 in pretraining, 3e-5 of the presets, 3e-4 of ragan, whose
 # losses are differences of verdicts; of convolution weights 9e-4 of the way that they went on an AMD EPYC, 7e-3 on an
-# Intel Xeon, whose PyTorch rounds differently. Plain torch in NCHW against itself in channels-last: 2e-7, 1e-5, 7e-5 and
-# 2e-4 on the former.
+# Intel Xeon, whose PyTorch rounds differently. Plain torch in NCHW against itself in channels-last: 2e-7, 1e-5, 7e-5
+# and 2e-4 on the former.
 LOSSES = {"pretrain": 1e-6, "ragan with every term": 2e-3}
 WAY = 3e-2
 

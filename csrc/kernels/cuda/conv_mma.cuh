@@ -23,7 +23,7 @@ struct ConvShape {
     static constexpr int kWarpsM = warps_m, kWarpsN = warps_n;
     static constexpr int kThreads = 32 * warps_m * warps_n;
     static constexpr int kBlocks = blocks;  // per multiprocessor, for which registers must suffice
-    static constexpr int kStages = stages;    // of weights in shared memory, all but one under way
+    static constexpr int kStages = stages;  // of weights in shared memory, all but one under way
     static constexpr int kStageBytes = channels * depth * 2;
     static constexpr int kPitch = 2 * channels + 16;  // of a result's pixel, so that eight lie in different banks
     static constexpr int kUnits = channels / 8;
@@ -173,8 +173,10 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
         if (++next_stage == Shape::kStages) next_stage = 0;
     };
     const auto input = [&]() -> const auto& {
-        if constexpr (backward) return p.gradient;
-        else return p.source;
+        if constexpr (backward)
+            return p.gradient;
+        else
+            return p.source;
     };
     const auto channel_of = [](int chunk) {
         return chunk * Shape::kDepth + static_cast<int>(threadIdx.x) % kUnits * 8;
@@ -280,7 +282,8 @@ SRGAN_FAST_DEVICE void take_moments(const Accumulators<Shape>& sums, const ConvP
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int row = (warp_m * A::kM + m) * 16 + half * 8 + lane / 4;
-            there[m][half] = place.top + row / Shape::kColumns < p.height && place.left + row % Shape::kColumns < p.width;
+            there[m][half] =
+                place.top + row / Shape::kColumns < p.height && place.left + row % Shape::kColumns < p.width;
         }
     const int rows = p.height - place.top, columns = p.width - place.left;
     const float count = static_cast<float>((rows < Shape::kRows ? rows : Shape::kRows) *
@@ -301,7 +304,8 @@ SRGAN_FAST_DEVICE void take_moments(const Accumulators<Shape>& sums, const ConvP
     for (int n = 0; n < A::kN; ++n)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-            const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane * 2 + j;
+            const int channel =
+                static_cast<int>(blockIdx.y) * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane * 2 + j;
             if (channel < p.channels) part[channel] = mean[n][j], part[p.channels + channel] = squares[n][j];
         }
 }
@@ -421,7 +425,7 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
         write_unit(static_cast<T*>(p.x_gradient) + x_place, dz, count, whole);
     }
     if (p.sums == nullptr) return;
-    sync_threads();  // the results are read to the end
+    sync_threads();                                           // the results are read to the end
     float* const scratch = reinterpret_cast<float*>(shared);  // [reducers][3][channels]
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -430,16 +434,14 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
     }
     sync_threads();
     const int phases = s.shuffle ? kPhases : 1, x_channels = p.channels * phases;
-    float* const part =
-        p.sums + (static_cast<std::int64_t>(blockIdx.z) * gridDim.x + place.index) * 3 * x_channels;
+    float* const part = p.sums + (static_cast<std::int64_t>(blockIdx.z) * gridDim.x + place.index) * 3 * x_channels;
     for (int i = threadIdx.x; i < phases * 3 * Shape::kChannels; i += Shape::kThreads) {
         const int column = i % (3 * Shape::kChannels), of_phase = i / (3 * Shape::kChannels);
         const int own = static_cast<int>(blockIdx.y) * Shape::kChannels + column % Shape::kChannels;
         if (own >= p.channels) continue;
         float sum = 0.0f;
         for (int r = 0; r < Shape::kReducers; ++r)
-            if (phases == 1 || r % kPhases == of_phase)
-                sum += scratch[r * 3 * Shape::kChannels + column];
+            if (phases == 1 || r % kPhases == of_phase) sum += scratch[r * 3 * Shape::kChannels + column];
         part[column / Shape::kChannels * x_channels + of_phase * p.channels + own] = sum;
     }
 }

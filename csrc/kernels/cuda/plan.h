@@ -12,8 +12,8 @@ namespace srgan_fast::cuda {
 
 // A 3x3 convolution of stride 1 or 2, or a 5x5 one of stride 1, padded by taps / 2.
 struct Convolution {
-    int batch, in, out;   // channels of z and of y
-    int height, width;    // of z
+    int batch, in, out;  // channels of z and of y
+    int height, width;   // of z
     int taps, stride;
     int out_height() const { return (height + stride - 1) / stride; }
     int out_width() const { return (width + stride - 1) / stride; }
@@ -64,8 +64,8 @@ struct Device {
     int shared_bytes;  // that a block may have
 };
 
-// Large tiles fetch weights less often and read fewer pixels twice; small ones leave fewer multiprocessors idle; those of
-// 128 channels apply the prologue half as often. The costs of a pixel and channel are those of layers of SRGAN's
+// Large tiles fetch weights less often and read fewer pixels twice; small ones leave fewer multiprocessors idle; those
+// of 128 channels apply the prologue half as often. The costs of a pixel and channel are those of layers of SRGAN's
 // training on an H200, relative to the large tile, without and with a prologue.
 inline Tile choose_tile(const ConvParams& p, bool transforms, const Device& device) {
     if (p.channels <= size_of(Tile::kNarrow).channels) return Tile::kNarrow;
@@ -90,7 +90,8 @@ inline Tile choose_tile(const ConvParams& p, bool transforms, const Device& devi
         if (p.step == 2 && pixels > 64) continue;  // their windows are too large for shared memory
         const std::int64_t blocks = grid_of(c.tile, p.batch, p.height, p.width, p.channels, p.spread).blocks();
         const std::int64_t rounds = (blocks + device.multiprocessors - 1) / device.multiprocessors;
-        const double time = static_cast<double>(rounds * pixels * size.channels) * (transforms ? c.transforming : c.plain);
+        const double time =
+            static_cast<double>(rounds * pixels * size.channels) * (transforms ? c.transforming : c.plain);
         if (least == 0.0 || time < least) best = c.tile, least = time;
     }
     return best;
@@ -104,7 +105,8 @@ inline ConvParams forward_plan(const Convolution& c) {
     TapSet& taps = p.taps[0];
     for (int row = 0; row < c.taps; ++row)
         for (int column = 0; column < c.taps; ++column) {
-            taps.row[taps.count] = static_cast<signed char>(row), taps.column[taps.count] = static_cast<signed char>(column);
+            taps.row[taps.count] = static_cast<signed char>(row),
+            taps.column[taps.count] = static_cast<signed char>(column);
             taps.weight[taps.count++] = static_cast<signed char>(row * c.taps + column);
         }
     return p;

@@ -1,9 +1,8 @@
-#include "kernels/cuda/reduce.cuh"
-
 #include <stdexcept>
 #include <string>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/reduce.cuh"
 
 namespace srgan_fast::cuda {
 namespace {

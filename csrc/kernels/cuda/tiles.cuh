@@ -190,8 +190,9 @@ class GradientReader {
         widen_unit<T>(y_unit, result);
 #pragma unroll
         for (int i = 0; i < 8; ++i)
-            dy[i] = s_.moments ? dy[i] + (factor_[i] * result[i] + offset_[i])
-                               : result[i] > 0.0f ? dy[i] : s_.slope * dy[i];
+            dy[i] = s_.moments         ? dy[i] + (factor_[i] * result[i] + offset_[i])
+                    : result[i] > 0.0f ? dy[i]
+                                       : s_.slope * dy[i];
         return narrow_unit<T>(dy);
     }
 
@@ -222,8 +223,8 @@ SRGAN_FAST_DEVICE void each_unit(const Reader& reader, const Window& w, Visit vi
     }
 }
 
-// Starts the copies of a window, as it is in memory: of what z or dy is computed from into `tile`, of the second map, if
-// there is one, into `second`.
+// Starts the copies of a window, as it is in memory: of what z or dy is computed from into `tile`, of the second map,
+// if there is one, into `second`.
 template <int depth, int threads, typename Reader>
 SRGAN_FAST_DEVICE void request_window(std::byte* tile, std::byte* second, const Reader& reader, const Window& w) {
     if (!reader.whole()) return;  // finish_window reads what cannot be copied in units
@@ -233,8 +234,8 @@ SRGAN_FAST_DEVICE void request_window(std::byte* tile, std::byte* second, const 
     });
 }
 
-// Makes z or dy of a window in its place, behind this thread's copies: it works on what it copied itself, so others need
-// a barrier afterwards only. `each(unit, y, x)` sees what is inside the image.
+// Makes z or dy of a window in its place, behind this thread's copies: it works on what it copied itself, so others
+// need a barrier afterwards only. `each(unit, y, x)` sees what is inside the image.
 template <int depth, int threads, typename Reader, typename Each>
 SRGAN_FAST_DEVICE void finish_window(std::byte* tile, const std::byte* second, Reader& reader, const Window& w,
                                      Each each) {

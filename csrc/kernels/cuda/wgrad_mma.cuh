@@ -1,6 +1,6 @@
-// The weight gradient on tensor cores: out channels x in channels, summed over pixels. A block takes some rows of taps and
-// a share of the tiles; it reads dy and z of a tile once, prologues applied, and its taps' products share them, while the
-// next tiles are on their way. Shares are added up afterwards, in order, so that equal calls give equal bits.
+// The weight gradient on tensor cores: out channels x in channels, summed over pixels. A block takes some rows of taps
+// and a share of the tiles; it reads dy and z of a tile once, prologues applied, and its taps' products share them,
+// while the next tiles are on their way. Shares are added up afterwards, in order, so that equal calls give equal bits.
 #pragma once
 
 #include "kernels/cuda/plan.h"
@@ -10,7 +10,7 @@ namespace srgan_fast::cuda {
 
 template <int rows, int columns, int tap_rows, int taps, int warps_m, int warps_n>
 struct WgradShape {
-    static constexpr int kRows = rows, kColumns = columns;  // out and in channels of a block
+    static constexpr int kRows = rows, kColumns = columns;   // out and in channels of a block
     static constexpr int kTapRows = tap_rows, kTaps = taps;  // of a block; all columns
     static constexpr int kWarpsM = warps_m, kWarpsN = warps_n;
     static constexpr int kThreads = 32 * warps_m * warps_n;
@@ -105,9 +105,12 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
     for (int tile = first, current = 0; tile < end; ++tile) {
         std::byte* const stage = shared + current * stage_bytes;
         if (++current == p.stages) current = 0;
-        if (p.stages == 2) copy_async_wait<0>();
-        else if (p.stages == 3) copy_async_wait<1>();
-        else copy_async_wait<2>();
+        if (p.stages == 2)
+            copy_async_wait<0>();
+        else if (p.stages == 3)
+            copy_async_wait<1>();
+        else
+            copy_async_wait<2>();
         go_to(tile);
         const std::byte* const source_tile = stage;
         const std::byte* const gradient_tile = stage + gradient_at;

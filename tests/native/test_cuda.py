@@ -1,0 +1,131 @@
+"""The CUDA kernels' proofs on the host notice bugs: kernels with one planted each must fail them, for every bug.
+
+`csrc/tests/test_cuda.cpp` itself runs with the other C++ tests (test_cpp.py), some of its cases each time.
+"""
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMPILER = shutil.which("g++")
+FLAGS = ("-std=c++20", "-O1", "-Wno-unknown-pragmas")
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="not installed: g++")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug: what of a file is replaced by what."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+TYPICAL = (
+    Bug("no barrier before a tap's weights are read", "conv_mma.cuh", "sync_threads();  // this step's weights", "//"),
+    Bug(
+        "weights are not waited for",
+        "conv_mma.cuh",
+        "copy_async_wait<Shape::kStages - 2>();\n            sync_threads();  // this step's",
+        "sync_threads();  // this step's",
+    ),
+    Bug("a fragment's halves are swapped", "conv_mma.cuh", "2 * k + (lane >> 4)", "2 * k + (1 - (lane >> 4))"),
+    Bug("the halo is off by one", "conv_mma.cuh", "place.left * p.step + p.origin,", "place.left * p.step + 1,"),
+    Bug("no barrier before a tile's gradient", "wgrad_mma.cuh", "sync_threads();  // this tile is there", "//"),
+)
+OTHERS = (
+    Bug("no barrier between chunks", "conv_mma.cuh", "sync_threads();  // the window is read to the end", "//"),
+    Bug("no barrier before results", "conv_mma.cuh", "sync_threads();  // shared memory is", "//"),
+    Bug("a fragment's rows are swapped", "conv_mma.cuh", "* 16 + (lane & 15);", "* 16 + (lane & 15 ^ 8);"),
+    Bug(
+        "weights are stored out of order",
+        "conv_mma.cuh",
+        "tile_offset<Shape::kDepth>(row, unit), from",
+        "tile_offset<Shape::kDepth>(row, unit ^ 1), from",
+    ),
+    Bug("moments of pixels outside", "conv_mma.cuh", "return there[m][i / 2] ? d * d : 0.0f;", "return d * d;"),
+    Bug("a tile too few", "plan.h", "return (size + block - 1) / block;", "return size < block ? 1 : size / block;"),
+    Bug("a prologue in the padding", "tiles.cuh", "if (reader.whole() && !inside) return;", "inside = true;"),
+    Bug("copies are not closed", "wgrad_mma.cuh", "copy_async_commit();\n        ++next;", "++next;"),
+    Bug("a share leaves its last tile out", "wgrad_mma.cuh", "tile < end; ++tile", "tile + 1 < end; ++tile"),
+    Bug(
+        "sums are read before they are there",
+        "reduce.cuh",
+        "scratch[threadIdx.x] = value;\n    sync_threads();",
+        "scratch[threadIdx.x] = value;",
+    ),
+)
+
+
+def compiled(source: Path, csrc: Path, target: Path) -> Path:
+    command = [str(COMPILER), *FLAGS, "-I", str(csrc), "-c", str(source), "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What has no kernels in it, compiled once."""
+    folder, csrc = tmp_path_factory.mktemp("objects"), ROOT / "csrc"
+    return [
+        compiled(csrc / source, csrc, folder / f"{Path(source).stem}.o")
+        for source in ("kernels/cuda/simt/simt.cpp", "kernels/reference/conv_training.cpp")
+    ]
+
+
+def failures(csrc: Path, folder: Path, others: list[Path]) -> str:
+    """What the proof prints, with the kernels of a source tree; empty if it passes."""
+    program = folder / "test_cuda"
+    proof = compiled(csrc / "tests" / "test_cuda.cpp", csrc, folder / "test_cuda.o")
+    subprocess.run([str(COMPILER), str(proof), *map(str, others), "-o", str(program)], check=True)
+    # A bug may also make a kernel wait for itself.
+    run = subprocess.run([str(program), "few"], capture_output=True, text=True, timeout=300, check=False)
+    return "" if run.returncode == 0 else f"{run.stdout}{run.stderr}exit status {run.returncode}"
+
+
+def planted(bug: Bug, folder: Path) -> Path:
+    """A copy of the sources with a bug."""
+    csrc = folder / "csrc"
+    shutil.copytree(ROOT / "csrc", csrc)
+    file = csrc / "kernels" / "cuda" / bug.file
+    text = file.read_text(encoding="utf-8")
+    assert text.count(bug.right) == 1, f"{bug.file} has {text.count(bug.right)} times what {bug.name!r} replaces"
+    file.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
+    return csrc
+
+
+def uncaught(bugs: tuple[Bug, ...], folder: Path, others: list[Path]) -> list[str]:
+    def passes(item: tuple[int, Bug]) -> bool:
+        own = folder / str(item[0])
+        return not failures(planted(item[1], own), own, others)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [bug.name for bug, unseen in zip(bugs, pool.map(passes, enumerate(bugs)), strict=True) if unseen]
+
+
+def test_kernels_pass(tmp_path: Path, others: list[Path]) -> None:
+    assert failures(ROOT / "csrc", tmp_path, others) == ""
+
+
+def test_typical_bugs_are_caught(tmp_path: Path, others: list[Path]) -> None:
+    assert uncaught(TYPICAL, tmp_path, others) == []
+
+
+@pytest.mark.fuzz
+def test_other_bugs_are_caught(tmp_path: Path, others: list[Path]) -> None:
+    assert uncaught(OTHERS, tmp_path, others) == []
+
+
+@pytest.mark.fuzz
+def test_all_cases_pass(tmp_path: Path, others: list[Path]) -> None:
+    failures(ROOT / "csrc", tmp_path, others)  # builds it
+    subprocess.run([str(tmp_path / "test_cuda"), "all"], check=True)
