@@ -65,6 +65,7 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DSRGAN_FAST_TORCH={TORCH_FOLDER or ''}",
             f"-DSRGAN_FAST_CUDA={NVCC}",
+            *(f"-D{key}={os.environ[key]}" for key in ["SRGAN_FAST_CUDA_ARCHITECTURES"] if key in os.environ),
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)

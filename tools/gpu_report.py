@@ -2,7 +2,7 @@
 
     python tools/gpu_report.py report.json [--batch 16 --batch 64] [--hr 96]
 
-It needs torch and numpy, and srgan_fast built with nvcc (or on PYTHONPATH with its libraries beside it).
+It needs torch, numpy and safetensors, and srgan_fast built with nvcc (or on PYTHONPATH with its libraries beside it).
 """
 
 import argparse

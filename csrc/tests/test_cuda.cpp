@@ -73,6 +73,7 @@ void launch(const cuda::Grid& grid, int threads, int shared, Kernel kernel, cons
                        [&] { kernel(p); });
 }
 
+constexpr int kLittleShared = 99 * 1024;  // of compute capability 8.6, the least
 constexpr cuda::Device kDevice{1, 227 * 1024};
 
 constexpr int kUnit = 8;  // channels of 16 bytes
@@ -207,7 +208,7 @@ void check_forward(const Problem& problem, const Memory<T>& m, Tile tile, const 
     if (moments) p.moments = parts.data();
     cuda::with_shape(tile, [&](auto shape) {
         using Shape = decltype(shape);
-        launch(grid, Shape::kThreads, Shape::shared_bytes(p.step, p.span, cuda::two_maps<false>(p)),
+        launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.span, cuda::two_maps<false>(p)),
                cuda::conv_forward_kernel<T, Shape>, p, random);
     });
     check(y.intact() && sum.intact() && parts.intact(), name + ", forward: wrote beside the result");
@@ -242,7 +243,7 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
     if (c.affine()) p.sums = sums.data();
     cuda::with_shape(tile, [&](auto shape) {
         using Shape = decltype(shape);
-        launch(grid, Shape::kThreads, Shape::shared_bytes(p.step, p.span, cuda::two_maps<true>(p)),
+        launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.span, cuda::two_maps<true>(p)),
                cuda::conv_dgrad_kernel<T, Shape>, p, random);
     });
     check(x_gradient.intact() && residual_gradient.intact() && sums.intact(),
@@ -271,10 +272,9 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
 }
 
 template <typename T>
-void check_wgrad(const Problem& problem, const Memory<T>& m, int splits, int stages, const std::string& name,
-                 Random& random) {
+void check_wgrad(const Problem& problem, const Memory<T>& m, WgradTile tile, int splits, int stages,
+                 const std::string& name, Random& random) {
     const Case& c = problem.c;
-    const WgradTile tile = cuda::choose_wgrad_tile(m.convolution);
     const cuda::WgradSize size = cuda::size_of(tile);
     cuda::WgradParams p{};
     p.batch = m.convolution.batch, p.taps = m.convolution.taps, p.stride = m.convolution.stride, p.splits = splits;
@@ -319,7 +319,7 @@ void check_case(const Case& c, bool all_tiles, bool pads, Random& random) {
     const Memory<T> memory(problem, pads, random);
     const std::string name = std::string(std::is_same_v<T, cuda::Bf16> ? "bfloat16, " : "half, ") + text(c) +
                              (memory.pads ? ", padded" : "");
-    std::vector<Tile> tiles{cuda::choose_tile(cuda::forward_plan(memory.convolution), false, kDevice)};
+    std::vector<Tile> tiles{cuda::choose_tile(cuda::forward_plan(memory.convolution), false, c.residual(), kDevice)};
     if (all_tiles) tiles.assign(std::begin(cuda::kTiles), std::end(cuda::kTiles));
     for (const Tile tile : tiles) {
         const std::string of_tile = name + ", tile " + std::to_string(static_cast<int>(tile));
@@ -330,11 +330,38 @@ void check_case(const Case& c, bool all_tiles, bool pads, Random& random) {
             check(false, of_tile + ": " + error.what());
         }
     }
+    // What a device with little shared memory takes, and one with much.
     for (const int splits : {1, 3}) try {
-            check_wgrad(problem, memory, splits, splits + 1, name + ", splits " + std::to_string(splits), random);
+            const cuda::Device device{1, splits == 1 ? kLittleShared : kDevice.shared_bytes};
+            const WgradTile tile =
+                cuda::choose_wgrad_tile(memory.convolution, c.behind != Behind::kNothing, c.residual(), device);
+            check_wgrad(problem, memory, tile, splits, splits + 1, name + ", splits " + std::to_string(splits), random);
         } catch (const cuda::simt::Error& error) {
             check(false, name + ", wgrad: " + error.what());
         }
+}
+
+// What is chosen for a device must fit into its shared memory.
+void check_choices() {
+    for (const int bytes : {kLittleShared, 163 * 1024, 227 * 1024})
+        for (const int in : {3, 16, 64, 256})
+            for (const int out : {3, 64, 512})
+                for (const int side : {1, 24, 96})
+                    for (const int stride : {1, 2})
+                        for (const bool two : {false, true}) {
+                            const cuda::Device device{132, bytes};
+                            const cuda::Convolution c{16, in, out, side, side, 3, stride};
+                            for (const bool backward : {false, true}) {
+                                const cuda::ConvParams p = backward ? cuda::dgrad_plan(c) : cuda::forward_plan(c);
+                                const bool two_maps = two && (backward || stride == 1);
+                                const cuda::TileSize size = cuda::size_of(cuda::choose_tile(p, two, two_maps, device));
+                                check(cuda::shared_bytes(size, p.step, p.span, two_maps) <= bytes, "a tile fits");
+                            }
+                            const bool residual = two && stride == 1;
+                            const WgradTile tile = cuda::choose_wgrad_tile(c, two, residual, device);
+                            const int stage = cuda::wgrad_stage_bytes(tile, 3, stride, two, residual);
+                            check(cuda::wgrad_stages(stage, device) * stage <= bytes, "a weight gradient's tiles fit");
+                        }
 }
 
 }  // namespace
@@ -371,5 +398,6 @@ int main(int argc, char** argv) {
                     else
                         check_case<cuda::Half>(c, all_tiles, pads, random);
                 }
+    check_choices();
     return finish();
 }

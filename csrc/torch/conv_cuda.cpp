@@ -155,7 +155,7 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::forward_plan(c);
     p.source = source_of(problem, map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
-    const cuda::Tile tile = cuda::choose_tile(p, p.source.affine, device);
+    const cuda::Tile tile = cuda::choose_tile(p, p.source.affine, residual.has_value(), device);
     const Tensor packed = pack(p, tile, c, x, weight, false, stream);
     p.bias = vectors.put(bias, problem.out, "bias");
     p.activate = activation.has_value(), p.slope = static_cast<float>(activation.value_or(0.0));
@@ -200,7 +200,8 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     cuda::ConvParams p = cuda::dgrad_plan(c);
     p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
     p.gradient = gradient_of(problem, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
-    const cuda::Tile tile = cuda::choose_tile(p, p.gradient.moments || p.gradient.activation, device);
+    const bool transforms = p.gradient.moments || p.gradient.activation;
+    const cuda::Tile tile = cuda::choose_tile(p, transforms, transforms, device);
     const Tensor packed = pack(p, tile, c, x, weight, true, stream);
     p.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
@@ -242,7 +243,8 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     const Tensor g_map = whole_map(g, false, stream), x_map = whole_map(x, shuffle, stream);
     const Maybe y_map = whole_map(y, stream), residual_map = whole_map(residual, stream);
     Vectors vectors(weight);
-    const cuda::WgradTile tile = cuda::choose_wgrad_tile(c);
+    const bool two_gradients = mean.has_value() || activation.has_value();
+    const cuda::WgradTile tile = cuda::choose_wgrad_tile(c, two_gradients, residual.has_value(), device);
     const cuda::WgradSize size = cuda::size_of(tile);
     cuda::WgradParams p{};
     p.batch = c.batch, p.taps = c.taps, p.stride = c.stride;

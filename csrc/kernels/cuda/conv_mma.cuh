@@ -11,8 +11,6 @@
 
 namespace srgan_fast::cuda {
 
-constexpr int larger(int a, int b) { return a > b ? a : b; }
-
 // What a block computes and with how many warps.
 template <int tile_rows, int tile_columns, int channels, int depth, int warps_m, int warps_n, int blocks, int stages>
 struct ConvShape {
@@ -25,47 +23,33 @@ struct ConvShape {
     static constexpr int kBlocks = blocks;  // per multiprocessor, for which registers must suffice
     static constexpr int kStages = stages;  // of weights in shared memory, all but one under way
     static constexpr int kStageBytes = channels * depth * 2;
-    static constexpr int kPitch = 2 * channels + 16;  // of a result's pixel, so that eight lie in different banks
+    static constexpr int kPitch = 2 * channels + kPitchGap;  // of a result's pixel
     static constexpr int kUnits = channels / 8;
     static constexpr int kReducers = kThreads / kUnits;
     static_assert(kReducers % kPhases == 0 && tile_rows % 2 == 0 && tile_columns % 2 == 0);
     static_assert(kPixels % (16 * warps_m) == 0 && channels % (16 * warps_n) == 0);
 
     static constexpr int halo_side(int tile, int step, int span) { return (tile - 1) * step + span; }
-    static constexpr int halo_bytes(int step, int span) {
-        const int pixels = halo_side(tile_rows, step, span) * halo_side(tile_columns, step, span);
-        return (pixels * depth * 2 + 127) / 128 * 128;
-    }
-    // The results take the place of the input when that is done, and the sums that of the results.
-    static constexpr int shared_bytes(int step, int span, bool two_maps) {
-        const int input = (two_maps ? 2 : 1) * halo_bytes(step, span) + kStages * kStageBytes;
-        const int moments = 2 * warps_m * channels * 4;
-        return larger(larger(input, kPixels * kPitch + moments), kThreads * 24 * 4);
-    }
+    static constexpr TileSize size() { return {tile_rows, tile_columns, channels, depth, stages, warps_m, warps_n}; }
 };
 
-// Chosen by times on an H200; a window fetched ahead at half the depth was slower than what occupancy hides.
-using LargeShape = ConvShape<16, 16, 64, 64, 4, 1, 2, 3>;
-using LargeShallowShape = ConvShape<16, 16, 64, 16, 4, 1, 2, 3>;
-using WideShape = ConvShape<16, 16, 128, 64, 4, 2, 1, 3>;
-using MediumShape = ConvShape<8, 16, 64, 64, 4, 2, 2, 4>;
-using MediumWideShape = ConvShape<8, 16, 128, 64, 2, 4, 1, 4>;
-using SmallShape = ConvShape<8, 8, 64, 64, 2, 2, 3, 3>;
-using SmallShallowShape = ConvShape<8, 8, 64, 16, 2, 2, 3, 3>;
-using NarrowShape = ConvShape<8, 16, 16, 64, 4, 1, 3, 3>;
+// The shape of a tile.
+template <Tile tile, int blocks>
+using ShapeOf = ConvShape<size_of(tile).rows, size_of(tile).columns, size_of(tile).channels, size_of(tile).depth,
+                          size_of(tile).warps_m, size_of(tile).warps_n, blocks, size_of(tile).stages>;
 
 // Calls visit with an object of a tile's shape.
 template <typename Visit>
 auto with_shape(Tile tile, const Visit& visit) {
     switch (tile) {
-        case Tile::kLarge: return visit(LargeShape{});
-        case Tile::kLargeShallow: return visit(LargeShallowShape{});
-        case Tile::kWide: return visit(WideShape{});
-        case Tile::kMedium: return visit(MediumShape{});
-        case Tile::kMediumWide: return visit(MediumWideShape{});
-        case Tile::kSmall: return visit(SmallShape{});
-        case Tile::kSmallShallow: return visit(SmallShallowShape{});
-        default: return visit(NarrowShape{});
+        case Tile::kLarge: return visit(ShapeOf<Tile::kLarge, 2>{});
+        case Tile::kLargeShallow: return visit(ShapeOf<Tile::kLargeShallow, 2>{});
+        case Tile::kWide: return visit(ShapeOf<Tile::kWide, 1>{});
+        case Tile::kMedium: return visit(ShapeOf<Tile::kMedium, 2>{});
+        case Tile::kMediumWide: return visit(ShapeOf<Tile::kMediumWide, 1>{});
+        case Tile::kSmall: return visit(ShapeOf<Tile::kSmall, 3>{});
+        case Tile::kSmallShallow: return visit(ShapeOf<Tile::kSmallShallow, 3>{});
+        default: return visit(ShapeOf<Tile::kNarrow, 3>{});
     }
 }
 
@@ -153,10 +137,9 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
     const Window window{place.top * p.step + p.origin, place.left * p.step + p.origin,
                         Shape::halo_side(Shape::kRows, p.step, p.span),
                         Shape::halo_side(Shape::kColumns, p.step, p.span), 1};
-    const int map_bytes = Shape::halo_bytes(p.step, p.span);
-    const int window_bytes = (two_maps<backward>(p) ? 2 : 1) * map_bytes;
+    const int map_bytes = window_bytes(Shape::size(), p.step, p.span);
     std::byte* const second = shared + map_bytes;
-    std::byte* const ring = shared + window_bytes;
+    std::byte* const ring = shared + (two_maps<backward>(p) ? 2 : 1) * map_bytes;
     int pixel[A::kM];
 #pragma unroll
     for (int m = 0; m < A::kM; ++m) {

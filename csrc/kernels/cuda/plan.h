@@ -27,21 +27,40 @@ enum class Tile { kLarge, kLargeShallow, kWide, kMedium, kMediumWide, kSmall, kS
 inline constexpr Tile kTiles[] = {Tile::kLarge,      Tile::kLargeShallow, Tile::kWide,         Tile::kMedium,
                                   Tile::kMediumWide, Tile::kSmall,        Tile::kSmallShallow, Tile::kNarrow};
 
+// Pixels and channels of a block; input channels of a chunk; chunks' weights in shared memory at once; warps.
 struct TileSize {
-    int rows, columns, channels, depth;
+    int rows, columns, channels, depth, stages, warps_m, warps_n;
 };
 
 constexpr TileSize size_of(Tile tile) {
     switch (tile) {
-        case Tile::kLarge: return {16, 16, 64, 64};
-        case Tile::kLargeShallow: return {16, 16, 64, 16};
-        case Tile::kWide: return {16, 16, 128, 64};
-        case Tile::kMedium: return {8, 16, 64, 64};
-        case Tile::kMediumWide: return {8, 16, 128, 64};
-        case Tile::kSmall: return {8, 8, 64, 64};
-        case Tile::kSmallShallow: return {8, 8, 64, 16};
-        default: return {8, 16, 16, 64};
+        case Tile::kLarge: return {16, 16, 64, 64, 3, 4, 1};
+        case Tile::kLargeShallow: return {16, 16, 64, 16, 3, 4, 1};
+        case Tile::kWide: return {16, 16, 128, 64, 3, 4, 2};
+        case Tile::kMedium: return {8, 16, 64, 64, 4, 4, 2};
+        case Tile::kMediumWide: return {8, 16, 128, 64, 4, 2, 4};
+        case Tile::kSmall: return {8, 8, 64, 64, 3, 2, 2};
+        case Tile::kSmallShallow: return {8, 8, 64, 16, 3, 2, 2};
+        default: return {8, 16, 16, 64, 3, 4, 1};
     }
+}
+
+constexpr int kPitchGap = 16;  // bytes between results' pixels, so that eight of them lie in different banks
+
+constexpr int larger(int a, int b) { return a > b ? a : b; }
+
+// Bytes of a window of the input: what a tile's taps reach.
+constexpr int window_bytes(const TileSize& s, int step, int span) {
+    return round_up(((s.rows - 1) * step + span) * ((s.columns - 1) * step + span) * s.depth * 2, 128);
+}
+
+// Bytes of a block's shared memory. The results take the place of the input when that is done, with the moments' sums
+// behind them, and the sums of a data gradient that of the results.
+constexpr int shared_bytes(const TileSize& s, int step, int span, bool two_maps) {
+    const int input = (two_maps ? 2 : 1) * window_bytes(s, step, span) + s.stages * s.channels * s.depth * 2;
+    const int results = s.rows * s.columns * (2 * s.channels + kPitchGap) + 2 * s.warps_m * s.channels * 4;
+    const int sums = 32 * s.warps_m * s.warps_n * 24 * 4;
+    return larger(larger(input, results), sums);
 }
 
 struct Grid {
@@ -67,7 +86,7 @@ struct Device {
 // Large tiles fetch weights less often and read fewer pixels twice; small ones leave fewer multiprocessors idle; those
 // of 128 channels apply the prologue half as often. The costs of a pixel and channel are those of layers of SRGAN's
 // training on an H200, relative to the large tile, without and with a prologue.
-inline Tile choose_tile(const ConvParams& p, bool transforms, const Device& device) {
+inline Tile choose_tile(const ConvParams& p, bool transforms, bool two_maps, const Device& device) {
     if (p.channels <= size_of(Tile::kNarrow).channels) return Tile::kNarrow;
     struct Choice {
         Tile tile;
@@ -87,7 +106,8 @@ inline Tile choose_tile(const ConvParams& p, bool transforms, const Device& devi
         const Choice& c = choices[i];
         const TileSize size = size_of(c.tile);
         const int pixels = size.rows * size.columns;
-        if (p.step == 2 && pixels > 64) continue;  // their windows are too large for shared memory
+        if (p.step == 2 && pixels > 64) continue;  // their windows would leave room for one block
+        if (shared_bytes(size, p.step, p.span, two_maps) > device.shared_bytes) continue;
         const std::int64_t blocks = grid_of(c.tile, p.batch, p.height, p.width, p.channels, p.spread).blocks();
         const std::int64_t rounds = (blocks + device.multiprocessors - 1) / device.multiprocessors;
         const double time =
@@ -146,24 +166,35 @@ inline void set_weights(ConvParams& p, Tile tile, const void* packed) {
 enum class WgradTile { kWide, kFromNarrow, kToNarrow, kTail, kWide5 };
 
 struct WgradSize {
-    int rows, columns;
+    int rows, columns, tap_rows;
 };
 
 constexpr WgradSize size_of(WgradTile tile) {
     switch (tile) {
-        case WgradTile::kWide: return {64, 64};
-        case WgradTile::kFromNarrow: return {64, 16};
-        case WgradTile::kWide5: return {64, 16};
-        default: return {16, 64};
+        case WgradTile::kWide: return {64, 64, 3};
+        case WgradTile::kFromNarrow: return {64, 16, 3};
+        case WgradTile::kToNarrow: return {16, 64, 3};
+        case WgradTile::kTail: return {16, 64, 1};
+        default: return {64, 16, 1};
     }
 }
 
-inline WgradTile choose_wgrad_tile(const Convolution& c) {
-    if (c.taps == 5) return c.out <= 16 ? WgradTile::kTail : WgradTile::kWide5;
-    return c.out <= 16 ? WgradTile::kToNarrow : c.in <= 16 ? WgradTile::kFromNarrow : WgradTile::kWide;
+inline constexpr int kWgradSide = 8;  // of a tile of dy
+
+// Bytes of a tile's maps, for each stage.
+constexpr int wgrad_stage_bytes(WgradTile tile, int taps, int stride, bool two_gradients, bool two_sources) {
+    const WgradSize size = size_of(tile);
+    const int rows = (kWgradSide - 1) * stride + size.tap_rows, columns = (kWgradSide - 1) * stride + taps;
+    return kWgradSide * kWgradSide * size.rows * 2 * (two_gradients ? 2 : 1) +
+           round_up(rows * columns * size.columns * 2, 128) * (two_sources ? 2 : 1);
 }
 
-inline constexpr int kWgradSide = 8;  // of a tile of dy
+inline WgradTile choose_wgrad_tile(const Convolution& c, bool two_gradients, bool two_sources, const Device& device) {
+    if (c.taps == 5) return c.out <= 16 ? WgradTile::kTail : WgradTile::kWide5;
+    if (c.out <= 16) return WgradTile::kToNarrow;
+    const int wide = wgrad_stage_bytes(WgradTile::kWide, c.taps, c.stride, two_gradients, two_sources);
+    return c.in <= 16 || 2 * wide > device.shared_bytes ? WgradTile::kFromNarrow : WgradTile::kWide;
+}
 
 // As many shares as fill the multiprocessors, but several tiles each: a share costs a pass over the sums.
 inline int wgrad_splits(const Convolution& c, WgradTile tile, const Device& device) {
@@ -172,7 +203,7 @@ inline int wgrad_splits(const Convolution& c, WgradTile tile, const Device& devi
     const std::int64_t tiles = static_cast<std::int64_t>(c.batch) * blocks_of(c.out_height(), kWgradSide) *
                                blocks_of(c.out_width(), kWgradSide);
     const std::int64_t others = static_cast<std::int64_t>(blocks_of(c.out, size.rows)) * blocks_of(c.in, size.columns) *
-                                (tile == WgradTile::kTail || tile == WgradTile::kWide5 ? c.taps : 1);
+                                (c.taps / size.tap_rows);
     const std::int64_t blocks = (tile == WgradTile::kWide ? 1 : 2) * device.multiprocessors;  // that fit at once
     const std::int64_t fitting = blocks / others < 1 ? 1 : blocks / others, most = tiles / kLeastTiles;
     return static_cast<int>(fitting < most ? fitting : most < 1 ? 1 : most);

@@ -8,39 +8,40 @@
 
 namespace srgan_fast::cuda {
 
-template <int rows, int columns, int tap_rows, int taps, int warps_m, int warps_n>
+template <WgradTile tile, int taps, int warps_m, int warps_n>
 struct WgradShape {
-    static constexpr int kRows = rows, kColumns = columns;   // out and in channels of a block
-    static constexpr int kTapRows = tap_rows, kTaps = taps;  // of a block; all columns
+    static constexpr WgradTile kTile = tile;
+    static constexpr int kRows = size_of(tile).rows,
+                         kColumns = size_of(tile).columns;                 // out and in channels of a block
+    static constexpr int kTapRows = size_of(tile).tap_rows, kTaps = taps;  // of a block; all columns
     static constexpr int kWarpsM = warps_m, kWarpsN = warps_n;
     static constexpr int kThreads = 32 * warps_m * warps_n;
     static constexpr int kSide = kWgradSide;
-    static constexpr int kM = rows / warps_m / 16, kN = columns / warps_n / 8;
-    static constexpr int kUnits = rows / 8;
-    static_assert(kM >= 1 && kN >= 2 && kN % 2 == 0 && kThreads % kUnits == 0 && taps % tap_rows == 0);
+    static constexpr int kM = kRows / warps_m / 16, kN = kColumns / warps_n / 8;
+    static constexpr int kUnits = kRows / 8;
+    static_assert(kM >= 1 && kN >= 2 && kN % 2 == 0 && kThreads % kUnits == 0 && taps % kTapRows == 0);
 
     static constexpr int window_columns(int stride) { return (kSide - 1) * stride + taps; }
-    static constexpr int window_rows(int stride) { return (kSide - 1) * stride + tap_rows; }
-    static constexpr int kGradientBytes = kSide * kSide * rows * 2;
+    static constexpr int window_rows(int stride) { return (kSide - 1) * stride + kTapRows; }
+    static constexpr int kGradientBytes = kSide * kSide * kRows * 2;
     static constexpr int source_bytes(int stride) {
-        return (window_rows(stride) * window_columns(stride) * columns * 2 + 127) / 128 * 128;
-    }
-    // A tile's maps, for each stage.
-    static constexpr int stage_bytes(const WgradParams& p) {
-        const bool two_gradients = p.gradient.moments || p.gradient.activation;
-        return kGradientBytes * (two_gradients ? 2 : 1) + source_bytes(p.stride) * (p.source.residual ? 2 : 1);
+        return (window_rows(stride) * window_columns(stride) * kColumns * 2 + 127) / 128 * 128;
     }
     static constexpr int shared_bytes(const WgradParams& p) {
         const int tiles = p.stages * stage_bytes(p), biases = kThreads * 8 * 4;
         return tiles > biases ? tiles : biases;
     }
+    static constexpr int stage_bytes(const WgradParams& p) {
+        return wgrad_stage_bytes(kTile, taps, p.stride, p.gradient.moments || p.gradient.activation,
+                                 p.source.residual != nullptr);
+    }
 };
 
-using WgradWide = WgradShape<64, 64, 3, 3, 2, 4>;
-using WgradFromNarrow = WgradShape<64, 16, 3, 3, 4, 1>;
-using WgradToNarrow = WgradShape<16, 64, 3, 3, 1, 4>;
-using WgradTail = WgradShape<16, 64, 1, 5, 1, 4>;
-using WgradWide5 = WgradShape<64, 16, 1, 5, 4, 1>;
+using WgradWide = WgradShape<WgradTile::kWide, 3, 2, 4>;
+using WgradFromNarrow = WgradShape<WgradTile::kFromNarrow, 3, 4, 1>;
+using WgradToNarrow = WgradShape<WgradTile::kToNarrow, 3, 1, 4>;
+using WgradTail = WgradShape<WgradTile::kTail, 5, 1, 4>;
+using WgradWide5 = WgradShape<WgradTile::kWide5, 5, 4, 1>;
 
 template <typename Visit>
 auto with_shape(WgradTile tile, const Visit& visit) {
