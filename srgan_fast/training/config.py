@@ -164,7 +164,7 @@ class RunSection(_Section):
         device: `auto` is CUDA where there is a device.
         precision: `bf16` runs the networks under autocast; weights, statistics and losses stay in fp32.
         kernels: `fused` computes with this package's kernels, `reference` with PyTorch's; `auto` takes ours where they
-            can be had, and says where not.
+            can be had, which it says where not, and are faster.
         graphs: on a CUDA device, and in a single process, whether steps are recorded as a CUDA graph and replayed.
         threads: of the CPU; all if 0.
         accumulate: parts that a batch is cut into; BatchNorm sees one part at a time.

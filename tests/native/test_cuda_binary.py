@@ -1,0 +1,94 @@
+"""What the compiler made of the CUDA kernels: within their budget, and with the instructions they were written for.
+
+Looked at in the built library, without a GPU: registers and spills of every kernel on every architecture, and the
+machine code of the convolutions for the oldest one.
+"""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import srgan_fast
+
+LIBRARY = Path(srgan_fast.__file__).parent / "_C_cuda.abi3.so"
+BUDGET = Path(__file__).parents[2] / "csrc" / "kernels" / "cuda" / "budget.json"
+OLDEST = "sm_80"
+
+pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="the CUDA kernels are not built: no nvcc")
+
+Dump = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory: pytest.TempPathFactory) -> Dump:
+    """Runs cuobjdump, which calls nvdisasm; both come from PyPI, for Linux on x86-64 only."""
+    found = importlib.util.find_spec("nvidia")
+    places = [Path(place) / "cu13" / "bin" for place in (found.submodule_search_locations or [])] if found else []
+    tools = tmp_path_factory.mktemp("tools")
+    for name in ("cuobjdump", "nvdisasm"):
+        source = next((place / name for place in places if (place / name).exists()), None)
+        if source is None:
+            pytest.skip(f"not installed: {name}")
+        (tools / name).symlink_to(shutil.copy(source, tools / f"{name}.copy"))
+        (tools / name).chmod(0o755)
+
+    def run(*options: str) -> str:
+        command = [str(tools / "cuobjdump"), *options, str(LIBRARY)]
+        environment = {"PATH": f"{tools}:/usr/bin:/bin"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    return run
+
+
+def _family(mangled: str) -> str:
+    found = re.search(r"\d+([a-z_]+_kernel)I", mangled)
+    assert found, mangled
+    return found.group(1)
+
+
+def test_every_kernel_is_within_its_budget_on_every_architecture(dump: Dump) -> None:
+    budget = json.loads(BUDGET.read_text(encoding="utf-8"))
+    seen: dict[str, set[str]] = defaultdict(set)
+    architecture, family, beyond = "", "", []
+    for line in dump("-res-usage").splitlines():
+        if found := re.match(r"arch = (\w+)", line):
+            architecture = found.group(1)
+        elif found := re.match(r" Function (\w+):", line):
+            family = _family(found.group(1))
+            seen[architecture].add(family)
+        elif found := re.search(r"REG:(\d+) STACK:(\d+)", line):
+            registers, stack = map(int, found.groups())
+            if registers > budget[family]["registers"] or stack > budget[family]["stack"]:
+                beyond.append(f"{family} on {architecture}: {registers} registers, {stack} bytes of stack")
+    assert not beyond
+    assert seen
+    for architecture, families in seen.items():
+        assert families == set(budget) - {"about"}, architecture
+
+
+def test_convolutions_use_tensor_cores_and_wide_copies(dump: Dump) -> None:
+    if f".{OLDEST}." not in dump("-lelf"):
+        pytest.skip(f"not built for {OLDEST}")
+    code: dict[str, list[str]] = defaultdict(list)
+    name = ""
+    for line in dump("-sass", "-arch", OLDEST).splitlines():
+        if found := re.search(r"Function : (\w+)", line):
+            name = found.group(1)
+        elif found := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", line):
+            code[name].append(found.group(1))
+    convolutions = {name: found for name, found in code.items() if "conv_" in _family(name)}
+    assert len(convolutions) > 30
+    for name, instructions in convolutions.items():
+        # Products, fragments four matrices at a time, asynchronous copies of 16 bytes past the first cache.
+        assert any(i.startswith("HMMA.16816.F32") for i in instructions), name
+        assert any(re.fullmatch(r"LDSM\.16\.MT?88\.4|LDSM\.16\.M88\.4", i) for i in instructions), name
+        assert any(re.fullmatch(r"LDGSTS\.E\.BYPASS(\.LTC128B)?\.128(\.\w+)?", i) for i in instructions), name
+        if "wgrad" not in name:
+            assert not any(i.startswith(("LDL", "STL")) for i in instructions), name
