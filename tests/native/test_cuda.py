@@ -78,7 +78,11 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder, csrc = tmp_path_factory.mktemp("objects"), ROOT / "csrc"
     return [
         compiled(csrc / source, csrc, folder / f"{Path(source).stem}.o")
-        for source in ("kernels/cuda/simt/simt.cpp", "kernels/reference/conv_training.cpp")
+        for source in (
+            "kernels/cuda/simt/fiber.cpp",
+            "kernels/cuda/simt/simt.cpp",
+            "kernels/reference/conv_training.cpp",
+        )
     ]
 
 

@@ -2,9 +2,6 @@
 // them where they meet, and what they do there together.
 #include "kernels/cuda/simt/simt.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -14,84 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/simt/fiber.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #elif defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
-#endif
-
-// How an execution that is not running goes on. Written out where it can be, as swapcontext() costs two system calls;
-// SRGAN_FAST_SIMT_UCONTEXT is for testing the other way.
-#if defined(__linux__) && defined(__x86_64__) && !defined(__ILP32__) && !defined(SRGAN_FAST_SIMT_UCONTEXT)
-// Pushes the registers that a function has to preserve, stores the stack's end to *from, and goes on from `to`, which
-// an earlier call stored.
-extern "C" void srgan_fast_simt_switch(void** from, void* to);
-asm(R"(
-    .pushsection .text
-    .globl srgan_fast_simt_switch
-    .hidden srgan_fast_simt_switch
-    .type srgan_fast_simt_switch, @function
-    .p2align 4
-srgan_fast_simt_switch:
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, (%rdi)
-    movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    ret
-    .size srgan_fast_simt_switch, . - srgan_fast_simt_switch
-    .popsection
-)");
-
-namespace srgan_fast::cuda::simt {
-namespace {
-class Context {
-  public:
-    // Leaves the stack as srgan_fast_simt_switch() does: the address to go on at, else zeros, which end backtraces.
-    void prepare(std::byte* stack, std::size_t bytes, void (*entry)()) {
-        void** const top = reinterpret_cast<void**>(stack + bytes);
-        std::fill(top - 8, top, nullptr);
-        top[-2] = reinterpret_cast<void*>(entry);
-        pointer_ = top - 8;
-    }
-    void switch_to(Context& to) { srgan_fast_simt_switch(&pointer_, to.pointer_); }
-
-  private:
-    void* pointer_ = nullptr;
-};
-}  // namespace
-}  // namespace srgan_fast::cuda::simt
-#else
-#include <ucontext.h>
-
-namespace srgan_fast::cuda::simt {
-namespace {
-class Context {
-  public:
-    void prepare(std::byte* stack, std::size_t bytes, void (*entry)()) {
-        getcontext(&context_);
-        context_.uc_stack.ss_sp = stack;
-        context_.uc_stack.ss_size = bytes;
-        context_.uc_link = nullptr;
-        makecontext(&context_, entry, 0);
-    }
-    void switch_to(Context& to) { swapcontext(&context_, &to.context_); }
-
-  private:
-    ucontext_t context_ = {};
-};
-}  // namespace
-}  // namespace srgan_fast::cuda::simt
 #endif
 
 namespace srgan_fast::cuda::simt {
@@ -106,66 +31,6 @@ constexpr bool kAddressSanitizer = false;
 constexpr int kLanes = 32, kMaxThreads = 1024;
 constexpr std::uint32_t kAllLanes = 0xffffffffu;
 constexpr std::size_t kCopyBytes = 16;
-
-// ---- Fibers ----
-
-// An execution with a stack of its own, or the host thread's.
-struct Fiber {
-    Context context;
-    const void* stack = nullptr;
-    std::size_t stack_bytes = 0;
-    void* sanitizer = nullptr;  // what the sanitizer keeps about the fiber while another one runs
-};
-
-// Lets `to` run until something resumes `from`; with `ends`, nothing will.
-void resume(Fiber& from, Fiber& to, [[maybe_unused]] bool ends = false) {
-#if defined(__SANITIZE_ADDRESS__)
-    if (ends) __asan_handle_no_return();  // the stack may become any other memory, which must not be poisoned
-    __sanitizer_start_switch_fiber(ends ? nullptr : &from.sanitizer, to.stack, to.stack_bytes);
-#elif defined(__SANITIZE_THREAD__)
-    __tsan_switch_to_fiber(to.sanitizer, 0);
-#endif
-    from.context.switch_to(to.context);
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(from.sanitizer, nullptr, nullptr);
-#endif
-}
-
-// Makes the first resume() of a fiber call `entry`, which must not return.
-void prepare(Fiber& fiber, std::byte* stack, std::size_t bytes, void (*entry)()) {
-    fiber.stack = stack;
-    fiber.stack_bytes = bytes;
-#if defined(__SANITIZE_THREAD__)
-    fiber.sanitizer = __tsan_create_fiber(0);
-#endif
-    fiber.context.prepare(stack, bytes, entry);
-}
-
-// Memory for the stacks of fibers, each above a page that cannot be accessed.
-class Stacks {
-  public:
-    explicit Stacks(int count) : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))), count_(count) {
-        void* const memory = mmap(nullptr, count_ * (page_ + kBytes), PROT_READ | PROT_WRITE,
-                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (memory == MAP_FAILED) throw std::bad_alloc();
-        memory_ = static_cast<std::byte*>(memory);
-        for (int i = 0; i < count; ++i)
-            if (mprotect(stack(i) - page_, page_, PROT_NONE) != 0) {
-                munmap(memory_, count_ * (page_ + kBytes));
-                throw std::bad_alloc();
-            }
-    }
-    Stacks(const Stacks&) = delete;
-    Stacks& operator=(const Stacks&) = delete;
-    ~Stacks() { munmap(memory_, count_ * (page_ + kBytes)); }
-
-    static constexpr std::size_t kBytes = 256 * 1024;
-    std::byte* stack(int i) const { return memory_ + i * (page_ + kBytes) + page_; }
-
-  private:
-    std::size_t page_, count_;
-    std::byte* memory_;
-};
 
 // ---- Shared memory ----
 
