@@ -154,8 +154,11 @@ def _steps(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any
             trainee.step()
             torch.cuda.synchronize()
             times[name].append(time.perf_counter() - began)
-    memory = {}
+    memory: dict[str, float | None] = {}
     for name, trainee in trainees.items():
+        if STEP_ROWS[name][1]:  # a graph holds its memory from the recording on
+            memory[name] = None
+            continue
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         trainee.step()
