@@ -47,7 +47,7 @@ class CheckCase:
     activation: float | None = None
 
 
-# Each kernel and tile, odd sizes, channels that fill no block.
+# Each kernel, odd sizes, channels that fill no block; which tiles they take depends on the device.
 CHECKS = (
     CheckCase((2, 64, 64, 24, 24), prologue=("scale", "slope"), moments=True),
     CheckCase((2, 64, 64, 13, 19), prologue=("scale", "residual"), moments=True),
@@ -75,10 +75,10 @@ def _examine(index: int) -> str | None:
         have, need = (".".join(map(str, version)) for version in (capability, CAPABILITY))
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
-        errors = {error.what: error for case in CHECKS for error in check(case, torch.device("cuda", index))}
+        errors = [e for dtype in TYPES for case in CHECKS for e in check(case, torch.device("cuda", index), dtype)]
     except RuntimeError as error:
         return f"the fused kernels fail on {name}: {str(error).splitlines()[0]}"
-    worst = max(errors.values(), key=lambda error: error.excess)
+    worst = max(errors, key=lambda error: error.excess)
     if worst.excess > 1.0:
         return (
             f"the fused kernels compute wrong results on {name} ({worst.what}: relative error {worst.value:.1e}); "
@@ -113,7 +113,8 @@ def check(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bflo
     Returns:
         The errors of the result's tensors and of all gradients.
     """
-    given = {name: value.double() for name, value in _draw(case, device, dtype).items()}
+    with torch.inference_mode(False):
+        given = {name: value.double() for name, value in _draw(case, device, dtype).items()}
     got, expected = compute(case, device, dtype), _run(conv_reference, given, case)
     return [
         CheckError(f"{name} of {case}", _relative(got[name], value), _TOLERANCE[dtype])
@@ -123,7 +124,8 @@ def check(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bflo
 
 def compute(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
     """What the fused kernels make of a case: the result's tensors and all gradients, by name."""
-    return _run(conv, _draw(case, device, dtype), case)
+    with torch.inference_mode(False):
+        return _run(conv, _draw(case, device, dtype), case)
 
 
 def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -151,20 +153,23 @@ def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str
 
 
 def _run(compute: Callable[..., ConvResult], given: dict[str, Tensor], case: CheckCase) -> dict[str, Tensor]:
-    inputs = {name: value.detach().requires_grad_() for name, value in given.items()}
-    result = compute(
-        **inputs, stride=case.stride, shuffle=case.shuffle, moments=case.moments, activation=case.activation
-    )
-    parts = {name: part for name, part in zip(ConvResult._fields, result, strict=True) if part.numel() > 0}
-    factors = torch.Generator().manual_seed(1)
-    total = torch.zeros((), dtype=torch.float64, device=result.y.device)
-    for part in parts.values():
-        weights = torch.randint(-4, 5, part.shape, generator=factors).double().to(part.device)
-        share = weights * (result.y.numel() ** 0.5 if part.dim() == 1 else 1.0)
-        total = total + (part.double() * share).sum()
-    total.backward()  # type: ignore[no-untyped-call]
-    gradients = {f"gradient of {name}": value.grad for name, value in inputs.items() if value.grad is not None}
-    return {name: part.detach() for name, part in parts.items()} | gradients
+    # Wherever the first use is: without gradients, or under autocast.
+    kind = given["x"].device.type
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
+        inputs = {name: value.detach().requires_grad_() for name, value in given.items()}
+        result = compute(
+            **inputs, stride=case.stride, shuffle=case.shuffle, moments=case.moments, activation=case.activation
+        )
+        parts = {name: part for name, part in zip(ConvResult._fields, result, strict=True) if part.numel() > 0}
+        factors = torch.Generator().manual_seed(1)
+        total = torch.zeros((), dtype=torch.float64, device=result.y.device)
+        for part in parts.values():
+            weights = torch.randint(-4, 5, part.shape, generator=factors).double().to(part.device)
+            share = weights * (result.y.numel() ** 0.5 if part.dim() == 1 else 1.0)
+            total = total + (part.double() * share).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        gradients = {f"gradient of {name}": value.grad for name, value in inputs.items() if value.grad is not None}
+        return {name: part.detach() for name, part in parts.items()} | gradients
 
 
 def _relative(got: Tensor, expected: Tensor) -> float:

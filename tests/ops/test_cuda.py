@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -111,3 +112,10 @@ def test_the_examination_knows_right_from_wrong(case: cuda.CheckCase, monkeypatc
 
     monkeypatch.setattr(cuda, "conv_reference", shifted)
     assert any(error.excess > 1.0 for error in cuda.check(case, cpu))
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode], ids=["no_grad", "inference_mode"])
+def test_the_first_use_may_be_anywhere(context: Callable[[], AbstractContextManager[object]]) -> None:
+    with context(), torch.autocast("cpu", torch.bfloat16):
+        errors = cuda.check(cuda.CHECKS[1], torch.device("cpu"))
+    assert all(error.excess <= 1.0 for error in errors)

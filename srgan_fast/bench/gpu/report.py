@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,9 +66,9 @@ def gpu_report(
         return report
     part("checks", lambda: _checks(device))
     for batch in batches:
-        part(f"layers, batch {batch}", lambda: [asdict(row) for row in time_layers(batch, hr, device)])  # noqa: B023
-        part(f"generator, batch {batch}", lambda: _generators(batch, hr, device))  # noqa: B023
-        part(f"steps, batch {batch}", lambda: _steps(batch, hr, device))  # noqa: B023
+        part(f"layers, batch {batch}", partial(_layers, batch, hr, device))
+        part(f"generator, batch {batch}", partial(_generators, batch, hr, device))
+        part(f"steps, batch {batch}", partial(_steps, batch, hr, device))
     return report
 
 
@@ -117,6 +118,10 @@ def _checks(device: torch.device) -> list[dict[str, Any]]:
             worst = max(cuda.check(case, device, dtype), key=lambda error: error.excess)
             found.append({"dtype": str(dtype), "right": worst.excess <= 1.0, **asdict(worst)})
     return found
+
+
+def _layers(batch: int, hr: int, device: torch.device) -> list[dict[str, Any]]:
+    return [asdict(row) for row in time_layers(batch, hr, device)]
 
 
 def _generators(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
