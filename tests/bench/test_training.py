@@ -62,8 +62,8 @@ def sabotage(hasty: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Cha
     def change(name: str, how: Change) -> None:
         genuine = rows._step
 
-        def step(row: Any, networks: Any, autocast: Any) -> Any:
-            made = genuine(row, networks, autocast)
+        def step(row: Any, networks: Any, *how_it_runs: Any) -> Any:
+            made = genuine(row, networks, *how_it_runs)
             return (lambda hr, lr: how(networks, made(hr, lr))) if row.name == name else made
 
         monkeypatch.setattr(rows, "_step", step)
