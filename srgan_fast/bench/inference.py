@@ -22,7 +22,7 @@ from srgan_fast.bench.machine import (
     warn_about_start,
 )
 from srgan_fast.bench.options import InferenceOptions, Size
-from srgan_fast.bench.pictures import calibration_folder, lr_image
+from srgan_fast.bench.pictures import lr_image
 from srgan_fast.bench.processes import call_worker, measure_cold_start
 from srgan_fast.bench.quiet import quiet_stdout
 from srgan_fast.bench.report import (
@@ -36,6 +36,7 @@ from srgan_fast.bench.report import (
     SizeResult,
 )
 from srgan_fast.bench.rounds import ORDER, PAUSE_S, Times, measure_rounds, percentile
+from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.export.onnx_export import weights_digest

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL
 
-BenchPrecision = Literal["fp32", "bf16", "int8"]
+BenchPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[BenchPrecision, ...] = get_args(BenchPrecision)
 
 LARGEST_SIDE = 32768

@@ -1,27 +1,17 @@
-"""What is upscaled: a photograph, since runtimes are calibrated and judged on those; and the pictures for int8."""
+"""What is upscaled: a photograph, since runtimes are judged on those."""
 
 from pathlib import Path
 
 import numpy as np
 
-import srgan_fast
 from srgan_fast.bench.options import Size
 from srgan_fast.data.cache import flat_rgb8
-from srgan_fast.data.images import find_images, read_image
+from srgan_fast.data.calibration import SAMPLE, samples_folder
+from srgan_fast.data.images import read_image
 from srgan_fast.data.resize import resize_bicubic
-from srgan_fast.errors import UsageError
 from srgan_fast.runtime.protocol import FloatImages
 
-CALIBRATION_SIDE = 128  # pixels; statistics of activations do not depend on the size
-CALIBRATION_PICTURES = 300  # what NNCF itself takes if left alone
-_SAMPLE = "astronaut.png"
 _SEED = 0
-
-
-def samples_folder() -> Path | None:
-    """This project's sample pictures, which lie beside the sources and are not installed."""
-    folder = Path(srgan_fast.__file__).parent.parent / "docs" / "samples"
-    return folder if (folder / _SAMPLE).is_file() else None
 
 
 def lr_image(size: Size, picture: Path | None = None) -> tuple[FloatImages, str]:
@@ -42,7 +32,7 @@ def lr_image(size: Size, picture: Path | None = None) -> tuple[FloatImages, str]
     if picture is None and folder is None:
         noise = np.random.default_rng(_SEED).integers(0, 256, (1, 3, *size))
         return noise.astype(np.float32) / np.float32(255), f"noise of seed {_SEED} (the project's samples are not here)"
-    path = picture or (folder or Path()) / _SAMPLE
+    path = picture or (folder or Path()) / SAMPLE
     pixels = flat_rgb8(read_image(path))
     part = _middle(pixels, size)
     small = resize_bicubic(part, *size)
@@ -58,35 +48,3 @@ def _middle(
     height, width = (max(1, round(side * zoom)) for side in size)
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
-
-
-def calibration_folder(folder: Path | None) -> Path | None:
-    """The folder itself, else the samples; None where there are none.
-
-    Raises:
-        ImageError: no such folder.
-        UsageError: it holds no pictures.
-    """
-    if folder is not None and not find_images(folder):
-        raise UsageError(f"{folder}: holds no pictures to calibrate with")
-    return folder or samples_folder()
-
-
-def calibration_pictures(folder: Path | None) -> list[FloatImages]:
-    """The middle of each picture, at most 128x128, as 1, 3, H, W in 0..1.
-
-    Raises:
-        ImageError: no such folder, or a picture that cannot be read.
-        UsageError: there are no pictures.
-    """
-    place = calibration_folder(folder)
-    if place is None:
-        raise UsageError("int8 needs pictures to calibrate with: --calibration FOLDER")
-    pictures = []
-    for path in find_images(place)[:CALIBRATION_PICTURES]:
-        pixels = flat_rgb8(read_image(path))
-        height, width = (min(side, CALIBRATION_SIDE) for side in pixels.shape[:2])
-        top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-        part = pixels[top : top + height, left : left + width]
-        pictures.append(np.ascontiguousarray(part.transpose(2, 0, 1)[None], np.float32) / np.float32(255))
-    return pictures

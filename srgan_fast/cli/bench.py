@@ -26,6 +26,7 @@ class BenchPrecisionName(StrEnum):
 
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
     INT8 = "int8"
 
 

@@ -3,8 +3,20 @@
 Markup and emoji codes are off: file names and metadata may hold brackets and colons, which must come out as they are.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 output = Console(markup=False, emoji=False)
@@ -50,3 +62,29 @@ def count_progress() -> Progress:
         transient=True,
         disable=not errors.is_terminal,
     )
+
+
+@contextmanager
+def build_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar over the steps of a build, with its phase; shows only on a terminal, and only once there is something."""
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    )
+    task = None
+
+    def tell(phase: str, done: int, of: int) -> None:
+        nonlocal task
+        if task is None:
+            progress.start()
+            task = progress.add_task(phase, total=of)
+        progress.update(task, description=phase[:40], completed=done, total=of)
+
+    try:
+        yield tell
+    finally:
+        progress.stop()

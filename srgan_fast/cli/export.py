@@ -1,32 +1,154 @@
 """`srgan-fast export`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from srgan_fast.cli.console import say
+from srgan_fast.cli.console import build_progress, say
 from srgan_fast.cli.options import Model
 from srgan_fast.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Hand a model to other programs.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `export onnx` a subcommand while there is only one format."""
+class ExportPrecisionName(StrEnum):
+    """Precisions that a graph's convolutions may be in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class FlavourName(StrEnum):
+    """Libraries that build engines."""
+
+    AUTO = "auto"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+class HardwareName(StrEnum):
+    """GPUs besides the one at hand that an engine may run on."""
+
+    NONE = "none"
+    SAME_COMPUTE_CAPABILITY = "same-compute-capability"
+    AMPERE_PLUS = "ampere-plus"
+
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="Folder of pictures for int8 and for checking.", show_default="the samples"),
+]
+Pixels = Annotated[
+    bool, typer.Option("--pixels", help="Take and give N, H, W, 3 uint8: the conversions are in the graph.")
+]
 
 
 @app.command("onnx", no_args_is_help=True)
 def onnx(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
     model: Model = "srresnet-x4",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")] = False,
+    precision: Annotated[
+        ExportPrecisionName, typer.Option("--precision", help="Of convolutions; int8 keeps the ends in fp32.")
+    ] = ExportPrecisionName.FP32,
+    pixels: Pixels = False,
+    opset: Annotated[int, typer.Option("--opset", help="ONNX operator set, from 20 to 25.")] = 20,
+    calibration: Calibration = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write an ONNX file with free batch and image size, checked against torch."""
     from srgan_fast.export import export_onnx  # noqa: PLC0415 (torch)
 
+    _refuse_to_replace(output, overwrite)
+    report = export_onnx(model, output, precision=precision.value, pixels=pixels, opset=opset, calibration=calibration)
+    say(
+        f"{report.path}: {report.size / 1e6:.1f} MB, {report.precision}, opset {report.opset}, "
+        f"{report.psnr_db:.1f} dB from torch on pictures, at most {report.max_error:.1e} on them and on noise"
+    )
+
+
+@app.command("tensorrt", no_args_is_help=True)
+def tensorrt(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .engine file to write, with a .json beside it.")],
+    model: Model = "srresnet-x4",
+    precision: Annotated[
+        ExportPrecisionName, typer.Option("--precision", help="Of convolutions; int8 keeps the ends in fp16.")
+    ] = ExportPrecisionName.FP16,
+    flavour: Annotated[
+        FlavourName, typer.Option("--flavour", help="Library to build with; auto takes the first installed.")
+    ] = FlavourName.AUTO,
+    min_shapes: Annotated[
+        str, typer.Option("--min-shapes", metavar="NxCxHxW", help="Smallest batch and picture.")
+    ] = "1x3x1x1",
+    opt_shapes: Annotated[
+        str, typer.Option("--opt-shapes", metavar="NxCxHxW", help="What it should be fastest at.")
+    ] = "1x3x256x256",
+    max_shapes: Annotated[
+        str, typer.Option("--max-shapes", metavar="NxCxHxW", help="Largest batch and picture.")
+    ] = "1x3x512x512",
+    pixels: Pixels = False,
+    hardware: Annotated[
+        HardwareName, typer.Option("--hardware-compatibility", help="Other GPUs it may run on (TensorRT).")
+    ] = HardwareName.NONE,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Let later versions run it (TensorRT).")
+    ] = False,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option("--compute-capability", help="To compile for, as 8.6 (TensorRT-RTX).", show_default="all"),
+    ] = None,
+    optimization_level: Annotated[
+        int | None, typer.Option("--optimization-level", help="0 to 5: how long to look for faster kernels.")
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option("--workspace", metavar="MIB", help="Device memory for kernels.", show_default="all")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option("--timing-cache", help="File of kernel timings, read and added to (TensorRT).")
+    ] = None,
+    calibration: Calibration = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Build an engine for TensorRT or TensorRT-RTX from a graph that was checked against torch.
+
+    The types of the parsed network are compared with the precision asked for before anything is built.
+    """
+    from srgan_fast.export import export_tensorrt  # noqa: PLC0415 (torch)
+    from srgan_fast.runtime.tensorrt.builder import BuildOptions  # noqa: PLC0415
+    from srgan_fast.runtime.tensorrt.shapes import Profile, parse_shape  # noqa: PLC0415
+
+    profile = Profile(parse_shape(min_shapes), parse_shape(opt_shapes), parse_shape(max_shapes))
+    _refuse_to_replace(output, overwrite)
+    options = BuildOptions(
+        profile=profile,
+        hardware=hardware.value,
+        version_compatible=version_compatible,
+        compute_capabilities=tuple(compute_capability or ()),
+        optimization_level=optimization_level,
+        workspace_mib=workspace,
+        timing_cache=timing_cache,
+    )
+    with build_progress() as tell:
+        report = export_tensorrt(
+            model,
+            output,
+            precision=precision.value,
+            flavour=flavour.value,
+            options=options,
+            pixels=pixels,
+            calibration=calibration,
+            on_progress=tell,
+        )
+    types = ", ".join(f"{count} {name}" for name, count in sorted(report.convolutions.items()))
+    say(
+        f"{report.path}: {report.size / 1e6:.1f} MB, {report.library} for {report.device}, convolutions: {types}; "
+        f"its graph is {report.psnr_db:.1f} dB from torch on pictures"
+    )
+
+
+def _refuse_to_replace(output: Path, overwrite: bool) -> None:
     if output.exists() and not overwrite:
         raise UsageError(f"{output}: is there already; use --overwrite")
-    report = export_onnx(model, output)
-    say(f"{report.path}: {report.size / 1e6:.1f} MB, opset {report.opset}, at most {report.max_error:.1e} from torch")

@@ -14,6 +14,11 @@ class BackendName(StrEnum):
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
     TORCH = "torch"
+    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
+    ONNXRUNTIME_OPENVINO = "onnxruntime-openvino"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
 
 
 class PrecisionName(StrEnum):
@@ -21,6 +26,7 @@ class PrecisionName(StrEnum):
 
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
 
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A shipped model's name, or a .safetensors file.")]

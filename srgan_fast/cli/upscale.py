@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from srgan_fast.cli.console import pixel_progress, say
+from srgan_fast.cli.console import build_progress, pixel_progress, say
 from srgan_fast.cli.options import (
     BackendName,
     BackendOption,
@@ -77,7 +77,10 @@ def upscale(
         raise UsageError(f"--suffix is {suffix!r}; it goes into a file name and cannot hold a path")
     if as_json and output == "-":
         raise UsageError("-o - and --json both want standard output")
-    upscaler = Upscaler(model, backend=backend.value, precision=precision.value, threads=threads, tile=tile)
+    with build_progress() as tell:
+        upscaler = Upscaler(
+            model, backend=backend.value, precision=precision.value, threads=threads, tile=tile, on_build=tell
+        )
     if verbose:
         _, why = choose_backend(backend.value, precision.value)
         say(f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {precision.value}): {why}")

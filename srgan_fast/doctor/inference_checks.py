@@ -92,7 +92,7 @@ def check_backends(backends: list[BackendState], model: str) -> Iterator[SelfTes
 def _check_floats(
     file: GeneratorFile, name: str, precision: Precision, lr: NDArray[np.float32], exact: reference.Exact
 ) -> list[Measured]:
-    bound = BF16 if precision == "bf16" else ENGINE_FP32 if name == "native" else OTHERS_FP32
+    bound = BF16 if precision != "fp32" else ENGINE_FP32 if name == "native" else OTHERS_FP32
     extent = float(max(np.ptp(exact), np.abs(exact).max()))
     error = _largest(create_backend(file, name, precision).run(lr)[0], exact) / extent
     return [Measured(error, bound, "the output's range")]

@@ -131,7 +131,7 @@ def _backend(name: str, broken: dict[str, str]) -> BackendState:
             able.append(precision)
         except SrganFastError as error:
             refusals.append(str(error))
-    if missing_modules(entry):
+    if missing_modules(entry) or (entry.why_not and not able):
         return BackendState(name=name, state="absent", precisions=[], detail=refusals[0])
     for module in entry.modules:
         if problem := _import_problem(module):

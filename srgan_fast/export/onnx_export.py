@@ -1,28 +1,25 @@
 """ONNX through torch's exporter, checked against torch before anybody can use the file."""
 
 import hashlib
-import io
-import logging
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from srgan_fast import __version__
-from srgan_fast.errors import BackendError, FileError, ModelError
+from srgan_fast.data.calibration import calibration_folder, calibration_pictures
+from srgan_fast.errors import BackendError, ModelError, UsageError
 from srgan_fast.files import atomic_write
-from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
+from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, read_generator
+from srgan_fast.runtime.protocol import FloatImages
+
+if TYPE_CHECKING:
+    from srgan_fast.export.verify import Agreement, ExportPrecision
 
 OPSET = 20
-TOLERANCE = 1e-4  # of ONNX Runtime against torch, in the 0..1 range of images
-# Shapes (N, H, W) that the file must get right: smallest, odd, not square, a batch, larger than the traced example.
-CHECKED_SHAPES = ((1, 1, 1), (1, 7, 13), (2, 24, 32), (1, 65, 48))
-_TRACED_SHAPE = (2, 3, 24, 32)  # sizes of 1 would be taken for constants
+OPSETS = range(20, 26)  # from DequantizeLinear of fp16 to the newest that torch 2.14 and ONNX Runtime 1.32 agree on
+_VERIFIED_PICTURES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +30,95 @@ class ExportReport:
         path: of the file.
         size: in bytes.
         opset: of the graph.
-        max_error: largest difference between ONNX Runtime and torch over `CHECKED_SHAPES`, images in 0..1.
+        precision: of its convolutions.
+        max_error: largest difference between ONNX Runtime and torch in fp32, over several shapes and photographs, in
+            the 0..1 range of images.
+        psnr_db: of the worst photograph.
         sha256: of the model's weights and settings, also in the file's metadata.
     """
 
     path: Path
     size: int
     opset: int
+    precision: str
     max_error: float
+    psnr_db: float
     sha256: str
 
 
-def export_onnx(model: str | Path = DEFAULT_MODEL, output: Path = Path("srgan.onnx")) -> ExportReport:
+@dataclass(frozen=True, slots=True)
+class OnnxModel:
+    """A graph that was checked, serialised."""
+
+    data: bytes
+    agreement: "Agreement"
+    sha256: str
+
+
+def export_onnx(
+    model: str | Path = DEFAULT_MODEL,
+    output: Path = Path("srgan.onnx"),
+    *,
+    precision: "ExportPrecision" = "fp32",
+    pixels: bool = False,
+    opset: int = OPSET,
+    calibration: Path | None = None,
+) -> ExportReport:
     """Writes one self-contained ONNX file: `lr` N, 3, H, W in 0..1 to `sr` N, 3, scale * H, scale * W, float32.
 
     N, H and W are free. BatchNorm is folded, PReLU and DepthToSpace are native operators. The file appears at `output`
     only after `onnx.checker` accepted it and ONNX Runtime agreed with torch.
 
+    Args:
+        model: a shipped model's name or a generator file.
+        output: to write; ends in .onnx.
+        precision: of convolutions and what lies between them. fp16 keeps float32 at the ends; int8 has
+            QuantizeLinear and DequantizeLinear before convolutions and keeps the most sensitive in fp32.
+        pixels: `lr` is N, H, W, 3 and `sr` N, scale * H, scale * W, 3, both uint8, so that the graph converts.
+        opset: of the graph, one of `OPSETS`.
+        calibration: folder of pictures that int8's ranges are taken from, and that results are compared on; this
+            project's samples if None.
+
     Raises:
         ModelError: the model cannot be read, or the exported graph computes something else.
         BackendError: a package that exporting needs is missing.
+        UsageError: an opset that cannot be had, or no pictures for int8.
+        ImageError: a picture that cannot be read.
+        FileError: the file cannot be written.
     """
     if output.suffix.lower() != ".onnx":
         raise ModelError(f"{output}: ONNX files end in .onnx")
-    file = read_generator(model)
+    made = make_onnx(read_generator(model), precision=precision, pixels=pixels, opset=opset, calibration=calibration)
+    with atomic_write(output) as target:
+        target.write(made.data)
+    agreement = made.agreement
+    return ExportReport(output, len(made.data), opset, precision, agreement.max_error, agreement.psnr_db, made.sha256)
+
+
+def make_onnx(
+    file: GeneratorFile,
+    *,
+    precision: "ExportPrecision" = "fp32",
+    pixels: bool = False,
+    opset: int = OPSET,
+    calibration: Path | None = None,
+    beside_int8: Literal["fp32", "fp16"] = "fp32",
+) -> OnnxModel:
+    """The checked graph that `export_onnx` writes.
+
+    Args:
+        file: the generator.
+        precision: see `export_onnx`.
+        pixels: see `export_onnx`.
+        opset: see `export_onnx`.
+        calibration: see `export_onnx`.
+        beside_int8: what is computed in where int8 is not: fp32 for CPUs, fp16 for GPUs.
+
+    Raises:
+        Exception: see `export_onnx`.
+    """
+    if opset not in OPSETS:
+        raise UsageError(f"opset is {opset}; it must lie between {OPSETS[0]} and {OPSETS[-1]}")
     try:
         import onnx  # noqa: PLC0415 (heavy extras)
         import onnxruntime  # noqa: PLC0415, F401
@@ -64,22 +126,24 @@ def export_onnx(model: str | Path = DEFAULT_MODEL, output: Path = Path("srgan.on
         import torch  # noqa: PLC0415, F401
     except ImportError as error:
         raise BackendError(f"exporting needs {error.name}: pip install 'srgan_fast[train,onnx]'") from None
-    proto = _trace(file)
+    from srgan_fast.export.quantize import as_input, quantize  # noqa: PLC0415
+    from srgan_fast.export.trace import trace  # noqa: PLC0415
+    from srgan_fast.export.verify import verify  # noqa: PLC0415
+
+    pictures = _pictures(calibration, needed=precision == "int8")
+    if precision == "int8":
+        proto = trace(file, beside_int8, pixels, opset)
+        proto = quantize(proto, [as_input(picture, pixels) for picture in pictures])
+    else:
+        proto = trace(file, precision, pixels, opset)
     digest = weights_digest(file)
-    _describe(proto, file, digest)
+    _describe(proto, file, digest, precision, pixels)
     onnx.checker.check_model(proto, full_check=True)
     data = proto.SerializeToString()
-    difference = _verify(file, data)
-    if not difference <= TOLERANCE:
-        raise ModelError(
-            f"{file.name}: the exported graph differs from torch by {difference:.1e}, more than {TOLERANCE:.0e}"
-        )
-    try:
-        with atomic_write(output) as target:
-            target.write(data)
-    except FileError as problem:
-        raise ModelError(str(problem)) from None
-    return ExportReport(output, len(data), OPSET, difference, digest)
+    agreement = verify(file, data, pixels, pictures[:_VERIFIED_PICTURES])
+    if problem := agreement.problem(precision, pixels):
+        raise ModelError(f"{file.name}: the exported {precision} graph {problem}")
+    return OnnxModel(data, agreement, digest)
 
 
 def weights_digest(file: GeneratorFile) -> str:
@@ -91,76 +155,31 @@ def weights_digest(file: GeneratorFile) -> str:
     return digest.hexdigest()
 
 
-def _trace(file: GeneratorFile) -> Any:
-    import onnx  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-
-    from srgan_fast.runtime.torch_backend import fold_batchnorm  # noqa: PLC0415
-
-    generator = fold_batchnorm(load_generator(file))
-    free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        torch.onnx.export(
-            generator,
-            (torch.rand(_TRACED_SHAPE),),
-            str(path),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["lr"],
-            output_names=["sr"],
-            dynamic_shapes={"lr": free},
-            external_data=False,
-            verbose=False,
-        )
-        return onnx.load(path)
+def _pictures(folder: Path | None, needed: bool) -> list[FloatImages]:
+    """Photographs; where the package is installed without samples and needs none, waves that stand for one."""
+    if needed or calibration_folder(folder) is not None:
+        return calibration_pictures(folder)
+    y, x, channel = np.mgrid[0:96, 0:96, 0:3]
+    waves = 0.5 + 0.25 * np.sin(x * (0.1 + channel / 9)) + 0.25 * np.sin(y * y / 150 + channel)
+    return [np.ascontiguousarray(waves.transpose(2, 0, 1)[None], np.float32)]
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's progress lines and warnings about its own internals are not the user's business."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _describe(proto: Any, file: GeneratorFile, digest: str) -> None:
+def _describe(proto: Any, file: GeneratorFile, digest: str, precision: str, pixels: bool) -> None:
     """Readable names for the output's sides, and metadata."""
     scale = file.config.scale
     dims = proto.graph.output[0].type.tensor_type.shape.dim
-    dims[0].dim_param, dims[2].dim_param, dims[3].dim_param = "batch", f"{scale}*height", f"{scale}*width"
+    rows, columns = (1, 2) if pixels else (2, 3)
+    dims[0].dim_param, dims[rows].dim_param, dims[columns].dim_param = "batch", f"{scale}*height", f"{scale}*width"
     proto.producer_name, proto.producer_version = "srgan_fast", __version__
-    proto.doc_string = f"{file.name}: x{scale} super-resolution, RGB 0..1 in and out, not clamped"
-    known = {"model": file.name, "scale": str(scale), "sha256": digest, "srgan_fast": __version__}
+    values = "RGB, N, H, W, 3, uint8" if pixels else "RGB 0..1 in and out, not clamped"
+    proto.doc_string = f"{file.name}: x{scale} super-resolution, {values}; convolutions in {precision}"
+    known = {
+        "model": file.name,
+        "scale": str(scale),
+        "precision": precision,
+        "sha256": digest,
+        "srgan_fast": __version__,
+    }
     for key, value in {**known, **{k: v for k, v in file.metadata.items() if k in ("licence", "preset")}}.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
-
-
-def _verify(file: GeneratorFile, data: bytes) -> float:
-    import onnxruntime  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    generator = load_generator(file)
-    rng = np.random.default_rng(0)
-    worst = 0.0
-    for count, height, width in CHECKED_SHAPES:
-        lr = rng.random((count, 3, height, width), np.float32)
-        with torch.inference_mode():
-            expected = generator(torch.from_numpy(lr)).numpy()
-        got = session.run(None, {"lr": lr})[0]
-        if got.shape != expected.shape:
-            raise ModelError(f"{file.name}: the exported graph gives {got.shape} instead of {expected.shape}")
-        worst = max(worst, float(np.abs(got - expected).max()))
-    return worst

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from srgan_fast.errors import ModelError
 from srgan_fast.models.checkpoint import GeneratorFile
 from srgan_fast.models.config import AffineMap
 from srgan_fast.models.folding import Array, FoldedConv, FoldedGenerator, fold_generator
@@ -21,12 +22,14 @@ IR_VERSION = 10  # what runtimes of 2024 and later read
 class _Graph:
     """Collects nodes and constants; every method returns the name of its result."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: type[np.float32] | type[np.float16]) -> None:
+        self.dtype = dtype
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, array: Array) -> str:
-        self.constants.append(numpy_helper.from_array(array, name))
+        with np.errstate(over="ignore"):  # found out when all are there
+            self.constants.append(numpy_helper.from_array(array.astype(self.dtype), name))
         return name
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -57,11 +60,20 @@ def _column(values: tuple[float, float, float]) -> Array:
     return np.array(values, np.float32).reshape(1, 3, 1, 1)
 
 
-def build_onnx(file: GeneratorFile) -> onnx.ModelProto:
-    """A checked ONNX model: `lr` of N, 3, H, W in 0..1 to `sr` of N, 3, scale * H, scale * W, float32, not clamped."""
+def build_onnx(file: GeneratorFile, dtype: type[np.float32] | type[np.float16] = np.float32) -> onnx.ModelProto:
+    """A checked ONNX model: `lr` of N, 3, H, W in 0..1 to `sr` of N, 3, scale * H, scale * W, float32, not clamped.
+
+    Args:
+        file: the generator.
+        dtype: that everything between the two is in.
+
+    Raises:
+        ModelError: weights that leave float16's range.
+    """
     folded = fold_generator(file)
-    graph = _Graph()
-    head = graph.conv_prelu(graph.affine("lr", folded.config.conventions.lr_map, "lr_map"), folded.head, "head")
+    graph = _Graph(dtype)
+    x = "lr" if dtype is np.float32 else graph.node("Cast", ["lr"], "lr_half", to=TensorProto.FLOAT16)
+    head = graph.conv_prelu(graph.affine(x, folded.config.conventions.lr_map, "lr_map"), folded.head, "head")
     x = head
     for i, (first, second) in enumerate(folded.blocks):
         y = graph.conv(graph.conv_prelu(x, first, f"blocks.{i}.first"), second, f"blocks.{i}.second")
@@ -72,7 +84,11 @@ def build_onnx(file: GeneratorFile) -> onnx.ModelProto:
     if folded.config.conventions.output == "tanh":
         x = graph.node("Tanh", [x], "tanh")
     x = graph.affine(x, folded.hr_map, "hr_map")
-    graph.node("Identity", [x], "sr")
+    if dtype is np.float32:
+        graph.node("Identity", [x], "sr")
+    else:
+        graph.node("Cast", [x], "sr", to=TensorProto.FLOAT)
+    _check_range(file, graph)
 
     scale = folded.config.scale
     inputs = [helper.make_tensor_value_info("lr", TensorProto.FLOAT, ["batch", 3, "height", "width"])]
@@ -84,6 +100,12 @@ def build_onnx(file: GeneratorFile) -> onnx.ModelProto:
     )
     onnx.checker.check_model(model)
     return model
+
+
+def _check_range(file: GeneratorFile, graph: _Graph) -> None:
+    for tensor in graph.constants:
+        if not np.isfinite(numpy_helper.to_array(tensor)).all():
+            raise ModelError(f"{file.name}: {tensor.name} leaves the range of {np.dtype(graph.dtype)}; take fp32")
 
 
 def _upsample(graph: _Graph, folded: FoldedGenerator, x: str) -> str:

@@ -1,8 +1,11 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime: on the CPU, or through what its other builds bring (onnxruntime-gpu, onnxruntime-openvino)."""
+
+import threading
 
 import numpy as np
 import onnxruntime as ort
 
+from srgan_fast.errors import BackendError
 from srgan_fast.models import GeneratorFile
 from srgan_fast.runtime.onnx_graph import build_onnx
 from srgan_fast.runtime.protocol import FloatImages, Precision
@@ -11,18 +14,71 @@ _LOG_ERRORS = 3
 
 
 class OnnxRuntimeBackend:
-    """A session over the folded graph; fp32."""
+    """A session over the folded graph; fp32.
+
+    Inputs and results are bound, so that nothing is copied that need not be.
+    """
 
     name = "onnxruntime"
     device = "CPU"
+    provider = "CPUExecutionProvider"
+    package = "onnxruntime"
 
     def __init__(self, file: GeneratorFile, precision: Precision, threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _LOG_ERRORS
         graph = build_onnx(file).SerializeToString()
-        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._scale = file.config.scale
+        providers = list(dict.fromkeys((self.provider, "CPUExecutionProvider")))
+        self._session = ort.InferenceSession(graph, options, providers=providers)
+        # A provider whose libraries are missing is left out without an error.
+        if self._session.get_providers()[0] != self.provider:
+            raise BackendError(
+                f"backend {self.name}: the libraries of {self.provider} do not load; pip install {self.package}"
+            )
+        self._lock = threading.Lock()  # a binding holds one picture at a time
+        self._binding = self._session.io_binding()
+
+    @classmethod
+    def why_not(cls) -> str | None:
+        """Why this build of ONNX Runtime cannot do it; None if it can."""
+        if cls.provider in ort.get_available_providers():
+            return None
+        return f"needs an ONNX Runtime with {cls.provider}: pip install {cls.package}"
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`."""
-        return np.asarray(self._session.run(None, {"lr": lr})[0])
+        count, channels, height, width = lr.shape
+        sr = np.empty((count, channels, height * self._scale, width * self._scale), np.float32)
+        with self._lock:
+            self._binding.bind_cpu_input("lr", lr)
+            self._binding.bind_output("sr", "cpu", 0, np.float32, sr.shape, sr.ctypes.data)
+            self._session.run_with_iobinding(self._binding)
+        return sr
+
+
+class CudaBackend(OnnxRuntimeBackend):
+    """cuDNN's kernels."""
+
+    name = "onnxruntime-cuda"
+    device = "CUDA"
+    provider = "CUDAExecutionProvider"
+    package = "onnxruntime-gpu"
+
+
+class TensorRTProviderBackend(OnnxRuntimeBackend):
+    """TensorRT inside ONNX Runtime."""
+
+    name = "onnxruntime-tensorrt"
+    device = "CUDA"
+    provider = "TensorrtExecutionProvider"
+    package = "onnxruntime-gpu tensorrt"
+
+
+class OpenVINOProviderBackend(OnnxRuntimeBackend):
+    """OpenVINO inside ONNX Runtime."""
+
+    name = "onnxruntime-openvino"
+    provider = "OpenVINOExecutionProvider"
+    package = "onnxruntime-openvino"

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from srgan_fast.models import GeneratorFile
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 FloatImages = NDArray[np.float32]
+
+OnBuild = Callable[[str, int, int], None]
+"""Told how far a backend is that has to be built first: the phase, steps done, and steps in all."""
 
 
 class Backend(Protocol):
@@ -57,6 +60,17 @@ class PixelBackend(Backend, Protocol):
         ...
 
 
+@runtime_checkable
+class LimitedBackend(Backend, Protocol):
+    """A backend that takes pictures up to a size.
+
+    Attributes:
+        largest_side: of a picture, in pixels.
+    """
+
+    largest_side: int
+
+
 class BackendFactory(Protocol):
     """Builds a backend from a generator file."""
 
@@ -81,6 +95,10 @@ class BackendEntry:
         load: module and attribute of its factory, imported on first use.
         computes: module and attribute of a function that says whether this machine can compute in a precision; empty
             where every machine can.
+        why_not: module and attribute of a function that says why it cannot be used here though it is installed, behind
+            its name in a sentence; None from it, or empty, where it can.
+        chosen_by_auto: whether `auto` may take it.
+        builds: whether its factory takes `on_build`, since loading may take minutes.
     """
 
     name: str
@@ -89,3 +107,6 @@ class BackendEntry:
     precisions: tuple[Precision, ...]
     load: str
     computes: str = ""
+    why_not: str = ""
+    chosen_by_auto: bool = True
+    builds: bool = False

@@ -1,13 +1,15 @@
 """Which runtimes there are, which of them are installed, and which one `auto` means."""
 
+import functools
 import importlib
-import importlib.util
+import operator
 import os
 from typing import Any, cast
 
 from srgan_fast.errors import BackendError, SrganFastError
 from srgan_fast.models import GeneratorFile
-from srgan_fast.runtime.protocol import Backend, BackendEntry, BackendFactory, Precision
+from srgan_fast.runtime.installed import is_installed
+from srgan_fast.runtime.protocol import Backend, BackendEntry, BackendFactory, OnBuild, Precision
 
 # In the order in which `auto` prefers them on a CPU: see docs/performance.md for the measurement.
 BACKENDS: dict[str, BackendEntry] = {
@@ -27,14 +29,53 @@ BACKENDS: dict[str, BackendEntry] = {
         BackendEntry(
             "onnxruntime", ("onnxruntime", "onnx"), "onnx", ("fp32",), "onnxruntime_backend:OnnxRuntimeBackend"
         ),
-        BackendEntry("torch", ("torch",), "train", ("fp32", "bf16"), "torch_backend:TorchBackend"),
+        BackendEntry(
+            "torch",
+            ("torch",),
+            "train",
+            ("fp32", "bf16", "fp16"),
+            "torch_backend:TorchBackend",
+            "torch_backend:computes",
+        ),
+        *(
+            BackendEntry(
+                f"onnxruntime-{provider}",
+                ("onnxruntime", "onnx"),
+                "onnx",
+                ("fp32",),
+                f"onnxruntime_backend:{factory}",
+                why_not=f"onnxruntime_backend:{factory}.why_not",
+                chosen_by_auto=False,
+            )
+            for provider, factory in (
+                ("cuda", "CudaBackend"),
+                ("tensorrt", "TensorRTProviderBackend"),
+                ("openvino", "OpenVINOProviderBackend"),
+            )
+        ),
+        *(
+            BackendEntry(
+                name,
+                (module, "torch", "onnx"),
+                name,
+                ("fp32", "fp16"),
+                f"tensorrt.backend:{factory}",
+                why_not="tensorrt.backend:why_not",
+                chosen_by_auto=False,
+                builds=True,
+            )
+            for name, module, factory in (
+                ("tensorrt", "tensorrt", "TensorRTBackend"),
+                ("tensorrt-rtx", "tensorrt_rtx", "TensorRTRtxBackend"),
+            )
+        ),
     )
 }
 
 
 def missing_modules(entry: BackendEntry) -> list[str]:
     """The modules of a backend that are not installed."""
-    return [module for module in entry.modules if importlib.util.find_spec(module) is None]
+    return [module for module in entry.modules if not is_installed(module)]
 
 
 def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[str, str]:
@@ -55,8 +96,10 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
         if missing := missing_modules(entry):
             raise BackendError(f"backend {name} needs {' and '.join(missing)}: {_install(entry)}")
         if precision not in entry.precisions:
-            able = [e.name for e in BACKENDS.values() if precision in e.precisions]
-            raise BackendError(f"backend {name} does not compute in {precision}; {', '.join(able) or 'none'} can")
+            others = [e.name for e in BACKENDS.values() if precision in e.precisions]
+            raise BackendError(f"backend {name} does not compute in {precision}; {', '.join(others) or 'none'} can")
+        if reason := _why_not(entry):
+            raise BackendError(f"backend {name} {reason}")
         if not _computes(entry, precision):
             raise BackendError(
                 f"backend {name} cannot compute in {precision} on this processor; leave --backend to auto"
@@ -64,17 +107,32 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
         return name, "asked for"
     if not missing_modules(BACKENDS["torch"]) and precision in BACKENDS["torch"].precisions and _cuda_device():
         return "torch", "a CUDA device is present"
-    for entry in BACKENDS.values():
-        if precision in entry.precisions and not missing_modules(entry) and _computes(entry, precision):
-            return entry.name, f"the first installed of {', '.join(BACKENDS)} that computes in {precision}"
-    extras = " or ".join(f"'srgan_fast[{e.extra}]'" for e in BACKENDS.values() if precision in e.precisions and e.extra)
-    unable = [e.name for e in BACKENDS.values() if precision in e.precisions and not missing_modules(e)]
+    entries = [entry for entry in BACKENDS.values() if entry.chosen_by_auto]
+    able = [entry for entry in entries if precision in entry.precisions]
+    for entry in able:
+        if not missing_modules(entry) and _computes(entry, precision):
+            names = ", ".join(entry.name for entry in entries)
+            return entry.name, f"the first installed of {names} that computes in {precision}"
+    extras = " or ".join(f"'srgan_fast[{entry.extra}]'" for entry in able if entry.extra)
+    unable = [entry.name for entry in able if not missing_modules(entry)]
     if unable:
         raise BackendError(
             f"{' and '.join(unable)} cannot compute in {precision} on this processor, and no other runtime for it is "
             f"installed: take another precision, or pip install {extras}"
         )
     raise BackendError(f"no runtime for {precision} is installed: pip install {extras}")
+
+
+def usable_backends(precision: Precision = "fp32") -> list[str]:
+    """Names of those that are installed and can compute in that precision on this machine."""
+    usable = []
+    for name in BACKENDS:
+        try:
+            choose_backend(name, precision)
+        except BackendError:
+            continue
+        usable.append(name)
+    return usable
 
 
 def _install(entry: BackendEntry) -> str:
@@ -86,8 +144,8 @@ def _install(entry: BackendEntry) -> str:
 
 
 def _attribute(path: str) -> Any:
-    module, name = path.split(":")
-    return getattr(importlib.import_module(f"srgan_fast.runtime.{module}"), name)
+    module, names = path.split(":")
+    return operator.attrgetter(names)(importlib.import_module(f"srgan_fast.runtime.{module}"))
 
 
 def _computes(entry: BackendEntry, precision: Precision) -> bool:
@@ -99,6 +157,16 @@ def _computes(entry: BackendEntry, precision: Precision) -> bool:
         raise BackendError(str(error)) from None
 
 
+def _why_not(entry: BackendEntry) -> str | None:
+    if not entry.why_not:
+        return None
+    try:
+        reason: str | None = _attribute(entry.why_not)()
+    except ImportError as error:
+        return f"is installed but cannot be imported ({error}); {_install(entry)}"
+    return reason
+
+
 def _cuda_device() -> bool:
     # Importing torch takes seconds; without the driver's device node there is nothing to ask it about.
     if os.name == "posix" and not any(os.path.exists(node) for node in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")):  # noqa: PTH110
@@ -107,7 +175,11 @@ def _cuda_device() -> bool:
 
 
 def create_backend(
-    file: GeneratorFile, name: str = "auto", precision: Precision = "fp32", threads: int | None = None
+    file: GeneratorFile,
+    name: str = "auto",
+    precision: Precision = "fp32",
+    threads: int | None = None,
+    on_build: OnBuild | None = None,
 ) -> Backend:
     """Loads a generator into a runtime.
 
@@ -116,6 +188,7 @@ def create_backend(
         name: see `choose_backend`.
         precision: to compute in; weights are converted when loaded.
         threads: CPU threads; all that this process may use if None.
+        on_build: told how far a runtime is that has to build something first, which takes minutes.
 
     Raises:
         BackendError: see `choose_backend`; or the runtime refuses the model.
@@ -126,6 +199,8 @@ def create_backend(
     chosen, _ = choose_backend(name, precision)
     try:
         factory = cast(BackendFactory, _attribute(BACKENDS[chosen].load))
+        if on_build is not None and BACKENDS[chosen].builds:
+            factory = functools.partial(factory, on_build=on_build)  # type: ignore[call-arg]
         return factory(file, precision, threads or usable_cpus())
     except ImportError as error:
         raise BackendError(

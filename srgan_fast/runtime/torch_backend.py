@@ -24,24 +24,32 @@ def fold_batchnorm(generator: Generator) -> Generator:
     return folded
 
 
+def computes(precision: Precision) -> bool:
+    """Whether it is worth asking for: in fp16 a CPU is slower than in fp32."""
+    return precision != "fp16" or torch.cuda.is_available()
+
+
 class TorchBackend:
-    """The torch module in inference mode, BatchNorm folded, channels-last; fp32, or bf16 by autocast."""
+    """The torch module in inference mode, BatchNorm folded, channels-last; fp32, or bf16 or fp16 by autocast."""
 
     name = "torch"
 
     def __init__(self, file: GeneratorFile, precision: Precision, threads: int) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.cuda.get_device_name() if self._device.type == "cuda" else "CPU"
-        self._bf16 = precision == "bf16"
+        self._autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._threads = threads
         generator = fold_batchnorm(load_generator(file)).to(self._device)
         self._generator = generator.to(memory_format=torch.channels_last)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None)
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`."""
         if self._device.type == "cpu" and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.inference_mode(), self._precision():
             # torch warns about arrays that it could not write to, though it only reads them here.
             images = torch.from_numpy(lr if lr.flags.writeable else lr.copy()).to(
                 self._device, memory_format=torch.channels_last

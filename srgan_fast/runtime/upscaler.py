@@ -14,7 +14,7 @@ from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, SrganFastError, UsageError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorConfig, read_generator
 from srgan_fast.runtime import Precision, create_backend
-from srgan_fast.runtime.protocol import FloatImages, PixelBackend
+from srgan_fast.runtime.protocol import FloatImages, LimitedBackend, OnBuild, PixelBackend
 from srgan_fast.runtime.registry import first_line
 from srgan_fast.runtime.tiling import Tile, plan_tiles
 
@@ -32,6 +32,7 @@ class Upscaler:
         threads: CPU threads; all that this process may use if None.
         tile: side of a tile in low-resolution pixels; 0 for one piece; None for what bounds memory, which the native
             backend needs no tiles for.
+        on_build: told how far a runtime is that has to build something first, which takes minutes.
 
     Raises:
         ModelError: the model cannot be read.
@@ -47,6 +48,7 @@ class Upscaler:
         precision: Precision = "fp32",
         threads: int | None = None,
         tile: int | None = None,
+        on_build: OnBuild | None = None,
     ) -> None:
         if tile is not None and tile < 0:
             raise UsageError(f"tile is {tile}; it must be 0 (no tiles) or a number of pixels")
@@ -54,7 +56,7 @@ class Upscaler:
         self.model = file.name
         self.config: GeneratorConfig = file.config
         self.tile = tile
-        self.backend = create_backend(file, backend, precision, threads)
+        self.backend = create_backend(file, backend, precision, threads, on_build)
         # A backend that bounds its memory itself gets pictures in one piece.
         self._whole = self.backend if isinstance(self.backend, PixelBackend) and not tile else None
 
@@ -87,7 +89,7 @@ class Upscaler:
             return self._in_one_piece(self._whole, image, on_tile)
         white = np.iinfo(image.dtype).max
         result = np.empty((height * s, width * s, 3), image.dtype)
-        for tile in plan_tiles(height, width, self.config.receptive_radius, self.tile):
+        for tile in self._tiles(height, width):
             region = image[tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
             lr = np.ascontiguousarray(region.transpose(2, 0, 1)[None], np.float32) / np.float32(white)
             sr = self._core(lr, tile)[0].transpose(1, 2, 0)
@@ -122,7 +124,8 @@ class Upscaler:
         self._check_memory(count * height, width, x.dtype.itemsize)
         result = np.empty((count, 3, height * s, width * s), np.float32)
         whole = self._whole is not None and self._has_memory(self._whole.working_memory(height, width))
-        for tile in plan_tiles(height, width, self.config.receptive_radius, 0 if whole else self.tile):
+        tiles = plan_tiles(height, width, self.config.receptive_radius, 0) if whole else self._tiles(height, width)
+        for tile in tiles:
             region = x[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
             target = result[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
             for n in range(count):  # one at a time: batches cost memory and win nothing on a CPU
@@ -187,6 +190,13 @@ class Upscaler:
             if error is raised:  # the caller's own, not the backend's
                 raise
             raise BackendError(f"{backend.name} failed on {width}x{height} pixels ({first_line(error)})") from error
+
+    def _tiles(self, height: int, width: int) -> list[Tile]:
+        """As asked for, but never more than the backend takes."""
+        tile = self.tile
+        if tile is None and isinstance(self.backend, LimitedBackend) and max(height, width) > self.backend.largest_side:
+            tile = max(1, self.backend.largest_side - 2 * self.config.receptive_radius)
+        return plan_tiles(height, width, self.config.receptive_radius, tile)
 
     def _core(self, lr: FloatImages, tile: Tile) -> FloatImages:
         """Upscales a tile's region and cuts the halo off."""

@@ -8,7 +8,8 @@ import pytest
 from srgan_fast.bench.accuracy import TOLERANCES, compare, compute_reference
 from srgan_fast.bench.candidates import PEERS, Job
 from srgan_fast.bench.options import Size
-from srgan_fast.bench.pictures import calibration_folder, lr_image
+from srgan_fast.bench.pictures import lr_image
+from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.models import GeneratorFile
 
 

@@ -8,7 +8,7 @@ import pytest
 from srgan_fast.bench import pictures
 from srgan_fast.bench.options import Size
 from srgan_fast.data.images import Image, write_image
-from srgan_fast.errors import ImageError, UsageError
+from srgan_fast.errors import ImageError
 
 
 @pytest.mark.parametrize("size", [Size(1, 1), Size(7, 40), Size(40, 7), Size(128, 128), Size(150, 133)], ids=str)
@@ -41,23 +41,3 @@ def test_without_samples_the_input_is_noise_and_says_so(monkeypatch: pytest.Monk
 def test_a_picture_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         pictures.lr_image(Size(8, 8), tmp_path / "none.png")
-
-
-def test_int8_is_calibrated_on_the_pictures_of_a_folder(tmp_path: Path) -> None:
-    for i, shape in enumerate([(20, 30), (200, 90), (300, 400)]):
-        write_image(tmp_path / f"{i}.png", Image(np.full((*shape, 3), 51, np.uint8)))
-    found = pictures.calibration_pictures(tmp_path)
-    assert [picture.shape for picture in found] == [(1, 3, 20, 30), (1, 3, 128, 90), (1, 3, 128, 128)]
-    np.testing.assert_allclose(found[0], 0.2)
-    assert len(pictures.calibration_pictures(None)) == 4
-
-
-def test_a_folder_without_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="holds no pictures to calibrate with"):
-        pictures.calibration_folder(tmp_path)
-    with pytest.raises(ImageError, match="no such folder"):
-        pictures.calibration_folder(tmp_path / "none")
-    monkeypatch.setattr(pictures, "samples_folder", lambda: None)
-    assert pictures.calibration_folder(None) is None
-    with pytest.raises(UsageError, match="--calibration FOLDER"):
-        pictures.calibration_pictures(None)

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import srgan_fast
-from srgan_fast.errors import BackendError, ModelError
-from srgan_fast.export import ExportReport, export_onnx, onnx_export
+from srgan_fast.errors import BackendError, FileError, ModelError
+from srgan_fast.export import ExportReport, export_onnx, onnx_export, trace, verify
+from srgan_fast.export.verify import TOLERANCES, Agreement
 from srgan_fast.models import generator_config, load_generator, read_generator, write_generator
 from srgan_fast.models.checkpoint import expected_shapes
 
@@ -79,7 +80,7 @@ def traced(exports: Callable[[str], Exported], monkeypatch: pytest.MonkeyPatch) 
     """What the exporter gave for x4, to be spoiled: the next export gets this graph."""
     proto = exports("x4").proto()
     del proto.metadata_props[:]
-    monkeypatch.setattr(onnx_export, "_trace", lambda file: proto)
+    monkeypatch.setattr(trace, "trace", lambda *asked: proto)
     return proto
 
 
@@ -101,7 +102,8 @@ def test_the_report_is_true(exported: Exported) -> None:
     assert report.path == exported.target
     assert report.size == exported.target.stat().st_size
     assert report.opset == exported.proto().opset_import[0].version >= 20
-    assert 0 <= report.max_error <= onnx_export.TOLERANCE == 1e-4
+    assert 0 <= report.max_error <= TOLERANCES["fp32"].max_error == 1e-4  # type: ignore[operator]
+    assert report.psnr_db >= 80
 
 
 def test_the_checker_accepts_it_with_its_inferred_shapes(exported: Exported) -> None:
@@ -134,6 +136,7 @@ def test_the_file_says_what_it_is(exported: Exported) -> None:
     assert metadata == {
         "model": exported.source.stem,
         "scale": str(exported.scale),
+        "precision": "fp32",
         "sha256": exported.report.sha256,
         "srgan_fast": srgan_fast.__version__,
         "licence": "to be used",
@@ -210,7 +213,7 @@ def test_a_graph_that_computes_something_else_is_refused(
     target = tmp_path / "a.onnx"
     if existing:
         target.write_bytes(b"old")
-    text = _refused(exports("x4").source, target, "the exported graph differs from torch by")
+    text = _refused(exports("x4").source, target, "the exported fp32 graph differs from torch by")
     assert text.startswith("my-x4: ")
     assert not existing or target.read_bytes() == b"old"
 
@@ -224,8 +227,9 @@ def test_a_graph_of_another_scale_is_refused(traced: Any, tmp_path: Path) -> Non
 def test_the_tolerance_is_kept(
     exports: Callable[[str], Exported], traced: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: float
 ) -> None:
-    monkeypatch.setattr(onnx_export, "_verify", lambda file, data: difference)
-    _refused(exports("x4").source, tmp_path / "a.onnx", "more than 1e-04")
+    monkeypatch.setattr(verify, "verify", lambda *asked: Agreement(difference, 90.0))
+    expected = "more than 1e-04; report it" if difference < 1 else "values that are not finite; report it"
+    _refused(exports("x4").source, tmp_path / "a.onnx", expected)
 
 
 def test_the_same_graph_unspoiled_is_accepted(exports: Callable[[str], Exported], traced: Any, tmp_path: Path) -> None:
@@ -238,10 +242,10 @@ def test_the_same_graph_unspoiled_is_accepted(exports: Callable[[str], Exported]
 def test_an_output_that_cannot_be_written_is_named(
     exports: Callable[[str], Exported], traced: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(onnx_export, "_verify", lambda file, data: 0.0)
+    monkeypatch.setattr(verify, "verify", lambda *asked: Agreement(0.0, 90.0))
     (tmp_path / "file").write_bytes(b"kept")
     (tmp_path / "folder.onnx").mkdir()
-    with pytest.raises(ModelError, match=rf"{place}: cannot be written \(") as error:
+    with pytest.raises(FileError, match=rf"{place}: cannot be written \(") as error:
         export_onnx(exports("x4").source, tmp_path / place)
     assert "\n" not in str(error.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.onnx"]
@@ -251,6 +255,6 @@ def test_an_output_that_cannot_be_written_is_named(
 def test_what_is_silenced_while_exporting_speaks_again_afterwards() -> None:
     logger = logging.getLogger("torch.onnx")
     before = logger.level
-    with onnx_export._quiet():
+    with trace._quiet():
         assert not logger.isEnabledFor(logging.WARNING)
     assert logger.level == before

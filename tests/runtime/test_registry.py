@@ -9,7 +9,7 @@ import pytest
 
 from srgan_fast.errors import BackendError
 from srgan_fast.models import GeneratorFile
-from srgan_fast.runtime import BACKENDS, choose_backend, create_backend, native_backend, registry
+from srgan_fast.runtime import choose_backend, create_backend, native_backend, registry
 
 
 @pytest.fixture
@@ -67,14 +67,14 @@ def test_a_missing_native_part_is_named(installed: Any) -> None:
         choose_backend("native")
 
 
-@pytest.mark.parametrize("name", sorted(BACKENDS))
+@pytest.mark.parametrize("name", ["native", "onnxruntime", "openvino", "torch"])
 def test_a_backend_that_is_asked_for_is_taken(name: str) -> None:
     assert choose_backend(name) == (name, "asked for")
 
 
 def test_unknown_backend_lists_those_there_are() -> None:
     with pytest.raises(
-        BackendError, match=r"no backend is called 'cuda'; there are auto, native, openvino, onnxruntime, torch"
+        BackendError, match=r"no backend is called 'cuda'; there are auto, native, openvino, onnxruntime, torch, "
     ):
         choose_backend("cuda")
 

@@ -11,7 +11,7 @@ import openvino as ov
 from srgan_fast.bench.candidates import Job, Loaded
 from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.bench.peers.onnx_file import fixed_onnx, free_onnx
-from srgan_fast.bench.pictures import calibration_pictures
+from srgan_fast.data.calibration import calibration_pictures
 from srgan_fast.errors import BackendError
 from srgan_fast.runtime.protocol import FloatImages
 

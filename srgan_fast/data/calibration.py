@@ -1,0 +1,54 @@
+"""Photographs that quantisation is calibrated on and exported files are checked with."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import srgan_fast
+from srgan_fast.data.cache import flat_rgb8
+from srgan_fast.data.images import find_images, read_image
+from srgan_fast.errors import UsageError
+
+CALIBRATION_SIDE = 128  # pixels; statistics of activations do not depend on the size
+CALIBRATION_PICTURES = 300  # what NNCF itself takes if left alone
+SAMPLE = "astronaut.png"
+
+
+def samples_folder() -> Path | None:
+    """This project's sample pictures, which lie beside the sources and are not installed."""
+    folder = Path(srgan_fast.__file__).parent.parent / "docs" / "samples"
+    return folder if (folder / SAMPLE).is_file() else None
+
+
+def calibration_folder(folder: Path | None) -> Path | None:
+    """The folder itself, else the samples; None where there are none.
+
+    Raises:
+        ImageError: no such folder.
+        UsageError: it holds no pictures.
+    """
+    if folder is not None and not find_images(folder):
+        raise UsageError(f"{folder}: holds no pictures to calibrate with")
+    return folder or samples_folder()
+
+
+def calibration_pictures(folder: Path | None) -> list[NDArray[np.float32]]:
+    """The middle of each picture, at most 128x128, as 1, 3, H, W in 0..1.
+
+    Raises:
+        ImageError: no such folder, or a picture that cannot be read.
+        UsageError: there are no pictures.
+    """
+    place = calibration_folder(folder)
+    if place is None:
+        raise UsageError("int8 needs pictures to calibrate with: --calibration FOLDER")
+    return [_middle(path) for path in find_images(place)[:CALIBRATION_PICTURES]]
+
+
+def _middle(path: Path) -> NDArray[np.float32]:
+    pixels = flat_rgb8(read_image(path))
+    height, width = (min(side, CALIBRATION_SIDE) for side in pixels.shape[:2])
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    part = pixels[top : top + height, left : left + width]
+    return np.ascontiguousarray(part.transpose(2, 0, 1)[None], np.float32) / np.float32(255)

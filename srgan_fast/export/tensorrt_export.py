@@ -1,0 +1,110 @@
+"""Engines for TensorRT and TensorRT-RTX, from the same checked graph that `export_onnx` writes."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srgan_fast.errors import BackendError, ModelError
+from srgan_fast.export.onnx_export import make_onnx
+from srgan_fast.files import check_writable
+from srgan_fast.models import DEFAULT_MODEL, read_generator
+from srgan_fast.runtime.tensorrt.builder import BuildOptions, OnProgress, build_engine, check_options
+from srgan_fast.runtime.tensorrt.engine_file import engine_key, write_engine
+from srgan_fast.runtime.tensorrt.flavour import Library, load_library
+
+if TYPE_CHECKING:
+    from srgan_fast.export.verify import ExportPrecision
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What was built.
+
+    Attributes:
+        path: of the engine; the JSON beside it says what it was built from and lists its layers.
+        size: in bytes.
+        precision: of its convolutions.
+        library: and its version.
+        device: that it is for.
+        convolutions: how many give which type, as parsed: those that read quantised values are INT8.
+        psnr_db: of the graph that it was built from, against torch, on the worst photograph. The engine itself is
+            compared where there is a GPU: `tools/gpu_report.py`.
+    """
+
+    path: Path
+    size: int
+    precision: str
+    library: str
+    device: str
+    convolutions: dict[str, int]
+    psnr_db: float
+
+
+def export_tensorrt(
+    model: str | Path = DEFAULT_MODEL,
+    output: Path = Path("srgan.engine"),
+    *,
+    precision: "ExportPrecision" = "fp16",
+    flavour: str = "auto",
+    options: BuildOptions | None = None,
+    pixels: bool = False,
+    calibration: Path | None = None,
+    on_progress: OnProgress = lambda phase, done, of: None,
+) -> EngineReport:
+    """Builds an engine with `lr` and `sr` as in `export_onnx`.
+
+    Args:
+        model: a shipped model's name or a generator file.
+        output: to write; ends in .engine.
+        precision: of convolutions; what int8 leaves out is in fp16.
+        flavour: `tensorrt`, which needs the GPU that the engine is for; `tensorrt-rtx`, which builds anywhere for RTX
+            GPUs; `auto` for the first that is installed.
+        options: shapes and what else to build for.
+        pixels: see `export_onnx`.
+        calibration: see `export_onnx`.
+        on_progress: told what goes on.
+
+    Raises:
+        ModelError: the model cannot be read, or its graph computes something else.
+        BackendError: a package is missing, or the library refuses.
+        UsageError: options that the library does not have.
+        FileError: the files cannot be written; nothing half-written is left.
+    """
+    if output.suffix.lower() != ".engine":
+        raise ModelError(f"{output}: engines end in .engine")
+    library = load_library(flavour)
+    options = options or BuildOptions()
+    check_options(library, options)
+    file = read_generator(model)
+    check_writable(output)
+    device = _device(library, options)
+    on_progress("exporting and checking the graph", 0, 1)
+    made = make_onnx(file, precision=precision, pixels=pixels, calibration=calibration, beside_int8="fp16")
+    built = build_engine(library, made.data, precision, options, on_progress)
+    write_engine(output, built, engine_key(library, made.data, precision, options, device))
+    types = Counter(
+        "INT8" if layer.reads[:2] == ("DEQUANTIZE", "DEQUANTIZE") else layer.dtype
+        for layer in built.layers
+        if layer.kind == "CONVOLUTION"
+    )
+    return EngineReport(
+        path=output,
+        size=len(built.data),
+        precision=precision,
+        library=f"{library.flavour.name} {library.version}",
+        device=device,
+        convolutions=dict(types),
+        psnr_db=made.agreement.psnr_db,
+    )
+
+
+def _device(library: Library, options: BuildOptions) -> str:
+    if not library.flavour.needs_gpu:
+        return f"compute capability {', '.join(options.compute_capabilities) or 'any'}"
+    import torch  # noqa: PLC0415 (heavy extra)
+
+    if not torch.cuda.is_available():
+        raise BackendError("TensorRT builds for the GPU that is there, and torch finds none")
+    major, minor = torch.cuda.get_device_capability()
+    return f"{torch.cuda.get_device_name()}, compute capability {major}.{minor}"

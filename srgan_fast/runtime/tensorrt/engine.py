@@ -1,0 +1,129 @@
+"""Running an engine: on pointers to device memory, or on torch's CUDA tensors."""
+
+from typing import TYPE_CHECKING, Any
+
+from srgan_fast.errors import BackendError
+from srgan_fast.runtime.tensorrt.flavour import Library
+from srgan_fast.runtime.tensorrt.shapes import Profile, Shape
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+    import torch
+
+_GRAPHS_KEPT = 8  # shapes; each keeps its input and output
+
+
+class Engine:
+    """An engine that is ready to run, on one stream at a time.
+
+    Args:
+        library: that built it; another version or another GPU is refused.
+        data: the engine.
+        profile: shapes that it takes.
+        scale: of the generator.
+        pixels: whether it takes and gives N, H, W, 3 uint8.
+
+    Raises:
+        BackendError: no GPU or driver, an engine of another version or GPU, or no memory for it.
+    """
+
+    def __init__(self, library: Library, data: bytes, profile: Profile, scale: int, pixels: bool = False) -> None:
+        mark = len(library.log.lines)
+        name = f"{library.flavour.name} {library.version}"
+        try:
+            self._runtime: trt.Runtime = library.api.Runtime(library.log)
+            engine = self._runtime.deserialize_cuda_engine(data)
+        except (TypeError, RuntimeError):
+            engine = None
+        if engine is None:
+            raise BackendError(f"{name} cannot load the engine ({library.said_since(mark)})")
+        self._engine = engine
+        self._context: trt.IExecutionContext = engine.create_execution_context()
+        if self._context is None:
+            raise BackendError(f"{name} has no memory to run the engine ({library.said_since(mark)})")
+        self._library = library
+        self._graphs: dict[Shape, tuple[Any, torch.Tensor, torch.Tensor]] = {}
+        self.profile = profile
+        self.scale = scale
+        self.pixels = pixels
+
+    def enqueue(self, lr: int, sr: int, shape: Shape, stream: int) -> None:
+        """Puts one run on a CUDA stream, and does not wait for it.
+
+        Args:
+            lr: address in device memory of N, 3, H, W float32 in 0..1, contiguous (or N, H, W, 3 uint8).
+            sr: address of as much as the result takes.
+            shape: N, H and W.
+            stream: a cudaStream_t.
+
+        Raises:
+            BackendError: a shape outside of the profile, or the library refuses.
+        """
+        if reason := self.profile.why_not(shape):
+            raise BackendError(reason)
+        mark = len(self._library.log.lines)
+        context = self._context
+        done = (
+            context.set_input_shape("lr", shape.dims(self.pixels))
+            and context.set_tensor_address("lr", lr)
+            and context.set_tensor_address("sr", sr)
+            and context.execute_async_v3(stream)
+        )
+        if not done:
+            raise BackendError(f"TensorRT fails on {shape} ({self._library.said_since(mark)})")
+
+    def __call__(self, lr: "torch.Tensor") -> "torch.Tensor":
+        """Upscales on torch's current stream.
+
+        Args:
+            lr: CUDA tensor as the engine takes it, contiguous.
+
+        Returns:
+            A new tensor.
+        """
+        sr = self._result(lr)
+        self._enqueue(lr, sr)
+        return sr
+
+    def replay(self, lr: "torch.Tensor") -> "torch.Tensor":
+        """As a call, but from a CUDA graph that is recorded the first time that a shape comes.
+
+        Returns:
+            A tensor that the next replay of the same shape overwrites.
+        """
+        import torch  # noqa: PLC0415 (heavy extra)
+
+        shape = self._shape(lr)
+        if shape not in self._graphs:
+            if len(self._graphs) == _GRAPHS_KEPT:
+                self._graphs.pop(next(iter(self._graphs)))
+            given, sr = lr.clone(), self._result(lr)
+            aside: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                self._enqueue(given, sr)  # what the library does once for a shape cannot be recorded
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._enqueue(given, sr)
+            self._graphs[shape] = graph, given, sr
+        graph, given, sr = self._graphs[shape]
+        given.copy_(lr)
+        graph.replay()
+        return sr
+
+    def _enqueue(self, lr: "torch.Tensor", sr: "torch.Tensor") -> None:
+        import torch  # noqa: PLC0415
+
+        stream = torch.cuda.current_stream(lr.device).cuda_stream
+        self.enqueue(lr.data_ptr(), sr.data_ptr(), self._shape(lr), stream)
+
+    def _shape(self, lr: "torch.Tensor") -> Shape:
+        count, *sides = lr.shape
+        height, width = sides[:2] if self.pixels else sides[1:]
+        return Shape(count, height, width)
+
+    def _result(self, lr: "torch.Tensor") -> "torch.Tensor":
+        shape = self._shape(lr)
+        larger = Shape(shape.batch, shape.height * self.scale, shape.width * self.scale)
+        return lr.new_empty(larger.dims(self.pixels))

@@ -1,0 +1,148 @@
+"""Engines on disk, beside a JSON that says what each was built from: one that no longer fits is never run."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from srgan_fast.errors import BackendError
+from srgan_fast.files import atomic_write
+from srgan_fast.runtime.tensorrt.builder import BuildOptions, BuiltEngine
+from srgan_fast.runtime.tensorrt.flavour import Library
+from srgan_fast.runtime.tensorrt.shapes import Profile, Shape
+
+SCHEMA = "srgan_fast.engine/1"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKey:
+    """All that an engine depends on.
+
+    Attributes:
+        graph: SHA-256 of the ONNX that it was built from.
+        precision: of its convolutions.
+        least: shape of its profile, as in 1x3x1x1; so are the next two.
+        usual: that it is fastest at.
+        largest: that it takes.
+        library: TensorRT or TensorRT-RTX.
+        version: of the library.
+        device: GPU it was built for, or compute capabilities.
+    """
+
+    graph: str
+    precision: str
+    least: str
+    usual: str
+    largest: str
+    library: str
+    version: str
+    device: str
+
+    @property
+    def digest(self) -> str:
+        """Short and the same for the same values: part of names in the cache."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+
+def engine_key(library: Library, graph: bytes, precision: str, options: BuildOptions, device: str) -> EngineKey:
+    """The key of what would be built."""
+    profile = options.profile
+    return EngineKey(
+        graph=hashlib.sha256(graph).hexdigest(),
+        precision=precision,
+        least=str(profile.least),
+        usual=str(profile.usual),
+        largest=str(profile.largest),
+        library=library.flavour.name,
+        version=library.version,
+        device=device,
+    )
+
+
+def sidecar(engine: Path) -> Path:
+    """The JSON beside an engine."""
+    return engine.with_name(f"{engine.name}.json")
+
+
+def write_engine(path: Path, built: BuiltEngine, key: EngineKey) -> None:
+    """Writes the engine and its JSON; whatever happens between the two, `read_engine` tells.
+
+    Raises:
+        FileError: the folder is not writable or the disk is full; nothing half-written is left.
+    """
+    about = {
+        "schema": SCHEMA,
+        "built_from": asdict(key),
+        "engine": {"sha256": hashlib.sha256(built.data).hexdigest(), "bytes": len(built.data)},
+        "layers": [asdict(layer) for layer in built.layers],
+    }
+    with atomic_write(path) as file:
+        file.write(built.data)
+    with atomic_write(sidecar(path)) as file:
+        file.write((json.dumps(about, indent=2) + "\n").encode())
+
+
+def read_engine(path: Path, key: EngineKey | None = None) -> tuple[bytes, EngineKey]:
+    """An engine and what it was built from.
+
+    Args:
+        path: of the engine.
+        key: what it must have been built from; None for anything.
+
+    Raises:
+        BackendError: missing, damaged, or built from something else; in words that say which.
+    """
+    try:
+        data = path.read_bytes()
+        about = json.loads(sidecar(path).read_text(encoding="utf-8"))
+        found = EngineKey(**about["built_from"])
+        sha256 = about["engine"]["sha256"]
+        schema = about["schema"]
+    except OSError as error:
+        raise BackendError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError):
+        raise BackendError(f"{sidecar(path)}: does not describe an engine of srgan_fast") from None
+    if schema != SCHEMA:
+        raise BackendError(f"{sidecar(path)}: is of {schema!r}, not {SCHEMA!r}")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BackendError(f"{path}: is damaged, or the file beside it belongs to another engine")
+    if key is not None and found != key:
+        differing = [
+            f"{name} {getattr(found, name)} instead of {getattr(key, name)}"
+            for name in asdict(key)
+            if getattr(found, name) != getattr(key, name)
+        ]
+        raise BackendError(f"{path}: was built for {'; '.join(differing)}")
+    return data, found
+
+
+def profile_of(key: EngineKey) -> Profile:
+    """Shapes that an engine takes."""
+
+    def shape(text: str) -> Shape:
+        count, _, height, width = (int(number) for number in text.split("x"))
+        return Shape(count, height, width)
+
+    return Profile(shape(key.least), shape(key.usual), shape(key.largest))
+
+
+def cache_folder() -> Path:
+    """Where engines are kept: `SRGAN_FAST_CACHE`, else `srgan_fast` in the user's cache folder."""
+    own = os.environ.get("SRGAN_FAST_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "srgan_fast"
+
+
+def read_layers(path: Path) -> list[dict[str, Any]]:
+    """The layers of the network that an engine was built from, as `write_engine` kept them.
+
+    Raises:
+        BackendError: see `read_engine`.
+    """
+    read_engine(path)
+    layers: list[dict[str, Any]] = json.loads(sidecar(path).read_text(encoding="utf-8"))["layers"]
+    return layers
