@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from srgan_fast.bench.gpu.inference import time_inference
 from srgan_fast.bench.gpu.layers import time_layers
 from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 from srgan_fast.bench.training.rows import Work, find_row, make_trainee
@@ -40,7 +41,8 @@ def gpu_report(
         on_step: told in a few words what is being done, before it is done.
 
     Returns:
-        What can be written as JSON: `environment`, `checks` (errors over tolerances), `layers`, `steps`, `problems`.
+        What can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances), `layers`, `steps`,
+        `problems`.
 
     Raises:
         UsageError: there is no CUDA device.
@@ -60,6 +62,7 @@ def gpu_report(
         torch.cuda.empty_cache()
 
     part("environment", lambda: _environment(device))
+    part("inference", lambda: time_inference(device))
     problem = why_not_on_cuda()
     if problem is not None:
         report["problems"].append(problem)

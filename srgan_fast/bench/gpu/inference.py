@@ -1,0 +1,246 @@
+"""Upscaling on a GPU: PyTorch as people run it, and engines where TensorRT is installed, each held against float64.
+
+Three times of each row: the device's own between two events, the same replayed from a CUDA graph, and what a caller
+waits for who has the picture in host memory and wants the result there.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srgan_fast.bench.accuracy import TOLERANCES, compare
+from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
+from srgan_fast.bench.options import BenchPrecision
+from srgan_fast.errors import BackendError
+from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
+from srgan_fast.runtime.tensorrt.builder import EnginePrecision
+from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
+from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Shape
+from srgan_fast.runtime.torch_backend import fold_batchnorm
+
+SHAPES = (Shape(1, 128, 128), Shape(1, 256, 256), Shape(8, 128, 128))
+ROUNDS = 20
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Upscale(Protocol):
+    """A generator in some runtime: N, 3, H, W float32 on the device to N, 3, scale * H, scale * W float32 there."""
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        """Queues one run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row.
+
+    Attributes:
+        name: in the report.
+        precision: that it computes in, and is judged by.
+        make: loads or builds it for a device.
+        channels_last: layout that its input is given in.
+        one_picture: whether it takes no batches.
+    """
+
+    name: str
+    precision: BenchPrecision
+    make: Callable[[GeneratorFile, torch.device], Upscale]
+    channels_last: bool = False
+    one_picture: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """What was found about a row at one shape.
+
+    Attributes:
+        name: of the row.
+        precision: that it computes in.
+        status: `ok`; `wrong` beyond its tolerance; `failed`, or `left out` where it takes no such shape.
+        reason: why it is not ok.
+        load_s: from weights to ready, builds and compilation included.
+        device: seconds between two events, of work queued in a row.
+        graph: the same of a graph's replay; None where it cannot be recorded, and `graph_reason` says why.
+        graph_reason: why there is no graph.
+        with_copies: seconds from a picture in host memory to its result there.
+        peak_mb: device memory that torch took at most in one run, 10^6 bytes; an engine's own is not seen.
+        max_error: over the output's range.
+        psnr_db: over the output's range.
+    """
+
+    name: str
+    precision: str
+    status: str = "ok"
+    reason: str | None = None
+    load_s: float | None = None
+    device: Time | None = None
+    graph: Time | None = None
+    graph_reason: str | None = None
+    with_copies: Time | None = None
+    peak_mb: float | None = None
+    max_error: float | None = None
+    psnr_db: float | None = None
+    images_per_second: float | None = field(default=None)
+
+
+def time_inference(
+    device: torch.device, model: str = DEFAULT_MODEL, shapes: tuple[Shape, ...] = SHAPES
+) -> list[dict[str, Any]]:
+    """Measures all rows at all shapes.
+
+    Args:
+        device: a CUDA device; on a CPU only the results are checked.
+        model: a shipped model's name or a generator file.
+        shapes: of batches of low-resolution pictures.
+
+    Returns:
+        For each shape `shape` and `rows`, as JSON takes them.
+    """
+    file = read_generator(model)
+    candidates = list(_candidates())
+    ready: dict[str, Upscale | str] = {}
+    load_s: dict[str, float] = {}
+    for row in candidates:
+        began = time.perf_counter()
+        try:
+            ready[row.name] = row.make(file, device)
+        except Exception as error:  # every runtime has exceptions of its own
+            ready[row.name] = _line(error)
+        load_s[row.name] = time.perf_counter() - began
+    return [
+        {
+            "shape": str(shape),
+            "rows": [
+                asdict(_measure(row, ready[row.name], load_s[row.name], file, shape, device)) for row in candidates
+            ],
+        }
+        for shape in shapes
+    ]
+
+
+def _candidates() -> Iterator[Candidate]:
+    yield Candidate("torch-nchw-fp32", "fp32", _eager("fp32"))
+    yield Candidate("torch-nhwc-fp32", "fp32", _eager("fp32"), channels_last=True)
+    yield Candidate("torch-nhwc-tf32", "bf16", _eager("fp32", tf32=True), channels_last=True)
+    yield Candidate("torch-nhwc-bf16", "bf16", _eager("bf16"), channels_last=True)
+    yield Candidate("torch-nhwc-fp16", "fp16", _eager("fp16"), channels_last=True)
+    yield Candidate("torch-compile-fp16", "fp16", _eager("fp16", compiled=True), channels_last=True)
+    for flavour in installed_flavours():
+        precisions: tuple[EnginePrecision, ...] = ("fp32", "fp16")
+        for precision in precisions:
+            # TensorRT computes fp32 in TF32 where it likes, so it is judged as such.
+            judged: BenchPrecision = "bf16" if precision == "fp32" else "fp16"
+            make = _engine(flavour.name, precision)
+            yield Candidate(f"{flavour.name}-{precision}", judged, make, one_picture=True)
+
+
+def _eager(
+    precision: str, tf32: bool = False, compiled: bool = False
+) -> Callable[[GeneratorFile, torch.device], Upscale]:
+    def make(file: GeneratorFile, device: torch.device) -> Upscale:
+        dtype = _DTYPES[precision]
+        network: Any = fold_batchnorm(load_generator(file)).to(device, dtype)
+        network = network.to(memory_format=torch.channels_last)
+        if compiled:
+            network = torch.compile(network, dynamic=False)
+
+        def run(lr: Tensor) -> Tensor:
+            with _tf32(tf32), torch.inference_mode():
+                return cast(Tensor, network(lr.to(dtype))).float()
+
+        return run
+
+    return make
+
+
+def _tf32(allowed: bool) -> AbstractContextManager[None]:
+    if not torch.cuda.is_available():
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=allowed)
+
+
+def _engine(flavour: str, precision: EnginePrecision) -> Callable[[GeneratorFile, torch.device], Upscale]:
+    def make(file: GeneratorFile, device: torch.device) -> Upscale:
+        from srgan_fast.runtime.tensorrt.backend import cached_engine, why_not  # noqa: PLC0415 (needs onnx)
+        from srgan_fast.runtime.tensorrt.engine import Engine  # noqa: PLC0415
+
+        if reason := why_not():
+            raise BackendError(f"{flavour} {reason}")
+        library = load_library(flavour)
+        data, _ = cached_engine(library, file, precision, torch.cuda.get_device_name(device))
+        engine = Engine(library, data, ONE_PICTURE, file.config.scale)
+        return lambda lr: engine(lr.contiguous())
+
+    return make
+
+
+def _measure(
+    row: Candidate, upscale: Upscale | str, load_s: float, file: GeneratorFile, shape: Shape, device: torch.device
+) -> Result:
+    found = Result(row.name, row.precision, load_s=load_s)
+    if isinstance(upscale, str):
+        found.status, found.reason, found.load_s = "failed", upscale, None
+        return found
+    if row.one_picture and shape.batch > 1:
+        found.status, found.reason = "left out", "its engine takes one picture at a time"
+        return found
+    lr = torch.from_numpy(np.random.default_rng(0).random(shape.dims(), np.float32))
+    layout = torch.channels_last if row.channels_last else torch.contiguous_format
+    given = lr.to(device, memory_format=layout)
+    try:
+        accuracy = compare(upscale(given).cpu().contiguous().numpy(), _exact(file, lr, device))
+        found.max_error, found.psnr_db = _finite(accuracy.max_error), _finite(accuracy.psnr_db)
+        if problem := accuracy.problem(TOLERANCES[row.precision]):
+            found.status, found.reason = "wrong", problem
+        if device.type == "cuda":
+            _time(found, upscale, given, lr.to(memory_format=layout).pin_memory(), shape)
+    except Exception as error:  # every runtime has exceptions of its own
+        found.status, found.reason = "failed", _line(error)
+    return found
+
+
+def _time(found: Result, upscale: Upscale, given: Tensor, host: Tensor, shape: Shape) -> None:
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    upscale(given)
+    torch.cuda.synchronize()
+    found.peak_mb = (torch.cuda.max_memory_allocated() - before) / 1e6
+    found.device = time_calls(lambda: upscale(given))
+    try:
+        found.graph = time_calls(in_graph(lambda: upscale(given)))
+    except Exception as error:  # what a runtime does on its own streams cannot be recorded
+        found.graph_reason = _line(error)
+    best = min(t.median for t in (found.device, found.graph) if t is not None)
+    found.images_per_second = shape.batch / best
+    result = upscale(given)
+    target = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+    waits = []
+    for _ in range(ROUNDS):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        target.copy_(upscale(host.to(given.device, non_blocking=True)), non_blocking=True)
+        torch.cuda.synchronize()
+        waits.append(time.perf_counter() - began)
+    found.with_copies = Time(statistics.median(waits), min(waits), max(waits))
+
+
+def _exact(file: GeneratorFile, lr: Tensor, device: torch.device) -> Any:
+    with torch.inference_mode():
+        return load_generator(file).double().to(device)(lr.double().to(device)).cpu().numpy()
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'without a word'}"
