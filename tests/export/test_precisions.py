@@ -180,3 +180,19 @@ def test_what_is_too_far_from_torch_is_refused_with_what_to_do(precision: Any) -
         assert "differs from torch" in (Agreement(1.1 * tolerance.max_error, 90.0).problem(precision, False) or "")
         within = Agreement(tolerance.max_error + 0.0019, 56.0)
         assert within.problem(precision, True) is None, "half a level of 255 is rounding"
+
+
+@pytest.mark.parametrize("pixels", [False, True], ids=["floats", "pixels"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_openvino_reads_it_as_onnx_runtime_does(exported: Get, precision: str, pixels: bool) -> None:
+    openvino = pytest.importorskip("openvino")
+    path, _ = exported(precision, pixels)
+    picture = read_image(SAMPLE).pixels[20:60, 30:70]
+    lr = picture[None] if pixels else np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
+    expected = _run(path, lr).astype(np.float64)
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    got = compiled([lr])[0]
+    white = 255 if pixels else 1
+    error = np.mean(((got - expected) / white) ** 2)
+    # Half precision is computed in another order, and what is quantised may fall on the next step.
+    assert -10 * np.log10(max(error, 1e-30)) >= {"fp32": 70, "fp16": 58, "int8": 45}[precision]
