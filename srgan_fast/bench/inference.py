@@ -1,5 +1,6 @@
 """The benchmark of inference: rows are chosen, prepared, loaded, warmed up, timed in turns, checked and ranked."""
 
+import itertools
 import os
 import statistics
 import tempfile
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,13 +21,15 @@ from srgan_fast.bench.machine import (
     available_mib,
     describe_machine,
     warn_about_neighbours,
+    warn_about_rounds,
     warn_about_start,
 )
-from srgan_fast.bench.options import InferenceOptions, Size
-from srgan_fast.bench.pictures import calibration_folder, lr_image
+from srgan_fast.bench.options import Case, InferenceOptions, Size
+from srgan_fast.bench.pictures import calibration_folder, lr_image, lr_images
 from srgan_fast.bench.processes import call_worker, measure_cold_start
 from srgan_fast.bench.quiet import quiet_stdout
 from srgan_fast.bench.report import (
+    CaseResult,
     ColdStart,
     InferenceReport,
     Latency,
@@ -33,9 +37,10 @@ from srgan_fast.bench.report import (
     Method,
     Model,
     Row,
-    SizeResult,
+    Streams,
 )
-from srgan_fast.bench.rounds import ORDER, PAUSE_S, Times, measure_rounds, percentile
+from srgan_fast.bench.rounds import ORDER, PAUSE_S, WARM_UP_RUNS, Times, measure_rounds, percentile, warm_up
+from srgan_fast.bench.streams import SECONDS, measure_streams
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.export.onnx_export import weights_digest
@@ -43,7 +48,6 @@ from srgan_fast.models import GeneratorFile, read_generator
 from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.registry import usable_cpus
 
-WARM_UP_RUNS = 2
 COLD_START_SIZE = Size(64, 64)
 # Feature maps at full output size that the hungriest library holds at once; one more is refused before it is loaded,
 # since the system ends a process that takes too much without a word.
@@ -60,16 +64,17 @@ class _Run:
 
     options: InferenceOptions
     file: GeneratorFile
-    threads: int
     folder: Path
     calibration: Path | None
     on_step: OnStep
     left_out: list[LeftOut] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    # By batch and size, and of the last of those only: cases that differ in threads follow each other.
+    references: dict[tuple[int, Size], tuple[Reference, Literal["float64", "float32"]]] = field(default_factory=dict)
 
 
 def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: None) -> InferenceReport:
-    """Measures this package's backends and the peers on one picture, all in this process, side by side.
+    """Measures this package's backends and the peers on pictures in memory, all in this process, side by side.
 
     Args:
         options: what to measure.
@@ -88,16 +93,19 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
     rows = select_candidates(options.backends, options.peers, options.precisions)
     if options.baseline is not None and find_candidate(options.baseline) not in rows:
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
-    threads = options.threads or usable_cpus()
-    environment = describe_machine(threads)
+    threads = options.threads or (usable_cpus(),)
+    environment = describe_machine()
     with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder:
         calibration = calibration_folder(options.calibration)
-        run = _Run(options, file, threads, Path(folder), calibration, on_step)
-        run.warnings += warn_about_start(environment, options.rounds)
+        run = _Run(options, file, Path(folder), calibration, on_step)
+        run.warnings += warn_about_start(environment, max(threads))
         rows = _installed(run, rows)
         with quiet_stdout():
-            sizes = [_measure_size(run, size, rows) for size in dict.fromkeys(options.sizes)]
-        cold_start = _cold_start(run) if options.cold_start else None
+            shapes = itertools.product(dict.fromkeys(options.sizes), dict.fromkeys(options.batches))
+            cases = [Case(batch, size, count) for size, batch in shapes for count in dict.fromkeys(threads)]
+            measured = [_measure_case(run, case, rows) for case in cases]
+        run.warnings += warn_about_rounds(min(case.rounds for case in measured))
+        cold_start = _cold_start(run, max(threads)) if options.cold_start else None
     config = file.config
     return InferenceReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -112,12 +120,15 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
         environment=environment,
         method=Method(
             rounds=options.rounds,
+            duration_s=options.duration_s,
             warm_up_runs=WARM_UP_RUNS,
+            warm_up_ms=options.warm_up_ms,
             pause_ms=PAUSE_S * 1e3,
             order=ORDER,
             calibration=None if calibration is None else calibration.name,
+            percentiles=list(dict.fromkeys(options.percentiles)),
         ),
-        sizes=sizes,
+        cases=measured,
         left_out=run.left_out,
         cold_start=cold_start,
         warnings=run.warnings,
@@ -157,43 +168,50 @@ class _Ready:
     load_s: float
     accuracy: Accuracy
     problem: str | None
+    device_s: list[float] = field(default_factory=list)
 
 
-def _measure_size(run: _Run, size: Size, rows: list[Candidate]) -> SizeResult:
-    lr, description = lr_image(size, run.options.picture)
-    job = Job(run.file, size, run.threads, run.folder, run.calibration)
-    job.size_folder.mkdir(exist_ok=True)
-    np.save(job.size_folder / "lr.npy", lr)
-    run.on_step(f"{size}: reference")
-    reference, reference_dtype = compute_reference(run.file, lr, run.threads)
+def _measure_case(run: _Run, case: Case, rows: list[Candidate]) -> CaseResult:
+    lr, description = lr_images(case.size, case.batch, run.options.picture)
+    job = Job(run.file, case.size, case.threads, run.folder, run.calibration, case.batch)
+    job.shape_folder.mkdir(exist_ok=True)
+    np.save(job.shape_folder / "lr.npy", lr)
+    reference, reference_dtype = _reference(run, case, lr)
     finished: dict[str, Row] = {}
     ready: dict[str, _Ready] = {}
     for row in rows:
-        if _too_large(run, row, job, beside_others=any(item.candidate.kind == "peer" for item in ready.values())):
+        if _too_large(run, case, row, job, beside_others=any(item.candidate.kind == "peer" for item in ready.values())):
             continue
-        run.on_step(f"{size}: {row.name}, loading")
+        run.on_step(f"{case}: {row.name}, loading")
         try:
             ready[row.name] = _make_ready(run, row, job, lr, reference)
         except Exception as error:  # every runtime has exceptions of its own
             finished[row.name] = _row(row, status="failed", reason=why_not(error))
     neighbours = Neighbours()
-    times = _rounds(run, size, ready, reference) if ready else {}
+    times = _rounds(run, case, ready, reference) if ready else {}
     other_cpus = neighbours.cpus_taken()
-    run.warnings += [f"{size}: {warning}" for warning in warn_about_neighbours(other_cpus)]
+    run.warnings += [f"{case}: {warning}" for warning in warn_about_neighbours(other_cpus)]
     for name, item in ready.items():
-        finished[name] = _timed_row(run, size, item, times[name])
+        finished[name] = _timed_row(run, case, item, times[name])
+    for name, item in ready.items() if run.options.streams > 1 else ():
+        if finished[name].status == "ok":
+            run.on_step(f"{case}: {name}, {run.options.streams} streams")
+            finished[name] = finished[name].model_copy(update={"streams": _streams(run, case, item, reference)})
     alone = [row for row in rows if row.name in ready] if run.options.memory else []
     ready.clear()  # what the rows hold is free before they run alone
     for row in alone:
-        run.on_step(f"{size}: {row.name}, alone")
-        finished[row.name] = _with_memory(run, row, job, finished[row.name])
+        run.on_step(f"{case}: {row.name}, alone")
+        finished[row.name] = _with_memory(run, case, row, job, finished[row.name])
     ordered = [finished[row.name] for row in rows if row.name in finished]
     ranked, baseline = _rank(ordered, run.options.baseline)
     if run.options.baseline is not None and baseline is None:
-        run.warnings.append(f"{size}: the baseline {run.options.baseline} is wrong or failed, so there are no ratios")
-    return SizeResult(
-        height=size.height,
-        width=size.width,
+        run.warnings.append(f"{case}: the baseline {run.options.baseline} is wrong or failed, so there are no ratios")
+    return CaseResult(
+        batch=case.batch,
+        height=case.size.height,
+        width=case.size.width,
+        threads=case.threads,
+        rounds=max((len(taken.wall_s) for taken in times.values()), default=0),
         input=description,
         reference=reference_dtype,
         baseline=baseline,
@@ -202,14 +220,23 @@ def _measure_size(run: _Run, size: Size, rows: list[Candidate]) -> SizeResult:
     )
 
 
-def _too_large(run: _Run, row: Candidate, job: Job, beside_others: bool) -> bool:
+def _reference(run: _Run, case: Case, lr: FloatImages) -> tuple[Reference, Literal["float64", "float32"]]:
+    shape = (case.batch, case.size)
+    if shape not in run.references:
+        run.on_step(f"{case}: reference")
+        run.references.clear()
+        run.references[shape] = compute_reference(run.file, lr, case.threads)
+    return run.references[shape]
+
+
+def _too_large(run: _Run, case: Case, row: Candidate, job: Job, beside_others: bool) -> bool:
     """Whether a peer's feature maps may not fit; backends of ours bound their memory or are asked for by name.
 
     Some peers keep theirs, others take them anew in each run: so beside others there must be room for one more peer.
     """
     free = available_mib()
     config = job.file.config
-    need = _FEATURE_MAPS_HELD * config.channels * config.scale**2 * job.size.area * 4 / 2**20
+    need = _FEATURE_MAPS_HELD * config.channels * config.scale**2 * case.batch * case.size.area * 4 / 2**20
     if beside_others:
         need *= 2
     if row.kind == "backend" or free is None or need < free:
@@ -217,7 +244,7 @@ def _too_large(run: _Run, row: Candidate, job: Job, beside_others: bool) -> bool
     run.left_out.append(
         LeftOut(
             name=row.name,
-            size=str(job.size),
+            case=str(case),
             reason=f"may need {need:.0f} MiB, {free:.0f} MiB are free beside the rows before it",
             remedy=f"--peer {row.name} in a run of its own",
         )
@@ -239,9 +266,7 @@ def _make_ready(run: _Run, row: Candidate, job: Job, lr: FloatImages, reference:
         began = time.perf_counter()
         loaded = row.load(job, lr)
         load_s = time.perf_counter() - began
-        result = None
-        for _ in range(WARM_UP_RUNS):
-            result = loaded.run()
+        result = warm_up(loaded.run, run.options.warm_up_ms)
     accuracy = compare(loaded.array(result), reference)
     return _Ready(row, loaded, load_s, accuracy, accuracy.problem(TOLERANCES[row.precision]))
 
@@ -259,7 +284,7 @@ def _same_cpus() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _rounds(run: _Run, size: Size, ready: dict[str, _Ready], reference: Reference) -> dict[str, Times]:
+def _rounds(run: _Run, case: Case, ready: dict[str, _Ready], reference: Reference) -> dict[str, Times]:
     """Times the rows and checks what each computed last."""
 
     def check_last(name: str, result: object) -> None:
@@ -268,8 +293,27 @@ def _rounds(run: _Run, size: Size, ready: dict[str, _Ready], reference: Referenc
         item.problem = item.problem or last.problem(TOLERANCES[item.candidate.precision])
         item.accuracy = Accuracy(max(item.accuracy.max_error, last.max_error), min(item.accuracy.psnr_db, last.psnr_db))
 
-    runs = {name: item.loaded.run for name, item in ready.items()}
-    return measure_rounds(runs, run.options.rounds, check_last, lambda name: run.on_step(f"{size}: {name}"))
+    def timed(item: _Ready) -> Callable[[], Any]:
+        gpu = item.loaded.gpu
+        if gpu is None:
+            return item.loaded.run
+
+        def run_and_ask() -> Any:
+            result = item.loaded.run()
+            item.device_s.append(gpu.last_run_s())
+            return result
+
+        return run_and_ask
+
+    runs = {name: timed(item) for name, item in ready.items()}
+    options = run.options
+    return measure_rounds(
+        runs,
+        options.rounds,
+        check_last,
+        lambda name: run.on_step(f"{case}: {name}"),
+        duration_s=options.duration_s,
+    )
 
 
 def _row(candidate: Candidate, **values: object) -> Row:
@@ -285,7 +329,7 @@ def _row(candidate: Candidate, **values: object) -> Row:
     )
 
 
-def _timed_row(run: _Run, size: Size, item: _Ready, times: Times) -> Row:
+def _timed_row(run: _Run, case: Case, item: _Ready, times: Times) -> Row:
     accuracy = {"max_error": item.accuracy.max_error, "psnr_db": item.accuracy.psnr_db, "load_s": item.load_s}
     finite = {key: value for key, value in accuracy.items() if np.isfinite(value)}
     if times.failure is not None:
@@ -294,9 +338,9 @@ def _timed_row(run: _Run, size: Size, item: _Ready, times: Times) -> Row:
     median_s = statistics.median(times.wall_s)
     config = run.file.config
     cpus_used = statistics.median(cpu / wall for cpu, wall in zip(times.cpu_s, times.wall_s, strict=True))
-    if cpus_used > run.threads + _CPUS_TOLERATED:
+    if cpus_used > case.threads + _CPUS_TOLERATED:
         run.warnings.append(
-            f"{size}: {item.candidate.name} used {cpus_used:.2f} CPUs, not {run.threads}: not comparable"
+            f"{case}: {item.candidate.name} used {cpus_used:.2f} CPUs, not {case.threads}: not comparable"
         )
     return _row(
         item.candidate,
@@ -304,26 +348,58 @@ def _timed_row(run: _Run, size: Size, item: _Ready, times: Times) -> Row:
         device=item.loaded.device,
         reason=item.problem,
         latency=Latency(
-            median_ms=median_s * 1e3,
             min_ms=min(wall_ms),
             mean_ms=statistics.fmean(wall_ms),
+            median_ms=median_s * 1e3,
             p90_ms=percentile(wall_ms, 90),
+            p99_ms=percentile(wall_ms, 99),
             max_ms=max(wall_ms),
+            percentiles_ms={f"{p:g}": percentile(wall_ms, p) for p in run.options.percentiles},
             rounds_ms=wall_ms,
         ),
-        output_mp_per_s=size.area * config.scale**2 / 1e6 / median_s,
-        gflops=2 * config.macs_per_lr_pixel * size.area / 1e9 / median_s,
+        device_ms=statistics.median(item.device_s) * 1e3 if item.device_s else None,
+        peak_device_mib=None if item.loaded.gpu is None else item.loaded.gpu.peak_mib(),
+        images_per_s=case.batch / median_s,
+        output_mp_per_s=case.batch * case.size.area * config.scale**2 / 1e6 / median_s,
+        gflops=2 * config.macs_per_lr_pixel * case.batch * case.size.area / 1e9 / median_s,
         cpus_used=cpus_used,
         **finite,
     )
 
 
-def _with_memory(run: _Run, candidate: Candidate, job: Job, row: Row) -> Row:
-    """The row with what a process of its own found."""
+def _streams(run: _Run, case: Case, item: _Ready, reference: Reference) -> Streams:
+    """What several callers of the row have of it, and what one has in the same loop."""
+    count, caller = run.options.streams, item.loaded.caller
+    if caller is None:
+        return Streams(count=count, reason="its runtime cannot be called by several threads at once")
+    seconds = max(SECONDS, run.options.duration_s)
     try:
-        found = call_worker("measure", candidate, job, run.options.model, run.options.rounds)
+        time.sleep(PAUSE_S)
+        one = measure_streams(caller, 1, seconds)
+        time.sleep(PAUSE_S)
+        several = measure_streams(caller, count, seconds)
+        found = [compare(item.loaded.array(result), reference) for result in several.results]
+    except Exception as error:  # every runtime has exceptions of its own
+        return Streams(count=count, reason=why_not(error))
+    problems = [accuracy.problem(TOLERANCES[item.candidate.precision]) for accuracy in found]
+    problem = next(filter(None, problems), None)
+    return Streams(
+        count=count,
+        images_per_s=len(several.runs_s) * case.batch / several.wall_s,
+        one_images_per_s=len(one.runs_s) * case.batch / one.wall_s,
+        median_ms=statistics.median(several.runs_s) * 1e3,
+        runs=len(several.runs_s),
+        reason=None if problem is None else f"wrong when called by several threads: {problem}",
+    )
+
+
+def _with_memory(run: _Run, case: Case, candidate: Candidate, job: Job, row: Row) -> Row:
+    """The row with what a process of its own found."""
+    rounds = run.options.rounds if row.latency is None else len(row.latency.rounds_ms)
+    try:
+        found = call_worker("measure", candidate, job, run.options.model, rounds, run.options.warm_up_ms)
     except BackendError as error:
-        run.warnings.append(f"{job.size}: {candidate.name} could not be run alone: {error}")
+        run.warnings.append(f"{case}: {candidate.name} could not be run alone: {error}")
         return row
     return row.model_copy(update={key: found[key] for key in ("alone_ms", "peak_mib", "base_mib")})
 
@@ -348,9 +424,9 @@ def _median_ms(row: Row) -> float:
     return float("inf") if row.latency is None else row.latency.median_ms
 
 
-def _cold_start(run: _Run) -> ColdStart:
+def _cold_start(run: _Run, threads: int) -> ColdStart:
     run.on_step("cold start")
     lr, _ = lr_image(COLD_START_SIZE, run.options.picture)
     picture = run.folder / f"{COLD_START_SIZE}.png"
     write_image(picture, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
-    return measure_cold_start(run.options.model, picture, run.folder, run.threads)
+    return measure_cold_start(run.options.model, picture, run.folder, threads)

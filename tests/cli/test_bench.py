@@ -20,7 +20,7 @@ def bench(run: Any, tiny_model: Path) -> Any:
     """Calls `srgan-fast bench inference` with the small model, two rounds, two rows."""
 
     def call(*arguments: Any) -> Any:
-        few = ["--model", tiny_model, "--size", "8x12", "--rounds", 2, "--threads", 1]
+        few = ["--model", tiny_model, "--size", "8x12", "--rounds", 2, "--threads", 1, "--warm-up", 0]
         rows = ["--backend", "onnxruntime", "--peer", "openvino", "--precision", "fp32"]
         return run("bench", "inference", *few, *rows, *arguments)
 
@@ -49,13 +49,13 @@ def test_the_report_is_kept_as_json_and_csv(bench: Any, folder: Path) -> None:
     report = InferenceReport.from_json((folder / "new/report.json").read_text())
     with (folder / "rows.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert [line["name"] for line in lines] == [row.name for row in report.sizes[0].rows]
+    assert [line["name"] for line in lines] == [row.name for row in report.cases[0].rows]
     assert "openvino-fp32" in result.stdout, "the table is shown too"
 
 
 def test_json_on_standard_output_is_alone_there(bench: Any) -> None:
     result = bench("--json", "-")
-    assert json.loads(result.stdout)["schema"] == "srgan_fast.bench.inference/1"
+    assert json.loads(result.stdout)["schema"] == "srgan_fast.bench.inference/2"
     assert "warning: " in result.stderr
 
 
