@@ -8,10 +8,11 @@ import typer
 from rich import box
 from rich.table import Table
 
+from srgan_fast.cli.bench_html import html
 from srgan_fast.cli.bench_training import training
 from srgan_fast.cli.console import as_wide_as_needed, output, say
 from srgan_fast.cli.options import Model
-from srgan_fast.cli.reports import CsvFile, JsonFile, ReportCommand, make_report
+from srgan_fast.cli.reports import CsvFile, HtmlFile, JsonFile, ReportCommand, make_report
 
 if TYPE_CHECKING:
     from srgan_fast.bench import InferenceReport
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is, beside what else could be used.")
 app.command("training", cls=ReportCommand)(training)
+app.command("html", no_args_is_help=True)(html)
 
 
 class BenchPrecisionName(StrEnum):
@@ -90,12 +92,14 @@ def inference(
     ] = False,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
+    html_file: HtmlFile = None,
 ) -> None:
     """Time upscaling of a picture in memory, by our runtimes and by others, with the error of each.
 
     All rows run in this process in alternating rounds. A row whose result is wrong is marked and not ranked.
     """
     from srgan_fast.bench import InferenceOptions, bench_inference, parse_size, rows_as_csv  # noqa: PLC0415
+    from srgan_fast.bench.html.inference_page import inference_page  # noqa: PLC0415
     from srgan_fast.bench.options import PERCENTILES  # noqa: PLC0415
 
     options = InferenceOptions(
@@ -117,7 +121,15 @@ def inference(
         cold_start=cold_start,
         memory=memory,
     )
-    report = make_report(lambda tell: bench_inference(options, tell), _present, json_file, csv_file, rows_as_csv)
+    report = make_report(
+        lambda tell: bench_inference(options, tell),
+        _present,
+        json_file,
+        csv_file,
+        rows_as_csv,
+        html_file,
+        inference_page,
+    )
     for warning in report.warnings:
         say(warning, label="warning")
 

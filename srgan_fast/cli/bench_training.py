@@ -9,7 +9,7 @@ from rich.table import Table
 
 from srgan_fast.cli.console import as_wide_as_needed, output, say
 from srgan_fast.cli.options import Threads
-from srgan_fast.cli.reports import CsvFile, JsonFile, make_report
+from srgan_fast.cli.reports import CsvFile, HtmlFile, JsonFile, make_report
 from srgan_fast.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def training(
     ] = True,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
+    html_file: HtmlFile = None,
 ) -> None:
     """Time a training step on random pictures: our step and kernels beside the loops that people write.
 
@@ -53,6 +54,7 @@ def training(
     plain loop is marked and not ranked.
     """
     try:
+        from srgan_fast.bench.html.training_page import training_page  # noqa: PLC0415
         from srgan_fast.bench.training import (  # noqa: PLC0415 (torch)
             TrainingOptions,
             bench_training,
@@ -72,7 +74,13 @@ def training(
         memory=memory,
     )
     report = make_report(
-        lambda tell: bench_training(options, tell), _present, json_file, csv_file, training_rows_as_csv
+        lambda tell: bench_training(options, tell),
+        _present,
+        json_file,
+        csv_file,
+        training_rows_as_csv,
+        html_file,
+        training_page,
     )
     for warning in report.warnings:
         say(warning, label="warning")
