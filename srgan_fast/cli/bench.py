@@ -8,6 +8,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from srgan_fast.cli.bench_compare import compare
 from srgan_fast.cli.bench_html import html
 from srgan_fast.cli.bench_training import training
 from srgan_fast.cli.console import as_wide_as_needed, output, say
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is, beside what else could be used.")
 app.command("training", cls=ReportCommand)(training)
 app.command("html", no_args_is_help=True)(html)
+app.command("compare", cls=ReportCommand, no_args_is_help=True)(compare)
 
 
 class BenchPrecisionName(StrEnum):
