@@ -20,6 +20,7 @@ import srgan_fast.bench.html
 from srgan_fast.bench.html import charts
 from srgan_fast.bench.html.page import Column, Facts, Notice, Page, Section, Table, TableRow, Tile, render
 from srgan_fast.bench.html.render import report_page
+from srgan_fast.bench.html.svg import number
 from srgan_fast.cli.app import app
 
 FOLDER = Path(srgan_fast.bench.html.__file__).parent
@@ -227,13 +228,14 @@ def test_every_text_of_a_page_is_escaped(a: str, b: str, c: str) -> None:
     read(page)
 
 
-@pytest.mark.parametrize("name", ["charts", "style", "page"])
+@pytest.mark.parametrize("name", ["charts", "svg", "style", "page"])
 def test_charts_and_page_need_the_standard_library_only(name: str) -> None:
     for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         for module in modules:
-            assert module == "srgan_fast.bench.html.style" or module.split(".")[0] in sys.stdlib_module_names
+            own = module in ("srgan_fast.bench.html.style", "srgan_fast.bench.html.svg")
+            assert own or module.split(".")[0] in sys.stdlib_module_names
 
 
 def test_a_page_is_made_where_nothing_else_is_installed() -> None:
@@ -263,7 +265,7 @@ assert not {"numpy", "pydantic", "torch"} & sys.modules.keys(), sys.modules.keys
     ],
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
-    assert charts.number(value) == text
+    assert number(value) == text
 
 
 def call(*arguments: object) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from srgan_fast.bench import InferenceOptions, InferenceReport, Size, bench_inference, processes, rows_as_csv
+from srgan_fast.bench import case as case_module
 from srgan_fast.bench import inference as module
 from srgan_fast.bench.candidates import PEERS, Candidate, Job, Loaded
 from srgan_fast.bench.processes import call_worker
@@ -188,7 +189,7 @@ def test_int8_without_pictures_is_left_out(options: InferenceOptions, monkeypatc
 def test_a_peer_that_may_not_fit_into_memory_is_left_out(
     options: InferenceOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "available_mib", lambda: 0.01)
+    monkeypatch.setattr(case_module, "available_mib", lambda: 0.01)
     report = bench_inference(replace(options, sizes=SIZES[1:]))
     assert [row.name for row in report.cases[0].rows] == ["our-onnxruntime-fp32"]
     assert [(left.name, left.case) for left in report.left_out] == [
@@ -266,7 +267,7 @@ def test_a_peer_that_may_not_fit_beside_another_is_left_out_by_name(
     options: InferenceOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = Size(64, 64)  # of 8 channels at 4 times the size: 6 MiB for each peer by the estimate
-    monkeypatch.setattr(module, "available_mib", lambda: 10.0)
+    monkeypatch.setattr(case_module, "available_mib", lambda: 10.0)
     report = bench_inference(replace(options, sizes=(size,)))
     assert {row.name for row in report.cases[0].rows} == {"our-onnxruntime-fp32", "torch-nchw-fp32"}
     (left_out,) = report.left_out
@@ -322,7 +323,10 @@ def test_rounds_go_on_for_the_duration_and_percentiles_are_those_asked_for(optio
     assert [w for w in report.warnings if "too few" in w] == ([few] if case.rounds < 7 else [])
 
 
-def test_several_threads_call_a_runtime_and_one_that_cannot_says_so(options: InferenceOptions, sabotage: Any) -> None:
+def test_several_threads_call_a_runtime_and_one_that_cannot_says_so(
+    options: InferenceOptions, sabotage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(case_module, "SECONDS", 0.05)
     sabotage("openvino-bf16", lambda ok: replace(ok, caller=None))
     report = bench_inference(replace(options, sizes=SIZES[1:], streams=2))
     found = {row.name: row.streams for row in report.cases[0].rows}

@@ -1,7 +1,7 @@
 """What the pages of both reports say alike: numbers, the machine, the rows' colours."""
 
-from srgan_fast.bench.html.charts import number
 from srgan_fast.bench.html.page import Facts, Mark
+from srgan_fast.bench.html.svg import number
 from srgan_fast.bench.report import Environment
 
 DASH = "\u2013"

@@ -1,4 +1,4 @@
-"""A report of inference as a page: each case with its charts and tables, then what varies from case to case."""
+"""A report of inference as a page: what varies from case to case, then each case with its charts and tables."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -45,8 +45,8 @@ def inference_page(report: InferenceReport) -> str:
             tiles=list(_tiles(report)),
             notices=[Notice("These figures may not be worth quoting", report.warnings)],
             sections=[
-                *(_case(case, index, report) for index, case in enumerate(report.cases)),
                 *_scaling(report),
+                *(_case(case, index, report) for index, case in enumerate(report.cases)),
                 _left_out(report),
                 _cold_start(report),
                 Section("Machine", [environment_facts(environment)], "As it was when the run began."),
@@ -311,10 +311,11 @@ def _along(
         lines, f"Median latency against {name}, {rest}", axis, "ms", key, {value(case): label(case) for case in cases}
     )
     columns = [Column("Median ms", numeric=False), *(Column(label(case)) for case in cases)]
-    table = [
-        TableRow([each, *(figure(_median(at) if (at := found.get((id(case), each))) else None) for case in cases)])
-        for each in names
-    ]
+    table = []
+    for each in names:
+        measured = [found.get((id(case), each)) for case in cases]
+        cells = [figure(None if at is None else _median(at)) for at in measured]
+        table.append(TableRow([each, *cells], "wrong" if marks[each] else ""))
     note = "Medians, both scales logarithmic. Solid lines are fp32, dashed bf16, dotted int8."
     return [Chart(rest, drawing, note), Table("", columns, table)]
 
