@@ -78,7 +78,6 @@ figure { margin: 10px 0 0; }
 .chart .name.tone { fill: var(--ink); }
 .scroll { overflow-x: auto; margin: 12px -28px 0; padding: 0 28px; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); font-size: 13px; padding: 0 0 6px; }
 th, td { padding: 7px 10px; text-align: left; border-bottom: 1px solid var(--line); vertical-align: baseline; }
 th:first-child, td:first-child { padding-left: 0; } th:last-child, td:last-child { padding-right: 0; }
 thead th { color: var(--soft); font-weight: 550; font-size: 12.5px; white-space: nowrap;
@@ -125,7 +124,9 @@ footer { color: var(--soft); font-size: 13px; padding-top: 22px; padding-bottom:
   main, header, footer { max-width: none; padding-left: 0; padding-right: 0; }
   header { padding-top: 0; } nav { display: none; }
   section { padding: 0; border: 0; border-radius: 0; margin-top: 22px; }
-  figure, .tile, .notice, tr, dl.facts > * { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
+  figure, .tile, .notice, tr, dl.facts > * { break-inside: avoid; } h2, h3, .lead { break-after: avoid; }
+  .tiles { grid-template-columns: repeat(4, 1fr); gap: 6px; } .tile { padding: 8px 10px; }
+  .tile .figure { font-size: 14pt; } h1 { font-size: 18pt; } thead th { font-size: 7.5pt; }
   .scroll { overflow: visible; margin-left: 0; margin-right: 0; padding: 0; } table { font-size: 7.5pt; }
   th, td { padding: 3px 5px; } .bar { min-width: 30px; } td.text { min-width: 0; }
 }
