@@ -44,6 +44,7 @@ class Tolerance:
 TOLERANCES: dict[BenchPrecision, Tolerance] = {
     "fp32": Tolerance(max_error=1e-3),
     "bf16": Tolerance(psnr_db=40.0),
+    "fp16": Tolerance(psnr_db=50.0),
     "int8": Tolerance(psnr_db=30.0),
 }
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from srgan_fast.bench.options import PRECISIONS, BenchPrecision, Size
-from srgan_fast.errors import SrganFastError, UsageError
+from srgan_fast.errors import BackendError, SrganFastError, UsageError
 from srgan_fast.models import GeneratorFile
 from srgan_fast.runtime import BACKENDS, Precision, create_backend
 from srgan_fast.runtime.protocol import FloatImages
-from srgan_fast.runtime.registry import missing_modules
+from srgan_fast.runtime.registry import choose_backend, missing_modules
 
 # Backends whose `run` several threads may call at once: native and openvino lock, a session and a module are only read.
 CALLED_BY_SEVERAL = frozenset({"native", "openvino", "onnxruntime", "torch"})
@@ -115,6 +115,16 @@ class Candidate:
         if self.kind == "backend":
             return missing_modules(BACKENDS[self.runtime])
         return [module for module in self.modules if importlib.util.find_spec(module) is None]
+
+    def why_not_here(self) -> str | None:
+        """Why an installed backend cannot compute on this machine: no such processor, no GPU."""
+        if self.kind == "peer":
+            return None
+        try:
+            choose_backend(self.runtime, cast(Precision, self.precision))
+        except BackendError as error:
+            return str(error)
+        return None
 
     @property
     def remedy(self) -> str:
@@ -220,7 +230,8 @@ def select_candidates(
     """
     ours = [row for name in _named(backends, tuple(BACKENDS), "backend") for row in _backend_rows([name])]
     if not backends:
-        ours = _backend_rows(name for name in BACKENDS if name not in RUNTIMES)
+        here = (name for name, entry in BACKENDS.items() if name == "native" or not missing_modules(entry))
+        ours = _backend_rows(name for name in here if name not in RUNTIMES)
     wanted = _named(peers or ("all",), (*PEERS, *RUNTIMES), "peer")
     theirs = [row for row in PEERS.values() if row.name in wanted or row.runtime in wanted]
     rows = [row for row in (*ours, *theirs) if row.precision in (precisions or PRECISIONS)]

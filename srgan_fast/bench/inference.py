@@ -94,9 +94,12 @@ def _installed(run: Run, rows: list[Candidate]) -> list[Candidate]:
         UsageError: none can, or not the baseline.
     """
     able = []
+    remedy: str | None
     for row in rows:
         if missing := row.missing():
             reason, remedy = f"{' and '.join(missing)} not installed", row.remedy
+        elif unable := row.why_not_here():
+            reason, remedy = unable, None
         elif row.precision == "int8" and run.calibration is None:
             reason, remedy = "int8 needs pictures to calibrate with", "--calibration FOLDER"
         else:
@@ -104,9 +107,11 @@ def _installed(run: Run, rows: list[Candidate]) -> list[Candidate]:
             continue
         run.left_out.append(LeftOut(name=row.name, reason=reason, remedy=remedy))
         if row.name == run.options.baseline:
-            raise UsageError(f"baseline {row.name} cannot be measured: {reason}; {remedy}")
+            raise UsageError(f"baseline {row.name} cannot be measured: {'; '.join(filter(None, (reason, remedy)))}")
     if not able:
-        hints = dict.fromkeys(str(left.remedy) for left in run.left_out)
+        hints = dict.fromkeys(left.remedy for left in run.left_out if left.remedy)
+        if not hints:
+            raise UsageError(f"nothing of what was asked for can run here: {run.left_out[0].reason}")
         raise UsageError(f"nothing of what was asked for is installed; {' or '.join(hints)}")
     return able
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL
 
-BenchPrecision = Literal["fp32", "bf16", "int8"]
+BenchPrecision = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[BenchPrecision, ...] = get_args(BenchPrecision)
 
 LARGEST_SIDE = 32768
@@ -68,7 +68,8 @@ class InferenceOptions:
     Attributes:
         model: a shipped model's name or a generator file; every runtime gets its weights.
         sizes: of the low-resolution picture.
-        backends: of this package's registry; `all`, `none`, or empty for those that wrap no peer.
+        backends: of this package's registry; `all`, `none`, or empty for native and others that are installed and wrap
+            no peer.
         peers: names of rows or of runtimes; `all`, `none`, or empty for all.
         precisions: rows of others are not measured; empty for all.
         threads: for every row; all CPUs that this process may use if empty. Every size is measured with every batch

@@ -30,6 +30,7 @@ class BenchPrecisionName(StrEnum):
 
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
     INT8 = "int8"
 
 
@@ -154,7 +155,7 @@ def _present(report: "InferenceReport") -> None:
             output.print(_memory_table(case), soft_wrap=True)
     for left in report.left_out:
         where = "" if left.case is None else f" at {left.case}"
-        say(f"{left.name}{where}: {left.reason}; {left.remedy}", label="left out")
+        say(f"{left.name}{where}: {'; '.join(filter(None, (left.reason, left.remedy)))}", label="left out")
     if report.cold_start is not None:
         output.print(_cold_table(report.cold_start))
 

@@ -357,3 +357,23 @@ def test_a_row_on_a_gpu_tells_its_clock_and_memory(options: InferenceOptions, sa
     row = rows["torch-nchw-fp32"]
     assert (row.device, row.device_ms, row.peak_device_mib) == ("Some GPU", 2.0, 345.0)
     assert (rows["openvino-bf16"].device_ms, rows["openvino-bf16"].peak_device_mib) == (None, None)
+
+
+def test_a_backend_that_cannot_compute_here_is_left_out_with_its_reason(
+    options: InferenceOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computes = "native_backend:computes"
+    entry = BackendEntry("native", ("numpy",), "", ("fp32", "bf16"), "torch_backend:TorchBackend", computes)
+    monkeypatch.setitem(BACKENDS, "native", entry)
+    monkeypatch.setattr("srgan_fast.runtime.registry._computes", lambda entry, precision: precision == "fp32")
+    report = bench_inference(replace(options, backends=("native",), peers=("none",), sizes=SIZES[1:]))
+    assert [row.name for row in report.cases[0].rows] == ["native-fp32"]
+    (left,) = report.left_out
+    assert (left.name, left.remedy) == ("native-bf16", None)
+    assert left.reason.startswith("backend native cannot compute in bf16 on this processor")
+    only = replace(options, backends=("native",), peers=("none",), precisions=("bf16",))
+    with pytest.raises(UsageError, match="nothing of what was asked for can run here: backend native cannot compute"):
+        bench_inference(only)
+    both = replace(options, backends=("native",), baseline="native-bf16")
+    with pytest.raises(UsageError, match="baseline native-bf16 cannot be measured: backend native cannot compute"):
+        bench_inference(both)

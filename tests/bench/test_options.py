@@ -51,7 +51,7 @@ def test_sides_that_no_picture_has_are_refused(text: str) -> None:
         ({"rounds": 0}, "rounds is 0"),
         ({"sizes": ()}, "no size is given"),
         ({"sizes": (Size(0, 4),)}, "size is 0x4"),
-        ({"precisions": ("fp64",)}, "precision is 'fp64'; there are fp32, bf16, int8"),
+        ({"precisions": ("fp64",)}, "precision is 'fp64'; there are fp32, bf16, fp16, int8"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:

@@ -11,6 +11,8 @@ _OTHER_TONE = 7
 
 def runtime_tone(runtime: str) -> int:
     """The colour of a runtime, the same on every page."""
+    if "tensorrt" in runtime:  # whoever calls it
+        return _TONES["tensorrt"]
     return _TONES.get(runtime, _OTHER_TONE)
 
 

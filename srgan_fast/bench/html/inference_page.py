@@ -72,7 +72,7 @@ def _tiles(report: InferenceReport) -> Iterator[Tile]:
         best = min(right, key=_median)
         yield Tile(f"Fastest at {case_name(case)}", best.name, f"{figure(_median(best), 'ms')} median")
         yield Tile("Its throughput", f"{figure(best.output_mp_per_s)} MP/s", f"{figure(best.images_per_s)} images/s")
-        for precision in ("fp32", "bf16"):
+        for precision in ("fp32", "bf16", "fp16"):
             alike = [row for row in right if row.precision == precision]
             ours = min((row for row in alike if row.kind == "backend"), key=_median, default=None)
             theirs = min((row for row in alike if row.kind == "peer"), key=_median, default=None)
@@ -117,8 +117,8 @@ def _case(case: CaseResult, index: int, report: InferenceReport) -> Section:
                 f"accuracy{index}",
                 "better",
             ),
-            "Output megapixels a second. Discs are fp32, squares bf16, diamonds int8; crosses are wrong beyond their "
-            "tolerance, and not ranked.",
+            "Output megapixels a second. Discs are fp32, squares bf16 or fp16, diamonds int8; crosses are wrong beyond "
+            "their tolerance, and not ranked.",
         ),
         _accuracy_table(case),
         _streams_table(case),
@@ -316,7 +316,7 @@ def _along(
         measured = [found.get((id(case), each)) for case in cases]
         cells = [figure(None if at is None else _median(at)) for at in measured]
         table.append(TableRow([each, *cells], "wrong" if marks[each] else ""))
-    note = "Medians, both scales logarithmic. Solid lines are fp32, dashed bf16, dotted int8."
+    note = "Medians, both scales logarithmic. Solid lines are fp32, dashed ones bf16 or fp16, dotted ones int8."
     return [Chart(rest, drawing, note), Table("", columns, table)]
 
 
