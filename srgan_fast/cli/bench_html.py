@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from srgan_fast.cli.console import output
+from srgan_fast.errors import UsageError
 from srgan_fast.files import atomic_write, check_writable
 
 
@@ -17,6 +18,8 @@ def html(
     from srgan_fast.bench.html.render import report_page  # noqa: PLC0415 (heavy)
     from srgan_fast.bench.kept import read_report  # noqa: PLC0415
 
+    if out.exists() and report.exists() and out.samefile(report):
+        raise UsageError(f"{out}: is the report itself; give another file for the page")
     check_writable(out)
     page = report_page(read_report(report))
     with atomic_write(out) as file:

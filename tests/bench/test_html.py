@@ -291,3 +291,6 @@ def test_what_is_no_report_makes_no_page(tmp_path: Path) -> None:
     assert not (tmp_path / "page.html").exists()
     result = call(tmp_path / "report.json", "-o", tmp_path)
     assert result.stderr == f"error: {tmp_path}: is a folder\n"
+    result = call(tmp_path / "report.json", "-o", tmp_path / "report.json")
+    assert result.stderr == f"error: {tmp_path / 'report.json'}: is the report itself; give another file for the page\n"
+    assert (tmp_path / "report.json").read_text(encoding="utf-8") == "{}"
