@@ -230,14 +230,19 @@ def select_candidates(
     """
     ours = [row for name in _named(backends, tuple(BACKENDS), "backend") for row in _backend_rows([name])]
     if not backends:
-        here = (name for name, entry in BACKENDS.items() if name == "native" or not missing_modules(entry))
-        ours = _backend_rows(name for name in here if name not in RUNTIMES)
+        named = (name for name in BACKENDS if name not in RUNTIMES)
+        ours = _backend_rows(name for name in named if name == "native" or _computes_here(name))
     wanted = _named(peers or ("all",), (*PEERS, *RUNTIMES), "peer")
     theirs = [row for row in PEERS.values() if row.name in wanted or row.runtime in wanted]
     rows = [row for row in (*ours, *theirs) if row.precision in (precisions or PRECISIONS)]
     if not rows:
         raise UsageError("nothing is left to measure; give other --backend, --peer or --precision")
     return rows
+
+
+def _computes_here(name: str) -> bool:
+    """Whether a backend is installed and can compute on this machine, in one precision at least."""
+    return not missing_modules(BACKENDS[name]) and any(row.why_not_here() is None for row in _backend_rows([name]))
 
 
 def _named(names: tuple[str, ...], known: tuple[str, ...], what: str) -> list[str]:

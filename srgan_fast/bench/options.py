@@ -68,8 +68,8 @@ class InferenceOptions:
     Attributes:
         model: a shipped model's name or a generator file; every runtime gets its weights.
         sizes: of the low-resolution picture.
-        backends: of this package's registry; `all`, `none`, or empty for native and others that are installed and wrap
-            no peer.
+        backends: of this package's registry; `all`, `none`, or empty for native and others that wrap no peer and can
+            compute here.
         peers: names of rows or of runtimes; `all`, `none`, or empty for all.
         precisions: rows of others are not measured; empty for all.
         threads: for every row; all CPUs that this process may use if empty. Every size is measured with every batch

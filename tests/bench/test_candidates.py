@@ -94,7 +94,7 @@ def test_an_error_becomes_one_line(error: Exception, text: str) -> None:
     assert why_not(error) == text
 
 
-def test_a_backend_that_is_not_installed_is_a_row_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_is_of_no_use_here_is_a_row_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = BackendEntry("tensorrt", ("no_such_module",), "", ("fp32",), "torch_backend:TorchBackend")
     monkeypatch.setitem(BACKENDS, "tensorrt", absent)
     assert "tensorrt-fp32" not in _names()
@@ -102,6 +102,9 @@ def test_a_backend_that_is_not_installed_is_a_row_only_when_asked_for(monkeypatc
     assert _names(("tensorrt",), ("none",)) == ["tensorrt-fp32"]
     monkeypatch.setitem(BACKENDS, "tensorrt", BackendEntry("tensorrt", ("numpy",), "", ("fp32",), absent.load))
     assert "tensorrt-fp32" in _names()
+    monkeypatch.setattr("srgan_fast.runtime.registry._computes", lambda entry, _: entry.name != "tensorrt")
+    assert "tensorrt-fp32" not in _names(), "it is installed, but this machine has no use for it"
+    assert "tensorrt-fp32" in _names(("tensorrt",))
 
 
 def test_a_backend_may_compute_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
