@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# Low-resolution pixels up to which the reference is computed in float64, which takes minutes for larger pictures.
+# Low-resolution pixels of a batch up to which the reference is computed in float64, which takes minutes for more.
 LARGEST_FLOAT64_AREA = 256 * 256
 # Torch writes float64 convolutions out as matrices, 11 GB for the 9x9 tail of a 128x128 picture if done in one piece.
 COLUMNS_BYTES = 2**28
@@ -86,7 +86,7 @@ def compute_reference(
         import torch  # noqa: PLC0415 (heavy)
     except ImportError:
         raise BackendError("checking results needs torch: pip install 'srgan_fast[bench]'") from None
-    exact = Size(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
+    exact = len(lr) * Size(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
     dtype = torch.float64 if exact else torch.float32
     generator = load_generator(file).to(dtype)
     if exact:
@@ -96,7 +96,7 @@ def compute_reference(
     torch.set_num_threads(threads)
     s = file.config.scale
     height, width = lr.shape[2:]
-    sr = np.empty((1, 3, height * s, width * s), np.float64 if exact else np.float32)
+    sr = np.empty((len(lr), 3, height * s, width * s), np.float64 if exact else np.float32)
     for tile in plan_tiles(height, width, file.config.receptive_radius):
         region = lr[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
         with torch.inference_mode():
@@ -131,7 +131,8 @@ def compare(sr: FloatImages, reference: Reference) -> Accuracy:
     if sr.shape != reference.shape:
         raise BackendError(f"the result has shape {sr.shape}, it must have {reference.shape}")
     largest, squares = 0.0, 0.0
-    for got, expected in zip(sr[0], reference[0], strict=True):  # a channel at a time, for memory's sake
+    channels = (-1, *sr.shape[2:])  # one at a time, for memory's sake
+    for got, expected in zip(sr.reshape(channels), reference.reshape(channels), strict=True):
         difference = got.astype(np.float64) - expected
         if not np.isfinite(difference).all():
             return Accuracy(math.inf, -math.inf)

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from srgan_fast.bench.options import PRECISIONS, BenchPrecision, Size
-from srgan_fast.errors import SrganFastError, UsageError
+from srgan_fast.errors import BackendError, SrganFastError, UsageError
 from srgan_fast.models import GeneratorFile
 from srgan_fast.runtime import BACKENDS, Precision, create_backend
 from srgan_fast.runtime.protocol import FloatImages
-from srgan_fast.runtime.registry import missing_modules
+from srgan_fast.runtime.registry import choose_backend, missing_modules
+
+# Backends whose `run` several threads may call at once: native and openvino lock, a session and a module are only read.
+CALLED_BY_SEVERAL = frozenset({"native", "openvino", "onnxruntime", "torch"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Job:
         threads: to compute with.
         folder: where prepared files of this generator lie.
         calibration: pictures for int8.
+        batch: pictures of a run.
     """
 
     file: GeneratorFile
@@ -32,11 +36,24 @@ class Job:
     threads: int
     folder: Path
     calibration: Path | None
+    batch: int = 1
 
     @property
-    def size_folder(self) -> Path:
-        """Where files for this size lie."""
-        return self.folder / str(self.size)
+    def shape_folder(self) -> Path:
+        """Where files for this size and batch lie."""
+        return self.folder / f"{self.batch}x{self.size}"
+
+
+class Gpu(Protocol):
+    """What a row on a GPU tells beside the host's clock, which its latency comes from as that of every row."""
+
+    def last_run_s(self) -> float:
+        """Seconds between CUDA events around the device's work in the last run."""
+        ...
+
+    def peak_mib(self) -> float:
+        """The most device memory that the row held since it was loaded."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +64,16 @@ class Loaded:
         run: computes once; what is timed. It may return whatever its runtime likes best.
         array: makes N, 3, scale * H, scale * W float32 of that, in memory of its own; not timed.
         device: where it computes, in words, with the instruction set where the runtime tells.
+        caller: makes one more caller of the same loaded generator, whose `run` may be called while others run: with
+            state of its own, or behind a lock of the runtime's. None where the runtime must not be called so.
+        gpu: the clock and the memory of the GPU that it computes on; None on a CPU.
     """
 
     run: Callable[[], Any]
     array: Callable[[Any], FloatImages]
     device: str = "CPU"
+    caller: Callable[[], Callable[[], Any]] | None = None
+    gpu: Gpu | None = None
 
 
 class Peer(Protocol):
@@ -94,6 +116,16 @@ class Candidate:
             return missing_modules(BACKENDS[self.runtime])
         return [module for module in self.modules if importlib.util.find_spec(module) is None]
 
+    def why_not_here(self) -> str | None:
+        """Why an installed backend cannot compute on this machine: no such processor, no GPU."""
+        if self.kind == "peer":
+            return None
+        try:
+            choose_backend(self.runtime, cast(Precision, self.precision))
+        except BackendError as error:
+            return str(error)
+        return None
+
     @property
     def remedy(self) -> str:
         """The line that installs it."""
@@ -106,7 +138,7 @@ class Candidate:
             Exception: whatever the runtime raises.
         """
         if self.kind == "peer":
-            job.size_folder.mkdir(parents=True, exist_ok=True)
+            job.shape_folder.mkdir(parents=True, exist_ok=True)
             _peer(self.runtime).prepare(job, self.precision)
 
     def load(self, job: Job, lr: FloatImages) -> Loaded:
@@ -114,7 +146,7 @@ class Candidate:
 
         Args:
             job: what to load.
-            lr: 1, 3, H, W in 0..1.
+            lr: N, 3, H, W in 0..1.
 
         Raises:
             Exception: whatever the runtime raises.
@@ -122,7 +154,12 @@ class Candidate:
         if self.kind == "peer":
             return _peer(self.runtime).load(job, self.name, lr)
         backend = create_backend(job.file, self.runtime, cast(Precision, self.precision), job.threads)
-        return Loaded(lambda: backend.run(lr), lambda sr: cast(FloatImages, sr.copy()), backend.device)
+        return Loaded(
+            run=lambda: backend.run(lr),
+            array=lambda sr: cast(FloatImages, sr.copy()),
+            device=backend.device,
+            caller=(lambda: lambda: backend.run(lr)) if self.runtime in CALLED_BY_SEVERAL else None,
+        )
 
 
 def _peer(runtime: str) -> Peer:
@@ -193,13 +230,19 @@ def select_candidates(
     """
     ours = [row for name in _named(backends, tuple(BACKENDS), "backend") for row in _backend_rows([name])]
     if not backends:
-        ours = _backend_rows(name for name in BACKENDS if name not in RUNTIMES)
+        named = (name for name in BACKENDS if name not in RUNTIMES)
+        ours = _backend_rows(name for name in named if name == "native" or _computes_here(name))
     wanted = _named(peers or ("all",), (*PEERS, *RUNTIMES), "peer")
     theirs = [row for row in PEERS.values() if row.name in wanted or row.runtime in wanted]
     rows = [row for row in (*ours, *theirs) if row.precision in (precisions or PRECISIONS)]
     if not rows:
         raise UsageError("nothing is left to measure; give other --backend, --peer or --precision")
     return rows
+
+
+def _computes_here(name: str) -> bool:
+    """Whether a backend is installed and can compute on this machine, in one precision at least."""
+    return not missing_modules(BACKENDS[name]) and any(row.why_not_here() is None for row in _backend_rows([name]))
 
 
 def _named(names: tuple[str, ...], known: tuple[str, ...], what: str) -> list[str]:

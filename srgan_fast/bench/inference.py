@@ -1,76 +1,33 @@
-"""The benchmark of inference: rows are chosen, prepared, loaded, warmed up, timed in turns, checked and ranked."""
+"""The benchmark of inference: rows are chosen, measured case by case, and put into a report."""
 
-import os
-import statistics
+import itertools
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from srgan_fast.bench.accuracy import TOLERANCES, Accuracy, Reference, compare, compute_reference
-from srgan_fast.bench.candidates import Candidate, Job, Loaded, find_candidate, select_candidates, why_not
-from srgan_fast.bench.machine import (
-    Neighbours,
-    available_mib,
-    describe_machine,
-    warn_about_neighbours,
-    warn_about_start,
-)
-from srgan_fast.bench.options import InferenceOptions, Size
+from srgan_fast.bench.candidates import Candidate, find_candidate, select_candidates
+from srgan_fast.bench.case import OnStep, Run, measure_case
+from srgan_fast.bench.machine import describe_machine, warn_about_rounds, warn_about_start
+from srgan_fast.bench.options import Case, InferenceOptions, Size
 from srgan_fast.bench.pictures import lr_image
-from srgan_fast.bench.processes import call_worker, measure_cold_start
+from srgan_fast.bench.processes import measure_cold_start
 from srgan_fast.bench.quiet import quiet_stdout
-from srgan_fast.bench.report import (
-    ColdStart,
-    InferenceReport,
-    Latency,
-    LeftOut,
-    Method,
-    Model,
-    Row,
-    SizeResult,
-)
-from srgan_fast.bench.rounds import ORDER, PAUSE_S, Times, measure_rounds, percentile
+from srgan_fast.bench.report import ColdStart, InferenceReport, LeftOut, Method, Model
+from srgan_fast.bench.rounds import ORDER, PAUSE_S, WARM_UP_RUNS
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.data.images import Image, write_image
-from srgan_fast.errors import BackendError, UsageError
+from srgan_fast.errors import UsageError
 from srgan_fast.export.onnx_export import weights_digest
-from srgan_fast.models import GeneratorFile, read_generator
-from srgan_fast.runtime.protocol import FloatImages
+from srgan_fast.models import read_generator
 from srgan_fast.runtime.registry import usable_cpus
 
-WARM_UP_RUNS = 2
 COLD_START_SIZE = Size(64, 64)
-# Feature maps at full output size that the hungriest library holds at once; one more is refused before it is loaded,
-# since the system ends a process that takes too much without a word.
-_FEATURE_MAPS_HELD = 3
-# CPUs that a row may use beyond its threads before a warning; clocks are that coarse for runs of milliseconds.
-_CPUS_TOLERATED = 0.25
-
-OnStep = Callable[[str], None]
-
-
-@dataclass(slots=True)
-class _Run:
-    """What is collected while the benchmark goes on."""
-
-    options: InferenceOptions
-    file: GeneratorFile
-    threads: int
-    folder: Path
-    calibration: Path | None
-    on_step: OnStep
-    left_out: list[LeftOut] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: None) -> InferenceReport:
-    """Measures this package's backends and the peers on one picture, all in this process, side by side.
+    """Measures this package's backends and the peers on pictures in memory, all in this process, side by side.
 
     Args:
         options: what to measure.
@@ -89,16 +46,19 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
     rows = select_candidates(options.backends, options.peers, options.precisions)
     if options.baseline is not None and find_candidate(options.baseline) not in rows:
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
-    threads = options.threads or usable_cpus()
-    environment = describe_machine(threads)
+    threads = options.threads or (usable_cpus(),)
+    environment = describe_machine()
     with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder:
         calibration = calibration_folder(options.calibration)
-        run = _Run(options, file, threads, Path(folder), calibration, on_step)
-        run.warnings += warn_about_start(environment, options.rounds)
+        run = Run(options, file, Path(folder), calibration, on_step)
+        run.warnings += warn_about_start(environment, max(threads))
         rows = _installed(run, rows)
         with quiet_stdout():
-            sizes = [_measure_size(run, size, rows) for size in dict.fromkeys(options.sizes)]
-        cold_start = _cold_start(run) if options.cold_start else None
+            shapes = itertools.product(dict.fromkeys(options.sizes), dict.fromkeys(options.batches))
+            cases = [Case(batch, size, count) for size, batch in shapes for count in dict.fromkeys(threads)]
+            measured = [measure_case(run, case, rows) for case in cases]
+        run.warnings += warn_about_rounds(min(case.rounds for case in measured))
+        cold_start = _cold_start(run, max(threads)) if options.cold_start else None
     config = file.config
     return InferenceReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -113,28 +73,34 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
         environment=environment,
         method=Method(
             rounds=options.rounds,
+            duration_s=options.duration_s,
             warm_up_runs=WARM_UP_RUNS,
+            warm_up_ms=options.warm_up_ms,
             pause_ms=PAUSE_S * 1e3,
             order=ORDER,
             calibration=None if calibration is None else calibration.name,
+            percentiles=list(dict.fromkeys(options.percentiles)),
         ),
-        sizes=sizes,
+        cases=measured,
         left_out=run.left_out,
         cold_start=cold_start,
         warnings=run.warnings,
     )
 
 
-def _installed(run: _Run, rows: list[Candidate]) -> list[Candidate]:
+def _installed(run: Run, rows: list[Candidate]) -> list[Candidate]:
     """Those that can run here; the others are recorded.
 
     Raises:
         UsageError: none can, or not the baseline.
     """
     able = []
+    remedy: str | None
     for row in rows:
         if missing := row.missing():
             reason, remedy = f"{' and '.join(missing)} not installed", row.remedy
+        elif unable := row.why_not_here():
+            reason, remedy = unable, None
         elif row.precision == "int8" and run.calibration is None:
             reason, remedy = "int8 needs pictures to calibrate with", "--calibration FOLDER"
         else:
@@ -142,216 +108,18 @@ def _installed(run: _Run, rows: list[Candidate]) -> list[Candidate]:
             continue
         run.left_out.append(LeftOut(name=row.name, reason=reason, remedy=remedy))
         if row.name == run.options.baseline:
-            raise UsageError(f"baseline {row.name} cannot be measured: {reason}; {remedy}")
+            raise UsageError(f"baseline {row.name} cannot be measured: {'; '.join(filter(None, (reason, remedy)))}")
     if not able:
-        hints = dict.fromkeys(str(left.remedy) for left in run.left_out)
+        hints = dict.fromkeys(left.remedy for left in run.left_out if left.remedy)
+        if not hints:
+            raise UsageError(f"nothing of what was asked for can run here: {run.left_out[0].reason}")
         raise UsageError(f"nothing of what was asked for is installed; {' or '.join(hints)}")
     return able
 
 
-@dataclass(slots=True)
-class _Ready:
-    """A row that was loaded and warmed up."""
-
-    candidate: Candidate
-    loaded: Loaded
-    load_s: float
-    accuracy: Accuracy
-    problem: str | None
-
-
-def _measure_size(run: _Run, size: Size, rows: list[Candidate]) -> SizeResult:
-    lr, description = lr_image(size, run.options.picture)
-    job = Job(run.file, size, run.threads, run.folder, run.calibration)
-    job.size_folder.mkdir(exist_ok=True)
-    np.save(job.size_folder / "lr.npy", lr)
-    run.on_step(f"{size}: reference")
-    reference, reference_dtype = compute_reference(run.file, lr, run.threads)
-    finished: dict[str, Row] = {}
-    ready: dict[str, _Ready] = {}
-    for row in rows:
-        if _too_large(run, row, job, beside_others=any(item.candidate.kind == "peer" for item in ready.values())):
-            continue
-        run.on_step(f"{size}: {row.name}, loading")
-        try:
-            ready[row.name] = _make_ready(run, row, job, lr, reference)
-        except Exception as error:  # every runtime has exceptions of its own
-            finished[row.name] = _row(row, status="failed", reason=why_not(error))
-    neighbours = Neighbours()
-    times = _rounds(run, size, ready, reference) if ready else {}
-    other_cpus = neighbours.cpus_taken()
-    run.warnings += [f"{size}: {warning}" for warning in warn_about_neighbours(other_cpus)]
-    for name, item in ready.items():
-        finished[name] = _timed_row(run, size, item, times[name])
-    alone = [row for row in rows if row.name in ready] if run.options.memory else []
-    ready.clear()  # what the rows hold is free before they run alone
-    for row in alone:
-        run.on_step(f"{size}: {row.name}, alone")
-        finished[row.name] = _with_memory(run, row, job, finished[row.name])
-    ordered = [finished[row.name] for row in rows if row.name in finished]
-    ranked, baseline = _rank(ordered, run.options.baseline)
-    if run.options.baseline is not None and baseline is None:
-        run.warnings.append(f"{size}: the baseline {run.options.baseline} is wrong or failed, so there are no ratios")
-    return SizeResult(
-        height=size.height,
-        width=size.width,
-        input=description,
-        reference=reference_dtype,
-        baseline=baseline,
-        other_cpus=other_cpus,
-        rows=ranked,
-    )
-
-
-def _too_large(run: _Run, row: Candidate, job: Job, beside_others: bool) -> bool:
-    """Whether a peer's feature maps may not fit; backends of ours bound their memory or are asked for by name.
-
-    Some peers keep theirs, others take them anew in each run: so beside others there must be room for one more peer.
-    """
-    free = available_mib()
-    config = job.file.config
-    need = _FEATURE_MAPS_HELD * config.channels * config.scale**2 * job.size.area * 4 / 2**20
-    if beside_others:
-        need *= 2
-    if row.kind == "backend" or free is None or need < free:
-        return False
-    run.left_out.append(
-        LeftOut(
-            name=row.name,
-            size=str(job.size),
-            reason=f"may need {need:.0f} MiB, {free:.0f} MiB are free beside the rows before it",
-            remedy=f"--peer {row.name} in a run of its own",
-        )
-    )
-    return True
-
-
-def _make_ready(run: _Run, row: Candidate, job: Job, lr: FloatImages, reference: Reference) -> _Ready:
-    """Prepares, loads, warms up and checks a row.
-
-    Raises:
-        Exception: whatever the runtime raises.
-    """
-    if row.prepares_apart:
-        call_worker("prepare", row, job, run.options.model)
-    else:
-        row.prepare(job)
-    with _same_cpus():
-        began = time.perf_counter()
-        loaded = row.load(job, lr)
-        load_s = time.perf_counter() - began
-        result = None
-        for _ in range(WARM_UP_RUNS):
-            result = loaded.run()
-    accuracy = compare(loaded.array(result), reference)
-    return _Ready(row, loaded, load_s, accuracy, accuracy.problem(TOLERANCES[row.precision]))
-
-
-@contextmanager
-def _same_cpus() -> Iterator[None]:
-    """A library that pins its threads may leave this thread pinned, and the next library would inherit that."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _rounds(run: _Run, size: Size, ready: dict[str, _Ready], reference: Reference) -> dict[str, Times]:
-    """Times the rows and checks what each computed last."""
-
-    def check_last(name: str, result: object) -> None:
-        item = ready[name]
-        last = compare(item.loaded.array(result), reference)
-        item.problem = item.problem or last.problem(TOLERANCES[item.candidate.precision])
-        item.accuracy = Accuracy(max(item.accuracy.max_error, last.max_error), min(item.accuracy.psnr_db, last.psnr_db))
-
-    runs = {name: item.loaded.run for name, item in ready.items()}
-    return measure_rounds(runs, run.options.rounds, check_last, lambda name: run.on_step(f"{size}: {name}"))
-
-
-def _row(candidate: Candidate, **values: object) -> Row:
-    return Row.model_validate(
-        {
-            "name": candidate.name,
-            "kind": candidate.kind,
-            "runtime": candidate.runtime,
-            "precision": candidate.precision,
-            "tolerance": str(TOLERANCES[candidate.precision]),
-            **values,
-        }
-    )
-
-
-def _timed_row(run: _Run, size: Size, item: _Ready, times: Times) -> Row:
-    accuracy = {"max_error": item.accuracy.max_error, "psnr_db": item.accuracy.psnr_db, "load_s": item.load_s}
-    finite = {key: value for key, value in accuracy.items() if np.isfinite(value)}
-    if times.failure is not None:
-        return _row(item.candidate, status="failed", reason=why_not(times.failure), **finite)
-    wall_ms = [seconds * 1e3 for seconds in times.wall_s]
-    median_s = statistics.median(times.wall_s)
-    config = run.file.config
-    cpus_used = statistics.median(cpu / wall for cpu, wall in zip(times.cpu_s, times.wall_s, strict=True))
-    if cpus_used > run.threads + _CPUS_TOLERATED:
-        run.warnings.append(
-            f"{size}: {item.candidate.name} used {cpus_used:.2f} CPUs, not {run.threads}: not comparable"
-        )
-    return _row(
-        item.candidate,
-        status="wrong" if item.problem else "ok",
-        device=item.loaded.device,
-        reason=item.problem,
-        latency=Latency(
-            median_ms=median_s * 1e3,
-            min_ms=min(wall_ms),
-            mean_ms=statistics.fmean(wall_ms),
-            p90_ms=percentile(wall_ms, 90),
-            max_ms=max(wall_ms),
-            rounds_ms=wall_ms,
-        ),
-        output_mp_per_s=size.area * config.scale**2 / 1e6 / median_s,
-        gflops=2 * config.macs_per_lr_pixel * size.area / 1e9 / median_s,
-        cpus_used=cpus_used,
-        **finite,
-    )
-
-
-def _with_memory(run: _Run, candidate: Candidate, job: Job, row: Row) -> Row:
-    """The row with what a process of its own found."""
-    try:
-        found = call_worker("measure", candidate, job, run.options.model, run.options.rounds)
-    except BackendError as error:
-        run.warnings.append(f"{job.size}: {candidate.name} could not be run alone: {error}")
-        return row
-    return row.model_copy(update={key: found[key] for key in ("alone_ms", "peak_mib", "base_mib")})
-
-
-def _rank(rows: list[Row], baseline: str | None) -> tuple[list[Row], str | None]:
-    """Right rows by their median, then wrong ones, then failed ones; and the baseline that ratios refer to."""
-    right = sorted((row for row in rows if row.status == "ok"), key=_median_ms)
-    if baseline is None:
-        own = (row for row in right if row.kind == "backend" and row.precision == "fp32")
-        reference = next(own, right[0] if right else None)
-    else:
-        reference = next((row for row in right if row.name == baseline), None)
-    ranked = []
-    for rank, row in enumerate(right, 1):
-        ratio = None if reference is None else _median_ms(row) / _median_ms(reference)
-        ranked.append(row.model_copy(update={"rank": rank, "ratio": ratio}))
-    ranked += [row for status in ("wrong", "failed") for row in rows if row.status == status]
-    return ranked, None if reference is None else reference.name
-
-
-def _median_ms(row: Row) -> float:
-    return float("inf") if row.latency is None else row.latency.median_ms
-
-
-def _cold_start(run: _Run) -> ColdStart:
+def _cold_start(run: Run, threads: int) -> ColdStart:
     run.on_step("cold start")
     lr, _ = lr_image(COLD_START_SIZE, run.options.picture)
     picture = run.folder / f"{COLD_START_SIZE}.png"
     write_image(picture, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
-    return measure_cold_start(run.options.model, picture, run.folder, run.threads)
+    return measure_cold_start(run.options.model, picture, run.folder, threads)

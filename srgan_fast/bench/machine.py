@@ -20,14 +20,13 @@ BUSY_LOAD = 0.2
 BUSY_SHARE = 0.05
 
 
-def describe_machine(threads: int) -> Environment:
+def describe_machine() -> Environment:
     """All that is recorded, as it is now."""
     model, flags = describe_processor()
     return Environment(
         cpu=model,
         cpu_flags=flags,
         cpus=usable_cpus(),
-        threads=threads,
         memory_mib=_meminfo("MemTotal"),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
@@ -54,17 +53,22 @@ def peak_rss_mib() -> float | None:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
-def warn_about_start(environment: Environment, rounds: int) -> list[str]:
+def warn_about_start(environment: Environment, threads: int) -> list[str]:
     """Why figures of a run that begins now may not be worth quoting."""
     warnings = []
     load = (environment.load_average or [0.0])[0]
     if load > BUSY_LOAD * environment.cpus:
         warnings.append(f"the machine is busy: load average {load:.2f} over the last minute; stop what else runs")
-    if rounds < FEWEST_ROUNDS_TO_QUOTE:
-        warnings.append(f"{rounds} rounds are too few to quote; take {FEWEST_ROUNDS_TO_QUOTE} or more")
-    if environment.threads > environment.cpus:
-        warnings.append(f"{environment.threads} threads share {environment.cpus} CPUs")
+    if threads > environment.cpus:
+        warnings.append(f"{threads} threads share {environment.cpus} CPUs")
     return warnings
+
+
+def warn_about_rounds(rounds: int) -> list[str]:
+    """Whether there were too few."""
+    if rounds >= FEWEST_ROUNDS_TO_QUOTE:
+        return []
+    return [f"{rounds} rounds are too few to quote; take {FEWEST_ROUNDS_TO_QUOTE} or more"]
 
 
 def warn_about_neighbours(other_cpus: float | None) -> list[str]:

@@ -14,6 +14,19 @@ from srgan_fast.runtime.protocol import FloatImages
 _SEED = 0
 
 
+def lr_images(size: Size, batch: int, picture: Path | None = None) -> tuple[FloatImages, str]:
+    """The input as N, 3, H, W and what it is in words: see `lr_image`.
+
+    Each picture of a batch is the one before it pushed to the right, so that a runtime that mixes them up is found out.
+    """
+    lr, description = lr_image(size, picture)
+    if batch == 1:
+        return lr, description
+    shifts = [k * size.width // batch for k in range(batch)]
+    pushed = np.concatenate([np.roll(lr, shift, axis=3) for shift in shifts])
+    return pushed, f"{description}, {batch} times, pushed to the right in steps of {size.width / batch:g} pixels"
+
+
 def lr_image(size: Size, picture: Path | None = None) -> tuple[FloatImages, str]:
     """The input, and what it is in words.
 

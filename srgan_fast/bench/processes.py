@@ -22,7 +22,12 @@ _IMPORTS = ("srgan_fast.runtime.upscaler", "torch", "onnxruntime", "openvino", "
 
 
 def call_worker(
-    do: Literal["prepare", "measure"], candidate: Candidate, job: Job, model: str | Path, rounds: int = 1
+    do: Literal["prepare", "measure"],
+    candidate: Candidate,
+    job: Job,
+    model: str | Path,
+    rounds: int = 1,
+    warm_up_ms: float = 0.0,
 ) -> dict[str, Any]:
     """Lets another process prepare or measure a row; see `worker`.
 
@@ -34,8 +39,10 @@ def call_worker(
         "row": candidate.name,
         "model": str(resolve_model(model).absolute()),
         "size": job.size,
+        "batch": job.batch,
         "threads": job.threads,
         "rounds": rounds,
+        "warm_up_ms": warm_up_ms,
         "folder": str(job.folder),
         "calibration": None if job.calibration is None else str(job.calibration.absolute()),
     }

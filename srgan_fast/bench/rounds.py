@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 # Rests before each run: ONNX Runtime's worker threads spin for some 60 ms after their work, those of libgomp (torch,
 # ncnn) for 5 ms, and would take a core from whoever comes next. What was measured stands in README.md.
 PAUSE_S = 0.1
+WARM_UP_RUNS = 2  # at least
 ORDER = "rotated by one row each round, every other round backwards"
 
 
@@ -43,18 +45,24 @@ def measure_rounds(
     on_last: Callable[[str, Any], None],
     on_run: Callable[[str], None] = lambda row: None,
     pause_s: float = PAUSE_S,
+    duration_s: float = 0.0,
 ) -> dict[str, Times]:
     """Times the rows; a row that raises leaves the rounds, and the others go on.
 
     Args:
         runs: what to time, by row, warmed up.
-        rounds: how often.
-        on_last: gets each row's last result, outside the timing.
+        rounds: how often, at least.
+        on_last: gets each row's last result, outside the timing; and that of an earlier round if that was expected to
+            be the last and was over too soon.
         on_run: told before each run.
         pause_s: rest before each run.
+        duration_s: seconds that all rounds together take, at least.
     """
     times = {row: Times() for row in runs}
-    for round_ in range(rounds):
+    began = round_began = time.monotonic()
+    for round_ in count():
+        previous_s, round_began = time.monotonic() - round_began, time.monotonic()
+        last = round_ + 1 >= rounds and round_began - began + previous_s >= duration_s
         for row in order_of(list(runs), round_):
             taken = times[row]
             if taken.failure is not None:
@@ -65,7 +73,7 @@ def measure_rounds(
                 cpu, wall = time.process_time(), time.perf_counter()
                 result = runs[row]()
                 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-                if round_ == rounds - 1:
+                if last:
                     on_last(row, result)
             except Exception as error:  # every runtime has exceptions of its own
                 taken.failure = error
@@ -73,7 +81,27 @@ def measure_rounds(
             taken.wall_s.append(wall)
             taken.cpu_s.append(cpu)
             del result  # before the next row allocates
+        if all(taken.failure is not None for taken in times.values()):
+            break
+        if last and time.monotonic() - began >= duration_s:
+            break
     return times
+
+
+def warm_up(run: Callable[[], Any], least_ms: float, done: int = 0) -> Any:
+    """Runs a row until it is warm: two times at least, and for that long; gives its last result.
+
+    Args:
+        run: the row.
+        least_ms: milliseconds.
+        done: runs that it has behind it.
+    """
+    result, began = None, time.perf_counter()
+    while done < WARM_UP_RUNS or (time.perf_counter() - began) * 1e3 < least_ms:
+        del result  # before the next one is allocated
+        result = run()
+        done += 1
+    return result
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from srgan_fast.bench.candidates import Job, find_candidate, why_not
 from srgan_fast.bench.machine import peak_rss_mib
 from srgan_fast.bench.options import Size
-from srgan_fast.bench.rounds import PAUSE_S
+from srgan_fast.bench.rounds import PAUSE_S, warm_up
 from srgan_fast.models import read_generator
 
 
@@ -38,16 +38,17 @@ def _carry_out(order: dict[str, Any]) -> dict[str, Any]:
         threads=order["threads"],
         folder=Path(order["folder"]),
         calibration=None if calibration is None else Path(calibration),
+        batch=order["batch"],
     )
     if order["do"] == "prepare":
         candidate.prepare(job)
         return {}
-    lr = np.load(job.size_folder / "lr.npy")
+    lr = np.load(job.shape_folder / "lr.npy")
     base = peak_rss_mib()
     loaded = candidate.load(job, lr)
     loaded.run()
     peak = peak_rss_mib()
-    loaded.run()  # the second of the warm-up
+    warm_up(loaded.run, order["warm_up_ms"], done=1)
     taken = []
     for _ in range(order["rounds"]):
         time.sleep(PAUSE_S)  # as in the rounds, so that the two differ by the neighbours only

@@ -7,9 +7,9 @@ import typer
 from rich import box
 from rich.table import Table
 
-from srgan_fast.cli.console import output, say
+from srgan_fast.cli.console import as_wide_as_needed, output, say
 from srgan_fast.cli.options import Threads
-from srgan_fast.cli.reports import CsvFile, JsonFile, make_report
+from srgan_fast.cli.reports import CsvFile, HtmlFile, JsonFile, make_report
 from srgan_fast.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def training(
     row: Annotated[
         list[str] | None, typer.Option("--row", help="A row to measure; repeatable.", show_default="all")
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each row.")] = 7,
+    rounds: Annotated[int, typer.Option("--iterations", "--rounds", min=1, help="Timed steps of each row.")] = 7,
     threads: Threads = None,
     baseline: Annotated[
         str | None, typer.Option("--baseline", help="Row that ratios refer to.", show_default="stock")
@@ -46,6 +46,7 @@ def training(
     ] = True,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
+    html_file: HtmlFile = None,
 ) -> None:
     """Time a training step on random pictures: our step and kernels beside the loops that people write.
 
@@ -53,6 +54,7 @@ def training(
     plain loop is marked and not ranked.
     """
     try:
+        from srgan_fast.bench.html.training_page import training_page  # noqa: PLC0415
         from srgan_fast.bench.training import (  # noqa: PLC0415 (torch)
             TrainingOptions,
             bench_training,
@@ -72,7 +74,13 @@ def training(
         memory=memory,
     )
     report = make_report(
-        lambda tell: bench_training(options, tell), _present, json_file, csv_file, training_rows_as_csv
+        lambda tell: bench_training(options, tell),
+        _present,
+        json_file,
+        csv_file,
+        training_rows_as_csv,
+        html_file,
+        training_page,
     )
     for warning in report.warnings:
         say(warning, label="warning")
@@ -108,8 +116,7 @@ def _steps(report: "TrainingReport", title: str) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for row in report.rows:
         table.add_row(*_cells(row), style={"ok": "", "wrong": "red", "failed": "dim"}[row.status])
-    table.width = _width(table)
-    return table
+    return as_wide_as_needed(table)
 
 
 def _cells(row: "TrainingRowResult") -> list[str]:
@@ -144,14 +151,7 @@ def _phases(report: "TrainingReport", title: str, figure: str, factor: float) ->
         if any(value is not None for value in values):
             cells = [_number(None if value is None else value * factor, ".0f") for value in values]
             table.add_row(name, *cells)
-    table.width = _width(table)
-    return table
-
-
-def _width(table: Table) -> int:
-    """So that nothing is cut off where the output is no terminal, and taken for 80 columns wide."""
-    wide = output.options.update_width(1000)
-    return output.measure(table, options=wide).maximum
+    return as_wide_as_needed(table)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 output = Console(markup=False, emoji=False)
@@ -27,6 +28,12 @@ def say(text: str, label: str = "") -> None:
     """Prints one line to standard error, however long; the label goes before it in red."""
     line = Text.assemble((f"{label}: ", "bold red"), text) if label else Text(text)
     errors.print(line, soft_wrap=True)
+
+
+def as_wide_as_needed(table: Table) -> Table:
+    """The table so that nothing is cut off where the output is no terminal, and taken for 80 columns wide."""
+    table.width = output.measure(table, options=output.options.update_width(1000)).maximum
+    return table
 
 
 class MegapixelRate(ProgressColumn):

@@ -1,4 +1,4 @@
-"""What commands that end in a report share: `--json` and `--csv`, checked first and written at last."""
+"""What commands that end in a report share: `--json`, `--csv` and `--html`, checked first and written at last."""
 
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
@@ -16,6 +16,7 @@ JsonFile = Annotated[
     typer.Option("--json", metavar="[FILE]", help="Write the report as JSON; without a file, to standard output."),
 ]
 CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write the rows as CSV.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write the report as a page that needs nothing else.")]
 
 
 class ReportCommand(TyperCommand):
@@ -49,6 +50,8 @@ def make_report(
     json_file: str | None,
     csv_file: Path | None = None,
     as_csv: Callable[[_R], str] = lambda report: "",
+    html_file: Path | None = None,
+    as_html: Callable[[_R], str] = lambda report: "",
 ) -> _R:
     """Makes a report under a line that says how far it is, and delivers it.
 
@@ -58,16 +61,23 @@ def make_report(
         json_file: a path, `-` for standard output, None for neither.
         csv_file: where its rows go, too.
         as_csv: makes CSV of it.
+        html_file: where its page goes, too.
+        as_html: makes a page of it.
 
     Raises:
         FileError: a file that cannot be written, before anything is made.
     """
     json_path = None if json_file in (None, "-") else Path(json_file)
-    for wanted in filter(None, (json_path, csv_file)):
+    for wanted in filter(None, (json_path, csv_file, html_file)):
         check_writable(wanted)
     with errors.status("", spinner="line") as status:
         report = make(status.update)
-    for path, text in ((json_path, report.as_json), (csv_file, lambda: as_csv(report))):
+    texts = (
+        (json_path, report.as_json),
+        (csv_file, lambda: as_csv(report)),
+        (html_file, lambda: as_html(report)),
+    )
+    for path, text in texts:
         if path is not None:
             with atomic_write(path) as file:
                 file.write(text().encode())

@@ -1,11 +1,15 @@
-"""The registry of backends stays as it is, whatever a test takes from it or adds."""
+"""The registry of backends stays as it is, whatever a test takes from it or adds; `reports` can be imported."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 from srgan_fast.runtime import BACKENDS
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves it out
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def test_a_library_stands_for_all_its_rows() -> None:
         "openvino-int8",
         "mnn-fp32",
     ]
-    assert _names(("torch",), ("none",)) == ["our-torch-fp32", "our-torch-bf16"]
+    assert _names(("torch",), ("none",)) == ["our-torch-fp32", "our-torch-bf16", "our-torch-fp16"]
 
 
 def test_rows_of_other_precisions_are_left_away() -> None:
@@ -92,3 +92,23 @@ def test_every_peer_has_a_module() -> None:
 )
 def test_an_error_becomes_one_line(error: Exception, text: str) -> None:
     assert why_not(error) == text
+
+
+def test_a_backend_that_is_of_no_use_here_is_a_row_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = BackendEntry("tensorrt", ("no_such_module",), "", ("fp32",), "torch_backend:TorchBackend")
+    monkeypatch.setitem(BACKENDS, "tensorrt", absent)
+    assert "tensorrt-fp32" not in _names()
+    assert "tensorrt-fp32" in _names(("all",))
+    assert _names(("tensorrt",), ("none",)) == ["tensorrt-fp32"]
+    monkeypatch.setitem(BACKENDS, "tensorrt", BackendEntry("tensorrt", ("numpy",), "", ("fp32",), absent.load))
+    assert "tensorrt-fp32" in _names()
+    monkeypatch.setattr("srgan_fast.runtime.registry._computes", lambda entry, _: entry.name != "tensorrt")
+    assert "tensorrt-fp32" not in _names(), "it is installed, but this machine has no use for it"
+    assert "tensorrt-fp32" in _names(("tensorrt",))
+
+
+def test_a_backend_may_compute_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = BackendEntry("tensorrt", ("numpy",), "", ("fp32", "fp16"), "torch_backend:TorchBackend")  # type: ignore[arg-type]
+    monkeypatch.setitem(BACKENDS, "tensorrt", entry)
+    assert _names(("tensorrt",), ("none",), ("fp16",)) == ["tensorrt-fp16"]
+    assert find_candidate("tensorrt-fp16").why_not_here() is None

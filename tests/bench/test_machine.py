@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 def test_the_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    found = describe_machine(3)
+    found = describe_machine()
     assert found.cpu
-    assert found.threads == 3
+    assert found.cpus >= 1
     assert found.versions["torch"].startswith("2.")
     assert found.variables["OMP_WAIT_POLICY"] == "passive"
     assert found.load_average is not None

@@ -38,11 +38,20 @@ def test_sides_that_no_picture_has_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"threads": 0}, "threads is 0"),
+        ({"threads": (2, 0)}, "threads is 0"),
+        ({"streams": 0}, "streams is 0"),
+        ({"batches": ()}, "no batch is given"),
+        ({"batches": (1, 0)}, "batch is 0"),
+        ({"batches": (10**6,)}, "batch is 1000000; it must lie between 1 and 4096"),
+        ({"duration_s": -1.0}, "duration is -1"),
+        ({"duration_s": float("nan")}, "duration is nan"),
+        ({"warm_up_ms": float("inf")}, "warm-up is inf"),
+        ({"percentiles": (50.0, 100.0)}, "percentile is 100; it must lie between 0 and 100"),
+        ({"percentiles": (float("nan"),)}, "percentile is nan"),
         ({"rounds": 0}, "rounds is 0"),
         ({"sizes": ()}, "no size is given"),
         ({"sizes": (Size(0, 4),)}, "size is 0x4"),
-        ({"precisions": ("fp64",)}, "precision is 'fp64'; there are fp32, bf16, int8"),
+        ({"precisions": ("fp64",)}, "precision is 'fp64'; there are fp32, bf16, fp16, int8"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:

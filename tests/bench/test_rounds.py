@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from srgan_fast.bench.rounds import measure_rounds, order_of, percentile
+from srgan_fast.bench.rounds import measure_rounds, order_of, percentile, warm_up
 
 ROWS = ["a", "b", "c", "d"]
 
@@ -57,3 +57,42 @@ def test_a_row_that_fails_leaves_the_rounds() -> None:
 def test_a_percentile_lies_between_the_values() -> None:
     assert percentile([3.0, 1.0, 2.0], 50) == 2
     assert percentile([1.0, 2.0], 90) == pytest.approx(1.9)
+
+
+def test_rounds_go_on_until_the_duration_and_the_last_result_is_handed_over() -> None:
+    handed: list[int] = []
+    made: list[None] = []
+
+    def run() -> int:
+        made.append(None)
+        time.sleep(0.01)
+        return len(made)
+
+    times = measure_rounds({"a": run}, 2, lambda _, result: handed.append(result), pause_s=0, duration_s=0.15)
+    assert sum(times["a"].wall_s) > 0.1
+    assert len(times["a"].wall_s) == len(made) > 2
+    assert handed[-1] == len(made), "the very last result"
+    assert len(handed) <= 3, "and few others, where a round was shorter than expected"
+
+
+def test_a_duration_does_not_go_on_without_rows() -> None:
+    def fails() -> None:
+        raise RuntimeError("no more")
+
+    times = measure_rounds({"a": fails}, 5, lambda *_: None, pause_s=0, duration_s=60)
+    assert times["a"].wall_s == []
+    assert measure_rounds({}, 5, lambda *_: None, duration_s=60) == {}
+
+
+@pytest.mark.parametrize(("least_ms", "done", "runs"), [(0, 0, 2), (0, 1, 1), (0, 2, 0), (25, 0, 3)])
+def test_warming_up_takes_two_runs_and_its_time(least_ms: float, done: int, runs: int) -> None:
+    made: list[None] = []
+
+    def run() -> int:
+        made.append(None)
+        time.sleep(0.01)
+        return len(made)
+
+    result = warm_up(run, least_ms, done)
+    assert len(made) >= runs if least_ms else len(made) == runs
+    assert result == (len(made) or None)

@@ -335,6 +335,7 @@ def call(*arguments: str) -> Any:
 
 def test_a_table_shows_the_rows_and_files_are_kept(tmp_path: Path) -> None:
     kept = ["--json", str(tmp_path / "new/report.json"), "--csv", str(tmp_path / "rows.csv")]
+    kept += ["--html", str(tmp_path / "page.html")]
     result = call("--row", "stock", "--row", "stock-lean", "--baseline", "stock-lean", *kept)
     assert result.exit_code == 0, result.stderr
     assert "gan step of 2 crops of 16x16, VGG19 features[:4], 1 threads" in result.stdout
@@ -344,6 +345,7 @@ def test_a_table_shows_the_rows_and_files_are_kept(tmp_path: Path) -> None:
     assert "warning: 1 rounds are too few to quote" in result.stderr
     report = TrainingReport.from_json((tmp_path / "new/report.json").read_text())
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + len(report.rows) == 3
+    assert "Where the time goes" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_json_on_standard_output_is_alone_there(hasty: None) -> None:

@@ -20,7 +20,7 @@ def bench(run: Any, tiny_model: Path) -> Any:
     """Calls `srgan-fast bench inference` with the small model, two rounds, two rows."""
 
     def call(*arguments: Any) -> Any:
-        few = ["--model", tiny_model, "--size", "8x12", "--rounds", 2, "--threads", 1]
+        few = ["--model", tiny_model, "--size", "8x12", "--rounds", 2, "--threads", 1, "--warm-up", 0]
         rows = ["--backend", "onnxruntime", "--peer", "openvino", "--precision", "fp32"]
         return run("bench", "inference", *few, *rows, *arguments)
 
@@ -49,13 +49,13 @@ def test_the_report_is_kept_as_json_and_csv(bench: Any, folder: Path) -> None:
     report = InferenceReport.from_json((folder / "new/report.json").read_text())
     with (folder / "rows.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert [line["name"] for line in lines] == [row.name for row in report.sizes[0].rows]
+    assert [line["name"] for line in lines] == [row.name for row in report.cases[0].rows]
     assert "openvino-fp32" in result.stdout, "the table is shown too"
 
 
 def test_json_on_standard_output_is_alone_there(bench: Any) -> None:
     result = bench("--json", "-")
-    assert json.loads(result.stdout)["schema"] == "srgan_fast.bench.inference/1"
+    assert json.loads(result.stdout)["schema"] == "srgan_fast.bench.inference/2"
     assert "warning: " in result.stderr
 
 
@@ -70,6 +70,10 @@ def test_json_on_standard_output_is_alone_there(bench: Any) -> None:
         (["--model", "nope"], "nope: is neither a file nor a shipped model"),
         (["--picture", "nope.png"], "nope.png: no such file"),
         (["--calibration", "nope"], "nope: no such folder"),
+        (["--percentile", "100"], "percentile is 100; it must lie between 0 and 100"),
+        (["--batch", "5000"], "batch is 5000; it must lie between 1 and 4096"),
+        (["--duration", "inf"], "duration is inf; it must be 0 or more"),
+        (["--html", "."], ".: is a folder"),
         (["--json", "."], ".: is a folder"),
         (["--json", "/proc/none/a.json"], "/proc/none/a.json: cannot be written"),
         (["--csv", "/dev/null/a.csv"], "/dev/null/a.csv: cannot be written"),
@@ -99,7 +103,8 @@ def test_every_option_is_told_in_full(run: Any) -> None:
     result = run("bench", "inference", "--help")
     assert result.exit_code == 0
     told = ("--size", "--backend", "--peer", "--precision", "--threads", "--rounds", "--baseline", "--picture")
-    for option in (*told, "--calibration", "--cold-start", "--memory", "--json", "--csv", "a sample photograph"):
+    new = ("--batch", "--iterations", "--duration", "--warm-up", "--percentile", "--streams", "--html")
+    for option in (*told, *new, "--calibration", "--cold-start", "--memory", "--json", "--csv", "a sample photograph"):
         assert option in result.stdout
 
 
@@ -124,3 +129,32 @@ def test_json_without_a_file_is_standard_output(given: list[str], parsed: list[s
     from srgan_fast.cli.reports import _completed
 
     assert list(_completed(given)) == parsed
+
+
+def test_every_case_has_a_table_with_the_percentiles_asked_for(
+    bench: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from srgan_fast.bench import case
+
+    monkeypatch.setattr(case, "SECONDS", 0.05)
+    axes = ["--batch", 1, "--batch", 3, "--threads", 2, "--percentile", 25, "--percentile", 99.5, "--streams", 2]
+    result = bench(*axes, "--iterations", 3, "--json", "report.json", "--html", "page.html")
+    assert result.exit_code == 0, result.stderr
+    for title in ("1 threads, 8x12", "2 threads, 8x12", "1 threads, 8x12, batch 3", "2 threads, 8x12, batch 3"):
+        assert re.search(f", {title}$", result.stdout, re.M)
+    assert len(re.findall(r"min +mean +p25 +p99.5 +max ms +img/s +MP/s +ratio", result.stdout)) == 4
+    assert len(re.findall(r"2 threads call one loaded runtime at the same time", result.stdout)) == 4
+    report = InferenceReport.from_json((folder / "report.json").read_text())
+    assert {case.rounds for case in report.cases} == {3}
+    assert "Latency against batch" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_nothing_is_cut_off_where_output_is_no_terminal(tiny_model: Path, folder: Path) -> None:
+    from typer.testing import CliRunner
+
+    from srgan_fast.cli.app import app
+
+    few = ["--model", str(tiny_model), "--size", "8", "--rounds", "1", "--threads", "1", "--warm-up", "0"]
+    rows = ["--backend", "onnxruntime", "--peer", "none"]
+    result = CliRunner().invoke(app, ["bench", "inference", *few, *rows], env={"COLUMNS": "60"}, catch_exceptions=False)
+    assert re.search(r"our-onnxruntime-fp32 .* \d\.\de-\d\d +\d+\.\d +\d\.\d\d *$", result.stdout, re.M)

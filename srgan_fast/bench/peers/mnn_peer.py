@@ -19,7 +19,7 @@ _CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"
 
 
 def _model(job: Job) -> Path:
-    return job.size_folder / "fixed.mnn"
+    return job.shape_folder / "fixed.mnn"
 
 
 def prepare(job: Job, precision: BenchPrecision) -> None:

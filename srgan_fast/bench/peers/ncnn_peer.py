@@ -24,7 +24,7 @@ def prepare(job: Job, precision: BenchPrecision) -> None:
     from srgan_fast.runtime.torch_backend import fold_batchnorm  # noqa: PLC0415
 
     generator = fold_batchnorm(load_generator(job.file))
-    pnnx.export(generator, str(job.size_folder / "net.pt"), (torch.rand(1, 3, *_TRACED),), fp16=False)
+    pnnx.export(generator, str(job.shape_folder / "net.pt"), (torch.rand(1, 3, *_TRACED),), fp16=False)
 
 
 def load(job: Job, row: str, lr: FloatImages) -> Loaded:
@@ -36,17 +36,21 @@ def load(job: Job, row: str, lr: FloatImages) -> Loaded:
     for reduced in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
         setattr(net.opt, reduced, False)
     net.opt.use_vulkan_compute = False
-    folder = job.size_folder
+    folder = job.shape_folder
     if net.load_param(str(folder / "net.ncnn.param")) or net.load_model(str(folder / "net.ncnn.bin")):
         raise BackendError("ncnn cannot read what pnnx wrote")
-    image = ncnn.Mat(lr[0]).clone()  # a Mat over an array does not keep the array alive
+    images = [ncnn.Mat(image).clone() for image in lr]  # a Mat over an array does not keep the array alive
 
     def run() -> Any:
-        with net.create_extractor() as extractor:
-            extractor.input("in0", image)
-            failed, result = extractor.extract("out0")
-        if failed:
-            raise BackendError(f"ncnn failed with code {failed}")
-        return result
+        results = []
+        for image in images:  # ncnn knows no batches
+            with net.create_extractor() as extractor:
+                extractor.input("in0", image)
+                failed, result = extractor.extract("out0")
+            if failed:
+                raise BackendError(f"ncnn failed with code {failed}")
+            results.append(result)
+        return results
 
-    return Loaded(run, lambda result: np.array(result, np.float32)[None])
+    # An extractor is the state of one call; the net is only read.
+    return Loaded(run, lambda results: np.stack([np.array(sr, np.float32) for sr in results]), caller=lambda: run)

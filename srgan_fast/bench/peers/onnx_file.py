@@ -8,8 +8,8 @@ from srgan_fast.runtime.onnx_graph import build_onnx
 
 
 def fixed_onnx(job: Job) -> Path:
-    """The ONNX file for one picture of the job's size; written on first use."""
-    path = job.size_folder / "fixed.onnx"
+    """The ONNX file for the job's size and batch; written on first use."""
+    path = job.shape_folder / "fixed.onnx"
     if not path.exists():
         model = build_onnx(job.file)
         height, width = job.size
@@ -18,7 +18,7 @@ def fixed_onnx(job: Job) -> Path:
             (model.graph.input[0], (height, width)),
             (model.graph.output[0], (height * scale, width * scale)),
         ):
-            for dim, length in zip(value.type.tensor_type.shape.dim, (1, 3, *sides), strict=True):
+            for dim, length in zip(value.type.tensor_type.shape.dim, (job.batch, 3, *sides), strict=True):
                 dim.dim_value = length
         with atomic_write(path) as file:
             file.write(model.SerializeToString())

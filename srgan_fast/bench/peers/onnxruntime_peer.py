@@ -29,4 +29,7 @@ def load(job: Job, row: str, lr: FloatImages) -> Loaded:
     def array(results: Any) -> FloatImages:
         return np.array(results[0], np.float32)
 
-    return Loaded(lambda: session.run(None, {"lr": lr}), array)
+    def run() -> Any:
+        return session.run(None, {"lr": lr})
+
+    return Loaded(run, array, caller=lambda: run)  # a session may be called by several threads

@@ -3,6 +3,7 @@
 The precision is always said: left alone, OpenVINO computes an fp32 model in bf16 where the CPU can.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,22 @@ def load(job: Job, row: str, lr: FloatImages) -> Loaded:
     quantised = row.endswith("int8")
     model = core.read_model(job.folder / _QUANTISED if quantised else fixed_onnx(job))
     if quantised:
-        model.reshape([1, 3, *job.size])
+        model.reshape([job.batch, 3, *job.size])
     hint = "bf16" if row.endswith("bf16") else "f32"
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": job.threads, "PERFORMANCE_HINT": "LATENCY"}
     compiled = core.compile_model(model, "CPU", settings)
     used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if used != hint:
         raise BackendError(f"OpenVINO computes in {used} on this CPU, not in {hint}")
-    request = compiled.create_infer_request()
-    request.set_input_tensor(ov.Tensor(lr, shared_memory=True))
 
-    def run() -> Any:
-        request.infer()
-        return request.get_output_tensor()
+    def caller() -> Callable[[], Any]:
+        request = compiled.create_infer_request()
+        request.set_input_tensor(ov.Tensor(lr, shared_memory=True))
 
-    return Loaded(run, lambda tensor: np.array(tensor.data, np.float32))
+        def run() -> Any:
+            request.infer()
+            return request.get_output_tensor()
+
+        return run
+
+    return Loaded(caller(), lambda tensor: np.array(tensor.data, np.float32), caller=caller)

@@ -12,7 +12,13 @@ from pathlib import Path
 import torch
 
 from srgan_fast.bench.candidates import why_not
-from srgan_fast.bench.machine import Neighbours, describe_machine, warn_about_neighbours, warn_about_start
+from srgan_fast.bench.machine import (
+    Neighbours,
+    describe_machine,
+    warn_about_neighbours,
+    warn_about_rounds,
+    warn_about_start,
+)
 from srgan_fast.bench.processes import call_process
 from srgan_fast.bench.rounds import ORDER, PAUSE_S, Times, measure_rounds
 from srgan_fast.bench.training.accuracy import TOLERANCES, Difference, FirstStep, compare, first_step
@@ -99,8 +105,8 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
     work = Work(options.stage, options.batch, options.hr, options.features, threads)
     keep_freed_memory()  # as the trainer does; here it serves every row
     run = _Run(options, work, count_flops(work), on_step)
-    machine = describe_machine(threads)
-    run.warnings += warn_about_start(machine, options.rounds)
+    machine = describe_machine()
+    run.warnings += warn_about_start(machine, threads) + warn_about_rounds(options.rounds)
     peaks = [_fp32_peak(run)]
     with _threads(threads):
         finished, other_cpus = _measure(run, rows)
@@ -112,7 +118,9 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         work=_describe(run),
         environment=TrainingEnvironment(
-            **machine.model_dump(), fp32_peak_gflops=max((peak for peak in peaks if peak is not None), default=None)
+            **machine.model_dump(),
+            threads=threads,
+            fp32_peak_gflops=max((peak for peak in peaks if peak is not None), default=None),
         ),
         method=TrainingMethod(
             rounds=options.rounds,

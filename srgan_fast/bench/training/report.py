@@ -19,6 +19,7 @@ SCHEMA: Literal["srgan_fast.bench.training/1"] = "srgan_fast.bench.training/1"
 class TrainingEnvironment(Environment):
     """The machine as it was when the run began."""
 
+    threads: int = Field(description="every row computes with")
     fp32_peak_gflops: float | None = Field(
         description="of multiply-adds alone on that many threads, measured; null if our engine cannot be loaded"
     )

@@ -1,0 +1,27 @@
+"""`srgan-fast bench html`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from srgan_fast.cli.console import output
+from srgan_fast.errors import UsageError
+from srgan_fast.files import atomic_write, check_writable
+
+
+def html(
+    report: Annotated[Path, typer.Argument(metavar="REPORT.json", help="What --json wrote.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page goes.")],
+) -> None:
+    """Make a page of a report: one HTML file that needs nothing beside it."""
+    from srgan_fast.bench.html.render import report_page  # noqa: PLC0415 (heavy)
+    from srgan_fast.bench.kept import read_report  # noqa: PLC0415
+
+    if out.exists() and report.exists() and out.samefile(report):
+        raise UsageError(f"{out}: is the report itself; give another file for the page")
+    check_writable(out)
+    page = report_page(read_report(report))
+    with atomic_write(out) as file:
+        file.write(page.encode())
+    output.print(f"{out}", soft_wrap=True)

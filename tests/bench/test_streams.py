@@ -1,0 +1,55 @@
+"""Callers run at the same time, each with what is its own, and one that fails stops all."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from srgan_fast.bench.streams import FEWEST_RUNS, measure_streams
+
+
+def test_callers_run_at_the_same_time() -> None:
+    together = threading.Barrier(3, timeout=10)
+    callers: list[int] = []
+
+    def make_caller() -> Callable[[], int]:
+        callers.append(threading.get_ident())
+
+        def call() -> int:
+            together.wait()  # would time out if they came one after the other
+            return threading.get_ident()
+
+        return call
+
+    found = measure_streams(make_caller, 3, seconds=0)
+    assert len(found.runs_s) == 3 * FEWEST_RUNS
+    assert set(found.results) == set(callers)
+    assert len(set(callers)) == 3
+
+
+def test_time_is_from_the_first_start_to_the_last_end() -> None:
+    found = measure_streams(lambda: lambda: time.sleep(0.01), 2, seconds=0.1)
+    assert 0.1 <= found.wall_s < 2
+    assert all(0.01 <= seconds <= found.wall_s for seconds in found.runs_s)
+    assert len(found.runs_s) >= 2 * FEWEST_RUNS
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_caller_that_fails_ends_it(after: int) -> None:
+    made: list[None] = []
+
+    def make_caller() -> Callable[[], None]:
+        made.append(None)
+        bad, calls = len(made) == 2, []
+
+        def call() -> None:
+            calls.append(None)
+            time.sleep(0.001)
+            if bad and len(calls) > after:
+                raise RuntimeError("out of luck")
+
+        return call
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        measure_streams(make_caller, 2, seconds=30)
