@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from srgan_fast.cli.console import count_progress, output
+from srgan_fast.cli.console import build_progress, count_progress, output
 from srgan_fast.cli.options import (
     BackendName,
     BackendOption,
@@ -41,7 +41,10 @@ def evaluate(
     from srgan_fast.evaluation import evaluate as run  # noqa: PLC0415 (start-up time)
     from srgan_fast.upscale import Upscaler  # noqa: PLC0415
 
-    upscaler = Upscaler(model, backend=backend.value, precision=precision.value, threads=threads, tile=tile)
+    with build_progress() as tell:
+        upscaler = Upscaler(
+            model, backend=backend.value, precision=precision.value, threads=threads, tile=tile, on_build=tell
+        )
     with count_progress() as progress:
         bar = progress.add_task(hr.name, total=None)
         evaluation = run(upscaler, hr, lr, lambda done, total: progress.update(bar, completed=done, total=total))

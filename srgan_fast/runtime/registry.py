@@ -102,7 +102,8 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
             raise BackendError(f"backend {name} {reason}")
         if not _computes(entry, precision):
             raise BackendError(
-                f"backend {name} cannot compute in {precision} on this processor; leave --backend to auto"
+                f"backend {name} cannot compute in {precision} on this processor; take another precision, "
+                "or leave --backend to auto"
             )
         return name, "asked for"
     if not missing_modules(BACKENDS["torch"]) and precision in BACKENDS["torch"].precisions and _cuda_device():

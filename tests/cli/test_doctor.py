@@ -34,7 +34,7 @@ def test_a_sound_installation_is_presented_and_exits_with_0(run: Any) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     for text in (
         "srgan-fast 0.", "instruction sets: baseline", "torch 2.", "srgan_fast._engine   upscaling on the CPU",
-        "native       fp32", "cpu float16   plain torch: ", "resize uint8 ", "of the output's range",
+        "native                fp32", "cpu float16   plain torch: ", "resize uint8 ", "of the output's range",
         "all that is installed works; tests: ",
     ):  # fmt: skip
         assert text in result.stdout

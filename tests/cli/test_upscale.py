@@ -128,6 +128,7 @@ def test_options_of_the_model_reach_it(run: Any, monkeypatch: pytest.MonkeyPatch
     asked: list[Any] = []
 
     def refuse(*arguments: Any, **options: Any) -> None:
+        assert callable(options.pop("on_build")), "a runtime that is built first tells how far it is"
         asked.append((arguments, options))
         raise UsageError("seen")
 
