@@ -1,8 +1,10 @@
-"""Examines and measures the fused CUDA kernels on this machine's GPU, and writes a JSON report.
+"""Examines and measures this machine's GPU: inference, the fused kernels, training; writes JSON and a page.
 
-    python tools/gpu_report.py report.json [--batch 16 --batch 64] [--hr 96]
+    python tools/gpu_report.py report.json [--html report.html] [--batch 16 --batch 64] [--hr 96]
+    python tools/gpu_report.py report.json --only-html report.html     # the page of a report that is there
 
-It needs torch, numpy and safetensors, and srgan_fast built with nvcc (or on PYTHONPATH with its libraries beside it).
+It needs torch, numpy and safetensors; for the kernels also srgan_fast built with nvcc (or on PYTHONPATH with its
+libraries beside it). TensorRT or TensorRT-RTX is measured where it is installed, with onnx.
 """
 
 import argparse
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_fast.bench.gpu import gpu_report
+from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import SrganFastError
 
 
@@ -21,7 +24,11 @@ def main() -> int:
     parser.add_argument("report", type=Path, help="the JSON file to write")
     parser.add_argument("--batch", type=int, action="append", help="images of a step; repeatable (default: 16 and 64)")
     parser.add_argument("--hr", type=int, default=96, help="side of the high-resolution crops (default: 96)")
+    parser.add_argument("--html", type=Path, help="a page of it to write, too")
+    parser.add_argument("--only-html", type=Path, metavar="HTML", help="write the page of a report that is there")
     options = parser.parse_args()
+    if options.only_html is not None:
+        return _page_of(options.report, options.only_html)
     try:
         report = gpu_report(
             tuple(options.batch or (16, 64)), options.hr, lambda what: print(what, file=sys.stderr, flush=True)
@@ -30,9 +37,20 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     options.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if options.html is not None:
+        options.html.write_text(gpu_page(report), encoding="utf-8")
     for line in summary(report):
         print(line)
     return 0 if all(row["right"] for row in report.get("checks", [])) and not report["problems"] else 1
+
+
+def _page_of(report: Path, page: Path) -> int:
+    try:
+        page.write_text(gpu_page(json.loads(report.read_text(encoding="utf-8"))), encoding="utf-8")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        print(f"error: {report}: no report that a page can be made of ({error})", file=sys.stderr)
+        return 2
+    return 0
 
 
 def summary(report: dict[str, Any]) -> list[str]:
@@ -43,11 +61,23 @@ def summary(report: dict[str, Any]) -> list[str]:
         for row in report.get("checks", [])
     ]
     for name, rows in report.items():
-        if name.startswith("layers"):
+        if name == "inference":
+            lines += [f"{case['shape']} {_inference(row)}" for case in rows for row in case["rows"]]
+        elif name.startswith("layers"):
             lines += [f"{name.removeprefix('layers, '):<10} {_layer(row)}" for row in rows]
         elif name.startswith(("steps", "generator")):
             lines += [f"{name} {row}: {values}" for row, values in rows.items()]
     return lines + [f"problem: {problem}" for problem in report["problems"]]
+
+
+def _inference(row: dict[str, Any]) -> str:
+    times = ", ".join(
+        f"{kind.replace('_', ' ')} {row[kind]['median'] * 1e3:.3f} ms"
+        for kind in ("device", "graph", "with_copies")
+        if row[kind]
+    )
+    psnr = "" if row["psnr_db"] is None else f", {row['psnr_db']:.1f} dB"
+    return f"{row['name']:<20} {row['status']} {times}{psnr}{' ' + row['reason'] if row['reason'] else ''}"
 
 
 def _layer(row: dict[str, Any]) -> str:

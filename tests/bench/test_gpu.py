@@ -3,14 +3,19 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from srgan_fast.bench.gpu import gpu_report
+from srgan_fast.bench.gpu import gpu_report, inference
+from srgan_fast.bench.gpu.inference import time_inference
+from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import UsageError
 from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.runtime.tensorrt.shapes import Shape
 
 TOOL = Path(__file__).parents[2] / "tools" / "gpu_report.py"
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -36,5 +41,99 @@ def test_a_gpu_is_examined_and_measured(tmp_path: Path) -> None:
     report = gpu_report(batches=(2,), hr=32)
     assert report["problems"] == []
     assert all(row["right"] for row in report["checks"])
-    assert {"environment", "layers, batch 2", "generator, batch 2", "steps, batch 2"} <= report.keys()
+    assert {"environment", "inference", "layers, batch 2", "generator, batch 2", "steps, batch 2"} <= report.keys()
     assert json.loads(json.dumps(report)) == report
+
+
+# --- inference, as far as it goes without a GPU
+
+
+def test_every_row_of_inference_is_checked_or_says_why_not() -> None:
+    cases = time_inference(torch.device("cpu"), shapes=(Shape(1, 9, 8), Shape(2, 8, 9)))
+    assert [case["shape"] for case in cases] == ["1x3x9x8", "2x3x8x9"]
+    for case in cases:
+        rows = {row["name"]: row for row in case["rows"]}
+        for name in ("torch-nchw-fp32", "torch-nhwc-fp32", "torch-nhwc-bf16", "torch-nhwc-fp16"):
+            assert (rows[name]["status"], rows[name]["reason"]) == ("ok", None)
+            assert rows[name]["max_error"] < (1e-5 if "fp32" in name else 1e-1)
+            assert rows[name]["device"] is None, "a CPU is not timed as a GPU"
+        assert (
+            rows["torch-nhwc-fp32"]["psnr_db"] > rows["torch-nhwc-fp16"]["psnr_db"] > rows["torch-nhwc-bf16"]["psnr_db"]
+        )
+        for name in rows.keys() - {name for name in rows if name.startswith("torch")}:
+            assert rows[name]["status"] in ("ok", "failed", "left out")
+            assert rows[name]["status"] == "ok" or rows[name]["reason"]
+    assert json.loads(json.dumps(cases)) == cases
+
+
+def test_a_wrong_result_is_marked_and_a_broken_runtime_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(file: Any, device: Any) -> Any:
+        raise RuntimeError("\nno kernels\nat line 1")
+
+    def wrong(file: Any, device: Any) -> Any:
+        return lambda lr: torch.zeros(lr.shape[0], 3, 4 * lr.shape[2], 4 * lr.shape[3])
+
+    rows = [inference.Candidate("broken", "fp32", broken), inference.Candidate("wrong", "fp32", wrong)]
+    rows.append(inference.Candidate("single", "fp32", wrong, one_picture=True))
+    monkeypatch.setattr(inference, "_candidates", lambda: rows)
+    (case,) = time_inference(torch.device("cpu"), shapes=(Shape(2, 8, 8),))
+    found = [(row["name"], row["status"], row["reason"]) for row in case["rows"]]
+    assert found[0] == ("broken", "failed", "RuntimeError: no kernels")
+    assert found[1][:2] == ("wrong", "wrong")
+    assert "beyond 1e-03 of the range" in found[1][2]
+    assert found[2] == ("single", "left out", "its engine takes one picture at a time")
+
+
+# --- the page
+
+HOSTILE = "<script>alert('1')</script>&\"'"
+
+
+def _time(median: float) -> dict[str, float]:
+    return {"median": median, "least": 0.9 * median, "most": 1.2 * median}
+
+
+def _row(name: str, status: str = "ok", **values: Any) -> dict[str, Any]:
+    found = asdict(inference.Result(name, "fp16", status))
+    return found | {"device": _time(2e-3), "graph": _time(1e-3), "psnr_db": 70.0, "max_error": 1e-3} | values
+
+
+def _report() -> dict[str, Any]:
+    rows = [_row("torch-nhwc-fp16"), _row(HOSTILE, "wrong", reason=HOSTILE), _row("tensorrt-fp16", "failed")]
+    rows.append(_row("bare", device=None, graph=None, psnr_db=None, max_error=None, graph_reason="streams"))
+    layer = {"layer": "trunk", "direction": "forward", "fused": _time(3e-5), "stock": _time(4e-5), "gflop": 2.0}
+    return {
+        "problems": [HOSTILE],
+        "environment": {"device": HOSTILE, "torch": "2.14", "cuda": None},
+        "inference": [{"shape": "1x3x128x128", "rows": rows}],
+        "checks": [{"dtype": "torch.bfloat16", "right": False, "what": "sr", "value": 0.4, "tolerance": 0.1}],
+        "layers, batch 16": [layer],
+        "generator, batch 16": {"fused-bf16": {"eager": _time(5e-3), "graph": _time(4e-3)}},
+        "steps, batch 16": {"fused-bf16": {"step": _time(1e-2), "peak_mb": None, "losses": {}}},
+    }
+
+
+def test_a_page_shows_all_parts_and_escapes_every_text() -> None:
+    page = gpu_page(_report())
+    assert "<script" not in page
+    for text in ("Inference, 1x3x128x128", "Training steps, batch 16", "Generator, batch 16", "Layers, batch 16"):
+        assert text in page
+    assert "Checks of the fused kernels" in page
+    assert "no graph: streams" in page
+    assert page.count("&lt;script&gt;") >= 4
+    assert '<span class="pill">wrong</span>' in page
+
+
+def test_a_report_with_nothing_in_it_is_a_page_too() -> None:
+    assert "<html" in gpu_page({"problems": ["no kernels"]})
+
+
+def test_the_tool_makes_a_page_of_a_report_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(_report()))
+    command = [sys.executable, str(TOOL), str(tmp_path / "r.json"), "--only-html", str(tmp_path / "r.html")]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert (tmp_path / "r.html").read_text() == gpu_page(_report())
+    (tmp_path / "r.json").write_text("[]")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "no report that a page can be made of" in done.stderr
