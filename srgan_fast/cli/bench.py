@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from srgan_fast.cli.bench_compare import compare
+from srgan_fast.cli.bench_export import export
 from srgan_fast.cli.bench_html import html
 from srgan_fast.cli.bench_training import training
 from srgan_fast.cli.console import as_wide_as_needed, output, say
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from srgan_fast.bench.report import CaseResult, ColdStart, Row
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is, beside what else could be used.")
+app.command("export", cls=ReportCommand)(export)
 app.command("training", cls=ReportCommand)(training)
 app.command("html", no_args_is_help=True)(html)
 app.command("compare", cls=ReportCommand, no_args_is_help=True)(compare)

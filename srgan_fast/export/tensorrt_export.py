@@ -1,6 +1,5 @@
 """Engines for TensorRT and TensorRT-RTX, from the same checked graph that `export_onnx` writes."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,18 +82,13 @@ def export_tensorrt(
     made = make_onnx(file, precision=precision, pixels=pixels, calibration=calibration, beside_int8="fp16")
     built = build_engine(library, made.data, precision, options, on_progress)
     write_engine(output, built, engine_key(library, made.data, precision, options, device))
-    types = Counter(
-        "INT8" if layer.reads[:2] == ("DEQUANTIZE", "DEQUANTIZE") else layer.dtype
-        for layer in built.layers
-        if layer.kind == "CONVOLUTION"
-    )
     return EngineReport(
         path=output,
         size=len(built.data),
         precision=precision,
         library=f"{library.flavour.name} {library.version}",
         device=device,
-        convolutions=dict(types),
+        convolutions=built.convolutions(),
         psnr_db=made.agreement.psnr_db,
     )
 

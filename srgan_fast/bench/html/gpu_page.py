@@ -109,7 +109,7 @@ def _inference(case: Report, index: int) -> Section:
         "runs a second",
         "PSNR against float64, dB",
         f"inference{index}",
-        "up and to the right is better",
+        "better",
     )
     return Section(f"Inference, {case['shape']}", [table, Chart("Speed against accuracy", drawing)])
 

@@ -7,6 +7,7 @@ before anything is built.
 
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ class Layer:
     dtype: str
     reads: tuple[str, ...]
 
+    @property
+    def is_quantised(self) -> bool:
+        """Whether it reads a dequantised map and dequantised weights, which together become an int8 kernel."""
+        return self.reads[:2] == ("DEQUANTIZE", "DEQUANTIZE")
+
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
@@ -76,6 +82,11 @@ class BuiltEngine:
 
     data: bytes
     layers: tuple[Layer, ...]
+
+    def convolutions(self) -> dict[str, int]:
+        """How many give which type; those that read quantised values are INT8."""
+        convolutions = [layer for layer in self.layers if layer.kind == "CONVOLUTION"]
+        return dict(Counter("INT8" if layer.is_quantised else layer.dtype for layer in convolutions))
 
 
 def build_engine(
@@ -131,7 +142,7 @@ def wrong_types(layers: tuple[Layer, ...], precision: EnginePrecision) -> str | 
     read dequantised pictures and weights, which is what TensorRT turns into int8 kernels.
     """
     convolutions = [layer for layer in layers if layer.kind == "CONVOLUTION"]
-    quantised = [layer for layer in convolutions if layer.reads[:2] == ("DEQUANTIZE", "DEQUANTIZE")]
+    quantised = [layer for layer in convolutions if layer.is_quantised]
     if not convolutions:
         return "it has no convolutions"
     if precision == "int8":
