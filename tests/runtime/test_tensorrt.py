@@ -25,7 +25,7 @@ from srgan_fast.runtime.installed import is_installed
 from srgan_fast.runtime.onnx_graph import build_onnx
 from srgan_fast.runtime.tensorrt import backend, builder, engine_file, flavour
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, BuiltEngine, Layer, build_engine, wrong_types
-from srgan_fast.runtime.tensorrt.engine import Engine
+from srgan_fast.runtime.tensorrt.engine import Engine, output_types
 from srgan_fast.runtime.tensorrt.flavour import FLAVOURS, Flavour, Library, load_library
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Profile, Shape, parse_shape
 from srgan_fast.upscale import Upscaler
@@ -450,6 +450,24 @@ def test_a_run_gives_the_library_shape_and_addresses(pixels: bool, dims: tuple[i
         ("set_tensor_address", "sr", 2000),
         ("execute_async_v3", 7),
     ]
+
+
+@pytest.mark.parametrize(
+    ("layers", "types"),
+    [
+        ([{"Outputs": [{"Format/Datatype": "Half NHWC"}]}, {"Outputs": [{"DataType": "Int8"}]}], 2),
+        (["a name alone, as in engines without details", {}], 0),
+    ],
+)
+def test_the_inspector_tells_the_types_of_an_engine(layers: list[Any], types: int) -> None:
+    engine = _engine(_Context())
+    inspector = SimpleNamespace(get_engine_information=lambda form: json.dumps({"Layers": layers}))
+    engine._engine = SimpleNamespace(create_engine_inspector=lambda: inspector)
+    engine._library.api.LayerInformationFormat = SimpleNamespace(JSON="json")
+    assert len(output_types(engine.inspect())) == types
+    inspector.get_engine_information = lambda form: "nothing"
+    with pytest.raises(BackendError, match="tensorrt does not say what is in the engine"):
+        engine.inspect()
 
 
 def test_a_shape_outside_the_profile_is_refused_before_anything_runs() -> None:

@@ -21,6 +21,7 @@ from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.errors import BackendError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
 from srgan_fast.runtime.tensorrt.builder import EnginePrecision
+from srgan_fast.runtime.tensorrt.engine import Engine, output_types
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Shape
 from srgan_fast.runtime.torch_backend import fold_batchnorm
@@ -72,8 +73,10 @@ class Result:
         graph_reason: why there is no graph.
         with_copies: seconds from a picture in host memory to its result there.
         peak_mb: device memory that torch took at most in one run, 10^6 bytes; an engine's own is not seen.
+        engine_types: how many of an engine's layers give which type, by TensorRT's own inspector.
         max_error: over the output's range.
         psnr_db: over the output's range.
+        images_per_second: by the faster of `device` and `graph`.
     """
 
     name: str
@@ -88,7 +91,8 @@ class Result:
     peak_mb: float | None = None
     max_error: float | None = None
     psnr_db: float | None = None
-    images_per_second: float | None = field(default=None)
+    images_per_second: float | None = None
+    engine_types: dict[str, int] = field(default_factory=dict)
 
 
 def time_inference(
@@ -170,14 +174,12 @@ def _tf32(allowed: bool) -> AbstractContextManager[None]:
 def _engine(flavour: str, precision: EnginePrecision) -> Callable[[GeneratorFile, torch.device], Upscale]:
     def make(file: GeneratorFile, device: torch.device) -> Upscale:
         from srgan_fast.runtime.tensorrt.backend import cached_engine, why_not  # noqa: PLC0415 (needs onnx)
-        from srgan_fast.runtime.tensorrt.engine import Engine  # noqa: PLC0415
 
         if reason := why_not():
             raise BackendError(f"{flavour} {reason}")
         library = load_library(flavour)
         data, _ = cached_engine(library, file, precision, torch.cuda.get_device_name(device))
-        engine = Engine(library, data, ONE_PICTURE, file.config.scale)
-        return lambda lr: engine(lr.contiguous())
+        return Engine(library, data, ONE_PICTURE, file.config.scale)
 
     return make
 
@@ -196,6 +198,8 @@ def _measure(
     layout = torch.channels_last if row.channels_last else torch.contiguous_format
     given = lr.to(device, memory_format=layout)
     try:
+        if isinstance(upscale, Engine):
+            found.engine_types = output_types(upscale.inspect())
         accuracy = compare(upscale(given).cpu().contiguous().numpy(), _exact(file, lr, device))
         found.max_error, found.psnr_db = _finite(accuracy.max_error), _finite(accuracy.psnr_db)
         if problem := accuracy.problem(TOLERANCES[row.precision]):

@@ -1,5 +1,7 @@
 """Running an engine: on pointers to device memory, or on torch's CUDA tensors."""
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from srgan_fast.errors import BackendError
@@ -46,6 +48,19 @@ class Engine:
         self.profile = profile
         self.scale = scale
         self.pixels = pixels
+
+    def inspect(self) -> dict[str, Any]:
+        """What TensorRT's inspector tells of the engine: `Layers`, after fusion, with kernels and types.
+
+        Raises:
+            BackendError: it tells nothing that can be read.
+        """
+        inspector: trt.EngineInspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(self._library.api.LayerInformationFormat.JSON)
+        try:
+            return dict(json.loads(text))
+        except (TypeError, ValueError):
+            raise BackendError(f"{self._library.flavour.name} does not say what is in the engine") from None
 
     def enqueue(self, lr: int, sr: int, shape: Shape, stream: int) -> None:
         """Puts one run on a CUDA stream, and does not wait for it.
@@ -127,3 +142,16 @@ class Engine:
         shape = self._shape(lr)
         larger = Shape(shape.batch, shape.height * self.scale, shape.width * self.scale)
         return lr.new_empty(larger.dims(self.pixels))
+
+
+def output_types(inspected: dict[str, Any]) -> dict[str, int]:
+    """How many layers of an engine give which type: TensorRT 10 says it as `Format/Datatype`, 11 as `DataType`.
+
+    Args:
+        inspected: from `Engine.inspect`.
+    """
+    found: Counter[str] = Counter()
+    for layer in inspected.get("Layers", []):
+        for output in layer.get("Outputs", []) if isinstance(layer, dict) else []:
+            found[str(output.get("DataType") or output.get("Format/Datatype") or "?")] += 1
+    return dict(found)

@@ -1,0 +1,11 @@
+"""Exports a generator to an engine: `srgan-fast export tensorrt` for those who work from a checkout.
+
+usage: python tools/export_tensorrt.py [options as of `srgan-fast export tensorrt`; --help lists them]
+"""
+
+import sys
+
+from srgan_fast.cli.app import app
+
+if __name__ == "__main__":
+    app(["export", "tensorrt", *sys.argv[1:]])
