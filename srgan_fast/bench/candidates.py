@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from srgan_fast.bench.options import PRECISIONS, BenchPrecision, Size
 from srgan_fast.errors import BackendError, SrganFastError, UsageError
@@ -14,8 +14,13 @@ from srgan_fast.runtime import BACKENDS, Precision, create_backend
 from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.registry import choose_backend, missing_modules
 
+if TYPE_CHECKING:
+    from srgan_fast.bench.gpu.clock import TorchClock
+
 # Backends whose `run` several threads may call at once: native and openvino lock, a session and a module are only read.
 CALLED_BY_SEVERAL = frozenset({"native", "openvino", "onnxruntime", "torch"})
+# Backends whose work on a GPU is queued on torch's current stream, so that torch's events stand around it.
+ON_TORCH_STREAMS = frozenset({"torch", "tensorrt", "tensorrt-rtx"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +158,32 @@ class Candidate:
         """
         if self.kind == "peer":
             return _peer(self.runtime).load(job, self.name, lr)
+        clock = _clock(self.runtime)
         backend = create_backend(job.file, self.runtime, cast(Precision, self.precision), job.threads)
+
+        def run() -> FloatImages:
+            return backend.run(lr)
+
         return Loaded(
-            run=lambda: backend.run(lr),
+            run=run if clock is None else clock.around(run),
             array=lambda sr: cast(FloatImages, sr.copy()),
             device=backend.device,
-            caller=(lambda: lambda: backend.run(lr)) if self.runtime in CALLED_BY_SEVERAL else None,
+            caller=(lambda: run) if self.runtime in CALLED_BY_SEVERAL else None,
+            gpu=clock,
         )
+
+
+def _clock(runtime: str) -> "TorchClock | None":
+    """For backends that compute on torch's CUDA streams, where there is a device."""
+    if runtime not in ON_TORCH_STREAMS:
+        return None
+    import torch  # noqa: PLC0415 (heavy, and these backends load it anyway)
+
+    if not torch.cuda.is_available():
+        return None
+    from srgan_fast.bench.gpu.clock import TorchClock  # noqa: PLC0415
+
+    return TorchClock()
 
 
 def _peer(runtime: str) -> Peer:

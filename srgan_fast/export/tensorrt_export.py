@@ -8,6 +8,7 @@ from srgan_fast.errors import BackendError, ModelError
 from srgan_fast.export.onnx_export import make_onnx
 from srgan_fast.files import check_writable
 from srgan_fast.models import DEFAULT_MODEL, read_generator
+from srgan_fast.runtime.tensorrt.backend import describe_gpu
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, OnProgress, build_engine, check_options
 from srgan_fast.runtime.tensorrt.engine_file import engine_key, write_engine
 from srgan_fast.runtime.tensorrt.flavour import Library, load_library
@@ -100,5 +101,4 @@ def _device(library: Library, options: BuildOptions) -> str:
 
     if not torch.cuda.is_available():
         raise BackendError("TensorRT builds for the GPU that is there, and torch finds none")
-    major, minor = torch.cuda.get_device_capability()
-    return f"{torch.cuda.get_device_name()}, compute capability {major}.{minor}"
+    return describe_gpu()

@@ -1,7 +1,5 @@
 """ONNX Runtime: on the CPU, or through what its other builds bring (onnxruntime-gpu, onnxruntime-openvino)."""
 
-import threading
-
 import numpy as np
 import onnxruntime as ort
 
@@ -37,8 +35,6 @@ class OnnxRuntimeBackend:
             raise BackendError(
                 f"backend {self.name}: the libraries of {self.provider} do not load; pip install {self.package}"
             )
-        self._lock = threading.Lock()  # a binding holds one picture at a time
-        self._binding = self._session.io_binding()
 
     @classmethod
     def why_not(cls) -> str | None:
@@ -51,10 +47,10 @@ class OnnxRuntimeBackend:
         """See `Backend.run`."""
         count, channels, height, width = lr.shape
         sr = np.empty((count, channels, height * self._scale, width * self._scale), np.float32)
-        with self._lock:
-            self._binding.bind_cpu_input("lr", lr)
-            self._binding.bind_output("sr", "cpu", 0, np.float32, sr.shape, sr.ctypes.data)
-            self._session.run_with_iobinding(self._binding)
+        binding = self._session.io_binding()  # one for each call: threads may share the session
+        binding.bind_cpu_input("lr", lr)
+        binding.bind_output("sr", "cpu", 0, np.float32, sr.shape, sr.ctypes.data)
+        self._session.run_with_iobinding(binding)
         return sr
 
 

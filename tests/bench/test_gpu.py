@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from srgan_fast.bench import candidates
 from srgan_fast.bench.gpu import gpu_report, inference
+from srgan_fast.bench.gpu.clock import TorchClock
 from srgan_fast.bench.gpu.inference import time_inference
 from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import UsageError
@@ -136,3 +138,52 @@ def test_the_tool_makes_a_page_of_a_report_that_is_there(tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no report that a page can be made of" in done.stderr
+
+
+# --- the clock of a row
+
+
+class _Event:
+    """Knows when it was recorded, in milliseconds of a clock that the test turns."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+        self.at = -1.0
+
+    def record(self) -> None:
+        self.at = _Event.now
+
+    def synchronize(self) -> None:
+        assert self.at >= 0
+
+    def elapsed_time(self, end: "_Event") -> float:
+        return end.at - self.at
+
+
+def test_a_row_on_torchs_streams_is_timed_by_events_and_by_the_drivers_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [1000 << 20]
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free[0], 2000 << 20))
+    clock = TorchClock()
+
+    def run() -> str:
+        _Event.now += 7.0
+        free[0] = 400 << 20
+        return "a picture"
+
+    assert clock.around(run)() == "a picture"
+    assert clock.last_run_s() == pytest.approx(7e-3)
+    free[0] = 900 << 20
+    assert clock.peak_mib() == 600
+
+
+def test_only_backends_on_torchs_streams_get_a_clock_and_only_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert candidates._clock("torch") is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 1))
+    assert isinstance(candidates._clock("tensorrt-rtx"), TorchClock)
+    assert candidates._clock("native") is None

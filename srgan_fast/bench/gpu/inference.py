@@ -173,12 +173,12 @@ def _tf32(allowed: bool) -> AbstractContextManager[None]:
 
 def _engine(flavour: str, precision: EnginePrecision) -> Callable[[GeneratorFile, torch.device], Upscale]:
     def make(file: GeneratorFile, device: torch.device) -> Upscale:
-        from srgan_fast.runtime.tensorrt.backend import cached_engine, why_not  # noqa: PLC0415 (needs onnx)
+        from srgan_fast.runtime.tensorrt.backend import cached_engine, describe_gpu, why_not  # noqa: PLC0415 (needs onnx)
 
         if reason := why_not():
             raise BackendError(f"{flavour} {reason}")
         library = load_library(flavour)
-        data, _ = cached_engine(library, file, precision, torch.cuda.get_device_name(device))
+        data, _ = cached_engine(library, file, precision, describe_gpu(device))
         return Engine(library, data, ONE_PICTURE, file.config.scale)
 
     return make

@@ -1,7 +1,8 @@
 """The generator through TensorRT: its engine is built on first use and kept in the cache."""
 
+import threading
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -14,12 +15,23 @@ from srgan_fast.runtime.tensorrt.engine import Engine
 from srgan_fast.runtime.tensorrt.engine_file import cache_folder, engine_key, read_engine, write_engine
 from srgan_fast.runtime.tensorrt.flavour import Library, load_library
 
+if TYPE_CHECKING:
+    import torch
+
 
 def why_not() -> str | None:
     """Why no engine can run here; None if one can."""
     import torch  # noqa: PLC0415 (heavy extra)
 
     return None if torch.cuda.is_available() else "needs an NVIDIA GPU that torch can use"
+
+
+def describe_gpu(device: "torch.device | None" = None) -> str:
+    """A CUDA device as engines are labelled with it; the current one if None."""
+    import torch  # noqa: PLC0415
+
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
 
 
 def cached_engine(
@@ -74,7 +86,6 @@ class TensorRTBackend:
         if reason := why_not():
             raise BackendError(f"backend {self.flavour} {reason}")
         library = load_library(self.flavour)
-        major, minor = torch.cuda.get_device_capability()
         self.name = self.flavour
         self.device = torch.cuda.get_device_name()
         options = BuildOptions()
@@ -82,18 +93,19 @@ class TensorRTBackend:
             library,
             file,
             cast(EnginePrecision, precision),
-            f"{self.device}, compute capability {major}.{minor}",
+            describe_gpu(),
             options,
             on_build,
         )
         self.largest_side = options.profile.largest.height
         self._engine = Engine(library, data, options.profile, file.config.scale)
+        self._lock = threading.Lock()  # an engine's context holds one picture at a time
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`; one picture at a time, sides up to `largest_side`."""
         import torch  # noqa: PLC0415
 
-        with torch.inference_mode():
+        with torch.inference_mode(), self._lock:
             parts = [self._engine(torch.from_numpy(np.array(part)).cuda()[None]).cpu() for part in lr]
             return cast(FloatImages, torch.cat(parts).numpy())
 
