@@ -256,7 +256,9 @@ def test_ctrl_c_ends_a_build_and_leaves_the_handler_as_it_was(library: Library, 
 # --- files
 
 
-KEY = engine_file.EngineKey("ab" * 32, "fp16", "1x3x1x1", "1x3x256x256", "1x3x512x512", "tensorrt", "10.13", "a GPU")
+KEY = engine_file.EngineKey(
+    "ab" * 32, "fp16", "1x3x1x1", "1x3x256x256", "1x3x512x512", "tensorrt", "10.13", "a GPU", ""
+)
 BUILT = BuiltEngine(b"engine" * 100, (Layer("conv", "CONVOLUTION", "HALF", ("INPUT",)),))
 
 
@@ -379,12 +381,13 @@ def test_an_engine_is_built_once_for_each_thing_that_it_depends_on(
     assert backend.cached_engine(library, tiny_file, "fp16", "a GPU") == (data, path)
     assert builds == ["fp16"]
     others = [("fp32", "a GPU", None), ("fp16", "another GPU", None)]
+    others.append(("fp16", "a GPU", BuildOptions(optimization_level=1)))
     others.append(("fp16", "a GPU", BuildOptions(Profile(Shape(1, 1, 1), Shape(1, 8, 8), Shape(1, 64, 64)))))
     for precision, device, options in others:
         assert backend.cached_engine(library, tiny_file, precision, device, options)[1] != path
     other = _with_weight(tiny_file, "tail.bias", 1.0)
     assert backend.cached_engine(library, other, "fp16", "a GPU")[1] != path
-    assert len(builds) == 5
+    assert len(builds) == 6
 
 
 @rtx

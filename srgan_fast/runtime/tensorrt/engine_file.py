@@ -29,6 +29,7 @@ class EngineKey:
         library: TensorRT or TensorRT-RTX.
         version: of the library.
         device: GPU it was built for, or compute capabilities.
+        options: what else was asked of the builder, as `name=value` where it is not the default.
     """
 
     graph: str
@@ -39,6 +40,7 @@ class EngineKey:
     library: str
     version: str
     device: str
+    options: str = ""
 
     @property
     def digest(self) -> str:
@@ -58,7 +60,15 @@ def engine_key(library: Library, graph: bytes, precision: str, options: BuildOpt
         library=library.flavour.name,
         version=library.version,
         device=device,
+        options=_beyond_defaults(options),
     )
+
+
+def _beyond_defaults(options: BuildOptions) -> str:
+    """The profile has fields of its own in the key, and a timing cache changes how long a build takes, not its result."""
+    usual = asdict(BuildOptions())
+    asked = {name: value for name, value in asdict(options).items() if name not in ("profile", "timing_cache")}
+    return " ".join(f"{name}={value}" for name, value in asked.items() if value != usual[name])
 
 
 def sidecar(engine: Path) -> Path:
