@@ -16,6 +16,7 @@ from typing import Any
 from srgan_fast.bench.gpu import gpu_report
 from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import SrganFastError
+from srgan_fast.files import check_writable
 
 
 def main() -> int:
@@ -30,6 +31,8 @@ def main() -> int:
     if options.only_html is not None:
         return _page_of(options.report, options.only_html)
     try:
+        for path in filter(None, (options.report, options.html)):
+            check_writable(path)
         report = gpu_report(
             tuple(options.batch or (16, 64)), options.hr, lambda what: print(what, file=sys.stderr, flush=True)
         )
@@ -41,7 +44,11 @@ def main() -> int:
         options.html.write_text(gpu_page(report), encoding="utf-8")
     for line in summary(report):
         print(line)
-    return 0 if all(row["right"] for row in report.get("checks", [])) and not report["problems"] else 1
+    wrong = [
+        row for case in report.get("inference", []) for row in case["rows"] if row["status"] in ("wrong", "failed")
+    ]
+    right = all(row["right"] for row in report.get("checks", [])) and not wrong
+    return 0 if right and not report["problems"] else 1
 
 
 def _page_of(report: Path, page: Path) -> int:

@@ -19,6 +19,7 @@ from srgan_fast.bench.options import Size
 from srgan_fast.bench.pictures import lr_image
 from srgan_fast.bench.report import Environment, Part
 from srgan_fast.bench.rounds import measure_rounds, warm_up
+from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.errors import UsageError
 from srgan_fast.export.onnx_export import OnnxModel, make_onnx
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, read_generator
@@ -110,6 +111,8 @@ def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) ->
         ImageError: the folder of pictures cannot be read.
     """
     file = read_generator(options.model)
+    if options.calibration is not None:
+        calibration_folder(options.calibration)
     threads = options.threads or usable_cpus()
     environment = describe_machine()
     warnings = warn_about_start(environment, threads)
@@ -125,7 +128,7 @@ def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) ->
             on_step(f"{flavour.name}-{precision}: exporting and building")
             rows[f"{flavour.name}-{precision}"] = _engine(file, flavour, precision, options.calibration)
     neighbours = Neighbours()
-    for name, rounds_ms in _times(graphs, options, threads, on_step).items():
+    for name, rounds_ms in _times(graphs, rows, options, threads, on_step).items():
         rows[name] |= {"rounds_ms": rounds_ms, "median_ms": statistics.median(rounds_ms)}
     other_cpus = neighbours.cpus_taken()
     return ExportBenchReport(
@@ -175,9 +178,11 @@ def _psnr(made: OnnxModel) -> float | None:
 
 
 def _times(
-    graphs: dict[str, bytes], options: ExportOptions, threads: int, on_step: OnStep
+    graphs: dict[str, bytes], rows: dict[str, dict[str, Any]], options: ExportOptions, threads: int, on_step: OnStep
 ) -> dict[str, Sequence[float]]:
-    """Milliseconds of each graph in alternating rounds."""
+    """Milliseconds of each graph in alternating rounds; a graph that does not run is marked in its row."""
+    if not graphs:
+        return {}
     import onnxruntime  # noqa: PLC0415 (extra)
 
     lr, _ = lr_image(options.size)
@@ -187,7 +192,11 @@ def _times(
         settings.intra_op_num_threads, settings.log_severity_level = threads, 3
         session = onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
         runs[name] = partial(session.run, None, {"lr": lr})
-        warm_up(runs[name], 0)
+        try:
+            warm_up(runs[name], 0)
+        except Exception as error:
+            del runs[name]
+            rows[name] |= {"status": "failed", "reason": f"ONNX Runtime: {why_not(error)}"}
     times = measure_rounds(runs, options.rounds, lambda name, result: None, on_step)
     return {name: [seconds * 1e3 for seconds in found.wall_s] for name, found in times.items() if found.wall_s}
 

@@ -98,7 +98,7 @@ def tensorrt(
     ] = False,
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option("--compute-capability", help="To compile for, as 8.6 (TensorRT-RTX).", show_default="all"),
+        typer.Option("--compute-capability", help="To compile for, as 8.6 (TensorRT-RTX).", show_default="its choice"),
     ] = None,
     optimization_level: Annotated[
         int | None, typer.Option("--optimization-level", help="0 to 5: how long to look for faster kernels.")

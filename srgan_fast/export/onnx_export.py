@@ -9,10 +9,11 @@ import numpy as np
 
 from srgan_fast import __version__
 from srgan_fast.data.calibration import calibration_folder, calibration_pictures
-from srgan_fast.errors import BackendError, ModelError, UsageError
+from srgan_fast.errors import BackendError, ModelError, SrganFastError, UsageError
 from srgan_fast.files import atomic_write
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, read_generator
 from srgan_fast.runtime.protocol import FloatImages
+from srgan_fast.runtime.registry import first_line
 
 if TYPE_CHECKING:
     from srgan_fast.export.verify import Agreement, ExportPrecision
@@ -119,31 +120,50 @@ def make_onnx(
     """
     if opset not in OPSETS:
         raise UsageError(f"opset is {opset}; it must lie between {OPSETS[0]} and {OPSETS[-1]}")
-    try:
-        import onnx  # noqa: PLC0415 (heavy extras)
-        import onnxruntime  # noqa: PLC0415, F401
-        import onnxscript  # noqa: PLC0415, F401
-        import torch  # noqa: PLC0415, F401
-    except ImportError as error:
-        raise BackendError(f"exporting needs {error.name}: pip install 'srgan_fast[train,onnx]'") from None
+    require_exporter()
+    import onnx  # noqa: PLC0415 (heavy extra)
+
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise UsageError(f"opset is {opset}; the onnx {onnx.__version__} that is installed knows {newest}")
     from srgan_fast.export.quantize import as_input, quantize  # noqa: PLC0415
     from srgan_fast.export.trace import trace  # noqa: PLC0415
     from srgan_fast.export.verify import verify  # noqa: PLC0415
 
     pictures = _pictures(calibration, needed=precision == "int8")
-    if precision == "int8":
-        proto = trace(file, beside_int8, pixels, opset)
-        proto = quantize(proto, [as_input(picture, pixels) for picture in pictures])
-    else:
-        proto = trace(file, precision, pixels, opset)
     digest = weights_digest(file)
-    _describe(proto, file, digest, precision, pixels)
-    onnx.checker.check_model(proto, full_check=True)
-    data = proto.SerializeToString()
-    agreement = verify(file, data, pixels, pictures[:_VERIFIED_PICTURES])
+    try:
+        if precision == "int8":
+            proto = trace(file, beside_int8, pixels, opset)
+            proto = quantize(proto, [as_input(picture, pixels) for picture in pictures])
+        else:
+            proto = trace(file, precision, pixels, opset)
+        _describe(proto, file, digest, precision, pixels)
+        onnx.checker.check_model(proto, full_check=True)
+        data = proto.SerializeToString()
+        agreement = verify(file, data, pixels, pictures[:_VERIFIED_PICTURES])
+    except (SrganFastError, MemoryError):
+        raise
+    except Exception as error:  # each of the libraries has exceptions of its own
+        raise ModelError(f"{file.name}: cannot be exported at opset {opset} ({first_line(error)})") from error
     if problem := agreement.problem(precision, pixels):
         raise ModelError(f"{file.name}: the exported {precision} graph {problem}")
     return OnnxModel(data, agreement, digest)
+
+
+def require_exporter() -> None:
+    """Whether all that exporting needs is installed.
+
+    Raises:
+        BackendError: something is not.
+    """
+    try:
+        import onnx  # noqa: PLC0415, F401 (heavy extras)
+        import onnxruntime  # noqa: PLC0415, F401
+        import onnxscript  # noqa: PLC0415, F401
+        import torch  # noqa: PLC0415, F401
+    except ImportError as error:
+        raise BackendError(f"exporting needs {error.name}: pip install 'srgan_fast[train,onnx]'") from None
 
 
 def weights_digest(file: GeneratorFile) -> str:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srgan_fast.errors import BackendError, ModelError
-from srgan_fast.export.onnx_export import make_onnx
+from srgan_fast.export.onnx_export import make_onnx, require_exporter
 from srgan_fast.files import check_writable
 from srgan_fast.models import DEFAULT_MODEL, read_generator
-from srgan_fast.runtime.tensorrt.backend import describe_gpu
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, OnProgress, build_engine, check_options
-from srgan_fast.runtime.tensorrt.engine_file import engine_key, write_engine
+from srgan_fast.runtime.tensorrt.engine_file import engine_key, sidecar, write_engine
 from srgan_fast.runtime.tensorrt.flavour import Library, load_library
+from srgan_fast.runtime.tensorrt.gpu import describe_gpu, why_no_gpu
 
 if TYPE_CHECKING:
     from srgan_fast.export.verify import ExportPrecision
@@ -73,11 +73,13 @@ def export_tensorrt(
     """
     if output.suffix.lower() != ".engine":
         raise ModelError(f"{output}: engines end in .engine")
+    require_exporter()
     library = load_library(flavour)
     options = options or BuildOptions()
     check_options(library, options)
     file = read_generator(model)
-    check_writable(output)
+    for path in (output, sidecar(output), *filter(None, (options.timing_cache,))):
+        check_writable(path)
     device = _device(library, options)
     on_progress("exporting and checking the graph", 0, 1)
     made = make_onnx(file, precision=precision, pixels=pixels, calibration=calibration, beside_int8="fp16")
@@ -96,9 +98,8 @@ def export_tensorrt(
 
 def _device(library: Library, options: BuildOptions) -> str:
     if not library.flavour.needs_gpu:
-        return f"compute capability {', '.join(options.compute_capabilities) or 'any'}"
-    import torch  # noqa: PLC0415 (heavy extra)
-
-    if not torch.cuda.is_available():
-        raise BackendError("TensorRT builds for the GPU that is there, and torch finds none")
+        chosen = options.compute_capabilities
+        return f"compute capability {', '.join(chosen)}" if chosen else "the GPUs of its default"
+    if reason := why_no_gpu():
+        raise BackendError(f"tensorrt builds for the GPU that is there: it {reason}")
     return describe_gpu()

@@ -114,7 +114,8 @@ def verify(file: GeneratorFile, data: bytes, pixels: bool, pictures: Sequence[ND
 
 
 def _largest(got: NDArray[Any], expected: NDArray[Any]) -> float:
-    return float(np.abs(got - expected).max()) if np.isfinite(got).all() else float("inf")
+    finite = np.isfinite(got).all() and np.isfinite(expected).all()
+    return float(np.abs(got - expected).max()) if finite else float("inf")
 
 
 def _psnr(got: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -60,7 +60,7 @@ BACKENDS: dict[str, BackendEntry] = {
                 name,
                 ("fp32", "fp16"),
                 f"tensorrt.backend:{factory}",
-                why_not="tensorrt.backend:why_not",
+                why_not="tensorrt.gpu:why_no_gpu",
                 chosen_by_auto=False,
                 builds=True,
             )
@@ -114,8 +114,13 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
         if not missing_modules(entry) and _computes(entry, precision):
             names = ", ".join(entry.name for entry in entries)
             return entry.name, f"the first installed of {names} that computes in {precision}"
-    extras = " or ".join(f"'srgan_fast[{entry.extra}]'" for entry in able if entry.extra)
+    absent = [entry for entry in able if entry.extra and missing_modules(entry)]
+    extras = " or ".join(f"'srgan_fast[{entry.extra}]'" for entry in absent)
     unable = [entry.name for entry in able if not missing_modules(entry)]
+    if unable and not absent:
+        raise BackendError(
+            f"{' and '.join(unable)} cannot compute in {precision} on this machine: take another precision"
+        )
     if unable:
         raise BackendError(
             f"{' and '.join(unable)} cannot compute in {precision} on this processor, and no other runtime for it is "

@@ -192,11 +192,20 @@ class Upscaler:
             raise BackendError(f"{backend.name} failed on {width}x{height} pixels ({first_line(error)})") from error
 
     def _tiles(self, height: int, width: int) -> list[Tile]:
-        """As asked for, but never more than the backend takes."""
-        tile = self.tile
-        if tile is None and isinstance(self.backend, LimitedBackend) and max(height, width) > self.backend.largest_side:
-            tile = max(1, self.backend.largest_side - 2 * self.config.receptive_radius)
-        return plan_tiles(height, width, self.config.receptive_radius, tile)
+        """As asked for, or what the backend takes; more than that is refused."""
+        radius = self.config.receptive_radius
+        tiles = plan_tiles(height, width, radius, self.tile)
+        if not isinstance(self.backend, LimitedBackend):
+            return tiles
+        limit = self.backend.largest_side
+        if all(max(t.region_bottom - t.region_top, t.region_right - t.region_left) <= limit for t in tiles):
+            return tiles
+        largest = limit - 2 * radius
+        if self.tile is not None or largest < 1:
+            what = f"backend {self.backend.name} takes pictures of at most {limit}x{limit} with their halo of {radius}"
+            advice = f"give a tile of at most {largest}, or none" if largest > 0 else "take another backend"
+            raise UsageError(f"tile is {self.tile}; {what}: {advice}")
+        return plan_tiles(height, width, radius, largest)
 
     def _core(self, lr: FloatImages, tile: Tile) -> FloatImages:
         """Upscales a tile's region and cuts the halo off."""

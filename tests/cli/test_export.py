@@ -73,7 +73,7 @@ def test_a_model_becomes_an_engine(run_process: Any, folder: Path, tiny_model: P
     said = done.stderr.decode()
     assert (done.returncode, done.stdout) == (0, b""), said
     assert said.startswith("new/m.engine: ")
-    assert " for compute capability any, convolutions: 9 HALF; its graph is " in said
+    assert " for the GPUs of its default, convolutions: 9 HALF; its graph is " in said
     assert said.count("\n") == 1, "nothing of the library's own"
     assert sorted(path.name for path in (folder / "new").iterdir()) == ["m.engine", "m.engine.json"]
 
@@ -84,7 +84,7 @@ def test_a_model_becomes_an_engine(run_process: Any, folder: Path, tiny_model: P
         (["-o", "m.plan"], "m.plan: engines end in .engine"),
         (["-o", "m.engine", "--min-shapes", "1x3x8"], "shape is '1x3x8'; it must be NxCxHxW, as in 1x3x128x128"),
         (["-o", "m.engine", "--opt-shapes", "1x3x600x8"], "shapes are 1x3x1x1, 1x3x600x8 and 1x3x512x512; no number"),
-        (["-o", "m.engine", "--flavour", "tensorrt"], "tensorrt is not installed: pip install tensorrt"),
+        (["-o", "m.engine", "--flavour", "tensorrt"], "tensorrt is not installed: pip install 'srgan_fast[tensorrt]'"),
         (["-o", "m.engine", "-m", "nope"], "nope: is neither a file nor a shipped model; shipped models: "),
         (
             ["-o", "m.engine", "--compute-capability", "3.5"],

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from srgan_fast.bench.accuracy import TOLERANCES, compare
+from srgan_fast.bench.candidates import why_not
 from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.errors import BackendError
@@ -23,6 +25,7 @@ from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read
 from srgan_fast.runtime.tensorrt.builder import EnginePrecision
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
+from srgan_fast.runtime.tensorrt.gpu import describe_gpu, why_no_gpu
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Shape
 from srgan_fast.runtime.torch_backend import fold_batchnorm
 
@@ -117,7 +120,7 @@ def time_inference(
         try:
             ready[row.name] = row.make(file, device)
         except Exception as error:  # every runtime has exceptions of its own
-            ready[row.name] = _line(error)
+            ready[row.name] = why_not(error)
         load_s[row.name] = time.perf_counter() - began
     return [
         {
@@ -173,13 +176,13 @@ def _tf32(allowed: bool) -> AbstractContextManager[None]:
 
 def _engine(flavour: str, precision: EnginePrecision) -> Callable[[GeneratorFile, torch.device], Upscale]:
     def make(file: GeneratorFile, device: torch.device) -> Upscale:
-        from srgan_fast.runtime.tensorrt.backend import cached_engine, describe_gpu, why_not  # noqa: PLC0415 (needs onnx)
+        from srgan_fast.runtime.tensorrt.backend import cached_engine  # noqa: PLC0415 (needs onnx)
 
-        if reason := why_not():
+        if reason := why_no_gpu():
             raise BackendError(f"{flavour} {reason}")
         library = load_library(flavour)
-        data, _ = cached_engine(library, file, precision, describe_gpu(device))
-        return Engine(library, data, ONE_PICTURE, file.config.scale)
+        found = cached_engine(library, file, precision, describe_gpu(device))
+        return Engine(library, found.data, ONE_PICTURE, file.config.scale)
 
     return make
 
@@ -207,7 +210,7 @@ def _measure(
         if device.type == "cuda":
             _time(found, upscale, given, lr.to(memory_format=layout).pin_memory(), shape)
     except Exception as error:  # every runtime has exceptions of its own
-        found.status, found.reason = "failed", _line(error)
+        found.status, found.reason = "failed", why_not(error)
     return found
 
 
@@ -219,9 +222,11 @@ def _time(found: Result, upscale: Upscale, given: Tensor, host: Tensor, shape: S
     found.peak_mb = (torch.cuda.max_memory_allocated() - before) / 1e6
     found.device = time_calls(lambda: upscale(given))
     try:
-        found.graph = time_calls(in_graph(lambda: upscale(given)))
+        # An engine records with a context of its own.
+        replay = partial(upscale.replay, given) if isinstance(upscale, Engine) else in_graph(lambda: upscale(given))
+        found.graph = time_calls(replay)
     except Exception as error:  # what a runtime does on its own streams cannot be recorded
-        found.graph_reason = _line(error)
+        found.graph_reason = why_not(error)
     best = min(t.median for t in (found.device, found.graph) if t is not None)
     found.images_per_second = shape.batch / best
     result = upscale(given)
@@ -243,8 +248,3 @@ def _exact(file: GeneratorFile, lr: Tensor, device: torch.device) -> Any:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'without a word'}"

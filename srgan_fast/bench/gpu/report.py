@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from srgan_fast.bench.candidates import why_not
 from srgan_fast.bench.gpu.inference import time_inference
 from srgan_fast.bench.gpu.layers import time_layers
 from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
@@ -58,7 +59,7 @@ def gpu_report(
         try:
             report[name] = measure()
         except Exception as error:  # the rest of the report is still worth having
-            report["problems"].append(f"{name}: {str(error).splitlines()[0]}")
+            report["problems"].append(f"{name}: {why_not(error)}")
         torch.cuda.empty_cache()
 
     part("environment", lambda: _environment(device))

@@ -1,37 +1,32 @@
 """The generator through TensorRT: its engine is built on first use and kept in the cache."""
 
+import logging
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from srgan_fast.errors import BackendError
+from srgan_fast.errors import BackendError, FileError
+from srgan_fast.files import check_writable
 from srgan_fast.models import GeneratorFile
 from srgan_fast.runtime.onnx_graph import build_onnx
 from srgan_fast.runtime.protocol import FloatImages, OnBuild, Precision
-from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, build_engine
+from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, build_engine, known_capabilities
 from srgan_fast.runtime.tensorrt.engine import Engine
 from srgan_fast.runtime.tensorrt.engine_file import cache_folder, engine_key, read_engine, write_engine
 from srgan_fast.runtime.tensorrt.flavour import Library, load_library
+from srgan_fast.runtime.tensorrt.gpu import compute_capability, describe_gpu, why_no_gpu
 
-if TYPE_CHECKING:
-    import torch
-
-
-def why_not() -> str | None:
-    """Why no engine can run here; None if one can."""
-    import torch  # noqa: PLC0415 (heavy extra)
-
-    return None if torch.cuda.is_available() else "needs an NVIDIA GPU that torch can use"
+_log = logging.getLogger(__name__)
 
 
-def describe_gpu(device: "torch.device | None" = None) -> str:
-    """A CUDA device as engines are labelled with it; the current one if None."""
-    import torch  # noqa: PLC0415
+class CachedEngine(NamedTuple):
+    """An engine, where it is kept, and whether it was there already."""
 
-    major, minor = torch.cuda.get_device_capability(device)
-    return f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}"
+    data: bytes
+    path: Path
+    was_there: bool
 
 
 def cached_engine(
@@ -41,7 +36,8 @@ def cached_engine(
     device: str,
     options: BuildOptions | None = None,
     on_build: OnBuild = lambda phase, done, of: None,
-) -> tuple[bytes, Path]:
+    anew: bool = False,
+) -> CachedEngine:
     """The engine of a generator, from the cache if what lies there was built from just that.
 
     Args:
@@ -51,26 +47,29 @@ def cached_engine(
         device: that it is for, in words.
         options: to build with; the defaults if None.
         on_build: told how far a build is.
-
-    Returns:
-        The engine, and where it is kept.
+        anew: build it whatever the cache holds.
 
     Raises:
         BackendError: it cannot be built.
-        FileError: the cache cannot be written.
+        FileError: the cache cannot be written, before anything is built.
     """
     options = options or BuildOptions()
     dtype = np.float16 if precision == "fp16" else np.float32
     graph = build_onnx(file, dtype).SerializeToString()
     key = engine_key(library, graph, precision, options, device)
     path = cache_folder() / "engines" / f"{Path(file.name).stem}-{precision}-{key.digest}.engine"
+    if not anew:
+        try:
+            return CachedEngine(read_engine(path, key)[0], path, was_there=True)
+        except BackendError:  # not there yet, or not fit to run
+            pass
+    check_writable(path)
+    built = build_engine(library, graph, precision, options, on_build)
     try:
-        data, _ = read_engine(path, key)
-    except BackendError:  # not there yet, or not fit to run
-        built = build_engine(library, graph, precision, options, on_build)
         write_engine(path, built, key)
-        data = built.data
-    return data, path
+    except FileError as problem:  # the disk is full: the engine is of use all the same
+        _log.warning("%s; the engine will be built again the next time", problem)
+    return CachedEngine(built.data, path, was_there=False)
 
 
 class TensorRTBackend:
@@ -81,25 +80,27 @@ class TensorRTBackend:
     def __init__(
         self, file: GeneratorFile, precision: Precision, threads: int, on_build: OnBuild = lambda phase, done, of: None
     ) -> None:
-        import torch  # noqa: PLC0415
-
-        if reason := why_not():
+        if reason := why_no_gpu():
             raise BackendError(f"backend {self.flavour} {reason}")
-        library = load_library(self.flavour)
         self.name = self.flavour
-        self.device = torch.cuda.get_device_name()
-        options = BuildOptions()
-        data, _ = cached_engine(
-            library,
-            file,
-            cast(EnginePrecision, precision),
-            describe_gpu(),
-            options,
-            on_build,
-        )
+        self.device = describe_gpu()
+        library = load_library(self.flavour)
+        options = self._options(library)
         self.largest_side = options.profile.largest.height
-        self._engine = Engine(library, data, options.profile, file.config.scale)
+        wanted = cast(EnginePrecision, precision)
+        found = cached_engine(library, file, wanted, self.device, options, on_build)
+        try:
+            self._engine = Engine(library, found.data, options.profile, file.config.scale)
+        except BackendError:
+            if not found.was_there:
+                raise
+            # What was kept no longer loads, as after a change of the driver or of the library's own files.
+            found = cached_engine(library, file, wanted, self.device, options, on_build, anew=True)
+            self._engine = Engine(library, found.data, options.profile, file.config.scale)
         self._lock = threading.Lock()  # an engine's context holds one picture at a time
+
+    def _options(self, library: Library) -> BuildOptions:
+        return BuildOptions()
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`; one picture at a time, sides up to `largest_side`."""
@@ -114,3 +115,8 @@ class TensorRTRtxBackend(TensorRTBackend):
     """The same through TensorRT-RTX."""
 
     flavour = "tensorrt-rtx"
+
+    def _options(self, library: Library) -> BuildOptions:
+        # Left alone, the library leaves older GPUs out.
+        own = compute_capability()
+        return BuildOptions(compute_capabilities=(own,) if own in known_capabilities(library) else ())

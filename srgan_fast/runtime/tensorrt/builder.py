@@ -5,6 +5,7 @@ other way and builds fp32 from a graph in fp32 whatever was meant, so the types 
 before anything is built.
 """
 
+import logging
 import signal
 import threading
 from collections import Counter
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from srgan_fast.errors import BackendError, UsageError
+from srgan_fast.errors import BackendError, FileError, UsageError
 from srgan_fast.files import atomic_write
 from srgan_fast.runtime.tensorrt.flavour import Library
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Profile
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+_log = logging.getLogger(__name__)
 
 EnginePrecision = Literal["fp32", "fp16", "int8"]
 HardwareCompatibility = Literal["none", "same-compute-capability", "ampere-plus"]
@@ -39,7 +42,8 @@ class BuildOptions:
         profile: shapes it takes.
         hardware: other GPUs that it may run on (TensorRT only; it costs speed).
         version_compatible: whether later TensorRTs of the same major version may run it (TensorRT only).
-        compute_capabilities: as in 8.6, that kernels are made for (TensorRT-RTX only); all it knows if empty.
+        compute_capabilities: as in 8.6, that kernels are made for (TensorRT-RTX only); if empty the library's choice,
+            which leaves out GPUs older than 8.0.
         optimization_level: 0 to 5, how long to look for faster kernels; the library's own if None.
         workspace_mib: device memory that kernels may take; all there is if None.
         timing_cache: file that timings of kernels are taken from and added to (TensorRT only).
@@ -108,10 +112,9 @@ def build_engine(
     Raises:
         BackendError: the library refuses, the graph has other types than asked for, or there is no GPU to build on.
         UsageError: options that the library does not have.
-        FileError: the timing cache cannot be written.
         KeyboardInterrupt: the user pressed Ctrl-C; the build is given up.
     """
-    api, mark = library.api, len(library.log.lines)
+    api, mark = library.api, library.mark
     name = f"{library.flavour.name} {library.version}"
     check_options(library, options)
     try:
@@ -124,11 +127,14 @@ def build_engine(
     if problem := wrong_types(layers, precision):
         raise BackendError(f"the parsed network is not {precision}: {problem}")
     config = _configure(library, builder, network, options)
+    raised: list[Exception] = []
     with _interruptible() as interrupted:
-        config.progress_monitor = _monitor(api, on_progress, interrupted)
+        config.progress_monitor = _monitor(api, on_progress, interrupted, raised)
         data = builder.build_serialized_network(network, config)
     if interrupted.is_set():
         raise KeyboardInterrupt
+    if raised:
+        raise raised[0]
     if data is None:
         raise BackendError(f"{name} builds no engine ({library.said_since(mark)})")
     _keep_timings(config, options.timing_cache)
@@ -138,17 +144,19 @@ def build_engine(
 def wrong_types(layers: tuple[Layer, ...], precision: EnginePrecision) -> str | None:
     """What in a parsed network is not in the precision; None if all is right.
 
-    In fp32 and fp16 every convolution must give that type, and nothing may be quantised. In int8 most convolutions must
-    read dequantised pictures and weights, which is what TensorRT turns into int8 kernels.
+    In fp32 and fp16 every convolution must give that type, and nothing may be quantised. In int8 there
+    must be convolutions that read dequantised maps and weights, which is what TensorRT turns into int8 kernels, and
+    none that read only one of the two so.
     """
     convolutions = [layer for layer in layers if layer.kind == "CONVOLUTION"]
     quantised = [layer for layer in convolutions if layer.is_quantised]
     if not convolutions:
         return "it has no convolutions"
     if precision == "int8":
-        if 2 * len(quantised) <= len(convolutions):
-            return f"{len(quantised)} of {len(convolutions)} convolutions read quantised values"
-        return None
+        halves = [c for c in convolutions if not c.is_quantised and "DEQUANTIZE" in c.reads[:2]]
+        if halves:
+            return f"{halves[0].name} reads quantised values on one side only"
+        return None if quantised else f"none of {len(convolutions)} convolutions reads quantised values"
     if quantised:
         return f"{len(quantised)} of {len(convolutions)} convolutions read quantised values"
     others = [layer for layer in convolutions if layer.dtype != _TYPES[precision]]
@@ -171,8 +179,10 @@ def check_options(library: Library, options: BuildOptions) -> None:
         )
     if not rtx and options.compute_capabilities:
         raise UsageError("compute capabilities can be chosen with TensorRT-RTX only; TensorRT builds for this GPU")
+    if options.hardware != "none" and not hasattr(library.api.HardwareCompatibilityLevel, _member(options.hardware)):
+        raise UsageError(f"{library.flavour.name} {library.version} has no hardware compatibility {options.hardware!r}")
     for text in options.compute_capabilities:
-        _capability(library.api, text)
+        _capability(library, text)
     if options.optimization_level is not None and not 0 <= options.optimization_level <= 5:
         raise UsageError(f"optimization level is {options.optimization_level}; it must lie between 0 and 5")
     if options.workspace_mib is not None and options.workspace_mib < 1:
@@ -224,8 +234,7 @@ def _configure(
     if config.add_optimization_profile(profile) < 0:
         raise BackendError(f"{library.flavour.name} refuses shapes from {shapes.least} to {shapes.largest}")
     if options.hardware != "none":
-        level = options.hardware.replace("-", "_").upper()
-        config.hardware_compatibility_level = getattr(api.HardwareCompatibilityLevel, level)
+        config.hardware_compatibility_level = getattr(api.HardwareCompatibilityLevel, _member(options.hardware))
     if options.version_compatible:
         config.set_flag(api.BuilderFlag.VERSION_COMPATIBLE)
     if options.optimization_level is not None:
@@ -233,7 +242,7 @@ def _configure(
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.compute_capabilities:
-        _set_capabilities(api, config, options.compute_capabilities)
+        _set_capabilities(library, config, options.compute_capabilities)
     if options.timing_cache is not None:
         known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
         # A cache of another GPU or version is refused, and an empty one takes its place.
@@ -242,23 +251,33 @@ def _configure(
     return config
 
 
-def _set_capabilities(api: Any, config: Any, wanted: tuple[str, ...]) -> None:
+def _member(option: str) -> str:
+    """Of an enumeration, from what the user types."""
+    return option.replace("-", "_").upper()
+
+
+def known_capabilities(library: Library) -> list[str]:
+    """Compute capabilities that TensorRT-RTX can be asked to build for, as in 8.6."""
+    names = [name.removeprefix("SM") for name in dir(library.api.ComputeCapability) if name.startswith("SM")]
+    return [f"{digits[:-1]}.{digits[-1]}" for digits in sorted(names, key=int)]
+
+
+def _set_capabilities(library: Library, config: Any, wanted: tuple[str, ...]) -> None:
     """Not in the stubs of TensorRT: TensorRT-RTX alone has it."""
     config.num_compute_capabilities = len(wanted)
     for i, text in enumerate(wanted):
-        config.set_compute_capability(_capability(api, text), i)
+        if not config.set_compute_capability(_capability(library, text), i):
+            raise UsageError(f"{library.flavour.name} does not build for {' and '.join(wanted)} together")
 
 
-def _capability(api: Any, text: str) -> Any:
-    known = [name.removeprefix("SM") for name in dir(api.ComputeCapability) if name.startswith("SM")]
-    digits = text.replace(".", "")
-    if digits not in known:
-        names = ", ".join(f"{sm[:-1]}.{sm[-1]}" for sm in sorted(known, key=int))
-        raise UsageError(f"compute capability is {text!r}; this TensorRT-RTX builds for {names}")
-    return getattr(api.ComputeCapability, f"SM{digits}")
+def _capability(library: Library, text: str) -> Any:
+    known = known_capabilities(library)
+    if text not in known:
+        raise UsageError(f"compute capability is {text!r}; this TensorRT-RTX builds for {', '.join(known)}")
+    return getattr(library.api.ComputeCapability, f"SM{text.replace('.', '')}")
 
 
-def _monitor(api: Any, on_progress: OnProgress, interrupted: threading.Event) -> Any:
+def _monitor(api: Any, on_progress: OnProgress, interrupted: threading.Event, raised: list[Exception]) -> Any:
     class Monitor(api.IProgressMonitor):  # type: ignore[misc]
         """Counts the steps of the outermost phase, and gives up where the user wants that."""
 
@@ -280,18 +299,23 @@ def _monitor(api: Any, on_progress: OnProgress, interrupted: threading.Event) ->
             if self.outermost is not None and phase_name == self.outermost[0]:
                 self.done = step + 1
             self.tell()
-            return not interrupted.is_set()
+            return not (interrupted.is_set() or raised)
 
         def phase_finish(self, phase_name: str) -> None:
             """The whole is told as finished."""
             if self.outermost is not None and phase_name == self.outermost[0]:
                 self.done = self.outermost[1]
                 self.tell()
+                self.outermost, self.done = None, 0
 
         def tell(self) -> None:
             """Passes on how far it is."""
-            if self.outermost is not None:
+            if self.outermost is None or raised:
+                return
+            try:
                 on_progress(self.inner, self.done, self.outermost[1])
+            except Exception as error:  # it must not travel through the library's own code
+                raised.append(error)
 
     return Monitor()
 
@@ -314,9 +338,13 @@ def _keep_timings(config: "trt.IBuilderConfig", path: Path | None) -> None:
     if path is None:
         return
     timings = config.get_timing_cache()
-    if timings is not None:
+    if timings is None:
+        return
+    try:
         with atomic_write(path) as file:
             file.write(_bytes(timings.serialize()))
+    except FileError as problem:  # the engine is worth more than the timings
+        _log.warning("%s; the timings are not kept", problem)
 
 
 def _bytes(memory: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from srgan_fast.errors import BackendError
 from srgan_fast.runtime.tensorrt.flavour import Library
@@ -30,7 +30,7 @@ class Engine:
     """
 
     def __init__(self, library: Library, data: bytes, profile: Profile, scale: int, pixels: bool = False) -> None:
-        mark = len(library.log.lines)
+        mark = library.mark
         name = f"{library.flavour.name} {library.version}"
         try:
             self._runtime: trt.Runtime = library.api.Runtime(library.log)
@@ -44,7 +44,8 @@ class Engine:
         if self._context is None:
             raise BackendError(f"{name} has no memory to run the engine ({library.said_since(mark)})")
         self._library = library
-        self._graphs: dict[Shape, tuple[Any, torch.Tensor, torch.Tensor]] = {}
+        self._graphs: dict[Shape, _Recorded] = {}
+        self._aside: torch.cuda.Stream | None = None
         self.profile = profile
         self.scale = scale
         self.pixels = pixels
@@ -74,10 +75,12 @@ class Engine:
         Raises:
             BackendError: a shape outside of the profile, or the library refuses.
         """
+        self._put(self._context, lr, sr, shape, stream)
+
+    def _put(self, context: "trt.IExecutionContext", lr: int, sr: int, shape: Shape, stream: int) -> None:
         if reason := self.profile.why_not(shape):
             raise BackendError(reason)
-        mark = len(self._library.log.lines)
-        context = self._context
+        mark = self._library.mark
         done = (
             context.set_input_shape("lr", shape.dims(self.pixels))
             and context.set_tensor_address("lr", lr)
@@ -95,9 +98,13 @@ class Engine:
 
         Returns:
             A new tensor.
+
+        Raises:
+            BackendError: another kind of tensor, a shape outside of the profile, or the library refuses.
         """
-        sr = self._result(lr)
-        self._enqueue(lr, sr)
+        shape = self._check(lr)
+        sr = lr.new_empty(self._larger(shape).dims(self.pixels))
+        self._enqueue(self._context, lr, sr, shape)
         return sr
 
     def replay(self, lr: "torch.Tensor") -> "torch.Tensor":
@@ -105,43 +112,72 @@ class Engine:
 
         Returns:
             A tensor that the next replay of the same shape overwrites.
+
+        Raises:
+            BackendError: see `__call__`.
         """
         import torch  # noqa: PLC0415 (heavy extra)
 
-        shape = self._shape(lr)
+        shape = self._check(lr)
         if shape not in self._graphs:
             if len(self._graphs) == _GRAPHS_KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
-            given, sr = lr.clone(), self._result(lr)
-            aside: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                self._enqueue(given, sr)  # what the library does once for a shape cannot be recorded
-            torch.cuda.current_stream().wait_stream(aside)
+            given, sr = lr.clone(), lr.new_empty(self._larger(shape).dims(self.pixels))
+            # A graph holds on to the state of its context, which nothing else may use from then on.
+            context = self._engine.create_execution_context()
+            self._enqueue(context, given, sr, shape)  # what the library does once for a shape cannot be recorded
+            torch.cuda.current_stream().synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                self._enqueue(given, sr)
-            self._graphs[shape] = graph, given, sr
-        graph, given, sr = self._graphs[shape]
-        given.copy_(lr)
-        graph.replay()
-        return sr
+                self._enqueue(context, given, sr, shape)
+            self._graphs[shape] = _Recorded(graph, context, given, sr)
+        recorded = self._graphs[shape]
+        recorded.given.copy_(lr)
+        recorded.graph.replay()
+        return cast("torch.Tensor", recorded.sr)
 
-    def _enqueue(self, lr: "torch.Tensor", sr: "torch.Tensor") -> None:
+    def _enqueue(self, context: "trt.IExecutionContext", lr: "torch.Tensor", sr: "torch.Tensor", shape: Shape) -> None:
+        """On torch's current stream; beside it where that is CUDA's default one, on which the library would wait."""
         import torch  # noqa: PLC0415
 
-        stream = torch.cuda.current_stream(lr.device).cuda_stream
-        self.enqueue(lr.data_ptr(), sr.data_ptr(), self._shape(lr), stream)
+        current = torch.cuda.current_stream(lr.device)
+        if current != torch.cuda.default_stream(lr.device):
+            self._put(context, lr.data_ptr(), sr.data_ptr(), shape, current.cuda_stream)
+            return
+        if self._aside is None:
+            self._aside = torch.cuda.Stream(lr.device)  # type: ignore[no-untyped-call]
+        aside = self._aside
+        aside.wait_stream(current)
+        self._put(context, lr.data_ptr(), sr.data_ptr(), shape, aside.cuda_stream)
+        current.wait_stream(aside)
 
-    def _shape(self, lr: "torch.Tensor") -> Shape:
+    def _check(self, lr: "torch.Tensor") -> Shape:
+        """The shape of a tensor whose memory the engine may read as it is."""
+        import torch  # noqa: PLC0415
+
+        dtype = torch.uint8 if self.pixels else torch.float32
+        channels = lr.shape[-1 if self.pixels else 1] if lr.dim() == 4 else 0
+        if not lr.is_cuda or lr.dtype != dtype or channels != 3 or not lr.is_contiguous():
+            layout = "N, H, W, 3" if self.pixels else "N, 3, H, W"
+            raise BackendError(
+                f"the engine takes {layout} in {dtype}, contiguous and on a GPU; got {tuple(lr.shape)} in {lr.dtype} "
+                f"on {lr.device}{'' if lr.is_contiguous() else ', not contiguous'}"
+            )
         count, *sides = lr.shape
         height, width = sides[:2] if self.pixels else sides[1:]
         return Shape(count, height, width)
 
-    def _result(self, lr: "torch.Tensor") -> "torch.Tensor":
-        shape = self._shape(lr)
-        larger = Shape(shape.batch, shape.height * self.scale, shape.width * self.scale)
-        return lr.new_empty(larger.dims(self.pixels))
+    def _larger(self, shape: Shape) -> Shape:
+        return Shape(shape.batch, shape.height * self.scale, shape.width * self.scale)
+
+
+class _Recorded(NamedTuple):
+    """A CUDA graph, and what must live as long as it does."""
+
+    graph: Any
+    context: Any
+    given: Any
+    sr: Any
 
 
 def output_types(inspected: dict[str, Any]) -> dict[str, int]:

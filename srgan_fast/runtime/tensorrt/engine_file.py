@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from srgan_fast.errors import BackendError
+from srgan_fast.errors import BackendError, FileError
 from srgan_fast.files import atomic_write
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, BuiltEngine
 from srgan_fast.runtime.tensorrt.flavour import Library
@@ -65,7 +65,7 @@ def engine_key(library: Library, graph: bytes, precision: str, options: BuildOpt
 
 
 def _beyond_defaults(options: BuildOptions) -> str:
-    """The profile has fields of its own in the key, and a timing cache changes how long a build takes, not its result."""
+    """Without the profile, which has fields of its own, and the timing cache, which changes how long a build takes."""
     usual = asdict(BuildOptions())
     asked = {name: value for name, value in asdict(options).items() if name not in ("profile", "timing_cache")}
     return " ".join(f"{name}={value}" for name, value in asked.items() if value != usual[name])
@@ -90,8 +90,12 @@ def write_engine(path: Path, built: BuiltEngine, key: EngineKey) -> None:
     }
     with atomic_write(path) as file:
         file.write(built.data)
-    with atomic_write(sidecar(path)) as file:
-        file.write((json.dumps(about, indent=2) + "\n").encode())
+    try:
+        with atomic_write(sidecar(path)) as file:
+            file.write((json.dumps(about, indent=2) + "\n").encode())
+    except FileError:
+        path.unlink(missing_ok=True)  # of no use without it
+        raise
 
 
 def read_engine(path: Path, key: EngineKey | None = None) -> tuple[bytes, EngineKey]:

@@ -6,11 +6,14 @@ was said for those who have to explain a failure.
 
 import functools
 import importlib
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 from srgan_fast.errors import BackendError
 from srgan_fast.runtime.installed import is_installed
+
+_LINES_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +21,13 @@ class Flavour:
     """One of the libraries.
 
     Attributes:
-        name: what the user types.
+        name: what the user types, and the extra of this package that brings it.
         module: that is imported.
-        package: on PyPI.
         needs_gpu: whether building needs one: it times its kernels, where the other compiles them on the first run.
     """
 
     name: str
     module: str
-    package: str
     needs_gpu: bool
 
 
@@ -34,8 +35,8 @@ class Flavour:
 FLAVOURS: dict[str, Flavour] = {
     flavour.name: flavour
     for flavour in (
-        Flavour("tensorrt", "tensorrt", "tensorrt", needs_gpu=True),
-        Flavour("tensorrt-rtx", "tensorrt_rtx", "tensorrt-rtx-cu13", needs_gpu=False),
+        Flavour("tensorrt", "tensorrt", needs_gpu=True),
+        Flavour("tensorrt-rtx", "tensorrt_rtx", needs_gpu=False),
     )
 }
 
@@ -47,7 +48,7 @@ class Library:
     Attributes:
         flavour: which.
         api: its module; typed by the stubs of TensorRT where it is used.
-        log: its logger, with `lines`: what it has said that matters.
+        log: its logger, with the last `lines` that matter and the `count` of all there were.
     """
 
     flavour: Flavour
@@ -59,9 +60,14 @@ class Library:
         """As the library tells it."""
         return str(self.api.__version__)
 
+    @property
+    def mark(self) -> int:
+        """Lines said so far, for `said_since`."""
+        return int(self.log.count)
+
     def said_since(self, mark: int) -> str:
-        """The first error logged after so many lines, else the first warning, on one line."""
-        lines = self.log.lines[mark:]
+        """The first error logged after a mark, else the first warning, on one line."""
+        lines = list(self.log.lines)[-(self.log.count - mark) :] if self.log.count > mark else []
         errors = [text for severe, text in lines if severe]
         text = (errors or [text for _, text in lines] or ["it gives no reason"])[0]
         return " ".join(text.split())
@@ -84,14 +90,14 @@ def load_library(name: str = "auto") -> Library:
     if name == "auto":
         found = installed_flavours()
         if not found:
-            packages = " or ".join(f"pip install {flavour.package}" for flavour in FLAVOURS.values())
-            raise BackendError(f"neither TensorRT nor TensorRT-RTX is installed: {packages}")
+            extras = " or ".join(f"'srgan_fast[{flavour}]'" for flavour in FLAVOURS)
+            raise BackendError(f"neither TensorRT nor TensorRT-RTX is installed: pip install {extras}")
         name = found[0].name
     if name not in FLAVOURS:
         raise BackendError(f"no TensorRT is called {name!r}; there are auto, {', '.join(FLAVOURS)}")
     flavour = FLAVOURS[name]
     if not is_installed(flavour.module):
-        raise BackendError(f"{name} is not installed: pip install {flavour.package}")
+        raise BackendError(f"{name} is not installed: pip install 'srgan_fast[{name}]'")
     return _load(name)
 
 
@@ -111,11 +117,13 @@ def _logger(api: Any) -> Any:
 
         def __init__(self) -> None:
             api.ILogger.__init__(self)
-            self.lines: list[tuple[bool, str]] = []
+            self.lines: deque[tuple[bool, str]] = deque(maxlen=_LINES_KEPT)
+            self.count = 0
 
         def log(self, severity: Any, text: str) -> None:
             """Called by the library, from any thread."""
             if severity <= api.ILogger.WARNING:
                 self.lines.append((severity <= api.ILogger.ERROR, text))
+                self.count += 1
 
     return Log()
