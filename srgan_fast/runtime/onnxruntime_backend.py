@@ -47,11 +47,25 @@ class OnnxRuntimeBackend:
         """See `Backend.run`."""
         count, channels, height, width = lr.shape
         sr = np.empty((count, channels, height * self._scale, width * self._scale), np.float32)
-        binding = self._session.io_binding()  # one for each call: threads may share the session
-        binding.bind_cpu_input("lr", lr)
-        binding.bind_output("sr", "cpu", 0, np.float32, sr.shape, sr.ctypes.data)
-        self._session.run_with_iobinding(binding)
+        self.run_in_place(lr.ctypes.data, sr.ctypes.data, (count, height, width))
         return sr
+
+    def run_in_place(self, lr: int, sr: int, shape: tuple[int, int, int], memory: str = "cpu", index: int = 0) -> None:
+        """Upscales from one place in memory to another, and waits for it.
+
+        Args:
+            lr: address of N, 3, H, W float32 in 0..1, contiguous, ready to be read.
+            sr: address of as much as the result takes.
+            shape: N, H and W.
+            memory: that both lie in, `cpu` or `cuda`.
+            index: of the device.
+        """
+        count, height, width = shape
+        larger = (count, 3, height * self._scale, width * self._scale)
+        binding = self._session.io_binding()  # one for each call: threads may share the session
+        binding.bind_input("lr", memory, index, np.float32, (count, 3, height, width), lr)
+        binding.bind_output("sr", memory, index, np.float32, larger, sr)
+        self._session.run_with_iobinding(binding)
 
 
 class CudaBackend(OnnxRuntimeBackend):

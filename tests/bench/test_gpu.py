@@ -16,7 +16,9 @@ from srgan_fast.bench.gpu.clock import TorchClock
 from srgan_fast.bench.gpu.inference import time_inference
 from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import UsageError
+from srgan_fast.models import DEFAULT_MODEL, read_generator
 from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.tensorrt.shapes import Shape
 
 TOOL = Path(__file__).parents[2] / "tools" / "gpu_report.py"
@@ -83,6 +85,16 @@ def test_a_wrong_result_is_marked_and_a_broken_runtime_says_so(monkeypatch: pyte
     assert found[1][:2] == ("wrong", "wrong")
     assert "beyond 1e-03 of the range" in found[1][2]
     assert found[2] == ("single", "left out", "its engine takes one picture at a time")
+
+
+def test_onnx_runtime_reads_and_writes_torchs_memory() -> None:
+    """As on a GPU, but in memory of the host."""
+    file = read_generator(DEFAULT_MODEL)
+    upscale = inference._onnxruntime("onnxruntime")(file, torch.device("cpu"))
+    lr = torch.rand(2, 3, 9, 7)
+    expected = torch.from_numpy(create_backend(file, "native").run(lr.numpy()))
+    for given in (lr, lr.to(memory_format=torch.channels_last)):
+        torch.testing.assert_close(upscale(given), expected, atol=1e-4, rtol=0)
 
 
 # --- the page
@@ -187,3 +199,19 @@ def test_only_backends_on_torchs_streams_get_a_clock_and_only_with_a_gpu(monkeyp
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 1))
     assert isinstance(candidates._clock("tensorrt-rtx"), TorchClock)
     assert candidates._clock("native") is None
+
+
+def test_the_report_needs_torch_numpy_and_safetensors_alone() -> None:
+    code = """
+import sys
+for name in ("pydantic", "onnx", "onnxruntime", "openvino", "typer", "rich", "pyvips", "torchvision", "matplotlib"):
+    sys.modules[name] = None
+sys.argv = ["gpu_report.py", "--help"]
+import runpy
+runpy.run_path(TOOL, run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", f"TOOL = {str(TOOL)!r}\n{code}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--only-html" in done.stdout

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,12 +22,16 @@ from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.errors import BackendError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
+from srgan_fast.runtime import create_backend, usable_backends
 from srgan_fast.runtime.tensorrt.builder import EnginePrecision
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
 from srgan_fast.runtime.tensorrt.gpu import describe_gpu, why_no_gpu
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Shape
 from srgan_fast.runtime.torch_backend import fold_batchnorm
+
+if TYPE_CHECKING:
+    from srgan_fast.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
 SHAPES = (Shape(1, 128, 128), Shape(1, 256, 256), Shape(8, 128, 128))
 ROUNDS = 20
@@ -140,6 +144,9 @@ def _candidates() -> Iterator[Candidate]:
     yield Candidate("torch-nhwc-bf16", "bf16", _eager("bf16"), channels_last=True)
     yield Candidate("torch-nhwc-fp16", "fp16", _eager("fp16"), channels_last=True)
     yield Candidate("torch-compile-fp16", "fp16", _eager("fp16", compiled=True), channels_last=True)
+    for name in usable_backends():
+        if name.startswith("onnxruntime-") and name != "onnxruntime-openvino":
+            yield Candidate(f"{name}-fp32", "bf16", _onnxruntime(name))  # TF32 where it likes
     for flavour in installed_flavours():
         precisions: tuple[EnginePrecision, ...] = ("fp32", "fp16")
         for precision in precisions:
@@ -183,6 +190,26 @@ def _engine(flavour: str, precision: EnginePrecision) -> Callable[[GeneratorFile
         library = load_library(flavour)
         found = cached_engine(library, file, precision, describe_gpu(device))
         return Engine(library, found.data, ONE_PICTURE, file.config.scale)
+
+    return make
+
+
+def _onnxruntime(name: str) -> Callable[[GeneratorFile, torch.device], Upscale]:
+    def make(file: GeneratorFile, device: torch.device) -> Upscale:
+        backend = cast("OnnxRuntimeBackend", create_backend(file, name))
+        scale = file.config.scale
+
+        def run(lr: Tensor) -> Tensor:
+            lr = lr.contiguous()
+            count, channels, height, width = lr.shape
+            sr = lr.new_empty((count, channels, height * scale, width * scale))
+            if lr.is_cuda:  # the session has a stream of its own
+                torch.cuda.current_stream().synchronize()
+            place = (lr.data_ptr(), sr.data_ptr(), (count, height, width))
+            backend.run_in_place(*place, lr.device.type, lr.device.index or 0)
+            return sr
+
+        return run
 
     return make
 
