@@ -24,12 +24,11 @@ from srgan_fast.errors import UsageError
 from srgan_fast.export.onnx_export import OnnxModel, make_onnx
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, read_generator
 from srgan_fast.runtime.registry import usable_cpus
-from srgan_fast.runtime.tensorrt.builder import BuildOptions, build_engine
+from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, build_engine
 from srgan_fast.runtime.tensorrt.flavour import Flavour, installed_flavours, load_library
 
 SCHEMA: Literal["srgan_fast.bench.export/1"] = "srgan_fast.bench.export/1"
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")
 
 DEFAULT_SIZE = Size(128, 128)
 
@@ -53,7 +52,7 @@ class ExportOptions:
     """
 
     model: str | Path = DEFAULT_MODEL
-    precisions: tuple[Precision, ...] = PRECISIONS
+    precisions: tuple[EnginePrecision, ...] = PRECISIONS
     size: Size = DEFAULT_SIZE
     rounds: int = 9
     threads: int | None = None
@@ -143,7 +142,7 @@ def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) ->
 
 
 def _graph(
-    file: GeneratorFile, precision: Precision, calibration: Path | None
+    file: GeneratorFile, precision: EnginePrecision, calibration: Path | None
 ) -> tuple[dict[str, Any], OnnxModel | None]:
     began = time.perf_counter()
     try:
@@ -154,7 +153,9 @@ def _graph(
     return {"status": "ok", "make_s": make_s, "size_mb": len(made.data) / 1e6, "psnr_db": _psnr(made)}, made
 
 
-def _engine(file: GeneratorFile, flavour: Flavour, precision: Precision, calibration: Path | None) -> dict[str, Any]:
+def _engine(
+    file: GeneratorFile, flavour: Flavour, precision: EnginePrecision, calibration: Path | None
+) -> dict[str, Any]:
     try:
         library = load_library(flavour.name)
         began = time.perf_counter()

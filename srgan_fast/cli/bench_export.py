@@ -1,6 +1,5 @@
 """`srgan-fast bench export`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from srgan_fast.cli.console import as_wide_as_needed, output, say
+from srgan_fast.cli.export import ExportPrecisionName
 from srgan_fast.cli.options import Model, Threads
 from srgan_fast.cli.reports import CsvFile, JsonFile, make_report
 from srgan_fast.errors import UsageError
@@ -17,18 +17,10 @@ if TYPE_CHECKING:
     from srgan_fast.bench.export import ExportBenchReport
 
 
-class GraphPrecisionName(StrEnum):
-    """Precisions of graphs and engines."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-
-
 def export(
     model: Model = "srresnet-x4",
     precision: Annotated[
-        list[GraphPrecisionName] | None, typer.Option("--precision", help="Repeatable.", show_default="all")
+        list[ExportPrecisionName] | None, typer.Option("--precision", help="Repeatable.", show_default="all")
     ] = None,
     size: Annotated[str, typer.Option("--size", metavar="HxW", help="Of the picture for ONNX Runtime.")] = "128x128",
     iterations: Annotated[int, typer.Option("--iterations", "--rounds", min=1, help="Timed runs of each graph.")] = 9,

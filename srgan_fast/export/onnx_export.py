@@ -10,7 +10,7 @@ import numpy as np
 from srgan_fast import __version__
 from srgan_fast.data.calibration import calibration_folder, calibration_pictures
 from srgan_fast.errors import BackendError, ModelError, SrganFastError, UsageError
-from srgan_fast.files import atomic_write
+from srgan_fast.files import atomic_write, check_writable
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, read_generator
 from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.registry import first_line
@@ -89,7 +89,10 @@ def export_onnx(
     """
     if output.suffix.lower() != ".onnx":
         raise ModelError(f"{output}: ONNX files end in .onnx")
-    made = make_onnx(read_generator(model), precision=precision, pixels=pixels, opset=opset, calibration=calibration)
+    file = read_generator(model)
+    require_exporter()
+    check_writable(output)
+    made = make_onnx(file, precision=precision, pixels=pixels, opset=opset, calibration=calibration)
     with atomic_write(output) as target:
         target.write(made.data)
     agreement = made.agreement

@@ -8,7 +8,8 @@ from srgan_fast.errors import BackendError, ModelError
 from srgan_fast.export.onnx_export import make_onnx, require_exporter
 from srgan_fast.files import check_writable
 from srgan_fast.models import DEFAULT_MODEL, read_generator
-from srgan_fast.runtime.tensorrt.builder import BuildOptions, OnProgress, build_engine, check_options
+from srgan_fast.runtime.protocol import OnBuild
+from srgan_fast.runtime.tensorrt.builder import BuildOptions, build_engine, check_options
 from srgan_fast.runtime.tensorrt.engine_file import engine_key, sidecar, write_engine
 from srgan_fast.runtime.tensorrt.flavour import Library, load_library
 from srgan_fast.runtime.tensorrt.gpu import describe_gpu, why_no_gpu
@@ -50,7 +51,7 @@ def export_tensorrt(
     options: BuildOptions | None = None,
     pixels: bool = False,
     calibration: Path | None = None,
-    on_progress: OnProgress = lambda phase, done, of: None,
+    on_progress: OnBuild = lambda phase, done, of: None,
 ) -> EngineReport:
     """Builds an engine with `lr` and `sr` as in `export_onnx`.
 

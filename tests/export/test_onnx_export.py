@@ -245,7 +245,7 @@ def test_an_output_that_cannot_be_written_is_named(
     monkeypatch.setattr(verify, "verify", lambda *asked: Agreement(0.0, 90.0))
     (tmp_path / "file").write_bytes(b"kept")
     (tmp_path / "folder.onnx").mkdir()
-    with pytest.raises(FileError, match=rf"{place}: cannot be written \(") as error:
+    with pytest.raises(FileError, match=rf"{place}: (cannot be written \(|is a folder)") as error:
         export_onnx(exports("x4").source, tmp_path / place)
     assert "\n" not in str(error.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.onnx"]

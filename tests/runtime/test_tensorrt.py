@@ -25,7 +25,7 @@ from srgan_fast.runtime.installed import is_installed
 from srgan_fast.runtime.onnx_graph import build_onnx
 from srgan_fast.runtime.tensorrt import backend, builder, engine_file, flavour
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, BuiltEngine, Layer, build_engine, wrong_types
-from srgan_fast.runtime.tensorrt.engine import Engine, output_types
+from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
 from srgan_fast.runtime.tensorrt.flavour import FLAVOURS, Flavour, Library, load_library
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Profile, Shape, parse_shape
 from srgan_fast.upscale import Upscaler
@@ -512,6 +512,23 @@ def test_the_inspector_tells_the_types_of_an_engine(layers: list[Any], types: in
     inspector.get_engine_information = lambda form: "nothing"
     with pytest.raises(BackendError, match="tensorrt does not say what is in the engine"):
         engine.inspect()
+
+
+@pytest.mark.parametrize(
+    ("types", "precision", "wrong"),
+    [
+        ({"Half NHWC": 30, "Float": 2}, "fp16", False),
+        ({"FP16": 3}, "fp16", False),
+        ({"Float": 30}, "fp16", True),
+        ({"Float": 30}, "fp32", False),
+        ({"Half": 30}, "fp32", True),
+        ({"Float": 3}, "int8", False),
+        ({"?": 3}, "fp16", False),
+        ({}, "fp16", False),
+    ],
+)
+def test_an_engine_that_says_it_is_in_another_type_is_found(types: Any, precision: Any, wrong: bool) -> None:
+    assert (wrong_output_types(types, precision) is not None) == wrong
 
 
 def test_a_shape_outside_the_profile_is_refused_before_anything_runs() -> None:

@@ -24,7 +24,7 @@ from srgan_fast.errors import BackendError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
 from srgan_fast.runtime import create_backend, usable_backends
 from srgan_fast.runtime.tensorrt.builder import EnginePrecision
-from srgan_fast.runtime.tensorrt.engine import Engine, output_types
+from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
 from srgan_fast.runtime.tensorrt.gpu import describe_gpu, why_no_gpu
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Shape
@@ -230,6 +230,9 @@ def _measure(
     try:
         if isinstance(upscale, Engine):
             found.engine_types = output_types(upscale.inspect())
+            built_in: EnginePrecision = "fp32" if row.name.endswith("fp32") else "fp16"
+            if problem := wrong_output_types(found.engine_types, built_in):
+                raise BackendError(problem)
         accuracy = compare(upscale(given).cpu().contiguous().numpy(), _exact(file, lr, device))
         found.max_error, found.psnr_db = _finite(accuracy.max_error), _finite(accuracy.psnr_db)
         if problem := accuracy.problem(TOLERANCES[row.precision]):

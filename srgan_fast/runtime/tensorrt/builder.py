@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from srgan_fast.errors import BackendError, FileError, UsageError
 from srgan_fast.files import atomic_write
+from srgan_fast.runtime.protocol import OnBuild
 from srgan_fast.runtime.tensorrt.flavour import Library
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Profile
 
@@ -27,9 +28,6 @@ _log = logging.getLogger(__name__)
 
 EnginePrecision = Literal["fp32", "fp16", "int8"]
 HardwareCompatibility = Literal["none", "same-compute-capability", "ampere-plus"]
-
-OnProgress = Callable[[str, int, int], None]
-"""Told the phase, steps done and steps in all."""
 
 _TYPES = {"fp32": "FLOAT", "fp16": "HALF"}
 
@@ -98,7 +96,7 @@ def build_engine(
     graph: bytes,
     precision: EnginePrecision,
     options: BuildOptions,
-    on_progress: OnProgress = lambda phase, done, of: None,
+    on_progress: OnBuild = lambda phase, done, of: None,
 ) -> BuiltEngine:
     """Builds an engine.
 
@@ -144,9 +142,9 @@ def build_engine(
 def wrong_types(layers: tuple[Layer, ...], precision: EnginePrecision) -> str | None:
     """What in a parsed network is not in the precision; None if all is right.
 
-    In fp32 and fp16 every convolution must give that type, and nothing may be quantised. In int8 there
-    must be convolutions that read dequantised maps and weights, which is what TensorRT turns into int8 kernels, and
-    none that read only one of the two so.
+    In fp32 and fp16 every convolution must give that type, and nothing may be quantised. In int8 there must be
+    convolutions that read dequantised maps and weights, which is what TensorRT turns into int8 kernels, and none that
+    read only one of the two so.
     """
     convolutions = [layer for layer in layers if layer.kind == "CONVOLUTION"]
     quantised = [layer for layer in convolutions if layer.is_quantised]
@@ -277,7 +275,7 @@ def _capability(library: Library, text: str) -> Any:
     return getattr(library.api.ComputeCapability, f"SM{text.replace('.', '')}")
 
 
-def _monitor(api: Any, on_progress: OnProgress, interrupted: threading.Event, raised: list[Exception]) -> Any:
+def _monitor(api: Any, on_progress: OnBuild, interrupted: threading.Event, raised: list[Exception]) -> Any:
     class Monitor(api.IProgressMonitor):  # type: ignore[misc]
         """Counts the steps of the outermost phase, and gives up where the user wants that."""
 

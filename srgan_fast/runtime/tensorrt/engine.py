@@ -5,6 +5,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from srgan_fast.errors import BackendError
+from srgan_fast.runtime.tensorrt.builder import EnginePrecision
 from srgan_fast.runtime.tensorrt.flavour import Library
 from srgan_fast.runtime.tensorrt.shapes import Profile, Shape
 
@@ -124,7 +125,10 @@ class Engine:
                 self._graphs.pop(next(iter(self._graphs)))
             given, sr = lr.clone(), lr.new_empty(self._larger(shape).dims(self.pixels))
             # A graph holds on to the state of its context, which nothing else may use from then on.
+            mark = self._library.mark
             context = self._engine.create_execution_context()
+            if context is None:
+                raise BackendError(f"no memory for a graph of {shape} ({self._library.said_since(mark)})")
             self._enqueue(context, given, sr, shape)  # what the library does once for a shape cannot be recorded
             torch.cuda.current_stream().synchronize()
             graph = torch.cuda.CUDAGraph()
@@ -191,3 +195,17 @@ def output_types(inspected: dict[str, Any]) -> dict[str, int]:
         for output in layer.get("Outputs", []) if isinstance(layer, dict) else []:
             found[str(output.get("DataType") or output.get("Format/Datatype") or "?")] += 1
     return dict(found)
+
+
+def wrong_output_types(types: dict[str, int], precision: EnginePrecision) -> str | None:
+    """Why an engine is not in its precision by its own account; None if it is, or does not tell.
+
+    Args:
+        types: from `output_types`; after fusion no layer may be left that gives int8, so int8 is not judged.
+        precision: that it was built in.
+    """
+    names = {"fp32": ("float", "fp32"), "fp16": ("half", "fp16", "float16")}.get(precision)
+    told = [name for name in types if name != "?"]
+    if names is None or not told or any(word in name.casefold() for name in told for word in names):
+        return None
+    return f"the engine is not in {precision}: its layers give {', '.join(told)}"
