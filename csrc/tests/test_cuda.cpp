@@ -3,8 +3,6 @@
 // Data are multiples of 1/2 or 1/4 and so small that prologues are exact in bfloat16 and sums in float; what is left is
 // rounding results to the map's type. Maps lie between guards, outputs hold not-a-numbers before, and blocks and
 // threads run in an order drawn from a seed.
-#include <algorithm>
-#include <cmath>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -13,7 +11,7 @@
 #include "kernels/cuda/plan.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/wgrad_mma.cuh"
-#include "tests/check.h"
+#include "tests/device.h"
 #include "tests/training_case.h"
 
 namespace {
@@ -22,59 +20,6 @@ using namespace srgan_fast;
 using namespace srgan_fast::tests;
 using cuda::Tile;
 using cuda::WgradTile;
-
-template <typename T>
-constexpr double kRounding = std::is_same_v<T, cuda::Bf16> ? 0x1p-8 : 0x1p-11;
-
-template <typename T>
-Guarded<T> device_map(const std::vector<double>& values) {
-    Guarded<T> memory(static_cast<std::int64_t>(values.size()));
-    std::ranges::transform(values, memory.data(), [](double v) { return cuda::narrow<T>(static_cast<float>(v)); });
-    return memory;
-}
-
-Guarded<float> device_vector(const std::vector<double>& values, double factor = 1.0) {
-    Guarded<float> memory(static_cast<std::int64_t>(values.size()));
-    std::ranges::transform(values, memory.data(), [=](double v) { return static_cast<float>(factor * v); });
-    return memory;
-}
-
-template <typename T>
-std::vector<double> values_of(const Guarded<T>& memory) {
-    std::vector<double> values(memory.size());
-    std::ranges::transform(memory.span(), values.begin(), [](T v) {
-        if constexpr (std::is_same_v<T, float>)
-            return static_cast<double>(v);
-        else
-            return static_cast<double>(cuda::widen(v));
-    });
-    return values;
-}
-
-void check_values(const std::vector<double>& got, const std::vector<double>& expected, double absolute, double relative,
-                  const std::string& what) {
-    if (!check(got.size() == expected.size(), what + ": size")) return;
-    for (std::size_t i = 0; i < got.size(); ++i) {
-        const double bound = absolute + relative * std::abs(expected[i]);
-        if (!(std::abs(got[i] - expected[i]) <= bound)) {
-            check(false, what + ": element " + std::to_string(i) + " of " + std::to_string(got.size()) + " is " +
-                             tests::text(got[i]) + ", not " + tests::text(expected[i]));
-            return;
-        }
-    }
-    check(true, what);
-}
-
-cuda::simt::Options options(Random& random) { return {.seed = random(), .shared_limit = 227 * 1024}; }
-
-template <typename Kernel, typename Params>
-void launch(const cuda::Grid& grid, int threads, int shared, Kernel kernel, const Params& p, Random& random) {
-    cuda::simt::launch({grid.x, grid.y, grid.z}, threads, static_cast<std::size_t>(shared), options(random),
-                       [&] { kernel(p); });
-}
-
-constexpr int kLittleShared = 99 * 1024;  // of compute capability 8.6, the least
-constexpr cuda::Device kDevice{1, 227 * 1024};
 
 constexpr int kUnit = 8;  // channels of 16 bytes
 
@@ -208,7 +153,7 @@ void check_forward(const Problem& problem, const Memory<T>& m, Tile tile, const 
     if (moments) p.moments = parts.data();
     cuda::with_shape(tile, [&](auto shape) {
         using Shape = decltype(shape);
-        launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.span, cuda::two_maps<false>(p)),
+        launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.reach, cuda::two_maps<false>(p)),
                cuda::conv_forward_kernel<T, Shape>, p, random);
     });
     check(y.intact() && sum.intact() && parts.intact(), name + ", forward: wrote beside the result");
@@ -243,7 +188,7 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
     if (c.affine()) p.sums = sums.data();
     cuda::with_shape(tile, [&](auto shape) {
         using Shape = decltype(shape);
-        launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.span, cuda::two_maps<true>(p)),
+        launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.reach, cuda::two_maps<true>(p)),
                cuda::conv_dgrad_kernel<T, Shape>, p, random);
     });
     check(x_gradient.intact() && residual_gradient.intact() && sums.intact(),
@@ -355,7 +300,7 @@ void check_choices() {
                                 const cuda::ConvParams p = backward ? cuda::dgrad_plan(c) : cuda::forward_plan(c);
                                 const bool two_maps = two && (backward || stride == 1);
                                 const cuda::TileSize size = cuda::size_of(cuda::choose_tile(p, two, two_maps, device));
-                                check(cuda::shared_bytes(size, p.step, p.span, two_maps) <= bytes, "a tile fits");
+                                check(cuda::shared_bytes(size, p.step, p.reach, two_maps) <= bytes, "a tile fits");
                             }
                             const bool residual = two && stride == 1;
                             const WgradTile tile = cuda::choose_wgrad_tile(c, two, residual, device);

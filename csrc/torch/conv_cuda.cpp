@@ -1,28 +1,12 @@
 // The operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad on CUDA tensors: checks, tensors, launches on the
 // current stream. Memory is torch's, so that calls can be captured in graphs. Schemas are in conv.cpp.
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
-
 #include <limits>
 
-#include "kernels/cuda/launch.h"
+#include "torch/cuda.h"
 #include "torch/problem.h"
 
 namespace srgan_fast::torch_ops {
 namespace {
-
-using torch::stable::accelerator::DeviceGuard;
-
-void check_launch(const char* error, const char* what) {
-    STD_TORCH_CHECK(error == nullptr, "srgan_fast::conv: CUDA refused to launch ", what, ": ", error);
-}
-
-void* current_stream(const Tensor& x) {
-    void* stream = nullptr;
-    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream) == 0,
-                    "srgan_fast::conv: torch gives no CUDA stream");
-    return stream;
-}
 
 void check_types(const Tensor& x, const Tensor& weight) {
     const ScalarType type = x.scalar_type();
@@ -31,10 +15,6 @@ void check_types(const Tensor& x, const Tensor& weight) {
                     "srgan_fast::conv takes CUDA maps of bfloat16 or float16");
     STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float, "srgan_fast::conv takes weights of float32 with a ",
                     "16-bit map");
-}
-
-cuda::Type type_of(const Tensor& x) {
-    return x.scalar_type() == ScalarType::BFloat16 ? cuda::Type::kBf16 : cuda::Type::kHalf;
 }
 
 cuda::Convolution convolution_of(const Problem& p) {
@@ -135,8 +115,6 @@ Tensor pack(cuda::ConvParams& p, cuda::Tile tile, const cuda::Convolution& c, co
     p.weights = a.packed;
     return packed;
 }
-
-float* floats(const Tensor& t) { return static_cast<float*>(t.mutable_data_ptr()); }
 
 Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
                      const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,

@@ -38,7 +38,7 @@ TYPICAL = (
         "sync_threads();  // this step's",
     ),
     Bug("a fragment's halves are swapped", "conv_mma.cuh", "2 * k + (lane >> 4)", "2 * k + (1 - (lane >> 4))"),
-    Bug("the halo is off by one", "conv_mma.cuh", "place.left * p.step + p.origin,", "place.left * p.step + 1,"),
+    Bug("the halo is off by one", "conv_mma.cuh", "place.left * p.step + p.reach.left,", "place.left * p.step + 1,"),
     Bug("no barrier before a tile's gradient", "wgrad_mma.cuh", "sync_threads();  // this tile is there", "//"),
 )
 OTHERS = (

@@ -9,7 +9,7 @@ const char* launch_dgrad(Type type, Tile tile, const ConvParams& p, void* stream
         return with_shape(tile, [&](auto shape) {
             using Shape = decltype(shape);
             return launch(conv_dgrad_kernel<decltype(element), Shape>, grid, Shape::kThreads,
-                          shared_bytes(Shape::size(), p.step, p.span, two_maps<true>(p)), p, stream);
+                          shared_bytes(Shape::size(), p.step, p.reach, two_maps<true>(p)), p, stream);
         });
     });
 }

@@ -9,7 +9,7 @@ const char* launch_forward(Type type, Tile tile, const ConvParams& p, void* stre
         return with_shape(tile, [&](auto shape) {
             using Shape = decltype(shape);
             return launch(conv_forward_kernel<decltype(element), Shape>, grid, Shape::kThreads,
-                          shared_bytes(Shape::size(), p.step, p.span, two_maps<false>(p)), p, stream);
+                          shared_bytes(Shape::size(), p.step, p.reach, two_maps<false>(p)), p, stream);
         });
     });
 }

@@ -29,7 +29,6 @@ struct ConvShape {
     static_assert(kReducers % kPhases == 0 && tile_rows % 2 == 0 && tile_columns % 2 == 0);
     static_assert(kPixels % (16 * warps_m) == 0 && channels % (16 * warps_n) == 0);
 
-    static constexpr int halo_side(int tile, int step, int span) { return (tile - 1) * step + span; }
     static constexpr TileSize size() { return {tile_rows, tile_columns, channels, depth, stages, warps_m, warps_n}; }
 };
 
@@ -134,10 +133,10 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
     constexpr int kUnits = Shape::kDepth / 8;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
-    const Window window{place.top * p.step + p.origin, place.left * p.step + p.origin,
-                        Shape::halo_side(Shape::kRows, p.step, p.span),
-                        Shape::halo_side(Shape::kColumns, p.step, p.span), 1};
-    const int map_bytes = window_bytes(Shape::size(), p.step, p.span);
+    const Window window{place.top * p.step + p.reach.top, place.left * p.step + p.reach.left,
+                        (Shape::kRows - 1) * p.step + p.reach.rows, (Shape::kColumns - 1) * p.step + p.reach.columns,
+                        1};
+    const int map_bytes = window_bytes(Shape::size(), p.step, p.reach);
     std::byte* const second = shared + map_bytes;
     std::byte* const ring = shared + (two_maps<backward>(p) ? 2 : 1) * map_bytes;
     int pixel[A::kM];

@@ -17,6 +17,10 @@ const char* launch_merge_moments(const MomentsParams& p, void* stream);
 const char* launch_sum(const SumParams& p, void* stream);
 const char* launch_sum_weights(const WgradSumParams& p, void* stream);
 
+const char* launch_infer(Type type, Tile tile, const InferParams& p, void* stream);
+const char* launch_unfold(Type type, const UnfoldParams& p, void* stream);
+const char* launch_tail(Type type, const TailParams& p, void* stream);
+
 const char* launch_pad(const PadParams& p, void* stream);
 
 // The current device; throws std::runtime_error if it cannot be asked.

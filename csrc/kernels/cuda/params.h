@@ -46,6 +46,11 @@ struct TapSet {
     signed char row[kTaps], column[kTaps], weight[kTaps];
 };
 
+// The input pixels that taps reach, from a pixel on: where the first are, and how many rows and columns.
+struct Reach {
+    int top, left, rows, columns;
+};
+
 // A convolution as implicit products of matrices: computed pixels x channels = input pixels at taps x weights.
 struct ConvParams {
     int batch;
@@ -56,8 +61,7 @@ struct ConvParams {
     int input_channels;
     int step;    // input pixels from one computed pixel to the next
     int spread;  // computed pixels from one of a phase to the next: 2 backward through a stride of 2, else 1
-    int origin;  // of the taps, from the pixel, in both directions
-    int span;    // input pixels from the first tap to behind the last, in both directions
+    Reach reach;
     TapSet taps[kPhases];
     const void* weights;              // packed: [tap][weight_rows][weight_columns]
     int weight_rows, weight_columns;  // computed channels and input channels, up to whole blocks
@@ -72,6 +76,36 @@ struct ConvParams {
     void* x_gradient;
     void* residual_gradient;
     float* sums;  // [tiles of all phases][3][channels of x]: gradients of scale, shift, slope; or null
+};
+
+// A convolution of inference, where BatchNorm is in the weights: behind it come bias, PReLU and residual, or bias,
+// pixel shuffle and PReLU.
+struct InferParams {
+    ConvParams conv;       // forward, without a prologue; `y` is the result
+    Vector slope;          // of PReLU, for each computed channel; no data: none
+    const void* residual;  // of the result's shape, added last; or null
+    bool shuffle;          // computed channels are those of four pixels, phase by phase
+};
+
+inline constexpr int kColours = 3;
+
+// Pictures as the head's convolution reads them: a pixel's channels are 2 x 9 pixels' colours, from 4 to the left of it
+// to 4 to the right, of this row and the next. There is a row above the picture, too.
+struct UnfoldParams {
+    static constexpr int kSide = 9, kRows = 2, kChannels = 64;  // the last ten are zeros
+    static constexpr int kRowTaps = (kSide + kRows - 1) / kRows;
+    const float* planes;  // [batch][3][height][width]
+    int batch, height, width;
+    float gain[kColours], offset[kColours];  // of each colour, inside the picture
+    void* to;                                // [batch][height + 1][width][kChannels]
+};
+
+// The tail: a 5x5 convolution from four pixels' channels to four pixels' colours. What is computed first are the
+// products of each column of taps, which are then added up along rows of pixels.
+struct TailParams {
+    static constexpr int kSide = 5, kPhaseColours = kColours * kPhases, kProducts = kSide * kPhaseColours;
+    ConvParams conv;  // its channels: for each column of taps kPhaseColours, a colour's four phases together
+    float* planes;    // [batch][3][2 height][2 width]
 };
 
 struct WgradParams {

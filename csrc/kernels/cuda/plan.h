@@ -50,14 +50,14 @@ constexpr int kPitchGap = 16;  // bytes between results' pixels, so that eight o
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 
 // Bytes of a window of the input: what a tile's taps reach.
-constexpr int window_bytes(const TileSize& s, int step, int span) {
-    return round_up(((s.rows - 1) * step + span) * ((s.columns - 1) * step + span) * s.depth * 2, 128);
+constexpr int window_bytes(const TileSize& s, int step, const Reach& reach) {
+    return round_up(((s.rows - 1) * step + reach.rows) * ((s.columns - 1) * step + reach.columns) * s.depth * 2, 128);
 }
 
 // Bytes of a block's shared memory. The results take the place of the input when that is done, with the moments' sums
 // behind them, and the sums of a data gradient that of the results.
-constexpr int shared_bytes(const TileSize& s, int step, int span, bool two_maps) {
-    const int input = (two_maps ? 2 : 1) * window_bytes(s, step, span) + s.stages * s.channels * s.depth * 2;
+constexpr int shared_bytes(const TileSize& s, int step, const Reach& reach, bool two_maps) {
+    const int input = (two_maps ? 2 : 1) * window_bytes(s, step, reach) + s.stages * s.channels * s.depth * 2;
     const int results = s.rows * s.columns * (2 * s.channels + kPitchGap) + 2 * s.warps_m * s.channels * 4;
     const int sums = 32 * s.warps_m * s.warps_n * 24 * 4;
     return larger(larger(input, results), sums);
@@ -83,45 +83,62 @@ struct Device {
     int shared_bytes;  // that a block may have
 };
 
-// Large tiles fetch weights less often and read fewer pixels twice; small ones leave fewer multiprocessors idle; those
-// of 128 channels apply the prologue half as often. The costs of a pixel and channel are those of layers of SRGAN's
-// training on an H200, relative to the large tile, without and with a prologue.
-inline Tile choose_tile(const ConvParams& p, bool transforms, bool two_maps, const Device& device) {
-    if (p.channels <= size_of(Tile::kNarrow).channels) return Tile::kNarrow;
-    struct Choice {
-        Tile tile;
-        double plain, transforming;
-    };
-    constexpr Choice kDeep[] = {{Tile::kLarge, 1.0, 1.0},
-                                {Tile::kWide, 1.05, 0.85},
-                                {Tile::kMedium, 1.25, 1.25},
-                                {Tile::kMediumWide, 1.3, 0.85},
-                                {Tile::kSmall, 1.45, 1.3}};
-    constexpr Choice kShallow[] = {{Tile::kLargeShallow, 1.0, 1.0}, {Tile::kSmallShallow, 1.45, 1.3}};
-    const bool shallow = p.input_channels <= size_of(Tile::kLargeShallow).depth;
-    const Choice* const choices = shallow ? kShallow : kDeep;
-    Tile best = Tile::kSmall;
+// A tile and what a pixel and channel cost with it.
+struct Choice {
+    Tile tile;
+    double cost;
+};
+
+template <std::size_t count>
+Tile cheapest(const Choice (&choices)[count], const ConvParams& p, bool two_maps, const Device& device) {
+    Tile best = choices[count - 1].tile;
     double least = 0.0;
-    for (std::size_t i = 0; i < (shallow ? std::size(kShallow) : std::size(kDeep)); ++i) {
-        const Choice& c = choices[i];
+    for (const Choice& c : choices) {
         const TileSize size = size_of(c.tile);
         const int pixels = size.rows * size.columns;
         if (p.step == 2 && pixels > 64) continue;  // their windows would leave room for one block
-        if (shared_bytes(size, p.step, p.span, two_maps) > device.shared_bytes) continue;
+        if (shared_bytes(size, p.step, p.reach, two_maps) > device.shared_bytes) continue;
         const std::int64_t blocks = grid_of(c.tile, p.batch, p.height, p.width, p.channels, p.spread).blocks();
         const std::int64_t rounds = (blocks + device.multiprocessors - 1) / device.multiprocessors;
-        const double time =
-            static_cast<double>(rounds * pixels * size.channels) * (transforms ? c.transforming : c.plain);
+        const double time = static_cast<double>(rounds * pixels * size.channels) * c.cost;
         if (least == 0.0 || time < least) best = c.tile, least = time;
     }
     return best;
+}
+
+// Large tiles fetch weights less often and read fewer pixels twice; small ones leave fewer multiprocessors idle; those
+// of 128 channels apply the prologue half as often. The costs are those of layers of SRGAN's training on an H200,
+// relative to the large tile.
+inline Tile choose_tile(const ConvParams& p, bool transforms, bool two_maps, const Device& device) {
+    if (p.channels <= size_of(Tile::kNarrow).channels) return Tile::kNarrow;
+    constexpr Choice kPlain[] = {{Tile::kLarge, 1.0},
+                                 {Tile::kWide, 1.05},
+                                 {Tile::kMedium, 1.25},
+                                 {Tile::kMediumWide, 1.3},
+                                 {Tile::kSmall, 1.45}};
+    constexpr Choice kTransforming[] = {{Tile::kLarge, 1.0},
+                                        {Tile::kWide, 0.85},
+                                        {Tile::kMedium, 1.25},
+                                        {Tile::kMediumWide, 0.85},
+                                        {Tile::kSmall, 1.3}};
+    constexpr Choice kShallow[] = {{Tile::kLargeShallow, 1.0}, {Tile::kSmallShallow, 1.45}};
+    constexpr Choice kShallowTransforming[] = {{Tile::kLargeShallow, 1.0}, {Tile::kSmallShallow, 1.3}};
+    if (p.input_channels <= size_of(Tile::kLargeShallow).depth)
+        return cheapest(transforms ? kShallowTransforming : kShallow, p, two_maps, device);
+    return cheapest(transforms ? kTransforming : kPlain, p, two_maps, device);
+}
+
+inline Tile choose_infer_tile(const ConvParams& p, const Device& device) {
+    constexpr Choice kChoices[] = {
+        {Tile::kLarge, 1.0}, {Tile::kWide, 1.05}, {Tile::kMedium, 1.25}, {Tile::kSmall, 1.45}};
+    return cheapest(kChoices, p, false, device);
 }
 
 inline ConvParams forward_plan(const Convolution& c) {
     ConvParams p{};
     p.batch = c.batch, p.height = c.out_height(), p.width = c.out_width();
     p.channels = c.out, p.input_channels = c.in;
-    p.step = c.stride, p.spread = 1, p.origin = -(c.taps / 2), p.span = c.taps;
+    p.step = c.stride, p.spread = 1, p.reach = {-(c.taps / 2), -(c.taps / 2), c.taps, c.taps};
     TapSet& taps = p.taps[0];
     for (int row = 0; row < c.taps; ++row)
         for (int column = 0; column < c.taps; ++column) {
@@ -140,16 +157,16 @@ inline ConvParams dgrad_plan(const Convolution& c) {
     p.channels = c.in, p.input_channels = c.out;
     p.step = 1, p.spread = c.stride;
     const int pad = c.taps / 2;
-    p.origin = c.stride == 1 ? -pad : 0;
-    p.span = c.stride == 1 ? c.taps : 2;
+    const int origin = c.stride == 1 ? -pad : 0, span = c.stride == 1 ? c.taps : 2;
+    p.reach = {origin, origin, span, span};
     for (int phase = 0; phase < c.stride * c.stride; ++phase) {
         TapSet& taps = p.taps[phase];
         for (int row = 0; row < c.taps; ++row)
             for (int column = 0; column < c.taps; ++column) {
                 const int from_row = phase / 2 + pad - row, from_column = phase % 2 + pad - column;
                 if (from_row % c.stride != 0 || from_column % c.stride != 0) continue;
-                taps.row[taps.count] = static_cast<signed char>(from_row / c.stride - p.origin);
-                taps.column[taps.count] = static_cast<signed char>(from_column / c.stride - p.origin);
+                taps.row[taps.count] = static_cast<signed char>(from_row / c.stride - origin);
+                taps.column[taps.count] = static_cast<signed char>(from_column / c.stride - origin);
                 taps.weight[taps.count++] = static_cast<signed char>(row * c.taps + column);
             }
     }
@@ -160,6 +177,63 @@ inline void set_weights(ConvParams& p, Tile tile, const void* packed) {
     const TileSize size = size_of(tile);
     p.weights = packed;
     p.weight_rows = round_up(p.channels, size.channels), p.weight_columns = round_up(p.input_channels, size.depth);
+}
+
+// Of inference: weights are packed for all tiles at once, [tap][weight_rows][weight_columns].
+inline constexpr int kInferRows = 128, kInferColumns = 64;
+
+// A convolution of a map of `channels`, padded by zeros to its size, with `row_taps` x `column_taps` taps.
+inline ConvParams infer_plan(int batch, int height, int width, int channels, int out, const Reach& reach, int row_taps,
+                             int column_taps, int row_step) {
+    ConvParams p{};
+    p.batch = batch, p.height = height, p.width = width;
+    p.channels = out, p.input_channels = round_up(channels, kInferColumns);
+    p.step = p.spread = 1, p.reach = reach;
+    p.source.height = height, p.source.width = width, p.source.channels = p.source.pitch = channels;
+    p.weight_rows = round_up(out, kInferRows), p.weight_columns = p.input_channels;
+    TapSet& taps = p.taps[0];
+    for (int row = 0; row < row_taps; ++row)
+        for (int column = 0; column < column_taps; ++column) {
+            taps.row[taps.count] = static_cast<signed char>(row * row_step);
+            taps.column[taps.count] = static_cast<signed char>(column);
+            taps.weight[taps.count] = static_cast<signed char>(taps.count);
+            ++taps.count;
+        }
+    return p;
+}
+
+inline ConvParams infer_plan(int batch, int height, int width, int channels, int out) {
+    return infer_plan(batch, height, width, channels, out, {-1, -1, 3, 3}, 3, 3, 1);
+}
+
+// Of pictures that are unfolded: see UnfoldParams.
+inline ConvParams head_plan(int batch, int height, int width, int out) {
+    using U = UnfoldParams;
+    ConvParams p = infer_plan(batch, height, width, U::kChannels, out, {1 - U::kSide / 2, 0, U::kSide, 1}, U::kRowTaps,
+                              1, U::kRows);
+    p.source.height = height + 1;
+    return p;
+}
+
+// What a block of the tail computes: its last columns are only other blocks' halo.
+inline constexpr TileSize kTailSize{8, 32, 64, 64, 3, 4, 1};
+inline constexpr int kTailColumns = kTailSize.columns - (TailParams::kSide - 1);  // of results
+inline constexpr int kTailPitch = kTailSize.channels + 1;  // floats between pixels, which lie in different banks
+
+inline ConvParams tail_plan(int batch, int height, int width, int channels) {
+    constexpr int kSide = TailParams::kSide;
+    return infer_plan(batch, height, width, channels, TailParams::kProducts, {-(kSide / 2), -(kSide / 2), kSide, 1},
+                      kSide, 1, 1);
+}
+
+inline Grid tail_grid(const ConvParams& p) {
+    const int tiles = blocks_of(p.height, kTailSize.rows) * blocks_of(p.width, kTailColumns);
+    return {static_cast<unsigned>(p.batch * tiles), 1, 1};
+}
+
+constexpr int tail_shared_bytes(const ConvParams& p) {
+    return larger(shared_bytes(kTailSize, p.step, p.reach, false),
+                  kTailSize.rows * kTailSize.columns * kTailPitch * static_cast<int>(sizeof(float)));
 }
 
 // The shapes of wgrad_mma.cuh: blocks of out and in channels.

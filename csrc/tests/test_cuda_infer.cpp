@@ -1,0 +1,236 @@
+// The CUDA kernels of inference, run on the host like those of test_cuda.cpp: every tile, both types, odd sizes,
+// against plain loops in double. Data are so coarse that sums are exact; what is left is rounding to the map's type.
+#include <array>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/infer_mma.cuh"
+#include "tests/device.h"
+#include "tests/training_case.h"
+
+namespace {
+
+using namespace srgan_fast;
+using namespace srgan_fast::tests;
+using cuda::Tile;
+using reference::Filters;
+using reference::Map;
+
+// A convolution's weights as srgan_fast/ops/infer.py packs them: `value(tap, out, in)`, zeros beyond.
+template <typename T, typename Value>
+Guarded<T> packed(const cuda::ConvParams& p, int in, Value value) {
+    const int taps = p.taps[0].count;
+    Guarded<T> memory(static_cast<std::int64_t>(taps) * p.weight_rows * p.weight_columns);
+    for (int tap = 0; tap < taps; ++tap)
+        for (int row = 0; row < p.weight_rows; ++row)
+            for (int column = 0; column < p.weight_columns; ++column) {
+                const bool there = row < p.channels && column < in;
+                memory.data()[(static_cast<std::int64_t>(tap) * p.weight_rows + row) * p.weight_columns + column] =
+                    cuda::narrow<T>(there ? static_cast<float>(value(tap, row, column)) : 0.0f);
+            }
+    return memory;
+}
+
+template <typename T>
+void launch_infer(Tile tile, const cuda::InferParams& p, Random& random) {
+    cuda::with_infer_shape(tile, [&](auto shape) {
+        using Shape = decltype(shape);
+        const cuda::ConvParams& c = p.conv;
+        launch(cuda::grid_of(tile, c.batch, c.height, c.width, c.channels, 1), Shape::kThreads,
+               cuda::shared_bytes(Shape::size(), c.step, c.reach, false), cuda::conv_infer_kernel<T, Shape>, p, random);
+    });
+}
+
+constexpr Tile kInferTiles[] = {Tile::kLarge, Tile::kWide, Tile::kMedium, Tile::kSmall};
+
+Filters random_filters(std::int64_t side, std::int64_t in, std::int64_t out, Random& random) {
+    Filters filters(side, 1, in, out);
+    filters.values = stepped(static_cast<std::int64_t>(filters.values.size()), -1.0, 1.0, 4.0, random);
+    return filters;
+}
+
+double activated(double value, double slope) { return value > 0.0 ? value : slope * value; }
+
+enum class After { kNothing, kSlope, kResidual, kShuffle };
+
+template <typename T>
+void check_conv(int batch, int height, int width, int in, int out, After after, Tile tile, Random& random) {
+    const std::string name = "conv " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
+                             std::to_string(width) + ", " + std::to_string(in) + " -> " + std::to_string(out) +
+                             ", after " + std::to_string(static_cast<int>(after)) + ", tile " +
+                             std::to_string(static_cast<int>(tile));
+    const bool shuffles = after == After::kShuffle, slopes = after == After::kSlope || shuffles;
+    const Map x = random_map(batch, height, width, in, 2.0, random);
+    const Filters filters = random_filters(3, in, out, random);
+    const std::vector<double> bias = stepped(out, -1.0, 1.0, 2.0, random), slope = stepped(out, 0.0, 1.0, 4.0, random);
+    const Map residual = random_map(batch, height, width, after == After::kResidual ? out : 0, 2.0, random);
+    Map expected = reference::convolution(x, filters, bias);
+    if (slopes)
+        for (std::int64_t i = 0; i < static_cast<std::int64_t>(expected.values.size()); ++i)
+            expected.values[i] = activated(expected.values[i], slope[i % out]);
+    for (std::size_t i = 0; i < residual.values.size(); ++i) expected.values[i] += residual.values[i];
+    if (shuffles) expected = reference::pixel_shuffle(expected);  // channels phase by phase become pixels
+    const Guarded<T> x_memory = device_map<T>(x.values), residual_memory = device_map<T>(residual.values);
+    const Guarded<float> biases = device_vector(bias), slope_memory = device_vector(slope);
+    Guarded<T> y(static_cast<std::int64_t>(expected.values.size()));
+    cuda::InferParams p{};
+    p.conv = cuda::infer_plan(batch, height, width, in, out);
+    const Guarded<T> weights =
+        packed<T>(p.conv, in, [&](int tap, int o, int i) { return filters.at(o, i, tap / 3, tap % 3); });
+    p.conv.source.x = x_memory.data(), p.conv.weights = weights.data(), p.conv.bias = {biases.data(), 1};
+    p.conv.y = y.data();
+    if (slopes) p.slope = {slope_memory.data(), 1};
+    if (after == After::kResidual) p.residual = residual_memory.data();
+    p.shuffle = shuffles;
+    try {
+        launch_infer<T>(tile, p, random);
+    } catch (const cuda::simt::Error& error) {
+        check(false, name + ": " + error.what());
+        return;
+    }
+    check(y.intact(), name + ": wrote beside the result");
+    // The sum is rounded before the residual is added, and after.
+    double largest = 1.0;
+    for (const double v : expected.values) largest = std::max(largest, std::abs(v));
+    check_values(values_of(y), expected.values, kRounding<T> * (after == After::kResidual ? largest : 0x1p-10),
+                 kRounding<T>, name);
+}
+
+// Head: pictures, an affine map of colours, 9x9, bias, PReLU.
+template <typename T>
+void check_head(int batch, int height, int width, int out, Tile tile, Random& random) {
+    using U = cuda::UnfoldParams;
+    const std::string name = "head " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
+                             std::to_string(width) + " -> " + std::to_string(out) + ", tile " +
+                             std::to_string(static_cast<int>(tile));
+    constexpr int kColours = cuda::kColours, kSide = U::kSide;
+    const std::array<double, kColours> gain{2.0, 1.0, 0.5}, offset{-1.0, 0.5, 0.25};
+    Map picture = random_map(batch, height, width, kColours, 2.0, random);
+    const Filters filters = random_filters(kSide, kColours, out, random);
+    const std::vector<double> bias = stepped(out, -1.0, 1.0, 2.0, random), slope = stepped(out, 0.0, 1.0, 4.0, random);
+    std::vector<double> planes(picture.values.size());
+    for (int n = 0; n < batch; ++n)
+        for (int c = 0; c < kColours; ++c)
+            for (int y = 0; y < height; ++y)
+                for (int x = 0; x < width; ++x) {
+                    double& value = picture.at(n, y, x)[c];
+                    planes[((static_cast<std::int64_t>(n) * kColours + c) * height + y) * width + x] = value;
+                    value = gain[c] * value + offset[c];
+                }
+    Map expected = reference::convolution(picture, filters, bias);
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(expected.values.size()); ++i)
+        expected.values[i] = activated(expected.values[i], slope[i % out]);
+    const Guarded<float> plane_memory = device_vector(planes), biases = device_vector(bias);
+    const Guarded<float> slopes = device_vector(slope);
+    Guarded<T> unfolded(static_cast<std::int64_t>(batch) * (height + 1) * width * U::kChannels);
+    U u{};
+    u.planes = plane_memory.data(), u.batch = batch, u.height = height, u.width = width;
+    for (int c = 0; c < kColours; ++c)
+        u.gain[c] = static_cast<float>(gain[c]), u.offset[c] = static_cast<float>(offset[c]);
+    u.to = unfolded.data();
+    cuda::InferParams p{};
+    p.conv = cuda::head_plan(batch, height, width, out);
+    // Channel 27 r + 3 x + c of the unfolded rows 2 t and 2 t + 1.
+    const Guarded<T> weights = packed<T>(p.conv, U::kChannels, [&](int tap, int o, int channel) {
+        const int row = tap * U::kRows + channel / (kSide * kColours);
+        const bool there = channel < U::kRows * kSide * kColours && row < kSide;
+        return there ? filters.at(o, channel % kColours, row, channel / kColours % kSide) : 0.0;
+    });
+    Guarded<T> y(static_cast<std::int64_t>(expected.values.size()));
+    p.conv.source.x = unfolded.data(), p.conv.weights = weights.data(), p.conv.bias = {biases.data(), 1};
+    p.conv.y = y.data(), p.slope = {slopes.data(), 1};
+    try {
+        launch({3, 1, 1}, 256, 0, cuda::unfold_kernel<T, 256>, u, random);
+        launch_infer<T>(tile, p, random);
+    } catch (const cuda::simt::Error& error) {
+        check(false, name + ": " + error.what());
+        return;
+    }
+    check(unfolded.intact() && y.intact(), name + ": wrote beside the result");
+    check_values(values_of(y), expected.values, kRounding<T> * 0x1p-10, kRounding<T>, name);
+}
+
+// Tail: 5x5 from four pixels' channels to four pixels' colours, and these in their places.
+template <typename T>
+void check_tail(int batch, int height, int width, int in, Random& random) {
+    using P = cuda::TailParams;
+    const std::string name = "tail " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
+                             std::to_string(width) + ", " + std::to_string(in) + " channels";
+    constexpr int kColours = cuda::kColours;
+    const Map x = random_map(batch, height, width, in, 2.0, random);
+    const Filters filters = random_filters(P::kSide, in, P::kPhaseColours, random);
+    const std::vector<double> bias = stepped(kColours, -1.0, 1.0, 2.0, random);
+    std::vector<double> biases(P::kPhaseColours);
+    for (int i = 0; i < P::kPhaseColours; ++i) biases[i] = bias[i / cuda::kPhases];
+    const Map map = reference::convolution(x, filters, biases);
+    std::vector<double> expected(map.values.size());
+    for (int n = 0; n < batch; ++n)
+        for (int c = 0; c < kColours; ++c)
+            for (int y = 0; y < 2 * height; ++y)
+                for (int column = 0; column < 2 * width; ++column)
+                    expected[((static_cast<std::int64_t>(n) * kColours + c) * 2 * height + y) * 2 * width + column] =
+                        map.at(n, y / 2, column / 2)[c * 4 + y % 2 * 2 + column % 2];
+    const Guarded<T> memory = device_map<T>(x.values);
+    const Guarded<float> bias_memory = device_vector(bias);
+    Guarded<float> planes(static_cast<std::int64_t>(expected.size()));
+    P p{};
+    p.conv = cuda::tail_plan(batch, height, width, in);
+    const Guarded<T> weights = packed<T>(p.conv, in, [&](int row, int product, int i) {
+        return filters.at(product % P::kPhaseColours, i, row, product / P::kPhaseColours);
+    });
+    p.conv.source.x = memory.data(), p.conv.weights = weights.data(), p.conv.bias = {bias_memory.data(), 1};
+    p.planes = planes.data();
+    try {
+        launch(cuda::tail_grid(p.conv), cuda::TailShape::kThreads, cuda::tail_shared_bytes(p.conv),
+               cuda::tail_kernel<T>, p, random);
+    } catch (const cuda::simt::Error& error) {
+        check(false, name + ": " + error.what());
+        return;
+    }
+    check(planes.intact(), name + ": wrote beside the result");
+    check_values(values_of(planes), expected, 0x1p-16, 0x1p-20, name);
+}
+
+template <typename T>
+void check_all(bool few, Random& random) {
+    struct Size {
+        int batch, height, width, in, out;
+    };
+    const std::vector<Size> sizes = few ? std::vector<Size>{{1, 5, 18, 24, 32}}
+                                        : std::vector<Size>{{2, 9, 7, 64, 64}, {1, 1, 1, 8, 32}, {1, 17, 34, 40, 160}};
+    for (const Size& s : sizes)
+        for (const Tile tile : kInferTiles)
+            for (const After after : {After::kNothing, After::kSlope, After::kResidual, After::kShuffle})
+                check_conv<T>(s.batch, s.height, s.width, s.in, s.out, after, tile, random);
+    for (const Size& s : sizes) {
+        for (const Tile tile : kInferTiles) check_head<T>(s.batch, s.height, s.width, s.out, tile, random);
+        check_tail<T>(s.batch, s.height, s.width, s.in * 2, random);
+    }
+    if (!few) check_tail<T>(1, 9, 57, 256, random);
+}
+
+// What is chosen for a device must fit into its shared memory.
+void check_choices() {
+    for (const int bytes : {kLittleShared, 163 * 1024, 227 * 1024})
+        for (const int out : {8, 64, 256})
+            for (const int side : {1, 24, 256}) {
+                const cuda::Device device{132, bytes};
+                for (const cuda::ConvParams& p :
+                     {cuda::infer_plan(1, side, side, 64, out), cuda::head_plan(1, side, side, out)}) {
+                    const cuda::TileSize size = cuda::size_of(cuda::choose_infer_tile(p, device));
+                    check(cuda::shared_bytes(size, p.step, p.reach, false) <= bytes, "a tile fits");
+                }
+                check(cuda::tail_shared_bytes(cuda::tail_plan(1, side, side, 256)) <= bytes, "a tail's tile fits");
+            }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const bool few = argc > 1 && std::string(argv[1]) == "few";
+    Random random(11);
+    check_all<cuda::Half>(few, random);
+    check_all<cuda::Bf16>(true, random);
+    check_choices();
+    return finish();
+}

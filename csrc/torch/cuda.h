@@ -1,0 +1,31 @@
+// What all operators on CUDA tensors need to launch kernels.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include "kernels/cuda/launch.h"
+#include "torch/problem.h"
+
+namespace srgan_fast::torch_ops {
+
+using torch::stable::accelerator::DeviceGuard;
+
+inline void check_launch(const char* error, const char* what) {
+    STD_TORCH_CHECK(error == nullptr, "srgan_fast: CUDA refused to launch ", what, ": ", error);
+}
+
+inline void* current_stream(const Tensor& x) {
+    void* stream = nullptr;
+    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream) == 0,
+                    "srgan_fast: torch gives no CUDA stream");
+    return stream;
+}
+
+inline cuda::Type type_of(const Tensor& x) {
+    return x.scalar_type() == ScalarType::BFloat16 ? cuda::Type::kBf16 : cuda::Type::kHalf;
+}
+
+inline float* floats(const Tensor& t) { return static_cast<float*>(t.mutable_data_ptr()); }
+
+}  // namespace srgan_fast::torch_ops

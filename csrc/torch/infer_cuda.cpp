@@ -1,0 +1,156 @@
+// The operators of inference, which exist on CUDA alone: srgan_fast::infer_head, infer_conv and infer_tail. Python
+// (srgan_fast/ops/infer.py) says what they compute and packs their weights.
+#include <limits>
+
+#include "torch/cuda.h"
+
+namespace srgan_fast::torch_ops {
+namespace {
+
+// Sizes of a map of a call, checked: kernels count a picture's pixels, and blocks, in 32 bits.
+struct MapSize {
+    int batch, height, width;
+};
+
+MapSize size_of(const Tensor& x, std::int64_t channels, const char* name) {
+    STD_TORCH_CHECK(x.dim() == 4 && x.numel() > 0, name, " takes N, C, H, W maps that are not empty, got ",
+                    shape_of(x));
+    constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+    constexpr std::int64_t kFinePixels = 4;  // of a shuffle
+    STD_TORCH_CHECK(x.size(2) * x.size(3) * channels * kFinePixels <= kMost &&
+                        x.size(0) * (x.size(2) + 1) * x.size(3) * channels / 8 <= kMost,
+                    name, ": an image of ", x.size(2), "x", x.size(3), " is too large for the CUDA kernels");
+    return {static_cast<int>(x.size(0)), static_cast<int>(x.size(2)), static_cast<int>(x.size(3))};
+}
+
+void check_map_type(const Tensor& x, const char* name) {
+    const ScalarType type = x.scalar_type();
+    STD_TORCH_CHECK(type == ScalarType::BFloat16 || type == ScalarType::Half, name,
+                    " takes maps of bfloat16 or float16");
+}
+
+// Weights as pack_weights() gives them, of a plan's sizes.
+void set_weights(cuda::ConvParams& p, const Tensor& weights, const Tensor& like, const char* name) {
+    const bool fits = weights.dim() == 3 && weights.size(0) == p.taps[0].count && weights.size(1) == p.weight_rows &&
+                      weights.size(2) == p.weight_columns && weights.stride(2) == 1 &&
+                      weights.stride(1) == weights.size(2) && weights.stride(0) == weights.size(1) * weights.size(2);
+    STD_TORCH_CHECK(fits, name, ": weights ", shape_of(weights), " are not packed for it; expected (", p.taps[0].count,
+                    ", ", p.weight_rows, ", ", p.weight_columns, ")");
+    STD_TORCH_CHECK(weights.scalar_type() == like.scalar_type() && weights.device() == like.device(), name,
+                    ": weights must be of the map's type, on its device");
+    p.weights = weights.const_data_ptr();
+}
+
+// Values of channels: as many as there are, without gaps.
+cuda::Vector vector_of(const Tensor& values, std::int64_t count, const Tensor& like, const char* name,
+                       const char* which) {
+    STD_TORCH_CHECK(values.dim() == 1 && values.size(0) == count && values.stride(0) == 1 &&
+                        values.scalar_type() == ScalarType::Float && values.device() == like.device(),
+                    name, ": ", which, " must be ", count, " values of float32 on the map's device");
+    return {static_cast<const float*>(values.const_data_ptr()), 1};
+}
+
+void launch(const cuda::InferParams& p, const Tensor& x, const char* what) {
+    const cuda::Tile tile = cuda::choose_infer_tile(p.conv, cuda::current_device());
+    check_launch(cuda::launch_infer(type_of(x), tile, p, current_stream(x)), what);
+}
+
+Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const std::vector<double>& offset,
+                  const Tensor& weights, const Tensor& bias, const Tensor& slope) {
+    constexpr const char* kName = "srgan_fast::infer_head";
+    check_map_type(weights, kName);
+    const MapSize size = size_of(planes, cuda::UnfoldParams::kChannels, kName);
+    STD_TORCH_CHECK(planes.size(1) == cuda::kColours && planes.scalar_type() == ScalarType::Float, kName,
+                    " takes N, 3, H, W pictures of float32, got ", shape_of(planes));
+    STD_TORCH_CHECK(gain.size() == cuda::kColours && offset.size() == cuda::kColours, kName,
+                    ": gain and offset must have a value for each colour");
+    const DeviceGuard guard(planes.get_device_index());
+    void* const stream = current_stream(planes);
+    const Tensor source = torch::stable::contiguous(planes);
+    const std::int64_t out = bias.numel();
+    STD_TORCH_CHECK(out % 8 == 0, kName, ": ", out, " channels are no multiple of 8");
+    cuda::InferParams p{};
+    p.conv = cuda::head_plan(size.batch, size.height, size.width, static_cast<int>(out));
+    const Tensor unfolded = new_map(weights, size.batch, cuda::UnfoldParams::kChannels, size.height + 1, size.width);
+    cuda::UnfoldParams u{};
+    u.planes = static_cast<const float*>(source.const_data_ptr());
+    u.batch = size.batch, u.height = size.height, u.width = size.width;
+    for (int i = 0; i < cuda::kColours; ++i)
+        u.gain[i] = static_cast<float>(gain[i]), u.offset[i] = static_cast<float>(offset[i]);
+    u.to = unfolded.mutable_data_ptr();
+    check_launch(cuda::launch_unfold(type_of(weights), u, stream), "unfold");
+    p.conv.source.x = unfolded.const_data_ptr();
+    set_weights(p.conv, weights, unfolded, kName);
+    p.conv.bias = vector_of(bias, out, planes, kName, "bias"), p.slope = vector_of(slope, out, planes, kName, "slope");
+    const Tensor y = new_map(weights, size.batch, out, size.height, size.width);
+    p.conv.y = y.mutable_data_ptr();
+    launch(p, weights, "infer_head");
+    return y;
+}
+
+Tensor infer_conv(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope, const Maybe& residual,
+                  bool shuffle) {
+    constexpr const char* kName = "srgan_fast::infer_conv";
+    check_map_type(x, kName);
+    const std::int64_t channels = x.dim() == 4 ? x.size(1) : 0, out = bias.numel();
+    const MapSize size = size_of(x, channels > out ? channels : out, kName);
+    const int phases = shuffle ? cuda::kPhases : 1;
+    STD_TORCH_CHECK(channels % 8 == 0 && out % (8 * phases) == 0, kName, ": ", channels, " and ", out,
+                    " channels are no multiples of 8", shuffle ? " for each of four pixels" : "");
+    STD_TORCH_CHECK(!(shuffle && residual), kName, ": a residual and a shuffle exclude each other");
+    const DeviceGuard guard(x.get_device_index());
+    const Tensor map = nhwc(x);
+    check_map(residual, x, {size.batch, out, size.height, size.width}, "residual");
+    const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
+    cuda::InferParams p{};
+    p.conv = cuda::infer_plan(size.batch, size.height, size.width, static_cast<int>(channels), static_cast<int>(out));
+    p.conv.source.x = map.const_data_ptr();
+    set_weights(p.conv, weights, x, kName);
+    p.conv.bias = vector_of(bias, out, x, kName, "bias");
+    if (slope) p.slope = vector_of(*slope, out, x, kName, "slope");
+    p.residual = residual_map ? residual_map->const_data_ptr() : nullptr;
+    p.shuffle = shuffle;
+    const int scale = shuffle ? 2 : 1;
+    const Tensor y = new_map(x, size.batch, out / phases, size.height * scale, size.width * scale);
+    p.conv.y = y.mutable_data_ptr();
+    launch(p, x, "infer_conv");
+    return y;
+}
+
+Tensor infer_tail(const Tensor& x, const Tensor& weights, const Tensor& bias) {
+    constexpr const char* kName = "srgan_fast::infer_tail";
+    check_map_type(x, kName);
+    const std::int64_t channels = x.dim() == 4 ? x.size(1) : 0;
+    const MapSize size = size_of(x, channels, kName);
+    STD_TORCH_CHECK(channels % 8 == 0, kName, ": ", channels, " channels are no multiple of 8");
+    const DeviceGuard guard(x.get_device_index());
+    const Tensor map = nhwc(x);
+    cuda::TailParams p{};
+    p.conv = cuda::tail_plan(size.batch, size.height, size.width, static_cast<int>(channels));
+    p.conv.source.x = map.const_data_ptr();
+    set_weights(p.conv, weights, x, kName);
+    p.conv.bias = vector_of(bias, cuda::kColours, x, kName, "bias");
+    const Tensor planes =
+        torch::stable::empty(std::vector<std::int64_t>{size.batch, cuda::kColours, 2 * std::int64_t{size.height},
+                                                       2 * std::int64_t{size.width}},
+                             ScalarType::Float, std::nullopt, x.device(), std::nullopt, MemoryFormat::Contiguous);
+    p.planes = floats(planes);
+    check_launch(cuda::launch_tail(type_of(x), p, current_stream(x)), "infer_tail");
+    return planes;
+}
+
+}  // namespace
+}  // namespace srgan_fast::torch_ops
+
+STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
+    m.def(
+        "infer_head(Tensor planes, float[] gain, float[] offset, Tensor weights, Tensor bias, Tensor slope) -> Tensor");
+    m.def("infer_conv(Tensor x, Tensor weights, Tensor bias, Tensor? slope, Tensor? residual, bool shuffle) -> Tensor");
+    m.def("infer_tail(Tensor x, Tensor weights, Tensor bias) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
+    m.impl("infer_head", TORCH_BOX(&srgan_fast::torch_ops::infer_head));
+    m.impl("infer_conv", TORCH_BOX(&srgan_fast::torch_ops::infer_conv));
+    m.impl("infer_tail", TORCH_BOX(&srgan_fast::torch_ops::infer_tail));
+}
