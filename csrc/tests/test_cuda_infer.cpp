@@ -31,17 +31,30 @@ Guarded<T> packed(const cuda::ConvParams& p, int in, Value value) {
     return memory;
 }
 
-template <typename T>
-void launch_infer(Tile tile, const cuda::InferParams& p, Random& random) {
-    cuda::with_infer_shape(tile, [&](auto shape) {
-        using Shape = decltype(shape);
-        const cuda::ConvParams& c = p.conv;
-        launch(cuda::grid_of(tile, c.batch, c.height, c.width, c.channels, 1), Shape::kThreads,
-               cuda::shared_bytes(Shape::size(), c.step, c.reach, false), cuda::conv_infer_kernel<T, Shape>, p, random);
-    });
+// How a convolution is launched: with which tile, and whether a few blocks go through all of them.
+struct Way {
+    Tile tile;
+    bool resident;
+};
+constexpr Way kWays[] = {{Tile::kLarge, false}, {Tile::kWide, false}, {Tile::kMedium, false},
+                         {Tile::kSmall, false}, {Tile::kLarge, true}, {Tile::kMedium, true}};
+
+std::string text(const Way& way) {
+    return std::string(way.resident ? "resident" : "fetching") + ", tile " + std::to_string(static_cast<int>(way.tile));
 }
 
-constexpr Tile kInferTiles[] = {Tile::kLarge, Tile::kWide, Tile::kMedium, Tile::kSmall};
+template <typename T>
+void launch_infer(const Way& way, const cuda::InferParams& p, Random& random) {
+    if (way.resident && p.conv.input_channels != 64) return;
+    const cuda::InferLaunch how = cuda::infer_launch(p.conv, way.tile, way.resident, kDevice);
+    cuda::with_infer_shape(way.tile, [&](auto shape) {
+        using Shape = decltype(shape);
+        if (way.resident)
+            launch(how.grid, Shape::kThreads, how.shared_bytes, cuda::infer_resident_kernel<T, Shape>, p, random);
+        else
+            launch(how.grid, Shape::kThreads, how.shared_bytes, cuda::infer_fetching_kernel<T, Shape>, p, random);
+    });
+}
 
 Filters random_filters(std::int64_t side, std::int64_t in, std::int64_t out, Random& random) {
     Filters filters(side, 1, in, out);
@@ -54,11 +67,10 @@ double activated(double value, double slope) { return value > 0.0 ? value : slop
 enum class After { kNothing, kSlope, kResidual, kShuffle };
 
 template <typename T>
-void check_conv(int batch, int height, int width, int in, int out, After after, Tile tile, Random& random) {
+void check_conv(int batch, int height, int width, int in, int out, After after, const Way& way, Random& random) {
     const std::string name = "conv " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
                              std::to_string(width) + ", " + std::to_string(in) + " -> " + std::to_string(out) +
-                             ", after " + std::to_string(static_cast<int>(after)) + ", tile " +
-                             std::to_string(static_cast<int>(tile));
+                             ", after " + std::to_string(static_cast<int>(after)) + ", " + text(way);
     const bool shuffles = after == After::kShuffle, slopes = after == After::kSlope || shuffles;
     const Map x = random_map(batch, height, width, in, 2.0, random);
     const Filters filters = random_filters(3, in, out, random);
@@ -83,7 +95,7 @@ void check_conv(int batch, int height, int width, int in, int out, After after, 
     if (after == After::kResidual) p.residual = residual_memory.data();
     p.shuffle = shuffles;
     try {
-        launch_infer<T>(tile, p, random);
+        launch_infer<T>(way, p, random);
     } catch (const cuda::simt::Error& error) {
         check(false, name + ": " + error.what());
         return;
@@ -98,11 +110,10 @@ void check_conv(int batch, int height, int width, int in, int out, After after, 
 
 // Head: pictures, an affine map of colours, 9x9, bias, PReLU.
 template <typename T>
-void check_head(int batch, int height, int width, int out, Tile tile, Random& random) {
+void check_head(int batch, int height, int width, int out, const Way& way, Random& random) {
     using U = cuda::UnfoldParams;
     const std::string name = "head " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
-                             std::to_string(width) + " -> " + std::to_string(out) + ", tile " +
-                             std::to_string(static_cast<int>(tile));
+                             std::to_string(width) + " -> " + std::to_string(out) + ", " + text(way);
     constexpr int kColours = cuda::kColours, kSide = U::kSide;
     const std::array<double, kColours> gain{2.0, 1.0, 0.5}, offset{-1.0, 0.5, 0.25};
     Map picture = random_map(batch, height, width, kColours, 2.0, random);
@@ -141,7 +152,7 @@ void check_head(int batch, int height, int width, int out, Tile tile, Random& ra
     p.conv.y = y.data(), p.slope = {slopes.data(), 1};
     try {
         launch({3, 1, 1}, 256, 0, cuda::unfold_kernel<T, 256>, u, random);
-        launch_infer<T>(tile, p, random);
+        launch_infer<T>(way, p, random);
     } catch (const cuda::simt::Error& error) {
         check(false, name + ": " + error.what());
         return;
@@ -199,11 +210,11 @@ void check_all(bool few, Random& random) {
     const std::vector<Size> sizes = few ? std::vector<Size>{{1, 5, 18, 24, 32}}
                                         : std::vector<Size>{{2, 9, 7, 64, 64}, {1, 1, 1, 8, 32}, {1, 17, 34, 40, 160}};
     for (const Size& s : sizes)
-        for (const Tile tile : kInferTiles)
+        for (const Way& way : kWays)
             for (const After after : {After::kNothing, After::kSlope, After::kResidual, After::kShuffle})
-                check_conv<T>(s.batch, s.height, s.width, s.in, s.out, after, tile, random);
+                check_conv<T>(s.batch, s.height, s.width, s.in, s.out, after, way, random);
     for (const Size& s : sizes) {
-        for (const Tile tile : kInferTiles) check_head<T>(s.batch, s.height, s.width, s.out, tile, random);
+        for (const Way& way : kWays) check_head<T>(s.batch, s.height, s.width, s.out, way, random);
         check_tail<T>(s.batch, s.height, s.width, s.in * 2, random);
     }
     if (!few) check_tail<T>(1, 9, 57, 256, random);
@@ -217,8 +228,7 @@ void check_choices() {
                 const cuda::Device device{132, bytes};
                 for (const cuda::ConvParams& p :
                      {cuda::infer_plan(1, side, side, 64, out), cuda::head_plan(1, side, side, out)}) {
-                    const cuda::TileSize size = cuda::size_of(cuda::choose_infer_tile(p, device));
-                    check(cuda::shared_bytes(size, p.step, p.reach, false) <= bytes, "a tile fits");
+                    check(cuda::choose_infer_launch(p, device).shared_bytes <= bytes, "a tile fits");
                 }
                 check(cuda::tail_shared_bytes(cuda::tail_plan(1, side, side, 256)) <= bytes, "a tail's tile fits");
             }

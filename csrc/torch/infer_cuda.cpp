@@ -51,8 +51,8 @@ cuda::Vector vector_of(const Tensor& values, std::int64_t count, const Tensor& l
 }
 
 void launch(const cuda::InferParams& p, const Tensor& x, const char* what) {
-    const cuda::Tile tile = cuda::choose_infer_tile(p.conv, cuda::current_device());
-    check_launch(cuda::launch_infer(type_of(x), tile, p, current_stream(x)), what);
+    const cuda::InferLaunch how = cuda::choose_infer_launch(p.conv, cuda::current_device());
+    check_launch(cuda::launch_infer(type_of(x), how, p, current_stream(x)), what);
 }
 
 Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const std::vector<double>& offset,

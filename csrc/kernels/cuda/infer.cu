@@ -3,14 +3,17 @@
 
 namespace srgan_fast::cuda {
 
-const char* launch_infer(Type type, Tile tile, const InferParams& p, void* stream) {
-    const ConvParams& c = p.conv;
-    const Grid grid = grid_of(tile, c.batch, c.height, c.width, c.channels, 1);
+const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p, void* stream) {
     return with_type(type, [&](auto element) {
-        return with_infer_shape(tile, [&](auto shape) {
+        return with_infer_shape(how.tile, [&](auto shape) {
             using Shape = decltype(shape);
-            return launch(conv_infer_kernel<decltype(element), Shape>, grid, Shape::kThreads,
-                          shared_bytes(Shape::size(), c.step, c.reach, false), p, stream);
+            using T = decltype(element);
+            if constexpr (Shape::size().channels == 64 && Shape::kPixels >= 128)
+                if (how.resident)
+                    return launch_early(infer_resident_kernel<T, Shape>, how.grid, Shape::kThreads, how.shared_bytes, p,
+                                        stream);
+            return launch_early(infer_fetching_kernel<T, Shape>, how.grid, Shape::kThreads, how.shared_bytes, p,
+                                stream);
         });
     });
 }
@@ -20,14 +23,14 @@ const char* launch_unfold(Type type, const UnfoldParams& p, void* stream) {
     const std::int64_t units = static_cast<std::int64_t>(p.batch) * (p.height + 1) * p.width * (p.kChannels / 8);
     const Grid grid{static_cast<unsigned>((units + kThreads - 1) / kThreads), 1, 1};
     return with_type(type, [&](auto element) {
-        return launch(unfold_kernel<decltype(element), kThreads>, grid, kThreads, 0, p, stream);
+        return launch_early(unfold_kernel<decltype(element), kThreads>, grid, kThreads, 0, p, stream);
     });
 }
 
 const char* launch_tail(Type type, const TailParams& p, void* stream) {
     return with_type(type, [&](auto element) {
-        return launch(tail_kernel<decltype(element)>, tail_grid(p.conv), TailShape::kThreads, tail_shared_bytes(p.conv),
-                      p, stream);
+        return launch_early(tail_kernel<decltype(element)>, tail_grid(p.conv), TailShape::kThreads,
+                            tail_shared_bytes(p.conv), p, stream);
     });
 }
 

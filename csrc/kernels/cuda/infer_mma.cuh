@@ -6,7 +6,7 @@
 
 namespace srgan_fast::cuda {
 
-// Calls visit with an object of the shape of a tile that choose_infer_tile() chooses.
+// Calls visit with an object of the shape of a tile that choose_infer_launch() chooses.
 template <typename Visit>
 auto with_infer_shape(Tile tile, const Visit& visit) {
     switch (tile) {
@@ -17,17 +17,15 @@ auto with_infer_shape(Tile tile, const Visit& visit) {
     }
 }
 
+// Bias and PReLU, then through shared memory to where a pixel's channels belong: to its own place, with the residual,
+// or to that of one of the four pixels that it becomes.
 template <typename T, typename Shape>
-SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
-void conv_infer_kernel(SRGAN_FAST_CONSTANT InferParams p) {
+SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared, const InferParams& p,
+                                   const Place& place) {
     using A = Accumulators<Shape>;
-    std::byte* const shared = shared_memory();
     const ConvParams& c = p.conv;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
-    const Place place = place_of<Shape>(c.height, c.width);
-    A sums{};
-    multiply_all<T, Shape, false>(sums, shared, c, c.taps[0], place);
 #pragma unroll
     for (int n = 0; n < A::kN; ++n)
 #pragma unroll
@@ -51,7 +49,6 @@ void conv_infer_kernel(SRGAN_FAST_CONSTANT InferParams p) {
     const int unit = threadIdx.x % Shape::kUnits;
     const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
     if (channel >= c.channels) return;
-    // Where a pixel's channels go: to its own place, or to that of one of the four that it becomes.
     const int channels = p.shuffle ? c.channels / kPhases : c.channels, phase = p.shuffle ? channel / channels : 0;
     const int scale = p.shuffle ? 2 : 1, width = c.width * scale;
     const std::int64_t image = static_cast<std::int64_t>(place.image) * c.height * scale * width * channels;
@@ -60,7 +57,7 @@ void conv_infer_kernel(SRGAN_FAST_CONSTANT InferParams p) {
         if (y >= c.height || x >= c.width) continue;
         Vec16 result = *reinterpret_cast<const Vec16*>(shared + row * Shape::kPitch + unit * 16);
         const std::int64_t at =
-            image + (static_cast<std::int64_t>(y * scale + phase / 2) * width + x * scale + phase % 2) * channels +
+            image + static_cast<std::int64_t>((y * scale + phase / 2) * width + x * scale + phase % 2) * channels +
             (channel - phase * channels);
         if (p.residual != nullptr) {
             float values[8], more[8];
@@ -74,9 +71,107 @@ void conv_infer_kernel(SRGAN_FAST_CONSTANT InferParams p) {
     }
 }
 
+template <typename T, typename Shape>
+SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
+void infer_fetching_kernel(SRGAN_FAST_CONSTANT InferParams p) {
+    wait_for_previous_kernel();
+    let_next_kernel_begin();
+    std::byte* const shared = shared_memory();
+    const Place place = place_of<Shape>(p.conv.height, p.conv.width);
+    Accumulators<Shape> sums{};
+    multiply_all<T, Shape, false>(sums, shared, p.conv, p.conv.taps[0], place);
+    finish_tile<T, Shape>(sums, shared, p, place);
+}
+
+// All products of a tile, its window and all weights being in shared memory. Fragments are fetched a step ahead, across
+// taps.
+template <typename T, typename Shape>
+SRGAN_FAST_DEVICE void multiply_resident(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
+                                         const TapSet& taps, int window_columns) {
+    using A = Accumulators<Shape>;
+    constexpr int kSteps = Shape::kDepth / 16;
+    static_assert(kSteps % 2 == 0);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
+    const int warp_n = warp / Shape::kWarpsM;
+    int pixel[A::kM];
+#pragma unroll
+    for (int m = 0; m < A::kM; ++m) {
+        const int row = (warp_m * A::kM + m) * 16 + (lane & 15);
+        pixel[m] = row / Shape::kColumns * window_columns + row % Shape::kColumns;
+    }
+    std::uint32_t a[2][A::kM][4], b[2][A::kN / 2][4];
+    const auto load = [&](int tap_offset, const std::byte* tap_weights, int k) {
+#pragma unroll
+        for (int m = 0; m < A::kM; ++m)
+            load_matrices(a[k % 2][m], window + tile_offset<Shape::kDepth>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
+#pragma unroll
+        for (int n = 0; n < A::kN / 2; ++n) {
+            const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);
+            load_matrices(b[k % 2][n], tap_weights + tile_offset<Shape::kDepth>(row, 2 * k + ((lane >> 3) & 1)));
+        }
+    };
+    const auto offset_of = [&](int tap) { return taps.row[tap] * window_columns + taps.column[tap]; };
+    int tap_offset = offset_of(0);
+    load(tap_offset, weights, 0);
+    for (int tap = 0; tap < taps.count; ++tap) {
+        const std::byte* const tap_weights = weights + tap * Shape::kStageBytes;
+        const bool more = tap + 1 < taps.count;
+        const int next_offset = more ? offset_of(tap + 1) : 0;
+#pragma unroll
+        for (int k = 0; k < kSteps; ++k) {
+            if (k + 1 < kSteps)
+                load(tap_offset, tap_weights, k + 1);
+            else if (more)
+                load(next_offset, tap_weights + Shape::kStageBytes, 0);
+#pragma unroll
+            for (int m = 0; m < A::kM; ++m)
+#pragma unroll
+                for (int n = 0; n < A::kN; ++n)
+                    multiply_add<T>(sums.value[m][n], a[k % 2][m], b[k % 2][n / 2][n % 2 * 2],
+                                    b[k % 2][n / 2][n % 2 * 2 + 1]);
+        }
+        tap_offset = next_offset;
+    }
+}
+
+template <typename T, typename Shape>
+SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
+void infer_resident_kernel(SRGAN_FAST_CONSTANT InferParams p) {
+    std::byte* const weights = shared_memory();
+    const ConvParams& c = p.conv;
+    const TapSet& taps = c.taps[0];
+    std::byte* const window_memory = weights + taps.count * Shape::kStageBytes;
+    for (int tap = 0; tap < taps.count; ++tap)
+        fetch_weights<T, Shape>(weights + tap * Shape::kStageBytes, c, taps.weight[tap], 0);
+    wait_for_previous_kernel();  // weights were there long before
+    let_next_kernel_begin();
+    const int tiles_x = (c.width + Shape::kColumns - 1) / Shape::kColumns;
+    const int tiles_y = (c.height + Shape::kRows - 1) / Shape::kRows, tiles = c.batch * tiles_y * tiles_x;
+    SourceReader<T> reader(c.source, static_cast<int>(threadIdx.x) % (Shape::kDepth / 8) * 8);
+    for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+        const int row = tile / tiles_x, image = row / tiles_y;
+        const Place place{image, (row - image * tiles_y) * Shape::kRows, (tile - row * tiles_x) * Shape::kColumns,
+                          tile};
+        const Window window{place.top + c.reach.top, place.left + c.reach.left, Shape::kRows - 1 + c.reach.rows,
+                            Shape::kColumns - 1 + c.reach.columns, 1};
+        reader.choose_image(image);
+        request_window<Shape::kDepth, Shape::kThreads>(window_memory, nullptr, reader, window);
+        copy_async_commit();
+        copy_async_wait<0>();
+        sync_threads();
+        Accumulators<Shape> sums{};
+        multiply_resident<T, Shape>(sums, window_memory, weights, taps, window.columns);
+        sync_threads();  // the window is read to the end
+        finish_tile<T, Shape>(sums, window_memory, p, place);
+        sync_threads();  // the results are read to the end
+    }
+}
+
 template <typename T, int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
 void unfold_kernel(SRGAN_FAST_CONSTANT UnfoldParams p) {
+    wait_for_previous_kernel();
+    let_next_kernel_begin();
     using U = UnfoldParams;
     constexpr int kUnits = U::kChannels / 8;
     const std::int64_t total = static_cast<std::int64_t>(p.batch) * (p.height + 1) * p.width * kUnits;
@@ -106,6 +201,8 @@ using TailShape = ConvShape<kTailSize.rows, kTailSize.columns, kTailSize.channel
 template <typename T>
 SRGAN_FAST_GLOBAL(TailShape::kThreads, TailShape::kBlocks)
 void tail_kernel(SRGAN_FAST_CONSTANT TailParams p) {
+    wait_for_previous_kernel();
+    let_next_kernel_begin();
     using Shape = TailShape;
     using A = Accumulators<Shape>;
     std::byte* const shared = shared_memory();

@@ -48,6 +48,19 @@ SRGAN_FAST_DEVICE std::byte* shared_memory() {
 SRGAN_FAST_DEVICE void sync_threads() { __syncthreads(); }
 SRGAN_FAST_DEVICE void sync_warp() { __syncwarp(); }
 
+// Where a kernel may begin before the one before it in the stream has ended (launch.cuh): waits for its end, and says
+// that the next one may begin. Before compute capability 9.0 kernels begin one after the other.
+SRGAN_FAST_DEVICE void wait_for_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+SRGAN_FAST_DEVICE void let_next_kernel_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // The value of the lane whose index differs in the bits of `mask`; all lanes of the warp call it together.
 SRGAN_FAST_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 

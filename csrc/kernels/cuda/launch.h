@@ -17,7 +17,7 @@ const char* launch_merge_moments(const MomentsParams& p, void* stream);
 const char* launch_sum(const SumParams& p, void* stream);
 const char* launch_sum_weights(const WgradSumParams& p, void* stream);
 
-const char* launch_infer(Type type, Tile tile, const InferParams& p, void* stream);
+const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p, void* stream);
 const char* launch_unfold(Type type, const UnfoldParams& p, void* stream);
 const char* launch_tail(Type type, const TailParams& p, void* stream);
 

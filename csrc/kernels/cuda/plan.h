@@ -128,12 +128,6 @@ inline Tile choose_tile(const ConvParams& p, bool transforms, bool two_maps, con
     return cheapest(transforms ? kTransforming : kPlain, p, two_maps, device);
 }
 
-inline Tile choose_infer_tile(const ConvParams& p, const Device& device) {
-    constexpr Choice kChoices[] = {
-        {Tile::kLarge, 1.0}, {Tile::kWide, 1.05}, {Tile::kMedium, 1.25}, {Tile::kSmall, 1.45}};
-    return cheapest(kChoices, p, false, device);
-}
-
 inline ConvParams forward_plan(const Convolution& c) {
     ConvParams p{};
     p.batch = c.batch, p.height = c.out_height(), p.width = c.out_width();
@@ -213,6 +207,44 @@ inline ConvParams head_plan(int batch, int height, int width, int out) {
                               1, U::kRows);
     p.source.height = height + 1;
     return p;
+}
+
+// What a convolution of inference is launched with. Where all its weights fit into shared memory beside a tile's
+// window, twice in a multiprocessor, blocks fetch them once and go from tile to tile; else they fetch them for each
+// tile anew.
+struct InferLaunch {
+    Tile tile;
+    bool resident;
+    int shared_bytes;
+    Grid grid;
+};
+
+constexpr int resident_shared_bytes(const TileSize& s, const ConvParams& p) {
+    const int results = s.rows * s.columns * (2 * s.channels + kPitchGap);
+    return p.taps[0].count * s.channels * s.depth * 2 + larger(window_bytes(s, p.step, p.reach), results);
+}
+
+inline InferLaunch infer_launch(const ConvParams& p, Tile tile, bool resident, const Device& device) {
+    const TileSize size = size_of(tile);
+    InferLaunch launch{tile, resident, shared_bytes(size, p.step, p.reach, false),
+                       grid_of(tile, p.batch, p.height, p.width, p.channels, 1)};
+    if (!resident) return launch;
+    launch.shared_bytes = resident_shared_bytes(size, p);
+    const int at_once = larger(1, 2 * device.multiprocessors / static_cast<int>(launch.grid.y));
+    if (launch.grid.x > static_cast<unsigned>(at_once)) launch.grid.x = static_cast<unsigned>(at_once);
+    return launch;
+}
+
+inline InferLaunch choose_infer_launch(const ConvParams& p, const Device& device) {
+    constexpr int kReserved = 1024;  // bytes of shared memory that each block takes besides
+    constexpr Choice kResident[] = {{Tile::kLarge, 1.0}, {Tile::kMedium, 1.25}};
+    constexpr Choice kFetching[] = {
+        {Tile::kLarge, 1.0}, {Tile::kWide, 1.05}, {Tile::kMedium, 1.25}, {Tile::kSmall, 1.45}};
+    const int largest = resident_shared_bytes(size_of(Tile::kLarge), p);
+    const bool resident =
+        p.input_channels == size_of(Tile::kLarge).depth && 2 * largest + kReserved <= device.shared_bytes;
+    return infer_launch(p, resident ? cheapest(kResident, p, false, device) : cheapest(kFetching, p, false, device),
+                        resident, device);
 }
 
 // What a block of the tail computes: its last columns are only other blocks' halo.

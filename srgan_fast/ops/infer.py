@@ -1,0 +1,207 @@
+"""The generator's layers in inference on CUDA, BatchNorm folded into their weights: operators, packing, references.
+
+    head: pictures to features,   prelu(conv9x9(gain * picture + offset))
+    conv: features to features,   prelu(conv3x3(x)) + residual, or prelu(pixel_shuffle(conv3x3(x)))
+    tail: features to pictures,   conv9x9(pixel_shuffle(x))
+
+each one kernel, with zero padding behind what comes before the convolution; the head takes another one that unfolds
+the picture. Features are N, C, H, W in channels_last memory, bfloat16 or float16, C a multiple of 8; products are added
+up in float32. Vectors are float32; `slope` has a value for each channel of the convolution's result.
+
+Where four pixels' channels stand beside each other, as before a pixel shuffle, they do so phase by phase: channel
+`(2 * dy + dx) * C + c` belongs to channel `c` of pixel `(2y + dy, 2x + dx)`; see `conv.phase_major`.
+
+The kernels (csrc/kernels/cuda/infer_mma.cuh) are in the library that is built with nvcc; `native.why_not_on_cuda` says
+whether it is there. They have no gradients.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srgan_fast.ops.conv import phase_minor
+from srgan_fast.ops.modules import tail_weight
+from srgan_fast.ops.native import why_not_on_cuda
+
+UNIT = 8  # what channels of features are multiples of
+_ROWS, _COLUMNS = 128, 64  # what packed weights are rounded up to: kInferRows and kInferColumns of plan.h
+_HEAD_ROWS = 2  # of pixels that the head's convolution reads together
+
+
+def _packed(weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """taps, O, I to taps, O and I up to whole blocks, the rest zeros."""
+    _, rows, columns = weights.shape
+    return F.pad(weights, (0, -columns % _COLUMNS, 0, -rows % _ROWS)).to(dtype).contiguous()
+
+
+def pack_conv(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights as `conv` takes them.
+
+    Args:
+        weight: O, C, 3, 3; with a shuffle O is four pixels' channels, phase by phase.
+        dtype: of the features.
+
+    Returns:
+        9, O up to 128s, C up to 64s.
+    """
+    return _packed(weight.permute(2, 3, 0, 1).flatten(0, 1), dtype)
+
+
+def pack_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights as `head` takes them: two rows of taps are one convolution's channels, `27 * row + 3 * column + colour`.
+
+    Args:
+        weight: O, 3, 9, 9.
+        dtype: of the features.
+
+    Returns:
+        5, O up to 128s, 64.
+    """
+    rows = F.pad(weight, (0, 0, 0, 1)).permute(2, 0, 3, 1).flatten(2)  # 10, O, 27
+    pairs = rows.unflatten(0, (-1, _HEAD_ROWS)).transpose(1, 2).flatten(2)
+    return _packed(pairs, dtype)
+
+
+def pack_tail(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights as `tail` takes them: in the 5x5 form of `modules.tail_weight`, a tap for each row.
+
+    Args:
+        weight: 3, C, 9, 9.
+        dtype: of the features.
+
+    Returns:
+        5, 60 up to 128 (column of taps, colour, phase), 4 C up to 64s.
+    """
+    return _packed(tail_weight(weight).permute(2, 3, 0, 1).flatten(1, 2), dtype)
+
+
+def head(
+    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor
+) -> Tensor:
+    """Pictures to features: `prelu(conv9x9(gain * picture + offset) + bias)`.
+
+    Args:
+        pictures: N, 3, H, W, float32, on a CUDA device.
+        gain: of each colour.
+        offset: of each colour.
+        weights: see `pack_head`; their type is that of the features.
+        bias: O, a multiple of 8.
+        slope: O.
+
+    Returns:
+        N, O, H, W.
+
+    Raises:
+        RuntimeError: shapes, types or devices that it does not do; the message says which.
+    """
+    return cast(Tensor, torch.ops.srgan_fast.infer_head(pictures, list(gain), list(offset), weights, bias, slope))
+
+
+def conv(
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    slope: Tensor | None = None,
+    residual: Tensor | None = None,
+    shuffle: bool = False,
+) -> Tensor:
+    """Features to features: `prelu(conv3x3(x) + bias) + residual`, or with `shuffle` that of four pixels.
+
+    Args:
+        x: N, C, H, W.
+        weights: see `pack_conv`.
+        bias: O.
+        slope: O, or None for no activation.
+        residual: N, O, H, W; not with `shuffle`.
+        shuffle: the O channels are four pixels', phase by phase.
+
+    Returns:
+        N, O, H, W, or N, O / 4, 2H, 2W.
+
+    Raises:
+        RuntimeError: shapes, types or devices that it does not do; the message says which.
+    """
+    return cast(Tensor, torch.ops.srgan_fast.infer_conv(x, weights, bias, slope, residual, shuffle))
+
+
+def tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """Features to pictures: `conv9x9(pixel_shuffle(x)) + bias`.
+
+    Args:
+        x: N, 4 C, H, W, phase by phase.
+        weights: see `pack_tail`.
+        bias: 3.
+
+    Returns:
+        N, 3, 2H, 2W, float32, contiguous.
+
+    Raises:
+        RuntimeError: shapes, types or devices that it does not do; the message says which.
+    """
+    return cast(Tensor, torch.ops.srgan_fast.infer_tail(x, weights, bias))
+
+
+def head_reference(
+    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weight: Tensor, bias: Tensor, slope: Tensor
+) -> Tensor:
+    """`head` in plain torch, with weights as they are: O, 3, 9, 9."""
+    factors, offsets = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (gain, offset))
+    return F.prelu(F.conv2d(pictures * factors + offsets, weight, bias, padding=4), slope)
+
+
+def conv_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    slope: Tensor | None = None,
+    residual: Tensor | None = None,
+    shuffle: bool = False,
+) -> Tensor:
+    """`conv` in plain torch, with weights as they are: O, C, 3, 3."""
+    y = F.conv2d(x, weight, bias, padding=1)
+    if slope is not None:
+        y = F.prelu(y, slope)
+    if residual is not None:
+        y = y + residual
+    return _shuffled(y) if shuffle else y
+
+
+def tail_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`tail` in plain torch, with weights as they are: 3, C, 9, 9."""
+    return F.conv2d(_shuffled(x), weight, bias, padding=4)
+
+
+def _shuffled(x: Tensor) -> Tensor:
+    return F.pixel_shuffle(phase_minor(x.transpose(0, 1)).transpose(0, 1), 2)
+
+
+def _fake_head(
+    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor
+) -> Tensor:
+    n, _, height, width = pictures.shape
+    return _features(weights, n, bias.shape[0], height, width)
+
+
+def _fake_conv(
+    x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None, residual: Tensor | None, shuffle: bool
+) -> Tensor:
+    n, _, height, width = x.shape
+    phases, scale = (4, 2) if shuffle else (1, 1)
+    return _features(x, n, bias.shape[0] // phases, height * scale, width * scale)
+
+
+def _fake_tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty((x.shape[0], 3, 2 * x.shape[2], 2 * x.shape[3]), dtype=torch.float32)
+
+
+def _features(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+if why_not_on_cuda() is None:
+    torch.library.register_fake("srgan_fast::infer_head", _fake_head)
+    torch.library.register_fake("srgan_fast::infer_conv", _fake_conv)
+    torch.library.register_fake("srgan_fast::infer_tail", _fake_tail)
