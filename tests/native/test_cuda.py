@@ -1,6 +1,6 @@
 """The CUDA kernels' proofs on the host notice bugs: kernels with one planted each must fail them, for every bug.
 
-`csrc/tests/test_cuda.cpp` itself runs with the other C++ tests (test_cpp.py), some of its cases each time.
+`csrc/tests/test_cuda.cpp` and `test_cuda_infer.cpp` themselves run with the other C++ tests (test_cpp.py), some of its cases each time.
 """
 
 import os
@@ -21,14 +21,16 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="not installed: g++")
 
 @dataclass(frozen=True)
 class Bug:
-    """A bug: what of a file is replaced by what."""
+    """A bug: what of a file is replaced by what, and the proof that must notice."""
 
     name: str
     file: str
     right: str
     wrong: str
+    proof: str = "test_cuda"
 
 
+INFERENCE = "test_cuda_infer"
 TYPICAL = (
     Bug("no barrier before a tap's weights are read", "conv_mma.cuh", "sync_threads();  // this step's weights", "//"),
     Bug(
@@ -40,6 +42,13 @@ TYPICAL = (
     Bug("a fragment's halves are swapped", "conv_mma.cuh", "2 * k + (lane >> 4)", "2 * k + (1 - (lane >> 4))"),
     Bug("the halo is off by one", "conv_mma.cuh", "place.left * p.step + p.reach.left,", "place.left * p.step + 1,"),
     Bug("no barrier before a tile's gradient", "wgrad_mma.cuh", "sync_threads();  // this tile is there", "//"),
+    Bug(
+        "results in the place of a window still read",
+        "infer_mma.cuh",
+        "sync_threads();  // the window is read to the end",
+        "//",
+        INFERENCE,
+    ),
 )
 OTHERS = (
     Bug("no barrier between chunks", "conv_mma.cuh", "sync_threads();  // the window is read to the end", "//"),
@@ -56,6 +65,29 @@ OTHERS = (
     Bug("a prologue in the padding", "tiles.cuh", "if (reader.whole() && !inside) return;", "inside = true;"),
     Bug("copies are not closed", "wgrad_mma.cuh", "copy_async_commit();\n        ++next;", "++next;"),
     Bug("a share leaves its last tile out", "wgrad_mma.cuh", "tile < end; ++tile", "tile + 1 < end; ++tile"),
+    Bug(
+        "a window in the place of results still read",
+        "infer_mma.cuh",
+        "sync_threads();  // the results are read to the end",
+        "//",
+        INFERENCE,
+    ),
+    Bug(
+        "a window is not waited for",
+        "infer_mma.cuh",
+        "copy_async_wait<0>();\n        sync_threads();",
+        "sync_threads();",
+        INFERENCE,
+    ),
+    Bug("a fragment of the next tap too late", "infer_mma.cuh", "load(next_offset,", "load(tap_offset,", INFERENCE),
+    Bug(
+        "the tail's halo is off by one",
+        "infer_mma.cuh",
+        "fine / 2 + tap) * kTailPitch",
+        "fine / 2) * kTailPitch",
+        INFERENCE,
+    ),
+    Bug("no row above the picture", "infer_mma.cuh", "% (p.height + 1)) - 1;", "% (p.height + 1));", INFERENCE),
     Bug(
         "sums are read before they are there",
         "reduce.cuh",
@@ -86,11 +118,11 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
-def failures(csrc: Path, folder: Path, others: list[Path]) -> str:
-    """What the proof prints, with the kernels of a source tree; empty if it passes."""
-    program = folder / "test_cuda"
-    proof = compiled(csrc / "tests" / "test_cuda.cpp", csrc, folder / "test_cuda.o")
-    subprocess.run([str(COMPILER), str(proof), *map(str, others), "-o", str(program)], check=True)
+def failures(csrc: Path, folder: Path, others: list[Path], proof: str = "test_cuda") -> str:
+    """What a proof prints, with the kernels of a source tree; empty if it passes."""
+    program = folder / proof
+    own = compiled(csrc / "tests" / f"{proof}.cpp", csrc, folder / f"{proof}.o")
+    subprocess.run([str(COMPILER), str(own), *map(str, others), "-o", str(program)], check=True)
     # A bug may also make a kernel wait for itself.
     run = subprocess.run([str(program), "few"], capture_output=True, text=True, timeout=300, check=False)
     return "" if run.returncode == 0 else f"{run.stdout}{run.stderr}exit status {run.returncode}"
@@ -109,15 +141,17 @@ def planted(bug: Bug, folder: Path) -> Path:
 
 def uncaught(bugs: tuple[Bug, ...], folder: Path, others: list[Path]) -> list[str]:
     def passes(item: tuple[int, Bug]) -> bool:
-        own = folder / str(item[0])
-        return not failures(planted(item[1], own), own, others)
+        number, bug = item
+        own = folder / str(number)
+        return not failures(planted(bug, own), own, others, bug.proof)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [bug.name for bug, unseen in zip(bugs, pool.map(passes, enumerate(bugs)), strict=True) if unseen]
 
 
-def test_kernels_pass(tmp_path: Path, others: list[Path]) -> None:
-    assert failures(ROOT / "csrc", tmp_path, others) == ""
+@pytest.mark.parametrize("proof", ["test_cuda", INFERENCE])
+def test_kernels_pass(tmp_path: Path, others: list[Path], proof: str) -> None:
+    assert failures(ROOT / "csrc", tmp_path, others, proof) == ""
 
 
 def test_typical_bugs_are_caught(tmp_path: Path, others: list[Path]) -> None:
@@ -130,6 +164,7 @@ def test_other_bugs_are_caught(tmp_path: Path, others: list[Path]) -> None:
 
 
 @pytest.mark.fuzz
-def test_all_cases_pass(tmp_path: Path, others: list[Path]) -> None:
-    failures(ROOT / "csrc", tmp_path, others)  # builds it
-    subprocess.run([str(tmp_path / "test_cuda"), "all"], check=True)
+@pytest.mark.parametrize("proof", ["test_cuda", INFERENCE])
+def test_all_cases_pass(tmp_path: Path, others: list[Path], proof: str) -> None:
+    failures(ROOT / "csrc", tmp_path, others, proof)  # builds it
+    subprocess.run([str(tmp_path / proof), "all"], check=True)

@@ -5,15 +5,18 @@ namespace srgan_fast::cuda {
 
 const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p, void* stream) {
     return with_type(type, [&](auto element) {
+        using T = decltype(element);
+        const auto start = [&](auto kernel, int threads) {
+            return launch_early(kernel, how.grid, threads, how.shared_bytes, p, stream);
+        };
+        if (how.resident)
+            return with_resident_shape(how.tile, [&](auto shape) {
+                using Shape = decltype(shape);
+                return start(infer_resident_kernel<T, Shape>, Shape::kThreads);
+            });
         return with_infer_shape(how.tile, [&](auto shape) {
             using Shape = decltype(shape);
-            using T = decltype(element);
-            if constexpr (Shape::size().channels == 64 && Shape::kPixels >= 128)
-                if (how.resident)
-                    return launch_early(infer_resident_kernel<T, Shape>, how.grid, Shape::kThreads, how.shared_bytes, p,
-                                        stream);
-            return launch_early(infer_fetching_kernel<T, Shape>, how.grid, Shape::kThreads, how.shared_bytes, p,
-                                stream);
+            return start(infer_fetching_kernel<T, Shape>, Shape::kThreads);
         });
     });
 }

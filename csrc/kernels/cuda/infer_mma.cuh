@@ -6,7 +6,7 @@
 
 namespace srgan_fast::cuda {
 
-// Calls visit with an object of the shape of a tile that choose_infer_launch() chooses.
+// Calls visit with an object of the shape of a tile that choose_infer_launch() chooses, if weights are not resident.
 template <typename Visit>
 auto with_infer_shape(Tile tile, const Visit& visit) {
     switch (tile) {
@@ -17,11 +17,36 @@ auto with_infer_shape(Tile tile, const Visit& visit) {
     }
 }
 
-// Bias and PReLU, then through shared memory to where a pixel's channels belong: to its own place, with the residual,
-// or to that of one of the four pixels that it becomes.
+// What a tile's sums begin with.
+template <typename Shape>
+SRGAN_FAST_DEVICE void begin_with_bias(Accumulators<Shape>& sums, const Vector& bias, int channels) {
+    using A = Accumulators<Shape>;
+    const int lane = threadIdx.x % 32, warp_n = static_cast<int>(threadIdx.x) / 32 / Shape::kWarpsM;
+#pragma unroll
+    for (int n = 0; n < A::kN; ++n)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            const int channel =
+                static_cast<int>(blockIdx.y) * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane % 4 * 2 + j;
+            const float value = channel < channels ? value_of(bias, channel, 0.0f) : 0.0f;
+#pragma unroll
+            for (int m = 0; m < A::kM; ++m) sums.value[m][n][j] = sums.value[m][n][2 + j] = value;
+        }
+}
+
+// The block's slopes of PReLU into shared memory, where they are found at once; others see them behind a barrier.
+template <typename Shape>
+SRGAN_FAST_DEVICE void fetch_slopes(float* slopes, const InferParams& p) {
+    if (threadIdx.x >= Shape::kChannels) return;
+    const int channel = static_cast<int>(blockIdx.y * Shape::kChannels + threadIdx.x);
+    slopes[threadIdx.x] = channel < p.conv.channels ? value_of(p.slope, channel, 1.0f) : 1.0f;
+}
+
+// PReLU, then through shared memory to where a pixel's channels belong: to its own place, with the residual, or to that
+// of one of the four pixels that it becomes.
 template <typename T, typename Shape>
-SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared, const InferParams& p,
-                                   const Place& place) {
+SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared, const float* slopes,
+                                   const InferParams& p, const Place& place) {
     using A = Accumulators<Shape>;
     const ConvParams& c = p.conv;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
@@ -30,44 +55,54 @@ SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared,
     for (int n = 0; n < A::kN; ++n)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-            const int channel =
-                static_cast<int>(blockIdx.y) * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane % 4 * 2 + j;
-            const bool there = channel < c.channels;
-            const float bias = there ? value_of(c.bias, channel, 0.0f) : 0.0f;
-            const float slope = there ? value_of(p.slope, channel, 1.0f) : 1.0f;
+            const float slope = slopes[(warp_n * A::kN + n) * 8 + lane % 4 * 2 + j];
 #pragma unroll
             for (int m = 0; m < A::kM; ++m)
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
                     float& value = sums.value[m][n][2 * half + j];
-                    value += bias;
-                    if (!(value > 0.0f)) value *= slope;
+                    value = value > 0.0f ? value : slope * value;
                 }
         }
     stage_results<T, Shape>(shared, sums, warp_m, warp_n, lane);
-    sync_threads();
     const int unit = threadIdx.x % Shape::kUnits;
     const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
-    if (channel >= c.channels) return;
     const int channels = p.shuffle ? c.channels / kPhases : c.channels, phase = p.shuffle ? channel / channels : 0;
     const int scale = p.shuffle ? 2 : 1, width = c.width * scale;
     const std::int64_t image = static_cast<std::int64_t>(place.image) * c.height * scale * width * channels;
-    for (int row = threadIdx.x / Shape::kUnits; row < Shape::kPixels; row += Shape::kReducers) {
-        const int y = place.top + row / Shape::kColumns, x = place.left + row % Shape::kColumns;
-        if (y >= c.height || x >= c.width) continue;
-        Vec16 result = *reinterpret_cast<const Vec16*>(shared + row * Shape::kPitch + unit * 16);
-        const std::int64_t at =
-            image + static_cast<std::int64_t>((y * scale + phase / 2) * width + x * scale + phase % 2) * channels +
-            (channel - phase * channels);
-        if (p.residual != nullptr) {
-            float values[8], more[8];
-            widen_unit<T>(result, values);
-            widen_unit<T>(*reinterpret_cast<const Vec16*>(static_cast<const T*>(p.residual) + at), more);
+    sync_threads();
+    // A few pixels at once, since reading a residual takes long.
+    constexpr int kOwn = Shape::kPixels / Shape::kReducers, kBatch = Shape::kThreads > 128 ? 2 : 4;
+    static_assert(kOwn % kBatch == 0);
+    for (int first = 0; first < kOwn; first += kBatch) {
+        int at[kBatch];  // in the image; -1 outside of it
+        Vec16 more[kBatch];
 #pragma unroll
-            for (int i = 0; i < 8; ++i) values[i] += more[i];
-            result = narrow_unit<T>(values);
+        for (int i = 0; i < kBatch; ++i) {
+            const int row = static_cast<int>(threadIdx.x) / Shape::kUnits + (first + i) * Shape::kReducers;
+            const int y = place.top + row / Shape::kColumns, x = place.left + row % Shape::kColumns;
+            const bool there = y < c.height && x < c.width && channel < c.channels;
+            at[i] = there ? ((y * scale + phase / 2) * width + x * scale + phase % 2) * channels + channel -
+                                phase * channels
+                          : -1;
+            if (there && p.residual != nullptr)
+                more[i] = *reinterpret_cast<const Vec16*>(static_cast<const T*>(p.residual) + image + at[i]);
         }
-        *reinterpret_cast<Vec16*>(static_cast<T*>(c.y) + at) = result;
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+            if (at[i] < 0) continue;
+            const int row = static_cast<int>(threadIdx.x) / Shape::kUnits + (first + i) * Shape::kReducers;
+            Vec16 result = *reinterpret_cast<const Vec16*>(shared + row * Shape::kPitch + unit * 16);
+            if (p.residual != nullptr) {
+                float values[8], addends[8];
+                widen_unit<T>(result, values);
+                widen_unit<T>(more[i], addends);
+#pragma unroll
+                for (int j = 0; j < 8; ++j) values[j] += addends[j];
+                result = narrow_unit<T>(values);
+            }
+            *reinterpret_cast<Vec16*>(static_cast<T*>(c.y) + image + at[i]) = result;
+        }
     }
 }
 
@@ -77,17 +112,19 @@ void infer_fetching_kernel(SRGAN_FAST_CONSTANT InferParams p) {
     wait_for_previous_kernel();
     let_next_kernel_begin();
     std::byte* const shared = shared_memory();
+    float* const slopes = reinterpret_cast<float*>(shared + shared_bytes(Shape::size(), 1, p.conv.reach, false));
     const Place place = place_of<Shape>(p.conv.height, p.conv.width);
-    Accumulators<Shape> sums{};
+    Accumulators<Shape> sums;
+    begin_with_bias<Shape>(sums, p.conv.bias, p.conv.channels);
+    fetch_slopes<Shape>(slopes, p);
     multiply_all<T, Shape, false>(sums, shared, p.conv, p.conv.taps[0], place);
-    finish_tile<T, Shape>(sums, shared, p, place);
+    finish_tile<T, Shape>(sums, shared, slopes, p, place);
 }
 
-// All products of a tile, its window and all weights being in shared memory. Fragments are fetched a step ahead, across
-// taps.
+// A window's products with all taps, both being in shared memory; fragments are fetched a step ahead, across taps.
 template <typename T, typename Shape>
-SRGAN_FAST_DEVICE void multiply_resident(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
-                                         const TapSet& taps, int window_columns) {
+SRGAN_FAST_DEVICE void multiply_window(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
+                                       const TapSet& taps, int window_columns) {
     using A = Accumulators<Shape>;
     constexpr int kSteps = Shape::kDepth / 16;
     static_assert(kSteps % 2 == 0);
@@ -134,16 +171,24 @@ SRGAN_FAST_DEVICE void multiply_resident(Accumulators<Shape>& sums, const std::b
     }
 }
 
+template <typename Visit>
+auto with_resident_shape(Tile tile, const Visit& visit) {
+    return tile == Tile::kLarge ? visit(ShapeOf<Tile::kLarge, 2>{}) : visit(ShapeOf<Tile::kMedium, 2>{});
+}
+
+// One chunk of input channels; the weights of all taps are fetched once, then tile after tile is computed.
 template <typename T, typename Shape>
 SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
 void infer_resident_kernel(SRGAN_FAST_CONSTANT InferParams p) {
-    std::byte* const weights = shared_memory();
     const ConvParams& c = p.conv;
     const TapSet& taps = c.taps[0];
-    std::byte* const window_memory = weights + taps.count * Shape::kStageBytes;
+    std::byte* const weights = shared_memory();
+    float* const slopes = reinterpret_cast<float*>(weights + taps.count * Shape::kStageBytes);
+    std::byte* const window_memory = reinterpret_cast<std::byte*>(slopes + Shape::kChannels);
     for (int tap = 0; tap < taps.count; ++tap)
         fetch_weights<T, Shape>(weights + tap * Shape::kStageBytes, c, taps.weight[tap], 0);
-    wait_for_previous_kernel();  // weights were there long before
+    fetch_slopes<Shape>(slopes, p);
+    wait_for_previous_kernel();  // whose result is read; what was read so far has been there for long
     let_next_kernel_begin();
     const int tiles_x = (c.width + Shape::kColumns - 1) / Shape::kColumns;
     const int tiles_y = (c.height + Shape::kRows - 1) / Shape::kRows, tiles = c.batch * tiles_y * tiles_x;
@@ -157,12 +202,13 @@ void infer_resident_kernel(SRGAN_FAST_CONSTANT InferParams p) {
         reader.choose_image(image);
         request_window<Shape::kDepth, Shape::kThreads>(window_memory, nullptr, reader, window);
         copy_async_commit();
+        Accumulators<Shape> sums;
+        begin_with_bias<Shape>(sums, c.bias, c.channels);
         copy_async_wait<0>();
         sync_threads();
-        Accumulators<Shape> sums{};
-        multiply_resident<T, Shape>(sums, window_memory, weights, taps, window.columns);
+        multiply_window<T, Shape>(sums, window_memory, weights, taps, window.columns);
         sync_threads();  // the window is read to the end
-        finish_tile<T, Shape>(sums, window_memory, p, place);
+        finish_tile<T, Shape>(sums, window_memory, slopes, p, place);
         sync_threads();  // the results are read to the end
     }
 }
@@ -201,10 +247,10 @@ using TailShape = ConvShape<kTailSize.rows, kTailSize.columns, kTailSize.channel
 template <typename T>
 SRGAN_FAST_GLOBAL(TailShape::kThreads, TailShape::kBlocks)
 void tail_kernel(SRGAN_FAST_CONSTANT TailParams p) {
-    wait_for_previous_kernel();
-    let_next_kernel_begin();
     using Shape = TailShape;
     using A = Accumulators<Shape>;
+    wait_for_previous_kernel();
+    let_next_kernel_begin();
     std::byte* const shared = shared_memory();
     const ConvParams& c = p.conv;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;

@@ -219,14 +219,17 @@ struct InferLaunch {
     Grid grid;
 };
 
+constexpr int slope_bytes(const TileSize& s) { return s.channels * static_cast<int>(sizeof(float)); }
+
 constexpr int resident_shared_bytes(const TileSize& s, const ConvParams& p) {
     const int results = s.rows * s.columns * (2 * s.channels + kPitchGap);
-    return p.taps[0].count * s.channels * s.depth * 2 + larger(window_bytes(s, p.step, p.reach), results);
+    return p.taps[0].count * s.channels * s.depth * 2 + slope_bytes(s) +
+           larger(window_bytes(s, p.step, p.reach), results);
 }
 
 inline InferLaunch infer_launch(const ConvParams& p, Tile tile, bool resident, const Device& device) {
     const TileSize size = size_of(tile);
-    InferLaunch launch{tile, resident, shared_bytes(size, p.step, p.reach, false),
+    InferLaunch launch{tile, resident, shared_bytes(size, p.step, p.reach, false) + slope_bytes(size),
                        grid_of(tile, p.batch, p.height, p.width, p.channels, 1)};
     if (!resident) return launch;
     launch.shared_bytes = resident_shared_bytes(size, p);
