@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Backends whose `run` several threads may call at once: native and openvino lock, a session and a module are only read.
 CALLED_BY_SEVERAL = frozenset({"native", "openvino", "onnxruntime", "torch"})
 # Backends whose work on a GPU is queued on torch's current stream, so that torch's events stand around it.
-ON_TORCH_STREAMS = frozenset({"torch", "tensorrt", "tensorrt-rtx"})
+ON_TORCH_STREAMS = frozenset({"torch", "cuda", "tensorrt", "tensorrt-rtx"})
 
 
 @dataclass(frozen=True, slots=True)

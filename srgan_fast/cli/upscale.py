@@ -42,7 +42,7 @@ def upscale(
     ],
     model: Model = "srresnet-x4",
     backend: BackendOption = BackendName.AUTO,
-    precision: PrecisionOption = PrecisionName.FP32,
+    precision: PrecisionOption = PrecisionName.AUTO,
     threads: Threads = None,
     tile: TileOption = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
@@ -82,8 +82,8 @@ def upscale(
             model, backend=backend.value, precision=precision.value, threads=threads, tile=tile, on_build=tell
         )
     if verbose:
-        _, why = choose_backend(backend.value, precision.value)
-        say(f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {precision.value}): {why}")
+        _, why = choose_backend(backend.value, upscaler.precision)
+        say(f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {upscaler.precision}): {why}")
     factor = outscale if outscale is not None else upscaler.scale
     options = OutputOptions(
         suffix=f"_x{factor:g}" if suffix is None else suffix,

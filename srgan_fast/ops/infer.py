@@ -61,7 +61,7 @@ def pack_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
         5, O up to 128s, 64.
     """
     rows = F.pad(weight, (0, 0, 0, 1)).permute(2, 0, 3, 1).flatten(2)  # 10, O, 27
-    pairs = rows.unflatten(0, (-1, _HEAD_ROWS)).transpose(1, 2).flatten(2)
+    pairs = rows.view(-1, _HEAD_ROWS, *rows.shape[1:]).transpose(1, 2).flatten(2)
     return _packed(pairs, dtype)
 
 

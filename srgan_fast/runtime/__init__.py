@@ -1,6 +1,21 @@
 """Runtimes that execute a generator, behind one protocol, and the tiling that keeps their memory bounded."""
 
-from srgan_fast.runtime.protocol import Backend, Precision
-from srgan_fast.runtime.registry import BACKENDS, choose_backend, create_backend, usable_backends
+from srgan_fast.runtime.protocol import AskedPrecision, Backend, Precision
+from srgan_fast.runtime.registry import (
+    BACKENDS,
+    choose_backend,
+    choose_precision,
+    create_backend,
+    usable_backends,
+)
 
-__all__ = ["BACKENDS", "Backend", "Precision", "choose_backend", "create_backend", "usable_backends"]
+__all__ = [
+    "BACKENDS",
+    "AskedPrecision",
+    "Backend",
+    "Precision",
+    "choose_backend",
+    "choose_precision",
+    "create_backend",
+    "usable_backends",
+]

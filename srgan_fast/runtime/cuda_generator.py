@@ -113,7 +113,7 @@ class CudaGenerator:
         def filled(values: Tensor) -> Tensor:
             if not fills_out:
                 return values
-            by_phase = values.unflatten(0, (phases, -1))
+            by_phase = values.reshape(phases, -1, *values.shape[1:])
             missing = self._channels - by_phase.shape[1]
             return F.pad(by_phase, (0, 0) * (by_phase.dim() - 2) + (0, missing)).flatten(0, 1)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from srgan_fast.models import GeneratorFile
 
 Precision = Literal["fp32", "bf16", "fp16"]
+AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 FloatImages = NDArray[np.float32]
 
 OnBuild = Callable[[str, int, int], None]

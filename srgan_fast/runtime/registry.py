@@ -9,7 +9,7 @@ from typing import Any, cast
 from srgan_fast.errors import BackendError, SrganFastError
 from srgan_fast.models import GeneratorFile
 from srgan_fast.runtime.installed import is_installed
-from srgan_fast.runtime.protocol import Backend, BackendEntry, BackendFactory, OnBuild, Precision
+from srgan_fast.runtime.protocol import AskedPrecision, Backend, BackendEntry, BackendFactory, OnBuild, Precision
 
 # In the order in which `auto` prefers them on a CPU: see docs/performance.md for the measurement.
 BACKENDS: dict[str, BackendEntry] = {
@@ -36,6 +36,15 @@ BACKENDS: dict[str, BackendEntry] = {
             ("fp32", "bf16", "fp16"),
             "torch_backend:TorchBackend",
             "torch_backend:computes",
+        ),
+        BackendEntry(
+            "cuda",
+            ("torch",),
+            "train",
+            ("fp16", "bf16"),
+            "cuda_backend:CudaBackend",
+            why_not="cuda_backend:why_not",
+            chosen_by_auto=False,  # only where there is a device: see choose_backend
         ),
         *(
             BackendEntry(
@@ -82,8 +91,8 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
     """The backend that a name stands for, and why, in words.
 
     Args:
-        name: one of `BACKENDS`, or `auto`: a CUDA device is used through torch, else the first installed one that
-            computes in that precision.
+        name: one of `BACKENDS`, or `auto`: a CUDA device is used through our kernels, or in precisions that they lack
+            through torch; without one it is the first installed runtime that computes in that precision.
         precision: that is asked for.
 
     Raises:
@@ -106,7 +115,9 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
                 "or leave --backend to auto"
             )
         return name, "asked for"
-    if not missing_modules(BACKENDS["torch"]) and precision in BACKENDS["torch"].precisions and _cuda_device():
+    if not missing_modules(BACKENDS["torch"]) and _cuda_device():
+        if precision in BACKENDS["cuda"].precisions and not _why_not(BACKENDS["cuda"]):
+            return "cuda", "a CUDA device is present, and our kernels compute right on it"
         return "torch", "a CUDA device is present"
     entries = [entry for entry in BACKENDS.values() if entry.chosen_by_auto]
     able = [entry for entry in entries if precision in entry.precisions]
@@ -127,6 +138,24 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
             f"installed: take another precision, or pip install {extras}"
         )
     raise BackendError(f"no runtime for {precision} is installed: pip install {extras}")
+
+
+def choose_precision(precision: AskedPrecision, name: str = "auto") -> Precision:
+    """What `auto` means: fp16 where our CUDA kernels compute, fp32 elsewhere.
+
+    Pictures of 8 bits do not show the difference: docs/cuda.md.
+
+    Args:
+        precision: that is asked for.
+        name: of the backend that is asked for.
+    """
+    if precision != "auto":
+        return precision
+    if name == "cuda":
+        return "fp16"
+    if name != "auto" or missing_modules(BACKENDS["cuda"]) or not _cuda_device():
+        return "fp32"
+    return "fp32" if _why_not(BACKENDS["cuda"]) else "fp16"
 
 
 def usable_backends(precision: Precision = "fp32") -> list[str]:

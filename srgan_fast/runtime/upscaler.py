@@ -13,7 +13,7 @@ from srgan_fast.data.images import Image, Pixels
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, SrganFastError, UsageError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorConfig, read_generator
-from srgan_fast.runtime import Precision, create_backend
+from srgan_fast.runtime import AskedPrecision, Precision, choose_precision, create_backend
 from srgan_fast.runtime.protocol import FloatImages, LimitedBackend, OnBuild, PixelBackend
 from srgan_fast.runtime.registry import first_line
 from srgan_fast.runtime.tiling import Tile, plan_tiles
@@ -28,7 +28,7 @@ class Upscaler:
     Args:
         model: a shipped model's name or a generator file.
         backend: `auto`, or a runtime's name.
-        precision: to compute in.
+        precision: to compute in; `auto` for fp16 where our CUDA kernels compute, else fp32.
         threads: CPU threads; all that this process may use if None.
         tile: side of a tile in low-resolution pixels; 0 for one piece; None for what bounds memory, which the native
             backend needs no tiles for.
@@ -45,7 +45,7 @@ class Upscaler:
         model: str | Path = DEFAULT_MODEL,
         *,
         backend: str = "auto",
-        precision: Precision = "fp32",
+        precision: AskedPrecision = "auto",
         threads: int | None = None,
         tile: int | None = None,
         on_build: OnBuild | None = None,
@@ -56,7 +56,8 @@ class Upscaler:
         self.model = file.name
         self.config: GeneratorConfig = file.config
         self.tile = tile
-        self.backend = create_backend(file, backend, precision, threads, on_build)
+        self.precision: Precision = choose_precision(precision, backend)
+        self.backend = create_backend(file, backend, self.precision, threads, on_build)
         # A backend that bounds its memory itself gets pictures in one piece.
         self._whole = self.backend if isinstance(self.backend, PixelBackend) and not tile else None
 

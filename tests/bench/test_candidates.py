@@ -51,7 +51,7 @@ def test_rows_of_other_precisions_are_left_away() -> None:
 @pytest.mark.parametrize(
     ("backends", "peers", "precisions", "message"),
     [
-        (("cuda",), (), (), "no backend is called 'cuda'; there are all, none, "),
+        (("cudnn",), (), (), "no backend is called 'cudnn'; there are all, none, "),
         ((), ("tflite",), (), "no peer is called 'tflite'; there are all, none, torch-nchw-fp32, "),
         (("none",), ("none",), (), "nothing is left to measure"),
         (("none",), ("mnn",), ("int8",), "nothing is left to measure"),

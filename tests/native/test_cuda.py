@@ -1,6 +1,7 @@
 """The CUDA kernels' proofs on the host notice bugs: kernels with one planted each must fail them, for every bug.
 
-`csrc/tests/test_cuda.cpp` and `test_cuda_infer.cpp` themselves run with the other C++ tests (test_cpp.py), some of its cases each time.
+`csrc/tests/test_cuda.cpp` and `test_cuda_infer.cpp` also run with the other C++ tests (test_cpp.py), some of their
+cases each time.
 """
 
 import os

@@ -9,7 +9,7 @@ import pytest
 
 from srgan_fast.errors import BackendError
 from srgan_fast.models import GeneratorFile
-from srgan_fast.runtime import choose_backend, create_backend, native_backend, registry
+from srgan_fast.runtime import choose_backend, choose_precision, create_backend, native_backend, registry
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def test_a_backend_that_is_asked_for_is_taken(name: str) -> None:
 
 def test_unknown_backend_lists_those_there_are() -> None:
     with pytest.raises(
-        BackendError, match=r"no backend is called 'cuda'; there are auto, native, openvino, onnxruntime, torch, "
+        BackendError, match=r"no backend is called 'cudnn'; there are auto, native, openvino, onnxruntime, torch, "
     ):
-        choose_backend("cuda")
+        choose_backend("cudnn")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_missing_backend_names_the_extra(
 
 
 def test_precision_that_a_backend_lacks_names_those_that_have_it() -> None:
-    with pytest.raises(BackendError, match="onnxruntime does not compute in bf16; native, openvino, torch can"):
+    with pytest.raises(BackendError, match="onnxruntime does not compute in bf16; native, openvino, torch, cuda can"):
         choose_backend("onnxruntime", "bf16")
 
 
@@ -124,10 +124,30 @@ def test_auto_takes_the_first_installed_that_can(
     assert why == f"the first installed of native, openvino, onnxruntime, torch that computes in {precision}"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_auto_prefers_a_cuda_device(monkeypatch: pytest.MonkeyPatch, precision: Any) -> None:
+@pytest.mark.parametrize("problem", [None, "cannot be used: it computes wrong results"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_auto_prefers_a_cuda_device(monkeypatch: pytest.MonkeyPatch, precision: Any, problem: str | None) -> None:
     monkeypatch.setattr(registry, "_cuda_device", lambda: True)
-    assert choose_backend("auto", precision) == ("torch", "a CUDA device is present")
+    monkeypatch.setattr(registry, "_why_not", lambda entry: problem if entry.name == "cuda" else None)
+    if precision == "fp32" or problem:
+        assert choose_backend("auto", precision) == ("torch", "a CUDA device is present")
+    else:
+        assert choose_backend("auto", precision)[0] == "cuda"
+
+
+def test_auto_is_fp16_where_our_kernels_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_cuda_device", lambda: True)
+    problems: list[str | None] = [None]
+    monkeypatch.setattr(registry, "_why_not", lambda entry: problems[-1])
+    assert choose_precision("auto") == "fp16"
+    assert choose_precision("auto", "cuda") == "fp16"
+    assert choose_precision("auto", "torch") == "fp32"
+    assert choose_precision("bf16") == "bf16"
+    problems.append("needs a CUDA device")
+    assert choose_precision("auto") == "fp32"
+    monkeypatch.setattr(registry, "_cuda_device", lambda: False)
+    problems.append(None)
+    assert choose_precision("auto") == "fp32"
 
 
 def test_a_cuda_device_is_of_no_use_without_torch(monkeypatch: pytest.MonkeyPatch, installed: Any) -> None:
