@@ -81,7 +81,7 @@ class LayerTime:
 def time_layers(batch: int, hr: int, device: torch.device) -> Iterator[LayerTime]:
     """Times every layer in all directions."""
     for layer in LAYERS:
-        for direction, fused, stock, compared in _calls(layer, batch, hr, device):
+        for direction, fused, stock, compared in layer_calls(layer, batch, hr, device):
             side = hr // layer.divisor // layer.stride
             gflop = 2e-9 * batch * side**2 * layer.channels * layer.out * layer.side**2
             yield LayerTime(
@@ -93,7 +93,8 @@ def time_layers(batch: int, hr: int, device: torch.device) -> Iterator[LayerTime
 Call = Callable[[], object]
 
 
-def _calls(layer: Layer, batch: int, hr: int, device: torch.device) -> Iterator[tuple[str, Call, Call, str]]:
+def layer_calls(layer: Layer, batch: int, hr: int, device: torch.device) -> Iterator[tuple[str, Call, Call, str]]:
+    """A layer's calls on random maps: direction, our operator, PyTorch's, and what both do."""
     side = hr // layer.divisor
 
     def noise(*shape: int) -> Tensor:

@@ -187,7 +187,6 @@ def _step(
         pretrain = PretrainStep(generator, adam(generator), "l1", StepOptions(autocast))
         steps = CapturedStep(pretrain) if captured else pretrain
         return lambda hr, lr: steps([(hr, lr)])
-    recipe, critic_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).critic_map
     optimisers = adam(generator), adam(discriminator)
     if row.loop == "common":
         return CommonGanLoop(
@@ -195,11 +194,26 @@ def _step(
             discriminator,
             features,
             *optimisers,
-            critic_map=critic_map,
-            adversarial_weight=recipe.adversarial_weight,
+            critic_map=get_preset(GENERATOR_PRESET).critic_map,
+            adversarial_weight=get_preset(LOSSES_PRESET).losses.adversarial_weight,
             graph_of_real=not row.tuned,
             autocast=autocast,
         )
+    gan = make_gan_step(generator, discriminator, features, *optimisers, autocast)
+    gan_steps = CapturedStep(gan) if captured else gan
+    return lambda hr, lr: gan_steps([(hr, lr)])
+
+
+def make_gan_step(
+    generator: Generator,
+    discriminator: PatchDiscriminator,
+    features: FeatureExtractor,
+    generator_optimiser: Adam,
+    discriminator_optimiser: Adam,
+    autocast: Autocast,
+) -> GanStep:
+    """The lean adversarial step with the losses and value ranges of all rows."""
+    recipe = get_preset(LOSSES_PRESET).losses
     losses = GanLosses(
         content=recipe.content,
         feature_scale=recipe.feature_scale,
@@ -207,6 +221,14 @@ def _step(
         adversarial_weight=recipe.adversarial_weight,
         discriminator_average=recipe.discriminator_average,
     )
-    gan = GanStep(generator, discriminator, features, *optimisers, losses, critic_map, StepOptions(autocast))
-    gan_steps = CapturedStep(gan) if captured else gan
-    return lambda hr, lr: gan_steps([(hr, lr)])
+    critic_map = get_preset(GENERATOR_PRESET).critic_map
+    return GanStep(
+        generator,
+        discriminator,
+        features,
+        generator_optimiser,
+        discriminator_optimiser,
+        losses,
+        critic_map,
+        StepOptions(autocast),
+    )

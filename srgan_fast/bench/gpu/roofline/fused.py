@@ -1,0 +1,153 @@
+"""What the fused CUDA kernels read, write and multiply for a call: csrc/torch/conv_cuda.cpp's launches, counted.
+
+Vectors of channels are left out: they are some kilobytes.
+"""
+
+from srgan_fast.bench.gpu.roofline.calls import FLOAT, HALF, Call, Pass, padded
+from srgan_fast.bench.gpu.roofline.ceilings import Ceiling
+from srgan_fast.bench.gpu.roofline.plans import Plan
+
+_VECTORS = 3  # gradients of scale, shift and slope
+
+
+def fused_passes(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
+    """The kernels of a call, in their order."""
+    passes = {"forward": _forward, "dgrad": _data_gradient, "wgrad": _weight_gradient}
+    return passes[call.direction](call, plan, ceiling)
+
+
+def _forward(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
+    maps = 2 if call.residual else 1
+    source = call.pixels * padded(call.channels) * HALF * maps
+    results = call.out_pixels * call.out * HALF
+    if call.residual:
+        results += call.pixels * call.channels * HALF  # the sum, a side output
+    parts = plan.grid[0] * 2 * call.out * FLOAT if call.moments else 0
+    windows = _windows(call.height, call.width, call, plan) * padded(call.channels) * HALF * maps
+    passes = [] if call.shuffle else maps * _pad(call.pixels, call.channels)
+    passes += [_pack(call, plan), _product("convolution", plan, ceiling, source, windows, results + parts)]
+    if call.moments:
+        passes.append(Pass("merge of moments", parts + 2 * call.out * FLOAT))
+    return passes
+
+
+def _data_gradient(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
+    maps = 2 if call.two_gradients else 1
+    source = call.out_pixels * padded(call.out) * HALF * maps
+    windows = _windows(call.out_height, call.out_width, call, plan) * padded(call.out) * HALF * maps
+    z = call.pixels * call.channels * HALF
+    # dx; x for the prologue's gradients; the sum's gradient; the residual's gradient.
+    results = z * (1 + call.transforms + call.sum_gradient + call.residual)
+    values = _VECTORS * call.channels * (4 if call.shuffle else 1)
+    parts = plan.grid[0] * plan.grid[2] * values * FLOAT if call.transforms else 0
+    passes = maps * _pad(call.out_pixels, call.out)
+    passes += [_pack(call, plan), _product("data gradient", plan, ceiling, source, windows, results + parts)]
+    if call.transforms:
+        passes.append(Pass("sum over tiles", parts + values * FLOAT))
+    return passes
+
+
+def _weight_gradient(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
+    gradients, sources = (2 if call.two_gradients else 1), (2 if call.residual else 1)
+    gradient = call.out_pixels * padded(call.out) * HALF * gradients
+    source = call.pixels * padded(call.channels) * HALF * sources
+    row_blocks, column_blocks = plan.weight_rows // plan.rows, plan.weight_columns // plan.columns
+    moved = gradient * column_blocks * plan.grid[2]
+    columns = _covered(call.width, call.out_width, plan.side, call.stride, -(call.taps // 2), call.taps)
+    for z in range(plan.grid[2]):
+        first = z * plan.tap_rows - call.taps // 2
+        rows = _covered(call.height, call.out_height, plan.side, call.stride, first, plan.tap_rows)
+        moved += call.batch * rows * columns * padded(call.channels) * HALF * sources * row_blocks
+    values = call.taps**2 * plan.weight_rows * plan.weight_columns
+    parts = plan.splits * values * FLOAT
+    biases = plan.splits * plan.weight_rows * FLOAT if call.bias else 0
+    tiles = call.batch * -(-call.out_height // plan.side) * -(-call.out_width // plan.side)
+    flops = 2 * tiles * plan.side**2 * values
+    # A share has so many tiles, or one more.
+    of_block = 2 * (tiles // plan.splits) * plan.side**2 * plan.tap_rows * call.taps * plan.rows * plan.columns
+    passes = gradients * _pad(call.out_pixels, call.out)
+    if not call.shuffle:
+        passes += sources * _pad(call.pixels, call.channels)
+    passes += [
+        Pass(
+            "weight gradient",
+            gradient + source + parts + biases,
+            flops,
+            moved + parts + biases,
+            of_block * plan.rounds(ceiling),
+        ),
+        Pass("sum over shares", parts + call.weights * FLOAT),
+    ]
+    if call.bias:
+        passes.append(Pass("sum of biases", biases + call.out * FLOAT))
+    return passes
+
+
+def _pad(pixels: int, channels: int) -> list[Pass]:
+    """Of one map, where its pixels are no multiples of 16 bytes."""
+    if padded(channels) == channels:
+        return []
+    return [Pass("padding of channels", pixels * (channels + padded(channels)) * HALF)]
+
+
+def _packed(plan: Plan, taps: int) -> int:
+    """Bytes of the weights in the order of fetching."""
+    return taps**2 * plan.weight_rows * plan.weight_columns * HALF
+
+
+def _pack(call: Call, plan: Plan) -> Pass:
+    return Pass("packing of weights", call.weights * FLOAT + _packed(plan, call.taps))
+
+
+def _product(name: str, plan: Plan, ceiling: Ceiling, source: int, windows: int, results: int) -> Pass:
+    """The kernel of conv_mma.cuh.
+
+    Args:
+        name: of the pass.
+        plan: of its launch.
+        ceiling: of the device.
+        source: bytes of its input maps.
+        windows: bytes of them that one block of channels reads, halos included.
+        results: bytes that are read and written once each by the epilogue.
+    """
+    taps = sum(plan.taps)
+    fetched = taps * plan.channels * plan.weight_columns * HALF  # weights of one tile and block of channels
+    weights = taps * plan.weight_rows * plan.weight_columns * HALF
+    of_block = 2 * plan.rows * plan.columns * plan.channels * plan.weight_columns
+    return Pass(
+        name,
+        source + weights + results,
+        of_block * taps * plan.grid[0] * plan.grid[1],
+        windows * plan.grid[1] + fetched * plan.grid[0] * plan.grid[1] + results,
+        # Blocks of different phases have different numbers of taps; they are taken as equal.
+        of_block * taps * plan.rounds(ceiling) // plan.grid[2],
+    )
+
+
+def _windows(height: int, width: int, call: Call, plan: Plan) -> int:
+    """Pixels of an input of height by width that the windows of all tiles cover together, those outside left out."""
+    backward = call.direction == "dgrad"
+    computed = (call.height, call.width) if backward else (call.out_height, call.out_width)
+    rows, columns = (
+        _covered(size, -(-side // plan.spread), tile, plan.step, plan.origin, plan.span)
+        for size, side, tile in zip((height, width), computed, (plan.rows, plan.columns), strict=True)
+    )
+    return call.batch * plan.grid[2] * rows * columns
+
+
+def _covered(size: int, computed: int, tile: int, step: int, first: int, span: int) -> int:
+    """The windows of all tiles in one direction, added up, cut at the image's ends.
+
+    Args:
+        size: of the input.
+        computed: size of the computed map.
+        tile: computed pixels of a tile.
+        step: input pixels from one computed pixel to the next.
+        first: tap of a pixel, from the pixel.
+        span: input pixels from the first tap to behind the last.
+    """
+    total = 0
+    for start in range(0, computed, tile):
+        begin = start * step + first
+        total += max(0, min(size, begin + (tile - 1) * step + span) - max(0, begin))
+    return total

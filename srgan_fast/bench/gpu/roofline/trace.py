@@ -1,0 +1,201 @@
+"""What the real networks and the real step ask of a GPU, recorded without computing: tensors are fake, shapes are true.
+
+The step runs as `kernels` says under autocast to bfloat16, on fake tensors of a CPU, whose operators are those of a
+GPU but for two: weights are packed beforehand on a CPU (left out here, since on CUDA each call packs), and autocast's
+casts may stand elsewhere.
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Adam
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from srgan_fast.bench.gpu.layers import LAYERS, layer_calls
+from srgan_fast.bench.gpu.roofline.calls import Call, Direction, Pass
+from srgan_fast.bench.gpu.roofline.unfused import operator_passes
+from srgan_fast.bench.training.rows import GENERATOR_PRESET, Work, make_gan_step, make_networks
+from srgan_fast.errors import UsageError
+from srgan_fast.models import Generator, generator_config
+from srgan_fast.ops import use_kernels
+from srgan_fast.ops.native import why_not
+
+Kernels = Literal["fused", "reference"]
+FEATURES = "features[:18]"
+_OUTSIDE = "other"
+_DIRECTIONS: dict[str, Direction] = {"conv_forward": "forward", "conv_dgrad": "dgrad", "conv_wgrad": "wgrad"}
+_VECTORS = ("center", "scale", "shift")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One call or pass.
+
+    Attributes:
+        part: of the step, as `training.step` names it for profilers.
+        what: that happened.
+    """
+
+    part: str
+    what: Call | Pass
+
+    @property
+    def network(self) -> str:
+        """The first word of the part: `G`, `D`, `VGG`; or what is outside of them."""
+        found = re.match(r"\w+", self.part)
+        return found[0] if found else _OUTSIDE
+
+
+def trace_step(kernels: Kernels, batch: int, hr: int) -> list[Event]:
+    """An adversarial step of `bench.training`, optimisers included.
+
+    Raises:
+        UsageError: the operators are not built.
+    """
+    _check()
+    with FakeTensorMode():
+        work = Work("gan", batch, hr, FEATURES, threads=1)
+        networks = make_networks(work)
+        if networks.discriminator is None or networks.features is None:
+            raise AssertionError("an adversarial stage has all networks")
+        for network in networks.all().values():
+            use_kernels(network, kernels)
+        of_generator, of_discriminator = (
+            Adam(n.parameters(), fused=True) for n in (networks.generator, networks.discriminator)
+        )
+        step = make_gan_step(
+            networks.generator, networks.discriminator, networks.features, of_generator, of_discriminator,
+            partial(torch.autocast, "cpu", torch.bfloat16),
+        )  # fmt: skip
+        images = work.images()
+        hr_images, lr_images = (i.contiguous(memory_format=torch.channels_last) for i in images)
+
+        def once() -> None:
+            step.compute([(hr_images, lr_images)])
+            of_generator.step()
+            of_discriminator.step()
+
+        with warnings.catch_warnings():
+            # A CPU's store of packed weights looks at addresses, of which fake tensors have none.
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor", UserWarning)
+            once()  # optimisers make their state in the first step
+            return _record(once)
+
+
+def trace_inference(kernels: Kernels, height: int, width: int) -> list[Event]:
+    """The generator on one picture of that size.
+
+    Raises:
+        UsageError: the operators are not built.
+    """
+    _check()
+    with FakeTensorMode():
+        generator = Generator(generator_config(GENERATOR_PRESET)).eval()
+        use_kernels(generator, kernels)
+        lr = torch.rand(1, 3, height, width).contiguous(memory_format=torch.channels_last)
+
+        def once() -> None:
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                generator(lr)
+
+        return [replace(event, part="G") for event in _record(once)]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerEvents:
+    """A direction of one of the layers that `tools/gpu_report.py` times.
+
+    Attributes:
+        layer: its name.
+        direction: `forward`, `data gradient` or `weight gradient`.
+        fused: what our operator is asked.
+        stock: PyTorch's passes for what it is compared with.
+    """
+
+    layer: str
+    direction: str
+    fused: list[Event]
+    stock: list[Event]
+
+
+def trace_layers(batch: int, hr: int) -> list[LayerEvents]:
+    """All timed layers, in their order.
+
+    Raises:
+        UsageError: the operators are not built.
+    """
+    _check()
+    with FakeTensorMode():
+        return [
+            LayerEvents(layer.name, direction, _record(fused), _record(stock))
+            for layer in LAYERS
+            for direction, fused, stock, _ in layer_calls(layer, batch, hr, torch.device("cpu"))
+        ]
+
+
+def _check() -> None:
+    problem = why_not()
+    if problem is not None:
+        raise UsageError(f"predictions trace the fused operators: {problem}")
+
+
+def _record(work: Callable[[], object]) -> list[Event]:
+    recorder = _Recorder()
+    with recorder:
+        work()
+    return recorder.events
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps shapes only: a tensor that is kept would change what autograd copies."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.events: list[Event] = []
+        self._parts: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        namespace, _, name = func.name().partition("::")
+        if namespace == "profiler":
+            if "enter" in name:
+                self._parts.append(args[0])
+            else:
+                self._parts.pop()
+        elif namespace != "prim" and name != "conv_pack":
+            names = [argument.name for argument in func._schema.arguments]
+            arguments = dict(zip(names, args, strict=False)) | (kwargs or {})
+            part = self._parts[0] if self._parts else _OUTSIDE
+            if namespace == "srgan_fast":
+                self.events.append(Event(part, _call(_DIRECTIONS[name], arguments)))
+            else:
+                self.events += [Event(part, p) for p in operator_passes(func, arguments, result)]
+        return result
+
+
+def _call(direction: Direction, arguments: dict[str, Any]) -> Call:
+    def given(*names: str) -> bool:
+        return any(arguments.get(name) is not None for name in names)
+
+    x, weight = arguments["x"], arguments["weight"]
+    shuffle = bool(arguments["shuffle"])
+    factor = 2 if shuffle else 1
+    forward = direction == "forward"
+    bias = arguments.get("bias")
+    return Call(
+        direction,
+        x.shape[0], weight.shape[1], weight.shape[0], factor * x.shape[2], factor * x.shape[3],
+        weight.shape[-1], arguments["stride"],
+        bias=bias if isinstance(bias, bool) else bias is not None,
+        normalises=given(*_VECTORS), activates=given("slope"), residual=given("residual"), shuffle=shuffle,
+        moments=bool(arguments["moments"]) if forward else given("mean"),
+        activation=given("activation"), sum_gradient=given("sum_gradient"),
+    )  # fmt: skip
