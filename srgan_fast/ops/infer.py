@@ -149,7 +149,8 @@ def head_reference(
 ) -> Tensor:
     """`head` in plain torch, with weights as they are: O, 3, 9, 9."""
     factors, offsets = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (gain, offset))
-    return F.prelu(F.conv2d(pictures * factors + offsets, weight, bias, padding=4), slope)
+    y = F.conv2d(pictures * factors + offsets, weight, bias, padding=4)
+    return torch.where(y > 0, y, y * slope[:, None, None])
 
 
 def conv_reference(
@@ -163,7 +164,7 @@ def conv_reference(
     """`conv` in plain torch, with weights as they are: O, C, 3, 3."""
     y = F.conv2d(x, weight, bias, padding=1)
     if slope is not None:
-        y = F.prelu(y, slope)
+        y = torch.where(y > 0, y, y * slope[:, None, None])
     if residual is not None:
         y = y + residual
     return _shuffled(y) if shuffle else y

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srgan_fast.bench.accuracy import compare
 from srgan_fast.errors import BackendError
-from srgan_fast.models import GeneratorFile, load_generator
+from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
 from srgan_fast.models.config import IMAGENET_NORMALISED, SIGNED, Conventions, GeneratorConfig
 from srgan_fast.models.folding import fold_generator
 from srgan_fast.ops import infer
 from srgan_fast.ops.modules import tail_weight
+from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.runtime import cuda_backend
 from srgan_fast.runtime.cuda_generator import CudaGenerator
 
@@ -183,3 +185,35 @@ def test_why_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda_backend.why_not() == "cannot be used: it is too old"
     monkeypatch.setattr(cuda_backend, "problem_of", lambda device: None)
     assert cuda_backend.why_not() is None
+
+
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available() or why_not_on_cuda() is not None, reason="no GPU, or no CUDA kernels built"
+)
+
+
+@needs_gpu
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 70.0), ("bf16", 55.0)])
+def test_a_gpu_computes_the_bundled_model(precision: Any, least: float) -> None:
+    file = read_generator(DEFAULT_MODEL)
+    backend = cuda_backend.CudaBackend(file, precision, 1)
+    exact = load_generator(file).double().cuda()
+    rng = np.random.default_rng(0)
+    # Every shape is computed kernel by kernel, then recorded, then replayed with other pictures; more than are kept.
+    shapes = [(1, 3, 33, 47), (2, 3, 16, 16), (1, 3, 1, 1), (1, 3, 130, 70), (3, 3, 5, 90), (1, 3, 64, 65)]
+    for shape in shapes * 3:
+        lr = rng.random(shape, np.float32)
+        with torch.inference_mode():
+            expected = exact(torch.from_numpy(lr).double().cuda()).cpu().numpy()
+        assert compare(backend.run(lr), expected).psnr_db > least, shape
+
+
+@needs_gpu
+def test_a_gpu_upscales_pictures_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = cuda_backend.CudaBackend(read_generator(DEFAULT_MODEL), "fp16", 1)
+    image = np.random.default_rng(0).integers(0, 256, (150, 210, 3)).astype(np.uint8)
+    in_one = backend.upscale(image)
+    monkeypatch.setattr(backend, "_tile_side", lambda height, width: 64)
+    in_tiles = backend.upscale(image)
+    # A pixel's products are added in the same order wherever it lies in its block.
+    np.testing.assert_array_equal(in_one, in_tiles)

@@ -1,4 +1,6 @@
-"""Upscaling on a GPU: PyTorch as people run it, and engines where TensorRT is installed, each held against float64.
+"""Upscaling on a GPU: our CUDA kernels, PyTorch as people run it, and engines where TensorRT is installed.
+
+Each is held against float64.
 
 Three times of each row: the device's own between two events, the same replayed from a CUDA graph, and what a caller
 waits for who has the picture in host memory and wants the result there.
@@ -22,7 +24,10 @@ from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.errors import BackendError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
+from srgan_fast.models.folding import fold_generator
+from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.runtime import create_backend, usable_backends
+from srgan_fast.runtime.cuda_generator import CudaGenerator
 from srgan_fast.runtime.tensorrt.builder import EnginePrecision
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
@@ -144,6 +149,8 @@ def _candidates() -> Iterator[Candidate]:
     yield Candidate("torch-nhwc-bf16", "bf16", _eager("bf16"), channels_last=True)
     yield Candidate("torch-nhwc-fp16", "fp16", _eager("fp16"), channels_last=True)
     yield Candidate("torch-compile-fp16", "fp16", _eager("fp16", compiled=True), channels_last=True)
+    yield Candidate("cuda-bf16", "bf16", _ours("bf16"))
+    yield Candidate("cuda-fp16", "fp16", _ours("fp16"))
     for name in usable_backends():
         if name.startswith("onnxruntime-") and name != "onnxruntime-openvino":
             yield Candidate(f"{name}-fp32", "bf16", _onnxruntime(name))  # TF32 where it likes
@@ -169,6 +176,21 @@ def _eager(
         def run(lr: Tensor) -> Tensor:
             with _tf32(tf32), torch.inference_mode():
                 return cast(Tensor, network(lr.to(dtype))).float()
+
+        return run
+
+    return make
+
+
+def _ours(precision: str) -> Callable[[GeneratorFile, torch.device], Upscale]:
+    def make(file: GeneratorFile, device: torch.device) -> Upscale:
+        if reason := why_not_on_cuda() or (None if device.type == "cuda" else "they need a CUDA device"):
+            raise BackendError(f"our CUDA kernels: {reason}")
+        generator = CudaGenerator(fold_generator(file), _DTYPES[precision], device)
+
+        def run(lr: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return generator.compute(lr)
 
         return run
 

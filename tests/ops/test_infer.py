@@ -1,0 +1,114 @@
+"""The operators of inference on a GPU; without one, what can be said without one."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from srgan_fast.ops import infer, infer_checks
+from srgan_fast.ops.native import why_not_on_cuda
+
+needs_library = pytest.mark.skipif(why_not_on_cuda() is not None, reason="no CUDA kernels built")
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available() or why_not_on_cuda() is not None, reason="no GPU, or no CUDA kernels built"
+)
+
+
+@pytest.fixture
+def device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def test_packed_weights_are_the_weights() -> None:
+    weight = torch.randn(72, 40, 3, 3)
+    packed = infer.pack_conv(weight, torch.float32)
+    assert packed.shape == (9, 128, 64)
+    assert packed.is_contiguous()
+    torch.testing.assert_close(packed[5, :72, :40], weight[:, :, 1, 2])
+    assert packed.abs().sum() == pytest.approx(float(weight.abs().sum()), rel=1e-5)
+    head = torch.randn(24, 3, 9, 9)
+    packed = infer.pack_head(head, torch.float32)
+    assert packed.shape == (5, 128, 64)
+    torch.testing.assert_close(packed[2, :24, 27 + 3 * 4 + 1], head[:, 1, 5, 4])  # row 5 is the second of its pair
+    assert packed.abs().sum() == pytest.approx(float(head.abs().sum()), rel=1e-5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", infer_checks.CASES, ids=str)
+def test_operators_are_their_references(case: infer_checks.InferCase, dtype: torch.dtype, device: torch.device) -> None:
+    error = infer_checks.check(case, device, dtype)
+    assert error.excess <= 1.0, error
+
+
+@needs_gpu
+def test_equal_calls_give_equal_bits(device: torch.device) -> None:
+    for case in infer_checks.CASES:
+        first, second = (infer_checks.compute(case, device, torch.float16)[0] for _ in range(2))
+        assert torch.equal(first, second), case
+
+
+def _calls(device: torch.device, dtype: torch.dtype = torch.float16) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Each operator with arguments that it takes."""
+
+    def features(*shape: int) -> Tensor:
+        return torch.rand(shape, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+    def vector(size: int) -> Tensor:
+        return torch.rand(size, device=device)
+
+    conv, head, tail = (
+        infer.pack_conv(torch.rand(64, 64, 3, 3, device=device), dtype),
+        infer.pack_head(torch.rand(64, 3, 9, 9, device=device), dtype),
+        infer.pack_tail(torch.rand(3, 16, 9, 9, device=device), dtype),
+    )
+    pictures, x = torch.rand(2, 3, 7, 9, device=device), features(2, 64, 7, 9)
+    ops = torch.ops.srgan_fast
+    return [
+        (ops.infer_head.default, (pictures, [1.0] * 3, [0.0] * 3, head, vector(64), vector(64))),
+        (ops.infer_conv.default, (x, conv, vector(64), vector(64), None, False)),
+        (ops.infer_conv.default, (x, conv, vector(64), None, features(2, 64, 7, 9), False)),
+        (ops.infer_conv.default, (x, conv, vector(64), vector(64), None, True)),
+        (ops.infer_tail.default, (x, tail, vector(3))),
+    ]
+
+
+@needs_gpu
+def test_operators_keep_the_rules_of_torch(device: torch.device) -> None:
+    for operator, arguments in _calls(device):
+        torch.library.opcheck(operator, arguments)
+
+
+@needs_library
+def test_shapes_are_known_without_a_gpu() -> None:
+    with torch.inference_mode():
+        got = [operator(*arguments) for operator, arguments in _calls(torch.device("meta"))]
+    assert [tuple(y.shape) for y in got] == [
+        (2, 64, 7, 9),
+        (2, 64, 7, 9),
+        (2, 64, 7, 9),
+        (2, 16, 14, 18),
+        (2, 3, 14, 18),
+    ]
+    assert [y.dtype for y in got] == [torch.float16] * 4 + [torch.float32]
+
+
+@needs_gpu
+def test_what_does_not_fit_is_refused(device: torch.device) -> None:
+    (head, head_arguments), (conv, conv_arguments), *_, (tail, tail_arguments) = _calls(device)
+
+    def refused(operator: Any, arguments: tuple[Any, ...], place: int, value: Any, why: str) -> None:
+        with pytest.raises(RuntimeError, match=why):
+            operator(*arguments[:place], value, *arguments[place + 1 :])
+
+    refused(head, head_arguments, 0, torch.rand(2, 4, 7, 9, device=device), "takes N, 3, H, W pictures of float32")
+    refused(head, head_arguments, 1, [1.0], "a value for each colour")
+    refused(head, head_arguments, 5, torch.rand(8, device=device), "slope must be 64 values of float32")
+    refused(conv, conv_arguments, 0, torch.rand(2, 64, 7, 9, device=device), "takes maps of bfloat16 or float16")
+    refused(conv, conv_arguments, 0, torch.rand(2, 60, 7, 9, device=device).half(), "no multiples of 8")
+    refused(conv, conv_arguments, 0, torch.rand(0, 64, 7, 9, device=device).half(), "not empty")
+    refused(conv, conv_arguments, 1, torch.rand(9, 64, 64, device=device).half(), "not packed for it")
+    refused(conv, conv_arguments, 2, torch.rand(64), "bias must be 64 values of float32 on the map's device")
+    refused(conv, conv_arguments, 4, torch.rand(2, 64, 7, 8, device=device).half(), "residual of shape")
+    refused(tail, tail_arguments, 2, torch.rand(4, device=device), "bias must be 3 values")
