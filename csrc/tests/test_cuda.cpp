@@ -3,6 +3,7 @@
 // Data are multiples of 1/2 or 1/4 and so small that prologues are exact in bfloat16 and sums in float; what is left is
 // rounding results to the map's type. Maps lie between guards, outputs hold not-a-numbers before, and blocks and
 // threads run in an order drawn from a seed.
+#include <cmath>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -286,6 +287,55 @@ void check_case(const Case& c, bool all_tiles, bool pads, Random& random) {
         }
 }
 
+// BatchNorm's vectors, of more channels than a block has threads, with and without weights and momentum.
+void check_batchnorm(Random& random) {
+    for (const int channels : {1, 70, 513})
+        for (const bool plain : {false, true}) {
+            const std::string name = "BatchNorm of " + std::to_string(channels) + (plain ? ", plain" : "");
+            const std::vector<double> var = stepped(channels, 0.0, 4.0, 8.0, random);
+            const std::vector<double> weight = stepped(channels, -2.0, 2.0, 8.0, random);
+            const std::vector<double> gradient = stepped(channels, -2.0, 2.0, 8.0, random);
+            const std::vector<double> mean = stepped(channels, -2.0, 2.0, 8.0, random);
+            constexpr double kEps = 0.125, kUnbias = 1.5;
+            std::vector<double> scale, d_var, d_weight, new_mean, new_var;
+            const double share = plain ? 0.25 : 0.1;  // plain: the fourth batch
+            for (int i = 0; i < channels; ++i) {
+                const double w = plain ? 1.0 : weight[i], inverse = 1.0 / std::sqrt(var[i] + kEps);
+                scale.push_back(w * inverse), d_weight.push_back(gradient[i] * inverse);
+                d_var.push_back(-0.5 * gradient[i] * w * inverse * inverse * inverse);
+                new_mean.push_back(gradient[i] + share * (mean[i] - gradient[i]));
+                new_var.push_back(weight[i] + share * (var[i] * kUnbias - weight[i]));
+            }
+            const Guarded<float> var_memory = device_vector(var), weights = device_vector(weight);
+            const Guarded<float> gradients = device_vector(gradient), means = device_vector(mean);
+            const Guarded<float> running_mean = device_vector(gradient), running_var = device_vector(weight);
+            Guarded<float> scales(channels), var_gradients(channels), weight_gradients(plain ? 0 : channels);
+            Guarded<std::int64_t> batches(1);
+            *batches.data() = 3;
+            const float* const w = plain ? nullptr : weights.data();
+            const auto run = [&](auto kernel, const auto& p) {
+                launch({1, 1, 1}, cuda::kReduceThreads, 0, kernel, p, random);
+            };
+            run(cuda::bn_scale_kernel<cuda::kReduceThreads>,
+                cuda::BnScaleParams{var_memory.data(), w, float(kEps), channels, scales.data()});
+            run(cuda::bn_scale_backward_kernel<cuda::kReduceThreads>,
+                cuda::BnScaleBackwardParams{gradients.data(), var_memory.data(), w, float(kEps), channels,
+                                            var_gradients.data(), plain ? nullptr : weight_gradients.data()});
+            run(cuda::bn_follow_kernel<cuda::kReduceThreads>,
+                cuda::BnFollowParams{means.data(), var_memory.data(), running_mean.data(), running_var.data(),
+                                     batches.data(), plain ? -1.0f : 0.1f, float(kUnbias), channels});
+            check(scales.intact() && var_gradients.intact() && weight_gradients.intact() && running_mean.intact() &&
+                      running_var.intact() && batches.intact(),
+                  name + ": wrote beside the result");
+            check_values(values_of(scales), scale, 0.0, 1e-6, name + ": scale");
+            check_values(values_of(var_gradients), d_var, 1e-9, 1e-6, name + ": gradient of the variance");
+            if (!plain) check_values(values_of(weight_gradients), d_weight, 0.0, 1e-6, name + ": of the weight");
+            check_values(values_of(running_mean), new_mean, 1e-6, 1e-6, name + ": running mean");
+            check_values(values_of(running_var), new_var, 1e-6, 1e-6, name + ": running variance");
+            check(*batches.data() == 4, name + ": batches");
+        }
+}
+
 // What is chosen for a device must fit into its shared memory.
 void check_choices() {
     for (const int bytes : {kLittleShared, 163 * 1024, 227 * 1024})
@@ -343,6 +393,7 @@ int main(int argc, char** argv) {
                     else
                         check_case<cuda::Half>(c, all_tiles, pads, random);
                 }
+    check_batchnorm(random);
     check_choices();
     return finish();
 }

@@ -389,7 +389,8 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
     return tuple(gradients)
 
 
-def _refuse(ctx: Any, *gradients: Maybe) -> None:
+def refuse_second_gradients(ctx: Any, *gradients: Maybe) -> None:
+    """The backward function of operators that are gradients themselves."""
     raise TrainingError(
         "fused convolutions have no gradients of gradients; run networks that need them with kernels='reference'"
     )
@@ -403,7 +404,7 @@ def _register() -> None:
     torch.library.register_autograd("srgan_fast::conv_forward", _backward, setup_context=_save)
     for name in ("conv_dgrad", "conv_wgrad"):
         torch.library.register_autograd(
-            f"srgan_fast::{name}", _refuse, setup_context=cast(Any, lambda ctx, inputs, output: None)
+            f"srgan_fast::{name}", refuse_second_gradients, setup_context=cast(Any, lambda ctx, inputs, output: None)
         )
 
 

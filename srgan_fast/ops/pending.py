@@ -11,6 +11,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from srgan_fast.ops.bn import bn_follow, bn_follow_reference, bn_scale, computes_on
 from srgan_fast.ops.conv import ConvResult, conv, conv_reference, phase_major, phase_minor, prologue
 from srgan_fast.ops.packing import packed_for
 from srgan_fast.ops.switch import say_once
@@ -124,11 +125,8 @@ def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False)
             follow_moments(bn, own_mean.detach(), own_var.detach(), count)
     else:
         mean, var = (ordered(cast(Tensor, t)).to(wide) for t in (bn.running_mean, bn.running_var))
-    scale = torch.rsqrt(var + bn.eps)
-    shift = None
-    if bn.affine:
-        scale, shift = scale * ordered(bn.weight).to(wide), ordered(bn.bias).to(wide)
-    return Pending(result.y, mean, scale, shift)
+    weight, shift = (ordered(t).to(wide) for t in (bn.weight, bn.bias)) if bn.affine else (None, None)
+    return Pending(result.y, mean, bn_scale(var.contiguous(), weight, bn.eps), shift)
 
 
 def batch_statistics(bn: nn.BatchNorm2d) -> bool:
@@ -147,12 +145,11 @@ def follow_moments(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) ->
     """
     if not bn.track_running_stats or bn.running_mean is None:
         return
-    running_mean, running_var = bn.running_mean, cast(Tensor, bn.running_var)
+    running = bn.running_mean, cast(Tensor, bn.running_var), cast(Tensor, bn.num_batches_tracked)
+    same = bn.running_mean.dtype == mean.dtype
+    follow = bn_follow if same and computes_on(mean) else bn_follow_reference
     with torch.no_grad():
-        batches = cast(Tensor, bn.num_batches_tracked).add_(1)
-        weight = 1.0 / batches.to(running_mean) if bn.momentum is None else bn.momentum
-        running_mean.lerp_(mean.to(running_mean.dtype), weight)
-        running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), weight)
+        follow(mean.contiguous(), var.contiguous(), *running, bn.momentum, count)
 
 
 def conv_bn(

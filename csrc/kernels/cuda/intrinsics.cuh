@@ -120,6 +120,8 @@ SRGAN_FAST_DEVICE void multiply_add<Half>(float (&d)[4], const std::uint32_t (&a
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+SRGAN_FAST_DEVICE float square_root(float value) { return sqrtf(value); }
+
 template <typename T>
 SRGAN_FAST_DEVICE float widen(T value);
 template <>

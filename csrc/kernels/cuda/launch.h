@@ -21,6 +21,10 @@ const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p
 const char* launch_unfold(Type type, const UnfoldParams& p, void* stream);
 const char* launch_tail(Type type, const TailParams& p, void* stream);
 
+const char* launch_bn_scale(const BnScaleParams& p, void* stream);
+const char* launch_bn_scale_backward(const BnScaleBackwardParams& p, void* stream);
+const char* launch_bn_follow(const BnFollowParams& p, void* stream);
+
 const char* launch_pad(const PadParams& p, void* stream);
 
 // The current device; throws std::runtime_error if it cannot be asked.

@@ -151,6 +151,28 @@ struct SumParams {
     float* sums[kVectors];
 };
 
+// BatchNorm's arithmetic on vectors of channels: scale = weight / sqrt(var + eps), and back.
+struct BnScaleParams {
+    const float *var, *weight;  // weight: null for 1
+    float eps;
+    int channels;
+    float* scale;
+};
+struct BnScaleBackwardParams {
+    const float *gradient, *var, *weight;
+    float eps;
+    int channels;
+    float *var_gradient, *weight_gradient;  // the latter null if there is no weight
+};
+// Running statistics towards a batch's: by `momentum`, or if that is negative so that all batches count alike.
+struct BnFollowParams {
+    const float *mean, *var;
+    float *running_mean, *running_var;
+    std::int64_t* batches;
+    float momentum, unbias;  // from the biased variance to the unbiased one
+    int channels;
+};
+
 struct WgradSumParams {
     const float* parts;  // see WgradParams
     int splits, taps, rows, columns, out, in;

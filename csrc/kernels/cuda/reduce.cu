@@ -45,6 +45,18 @@ const char* launch_pad(const PadParams& p, void* stream) {
     return launch(pad_kernel<kReduceThreads>, over(p.pixels * p.pitch), kReduceThreads, 0, p, stream);
 }
 
+const char* launch_bn_scale(const BnScaleParams& p, void* stream) {
+    return launch(bn_scale_kernel<kReduceThreads>, {1, 1, 1}, kReduceThreads, 0, p, stream);
+}
+
+const char* launch_bn_scale_backward(const BnScaleBackwardParams& p, void* stream) {
+    return launch(bn_scale_backward_kernel<kReduceThreads>, {1, 1, 1}, kReduceThreads, 0, p, stream);
+}
+
+const char* launch_bn_follow(const BnFollowParams& p, void* stream) {
+    return launch(bn_follow_kernel<kReduceThreads>, {1, 1, 1}, kReduceThreads, 0, p, stream);
+}
+
 Device current_device() {
     int device = 0;
     Device found{};

@@ -107,6 +107,37 @@ void sum_kernel(SRGAN_FAST_CONSTANT SumParams p) {
 
 template <int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
+void bn_scale_kernel(SRGAN_FAST_CONSTANT BnScaleParams p) {
+    for (int i = threadIdx.x; i < p.channels; i += threads)
+        p.scale[i] = (p.weight != nullptr ? p.weight[i] : 1.0f) / square_root(p.var[i] + p.eps);
+}
+
+template <int threads>
+SRGAN_FAST_GLOBAL(threads, 1)
+void bn_scale_backward_kernel(SRGAN_FAST_CONSTANT BnScaleBackwardParams p) {
+    for (int i = threadIdx.x; i < p.channels; i += threads) {
+        const float inverse = 1.0f / square_root(p.var[i] + p.eps), weight = p.weight != nullptr ? p.weight[i] : 1.0f;
+        p.var_gradient[i] = -0.5f * p.gradient[i] * weight * inverse * inverse * inverse;
+        if (p.weight_gradient != nullptr) p.weight_gradient[i] = p.gradient[i] * inverse;
+    }
+}
+
+// In one block, since all channels need the number of batches that one thread changes.
+template <int threads>
+SRGAN_FAST_GLOBAL(threads, 1)
+void bn_follow_kernel(SRGAN_FAST_CONSTANT BnFollowParams p) {
+    const std::int64_t batches = *p.batches + 1;
+    const float share = p.momentum >= 0.0f ? p.momentum : 1.0f / static_cast<float>(batches);
+    sync_threads();  // the number is read by all
+    if (threadIdx.x == 0) *p.batches = batches;
+    for (int i = threadIdx.x; i < p.channels; i += threads) {
+        p.running_mean[i] += share * (p.mean[i] - p.running_mean[i]);
+        p.running_var[i] += share * (p.var[i] * p.unbias - p.running_var[i]);
+    }
+}
+
+template <int threads>
+SRGAN_FAST_GLOBAL(threads, 1)
 void sum_weights_kernel(SRGAN_FAST_CONSTANT WgradSumParams p) {
     const std::int64_t size = static_cast<std::int64_t>(p.taps) * p.taps * p.rows * p.columns;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads + threadIdx.x; i < size;

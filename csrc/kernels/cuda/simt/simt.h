@@ -4,6 +4,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -98,6 +99,8 @@ SRGAN_FAST_DEVICE void multiply_add<Half>(float (&d)[4], const std::uint32_t (&a
                                           std::uint32_t b1) {
     simt::detail::multiply_add_half(d, a, b0, b1);
 }
+
+SRGAN_FAST_DEVICE float square_root(float value) { return std::sqrt(value); }
 
 template <typename T>
 SRGAN_FAST_DEVICE float widen(T value);

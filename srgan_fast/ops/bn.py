@@ -1,0 +1,122 @@
+"""BatchNorm's arithmetic on vectors of channels: from a batch's moments to a scale and to running statistics.
+
+    scale = weight / sqrt(var + eps)
+    running_mean += share * (mean - running_mean)
+    running_var += share * (var * count / (count - 1) - running_var)
+
+with `share` the momentum, or one over the number of batches so far (torch's rules). Each is one operator, forward and
+backward: in plain torch they are a dozen, whose starts cost more than their arithmetic. Vectors are C values, float32,
+on a CPU also float64.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from srgan_fast.ops.conv import refuse_second_gradients
+from srgan_fast.ops.native import available, why_not_on_cuda
+
+
+def bn_scale(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """`weight / sqrt(var + eps)`, with gradients of both.
+
+    Args:
+        var: C biased variances.
+        weight: C factors; None for 1.
+        eps: of the BatchNorm.
+
+    Returns:
+        C factors.
+
+    Raises:
+        RuntimeError: shapes, types or devices that do not fit each other.
+    """
+    return cast(Tensor, torch.ops.srgan_fast.bn_scale(var, weight, eps))
+
+
+def bn_scale_reference(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """`bn_scale` in plain torch."""
+    scale = torch.rsqrt(var + eps)
+    return scale if weight is None else scale * weight
+
+
+def bn_follow(
+    mean: Tensor,
+    var: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: Tensor,
+    momentum: float | None,
+    count: int,
+) -> None:
+    """Moves running statistics, in place.
+
+    Args:
+        mean: C, of the batch.
+        var: C, biased.
+        running_mean: C, changed.
+        running_var: C, changed.
+        batches: number of batches so far, one int64; becomes one more.
+        momentum: None for all batches alike.
+        count: of values a channel, 2 or more.
+
+    Raises:
+        RuntimeError: shapes, types or devices that do not fit each other, or a count below 2.
+    """
+    torch.ops.srgan_fast.bn_follow(mean, var, running_mean, running_var, batches, momentum, count)
+
+
+def computes_on(values: Tensor) -> bool:
+    """Whether these operators are there for a tensor's device and type."""
+    if values.device.type == "cuda":
+        return why_not_on_cuda() is None and values.dtype == torch.float32
+    return available() and values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64)
+
+
+def bn_follow_reference(
+    mean: Tensor,
+    var: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: Tensor,
+    momentum: float | None,
+    count: int,
+) -> None:
+    """`bn_follow` in plain torch; the running statistics may be of another type."""
+    batches.add_(1)
+    share = 1.0 / batches.to(running_mean) if momentum is None else momentum
+    running_mean.lerp_(mean.to(running_mean.dtype), share)
+    running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), share)
+
+
+def _fake_backward(gradient: Tensor, var: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(var), var.new_empty(0 if weight is None else var.shape[0])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    var, weight, eps = inputs
+    ctx.save_for_backward(var, weight)
+    ctx.eps = eps
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    var, weight = ctx.saved_tensors
+    d_var, d_weight = torch.ops.srgan_fast.bn_scale_backward(gradient.contiguous(), var, weight, ctx.eps)
+    return d_var, None if weight is None else d_weight, None
+
+
+def _register() -> None:
+    torch.library.register_fake("srgan_fast::bn_scale", lambda var, weight, eps: torch.empty_like(var))
+    torch.library.register_fake("srgan_fast::bn_scale_backward", _fake_backward)
+    torch.library.register_fake("srgan_fast::bn_follow", lambda *arguments: None)
+    torch.library.register_autograd("srgan_fast::bn_scale", _backward, setup_context=_save)
+    torch.library.register_autograd(
+        "srgan_fast::bn_scale_backward",
+        refuse_second_gradients,
+        setup_context=cast(Any, lambda ctx, inputs, output: None),
+    )
+
+
+if available():
+    _register()
