@@ -2,17 +2,18 @@
 
 The kernels were written for every GPU with bfloat16 tensor cores and cannot have been run on all of them. So a device
 computes small random cases of every operator, and its results are compared with PyTorch's in float64; one that differs
-is not used, and the reason says by how much.
+is not used, and the reason says by how much. That a device is right is kept on disk (`ops.verdicts`).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from srgan_fast.ops import verdicts
 from srgan_fast.ops.conv import ConvResult, conv, conv_reference
 from srgan_fast.ops.native import why_not_on_cuda
 
@@ -62,13 +63,35 @@ CHECKS = (
 )
 
 
-def problem_of(device: torch.device) -> str | None:
-    """Why a CUDA device cannot compute with the fused kernels, in a sentence; None if it can."""
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return why_not_on_cuda() or _examine(index)
+_found: dict[int, str | None] = {}  # what this process knows of its devices, by index
 
 
-@cache
+def problem_of(device: torch.device, anew: bool = False) -> str | None:
+    """Why a CUDA device cannot compute with the fused kernels, in a sentence; None if it can.
+
+    Args:
+        device: of CUDA; the current one where it has no index.
+        anew: whether it is examined even if it was found right before.
+    """
+    if (problem := why_not_on_cuda()) is not None:
+        return problem
+    return cast("str | None", _verdict(torch.cuda.current_device() if device.index is None else device.index, anew))
+
+
+# It may be asked while torch.compile traces, which must not trace the examination.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _verdict(index: int, anew: bool) -> str | None:
+    if anew or index not in _found:
+        about = verdicts.describe(index, repr((CHECKS, _TOLERANCE)))
+        if not anew and about is not None and verdicts.is_kept(about):
+            _found[index] = None
+        else:
+            problem = _found[index] = _examine(index)
+            if about is not None:
+                (verdicts.keep if problem is None else verdicts.forget)(about)
+    return _found[index]
+
+
 def _examine(index: int) -> str | None:
     name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
     if capability < CAPABILITY:

@@ -1,7 +1,6 @@
 """The report: the device, whether the kernels are right on it, layers, whole steps."""
 
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from srgan_fast.bench.training.rows import Work, find_row, make_trainee
 from srgan_fast.errors import UsageError
 from srgan_fast.ops import cuda
 from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.ops.verdicts import driver_version
 
 # Rows of `bench.training.rows`, and whether they are replayed from a CUDA graph.
 STEP_ROWS = {
@@ -83,21 +83,13 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "memory_gb": properties.total_memory / 1e9,
-        "driver": _driver(),
+        "driver": driver_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "bf16_tflops": _product_rate(device),
         "copy_gb_s": _copy_rate(device),
     }
-
-
-def _driver() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return None
 
 
 def _product_rate(device: torch.device) -> float:
