@@ -14,6 +14,7 @@ from srgan_fast.bench import candidates
 from srgan_fast.bench.gpu import gpu_report, inference
 from srgan_fast.bench.gpu.clock import TorchClock
 from srgan_fast.bench.gpu.inference import time_inference
+from srgan_fast.bench.gpu.sanitizer import SanitizerResult
 from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL, read_generator
@@ -42,7 +43,7 @@ def test_the_tool_says_so_and_writes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available() or why_not_on_cuda() is not None, reason="no GPU, or no CUDA kernels")
 def test_a_gpu_is_examined_and_measured(tmp_path: Path) -> None:
-    report = gpu_report(batches=(2,), hr=32)
+    report = gpu_report(batches=(2,), hr=32, sanitizer=False)
     assert report["problems"] == []
     assert all(row["right"] for row in report["checks"])
     assert {"environment", "inference", "layers, batch 2", "generator, batch 2", "steps, batch 2"} <= report.keys()
@@ -119,6 +120,7 @@ def _report() -> dict[str, Any]:
         "problems": [HOSTILE],
         "environment": {"device": HOSTILE, "torch": "2.14", "cuda": None},
         "inference": [{"shape": "1x3x128x128", "rows": rows}],
+        "sanitizer": [asdict(SanitizerResult("racecheck", "errors", 2, 9.0, findings=[HOSTILE]))],
         "checks": [{"dtype": "torch.bfloat16", "right": False, "what": "sr", "value": 0.4, "tolerance": 0.1}],
         "layers, batch 16": [layer],
         "generator, batch 16": {"fused-bf16": {"eager": _time(5e-3), "graph": _time(4e-3)}},
@@ -132,8 +134,9 @@ def test_a_page_shows_all_parts_and_escapes_every_text() -> None:
     for text in ("Inference, 1x3x128x128", "Training steps, batch 16", "Generator, batch 16", "Layers, batch 16"):
         assert text in page
     assert "Checks of the fused kernels" in page
+    assert "racecheck" in page
     assert "no graph: streams" in page
-    assert page.count("&lt;script&gt;") >= 4
+    assert page.count("&lt;script&gt;") >= 5
     assert '<span class="pill">wrong</span>' in page
 
 

@@ -1,4 +1,4 @@
-"""The report: the device, whether the kernels are right on it, layers, whole steps."""
+"""The report: the device, whether the kernels are right and clean on it, layers, whole steps."""
 
 import statistics
 import time
@@ -12,6 +12,7 @@ import torch
 from srgan_fast.bench.candidates import why_not
 from srgan_fast.bench.gpu.inference import time_inference
 from srgan_fast.bench.gpu.layers import time_layers
+from srgan_fast.bench.gpu.sanitizer import sanitize
 from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 from srgan_fast.bench.training.rows import Work, find_row, make_trainee
 from srgan_fast.errors import UsageError
@@ -32,7 +33,10 @@ OnStep = Callable[[str], None]
 
 
 def gpu_report(
-    batches: tuple[int, ...] = (16, 64), hr: int = 96, on_step: OnStep = lambda what: None
+    batches: tuple[int, ...] = (16, 64),
+    hr: int = 96,
+    on_step: OnStep = lambda what: None,
+    sanitizer: bool = True,
 ) -> dict[str, Any]:
     """Examines and measures the current CUDA device.
 
@@ -40,10 +44,11 @@ def gpu_report(
         batches: images of a training step, each measured.
         hr: side of the high-resolution crops.
         on_step: told in a few words what is being done, before it is done.
+        sanitizer: whether compute-sanitizer looks at the kernels, too, which takes minutes.
 
     Returns:
-        What can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances), `layers`, `steps`,
-        `problems`.
+        What can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances), `sanitizer`,
+        `layers`, `steps`, `problems`.
 
     Raises:
         UsageError: there is no CUDA device.
@@ -69,6 +74,8 @@ def gpu_report(
         report["problems"].append(problem)
         return report
     part("checks", lambda: _checks(device))
+    if sanitizer:
+        part("sanitizer", lambda: [asdict(found) for found in sanitize(device)])
     for batch in batches:
         part(f"layers, batch {batch}", partial(_layers, batch, hr, device))
         part(f"generator, batch {batch}", partial(_generators, batch, hr, device))

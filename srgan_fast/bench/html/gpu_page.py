@@ -10,7 +10,7 @@ from srgan_fast.bench.html.svg import number
 Report = dict[str, Any]
 
 _DASH = "\u2013"
-_MARKS: dict[str, Mark] = {"wrong": "wrong", "failed": "failed", "left out": "failed"}
+_MARKS: dict[str, Mark] = {"wrong": "wrong", "failed": "failed", "left out": "failed", "errors": "wrong"}
 
 
 def gpu_page(report: Report) -> str:
@@ -22,6 +22,7 @@ def gpu_page(report: Report) -> str:
         *(_generators(name, rows) for name, rows in report.items() if name.startswith("generator, ")),
         *(_layers(name, rows, index) for index, (name, rows) in enumerate(_layer_tables(report))),
         _checks(report.get("checks", [])),
+        *([_sanitizer(report["sanitizer"])] if report.get("sanitizer") else []),
         Section("Machine", [Facts([(str(name), str(value)) for name, value in environment.items()])]),
     ]
     return render(
@@ -192,6 +193,28 @@ def _checks(rows: list[Report]) -> Section:
         ],
     )
     return Section("Checks of the fused kernels", [table], "Against PyTorch in float64; above 1 is wrong.")
+
+
+def _sanitizer(rows: list[Report]) -> Section:
+    table = Table(
+        "",
+        [Column("Tool", numeric=False), Column("Result", numeric=False), Column("Errors"), Column("Seconds")],
+        [
+            TableRow(
+                [
+                    row["tool"],
+                    row["status"],
+                    _DASH if row["errors"] is None else str(row["errors"]),
+                    _figure(row["seconds"]),
+                ],
+                _MARKS.get(row["status"], ""),
+                "; ".join([*([row["reason"]] if row["reason"] else []), *row["findings"]]),
+            )
+            for row in rows
+        ],
+    )
+    lead = "compute-sanitizer over all cases of these checks, forward and backward, in both types."
+    return Section("Sanitizer", [table], lead)
 
 
 def _word(row: Report) -> str:
