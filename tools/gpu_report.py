@@ -19,6 +19,8 @@ from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import SrganFastError
 from srgan_fast.files import check_writable
 
+_TRAINING = ("steps, ", "generator, ")  # parts with rows by name
+
 
 def main() -> int:
     """Runs the report; the exit status says whether all results were right."""
@@ -55,6 +57,7 @@ def main() -> int:
 def all_right(report: dict[str, Any]) -> bool:
     """Whether every part could be made, and nothing in it is wrong, failed, or was found by a sanitizer."""
     rows = [row for case in report.get("inference", []) for row in case["rows"]] + report.get("sanitizer", [])
+    rows += [row for name, part in report.items() if name.startswith(_TRAINING) for row in part.values()]
     bad = any(row["status"] in ("wrong", "failed", "errors") for row in rows)
     return not bad and all(row["right"] for row in report.get("checks", [])) and not report["problems"]
 
@@ -81,8 +84,8 @@ def summary(report: dict[str, Any]) -> list[str]:
             lines += [f"{case['shape']} {_inference(row)}" for case in rows for row in case["rows"]]
         elif name.startswith("layers"):
             lines += [f"{name.removeprefix('layers, '):<10} {_layer(row)}" for row in rows]
-        elif name.startswith(("steps", "generator")):
-            lines += [f"{name} {row}: {values}" for row, values in rows.items()]
+        elif name.startswith(_TRAINING):
+            lines += [f"{name} {row}: {values['reason'] or values}" for row, values in rows.items()]
     return lines + [f"problem: {problem}" for problem in report["problems"]]
 
 
