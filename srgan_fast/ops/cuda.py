@@ -63,6 +63,11 @@ CHECKS = (
 )
 
 
+def usable() -> bool:
+    """Whether there is a CUDA device and the kernels for it, right or not; see `problem_of`."""
+    return torch.cuda.is_available() and why_not_on_cuda() is None
+
+
 _found: dict[int, str | None] = {}  # what this process knows of its devices, by index
 
 

@@ -19,7 +19,7 @@ from srgan_fast.bench.gpu.timing import Time
 from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL, read_generator
-from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.ops import cuda
 from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.tensorrt.shapes import Shape
 
@@ -42,7 +42,7 @@ def test_the_tool_says_so_and_writes_nothing(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available() or why_not_on_cuda() is not None, reason="no GPU, or no CUDA kernels")
+@pytest.mark.skipif(not cuda.usable(), reason="no GPU, or no CUDA kernels")
 def test_a_gpu_is_examined_and_measured(tmp_path: Path) -> None:
     report = gpu_report(batches=(2,), hr=32, sanitizer=False)
     assert report["problems"] == []

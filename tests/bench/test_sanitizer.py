@@ -13,7 +13,6 @@ import torch
 from srgan_fast.bench.gpu import sanitizer
 from srgan_fast.bench.gpu.sanitizer import TOOLS, SanitizerResult, compute_cases, find_sanitizer, sanitize
 from srgan_fast.ops import cuda
-from srgan_fast.ops.native import why_not_on_cuda
 
 DEVICE = torch.device("cuda", 0)
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "gpu_report.py"))
@@ -172,7 +171,7 @@ def test_results_are_plain_data(folder: Path) -> None:
 
 
 @pytest.mark.fuzz
-@pytest.mark.skipif(not torch.cuda.is_available() or why_not_on_cuda() is not None, reason="no GPU, or no CUDA kernels")
+@pytest.mark.skipif(not cuda.usable(), reason="no GPU, or no CUDA kernels")
 def test_the_kernels_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     if find_sanitizer() is None:

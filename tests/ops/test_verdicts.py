@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from srgan_fast.doctor import installation
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops import cuda, switch, verdicts
 from srgan_fast.ops.verdicts import Examined
@@ -120,6 +119,9 @@ def test_a_cache_that_cannot_be_used_matters_to_nobody(
 def test_the_doctor_examines_anew_and_takes_a_verdict_back(
     gpu: Gpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    pytest.importorskip("pydantic")
+    from srgan_fast.doctor import installation
+
     gpu.first_use()
     gpu.problem = WRONG
     assert gpu.first_use() is None  # as nobody looks
