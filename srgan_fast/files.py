@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder of those that can be made again."""
 
 import os
 import tempfile
@@ -39,6 +39,22 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `SRGAN_FAST_CACHE`, else `srgan_fast` in the user's cache folder.
+
+    Raises:
+        FileError: neither variable is set, and the user has no home.
+    """
+    own = os.environ.get("SRGAN_FAST_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "srgan_fast"
+    except RuntimeError:
+        raise FileError("there is no home folder to keep files in; set SRGAN_FAST_CACHE") from None
 
 
 def check_writable(path: Path) -> None:

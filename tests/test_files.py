@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and those that can be made again lie where such files lie."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from srgan_fast.errors import FileError
-from srgan_fast.files import atomic_write
+from srgan_fast.files import atomic_write, cache_folder
 
 
 def test_missing_folders_are_made_and_the_mode_follows_the_umask(tmp_path: Path) -> None:
@@ -47,3 +47,32 @@ def test_failing_midway_leaves_the_old_file_and_nothing_else(
     with pytest.raises(type(error)):
         write()
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([b"old"] if existed else [])
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"SRGAN_FAST_CACHE": "/own"}, "/own"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/srgan_fast"),
+        ({"HOME": "/home/me"}, "/home/me/.cache/srgan_fast"),
+    ],
+)
+def test_the_cache_lies_where_caches_lie(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str
+) -> None:
+    for name in ("SRGAN_FAST_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder() == Path(expected)
+
+
+def test_without_a_home_the_cache_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("SRGAN_FAST_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(FileError, match="set SRGAN_FAST_CACHE"):
+        cache_folder()

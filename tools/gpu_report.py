@@ -1,10 +1,11 @@
 """Examines and measures this machine's GPU: inference, the fused kernels, training; writes JSON and a page.
 
-    python tools/gpu_report.py report.json [--html report.html] [--batch 16 --batch 64] [--hr 96]
+    python tools/gpu_report.py report.json [--html report.html] [--batch 16 --batch 64] [--hr 96] [--no-sanitizer]
     python tools/gpu_report.py report.json --only-html report.html     # the page of a report that is there
 
 It needs torch, numpy and safetensors; for the kernels also srgan_fast built with nvcc (or on PYTHONPATH with its
-libraries beside it). TensorRT or TensorRT-RTX is measured where it is installed, with onnx.
+libraries beside it). TensorRT or TensorRT-RTX is measured where it is installed, with onnx; compute-sanitizer, of the
+CUDA toolkit, looks at the kernels where it is found.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import SrganFastError
 from srgan_fast.files import check_writable
 
+_TRAINING = ("steps, ", "generator, ")  # parts with rows by name
+
 
 def main() -> int:
     """Runs the report; the exit status says whether all results were right."""
@@ -25,6 +28,7 @@ def main() -> int:
     parser.add_argument("report", type=Path, help="the JSON file to write")
     parser.add_argument("--batch", type=int, action="append", help="images of a step; repeatable (default: 16 and 64)")
     parser.add_argument("--hr", type=int, default=96, help="side of the high-resolution crops (default: 96)")
+    parser.add_argument("--no-sanitizer", action="store_true", help="leave compute-sanitizer out, which takes minutes")
     parser.add_argument("--html", type=Path, help="a page of it to write, too")
     parser.add_argument("--only-html", type=Path, metavar="HTML", help="write the page of a report that is there")
     options = parser.parse_args()
@@ -34,7 +38,10 @@ def main() -> int:
         for path in filter(None, (options.report, options.html)):
             check_writable(path)
         report = gpu_report(
-            tuple(options.batch or (16, 64)), options.hr, lambda what: print(what, file=sys.stderr, flush=True)
+            tuple(options.batch or (16, 64)),
+            options.hr,
+            lambda what: print(what, file=sys.stderr, flush=True),
+            not options.no_sanitizer,
         )
     except SrganFastError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -44,11 +51,15 @@ def main() -> int:
         options.html.write_text(gpu_page(report), encoding="utf-8")
     for line in summary(report):
         print(line)
-    wrong = [
-        row for case in report.get("inference", []) for row in case["rows"] if row["status"] in ("wrong", "failed")
-    ]
-    right = all(row["right"] for row in report.get("checks", [])) and not wrong
-    return 0 if right and not report["problems"] else 1
+    return 0 if all_right(report) else 1
+
+
+def all_right(report: dict[str, Any]) -> bool:
+    """Whether every part could be made, and nothing in it is wrong, failed, or was found by a sanitizer."""
+    rows = [row for case in report.get("inference", []) for row in case["rows"]] + report.get("sanitizer", [])
+    rows += [row for name, part in report.items() if name.startswith(_TRAINING) for row in part.values()]
+    bad = any(row["status"] in ("wrong", "failed", "errors") for row in rows)
+    return not bad and all(row["right"] for row in report.get("checks", [])) and not report["problems"]
 
 
 def _page_of(report: Path, page: Path) -> int:
@@ -67,13 +78,14 @@ def summary(report: dict[str, Any]) -> list[str]:
         f"{'right' if row['right'] else 'WRONG'} {row['dtype']} {row['value']:.1e} {row['what']}"
         for row in report.get("checks", [])
     ]
+    lines += [_sanitizer(row) for row in report.get("sanitizer", [])]
     for name, rows in report.items():
         if name == "inference":
             lines += [f"{case['shape']} {_inference(row)}" for case in rows for row in case["rows"]]
         elif name.startswith("layers"):
             lines += [f"{name.removeprefix('layers, '):<10} {_layer(row)}" for row in rows]
-        elif name.startswith(("steps", "generator")):
-            lines += [f"{name} {row}: {values}" for row, values in rows.items()]
+        elif name.startswith(_TRAINING):
+            lines += [f"{name} {row}: {values['reason'] or values}" for row, values in rows.items()]
     return lines + [f"problem: {problem}" for problem in report["problems"]]
 
 
@@ -85,6 +97,13 @@ def _inference(row: dict[str, Any]) -> str:
     )
     psnr = "" if row["psnr_db"] is None else f", {row['psnr_db']:.1f} dB"
     return f"{row['name']:<20} {row['status']} {times}{psnr}{' ' + row['reason'] if row['reason'] else ''}"
+
+
+def _sanitizer(row: dict[str, Any]) -> str:
+    seconds = "" if row["seconds"] is None else f" in {row['seconds']:.0f} s"
+    told = [] if row["reason"] is None else [row["reason"]]
+    errors = f"{row['errors']} errors" if row["errors"] else row["status"]
+    return ": ".join([f"{row['tool']}: {errors}{seconds}", *told, *row["findings"][:1]])
 
 
 def _layer(row: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ Decoding JPEG costs milliseconds for each picture and a training step needs sixt
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from srgan_fast.data.images import Image, find_images, read_image
 from srgan_fast.errors import DataError, FileError, ImageError
-from srgan_fast.files import atomic_write
+from srgan_fast.files import atomic_write, cache_folder
 
 _FORMAT = 1
 
@@ -54,13 +53,8 @@ class PixelCache:
         return self._pixels[entry.offset : entry.offset + size].reshape(entry.height, entry.width, 3)
 
 
-def default_cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/srgan_fast`, or `~/.cache/srgan_fast`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srgan_fast"
-
-
 def open_cache(
-    folder: Path, cache_folder: Path | None = None, on_progress: Callable[[int, int], None] | None = None
+    folder: Path, maps: Path | None = None, on_progress: Callable[[int, int], None] | None = None
 ) -> PixelCache:
     """Opens the map of a folder (recursive); makes it first if the folder's files changed or it is not there.
 
@@ -68,11 +62,12 @@ def open_cache(
 
     Args:
         folder: pictures.
-        cache_folder: where maps are kept; `default_cache_folder()` if None.
+        maps: where maps are kept; `files.cache_folder()` if None.
         on_progress: called with (pictures done, pictures in all) while decoding.
 
     Raises:
         DataError: no picture there can be read, or the map cannot be written.
+        FileError: there is no folder for maps.
     """
     try:
         paths = find_images(folder)
@@ -80,7 +75,7 @@ def open_cache(
         raise DataError(str(error)) from None
     if not paths:
         raise DataError(f"{folder}: holds no pictures")
-    place, series = cache_folder or default_cache_folder(), f"pixels-{_digest(str(folder.resolve()))}"
+    place, series = maps or cache_folder(), f"pixels-{_digest(str(folder.resolve()))}"
     stem = place / f"{series}-{_fingerprint(folder, paths)}"
     index, pixels = stem.with_suffix(".json"), stem.with_suffix(".bin")
     if not (index.exists() and pixels.exists()):

@@ -141,7 +141,16 @@ def _backend(name: str, broken: dict[str, str]) -> BackendState:
 
 
 def find_ops() -> list[OpChoice]:
-    """What `kernels = auto` takes, for each device of this machine and each type; needs torch."""
+    """What `kernels = auto` takes, for each device of this machine and each type; needs torch.
+
+    A GPU is examined anew.
+    """
+    import torch  # noqa: PLC0415 (heavy)
+
+    from srgan_fast.ops import cuda  # noqa: PLC0415 (needs torch)
+
+    if torch.cuda.is_available():
+        cuda.problem_of(torch.device("cuda"), anew=True)
     return [choose_op(device, dtype) for device in _devices() for dtype in _DTYPES]
 
 

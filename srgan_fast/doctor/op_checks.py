@@ -11,7 +11,6 @@ from srgan_fast.doctor.checks import Measured, check
 from srgan_fast.doctor.report import Direction, OpChoice, SelfTest
 from srgan_fast.ops import conv as conv_ops
 from srgan_fast.ops import cuda
-from srgan_fast.ops.native import why_not_on_cuda
 
 Prologue = Literal["none", "slope", "slopes", "residual", "shuffle"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "dgrad", "wgrad")
@@ -70,7 +69,7 @@ def check_ops(choices: list[OpChoice]) -> Iterator[SelfTest]:
 
 def check_cuda_ops() -> Iterator[SelfTest]:
     """The cases that a GPU is examined with before its first use; none where there is nothing to examine."""
-    if not torch.cuda.is_available() or why_not_on_cuda() is not None:
+    if not cuda.usable():
         return
     device = torch.device("cuda", torch.cuda.current_device())
     for dtype in cuda.TYPES:

@@ -69,6 +69,24 @@ def phase_minor(values: Tensor) -> Tensor:
     return values.view(4, -1, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
 
 
+def tail_weight(weight: Tensor) -> Tensor:
+    """The 5x5 form of a 9x9 convolution behind a pixel shuffle, on the map before the shuffle.
+
+    Tap `j` of the 5x5 kernel looks from the shuffled pixel `2Y + o` at the shuffled pixel `2(Y + j - 2) + i`, which is
+    tap `2j + i - o` of the 9x9 one; where that is no tap there is a zero.
+
+    Args:
+        weight: O, C, 9, 9.
+
+    Returns:
+        4 O, 4 C, 5, 5: output channels in PyTorch's order for its pixel shuffle, input channels phase by phase.
+    """
+    out, channels = weight.shape[:2]
+    phases = [F.pad(weight, (ox, 1 - ox, oy, 1 - oy)) for oy in (0, 1) for ox in (0, 1)]
+    grid = torch.stack(phases, 1).view(out, 4, channels, 5, 2, 5, 2)
+    return grid.permute(0, 1, 4, 6, 2, 3, 5).reshape(4 * out, 4 * channels, 5, 5)
+
+
 def prologue(
     x: Tensor, center: Maybe, scale: Maybe, shift: Maybe, slope: Maybe, residual: Maybe, shuffle: bool
 ) -> Tensor:

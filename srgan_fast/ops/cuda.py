@@ -2,17 +2,18 @@
 
 The kernels were written for every GPU with bfloat16 tensor cores and cannot have been run on all of them. So a device
 computes small random cases of every operator, and its results are compared with PyTorch's in float64; one that differs
-is not used, and the reason says by how much.
+is not used, and the reason says by how much. That a device is right is kept on disk (`ops.verdicts`).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from srgan_fast.ops import infer_checks, verdicts
+from srgan_fast.ops.accuracy import CheckError, relative_error
 from srgan_fast.ops.conv import ConvResult, conv, conv_reference
 from srgan_fast.ops.native import why_not_on_cuda
 
@@ -62,20 +63,49 @@ CHECKS = (
 )
 
 
-def problem_of(device: torch.device) -> str | None:
-    """Why a CUDA device cannot compute with the fused kernels, in a sentence; None if it can."""
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return why_not_on_cuda() or _examine(index)
+def usable() -> bool:
+    """Whether there is a CUDA device and the kernels for it, right or not; see `problem_of`."""
+    return torch.cuda.is_available() and why_not_on_cuda() is None
 
 
-@cache
+_found: dict[int, str | None] = {}  # what this process knows of its devices, by index
+
+
+def problem_of(device: torch.device, anew: bool = False) -> str | None:
+    """Why a CUDA device cannot compute with the fused kernels, in a sentence; None if it can.
+
+    Args:
+        device: of CUDA; the current one where it has no index.
+        anew: whether it is examined even if it was found right before.
+    """
+    if (problem := why_not_on_cuda()) is not None:
+        return problem
+    return cast("str | None", _verdict(torch.cuda.current_device() if device.index is None else device.index, anew))
+
+
+# It may be asked while torch.compile traces, which must not trace the examination.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _verdict(index: int, anew: bool) -> str | None:
+    if anew or index not in _found:
+        about = verdicts.describe(index, repr((CHECKS, _TOLERANCE, infer_checks.CASES, infer_checks.TOLERANCE)))
+        if not anew and about is not None and verdicts.is_kept(about):
+            _found[index] = None
+        else:
+            problem = _found[index] = _examine(index)
+            if about is not None:
+                (verdicts.keep if problem is None else verdicts.forget)(about)
+    return _found[index]
+
+
 def _examine(index: int) -> str | None:
     name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
     if capability < CAPABILITY:
         have, need = (".".join(map(str, version)) for version in (capability, CAPABILITY))
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
-        errors = [e for dtype in TYPES for case in CHECKS for e in check(case, torch.device("cuda", index), dtype)]
+        device = torch.device("cuda", index)
+        errors = [e for dtype in TYPES for case in CHECKS for e in check(case, device, dtype)]
+        errors += infer_checks.check_all(device)
     except RuntimeError as error:
         return f"the fused kernels fail on {name}: {str(error).splitlines()[0]}"
     worst = max(errors, key=lambda error: error.excess)
@@ -85,26 +115,6 @@ def _examine(index: int) -> str | None:
             "please report this"
         )
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckError:
-    """How far a result lies from the reference.
-
-    Attributes:
-        what: operator, case and tensor.
-        value: relative error, of 2-norms; infinite where there are values that are not finite.
-        tolerance: what rounding may cost.
-    """
-
-    what: str
-    value: float
-    tolerance: float
-
-    @property
-    def excess(self) -> float:
-        """The error over what is tolerated."""
-        return self.value / self.tolerance
 
 
 def check(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> list[CheckError]:
@@ -117,7 +127,7 @@ def check(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bflo
         given = {name: value.double() for name, value in _draw(case, device, dtype).items()}
     got, expected = compute(case, device, dtype), _run(conv_reference, given, case)
     return [
-        CheckError(f"{name} of {case}", _relative(got[name], value), _TOLERANCE[dtype])
+        CheckError(f"{name} of {case}", relative_error(got[name], value), _TOLERANCE[dtype])
         for name, value in expected.items()
     ]
 
@@ -170,8 +180,3 @@ def _run(compute: Callable[..., ConvResult], given: dict[str, Tensor], case: Che
         total.backward()  # type: ignore[no-untyped-call]
         gradients = {f"gradient of {name}": value.grad for name, value in inputs.items() if value.grad is not None}
         return {name: part.detach() for name, part in parts.items()} | gradients
-
-
-def _relative(got: Tensor, expected: Tensor) -> float:
-    error = float((got.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-6))
-    return error if math.isfinite(error) else math.inf

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srgan_fast.ops.conv import phase_minor
-from srgan_fast.ops.modules import tail_weight
+from srgan_fast.ops.conv import phase_minor, tail_weight
 from srgan_fast.ops.native import why_not_on_cuda
 
 UNIT = 8  # what channels of features are multiples of
@@ -66,7 +65,7 @@ def pack_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def pack_tail(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights as `tail` takes them: in the 5x5 form of `modules.tail_weight`, a tap for each row.
+    """Weights as `tail` takes them: in the 5x5 form of `conv.tail_weight`, a tap for each row.
 
     Args:
         weight: 3, C, 9, 9.

@@ -11,7 +11,7 @@ from srgan_fast.ops import infer
 from srgan_fast.ops.accuracy import CheckError, relative_error
 
 # Of 2-norms: operands are exact in 16 bits, so that what is left is rounding the result, which the tail's is not.
-_TOLERANCE = {torch.bfloat16: 5e-3, torch.float16: 7e-4, torch.float32: 1e-5}
+TOLERANCE = {torch.bfloat16: 5e-3, torch.float16: 7e-4, torch.float32: 1e-5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ CASES = (
 def check(case: InferCase, device: torch.device, dtype: torch.dtype) -> CheckError:
     """Runs a case on a CUDA device, and in float64 in plain torch."""
     got, expected = compute(case, device, dtype)
-    tolerance = _TOLERANCE[torch.float32 if case.layer == "tail" else dtype]
+    tolerance = TOLERANCE[torch.float32 if case.layer == "tail" else dtype]
     return CheckError(f"{case}", relative_error(got, expected), tolerance)
 
 

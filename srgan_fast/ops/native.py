@@ -1,8 +1,12 @@
 """Loads the libraries of torch operators, and says why one is not there."""
 
 import importlib
+import importlib.util
+from pathlib import Path
 
 import torch
+
+from srgan_fast.errors import TrainingError
 
 
 def _load(library: str, kind: str, remedy: str) -> str | None:
@@ -56,3 +60,15 @@ def why_not_on_cuda() -> str | None:
     It says nothing about a GPU: see `ops.cuda`.
     """
     return _CUDA_PROBLEM
+
+
+def cuda_library() -> Path:
+    """File of the CUDA kernels.
+
+    Raises:
+        TrainingError: they were not built.
+    """
+    found = importlib.util.find_spec("srgan_fast._C_cuda")
+    if found is None or found.origin is None:
+        raise TrainingError("this installation has no fused CUDA kernels")
+    return Path(found.origin)

@@ -27,10 +27,12 @@ class CapturedStep:
 
     Args:
         step: on a CUDA device, in a single process, whose networks keep their parameters' memory.
+        required: whether it is an error if recording fails.
     """
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, required: bool = False) -> None:
         self._step = step
+        self._required = required
         self._seen: _Shapes | None = None
         self._times = 0
         self._recording: _Recording | None = None
@@ -41,6 +43,7 @@ class CapturedStep:
 
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
+            RuntimeError: a step that must be recorded cannot be.
         """
         shapes = tuple((hr.shape, lr.shape) for hr, lr in batches)
         if self._recording is None and not self._failed:
@@ -56,6 +59,8 @@ class CapturedStep:
         try:
             self._recording = _Recording(self._step, batches)
         except RuntimeError as error:
+            if self._required:
+                raise
             self._failed = True
             _log.warning("steps cannot be recorded as a CUDA graph: %s", str(error).splitlines()[0])
 

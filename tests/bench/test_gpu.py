@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from srgan_fast.bench import candidates
-from srgan_fast.bench.gpu import gpu_report, inference
+from srgan_fast.bench.gpu import gpu_report, inference, steps
 from srgan_fast.bench.gpu.clock import TorchClock
 from srgan_fast.bench.gpu.inference import time_inference
+from srgan_fast.bench.gpu.sanitizer import SanitizerResult
+from srgan_fast.bench.gpu.timing import Time
 from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL, read_generator
-from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.ops import cuda
 from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.tensorrt.shapes import Shape
 
@@ -40,13 +42,15 @@ def test_the_tool_says_so_and_writes_nothing(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available() or why_not_on_cuda() is not None, reason="no GPU, or no CUDA kernels")
+@pytest.mark.skipif(not cuda.usable(), reason="no GPU, or no CUDA kernels")
 def test_a_gpu_is_examined_and_measured(tmp_path: Path) -> None:
-    report = gpu_report(batches=(2,), hr=32)
+    report = gpu_report(batches=(2,), hr=32, sanitizer=False)
     assert report["problems"] == []
     assert all(row["right"] for row in report["checks"])
     assert {"environment", "inference", "layers, batch 2", "generator, batch 2", "steps, batch 2"} <= report.keys()
     assert json.loads(json.dumps(report)) == report
+    for part in ("generator, batch 2", "steps, batch 2"):
+        assert {name: row["reason"] for name, row in report[part].items() if row["status"] != "ok"} == {}
 
 
 # --- inference, as far as it goes without a GPU
@@ -119,10 +123,17 @@ def _report() -> dict[str, Any]:
         "problems": [HOSTILE],
         "environment": {"device": HOSTILE, "torch": "2.14", "cuda": None},
         "inference": [{"shape": "1x3x128x128", "rows": rows}],
+        "sanitizer": [asdict(SanitizerResult("racecheck", "errors", 2, 9.0, findings=[HOSTILE]))],
         "checks": [{"dtype": "torch.bfloat16", "right": False, "what": "sr", "value": 0.4, "tolerance": 0.1}],
         "layers, batch 16": [layer],
-        "generator, batch 16": {"fused-bf16": {"eager": _time(5e-3), "graph": _time(4e-3)}},
-        "steps, batch 16": {"fused-bf16": {"step": _time(1e-2), "peak_mb": None, "losses": {}}},
+        "generator, batch 16": {
+            "fused-bf16": asdict(steps.GeneratorResult(eager=Time(5e-3, 4e-3, 6e-3), graph=Time(4e-3, 3e-3, 5e-3))),
+            "compiled": asdict(steps.GeneratorResult("failed", HOSTILE)),
+        },
+        "steps, batch 16": {
+            "fused-bf16": asdict(steps.StepResult(step=Time(1e-2, 9e-3, 2e-2), losses={})),
+            "compiled": asdict(steps.StepResult("failed", HOSTILE)),
+        },
     }
 
 
@@ -132,9 +143,22 @@ def test_a_page_shows_all_parts_and_escapes_every_text() -> None:
     for text in ("Inference, 1x3x128x128", "Training steps, batch 16", "Generator, batch 16", "Layers, batch 16"):
         assert text in page
     assert "Checks of the fused kernels" in page
+    assert "racecheck" in page
     assert "no graph: streams" in page
-    assert page.count("&lt;script&gt;") >= 4
+    assert page.count("&lt;script&gt;") >= 7
     assert '<span class="pill">wrong</span>' in page
+
+
+def test_a_page_of_training_where_no_row_worked_is_a_page_too() -> None:
+    failed = {"a row": asdict(steps.StepResult("failed", "no compiler"))}
+    page = gpu_page({"problems": [], "steps, batch 2": failed})
+    assert "no compiler" in page
+    assert "Fastest step" not in page
+
+
+def test_a_page_can_be_made_of_a_report_from_before_rows_could_fail() -> None:
+    old = {"a row": {"step": _time(1e-2), "peak_mb": 5.0, "losses": {}}}
+    assert "10" in gpu_page({"problems": [], "steps, batch 2": old})
 
 
 def test_a_report_with_nothing_in_it_is_a_page_too() -> None:

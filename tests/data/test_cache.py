@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from srgan_fast.data import cache as module
-from srgan_fast.data.cache import default_cache_folder, flat_rgb8, open_cache
+from srgan_fast.data.cache import flat_rgb8, open_cache
 from srgan_fast.data.images import Image, read_image
 from srgan_fast.errors import DataError
 
@@ -179,14 +179,6 @@ def test_cache_folder_that_cannot_be_made_is_reported(noise: Noise, make_folder:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         open_cache(make_folder(a=noise(8, 8, 3)), tmp_path / "file" / "maps")
-
-
-def test_default_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache_folder() == tmp_path / "srgan_fast"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache_folder() == tmp_path / ".cache" / "srgan_fast"
 
 
 # -- flat_rgb8 ---------------------------------------------------------------------------------------------------------

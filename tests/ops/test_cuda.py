@@ -10,11 +10,8 @@ from torch import Tensor, nn
 
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops import ConvBNLeakyReLU, ConvReLU, ResidualBlock, UpsampleBlock, cuda, use_kernels
-from srgan_fast.ops.native import why_not_on_cuda
 
-needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available() or why_not_on_cuda() is not None, reason="no GPU, or no CUDA kernels built"
-)
+needs_gpu = pytest.mark.skipif(not cuda.usable(), reason="no GPU, or no CUDA kernels built")
 
 
 @pytest.fixture

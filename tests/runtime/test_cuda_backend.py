@@ -15,7 +15,7 @@ from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read
 from srgan_fast.models.config import IMAGENET_NORMALISED, SIGNED, Conventions, GeneratorConfig
 from srgan_fast.models.folding import fold_generator
 from srgan_fast.ops import infer
-from srgan_fast.ops.modules import tail_weight
+from srgan_fast.ops.conv import tail_weight
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.runtime import cuda_backend
 from srgan_fast.runtime.cuda_generator import CudaGenerator

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srgan_fast.errors import BackendError, FileError, ModelError, UsageError
+from srgan_fast.files import cache_folder
 from srgan_fast.models import GeneratorFile
 from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.installed import is_installed
@@ -342,24 +343,6 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["a.engine.json"], "no engine without what describes it"
 
 
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"SRGAN_FAST_CACHE": "/own"}, "/own"),
-        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/srgan_fast"),
-        ({"HOME": "/home/me"}, "/home/me/.cache/srgan_fast"),
-    ],
-)
-def test_the_cache_lies_where_caches_lie(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str
-) -> None:
-    for name in ("SRGAN_FAST_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert engine_file.cache_folder() == Path(expected)
-
-
 def _with_weight(file: GeneratorFile, name: str, value: float) -> GeneratorFile:
     """The same generator, but for the first number of a tensor."""
     changed = file.weights[name].copy()
@@ -389,7 +372,7 @@ def test_an_engine_is_built_once_for_each_thing_that_it_depends_on(
     library: Library, tiny_file: GeneratorFile, builds: list[str]
 ) -> None:
     data, path, was_there = backend.cached_engine(library, tiny_file, "fp16", "a GPU")
-    assert (path.parent, was_there) == (engine_file.cache_folder() / "engines", False)
+    assert (path.parent, was_there) == (cache_folder() / "engines", False)
     assert backend.cached_engine(library, tiny_file, "fp16", "a GPU") == (data, path, True)
     assert builds == ["fp16"]
     others = [("fp32", "a GPU", None), ("fp16", "another GPU", None)]
@@ -450,7 +433,7 @@ def test_an_interrupted_build_leaves_nothing(library: Library, tiny_file: Genera
         backend.cached_engine(
             library, tiny_file, "fp16", "a GPU", on_build=lambda *what: signal.raise_signal(signal.SIGINT)
         )
-    assert not [path for path in engine_file.cache_folder().rglob("*") if path.is_file()]
+    assert not [path for path in cache_folder().rglob("*") if path.is_file()]
 
 
 def test_weights_beyond_fp16_are_refused(tiny_file: GeneratorFile) -> None:

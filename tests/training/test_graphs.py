@@ -83,6 +83,14 @@ def test_what_cannot_be_recorded_is_computed_and_said_once(
     ]
 
 
+def test_what_must_be_recorded_and_cannot_be_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = CapturedStep(_Counted(monkeypatch, fails=True), required=True)
+    for _ in range(WARM_UP):
+        step(_batch())
+    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+        step(_batch())
+
+
 def _gan_step(kernels: Any) -> GanStep:
     torch.manual_seed(0)
     generator = Generator(GeneratorConfig(blocks=2)).cuda()

@@ -1,8 +1,5 @@
-"""The report: the device, whether the kernels are right on it, layers, whole steps."""
+"""The report: the device, whether the kernels are right and clean on it, layers, whole steps."""
 
-import statistics
-import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -13,26 +10,22 @@ import torch
 from srgan_fast.bench.candidates import why_not
 from srgan_fast.bench.gpu.inference import time_inference
 from srgan_fast.bench.gpu.layers import time_layers
-from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
-from srgan_fast.bench.training.rows import Work, find_row, make_trainee
+from srgan_fast.bench.gpu.sanitizer import sanitize
+from srgan_fast.bench.gpu.steps import time_generators, time_steps
+from srgan_fast.bench.gpu.timing import time_calls
 from srgan_fast.errors import UsageError
 from srgan_fast.ops import cuda
 from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.ops.verdicts import driver_version
 
-# Rows of `bench.training.rows`, and whether they are replayed from a CUDA graph.
-STEP_ROWS = {
-    "stock-bf16": ("stock-bf16", False),
-    "stock-lean-bf16": ("stock-lean-bf16", False),
-    "stock-lean-bf16, captured": ("stock-lean-bf16", True),
-    "fused-bf16": ("fused-bf16", False),
-    "fused-bf16, captured": ("fused-bf16", True),
-}
-STEP_ROUNDS = 12
 OnStep = Callable[[str], None]
 
 
 def gpu_report(
-    batches: tuple[int, ...] = (16, 64), hr: int = 96, on_step: OnStep = lambda what: None
+    batches: tuple[int, ...] = (16, 64),
+    hr: int = 96,
+    on_step: OnStep = lambda what: None,
+    sanitizer: bool = True,
 ) -> dict[str, Any]:
     """Examines and measures the current CUDA device.
 
@@ -40,10 +33,11 @@ def gpu_report(
         batches: images of a training step, each measured.
         hr: side of the high-resolution crops.
         on_step: told in a few words what is being done, before it is done.
+        sanitizer: whether compute-sanitizer looks at the kernels, too, which takes minutes.
 
     Returns:
-        What can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances), `layers`, `steps`,
-        `problems`.
+        What can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances), `sanitizer`,
+        `layers`, `steps`, `problems`.
 
     Raises:
         UsageError: there is no CUDA device.
@@ -69,10 +63,12 @@ def gpu_report(
         report["problems"].append(problem)
         return report
     part("checks", lambda: _checks(device))
+    if sanitizer:
+        part("sanitizer", lambda: [asdict(found) for found in sanitize(device)])
     for batch in batches:
         part(f"layers, batch {batch}", partial(_layers, batch, hr, device))
-        part(f"generator, batch {batch}", partial(_generators, batch, hr, device))
-        part(f"steps, batch {batch}", partial(_steps, batch, hr, device))
+        part(f"generator, batch {batch}", partial(time_generators, batch, hr, device))
+        part(f"steps, batch {batch}", partial(time_steps, batch, hr, device))
     return report
 
 
@@ -83,21 +79,13 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "memory_gb": properties.total_memory / 1e9,
-        "driver": _driver(),
+        "driver": driver_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "bf16_tflops": _product_rate(device),
         "copy_gb_s": _copy_rate(device),
     }
-
-
-def _driver() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return None
 
 
 def _product_rate(device: torch.device) -> float:
@@ -126,61 +114,3 @@ def _checks(device: torch.device) -> list[dict[str, Any]]:
 
 def _layers(batch: int, hr: int, device: torch.device) -> list[dict[str, Any]]:
     return [asdict(row) for row in time_layers(batch, hr, device)]
-
-
-def _generators(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Forward and backward pass of G in training, as graphs: the GPU's work without the host's."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in ("stock-bf16", "fused-bf16"):
-        trainee = make_trainee(find_row(name), _work("pretrain", batch, hr, device))
-        generator, (target, lr) = trainee.networks.generator, trainee.images
-
-        def compute(trainee: Any = trainee, lr: Any = lr, target: Any = target, generator: Any = generator) -> None:
-            # Inside, since casts that autocast keeps from before a graph's capture would be of other memory.
-            with trainee.autocast():
-                sr = generator(lr)
-            (sr.float() - target).abs().mean().backward()
-
-        found[name] = {"eager": asdict(time_calls(compute)), "graph": asdict(time_calls(in_graph(compute)))}
-    return found
-
-
-def _steps(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Whole adversarial steps in alternating rounds, by the host's clock: each ends with figures on the host."""
-    trainees = {
-        name: make_trainee(find_row(row), _work("gan", batch, hr, device), captured)
-        for name, (row, captured) in STEP_ROWS.items()
-    }
-    first = {name: trainee.step() for name, trainee in trainees.items()}
-    for trainee in trainees.values():
-        for _ in range(4):
-            trainee.step()
-    times: dict[str, list[float]] = {name: [] for name in trainees}
-    for _ in range(STEP_ROUNDS):
-        for name, trainee in trainees.items():
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            trainee.step()
-            torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - began)
-    memory: dict[str, float | None] = {}
-    for name, trainee in trainees.items():
-        if STEP_ROWS[name][1]:  # a graph holds its memory from the recording on
-            memory[name] = None
-            continue
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        trainee.step()
-        memory[name] = (torch.cuda.max_memory_allocated(device) - before) / 1e6
-    return {
-        name: {
-            "step": asdict(Time(statistics.median(values), min(values), max(values))),
-            "peak_mb": memory[name],
-            "losses": first[name],
-        }
-        for name, values in times.items()
-    }
-
-
-def _work(stage: Any, batch: int, hr: int, device: torch.device) -> Work:
-    return Work(stage, batch, hr, "features[:18]", torch.get_num_threads(), str(device))

@@ -10,7 +10,7 @@ from srgan_fast.bench.html.svg import number
 Report = dict[str, Any]
 
 _DASH = "\u2013"
-_MARKS: dict[str, Mark] = {"wrong": "wrong", "failed": "failed", "left out": "failed"}
+_MARKS: dict[str, Mark] = {"wrong": "wrong", "failed": "failed", "left out": "failed", "errors": "wrong"}
 
 
 def gpu_page(report: Report) -> str:
@@ -22,6 +22,7 @@ def gpu_page(report: Report) -> str:
         *(_generators(name, rows) for name, rows in report.items() if name.startswith("generator, ")),
         *(_layers(name, rows, index) for index, (name, rows) in enumerate(_layer_tables(report))),
         _checks(report.get("checks", [])),
+        *([_sanitizer(report["sanitizer"])] if report.get("sanitizer") else []),
         Section("Machine", [Facts([(str(name), str(value)) for name, value in environment.items()])]),
     ]
     return render(
@@ -49,9 +50,15 @@ def _tiles(report: Report) -> Iterator[Tile]:
             best = min(right, key=lambda row: _best(row) or 0.0)
             yield Tile(f"Fastest at {case['shape']}", best["name"], f"{_ms(_best(best))} ms, the GPU's time")
     for name, rows in report.items():
-        if name.startswith("steps, ") and rows:
-            best_name = min(rows, key=lambda row: float(rows[row]["step"]["median"]))
-            yield Tile(f"Fastest step, {name[7:]}", best_name, f"{_ms(rows[best_name]['step']['median'])} ms")
+        medians = {row: float(found["step"]["median"]) for row, found in _timed(name, rows).items()}
+        if medians:
+            best_name = min(medians, key=lambda row: medians[row])
+            yield Tile(f"Fastest step, {name[7:]}", best_name, f"{_ms(medians[best_name])} ms")
+
+
+def _timed(name: str, rows: Any) -> dict[str, Report]:
+    """Rows of a part with steps that came to their end; none of any other part."""
+    return {row: found for row, found in rows.items() if found["step"]} if name.startswith("steps, ") else {}
 
 
 def _best(row: Report) -> float | None:
@@ -115,20 +122,28 @@ def _inference(case: Report, index: int) -> Section:
 
 
 def _steps(name: str, rows: Report) -> Section:
-    slowest = max(row["step"]["median"] for row in rows.values())
+    slowest = max((found["step"]["median"] for found in _timed(name, rows).values()), default=1.0)
     table = Table(
         "",
-        [Column("Loop", numeric=False), Column("Median ms"), Column("Least"), Column("Most"), Column("Peak MB")],
+        [
+            Column("Loop", numeric=False),
+            Column("Median ms"),
+            Column("Least"),
+            Column("Most"),
+            Column("Peak MB"),
+            Column("First step s", hint="from nothing to the end of the first step, compilation included"),
+        ],
         [
             TableRow(
                 [
                     row,
-                    _ms(found["step"]["median"]),
-                    _ms(found["step"]["least"]),
-                    _ms(found["step"]["most"]),
+                    *(_ms(found["step"] and found["step"][kind]) for kind in ("median", "least", "most")),
                     _figure(found["peak_mb"]),
+                    _figure(found.get("load_s")),
                 ],
-                share=found["step"]["median"] / slowest,
+                _mark(found),
+                found.get("reason") or "",
+                share=found["step"] and found["step"]["median"] / slowest,
                 tone=0 if "fused" in row else 1,
             )
             for row, found in rows.items()
@@ -142,7 +157,10 @@ def _generators(name: str, rows: Report) -> Section:
     table = Table(
         "",
         [Column("Kernels", numeric=False), Column("Eager ms"), Column("Graph ms")],
-        [TableRow([row, _ms(found["eager"]["median"]), _ms(found["graph"]["median"])]) for row, found in rows.items()],
+        [
+            TableRow([row, _median(found["eager"]), _median(found["graph"])], _mark(found), found.get("reason") or "")
+            for row, found in rows.items()
+        ],
     )
     return Section(f"G{name[1:]}", [table], "The generator's forward and backward pass in training.")
 
@@ -192,6 +210,33 @@ def _checks(rows: list[Report]) -> Section:
         ],
     )
     return Section("Checks of the fused kernels", [table], "Against PyTorch in float64; above 1 is wrong.")
+
+
+def _sanitizer(rows: list[Report]) -> Section:
+    table = Table(
+        "",
+        [Column("Tool", numeric=False), Column("Result", numeric=False), Column("Errors"), Column("Seconds")],
+        [
+            TableRow(
+                [
+                    row["tool"],
+                    row["status"],
+                    _DASH if row["errors"] is None else str(row["errors"]),
+                    _figure(row["seconds"]),
+                ],
+                _MARKS.get(row["status"], ""),
+                "; ".join([*([row["reason"]] if row["reason"] else []), *row["findings"]]),
+            )
+            for row in rows
+        ],
+    )
+    lead = "compute-sanitizer over all cases of these checks, forward and backward, in both types."
+    return Section("Sanitizer", [table], lead)
+
+
+def _mark(found: Report) -> Mark:
+    """Of a row of a part whose older reports have no failed ones."""
+    return _MARKS.get(found.get("status", "ok"), "")
 
 
 def _word(row: Report) -> str:

@@ -145,13 +145,14 @@ def make_networks(work: Work, trainable_features: bool = False) -> Networks:
     return Networks(generator, discriminator, features)
 
 
-def make_trainee(row: TrainingRow, work: Work, captured: bool = False) -> Trainee:
+def make_trainee(row: TrainingRow, work: Work, captured: bool = False, compiled: bool = False) -> Trainee:
     """Networks, optimisers and loop of a row.
 
     Args:
         row: what to make.
         work: what it does in a step.
-        captured: whether a lean loop is replayed from a CUDA graph.
+        captured: whether a lean loop is replayed from a CUDA graph; it is an error where it cannot be.
+        compiled: whether torch.compile makes the networks.
 
     Raises:
         SrganFastError: it cannot be run here.
@@ -164,12 +165,25 @@ def make_trainee(row: TrainingRow, work: Work, captured: bool = False) -> Traine
         network.to(work.device)
         if row.tuned:
             network.to(memory_format=torch.channels_last)
+        if compiled:
+            network.compile(dynamic=False)
     if row.tuned:
         hr, lr = hr.contiguous(memory_format=torch.channels_last), lr.contiguous(memory_format=torch.channels_last)
     autocast: Autocast = nullcontext
     if row.precision == "bf16":
         autocast = partial(torch.autocast, torch.device(work.device).type, torch.bfloat16)
-    return Trainee(networks, partial(_step(row, networks, autocast, captured), hr, lr), (hr, lr), autocast)
+    step = _step(row, networks, autocast, captured)
+    return Trainee(networks, partial(_keeping_graphs(step) if compiled else step, hr, lr), (hr, lr), autocast)
+
+
+def _keeping_graphs(step: Callable[[Tensor, Tensor], Losses]) -> Callable[[Tensor, Tensor], Losses]:
+    """The same step, with networks compiled so that a graph can be gone through twice, as ours goes through D's."""
+
+    def run(hr: Tensor, lr: Tensor) -> Losses:
+        with torch._functorch.config.patch(donated_buffer=False):
+            return step(hr, lr)
+
+    return run
 
 
 def _step(
@@ -185,7 +199,7 @@ def _step(
         if row.loop == "common":
             return CommonPretrainLoop(generator, adam(generator), autocast)
         pretrain = PretrainStep(generator, adam(generator), "l1", StepOptions(autocast))
-        steps = CapturedStep(pretrain) if captured else pretrain
+        steps = CapturedStep(pretrain, required=True) if captured else pretrain
         return lambda hr, lr: steps([(hr, lr)])
     optimisers = adam(generator), adam(discriminator)
     if row.loop == "common":
@@ -200,7 +214,7 @@ def _step(
             autocast=autocast,
         )
     gan = make_gan_step(generator, discriminator, features, *optimisers, autocast)
-    gan_steps = CapturedStep(gan) if captured else gan
+    gan_steps = CapturedStep(gan, required=True) if captured else gan
     return lambda hr, lr: gan_steps([(hr, lr)])
 
 

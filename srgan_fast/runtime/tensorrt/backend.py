@@ -8,13 +8,13 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from srgan_fast.errors import BackendError, FileError
-from srgan_fast.files import check_writable
+from srgan_fast.files import cache_folder, check_writable
 from srgan_fast.models import GeneratorFile
 from srgan_fast.runtime.onnx_graph import build_onnx
 from srgan_fast.runtime.protocol import FloatImages, OnBuild, Precision
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, build_engine, known_capabilities
 from srgan_fast.runtime.tensorrt.engine import Engine
-from srgan_fast.runtime.tensorrt.engine_file import cache_folder, engine_key, read_engine, write_engine
+from srgan_fast.runtime.tensorrt.engine_file import engine_key, read_engine, write_engine
 from srgan_fast.runtime.tensorrt.flavour import Library, load_library
 from srgan_fast.runtime.tensorrt.gpu import compute_capability, describe_gpu, why_no_gpu
 

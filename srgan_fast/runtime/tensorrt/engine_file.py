@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -140,15 +139,6 @@ def profile_of(key: EngineKey) -> Profile:
         return Shape(count, height, width)
 
     return Profile(shape(key.least), shape(key.usual), shape(key.largest))
-
-
-def cache_folder() -> Path:
-    """Where engines are kept: `SRGAN_FAST_CACHE`, else `srgan_fast` in the user's cache folder."""
-    own = os.environ.get("SRGAN_FAST_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "srgan_fast"
 
 
 def read_layers(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,200 @@
+"""Training on a GPU: whole steps, and the generator's passes alone, in alternating rounds.
+
+A row that cannot be run, compiled or recorded says why, and the others go on without it.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from srgan_fast.bench.candidates import why_not
+from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
+from srgan_fast.bench.training.options import Stage
+from srgan_fast.bench.training.rows import Losses, Trainee, Work, find_row, make_trainee
+
+ROUNDS = 12
+WARM_UP_STEPS = 4  # behind the first one; what is recorded is recorded meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """How a row of `bench.training.rows` is run here.
+
+    Attributes:
+        row: its name there.
+        captured: whether its steps are replayed from a CUDA graph.
+        compiled: whether torch.compile makes its networks.
+        tf32: whether convolutions of float32 may be computed in TF32.
+    """
+
+    row: str
+    captured: bool = False
+    compiled: bool = False
+    tf32: bool = False
+
+    def make(self, stage: Stage, batch: int, hr: int, device: torch.device) -> Trainee:
+        """The networks and the loop on a device.
+
+        Raises:
+            Exception: whatever keeps it from being made.
+        """
+        work = Work(stage, batch, hr, "features[:18]", torch.get_num_threads(), str(device))
+        return make_trainee(find_row(self.row), work, self.captured, self.compiled)
+
+    def context(self) -> AbstractContextManager[None]:
+        """What its name promises of float32, whatever torch's defaults are."""
+        return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=self.tf32)
+
+
+STEP_ROWS = {
+    "stock-tf32": StepRow("stock", tf32=True),
+    "stock-bf16": StepRow("stock-bf16"),
+    "stock-bf16, compiled": StepRow("stock-bf16", compiled=True),
+    "stock-lean-bf16": StepRow("stock-lean-bf16"),
+    "stock-lean-bf16, captured": StepRow("stock-lean-bf16", captured=True),
+    "stock-lean-bf16, compiled, captured": StepRow("stock-lean-bf16", captured=True, compiled=True),
+    "fused-bf16": StepRow("fused-bf16"),
+    "fused-bf16, captured": StepRow("fused-bf16", captured=True),
+}
+GENERATOR_ROWS = {
+    "stock-tf32": StepRow("stock", tf32=True),
+    "stock-bf16": StepRow("stock-bf16"),
+    "stock-bf16, compiled": StepRow("stock-bf16", compiled=True),
+    "fused-bf16": StepRow("fused-bf16"),
+}
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What was found about whole steps of a row.
+
+    Attributes:
+        status: `ok` or `failed`.
+        reason: why it failed.
+        load_s: seconds until the first step was done, compilation included.
+        step: seconds of one, by the host's clock.
+        peak_mb: device memory that torch takes for a step, 10^6 bytes; None where a graph holds it all the time.
+        losses: of the first step.
+    """
+
+    status: str = "ok"
+    reason: str | None = None
+    load_s: float | None = None
+    step: Time | None = None
+    peak_mb: float | None = None
+    losses: Losses | None = None
+
+
+@dataclass(slots=True)
+class GeneratorResult:
+    """What was found about the generator of a row.
+
+    Attributes:
+        status: `ok` or `failed`.
+        reason: why it failed.
+        eager: seconds of a forward and a backward pass, as the host queues them.
+        graph: the same from a CUDA graph: the GPU's work without the host's.
+    """
+
+    status: str = "ok"
+    reason: str | None = None
+    eager: Time | None = None
+    graph: Time | None = None
+
+
+def time_steps(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
+    """Whole adversarial steps of all rows in turns, by the host's clock: each ends with figures on the host.
+
+    Args:
+        batch: images of a step.
+        hr: side of the high-resolution crops.
+        device: a CUDA device.
+
+    Returns:
+        `StepResult` of each row as JSON takes it.
+    """
+    found = {name: StepResult() for name in STEP_ROWS}
+    trainees: dict[str, Trainee] = {}
+    times: dict[str, list[float]] = {name: [] for name in STEP_ROWS}
+
+    def load(name: str) -> None:
+        began = time.perf_counter()
+        trainees[name] = STEP_ROWS[name].make("gan", batch, hr, device)
+        found[name].losses = trainees[name].step()
+        found[name].load_s = time.perf_counter() - began
+        for _ in range(WARM_UP_STEPS):
+            trainees[name].step()
+
+    def run_once(name: str) -> None:
+        times[name].append(_host_time(trainees[name].step))
+
+    def conclude(name: str) -> None:
+        found[name].step = Time(statistics.median(times[name]), min(times[name]), max(times[name]))
+        if not STEP_ROWS[name].captured:
+            found[name].peak_mb = _peak_mb(trainees[name].step, device)
+
+    def attempt(part: Callable[[str], None], name: str) -> None:
+        try:
+            with STEP_ROWS[name].context():
+                part(name)
+        except Exception as error:  # compilers and kernels have exceptions of their own
+            found[name] = StepResult("failed", why_not(error))
+            trainees.pop(name, None)
+
+    for name in STEP_ROWS:
+        attempt(load, name)
+    for _ in range(ROUNDS):
+        for name in list(trainees):
+            attempt(run_once, name)
+    for name in list(trainees):
+        attempt(conclude, name)
+    return {name: asdict(result) for name, result in found.items()}
+
+
+def _host_time(step: Callable[[], object]) -> float:
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    step()
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def _peak_mb(step: Callable[[], object], device: torch.device) -> float:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    step()
+    return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+
+
+def time_generators(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
+    """Forward and backward pass of G in training, of all rows; see `time_steps`.
+
+    Returns:
+        `GeneratorResult` of each row as JSON takes it.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in GENERATOR_ROWS.items():
+        try:
+            with row.context():
+                result = _time_generator(row.make("pretrain", batch, hr, device))
+        except Exception as error:  # compilers and kernels have exceptions of their own
+            result = GeneratorResult("failed", why_not(error))
+        found[name] = asdict(result)
+    return found
+
+
+def _time_generator(trainee: Trainee) -> GeneratorResult:
+    generator, (target, lr) = trainee.networks.generator, trainee.images
+
+    def compute() -> None:
+        # Inside, since casts that autocast keeps from before a graph's capture would be of other memory.
+        with trainee.autocast():
+            sr = generator(lr)
+        (sr.float() - target).abs().mean().backward()
+
+    return GeneratorResult(eager=time_calls(compute), graph=time_calls(in_graph(compute)))

@@ -1,0 +1,228 @@
+"""A GPU is examined once for each thing that its verdict depends on; one that is wrong is never trusted later."""
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from srgan_fast.errors import TrainingError
+from srgan_fast.ops import cuda, switch, verdicts
+from srgan_fast.ops.verdicts import Examined
+
+WRONG = "the fused kernels compute wrong results on a GPU (y of a case: relative error 1.0e+00); please report this"
+
+
+class Gpu:
+    """A stand-in for a GPU with its driver and libraries: what it is, what it computes, how often it was asked."""
+
+    def __init__(self) -> None:
+        self.about: Examined | None = Examined("a GPU", "uuid", "9.0", 132, "580.1", "2.11.0+cu130", "abc", "def")
+        self.problem: str | None = None
+        self.examinations = 0
+
+    def examine(self, index: int) -> str | None:
+        self.examinations += 1
+        return self.problem
+
+    def first_use(self, **how: bool) -> str | None:
+        """What a new process finds."""
+        cuda._found.clear()
+        return cuda.problem_of(torch.device("cuda", 0), **how)
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gpu:
+    made = Gpu()
+    monkeypatch.setenv("SRGAN_FAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cuda, "_found", {})
+    monkeypatch.setattr(cuda, "why_not_on_cuda", lambda: None)
+    monkeypatch.setattr(cuda, "_examine", made.examine)
+    monkeypatch.setattr(verdicts, "describe", lambda index, checks: made.about)
+    monkeypatch.setattr(switch, "_said", set())
+    return made
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    return [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_one_that_is_right_is_examined_once_for_all_processes(gpu: Gpu) -> None:
+    assert [gpu.first_use() for _ in range(3)] == [None] * 3
+    assert gpu.examinations == 1
+
+
+@pytest.mark.parametrize("part", Examined.__slots__)
+def test_it_is_examined_again_when_anything_that_counts_changes(gpu: Gpu, part: str) -> None:
+    gpu.first_use()
+    before = gpu.about
+    assert before is not None
+    gpu.about = replace(before, **{part: 78 if part == "multiprocessors" else "another"})
+    gpu.first_use()
+    assert gpu.examinations == 2
+    gpu.about = before  # and the first verdict is still there
+    gpu.first_use()
+    assert gpu.examinations == 2
+
+
+def test_one_that_is_wrong_is_examined_by_every_process_until_it_is_right(gpu: Gpu, tmp_path: Path) -> None:
+    gpu.problem = WRONG
+    for _ in range(2):
+        assert gpu.first_use() == WRONG
+        assert cuda.problem_of(torch.device("cuda", 0)) == WRONG  # within a process once
+    assert gpu.examinations == 2
+    assert kept(tmp_path) == []
+    gpu.problem = None
+    assert gpu.first_use() is None
+
+
+def test_where_the_driver_cannot_be_told_nothing_is_kept(gpu: Gpu, tmp_path: Path) -> None:
+    gpu.about = None
+    gpu.first_use(), gpu.first_use()
+    assert gpu.examinations == 2
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"schema": "srgan_fast.gpu/1"}', b"\xff\x00", None], ids=str)
+def test_a_damaged_verdict_counts_for_nothing_and_is_mended(gpu: Gpu, tmp_path: Path, damage: bytes | None) -> None:
+    gpu.first_use()
+    (file,) = kept(tmp_path)
+    right = file.read_bytes()
+    file.write_bytes(right[:-5] if damage is None else damage)
+    assert gpu.first_use() is None
+    assert gpu.examinations == 2
+    assert file.read_bytes() == right
+    assert kept(tmp_path) == [file]
+
+
+@pytest.mark.parametrize("obstacle", ["a file where the folder should be", "a folder where the file should be"])
+def test_a_cache_that_cannot_be_used_matters_to_nobody(
+    gpu: Gpu, tmp_path: Path, obstacle: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if obstacle.startswith("a file"):
+        (tmp_path / "cache").touch()
+    else:
+        assert gpu.about is not None
+        verdicts._place(gpu.about).mkdir(parents=True)
+    with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
+        for _ in range(2):
+            assert gpu.first_use() is None
+        gpu.problem = WRONG
+        assert gpu.first_use(anew=True) == WRONG
+    assert gpu.examinations == 3
+    assert {record.levelno for record in caplog.records} == {logging.DEBUG}
+
+
+def test_the_doctor_examines_anew_and_takes_a_verdict_back(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("pydantic")
+    from srgan_fast.doctor import installation
+
+    gpu.first_use()
+    gpu.problem = WRONG
+    assert gpu.first_use() is None  # as nobody looks
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(installation, "_devices", list)
+    installation.find_ops()
+    assert gpu.examinations == 2
+    assert kept(tmp_path) == []
+    assert gpu.first_use() == WRONG
+
+
+def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu.problem = WRONG
+    x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
+    monkeypatch.setattr(switch, "_SLOWER", ())  # a device where `auto` takes the fused kernels
+    with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
+        assert [switch.choose_fused("auto", x) for _ in range(3)] == [False] * 3
+    assert caplog.messages == [f"{WRONG}; plain PyTorch computes instead"]
+    with pytest.raises(TrainingError, match=r"kernels='fused': the fused kernels .* relative error 1\.0e\+00"):
+        switch.choose_fused("fused", x)
+    assert gpu.examinations == 1
+    gpu.problem = None
+    cuda._found.clear()
+    assert switch.choose_fused("auto", x)
+
+
+def test_the_first_use_may_be_while_torch_compiles(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    def examine(index: int) -> str | None:
+        torch._dynamo.graph_break()  # an error if it is traced
+        return gpu.examine(index)
+
+    monkeypatch.setattr(cuda, "_examine", examine)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if cuda.problem_of(torch.device("cuda", 0)) is None else x - 1
+
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
+    assert compiled(torch.zeros(1)).item() == 1
+    assert compiled(torch.ones(1)).item() == 2
+    assert gpu.examinations == 1
+
+
+# --- what a verdict depends on
+
+
+def test_a_verdict_names_the_gpu_the_driver_torch_and_the_library(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    library = tmp_path / "_C_cuda.abi3.so"
+    library.write_bytes(b"machine code")
+    properties = SimpleNamespace(name="H200", uuid="GPU-1", major=9, minor=0, multi_processor_count=132)
+    monkeypatch.setattr(verdicts, "cuda_library", lambda: library)
+    monkeypatch.setattr(verdicts, "driver_version", lambda: "580.1")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    found = verdicts.describe(0, "cases")
+    assert found is not None
+    assert list(asdict(found).values())[:6] == ["H200", "GPU-1", "9.0", 132, "580.1", torch.__version__]
+    library.write_bytes(b"other code")
+    assert verdicts.describe(0, "cases") not in (found, None)
+    library.write_bytes(b"machine code")
+    assert verdicts.describe(0, "cases") == found
+    assert verdicts.describe(0, "more cases") != found
+    monkeypatch.setattr(verdicts, "driver_version", lambda: None)
+    assert verdicts.describe(0, "cases") is None
+
+
+class _Nvml:
+    """NVML, as far as it is asked."""
+
+    def __init__(self, status: int) -> None:
+        self.open, self.status = 0, status
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802
+        self.open += 1
+        return 0
+
+    def nvmlSystemGetDriverVersion(self, text: Any, size: int) -> int:  # noqa: N802
+        assert self.open == 1
+        text.value = b"580.65.06"
+        return self.status
+
+    def nvmlShutdown(self) -> int:  # noqa: N802
+        self.open -= 1
+        return 0
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, "580.65.06"), (999, None)])
+def test_the_drivers_version_is_the_drivers_own_word(
+    monkeypatch: pytest.MonkeyPatch, status: int, expected: str | None
+) -> None:
+    nvml = _Nvml(status)
+    monkeypatch.setattr(verdicts.ctypes, "CDLL", lambda name: nvml)
+    assert verdicts.driver_version() == expected
+    assert nvml.open == 0
+
+
+@pytest.mark.parametrize("library", ["libnot-there.so.1", "libc.so.6"])
+def test_without_a_driver_there_is_no_version(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setattr(verdicts, "_NVML", library)
+    assert verdicts.driver_version() is None
