@@ -3,13 +3,14 @@
 //
 //     print_plan MULTIPROCESSORS SHARED_BYTES < convolutions
 //
-// A convolution is a line of: forward|dgrad|wgrad, batch, in, out, height, width, taps, stride, and three of 0 and 1:
-// whether z comes through a prologue, whether z comes from two maps, whether dy comes from two.
+// A convolution is a line. Of training: forward|dgrad|wgrad, batch, in, out, height, width, taps, stride, and three of
+// 0 and 1: whether z comes through a prologue, whether z comes from two maps, whether dy comes from two. Of inference:
+// head|conv|tail, batch, in, out, height, width.
 #include <cstdlib>
 #include <iostream>
 #include <string>
 
-#include "kernels/cuda/conv_mma.cuh"
+#include "kernels/cuda/infer_mma.cuh"
 #include "kernels/cuda/wgrad_mma.cuh"
 
 namespace {
@@ -20,30 +21,74 @@ struct Request {
     std::string direction;
     Convolution convolution;
     bool transforms, two_sources, two_gradients;
+    bool trains() const { return direction == "forward" || direction == "dgrad" || direction == "wgrad"; }
 };
+
+std::istream& operator>>(std::istream& in, Request& r) {
+    Convolution& c = r.convolution;
+    in >> r.direction >> c.batch >> c.in >> c.out >> c.height >> c.width;
+    if (in && r.trains()) in >> c.taps >> c.stride >> r.transforms >> r.two_sources >> r.two_gradients;
+    return in;
+}
+
+// How a convolution of conv_mma.cuh or infer_mma.cuh is launched.
+struct Launch {
+    TileSize size;
+    Grid grid;
+    unsigned tiles;      // of pixels; blocks whose weights are resident go through several
+    int shared, halo;    // bytes of a block; columns of a tile that are other tiles' results
+    bool keeps = false;  // whether weights are resident
+};
+
+template <typename Shape>
+void print_launch(const Launch& how, const ConvParams& plan, Shape) {
+    const Reach& reach = plan.reach;
+    std::cout << "{\"rows\": " << how.size.rows << ", \"columns\": " << how.size.columns
+              << ", \"channels\": " << how.size.channels << ", \"depth\": " << how.size.depth
+              << ", \"threads\": " << Shape::kThreads << ", \"resident\": " << Shape::kBlocks
+              << ", \"shared\": " << how.shared << ", \"window\": " << window_bytes(how.size, plan.step, reach)
+              << ", \"grid\": [" << how.grid.x << ", " << how.grid.y << ", " << how.grid.z
+              << "], \"tiles\": " << how.tiles << ", \"halo\": " << how.halo
+              << ", \"keeps\": " << (how.keeps ? "true" : "false") << ", \"step\": " << plan.step
+              << ", \"spread\": " << plan.spread << ", \"reach\": [" << reach.top << ", " << reach.left << ", "
+              << reach.rows << ", " << reach.columns << "], \"taps\": [";
+    for (int phase = 0; phase < plan.spread * plan.spread; ++phase)
+        std::cout << (phase == 0 ? "" : ", ") << plan.taps[phase].count;
+    std::cout << "], \"weight_rows\": " << plan.weight_rows << ", \"weight_columns\": " << plan.weight_columns << "}\n";
+}
 
 void print_convolution(const Request& r, const Device& device) {
     const bool backward = r.direction == "dgrad";
-    const ConvParams plan = backward ? dgrad_plan(r.convolution) : forward_plan(r.convolution);
+    ConvParams plan = backward ? dgrad_plan(r.convolution) : forward_plan(r.convolution);
     const bool two_maps = backward ? r.two_gradients : r.two_sources;
     const Tile tile = choose_tile(plan, backward ? r.two_gradients : r.transforms, two_maps, device);
     const TileSize size = size_of(tile);
     const Grid grid = grid_of(tile, plan.batch, plan.height, plan.width, plan.channels, plan.spread);
-    ConvParams packed = plan;
-    set_weights(packed, tile, nullptr);
-    with_shape(tile, [&](auto shape) {
-        using Shape = decltype(shape);
-        std::cout << "{\"rows\": " << size.rows << ", \"columns\": " << size.columns
-                  << ", \"channels\": " << size.channels << ", \"depth\": " << size.depth
-                  << ", \"threads\": " << Shape::kThreads << ", \"resident\": " << Shape::kBlocks
-                  << ", \"shared\": " << shared_bytes(size, plan.step, plan.span, two_maps) << ", \"grid\": [" << grid.x
-                  << ", " << grid.y << ", " << grid.z << "], \"step\": " << plan.step << ", \"spread\": " << plan.spread
-                  << ", \"origin\": " << plan.origin << ", \"span\": " << plan.span << ", \"taps\": [";
-    });
-    for (int phase = 0; phase < plan.spread * plan.spread; ++phase)
-        std::cout << (phase == 0 ? "" : ", ") << plan.taps[phase].count;
-    std::cout << "], \"weight_rows\": " << packed.weight_rows << ", \"weight_columns\": " << packed.weight_columns
-              << "}\n";
+    set_weights(plan, tile, nullptr);
+    const Launch how{size, grid, grid.x, shared_bytes(size, plan.step, plan.reach, two_maps), 0};
+    with_shape(tile, [&](auto shape) { print_launch(how, plan, shape); });
+}
+
+void print_inference(const Request& r, const Device& device) {
+    const Convolution& c = r.convolution;
+    const ConvParams plan = r.direction == "head" ? head_plan(c.batch, c.height, c.width, c.out)
+                                                  : infer_plan(c.batch, c.height, c.width, c.in, c.out);
+    const InferLaunch how = choose_infer_launch(plan, device);
+    const Grid all = grid_of(how.tile, plan.batch, plan.height, plan.width, plan.channels, 1);
+    const Launch launch{size_of(how.tile), how.grid, all.x, how.shared_bytes, 0, how.resident};
+    const auto print = [&](auto shape) { print_launch(launch, plan, shape); };
+    if (how.resident)
+        with_resident_shape(how.tile, print);
+    else
+        with_infer_shape(how.tile, print);
+}
+
+void print_tail(const Request& r) {
+    const Convolution& c = r.convolution;
+    const ConvParams plan = tail_plan(c.batch, c.height, c.width, c.in);
+    const Grid grid = tail_grid(plan);
+    print_launch({kTailSize, grid, grid.x, tail_shared_bytes(plan), kTailSize.columns - kTailColumns}, plan,
+                 TailShape{});
 }
 
 void print_weight_gradient(const Request& r, const Device& device) {
@@ -80,14 +125,15 @@ int main(int count, char** arguments) {
         return 2;
     }
     const Device device{std::atoi(arguments[1]), std::atoi(arguments[2])};
-    Request r;
-    Convolution& c = r.convolution;
-    while (std::cin >> r.direction >> c.batch >> c.in >> c.out >> c.height >> c.width >> c.taps >> c.stride >>
-           r.transforms >> r.two_sources >> r.two_gradients) {
+    for (Request r; std::cin >> r;) {
         if (r.direction == "wgrad")
             print_weight_gradient(r, device);
-        else
+        else if (r.trains())
             print_convolution(r, device);
+        else if (r.direction == "tail")
+            print_tail(r);
+        else
+            print_inference(r, device);
     }
     return std::cin.eof() ? 0 : 1;
 }

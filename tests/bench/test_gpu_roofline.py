@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from srgan_fast.bench.gpu.roofline import make_document
-from srgan_fast.bench.gpu.roofline.calls import Call, Pass
+from srgan_fast.bench.gpu.roofline.calls import Call, InferCall, Pass
 from srgan_fast.bench.gpu.roofline.ceilings import CEILINGS, H200, Ceiling
 from srgan_fast.bench.gpu.roofline.floors import floor_of
 from srgan_fast.bench.gpu.roofline.fused import fused_passes
 from srgan_fast.bench.gpu.roofline.measured import read_measured
 from srgan_fast.bench.gpu.roofline.plans import COMPILER, Plan, Planner
-from srgan_fast.bench.gpu.roofline.trace import Event, trace_step
+from srgan_fast.bench.gpu.roofline.trace import KERNELS, Event, trace_inference, trace_step
 from srgan_fast.bench.gpu.roofline.unfused import operator_passes, unfused_passes
 from srgan_fast.errors import UsageError
 from srgan_fast.ops.native import available
@@ -31,8 +31,9 @@ needs_operators = pytest.mark.skipif(not available(), reason="the fused operator
 SMALL = Ceiling("small", 1.0, 1.0, 1, 64 * 1024, 64 * 1024, 1024, "")
 # Tiles of 8x8 pixels by 64 channels; an image of 16x16 has four.
 FORWARD = Plan(
-    8, 8, 128, 3, 30000, (4, 1, 1), 64, 64, channels=64, depth=64, step=1, spread=1, origin=-1, span=3, taps=(9,)
-)
+    8, 8, 128, 3, 30000, (4, 1, 1), 64, 64,
+    channels=64, depth=64, step=1, spread=1, reach=(-1, -1, 3, 3), taps=(9,), tiles=4,
+)  # fmt: skip
 CALL = Call("forward", 1, 64, 64, 16, 16, 3, 1)
 
 
@@ -71,7 +72,7 @@ def test_moments_a_residual_and_few_channels_add_their_passes() -> None:
 def test_a_data_gradient_through_a_stride_by_hand() -> None:
     call = Call("dgrad", 1, 64, 64, 16, 16, 3, 2, normalises=True, activates=True, moments=True)
     # Each of four phases computes 8x8 pixels from the 8x8 of dy, to which windows of 9x9 reach; the last is outside.
-    plan = replace(FORWARD, grid=(1, 1, 4), spread=2, origin=0, span=2, taps=(1, 2, 2, 4))
+    plan = replace(FORWARD, grid=(1, 1, 4), tiles=1, spread=2, reach=(0, 0, 2, 2), taps=(1, 2, 2, 4))
     passes = by_name(fused_passes(call, plan, SMALL))
     weights, dy, z = 9 * 64 * 64 * 2, 2 * 8 * 8 * 64 * 2, 16 * 16 * 64 * 2
     sums = 4 * 3 * 64 * 4
@@ -136,6 +137,47 @@ def test_blocks_at_once_are_limited_by_memory_registers_and_threads() -> None:
     assert FORWARD.waves(SMALL) == 2.0
 
 
+def test_a_convolution_of_inference_whose_blocks_keep_their_weights_by_hand() -> None:
+    call = InferCall("conv", 1, 64, 64, 16, 16, activates=True, residual=True)
+    plan = replace(FORWARD, grid=(3, 1, 1), keeps=True, weight_rows=128)
+    (conv,) = fused_passes(call, plan, SMALL)
+    weights, the_map = 9 * 64 * 64 * 2, 16 * 16 * 64 * 2
+    assert conv.bytes == weights + 3 * the_map, "the residual is read, and half of the packed rows are not"
+    assert conv.moved == 18 * 18 * 64 * 2 + 3 * weights + 2 * the_map
+    assert conv.flops == call.flops == CALL.flops
+    assert conv.busiest == conv.flops
+    on_two = fused_passes(call, plan, replace(SMALL, multiprocessors=2))[0]
+    assert on_two.busiest == conv.flops // 2, "three blocks share four tiles"
+
+
+def test_the_head_of_inference_by_hand() -> None:
+    call = InferCall("head", 1, 3, 64, 16, 16, activates=True)
+    plan = replace(FORWARD, reach=(-3, 0, 9, 1), taps=(5,), weight_rows=128)
+    unfold, conv = fused_passes(call, plan, SMALL)
+    picture, unfolded = 16 * 16 * 3 * 4, 17 * 16 * 64 * 2
+    assert (unfold.bytes, unfold.moved) == (picture + unfolded, 2 * picture + unfolded)
+    weights, features = 5 * 64 * 64 * 2, 16 * 16 * 64 * 2
+    assert conv.bytes == unfolded + weights + features
+    # Windows of 16 rows lose three above the 17 and four below them.
+    assert conv.moved == (13 + 12) * 16 * 64 * 2 + 4 * weights + features
+    assert call.flops == 2 * 16 * 16 * 64 * 3 * 81
+    assert conv.flops == 2 * 16 * 16 * 64 * 5 * 64
+
+
+def test_the_tail_of_inference_by_hand() -> None:
+    call = InferCall("tail", 1, 256, 3, 8, 30)
+    # Of 32 columns 28 are results, so that two more need a second block.
+    plan = replace(
+        FORWARD, columns=32, halo=4, grid=(2, 1, 1), tiles=2, reach=(-2, -2, 5, 1), taps=(5,), weight_columns=256
+    )
+    (tail,) = fused_passes(call, plan, SMALL)
+    weights, picture = 5 * 64 * 256 * 2, 16 * 60 * 3 * 4
+    assert tail.bytes == 8 * 30 * 256 * 2 + weights + picture
+    assert tail.moved == 8 * (30 + 4) * 256 * 2 + 2 * weights + picture
+    assert call.flops == 2 * 16 * 60 * 3 * 64 * 81
+    assert tail.flops == 2 * 2 * 8 * 32 * 64 * 5 * 256
+
+
 # --- plan.h
 
 
@@ -165,16 +207,35 @@ def test_plans_fit_their_devices() -> None:
         Call("dgrad", 16, 64, 128, 48, 48, 3, 2, activates=True, moments=True),
         Call("dgrad", 1, 256, 12, 20, 30, 5, 1),
         Call("wgrad", 16, 256, 512, 12, 12, 3, 1, moments=True, bias=True),
+        InferCall("head", 1, 3, 64, 20, 30, activates=True),
+        InferCall("conv", 2, 64, 256, 20, 30, activates=True, shuffle=True),
+        InferCall("conv", 1, 128, 128, 20, 30, residual=True),
+        InferCall("tail", 1, 256, 3, 40, 60),
     ]
     for ceiling in (*CEILINGS, H200):
         plans = planner.plan([*calls, *calls], ceiling)
         assert list(plans) == calls
         for call, plan in plans.items():
-            assert 0 < plan.shared <= ceiling.shared_block
+            assert 0 <= plan.window < plan.shared <= ceiling.shared_block
             product = max(fused_passes(call, plan, ceiling), key=lambda p: p.flops)
             assert product.flops >= call.flops, "tiles cover the image"
             assert product.moved is not None
             assert product.moved > 0
+
+
+@needs_compiler
+def test_blocks_keep_weights_where_they_fit_twice() -> None:
+    planner = Planner(ROOT / "csrc")
+    call, wide = (InferCall("conv", 1, channels, channels, 256, 256) for channels in (64, 128))
+    rtx = next(ceiling for ceiling in CEILINGS if ceiling.name == "RTX 4090")
+    plans = planner.plan([call, wide], H200)
+    assert [plan.keeps for plan in plans.values()] == [True, False]
+    assert plans[call].at_once(H200) == 2
+    assert plans[call].packed == 9 * 128 * 64 * 2
+    assert not planner.plan([call], rtx)[call].keeps
+    large = replace(call, height=512, width=512)
+    plan = planner.plan([large], H200)[large]
+    assert (plan.blocks, plan.tiles) == (2 * H200.multiprocessors, 1024)
 
 
 def test_what_is_missing_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,12 +250,24 @@ def test_measurements_are_read_from_the_documents() -> None:
     measured = read_measured(ROOT / "docs" / "cuda.md")
     assert all(len(row) == 3 for row in measured.layers)
     assert 0 < measured.stock_step < 1
+    assert (8, 128, 128) in [(found.batch, found.height, found.width) for found in measured.upscaled]
+    assert all(0 < found.ours < (found.eager or 1.0) for found in measured.upscaled)
 
 
 def test_other_tables_are_refused_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "cuda.md").write_text("nothing\n")
     with pytest.raises(UsageError, match="has no table of layers"):
         read_measured(tmp_path / "cuda.md")
+    right = (ROOT / "docs" / "cuda.md").read_text(encoding="utf-8")
+    for there, instead, problem in (
+        ("Upscaling, milliseconds", "Upscaling", "has no table 'Upscaling"),
+        ("| 128x128 |", "| small |", "needs sizes like '8 of 128x128' and rows"),
+        ("**0.459**", "fast", "could not convert string to float: 'fast'"),
+    ):
+        assert there in right
+        (tmp_path / "cuda.md").write_text(right.replace(there, instead))
+        with pytest.raises(UsageError, match=problem):
+            read_measured(tmp_path / "cuda.md")
     with pytest.raises(UsageError, match="No such file"):
         read_measured(tmp_path / "none.md")
 
@@ -202,18 +275,29 @@ def test_other_tables_are_refused_in_a_line(tmp_path: Path) -> None:
 # --- the step and the file
 
 
+def expanded(events: list[Event]) -> list[Pass]:
+    return [p for e in events for p in ([e.what] if isinstance(e.what, Pass) else unfused_passes(e.what))]
+
+
 @needs_operators
 def test_fused_calls_stand_for_what_the_unfused_step_does() -> None:
     fused, stock = trace_step("fused", 16, 96), trace_step("reference", 16, 96)
-
-    def expanded(events: list[Event]) -> list[Pass]:
-        return [p for e in events for p in (unfused_passes(e.what) if isinstance(e.what, Call) else [e.what])]
-
     by_hand, traced = (floor_of(expanded(events), H200) for events in (fused, stock))
     # The tail is a 5x5 convolution before its shuffle, of 1.2 times the products of the 9x9 one behind it.
     assert by_hand.flops == pytest.approx(traced.flops, rel=0.02)
     assert by_hand.bytes == pytest.approx(traced.bytes, rel=0.15)
     assert {event.network for event in fused} >= {"G", "D", "VGG"}
+
+
+def test_calls_of_inference_stand_for_what_the_unfused_generator_does() -> None:
+    (fused,), (stock,) = (trace_inference(kernels, [(2, 24, 40)]) for kernels in KERNELS)
+    calls = [event.what for event in fused if isinstance(event.what, InferCall)]
+    assert [calls[0].direction, calls[-1].direction] == ["head", "tail"]
+    assert len(calls) == len(fused) == 1 + 2 * 16 + 1 + 2 + 1, "a generator with 16 blocks has so many layers"
+    by_hand, traced = (floor_of(expanded(events), H200) for events in (fused, stock))
+    assert by_hand.flops == traced.flops
+    # What maps a picture's values is left to PyTorch's side.
+    assert by_hand.bytes == pytest.approx(traced.bytes, rel=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +325,7 @@ def test_every_table_says_that_it_is_predicted(document: str) -> None:
 
 def test_predicted_ratios_are_sensible(document: str) -> None:
     ratios = [float(ratio) for ratio in re.findall(r"\*\*([\d.]+)x\*\*", document)]
-    assert len(ratios) == 3 * len(CEILINGS)
+    assert len(ratios) == 4 * len(CEILINGS)
     assert all(0.5 < ratio < 4.0 for ratio in ratios)
 
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srgan_fast import _engine
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops import cuda
 from srgan_fast.ops.conv import (
@@ -384,7 +383,16 @@ print("all right")
 """
 
 
-@pytest.mark.parametrize("isa", _engine.isas())
+def _isas() -> list[str]:
+    """Those that this processor has; none where only the operators are built."""
+    try:
+        from srgan_fast import _engine  # noqa: PLC0415
+    except ImportError:
+        return []
+    return list(_engine.isas())
+
+
+@pytest.mark.parametrize("isa", _isas())
 def test_every_instruction_set_gives_the_references_values_out_of_poisoned_memory(isa: str) -> None:
     environment = {**os.environ, "SRGAN_FAST_ISA": isa, "MALLOC_PERTURB_": "170"}
     done = subprocess.run(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["forward", "dgrad", "wgrad"]
+Place = Literal["head", "conv", "tail"]
 HALF = 2  # bytes of an element of a map
 FLOAT = 4  # bytes of everything else
 UNIT = 8  # channels that are copied at once
@@ -93,6 +94,92 @@ class Call:
     def flops(self) -> int:
         """Operations of the direct convolution: a product and a sum for each pixel of y and weight."""
         return 2 * self.out_pixels * self.weights
+
+    @property
+    def shape(self) -> str:
+        """For tables."""
+        stride = f", stride {self.stride}" if self.stride > 1 else ""
+        return f"{self.channels} to {self.out}, {self.taps}x{self.taps}{stride}, {self.height}x{self.width}"
+
+    @property
+    def around(self) -> str:
+        """What it does besides, for tables."""
+        words = {
+            "affine": self.normalises, "activation before": self.activates, "residual": self.residual,
+            "shuffle": self.shuffle, "bias": self.bias, "moments": self.moments, "activation behind": self.activation,
+            "sum's gradient": self.sum_gradient,
+        }  # fmt: skip
+        return _listed(words)
+
+
+@dataclass(frozen=True, slots=True)
+class InferCall:
+    """A call of an operator of `ops.infer`; all add a bias.
+
+    Attributes:
+        direction: which of the operators.
+        batch: pictures.
+        channels: of x.
+        out: channels of the convolution's result, before a shuffle.
+        height: of x.
+        width: of x.
+        activates: whether there is a PReLU.
+        residual: whether a map is added.
+        shuffle: whether the result is shuffled; the tail shuffles what it reads.
+    """
+
+    direction: Place
+    batch: int
+    channels: int
+    out: int
+    height: int
+    width: int
+    activates: bool = False
+    residual: bool = False
+    shuffle: bool = False
+
+    @property
+    def taps(self) -> int:
+        """Side of the filters."""
+        return 3 if self.direction == "conv" else 9
+
+    @property
+    def pixels(self) -> int:
+        """Of x, in the batch."""
+        return self.batch * self.height * self.width
+
+    @property
+    def out_values(self) -> int:
+        """Of the result."""
+        return self.pixels * self.out * (4 if self.direction == "tail" else 1)
+
+    @property
+    def weights(self) -> int:
+        """Values of the filters."""
+        return self.out * self.taps**2 * (self.channels // 4 if self.direction == "tail" else self.channels)
+
+    @property
+    def flops(self) -> int:
+        """Operations of the direct convolution: a product and a sum for each pixel of the result and weight."""
+        return 2 * self.out_values // self.out * self.weights
+
+    @property
+    def shape(self) -> str:
+        """For tables."""
+        return f"{self.channels} to {self.out}, {self.taps}x{self.taps}, {self.height}x{self.width}"
+
+    @property
+    def around(self) -> str:
+        """What it does besides, for tables."""
+        words = {
+            "unfolding": self.direction == "head", "shuffle before": self.direction == "tail", "bias": True,
+            "activation behind": self.activates, "residual": self.residual, "shuffle": self.shuffle,
+        }  # fmt: skip
+        return _listed(words)
+
+
+def _listed(words: dict[str, bool]) -> str:
+    return ", ".join(word for word, there in words.items() if there)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,37 @@
-"""What the fused CUDA kernels read, write and multiply for a call: csrc/torch/conv_cuda.cpp's launches, counted.
+"""What the CUDA kernels read, write and multiply for a call: the launches of csrc/torch/*_cuda.cpp, counted.
 
 Vectors of channels are left out: they are some kilobytes.
 """
 
-from srgan_fast.bench.gpu.roofline.calls import FLOAT, HALF, Call, Pass, padded
+from srgan_fast.bench.gpu.roofline.calls import FLOAT, HALF, Call, InferCall, Pass, padded
 from srgan_fast.bench.gpu.roofline.ceilings import Ceiling
 from srgan_fast.bench.gpu.roofline.plans import Plan
 
 _VECTORS = 3  # gradients of scale, shift and slope
 
 
-def fused_passes(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
+def fused_passes(call: Call | InferCall, plan: Plan, ceiling: Ceiling) -> list[Pass]:
     """The kernels of a call, in their order."""
+    if isinstance(call, InferCall):
+        return _inference(call, plan, ceiling)
     passes = {"forward": _forward, "dgrad": _data_gradient, "wgrad": _weight_gradient}
     return passes[call.direction](call, plan, ceiling)
+
+
+def _inference(call: InferCall, plan: Plan, ceiling: Ceiling) -> list[Pass]:
+    """Weights are packed when a generator is made; bias and PReLU are vectors."""
+    height, channels, passes = call.height, call.channels, []
+    results = call.out_values * (2 if call.residual else 1) * HALF
+    if call.direction == "head":
+        # Pixels become channels of a map with a row more, and are read for two of its rows.
+        height, channels = call.height + 1, plan.weight_columns
+        picture, unfolded = call.pixels * call.channels * FLOAT, call.batch * height * call.width * channels * HALF
+        passes.append(Pass("unfolding", picture + unfolded, moved=2 * picture + unfolded))
+    elif call.direction == "tail":
+        results = call.out_values * FLOAT
+    source = call.batch * height * call.width * channels * HALF
+    windows = _windows((height, call.width), (call.height, call.width), call.batch, plan) * channels * HALF
+    return [*passes, _product("convolution", plan, ceiling, source, windows, results)]
 
 
 def _forward(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
@@ -23,7 +41,8 @@ def _forward(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
     if call.residual:
         results += call.pixels * call.channels * HALF  # the sum, a side output
     parts = plan.grid[0] * 2 * call.out * FLOAT if call.moments else 0
-    windows = _windows(call.height, call.width, call, plan) * padded(call.channels) * HALF * maps
+    computed = call.out_height, call.out_width
+    windows = _windows((call.height, call.width), computed, call.batch, plan) * padded(call.channels) * HALF * maps
     passes = [] if call.shuffle else maps * _pad(call.pixels, call.channels)
     passes += [_pack(call, plan), _product("convolution", plan, ceiling, source, windows, results + parts)]
     if call.moments:
@@ -34,7 +53,8 @@ def _forward(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
 def _data_gradient(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:
     maps = 2 if call.two_gradients else 1
     source = call.out_pixels * padded(call.out) * HALF * maps
-    windows = _windows(call.out_height, call.out_width, call, plan) * padded(call.out) * HALF * maps
+    given = call.out_height, call.out_width
+    windows = _windows(given, (call.height, call.width), call.batch, plan) * padded(call.out) * HALF * maps
     z = call.pixels * call.channels * HALF
     # dx; x for the prologue's gradients; the sum's gradient; the residual's gradient.
     results = z * (1 + call.transforms + call.sum_gradient + call.residual)
@@ -100,7 +120,7 @@ def _pack(call: Call, plan: Plan) -> Pass:
 
 
 def _product(name: str, plan: Plan, ceiling: Ceiling, source: int, windows: int, results: int) -> Pass:
-    """The kernel of conv_mma.cuh.
+    """A kernel of conv_mma.cuh or infer_mma.cuh.
 
     Args:
         name: of the pass.
@@ -111,28 +131,33 @@ def _product(name: str, plan: Plan, ceiling: Ceiling, source: int, windows: int,
         results: bytes that are read and written once each by the epilogue.
     """
     taps = sum(plan.taps)
-    fetched = taps * plan.channels * plan.weight_columns * HALF  # weights of one tile and block of channels
-    weights = taps * plan.weight_rows * plan.weight_columns * HALF
+    # Weights of a block (of one for each phase), which fetches them once.
+    fetched = taps * plan.channels * plan.weight_columns * HALF
     of_block = 2 * plan.rows * plan.columns * plan.channels * plan.weight_columns
     return Pass(
         name,
-        source + weights + results,
-        of_block * taps * plan.grid[0] * plan.grid[1],
+        source + fetched * plan.grid[1] + results,
+        of_block * taps * plan.tiles * plan.grid[1],
         windows * plan.grid[1] + fetched * plan.grid[0] * plan.grid[1] + results,
         # Blocks of different phases have different numbers of taps; they are taken as equal.
         of_block * taps * plan.rounds(ceiling) // plan.grid[2],
     )
 
 
-def _windows(height: int, width: int, call: Call, plan: Plan) -> int:
-    """Pixels of an input of height by width that the windows of all tiles cover together, those outside left out."""
-    backward = call.direction == "dgrad"
-    computed = (call.height, call.width) if backward else (call.out_height, call.out_width)
-    rows, columns = (
-        _covered(size, -(-side // plan.spread), tile, plan.step, plan.origin, plan.span)
-        for size, side, tile in zip((height, width), computed, (plan.rows, plan.columns), strict=True)
-    )
-    return call.batch * plan.grid[2] * rows * columns
+def _windows(source: tuple[int, int], computed: tuple[int, int], batch: int, plan: Plan) -> int:
+    """Pixels of an input that the windows of all tiles cover together, those outside left out.
+
+    Args:
+        source: height and width of the input.
+        computed: of the computed map.
+        batch: images.
+        plan: of the launch.
+    """
+    top, left, rows, columns = plan.reach
+    height, width = (-(-side // plan.spread) for side in computed)
+    of_rows = _covered(source[0], height, plan.rows, plan.step, top, rows)
+    of_columns = _covered(source[1], width, plan.columns - plan.halo, plan.step, left, columns + plan.halo)
+    return batch * plan.grid[2] * of_rows * of_columns
 
 
 def _covered(size: int, computed: int, tile: int, step: int, first: int, span: int) -> int:

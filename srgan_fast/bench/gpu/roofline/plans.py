@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from srgan_fast.bench.gpu.roofline.calls import Call
+from srgan_fast.bench.gpu.roofline.calls import HALF, Call, InferCall
 from srgan_fast.bench.gpu.roofline.ceilings import KIB, Ceiling
 from srgan_fast.errors import UsageError
 
@@ -38,9 +38,12 @@ class Plan:
         depth: input channels of a chunk.
         step: input pixels from one computed pixel to the next.
         spread: computed pixels from one of a phase to the next.
-        origin: first tap, from the pixel.
-        span: input pixels from the first tap to behind the last.
+        reach: input pixels that taps reach: the first row and column, from the pixel, and how many of each.
         taps: of each phase.
+        window: bytes of a tile's input in shared memory.
+        tiles: of pixels; more than the grid has blocks where those keep their weights.
+        halo: columns of a tile that are other tiles' results.
+        keeps: whether blocks keep the weights of all taps in shared memory and go from tile to tile.
         tap_rows: rows of taps of a block of a weight gradient.
         side: of a weight gradient's tiles.
         splits: shares of a weight gradient's tiles.
@@ -59,9 +62,12 @@ class Plan:
     depth: int = 0
     step: int = 0
     spread: int = 0
-    origin: int = 0
-    span: int = 0
+    reach: tuple[int, int, int, int] = (0, 0, 0, 0)
     taps: tuple[int, ...] = ()
+    window: int = 0
+    tiles: int = 0
+    halo: int = 0
+    keeps: bool = False
     tap_rows: int = 0
     side: int = 0
     splits: int = 0
@@ -71,6 +77,11 @@ class Plan:
     def blocks(self) -> int:
         """Of the launch."""
         return self.grid[0] * self.grid[1] * self.grid[2]
+
+    @property
+    def packed(self) -> int:
+        """Bytes of weights in the order of fetching, of all taps."""
+        return sum(self.taps) * self.weight_rows * self.weight_columns * HALF
 
     def at_once(self, ceiling: Ceiling) -> int:
         """Blocks that a multiprocessor has at once, at least."""
@@ -82,8 +93,9 @@ class Plan:
         return self.blocks / (self.at_once(ceiling) * ceiling.multiprocessors)
 
     def rounds(self, ceiling: Ceiling) -> int:
-        """Blocks of the multiprocessor that has most."""
-        return -(-self.blocks // ceiling.multiprocessors)
+        """Blocks of the multiprocessor that has most; of blocks that go from tile to tile their tiles, at least."""
+        work = (self.tiles or self.grid[0]) * self.grid[1] * self.grid[2]
+        return -(-work // ceiling.multiprocessors)
 
 
 class Planner:
@@ -111,7 +123,7 @@ class Planner:
             errors = [line for line in done.stderr.splitlines() if "error" in line] or [f"{COMPILER} failed"]
             raise UsageError(f"{source} does not compile: {errors[0]}")
 
-    def plan(self, calls: Iterable[Call], ceiling: Ceiling) -> dict[Call, Plan]:
+    def plan(self, calls: Iterable[Call | InferCall], ceiling: Ceiling) -> dict[Call | InferCall, Plan]:
         """The plan of each call on a device.
 
         Raises:
@@ -127,10 +139,11 @@ class Planner:
         return dict(zip(calls, answers, strict=True))
 
 
-def _line(call: Call) -> str:
-    numbers = (call.batch, call.channels, call.out, call.height, call.width, call.taps, call.stride)
-    flags = (call.transforms, call.residual, call.two_gradients)
-    return " ".join([call.direction, *map(str, numbers), *(str(int(flag)) for flag in flags)])
+def _line(call: Call | InferCall) -> str:
+    numbers = [call.batch, call.channels, call.out, call.height, call.width]
+    if isinstance(call, Call):
+        numbers += [call.taps, call.stride, call.transforms, call.residual, call.two_gradients]
+    return " ".join([call.direction, *(str(int(number)) for number in numbers)])
 
 
 def _plan(values: dict[str, Any]) -> Plan:

@@ -2,31 +2,38 @@
 
 The step runs as `kernels` says under autocast to bfloat16, on fake tensors of a CPU, whose operators are those of a
 GPU but for two: weights are packed beforehand on a CPU (left out here, since on CUDA each call packs), and autocast's
-casts may stand elsewhere.
+casts may stand elsewhere. Upscaling runs on tensors without memory, in float16.
 """
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from srgan_fast.bench.gpu.layers import LAYERS, layer_calls
-from srgan_fast.bench.gpu.roofline.calls import Call, Direction, Pass
+from srgan_fast.bench.gpu.roofline.calls import Call, Direction, InferCall, Pass, Place
 from srgan_fast.bench.gpu.roofline.unfused import operator_passes
-from srgan_fast.bench.training.rows import GENERATOR_PRESET, Work, make_gan_step, make_networks
+from srgan_fast.bench.training.rows import Work, make_gan_step, make_networks
 from srgan_fast.errors import UsageError
-from srgan_fast.models import Generator, generator_config
-from srgan_fast.ops import use_kernels
+from srgan_fast.models import DEFAULT_MODEL, load_generator, read_generator
+from srgan_fast.models.folding import fold_generator
+from srgan_fast.ops import infer, use_kernels
 from srgan_fast.ops.native import why_not
+from srgan_fast.runtime.cuda_generator import CudaGenerator
+from srgan_fast.runtime.torch_backend import fold_batchnorm
 
 Kernels = Literal["fused", "reference"]
+KERNELS: tuple[Kernels, Kernels] = ("fused", "reference")
 FEATURES = "features[:18]"
 _OUTSIDE = "other"
 _DIRECTIONS: dict[str, Direction] = {"conv_forward": "forward", "conv_dgrad": "dgrad", "conv_wgrad": "wgrad"}
@@ -43,7 +50,7 @@ class Event:
     """
 
     part: str
-    what: Call | Pass
+    what: Call | InferCall | Pass
 
     @property
     def network(self) -> str:
@@ -88,23 +95,60 @@ def trace_step(kernels: Kernels, batch: int, hr: int) -> list[Event]:
             return _record(once)
 
 
-def trace_inference(kernels: Kernels, height: int, width: int) -> list[Event]:
-    """The generator on one picture of that size.
+def trace_inference(kernels: Kernels, sizes: Sequence[tuple[int, int, int]]) -> list[list[Event]]:
+    """The bundled model in float16, BatchNorm folded: `CudaGenerator`, or PyTorch's module.
 
-    Raises:
-        UsageError: the operators are not built.
+    Args:
+        kernels: which of them.
+        sizes: pictures at once, their height and width.
+
+    Returns:
+        The events of each size.
     """
-    _check()
-    with FakeTensorMode():
-        generator = Generator(generator_config(GENERATOR_PRESET)).eval()
-        use_kernels(generator, kernels)
-        lr = torch.rand(1, 3, height, width).contiguous(memory_format=torch.channels_last)
+    file = read_generator(DEFAULT_MODEL)
+    upscale: Callable[[Tensor], Tensor]
+    if kernels == "fused":
+        upscale = CudaGenerator(fold_generator(file), torch.float16, torch.device("cpu")).compute
+    else:
+        network = fold_batchnorm(load_generator(file)).half().to("meta")
 
-        def once() -> None:
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                generator(lr)
+        def upscale(lr: Tensor) -> Tensor:
+            return cast(Tensor, network(lr.half())).float()
 
-        return [replace(event, part="G") for event in _record(once)]
+    found = []
+    for batch, height, width in sizes:
+        lr, recorder = torch.empty(batch, 3, height, width, device="meta"), _Recorder()
+        with torch.no_grad(), _operators_recorded(recorder.events), recorder:
+            upscale(lr)
+        found.append([replace(event, part="G") for event in recorder.events])
+    return found
+
+
+def _operators_recorded(events: list[Event]) -> AbstractContextManager[object]:
+    """Puts others in the place of `ops.infer`'s operators, which exist on CUDA alone: they note shapes only."""
+
+    def note(place: Place, x: Tensor, out: int, *parts: bool) -> tuple[int, int, int]:
+        batch, channels, height, width = x.shape
+        events.append(Event(_OUTSIDE, InferCall(place, batch, channels, out, height, width, *parts)))
+        return batch, height, width
+
+    def head(pictures: Tensor, gain: object, offset: object, weights: Tensor, bias: Tensor, slope: Tensor) -> Tensor:
+        batch, height, width = note("head", pictures, len(bias), True)
+        return pictures.new_empty((batch, len(bias), height, width), dtype=weights.dtype)
+
+    def conv(
+        x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None = None, residual: Tensor | None = None,
+        shuffle: bool = False,
+    ) -> Tensor:  # fmt: skip
+        batch, height, width = note("conv", x, len(bias), slope is not None, residual is not None, shuffle)
+        phases, scale = (4, 2) if shuffle else (1, 1)
+        return x.new_empty((batch, len(bias) // phases, scale * height, scale * width))
+
+    def tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+        batch, height, width = note("tail", x, len(bias))
+        return x.new_empty((batch, len(bias), 2 * height, 2 * width), dtype=torch.float32)
+
+    return patch.multiple(infer, head=head, conv=conv, tail=tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +218,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             names = [argument.name for argument in func._schema.arguments]
             arguments = dict(zip(names, args, strict=False)) | (kwargs or {})
             part = self._parts[0] if self._parts else _OUTSIDE
-            if namespace == "srgan_fast":
+            if name in _DIRECTIONS:
                 self.events.append(Event(part, _call(_DIRECTIONS[name], arguments)))
             else:
                 self.events += [Event(part, p) for p in operator_passes(func, arguments, result)]

@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from srgan_fast.bench.gpu.roofline.calls import HALF, Call, Pass
+from srgan_fast.bench.gpu.roofline.calls import FLOAT, HALF, Call, InferCall, Pass
 
 
-def unfused_passes(call: Call) -> list[Pass]:
+def unfused_passes(call: Call | InferCall) -> list[Pass]:
     """The passes that a fused call stands for, each map read or written once in a pass."""
+    if isinstance(call, InferCall):
+        return _inference(call)
     z, y = call.pixels * call.channels * HALF, call.out_pixels * call.out * HALF
     product = z + y + call.weights * HALF
     if call.direction == "wgrad":
@@ -41,6 +43,22 @@ def unfused_passes(call: Call) -> list[Pass]:
         ]
     products = ("convolution", "data gradient", "weight gradient")
     return [Pass(name, size, call.flops if name in products else 0) for name, size, there in passes if there]
+
+
+def _inference(call: InferCall) -> list[Pass]:
+    values = call.pixels * call.channels
+    x, y = values * HALF, call.out_values * HALF
+    passes = [
+        ("picture to 16 bits", values * (FLOAT + HALF), call.direction == "head"),
+        ("pixel shuffle before", 2 * x, call.direction == "tail"),
+        ("convolution", x + y + call.weights * HALF, True),
+        ("bias", 2 * y, True),
+        ("pixel shuffle", 2 * y, call.shuffle),
+        ("activation", 2 * y, call.activates),
+        ("addition", 3 * y, call.residual),
+        ("picture to 32 bits", call.out_values * (HALF + FLOAT), call.direction == "tail"),
+    ]
+    return [Pass(name, size, call.flops if name == "convolution" else 0) for name, size, there in passes if there]
 
 
 def operator_passes(operator: Any, arguments: dict[str, Any], result: Any) -> list[Pass]:
