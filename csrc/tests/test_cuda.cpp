@@ -393,6 +393,20 @@ int main(int argc, char** argv) {
                     else
                         check_case<cuda::Half>(c, all_tiles, pads, random);
                 }
+    // The ends of the generator.
+    for (const Size& s :
+         asked == "few" ? std::vector<Size>{{1, 5, 18, 3, 24}, {1, 4, 9, 24, 3}}
+                        : std::vector<Size>{{2, 9, 7, 3, 64}, {1, 17, 20, 64, 3}, {1, 1, 1, 3, 5}, {1, 6, 33, 20, 70}})
+        for (const auto& [kind, behind] : {std::pair{Kind::kPlain, Behind::kNothing},
+                                           {Kind::kSlope, Behind::kActivation},
+                                           {Kind::kAffine, Behind::kMoments}}) {
+            Case c{Geometry::k5x5, kind, behind, s.batch, s.height, s.width, s.in, s.out};
+            c.grain = 2.0, c.side_of_filters = 9, c.channels_last = ++i % 2 == 0;
+            if (i % 3 == 0)
+                check_case<cuda::Half>(c, asked == "all", i % 2 == 0, random);
+            else
+                check_case<cuda::Bf16>(c, asked == "all", i % 2 == 0, random);
+        }
     check_batchnorm(random);
     check_choices();
     return finish();

@@ -30,9 +30,10 @@ struct Case {
     bool channels_last = false;         // of weights
     bool side = true;                   // with a residual: whether z is wanted, and has a gradient of its own
     double bias = 1.0;                  // size of the values
+    std::int64_t side_of_filters = 0;   // if it is not that of the geometry
     double grain = 8.0;                 // data are multiples of 1 / grain, but for slopes of 1 / 4
 
-    std::int64_t size() const { return geometry == Geometry::k5x5 ? 5 : 3; }
+    std::int64_t size() const { return side_of_filters ? side_of_filters : geometry == Geometry::k5x5 ? 5 : 3; }
     std::int64_t stride() const { return geometry == Geometry::k3x3Stride2 ? 2 : 1; }
     std::int64_t out_height() const { return (height + stride() - 1) / stride(); }
     std::int64_t out_width() const { return (width + stride() - 1) / stride(); }
@@ -46,12 +47,12 @@ inline std::string text(const Case& c) {
     constexpr const char* kGeometries[] = {"3x3", "3x3 stride 2", "5x5"};
     constexpr const char* kKinds[] = {"plain", "affine", "PReLU", "residual", "shuffle", "PReLU and shuffle"};
     constexpr const char* kBehind[] = {"nothing", "activation", "moments"};
-    return std::string(kGeometries[static_cast<int>(c.geometry)]) + ", before: " + kKinds[static_cast<int>(c.kind)] +
-           ", behind: " + kBehind[static_cast<int>(c.behind)] + ", " + std::to_string(c.batch) + "x" +
-           std::to_string(c.height) + "x" + std::to_string(c.width) + ", " + std::to_string(c.in) + " -> " +
-           std::to_string(c.out) + " channels" + (c.lead ? ", maps off alignment" : "") +
-           (c.channels_last ? ", weights channels last" : "") + (c.residual() && !c.side ? ", no side output" : "") +
-           ", bias up to " + tests::text(c.bias);
+    return std::string(c.side_of_filters ? "9x9" : kGeometries[static_cast<int>(c.geometry)]) +
+           ", before: " + kKinds[static_cast<int>(c.kind)] + ", behind: " + kBehind[static_cast<int>(c.behind)] + ", " +
+           std::to_string(c.batch) + "x" + std::to_string(c.height) + "x" + std::to_string(c.width) + ", " +
+           std::to_string(c.in) + " -> " + std::to_string(c.out) + " channels" +
+           (c.lead ? ", maps off alignment" : "") + (c.channels_last ? ", weights channels last" : "") +
+           (c.residual() && !c.side ? ", no side output" : "") + ", bias up to " + tests::text(c.bias);
 }
 
 // From low to high in steps of 1 / grain.

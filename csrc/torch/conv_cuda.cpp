@@ -88,6 +88,7 @@ cuda::Gradient gradient_of(const Problem& p, const Tensor& g, const Maybe& y, co
     if (s.moments || s.activation) s.y = y->const_data_ptr();
     s.slope = static_cast<float>(t.activation.value_or(0.0));
     s.share = 1.0f / static_cast<float>(p.batch * p.out_height * p.out_width);
+    if (!s.moments) return s;  // autograd may still give gradients of moments that nobody took: of no elements
     s.mean = vectors.put(t.mean, p.out, "mean");
     s.mean_gradient = vectors.put(t.mean_gradient, p.out, "gradient of the mean");
     s.var_gradient = vectors.put(t.var_gradient, p.out, "gradient of the variance");

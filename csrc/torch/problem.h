@@ -53,9 +53,11 @@ inline Tensor new_vector(const Tensor& like, std::int64_t size) {
 // The side of a convolution's filters, if there is a kernel for it.
 inline std::int64_t taps_of(const Tensor& weight, std::int64_t stride) {
     const std::int64_t taps = weight.size(3);
-    STD_TORCH_CHECK(weight.size(2) == taps && (taps == 3 || taps == 5) && (stride == 1 || (stride == 2 && taps == 3)),
-                    "srgan_fast::conv does 3x3 of stride 1 or 2 and 5x5 of stride 1, not ", shape_of(weight),
-                    " of stride ", stride);
+    const bool cuda = weight.is_cuda();
+    STD_TORCH_CHECK(weight.size(2) == taps && (taps == 3 || taps == 5 || (taps == 9 && cuda)) &&
+                        (stride == 1 || (stride == 2 && taps == 3)),
+                    "srgan_fast::conv does 3x3 of stride 1 or 2 and 5x5 ", cuda ? "or 9x9 " : "", "of stride 1, not ",
+                    shape_of(weight), " of stride ", stride);
     return taps;
 }
 

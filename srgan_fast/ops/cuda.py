@@ -60,6 +60,8 @@ CHECKS = (
     CheckCase((2, 64, 40, 18, 14), prologue=("scale", "slope"), shuffle=True, moments=True),
     CheckCase((1, 256, 12, 21, 18), side=5, prologue=("slope",)),
     CheckCase((1, 5, 7, 1, 1)),
+    CheckCase((2, 3, 64, 14, 19), side=9),
+    CheckCase((1, 64, 3, 9, 23), side=9, prologue=("slope",)),
 )
 
 

@@ -62,8 +62,11 @@ class ConvAct(Block):
         return cast(Tensor, self.act(self.conv(x)))
 
     def pending(self, source: Pending) -> Pending:
-        """The convolution is torch's in this form, too."""
-        raw = self.conv(source.finish().contiguous(memory_format=torch.channels_last))
+        """On a CPU the convolution is torch's in this form, too."""
+        if source.raw.device.type == "cuda":
+            raw = convolve(source, self.conv.weight, self.conv.bias).y
+        else:
+            raw = self.conv(source.finish().contiguous(memory_format=torch.channels_last))
         return Pending(raw, slope=_slope(self.act, raw))
 
 

@@ -80,7 +80,8 @@ def convolve(
     if weight.dtype != vectors:
         weight, bias = weight.to(vectors), None if bias is None else bias.to(vectors)
     side = weight.shape[-1]
-    covered = weight.shape[-2] == side and ((side == 3 and stride in (1, 2)) or (side == 5 and stride == 1))
+    sides = (3, 5, 9) if raw.device.type == "cuda" else (3, 5)
+    covered = weight.shape[-2] == side and side in sides and (stride == 1 or (stride == 2 and side == 3))
     arguments = (
         raw, weight, bias, source.center, source.scale, source.shift, source.slope, source.residual,
         stride, source.shuffled, moments, activation,

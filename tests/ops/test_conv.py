@@ -386,7 +386,7 @@ print("all right")
 def _isas() -> list[str]:
     """Those that this processor has; none where only the operators are built."""
     try:
-        from srgan_fast import _engine  # noqa: PLC0415
+        from srgan_fast import _engine
     except ImportError:
         return []
     return list(_engine.isas())

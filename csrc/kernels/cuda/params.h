@@ -7,7 +7,7 @@
 
 namespace srgan_fast::cuda {
 
-inline constexpr int kTaps = 25;   // of a 5x5 convolution, the largest
+inline constexpr int kTaps = 81;   // of a 9x9 convolution, the largest
 inline constexpr int kPhases = 4;  // of a stride of 2, and of a pixel shuffle
 
 // Values of channels: `data[i * step]`, so that one value can stand for all; no data: a constant that the reader knows.

@@ -10,7 +10,7 @@
 
 namespace srgan_fast::cuda {
 
-// A 3x3 convolution of stride 1 or 2, or a 5x5 one of stride 1, padded by taps / 2.
+// A 3x3 convolution of stride 1 or 2, or a 5x5 or 9x9 one of stride 1, padded by taps / 2.
 struct Convolution {
     int batch, in, out;  // channels of z and of y
     int height, width;   // of z
@@ -272,7 +272,7 @@ constexpr int tail_shared_bytes(const ConvParams& p) {
 }
 
 // The shapes of wgrad_mma.cuh: blocks of out and in channels.
-enum class WgradTile { kWide, kFromNarrow, kToNarrow, kTail, kWide5 };
+enum class WgradTile { kWide, kFromNarrow, kToNarrow, kTail, kWide5, kTail9, kWide9 };
 
 struct WgradSize {
     int rows, columns, tap_rows;
@@ -283,7 +283,8 @@ constexpr WgradSize size_of(WgradTile tile) {
         case WgradTile::kWide: return {64, 64, 3};
         case WgradTile::kFromNarrow: return {64, 16, 3};
         case WgradTile::kToNarrow: return {16, 64, 3};
-        case WgradTile::kTail: return {16, 64, 1};
+        case WgradTile::kTail:
+        case WgradTile::kTail9: return {16, 64, 1};
         default: return {64, 16, 1};
     }
 }
@@ -299,6 +300,7 @@ constexpr int wgrad_stage_bytes(WgradTile tile, int taps, int stride, bool two_g
 }
 
 inline WgradTile choose_wgrad_tile(const Convolution& c, bool two_gradients, bool two_sources, const Device& device) {
+    if (c.taps == 9) return c.out <= 16 ? WgradTile::kTail9 : WgradTile::kWide9;
     if (c.taps == 5) return c.out <= 16 ? WgradTile::kTail : WgradTile::kWide5;
     if (c.out <= 16) return WgradTile::kToNarrow;
     const int wide = wgrad_stage_bytes(WgradTile::kWide, c.taps, c.stride, two_gradients, two_sources);

@@ -42,6 +42,8 @@ using WgradFromNarrow = WgradShape<WgradTile::kFromNarrow, 3, 4, 1>;
 using WgradToNarrow = WgradShape<WgradTile::kToNarrow, 3, 1, 4>;
 using WgradTail = WgradShape<WgradTile::kTail, 5, 1, 4>;
 using WgradWide5 = WgradShape<WgradTile::kWide5, 5, 4, 1>;
+using WgradTail9 = WgradShape<WgradTile::kTail9, 9, 1, 4>;
+using WgradWide9 = WgradShape<WgradTile::kWide9, 9, 4, 1>;
 
 template <typename Visit>
 auto with_shape(WgradTile tile, const Visit& visit) {
@@ -50,7 +52,9 @@ auto with_shape(WgradTile tile, const Visit& visit) {
         case WgradTile::kFromNarrow: return visit(WgradFromNarrow{});
         case WgradTile::kToNarrow: return visit(WgradToNarrow{});
         case WgradTile::kTail: return visit(WgradTail{});
-        default: return visit(WgradWide5{});
+        case WgradTile::kWide5: return visit(WgradWide5{});
+        case WgradTile::kTail9: return visit(WgradTail9{});
+        default: return visit(WgradWide9{});
     }
 }
 
