@@ -1,6 +1,6 @@
 """Self-tests of the fused operators: forward, dgrad and wgrad of small random cases against float64 in plain torch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from srgan_fast.doctor.checks import Measured, check
 from srgan_fast.doctor.report import Direction, OpChoice, SelfTest
 from srgan_fast.ops import conv as conv_ops
 from srgan_fast.ops import cuda
+from srgan_fast.ops.accuracy import CheckError
 
 Prologue = Literal["none", "slope", "slopes", "residual", "shuffle"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "dgrad", "wgrad")
@@ -59,6 +60,9 @@ SIZES = ((2, 35, 18, 7, 9), (1, 16, 32, 12, 12))
 _BOUNDS = {"float32": 3e-5, "float64": 1e-12, "bfloat16": 4e-2}
 
 
+Examine = Callable[[torch.device, torch.dtype], list[CheckError]]
+
+
 def check_ops(choices: list[OpChoice]) -> Iterator[SelfTest]:
     """Every case on every device and in every type for which the fused form is chosen."""
     for choice in choices:
@@ -73,14 +77,14 @@ def check_cuda_ops() -> Iterator[SelfTest]:
         return
     device = torch.device("cuda", torch.cuda.current_device())
     for dtype in cuda.TYPES:
-        for case in cuda.CHECKS:
+        for what, examine in cuda.examination():
 
-            def run(case: cuda.CheckCase = case, dtype: torch.dtype = dtype) -> list[Measured]:
-                errors = cuda.check(case, device, dtype)
+            def run(examine: Examine = examine, dtype: torch.dtype = dtype) -> list[Measured]:
+                errors = examine(device, dtype)
                 return [Measured(error.value, error.tolerance, f"{error.what}, relative") for error in errors]
 
             name = str(dtype).removeprefix("torch.")
-            test = check("op", f"CUDA, {name}: {case}", run)
+            test = check("op", f"CUDA, {name}: {what}", run)
             yield test.model_copy(update={"device": "cuda", "dtype": name})
 
 

@@ -5,8 +5,9 @@ computes small random cases of every operator, and its results are compared with
 is not used, and the reason says by how much. That a device is right is kept on disk (`ops.verdicts`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -106,8 +107,7 @@ def _examine(index: int) -> str | None:
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
         device = torch.device("cuda", index)
-        errors = [e for dtype in TYPES for case in CHECKS for e in check(case, device, dtype)]
-        errors += infer_checks.check_all(device)
+        errors = [e for dtype in TYPES for _, run in examination() for e in run(device, dtype)]
     except RuntimeError as error:
         return f"the fused kernels fail on {name}: {str(error).splitlines()[0]}"
     worst = max(errors, key=lambda error: error.excess)
@@ -117,6 +117,14 @@ def _examine(index: int) -> str | None:
             "please report this"
         )
     return None
+
+
+def examination() -> Iterator[tuple[str, Callable[[torch.device, torch.dtype], list[CheckError]]]]:
+    """All that a GPU is examined with, training's kernels and inference's: what it is, and what runs it."""
+    for case in CHECKS:
+        yield str(case), partial(check, case)
+    for inference in infer_checks.CASES:
+        yield str(inference), partial(infer_checks.check, inference)
 
 
 def check(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> list[CheckError]:

@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_said(device: torch.device) -> None:
         block(x)
 
 
-@pytest.mark.parametrize("case", [case for case in cuda.CHECKS if case.size[0] < 10], ids=str)
+@pytest.mark.parametrize("case", [case for case in cuda.CHECKS if case.size[0] < 10 and case.side < 9], ids=str)
 def test_the_examination_knows_right_from_wrong(case: cuda.CheckCase, monkeypatch: pytest.MonkeyPatch) -> None:
     # The CPU's kernels are right in bfloat16; a reference that is off by one pixel must be seen.
     cpu = torch.device("cpu")

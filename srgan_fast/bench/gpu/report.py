@@ -106,8 +106,8 @@ def _checks(device: torch.device) -> list[dict[str, Any]]:
     """The worst error of each case, in both types."""
     found = []
     for dtype in cuda.TYPES:
-        for case in cuda.CHECKS:
-            worst = max(cuda.check(case, device, dtype), key=lambda error: error.excess)
+        for _, examine in cuda.examination():
+            worst = max(examine(device, dtype), key=lambda error: error.excess)
             found.append({"dtype": str(dtype), "right": worst.excess <= 1.0, **asdict(worst)})
     return found
 
