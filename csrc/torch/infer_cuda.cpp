@@ -16,10 +16,9 @@ MapSize size_of(const Tensor& x, std::int64_t channels, const char* name) {
     STD_TORCH_CHECK(x.dim() == 4 && x.numel() > 0, name, " takes N, C, H, W maps that are not empty, got ",
                     shape_of(x));
     constexpr std::int64_t kMost = std::numeric_limits<int>::max();
-    constexpr std::int64_t kFinePixels = 4;  // of a shuffle
-    STD_TORCH_CHECK(x.size(2) * x.size(3) * channels * kFinePixels <= kMost &&
-                        x.size(0) * (x.size(2) + 1) * x.size(3) * channels / 8 <= kMost,
-                    name, ": an image of ", x.size(2), "x", x.size(3), " is too large for the CUDA kernels");
+    STD_TORCH_CHECK(
+        x.size(2) * x.size(3) * channels <= kMost && x.size(0) * (x.size(2) + 1) * x.size(3) * channels / 8 <= kMost,
+        name, ": an image of ", x.size(2), "x", x.size(3), " is too large for the CUDA kernels");
     return {static_cast<int>(x.size(0)), static_cast<int>(x.size(2)), static_cast<int>(x.size(3))};
 }
 
@@ -59,11 +58,12 @@ Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const s
                   const Tensor& weights, const Tensor& bias, const Tensor& slope) {
     constexpr const char* kName = "srgan_fast::infer_head";
     check_map_type(weights, kName);
-    const MapSize size = size_of(planes, cuda::UnfoldParams::kChannels, kName);
+    const MapSize size = size_of(planes, 2 * cuda::UnfoldParams::kChannels, kName);  // and a row more
     STD_TORCH_CHECK(planes.size(1) == cuda::kColours && planes.scalar_type() == ScalarType::Float, kName,
                     " takes N, 3, H, W pictures of float32, got ", shape_of(planes));
     STD_TORCH_CHECK(gain.size() == cuda::kColours && offset.size() == cuda::kColours, kName,
                     ": gain and offset must have a value for each colour");
+    STD_TORCH_CHECK(weights.device() == planes.device(), kName, ": pictures and weights on different devices");
     const DeviceGuard guard(planes.get_device_index());
     void* const stream = current_stream(planes);
     const Tensor source = torch::stable::contiguous(planes);

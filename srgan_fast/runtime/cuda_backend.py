@@ -1,8 +1,9 @@
 """Our CUDA kernels on an NVIDIA GPU: pictures go there as bytes and come back as bytes; see docs/cuda.md."""
 
+import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from srgan_fast.models.folding import fold_generator
 from srgan_fast.ops.cuda import problem_of
 from srgan_fast.runtime.cuda_generator import CudaGenerator
 from srgan_fast.runtime.protocol import FloatImages, Precision
-from srgan_fast.runtime.tiling import plan_tiles
+from srgan_fast.runtime.tiling import Tile, plan_tiles
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _LARGEST_AREA = 2048 * 2048  # low-resolution pixels at once; more gain nothing
+_LEAST_SIDE = 16  # of a tile
+_MOST_ELEMENTS = 2**31 - 1  # of a map: kernels count them in 32 bits
+_MOST_PINNED = 1 << 30  # bytes of a result that the system is asked to keep in place
 _FREE_SHARE = 0.5  # of the device's free memory, for the maps of one tile
 
 
@@ -49,9 +53,18 @@ class CudaBackend:
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`."""
+        count, _, height, width = lr.shape
+        s = self._config.scale
         with torch.inference_mode(), self._lock:
             given = _tensor(lr).to(self._device)
-            result: FloatImages = self._generator(given).cpu().numpy()
+            if count * height * width <= self._largest_area():
+                at_once: FloatImages = self._generator(given).cpu().numpy()
+                return at_once
+            result = np.empty((count, 3, height * s, width * s), np.float32)
+            for n in range(count):
+                for tile in self._tiles(height, width):
+                    sr = self._generator(given[n : n + 1, :, *_region(tile)])
+                    result[n, :, *_core(tile, s)] = sr[0, :, *_core_in_region(tile, s)].cpu().numpy()
             return result
 
     def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
@@ -59,28 +72,21 @@ class CudaBackend:
         height, width, colours = image.shape
         s = self._config.scale
         dtype = torch.uint8 if image.dtype == np.uint8 else torch.uint16
+        white = float(np.iinfo(image.dtype).max)
         with torch.inference_mode(), self._lock:
             given = _tensor(image).to(self._device)
             result = _host_memory((height * s, width * s, colours), dtype)
-            tiles = plan_tiles(height, width, self._config.receptive_radius, self._tile_side(height, width))
-            white = float(np.iinfo(image.dtype).max)
-            band = given[:0]
-            for tile in tiles:
-                if tile.left == 0:
-                    band = torch.empty(
-                        ((tile.bottom - tile.top) * s, width * s, colours), dtype=dtype, device=self._device
-                    )
-                region = given[tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
-                sr = self._generator(region.permute(2, 0, 1)[None].float() / white)[0]
-                top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
-                rows, columns = (tile.bottom - tile.top) * s, (tile.right - tile.left) * s
-                core = sr[:, top : top + rows, left : left + columns].permute(1, 2, 0)
-                # Clipped before the multiplication, so that what overshoots cannot overflow.
-                band[:, tile.left * s : tile.right * s] = (core.clamp(0.0, 1.0) * white).round_()
-                if tile.right == width:
-                    result[tile.top * s : tile.bottom * s].copy_(band)  # waits for the device
-                    if on_rows:
-                        on_rows(tile.bottom * s)
+            for row in self._tile_rows(height, width):
+                top, bottom = row[0].top, row[0].bottom
+                band = torch.empty(((bottom - top) * s, width * s, colours), dtype=dtype, device=self._device)
+                for tile in row:
+                    region = given[*_region(tile)].permute(2, 0, 1)[None].float() / white
+                    sr = self._generator(region)[0, :, *_core_in_region(tile, s)].permute(1, 2, 0)
+                    # Clipped before the multiplication, so that what overshoots cannot overflow.
+                    band[:, tile.left * s : tile.right * s] = (sr.clamp(0.0, 1.0) * white).round_()
+                result[top * s : bottom * s].copy_(band)  # waits for the device
+                if on_rows:
+                    on_rows(bottom * s)
         pixels: NDArray[Any] = result.numpy()
         return pixels
 
@@ -88,12 +94,25 @@ class CudaBackend:
         """See `PixelBackend.working_memory`: maps are in the device's memory."""
         return 0
 
-    def _tile_side(self, height: int, width: int) -> int:
-        """Side of a tile so that its region's maps fit into the device's memory; 0 for the picture in one piece."""
+    def _tile_rows(self, height: int, width: int) -> Iterator[list[Tile]]:
+        """The tiles of a picture, row by row."""
+        for _, row in itertools.groupby(self._tiles(height, width), key=lambda tile: tile.top):
+            yield list(row)
+
+    def _tiles(self, height: int, width: int) -> list[Tile]:
+        """Tiles as large as memory and kernels allow, the whole picture if it may be."""
+        area, radius = self._largest_area(), self._config.receptive_radius
+        side = 0 if height * width <= area else max(_LEAST_SIDE, math.isqrt(area) - 2 * radius)
+        return plan_tiles(height, width, radius, side)
+
+    def _largest_area(self) -> int:
+        """Low-resolution pixels whose maps fit into the device's memory, with no more elements than kernels count."""
         free = torch.cuda.mem_get_info(self._device)[0]
-        area = min(_LARGEST_AREA, int(free * _FREE_SHARE) // self._bytes_per_pixel())
-        radius = self._config.receptive_radius
-        return 0 if height * width <= area else max(16, math.isqrt(area) - 2 * radius)
+        # What torch has taken from the device and does not use.
+        free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        fine = (self._config.scale // 2) ** 2  # pixels of the last map for each of the picture
+        elements = fine * 4 * self._config.channels
+        return min(_LARGEST_AREA, int(free * _FREE_SHARE) // self._bytes_per_pixel(), _MOST_ELEMENTS // elements)
 
     def _bytes_per_pixel(self) -> int:
         """Device memory that a low-resolution pixel takes at most: the last stage's maps and the result's planes."""
@@ -111,6 +130,23 @@ class CudaBackend:
             )
 
 
+def _region(tile: Tile) -> tuple[slice, slice]:
+    """Rows and columns that a tile is computed from."""
+    return slice(tile.region_top, tile.region_bottom), slice(tile.region_left, tile.region_right)
+
+
+def _core(tile: Tile, scale: int) -> tuple[slice, slice]:
+    """Where its result belongs."""
+    return slice(tile.top * scale, tile.bottom * scale), slice(tile.left * scale, tile.right * scale)
+
+
+def _core_in_region(tile: Tile, scale: int) -> tuple[slice, slice]:
+    """Where that is in the result of its region."""
+    top, left = (tile.top - tile.region_top) * scale, (tile.left - tile.region_left) * scale
+    rows, columns = (tile.bottom - tile.top) * scale, (tile.right - tile.left) * scale
+    return slice(top, top + rows), slice(left, left + columns)
+
+
 def _tensor(values: NDArray[Any]) -> Tensor:
     """The same memory where torch takes it: without gaps, and writable, though it is only read."""
     values = np.ascontiguousarray(values)
@@ -123,7 +159,8 @@ def _current_device() -> torch.device:
 
 def _host_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Memory that the device copies to fast, if the system gives any."""
+    pinned = math.prod(shape) * dtype.itemsize <= _MOST_PINNED
     try:
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+        return torch.empty(shape, dtype=dtype, pin_memory=pinned)
     except RuntimeError:
         return torch.empty(shape, dtype=dtype)

@@ -14,6 +14,7 @@ from srgan_fast.ops import infer
 from srgan_fast.ops.conv import phase_major
 
 _GRAPHS = 4  # shapes whose launches are kept recorded
+_RECORDED_PIXELS = 1 << 16  # more take the GPU longer than the host, and a graph keeps its maps' memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class _Recorded:
 class CudaGenerator:
     """A generator for batches of pictures on a CUDA device.
 
-    Calls with a shape for the second time are recorded as a CUDA graph and replayed from then on, since a small
+    Calls with a small shape for the second time are recorded as a CUDA graph and replayed from then on, since such a
     picture's kernels take less time than the host needs to start them.
 
     Args:
@@ -62,9 +63,11 @@ class CudaGenerator:
             pictures: N, 3, H, W, float32, in 0..1, on the device.
 
         Returns:
-            N, 3, scale * H, scale * W, float32, not clamped; overwritten by the next call.
+            N, 3, scale * H, scale * W, float32, not clamped; the next call may overwrite it.
         """
         shape = tuple(pictures.shape)
+        if shape[0] * shape[2] * shape[3] > _RECORDED_PIXELS:
+            return self.compute(pictures)
         recorded = self._graphs.get(shape)
         if recorded is None:
             if shape not in self._graphs:
@@ -132,7 +135,7 @@ class CudaGenerator:
     def _record(self, pictures: Tensor) -> _Recorded:
         given = pictures.clone()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may use the device meanwhile
             result = self.compute(given)
         return _Recorded(graph, given, result)
 

@@ -130,6 +130,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU that says it is a GPU."""
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 24, 1 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     monkeypatch.setattr(cuda_backend, "_current_device", lambda: CPU)
     monkeypatch.setattr(CudaGenerator, "__call__", CudaGenerator.compute)
 
@@ -142,7 +144,7 @@ def test_pictures_in_tiles_are_the_whole_pictures(dtype: Any, file_of: FileOf, m
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (43, 37, 3)).astype(dtype)
     rows: list[int] = []
     in_one = backend.upscale(image)
-    monkeypatch.setattr(backend, "_tile_side", lambda height, width: 16)
+    monkeypatch.setattr(backend, "_largest_area", lambda: 700)
     in_tiles = backend.upscale(image, rows.append)
     assert in_one.shape == (172, 148, 3)
     assert in_one.dtype == in_tiles.dtype == dtype
@@ -158,14 +160,31 @@ def test_pictures_in_tiles_are_the_whole_pictures(dtype: Any, file_of: FileOf, m
 
 
 @pytest.mark.usefixtures("emulated", "device")
-def test_tiles_are_as_large_as_memory_allows(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_in_tiles_are_the_whole_batches(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = cuda_backend.CudaBackend(file_of(GeneratorConfig(channels=8, blocks=1)), "fp16", 1)
+    lr = np.random.default_rng(0).random((2, 3, 41, 33), np.float32)
+    at_once = backend.run(lr)
+    monkeypatch.setattr(backend, "_largest_area", lambda: 700)
+    np.testing.assert_allclose(backend.run(lr), at_once, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("emulated", "device")
+def test_tiles_are_as_large_as_memory_and_kernels_allow(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = cuda_backend.CudaBackend(file_of(GeneratorConfig(channels=64, blocks=1)), "fp16", 1)
-    sides = []
-    for free in (1 << 26, 1 << 30, 1 << 36):
+    areas = []
+    for free in (1 << 26, 1 << 30, 1 << 40):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
-        sides.append(backend._tile_side(10_000, 10_000))
-    assert 16 <= sides[0] < sides[1] < sides[2] <= 2048
-    assert backend._tile_side(100, 100) == 0
+        areas.append(backend._largest_area())
+    assert 0 < areas[0] < areas[1] < areas[2]
+    assert areas[2] * 4 * 256 < 2**31  # the last stage's map
+    largest = max(
+        (t.region_bottom - t.region_top) * (t.region_right - t.region_left) for t in backend._tiles(9999, 9999)
+    )
+    assert 0.9 * areas[2] < largest <= areas[2]
+    assert len(backend._tiles(1000, 1000)) == 1
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1 << 30)  # by torch, and free
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 26, 1 << 30))
+    assert backend._largest_area() > areas[1]
 
 
 @pytest.mark.usefixtures("emulated", "device")
@@ -213,7 +232,7 @@ def test_a_gpu_upscales_pictures_in_tiles(monkeypatch: pytest.MonkeyPatch) -> No
     backend = cuda_backend.CudaBackend(read_generator(DEFAULT_MODEL), "fp16", 1)
     image = np.random.default_rng(0).integers(0, 256, (150, 210, 3)).astype(np.uint8)
     in_one = backend.upscale(image)
-    monkeypatch.setattr(backend, "_tile_side", lambda height, width: 64)
+    monkeypatch.setattr(backend, "_largest_area", lambda: 146 * 146)
     in_tiles = backend.upscale(image)
     # A pixel's products are added in the same order wherever it lies in its block.
     np.testing.assert_array_equal(in_one, in_tiles)
