@@ -19,8 +19,10 @@ void check_types(const Tensor& x, const Tensor& weight) {
 
 cuda::Convolution convolution_of(const Problem& p) {
     constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+    constexpr std::int64_t kUnit = 8;
+    const auto pitch = [](std::int64_t channels) { return (channels + kUnit - 1) / kUnit * kUnit; };  // at most
     // Kernels count pixels of an image, and blocks, in 32 bits.
-    STD_TORCH_CHECK(p.height * p.width * p.in <= kMost && p.out_height * p.out_width * p.out <= kMost &&
+    STD_TORCH_CHECK(p.height * p.width * pitch(p.in) <= kMost && p.out_height * p.out_width * pitch(p.out) <= kMost &&
                         p.batch * p.height * p.width <= kMost,
                     "srgan_fast::conv: an image of ", p.height, "x", p.width, " is too large for the CUDA kernels");
     return {static_cast<int>(p.batch), static_cast<int>(p.in),   static_cast<int>(p.out),   static_cast<int>(p.height),
@@ -48,7 +50,7 @@ class Vectors {
 // is, since its channels are four pixels'.
 Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
     constexpr std::int64_t kUnit = 8;
-    const Tensor map = nhwc(x);
+    const Tensor map = aligned(nhwc(x));
     if (shuffle || x.size(1) % kUnit == 0) return map;
     const std::int64_t pitch = (x.size(1) + kUnit - 1) / kUnit * kUnit;
     const Tensor padded = new_map(x, x.size(0), pitch, x.size(2), x.size(3));
@@ -171,10 +173,10 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    const Tensor g_map = whole_map(g, false, stream), x_map = nhwc(x);  // x is read where results are written
+    const Tensor g_map = whole_map(g, false, stream), x_map = aligned(nhwc(x));  // x is read where results are written
     const Maybe y_map = whole_map(y, stream);
-    const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
-    const Maybe sum_map = sum_gradient ? Maybe(nhwc(*sum_gradient)) : std::nullopt;
+    const Maybe residual_map = residual ? Maybe(aligned(nhwc(*residual))) : std::nullopt;
+    const Maybe sum_map = sum_gradient ? Maybe(aligned(nhwc(*sum_gradient))) : std::nullopt;
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::dgrad_plan(c);
     p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);

@@ -26,6 +26,12 @@ inline cuda::Type type_of(const Tensor& x) {
     return x.scalar_type() == ScalarType::BFloat16 ? cuda::Type::kBf16 : cuda::Type::kHalf;
 }
 
+// The map itself where units of 16 bytes can be read from it, else a copy.
+inline Tensor aligned(const Tensor& map) {
+    constexpr std::uintptr_t kUnit = 16;
+    return reinterpret_cast<std::uintptr_t>(map.const_data_ptr()) % kUnit == 0 ? map : torch::stable::clone(map);
+}
+
 inline float* floats(const Tensor& t) { return static_cast<float*>(t.mutable_data_ptr()); }
 
 }  // namespace srgan_fast::torch_ops

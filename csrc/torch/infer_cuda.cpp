@@ -1,5 +1,6 @@
 // The operators of inference, which exist on CUDA alone: srgan_fast::infer_head, infer_conv and infer_tail. Python
 // (srgan_fast/ops/infer.py) says what they compute and packs their weights.
+#include <algorithm>
 #include <limits>
 
 #include "torch/cuda.h"
@@ -55,10 +56,11 @@ void launch(const cuda::InferParams& p, const Tensor& x, const char* what) {
 }
 
 Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const std::vector<double>& offset,
-                  const Tensor& weights, const Tensor& bias, const Tensor& slope) {
+                  const Tensor& weights, const Tensor& bias, const Tensor& slope, bool settled) {
     constexpr const char* kName = "srgan_fast::infer_head";
     check_map_type(weights, kName);
-    const MapSize size = size_of(planes, 2 * cuda::UnfoldParams::kChannels, kName);  // and a row more
+    const MapSize size =
+        size_of(planes, std::max<std::int64_t>(2 * cuda::UnfoldParams::kChannels, bias.numel()), kName);
     STD_TORCH_CHECK(planes.size(1) == cuda::kColours && planes.scalar_type() == ScalarType::Float, kName,
                     " takes N, 3, H, W pictures of float32, got ", shape_of(planes));
     STD_TORCH_CHECK(gain.size() == cuda::kColours && offset.size() == cuda::kColours, kName,
@@ -70,6 +72,7 @@ Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const s
     const std::int64_t out = bias.numel();
     STD_TORCH_CHECK(out % 8 == 0, kName, ": ", out, " channels are no multiple of 8");
     cuda::InferParams p{};
+    p.settled = settled;
     p.conv = cuda::head_plan(size.batch, size.height, size.width, static_cast<int>(out));
     const Tensor unfolded = new_map(weights, size.batch, cuda::UnfoldParams::kChannels, size.height + 1, size.width);
     cuda::UnfoldParams u{};
@@ -89,7 +92,7 @@ Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const s
 }
 
 Tensor infer_conv(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope, const Maybe& residual,
-                  bool shuffle) {
+                  bool shuffle, bool settled) {
     constexpr const char* kName = "srgan_fast::infer_conv";
     check_map_type(x, kName);
     const std::int64_t channels = x.dim() == 4 ? x.size(1) : 0, out = bias.numel();
@@ -99,9 +102,9 @@ Tensor infer_conv(const Tensor& x, const Tensor& weights, const Tensor& bias, co
                     " channels are no multiples of 8", shuffle ? " for each of four pixels" : "");
     STD_TORCH_CHECK(!(shuffle && residual), kName, ": a residual and a shuffle exclude each other");
     const DeviceGuard guard(x.get_device_index());
-    const Tensor map = nhwc(x);
+    const Tensor map = aligned(nhwc(x));
     check_map(residual, x, {size.batch, out, size.height, size.width}, "residual");
-    const Maybe residual_map = residual ? Maybe(nhwc(*residual)) : std::nullopt;
+    const Maybe residual_map = residual ? Maybe(aligned(nhwc(*residual))) : std::nullopt;
     cuda::InferParams p{};
     p.conv = cuda::infer_plan(size.batch, size.height, size.width, static_cast<int>(channels), static_cast<int>(out));
     p.conv.source.x = map.const_data_ptr();
@@ -109,7 +112,7 @@ Tensor infer_conv(const Tensor& x, const Tensor& weights, const Tensor& bias, co
     p.conv.bias = vector_of(bias, out, x, kName, "bias");
     if (slope) p.slope = vector_of(*slope, out, x, kName, "slope");
     p.residual = residual_map ? residual_map->const_data_ptr() : nullptr;
-    p.shuffle = shuffle;
+    p.shuffle = shuffle, p.settled = settled;
     const int scale = shuffle ? 2 : 1;
     const Tensor y = new_map(x, size.batch, out / phases, size.height * scale, size.width * scale);
     p.conv.y = y.mutable_data_ptr();
@@ -124,7 +127,7 @@ Tensor infer_tail(const Tensor& x, const Tensor& weights, const Tensor& bias) {
     const MapSize size = size_of(x, channels, kName);
     STD_TORCH_CHECK(channels % 8 == 0, kName, ": ", channels, " channels are no multiple of 8");
     const DeviceGuard guard(x.get_device_index());
-    const Tensor map = nhwc(x);
+    const Tensor map = aligned(nhwc(x));
     cuda::TailParams p{};
     p.conv = cuda::tail_plan(size.batch, size.height, size.width, static_cast<int>(channels));
     p.conv.source.x = map.const_data_ptr();
@@ -144,8 +147,11 @@ Tensor infer_tail(const Tensor& x, const Tensor& weights, const Tensor& bias) {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
     m.def(
-        "infer_head(Tensor planes, float[] gain, float[] offset, Tensor weights, Tensor bias, Tensor slope) -> Tensor");
-    m.def("infer_conv(Tensor x, Tensor weights, Tensor bias, Tensor? slope, Tensor? residual, bool shuffle) -> Tensor");
+        "infer_head(Tensor planes, float[] gain, float[] offset, Tensor weights, Tensor bias, Tensor slope, "
+        "bool settled=False) -> Tensor");
+    m.def(
+        "infer_conv(Tensor x, Tensor weights, Tensor bias, Tensor? slope, Tensor? residual, bool shuffle, "
+        "bool settled=False) -> Tensor");
     m.def("infer_tail(Tensor x, Tensor weights, Tensor bias) -> Tensor");
 }
 

@@ -26,6 +26,12 @@ class CheckError:
         return self.value / self.tolerance
 
 
+def largest_error(got: Tensor, expected: Tensor) -> float:
+    """Largest difference of an element over the largest element; infinite if it is no number."""
+    error = float((got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp_min(1e-6))
+    return error if math.isfinite(error) else math.inf
+
+
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """2-norm of the difference over that of what is right; infinite if it is no number."""
     error = float((got.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-6))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from srgan_fast.ops.conv import refuse_second_gradients
-from srgan_fast.ops.native import available, why_not_on_cuda
+from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
 
 
 def bn_scale(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -65,6 +65,8 @@ def bn_follow(
         RuntimeError: shapes, types or devices that do not fit each other, or a count below 2.
     """
     torch.ops.srgan_fast.bn_follow(mean, var, running_mean, running_var, batches, momentum, count)
+    if not torch.compiler.is_compiling():  # as torch's own operators do, so that autograd sees the change
+        torch.autograd.graph.increment_version((running_mean, running_var, batches))
 
 
 def computes_on(values: Tensor) -> bool:
@@ -90,7 +92,13 @@ def bn_follow_reference(
     running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), share)
 
 
+def _fake_scale(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    refuse_several_devices("bn_scale", var, weight)
+    return torch.empty_like(var)
+
+
 def _fake_backward(gradient: Tensor, var: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    refuse_several_devices("bn_scale_backward", gradient, var, weight)
     return torch.empty_like(var), var.new_empty(0 if weight is None else var.shape[0])
 
 
@@ -107,7 +115,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
 
 
 def _register() -> None:
-    torch.library.register_fake("srgan_fast::bn_scale", lambda var, weight, eps: torch.empty_like(var))
+    torch.library.register_fake("srgan_fast::bn_scale", _fake_scale)
     torch.library.register_fake("srgan_fast::bn_scale_backward", _fake_backward)
     torch.library.register_fake("srgan_fast::bn_follow", lambda *arguments: None)
     torch.library.register_autograd("srgan_fast::bn_scale", _backward, setup_context=_save)

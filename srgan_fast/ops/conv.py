@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srgan_fast.errors import TrainingError
-from srgan_fast.ops.native import available
+from srgan_fast.ops.native import available, refuse_several_devices
 
 Maybe = Tensor | None
 
@@ -169,7 +169,7 @@ def conv(
 
     Args:
         x: N, C, H, W; with `shuffle` N, 4C, H, W.
-        weight: O, C, k, k: k = 3 with `stride` 1 or 2, or k = 5 with stride 1; padding k // 2.
+        weight: O, C, k, k: k = 3 with `stride` 1 or 2, or k = 5 with stride 1, on CUDA also 9; padding k // 2.
         bias: O values.
         center: of the prologue, like the next four; see `prologue`. A residual goes with k = 3 and stride 1.
         scale: factor.
@@ -215,14 +215,8 @@ def _empty_like_map(x: Tensor, *shape: int) -> Tensor:
 
 
 def _check_fake(x: Tensor, weight: Tensor, shuffle: bool, *others: Maybe) -> None:
-    """What the operators check where they compute, so that tracing refuses it, too.
-
-    Torch asks a fake kernel whenever one of the tensors is fake or on the meta device: without this, real tensors
-    beside it would give memory that nobody wrote.
-    """
-    for tensor in (weight, *others):
-        if tensor is not None and tensor.device != x.device:
-            raise RuntimeError(f"srgan_fast::conv: tensors on {x.device} and {tensor.device} together")
+    """What the operators check where they compute, so that tracing refuses it, too."""
+    refuse_several_devices("conv", x, weight, *others)
     if x.dim() != 4 or weight.dim() != 4 or x.shape[1] != weight.shape[1] * (4 if shuffle else 1):
         raise RuntimeError(
             f"srgan_fast::conv: weights {tuple(weight.shape)} do not fit a map {tuple(x.shape)}"

@@ -94,7 +94,10 @@ def _verdict(index: int, anew: bool) -> str | None:
         if not anew and about is not None and verdicts.is_kept(about):
             _found[index] = None
         else:
-            problem = _found[index] = _examine(index)
+            try:
+                problem = _found[index] = _examine(index)
+            except torch.OutOfMemoryError:
+                return f"{torch.cuda.get_device_name(index)} has not enough memory free to examine the fused kernels"
             if about is not None:
                 (verdicts.keep if problem is None else verdicts.forget)(about)
     return _found[index]
@@ -108,6 +111,8 @@ def _examine(index: int) -> str | None:
     try:
         device = torch.device("cuda", index)
         errors = [e for dtype in TYPES for _, run in examination() for e in run(device, dtype)]
+    except torch.OutOfMemoryError:
+        raise  # says nothing about the kernels
     except RuntimeError as error:
         return f"the fused kernels fail on {name}: {str(error).splitlines()[0]}"
     worst = max(errors, key=lambda error: error.excess)

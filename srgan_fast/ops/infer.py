@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srgan_fast.ops.conv import phase_minor, tail_weight
-from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.ops.native import refuse_several_devices, why_not_on_cuda
 
 UNIT = 8  # what channels of features are multiples of
 _ROWS, _COLUMNS = 128, 64  # what packed weights are rounded up to: kInferRows and kInferColumns of plan.h
@@ -78,7 +78,13 @@ def pack_tail(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def head(
-    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor
+    pictures: Tensor,
+    gain: Sequence[float],
+    offset: Sequence[float],
+    weights: Tensor,
+    bias: Tensor,
+    slope: Tensor,
+    settled: bool = False,
 ) -> Tensor:
     """Pictures to features: `prelu(conv9x9(gain * picture + offset) + bias)`.
 
@@ -89,6 +95,7 @@ def head(
         weights: see `pack_head`; their type is that of the features.
         bias: O, a multiple of 8.
         slope: O.
+        settled: see `conv`.
 
     Returns:
         N, O, H, W.
@@ -96,7 +103,9 @@ def head(
     Raises:
         RuntimeError: shapes, types or devices that it does not do; the message says which.
     """
-    return cast(Tensor, torch.ops.srgan_fast.infer_head(pictures, list(gain), list(offset), weights, bias, slope))
+    return cast(
+        Tensor, torch.ops.srgan_fast.infer_head(pictures, list(gain), list(offset), weights, bias, slope, settled)
+    )
 
 
 def conv(
@@ -106,6 +115,7 @@ def conv(
     slope: Tensor | None = None,
     residual: Tensor | None = None,
     shuffle: bool = False,
+    settled: bool = False,
 ) -> Tensor:
     """Features to features: `prelu(conv3x3(x) + bias) + residual`, or with `shuffle` that of four pixels.
 
@@ -116,6 +126,8 @@ def conv(
         slope: O, or None for no activation.
         residual: N, O, H, W; not with `shuffle`.
         shuffle: the O channels are four pixels', phase by phase.
+        settled: weights, bias and slope were written before the kernel that comes before this one began, so that they
+            may be read before that one has ended.
 
     Returns:
         N, O, H, W, or N, O / 4, 2H, 2W.
@@ -123,7 +135,7 @@ def conv(
     Raises:
         RuntimeError: shapes, types or devices that it does not do; the message says which.
     """
-    return cast(Tensor, torch.ops.srgan_fast.infer_conv(x, weights, bias, slope, residual, shuffle))
+    return cast(Tensor, torch.ops.srgan_fast.infer_conv(x, weights, bias, slope, residual, shuffle, settled))
 
 
 def tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
@@ -179,21 +191,36 @@ def _shuffled(x: Tensor) -> Tensor:
 
 
 def _fake_head(
-    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor
+    pictures: Tensor,
+    gain: Sequence[float],
+    offset: Sequence[float],
+    weights: Tensor,
+    bias: Tensor,
+    slope: Tensor,
+    settled: bool = False,
 ) -> Tensor:
+    refuse_several_devices("infer_head", pictures, weights, bias, slope)
     n, _, height, width = pictures.shape
     return _features(weights, n, bias.shape[0], height, width)
 
 
 def _fake_conv(
-    x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None, residual: Tensor | None, shuffle: bool
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    slope: Tensor | None,
+    residual: Tensor | None,
+    shuffle: bool,
+    settled: bool = False,
 ) -> Tensor:
+    refuse_several_devices("infer_conv", x, weights, bias, slope, residual)
     n, _, height, width = x.shape
     phases, scale = (4, 2) if shuffle else (1, 1)
     return _features(x, n, bias.shape[0] // phases, height * scale, width * scale)
 
 
 def _fake_tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    refuse_several_devices("infer_tail", x, weights, bias)
     return x.new_empty((x.shape[0], 3, 2 * x.shape[2], 2 * x.shape[3]), dtype=torch.float32)
 
 

@@ -44,6 +44,20 @@ _PROBLEM = _load(
 _CUDA_PROBLEM = _PROBLEM or _load_cuda()
 
 
+def refuse_several_devices(operator: str, first: torch.Tensor, *others: torch.Tensor | None) -> None:
+    """What operators check where they compute, for their fake kernels.
+
+    Torch asks a fake kernel whenever one of the tensors is fake or on the meta device: without this, real tensors
+    beside it would give memory that nobody wrote.
+
+    Raises:
+        RuntimeError: tensors on several devices.
+    """
+    for tensor in others:
+        if tensor is not None and tensor.device != first.device:
+            raise RuntimeError(f"srgan_fast::{operator}: tensors on {first.device} and {tensor.device} together")
+
+
 def available() -> bool:
     """Whether the fused operators can be used in this process."""
     return _PROBLEM is None

@@ -15,7 +15,7 @@ from srgan_fast.errors import BackendError
 from srgan_fast.models import GeneratorFile
 from srgan_fast.models.folding import fold_generator
 from srgan_fast.ops.cuda import problem_of
-from srgan_fast.runtime.cuda_generator import CudaGenerator
+from srgan_fast.runtime.cuda_generator import CudaGenerator, on_device
 from srgan_fast.runtime.protocol import FloatImages, Precision
 from srgan_fast.runtime.tiling import Tile, plan_tiles
 
@@ -23,7 +23,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _LARGEST_AREA = 2048 * 2048  # low-resolution pixels at once; more gain nothing
 _LEAST_SIDE = 16  # of a tile
 _MOST_ELEMENTS = 2**31 - 1  # of a map: kernels count them in 32 bits
-_MOST_PINNED = 1 << 30  # bytes of a result that the system is asked to keep in place
+_MOST_STAGED = 1 << 26  # bytes of memory that the device writes to directly
 _FREE_SHARE = 0.5  # of the device's free memory, for the maps of one tile
 
 
@@ -47,48 +47,64 @@ class CudaBackend:
         self._device = _current_device()
         self.device = torch.cuda.get_device_name(self._device)
         self._config = file.config
+        self._what = f"the maps of {file.name} leave the range of {precision}"
+        self._remedy = f"take {'--precision bf16, or ' if precision == 'fp16' else ''}--precision fp32"
         self._generator = CudaGenerator(fold_generator(file), _DTYPES[precision], self._device)
+        self._staging = torch.empty(0, dtype=torch.uint8)
         self._lock = threading.Lock()  # a recorded graph has one input and one result
-        self._check(file.name, precision)
+        self.run(np.random.default_rng(0).random((1, 3, 32, 32), np.float32))  # a model that overflows says so now
 
     def run(self, lr: FloatImages) -> FloatImages:
-        """See `Backend.run`."""
+        """See `Backend.run`.
+
+        Raises:
+            BackendError: maps that leave the range of the precision.
+        """
         count, _, height, width = lr.shape
         s = self._config.scale
-        with torch.inference_mode(), self._lock:
+        result = np.empty((count, 3, height * s, width * s), np.float32)
+        with torch.inference_mode(), self._lock, on_device(self._device):
             given = _tensor(lr).to(self._device)
             if count * height * width <= self._largest_area():
-                at_once: FloatImages = self._generator(given).cpu().numpy()
-                return at_once
-            result = np.empty((count, 3, height * s, width * s), np.float32)
+                sr = self._generator(given)
+                self._check(torch.isfinite(sr).all())
+                self._fetch(sr, result)
+                return result
             for n in range(count):
                 for tile in self._tiles(height, width):
                     sr = self._generator(given[n : n + 1, :, *_region(tile)])
-                    result[n, :, *_core(tile, s)] = sr[0, :, *_core_in_region(tile, s)].cpu().numpy()
-            return result
+                    self._check(torch.isfinite(sr).all())
+                    self._fetch(sr[0, :, *_core_in_region(tile, s)].contiguous(), result[n, :, *_core(tile, s)])
+        return result
 
     def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
-        """See `PixelBackend.upscale`."""
+        """See `PixelBackend.upscale`.
+
+        Raises:
+            BackendError: maps that leave the range of the precision.
+        """
         height, width, colours = image.shape
         s = self._config.scale
         dtype = torch.uint8 if image.dtype == np.uint8 else torch.uint16
         white = float(np.iinfo(image.dtype).max)
-        with torch.inference_mode(), self._lock:
+        result = np.empty((height * s, width * s, colours), image.dtype)
+        with torch.inference_mode(), self._lock, on_device(self._device):
             given = _tensor(image).to(self._device)
-            result = _host_memory((height * s, width * s, colours), dtype)
             for row in self._tile_rows(height, width):
                 top, bottom = row[0].top, row[0].bottom
                 band = torch.empty(((bottom - top) * s, width * s, colours), dtype=dtype, device=self._device)
+                finite = torch.ones((), dtype=torch.bool, device=self._device)
                 for tile in row:
                     region = given[*_region(tile)].permute(2, 0, 1)[None].float() / white
                     sr = self._generator(region)[0, :, *_core_in_region(tile, s)].permute(1, 2, 0)
+                    finite &= torch.isfinite(sr).all()
                     # Clipped before the multiplication, so that what overshoots cannot overflow.
                     band[:, tile.left * s : tile.right * s] = (sr.clamp(0.0, 1.0) * white).round_()
-                result[top * s : bottom * s].copy_(band)  # waits for the device
+                self._check(finite)
+                self._fetch(band, result[top * s : bottom * s])
                 if on_rows:
                     on_rows(bottom * s)
-        pixels: NDArray[Any] = result.numpy()
-        return pixels
+        return result
 
     def working_memory(self, height: int, width: int) -> int:
         """See `PixelBackend.working_memory`: maps are in the device's memory."""
@@ -111,23 +127,29 @@ class CudaBackend:
         # What torch has taken from the device and does not use.
         free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         fine = (self._config.scale // 2) ** 2  # pixels of the last map for each of the picture
-        elements = fine * 4 * self._config.channels
+        elements = fine * 4 * self._generator.channels
         return min(_LARGEST_AREA, int(free * _FREE_SHARE) // self._bytes_per_pixel(), _MOST_ELEMENTS // elements)
 
     def _bytes_per_pixel(self) -> int:
         """Device memory that a low-resolution pixel takes at most: the last stage's maps and the result's planes."""
         fine = (self._config.scale // 2) ** 2
-        channels = self._config.channels
+        channels = self._generator.channels
         return fine * (2 * channels + 2 * 4 * channels) + 2 * 3 * channels + self._config.scale**2 * 3 * (4 + 4 + 4)
 
-    def _check(self, name: str, precision: str) -> None:
-        """A model may leave the range of 16-bit floats, which no test of the kernels sees."""
-        lr = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
-        if not np.isfinite(self.run(lr)).all():
-            raise BackendError(
-                f"backend cuda: the maps of {name} leave the range of {precision}; take "
-                f"{'--precision bf16, or ' if precision == 'fp16' else ''}--precision fp32"
-            )
+    def _check(self, finite: Tensor) -> None:
+        if not bool(finite):
+            raise BackendError(f"backend cuda: {self._what}; {self._remedy}")
+
+    def _fetch(self, values: Tensor, to: NDArray[Any]) -> None:
+        """Copies from the device, through memory that it writes to directly where that is not too much."""
+        count = values.numel() * values.element_size()
+        if values.device.type != "cuda" or count > _MOST_STAGED:
+            to[...] = values.cpu().numpy()
+            return
+        if self._staging.numel() < count:
+            self._staging = torch.empty(count, dtype=torch.uint8, pin_memory=True)
+        staged = self._staging[:count].view(values.dtype).view(values.shape)
+        to[...] = staged.copy_(values).numpy()
 
 
 def _region(tile: Tile) -> tuple[slice, slice]:
@@ -155,12 +177,3 @@ def _tensor(values: NDArray[Any]) -> Tensor:
 
 def _current_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
-
-
-def _host_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory that the device copies to fast, if the system gives any."""
-    pinned = math.prod(shape) * dtype.itemsize <= _MOST_PINNED
-    try:
-        return torch.empty(shape, dtype=dtype, pin_memory=pinned)
-    except RuntimeError:
-        return torch.empty(shape, dtype=dtype)

@@ -1,17 +1,20 @@
 """A folded generator in our CUDA kernels of inference, on tensors; see `ops.infer`."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srgan_fast.models.config import AffineMap
 from srgan_fast.models.folding import FoldedConv, FoldedGenerator
 from srgan_fast.ops import infer
 from srgan_fast.ops.conv import phase_major
+
+_log = logging.getLogger(__name__)
 
 _GRAPHS = 4  # shapes whose launches are kept recorded
 _RECORDED_PIXELS = 1 << 16  # more take the GPU longer than the host, and a graph keeps its maps' memory
@@ -40,21 +43,33 @@ class CudaGenerator:
     Args:
         folded: the network.
         dtype: bfloat16 or float16, of features and weights.
-        device: CUDA.
+        device: CUDA, with an index.
+
+    Attributes:
+        channels: of the trunk's maps.
     """
 
     def __init__(self, folded: FoldedGenerator, dtype: torch.dtype, device: torch.device) -> None:
         self._dtype, self._device = dtype, device
         self._config = folded.config
         # The kernels read channels in units; what is filled up stays zero all the way.
-        self._channels = -(-folded.config.channels // infer.UNIT) * infer.UNIT
+        self.channels = -(-folded.config.channels // infer.UNIT) * infer.UNIT
         self._head = self._layer(folded.head, infer.pack_head)
         self._blocks = [(self._conv(first), self._conv(second)) for first, second in folded.blocks]
         self._fuse = self._conv(folded.fuse)
         self._upsample = [self._conv(conv, phases=4) for conv in folded.upsample]
         self._tail = self._layer(folded.tail, infer.pack_tail, fills_out=False)
-        self._hr_map = folded.hr_map
+        hr_map = folded.hr_map
+        # On the device from the beginning: what is recorded must not wait for the host.
+        self._hr_map = (
+            None if hr_map.is_identity else [self._colours(values) for values in (hr_map.gain, hr_map.offset)]
+        )
         self._graphs: OrderedDict[tuple[int, ...], _Recorded | None] = OrderedDict()
+        self._records = device.type == "cuda"
+        with on_device(device):
+            self._stream = torch.cuda.Stream(device) if self._records else None  # type: ignore[no-untyped-call]
+            if self._records:
+                torch.cuda.synchronize(device)  # kernels read weights before those before them have ended
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Upscales a batch on the current stream.
@@ -66,19 +81,19 @@ class CudaGenerator:
             N, 3, scale * H, scale * W, float32, not clamped; the next call may overwrite it.
         """
         shape = tuple(pictures.shape)
-        if shape[0] * shape[2] * shape[3] > _RECORDED_PIXELS:
-            return self.compute(pictures)
-        recorded = self._graphs.get(shape)
-        if recorded is None:
+        with torch.inference_mode(), on_device(self._device):
+            if not self._records or shape[0] * shape[2] * shape[3] > _RECORDED_PIXELS:
+                return self.compute(pictures)
             if shape not in self._graphs:
                 self._remember(shape, None)
                 return self.compute(pictures)
-            recorded = self._record(pictures)
+            recorded = self._graphs[shape] or self._record(pictures)
+            if recorded is None:
+                return self.compute(pictures)
             self._remember(shape, recorded)
-        self._graphs.move_to_end(shape)
-        recorded.given.copy_(pictures)
-        recorded.graph.replay()
-        return recorded.result
+            recorded.given.copy_(pictures)
+            recorded.graph.replay()
+            return recorded.result
 
     def compute(self, pictures: Tensor) -> Tensor:
         """The same, kernel by kernel."""
@@ -86,19 +101,23 @@ class CudaGenerator:
         lr_map = conventions.lr_map
         head = self._head
         assert head.slope is not None
-        first = infer.head(pictures, lr_map.gain, lr_map.offset, head.weights, head.bias, head.slope)
+        first = infer.head(pictures, lr_map.gain, lr_map.offset, head.weights, head.bias, head.slope, settled=True)
         x = first
         for conv1, conv2 in self._blocks:
-            inner = infer.conv(x, conv1.weights, conv1.bias, conv1.slope)
-            x = infer.conv(inner, conv2.weights, conv2.bias, residual=x)
-        x = infer.conv(x, self._fuse.weights, self._fuse.bias, residual=first)
+            inner = infer.conv(x, conv1.weights, conv1.bias, conv1.slope, settled=True)
+            x = infer.conv(inner, conv2.weights, conv2.bias, residual=x, settled=True)
+        x = infer.conv(x, self._fuse.weights, self._fuse.bias, residual=first, settled=True)
         for i, stage in enumerate(self._upsample):
             # The last shuffle is the tail's.
-            x = infer.conv(x, stage.weights, stage.bias, stage.slope, shuffle=i + 1 < len(self._upsample))
+            shuffle = i + 1 < len(self._upsample)
+            x = infer.conv(x, stage.weights, stage.bias, stage.slope, shuffle=shuffle, settled=True)
         out = infer.tail(x, self._tail.weights, self._tail.bias)
         if conventions.output == "tanh":
             out = torch.tanh(out)
-        return _mapped(out, self._hr_map)
+        if self._hr_map is not None:
+            gain, offset = self._hr_map
+            out = out * gain + offset
+        return out
 
     def _conv(self, conv: FoldedConv, phases: int = 1) -> _Layer:
         return self._layer(conv, infer.pack_conv, phases)
@@ -117,31 +136,43 @@ class CudaGenerator:
             if not fills_out:
                 return values
             by_phase = values.reshape(phases, -1, *values.shape[1:])
-            missing = self._channels - by_phase.shape[1]
+            missing = self.channels - by_phase.shape[1]
             return F.pad(by_phase, (0, 0) * (by_phase.dim() - 2) + (0, missing)).flatten(0, 1)
 
         if weight.shape[1] != 3:
-            weight = F.pad(weight, (0, 0, 0, 0, 0, self._channels - weight.shape[1]))
+            weight = F.pad(weight, (0, 0, 0, 0, 0, self.channels - weight.shape[1]))
         packed = pack(filled(weight).to(self._device), self._dtype)
         vectors = [None if v is None else filled(v).to(self._device).contiguous() for v in (bias, slope)]
         assert vectors[0] is not None
         return _Layer(packed, vectors[0], vectors[1])
 
-    def _remember(self, shape: tuple[int, ...], recorded: "_Recorded | None") -> None:
+    def _remember(self, shape: tuple[int, ...], recorded: _Recorded | None) -> None:
         self._graphs[shape] = recorded
+        self._graphs.move_to_end(shape)
         while len(self._graphs) > _GRAPHS:
             self._graphs.popitem(last=False)
 
-    def _record(self, pictures: Tensor) -> _Recorded:
+    def _record(self, pictures: Tensor) -> _Recorded | None:
+        """The launches for a shape; None where the driver or the memory does not allow it, from then on for all."""
         given = pictures.clone()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may use the device meanwhile
-            result = self.compute(given)
+        try:
+            # The outer one goes back to the caller's stream whatever happens; others may use the device meanwhile.
+            with (
+                torch.cuda.stream(self._stream),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
+                result = self.compute(given)
+        except RuntimeError as error:
+            self._records = False
+            _log.warning("kernels cannot be recorded and are started one by one: %s", str(error).partition("\n")[0])
+            return None
         return _Recorded(graph, given, result)
 
+    def _colours(self, values: tuple[float, float, float]) -> Tensor:
+        return torch.tensor(values, device=self._device).view(1, 3, 1, 1)
 
-def _mapped(pictures: Tensor, values: AffineMap) -> Tensor:
-    if values.is_identity:
-        return pictures
-    gain, offset = (pictures.new_tensor(v).view(1, 3, 1, 1) for v in (values.gain, values.offset))
-    return pictures * gain + offset
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a CUDA device the current one, which each thread has its own of; nothing on a CPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

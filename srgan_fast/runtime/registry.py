@@ -116,9 +116,7 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
             )
         return name, "asked for"
     if not missing_modules(BACKENDS["torch"]) and _cuda_device():
-        if precision in BACKENDS["cuda"].precisions and not _why_not(BACKENDS["cuda"]):
-            return "cuda", "a CUDA device is present, and our kernels compute right on it"
-        return "torch", "a CUDA device is present"
+        return _on_cuda(precision)
     entries = [entry for entry in BACKENDS.values() if entry.chosen_by_auto]
     able = [entry for entry in entries if precision in entry.precisions]
     for entry in able:
@@ -138,6 +136,16 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
             f"installed: take another precision, or pip install {extras}"
         )
     raise BackendError(f"no runtime for {precision} is installed: pip install {extras}")
+
+
+def _on_cuda(precision: Precision) -> tuple[str, str]:
+    """What `auto` means where a CUDA device is present, and why."""
+    if precision not in BACKENDS["cuda"].precisions:
+        return "torch", "a CUDA device is present"
+    reason = _why_not(BACKENDS["cuda"])
+    if reason is None:
+        return "cuda", "a CUDA device is present, and our kernels compute right on it"
+    return "torch", f"a CUDA device is present, and backend cuda {reason}"
 
 
 def choose_precision(precision: AskedPrecision, name: str = "auto") -> Precision:

@@ -38,8 +38,8 @@ def test_packed_weights_are_the_weights() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", infer_checks.CASES, ids=str)
 def test_operators_are_their_references(case: infer_checks.InferCase, dtype: torch.dtype, device: torch.device) -> None:
-    (error,) = infer_checks.check(case, device, dtype)
-    assert error.excess <= 1.0, error
+    for error in infer_checks.check(case, device, dtype):
+        assert error.excess <= 1.0, error
 
 
 @needs_gpu

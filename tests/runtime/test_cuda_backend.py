@@ -36,7 +36,7 @@ def product(x: Tensor, weights: Tensor, out: int, rows: int, columns: int) -> Te
 
 def emulated_conv(
     x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None = None, residual: Tensor | None = None,
-    shuffle: bool = False,
+    shuffle: bool = False, settled: bool = False,
 ) -> Tensor:  # fmt: skip
     y = product(x, weights, len(bias), 3, 3) + bias[:, None, None]
     if slope is not None:
@@ -49,8 +49,9 @@ def emulated_conv(
 
 
 def emulated_head(
-    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor
-) -> Tensor:
+    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor,
+    settled: bool = False,
+) -> Tensor:  # fmt: skip
     """Rows of pixels by twos, from one above the picture on."""
     mapped = pictures * torch.tensor(gain).view(3, 1, 1) + torch.tensor(offset).view(3, 1, 1)
     height, width = pictures.shape[2:]
@@ -133,7 +134,6 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     monkeypatch.setattr(cuda_backend, "_current_device", lambda: CPU)
-    monkeypatch.setattr(CudaGenerator, "__call__", CudaGenerator.compute)
 
 
 @pytest.mark.usefixtures("emulated", "device")
@@ -195,6 +195,17 @@ def test_a_model_beyond_16_bits_is_refused(file_of: FileOf) -> None:
         cuda_backend.CudaBackend(file, "fp16", 1)
 
 
+@pytest.mark.usefixtures("emulated", "device")
+def test_a_picture_beyond_16_bits_is_refused(file_of: FileOf) -> None:
+    # A model that is well on the picture that it is tried with, and overflows on another.
+    backend = cuda_backend.CudaBackend(file_of(GeneratorConfig(channels=8, blocks=1)), "fp16", 1)
+    backend._generator._head.weights.mul_(3e4)
+    with pytest.raises(BackendError, match="leave the range of fp16"):
+        backend.upscale(np.full((9, 9, 3), 255, np.uint8))
+    with pytest.raises(BackendError, match="leave the range of fp16"):
+        backend.run(np.ones((1, 3, 9, 9), np.float32))
+
+
 def test_why_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert cuda_backend.why_not() == "needs a CUDA device that PyTorch can use"
@@ -225,6 +236,19 @@ def test_a_gpu_computes_the_bundled_model(precision: Any, least: float) -> None:
         with torch.inference_mode():
             expected = exact(torch.from_numpy(lr).double().cuda()).cpu().numpy()
         assert compare(backend.run(lr), expected).psnr_db > least, shape
+
+
+@needs_gpu
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_a_gpu_computes_any_generator(config: GeneratorConfig, file_of: FileOf) -> None:
+    file = file_of(config)
+    backend = cuda_backend.CudaBackend(file, "fp16", 1)
+    exact = load_generator(file).double().cuda()
+    for _ in range(3):  # kernel by kernel, recorded, replayed
+        lr = np.random.default_rng(0).random((2, 3, 19, 23), np.float32)
+        with torch.inference_mode():
+            expected = exact(torch.from_numpy(lr).double().cuda()).cpu().numpy()
+        assert compare(backend.run(lr), expected).psnr_db > 55
 
 
 @needs_gpu

@@ -129,8 +129,11 @@ def test_auto_takes_the_first_installed_that_can(
 def test_auto_prefers_a_cuda_device(monkeypatch: pytest.MonkeyPatch, precision: Any, problem: str | None) -> None:
     monkeypatch.setattr(registry, "_cuda_device", lambda: True)
     monkeypatch.setattr(registry, "_why_not", lambda entry: problem if entry.name == "cuda" else None)
-    if precision == "fp32" or problem:
+    if precision == "fp32":
         assert choose_backend("auto", precision) == ("torch", "a CUDA device is present")
+    elif problem:
+        expected = "a CUDA device is present, and backend cuda cannot be used: it computes wrong results"
+        assert choose_backend("auto", precision) == ("torch", expected)
     else:
         assert choose_backend("auto", precision)[0] == "cuda"
 

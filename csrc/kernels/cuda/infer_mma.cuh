@@ -185,10 +185,11 @@ void infer_resident_kernel(SRGAN_FAST_CONSTANT InferParams p) {
     std::byte* const weights = shared_memory();
     float* const slopes = reinterpret_cast<float*>(weights + taps.count * Shape::kStageBytes);
     std::byte* const window_memory = reinterpret_cast<std::byte*>(slopes + Shape::kChannels);
+    if (!p.settled) wait_for_previous_kernel();
     for (int tap = 0; tap < taps.count; ++tap)
         fetch_weights<T, Shape>(weights + tap * Shape::kStageBytes, c, taps.weight[tap], 0);
     fetch_slopes<Shape>(slopes, p);
-    wait_for_previous_kernel();  // whose result is read; what was read so far has been there for long
+    wait_for_previous_kernel();  // whose result is read
     let_next_kernel_begin();
     const int tiles_x = (c.width + Shape::kColumns - 1) / Shape::kColumns;
     const int tiles_y = (c.height + Shape::kRows - 1) / Shape::kRows, tiles = c.batch * tiles_y * tiles_x;

@@ -10,12 +10,18 @@ namespace srgan_fast::cuda {
 
 inline constexpr int kOrdinaryShared = 48 * 1024;  // bytes; more has to be asked for
 
+// What went wrong, taken back from CUDA, which would else tell it to whoever asks next.
+inline const char* failure(cudaError_t error) {
+    static_cast<void>(cudaGetLastError());
+    return cudaGetErrorString(error);
+}
+
 template <typename Params>
 const char* launch(void (*kernel)(Params), const Grid& grid, int threads, int shared, const Params& p, void* stream,
                    bool early = false) {
     if (shared > kOrdinaryShared) {
         const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-        if (error != cudaSuccess) return cudaGetErrorString(error);
+        if (error != cudaSuccess) return failure(error);
     }
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(grid.x, grid.y, grid.z), config.blockDim = dim3(threads);
@@ -25,19 +31,19 @@ const char* launch(void (*kernel)(Params), const Grid& grid, int threads, int sh
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.attrs = &attribute, config.numAttrs = early ? 1 : 0;
     const cudaError_t error = cudaLaunchKernelEx(&config, kernel, p);
-    return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+    return error == cudaSuccess ? nullptr : failure(error);
 }
 
-// For kernels that call wait_for_previous_kernel(): where the GPU can, they begin before the one before them ends.
+// For kernels that call wait_for_previous_kernel(): they begin before the one before them ends where they were compiled
+// with that wait, whatever the GPU.
 template <typename Params>
 const char* launch_early(void (*kernel)(Params), const Grid& grid, int threads, int shared, const Params& p,
                          void* stream) {
-    int device = 0, major = 0;
-    cudaError_t error = cudaGetDevice(&device);
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    if (error != cudaSuccess) return cudaGetErrorString(error);
-    constexpr int kFirst = 9;  // compute capability
-    return launch(kernel, grid, threads, shared, p, stream, major >= kFirst);
+    cudaFuncAttributes attributes{};
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+    if (error != cudaSuccess) return failure(error);
+    constexpr int kFirst = 90;  // virtual architecture that has it
+    return launch(kernel, grid, threads, shared, p, stream, attributes.ptxVersion >= kFirst);
 }
 
 // visit(Bf16{}) or visit(Half{}).

@@ -85,6 +85,7 @@ struct InferParams {
     Vector slope;          // of PReLU, for each computed channel; no data: none
     const void* residual;  // of the result's shape, added last; or null
     bool shuffle;          // computed channels are those of four pixels, phase by phase
+    bool settled;          // weights and slopes were there before the previous kernel began
 };
 
 inline constexpr int kColours = 3;

@@ -177,8 +177,8 @@ inline void set_weights(ConvParams& p, Tile tile, const void* packed) {
 inline constexpr int kInferRows = 128, kInferColumns = 64;
 
 // A convolution of a map of `channels`, padded by zeros to its size, with `row_taps` x `column_taps` taps.
-inline ConvParams infer_plan(int batch, int height, int width, int channels, int out, const Reach& reach, int row_taps,
-                             int column_taps, int row_step) {
+inline ConvParams gather_plan(int batch, int height, int width, int channels, int out, const Reach& reach, int row_taps,
+                              int column_taps, int row_step) {
     ConvParams p{};
     p.batch = batch, p.height = height, p.width = width;
     p.channels = out, p.input_channels = round_up(channels, kInferColumns);
@@ -197,14 +197,14 @@ inline ConvParams infer_plan(int batch, int height, int width, int channels, int
 }
 
 inline ConvParams infer_plan(int batch, int height, int width, int channels, int out) {
-    return infer_plan(batch, height, width, channels, out, {-1, -1, 3, 3}, 3, 3, 1);
+    return gather_plan(batch, height, width, channels, out, {-1, -1, 3, 3}, 3, 3, 1);
 }
 
 // Of pictures that are unfolded: see UnfoldParams.
 inline ConvParams head_plan(int batch, int height, int width, int out) {
     using U = UnfoldParams;
-    ConvParams p = infer_plan(batch, height, width, U::kChannels, out, {1 - U::kSide / 2, 0, U::kSide, 1}, U::kRowTaps,
-                              1, U::kRows);
+    ConvParams p = gather_plan(batch, height, width, U::kChannels, out, {1 - U::kSide / 2, 0, U::kSide, 1}, U::kRowTaps,
+                               1, U::kRows);
     p.source.height = height + 1;
     return p;
 }
@@ -257,8 +257,8 @@ inline constexpr int kTailPitch = kTailSize.channels + 1;  // floats between pix
 
 inline ConvParams tail_plan(int batch, int height, int width, int channels) {
     constexpr int kSide = TailParams::kSide;
-    return infer_plan(batch, height, width, channels, TailParams::kProducts, {-(kSide / 2), -(kSide / 2), kSide, 1},
-                      kSide, 1, 1);
+    return gather_plan(batch, height, width, channels, TailParams::kProducts, {-(kSide / 2), -(kSide / 2), kSide, 1},
+                       kSide, 1, 1);
 }
 
 inline Grid tail_grid(const ConvParams& p) {
