@@ -132,13 +132,15 @@ def _operators_recorded(events: list[Event]) -> AbstractContextManager[object]:
         events.append(Event(_OUTSIDE, InferCall(place, batch, channels, out, height, width, *parts)))
         return batch, height, width
 
-    def head(pictures: Tensor, gain: object, offset: object, weights: Tensor, bias: Tensor, slope: Tensor) -> Tensor:
+    def head(
+        pictures: Tensor, gain: Any, offset: Any, weights: Tensor, bias: Tensor, slope: Tensor, settled: bool = False
+    ) -> Tensor:
         batch, height, width = note("head", pictures, len(bias), True)
         return pictures.new_empty((batch, len(bias), height, width), dtype=weights.dtype)
 
     def conv(
         x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None = None, residual: Tensor | None = None,
-        shuffle: bool = False,
+        shuffle: bool = False, settled: bool = False,
     ) -> Tensor:  # fmt: skip
         batch, height, width = note("conv", x, len(bias), slope is not None, residual is not None, shuffle)
         phases, scale = (4, 2) if shuffle else (1, 1)
