@@ -139,7 +139,7 @@ class CudaGenerator:
             missing = self.channels - by_phase.shape[1]
             return F.pad(by_phase, (0, 0) * (by_phase.dim() - 2) + (0, missing)).flatten(0, 1)
 
-        if weight.shape[1] != 3:
+        if pack is not infer.pack_head:  # which reads pictures
             weight = F.pad(weight, (0, 0, 0, 0, 0, self.channels - weight.shape[1]))
         packed = pack(filled(weight).to(self._device), self._dtype)
         vectors = [None if v is None else filled(v).to(self._device).contiguous() for v in (bias, slope)]

@@ -103,6 +103,7 @@ def test_the_emulation_computes_what_the_references_do() -> None:
 CONFIGS = {
     "usual": GeneratorConfig(channels=16, blocks=2),
     "odd channels": GeneratorConfig(channels=13, blocks=1, block_bias=True, prelu="channel", upsample_bn=True),
+    "three channels": GeneratorConfig(channels=3, blocks=1),
     "x2, tanh": GeneratorConfig(
         scale=2, channels=8, blocks=1, conventions=Conventions(output="tanh", lr_map=SIGNED, hr_map=SIGNED)
     ),
