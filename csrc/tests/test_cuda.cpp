@@ -401,11 +401,13 @@ int main(int argc, char** argv) {
                                            {Kind::kSlope, Behind::kActivation},
                                            {Kind::kAffine, Behind::kMoments}}) {
             Case c{Geometry::k5x5, kind, behind, s.batch, s.height, s.width, s.in, s.out};
-            c.grain = 2.0, c.side_of_filters = 9, c.channels_last = ++i % 2 == 0;
-            if (i % 3 == 0)
-                check_case<cuda::Half>(c, asked == "all", i % 2 == 0, random);
+            ++i;
+            if (asked.empty() && i % 3 != 0) continue;  // under sanitizers they take minutes
+            c.grain = 2.0, c.side_of_filters = 9, c.channels_last = i % 2 == 0;
+            if (i % 2 == 0)
+                check_case<cuda::Half>(c, asked == "all", i % 4 != 0, random);
             else
-                check_case<cuda::Bf16>(c, asked == "all", i % 2 == 0, random);
+                check_case<cuda::Bf16>(c, asked == "all", i % 4 != 1, random);
         }
     check_batchnorm(random);
     check_choices();
