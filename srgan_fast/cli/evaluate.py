@@ -32,7 +32,7 @@ def evaluate(
     ] = None,
     model: Model = "srresnet-x4",
     backend: BackendOption = BackendName.AUTO,
-    precision: PrecisionOption = PrecisionName.FP32,
+    precision: PrecisionOption = PrecisionName.AUTO,
     threads: Threads = None,
     tile: TileOption = None,
     as_json: Json = False,
@@ -51,7 +51,8 @@ def evaluate(
     if as_json:
         print(json.dumps(_finite(evaluation.as_json()), indent=2, allow_nan=False))  # noqa: T201 (plain text for scripts)
         return
-    table = Table("image", title=f"{upscaler.model} on {hr}, x{upscaler.scale}")
+    computed = f"{upscaler.backend.name} in {upscaler.precision}"
+    table = Table("image", title=f"{upscaler.model} on {hr}, x{upscaler.scale}, {computed}")
     for column in ("PSNR-Y", "PSNR-RGB", "SSIM-Y", "bicubic PSNR-Y", "bicubic SSIM-Y"):
         table.add_column(column, justify="right")
     for image in evaluation.images:

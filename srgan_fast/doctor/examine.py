@@ -30,8 +30,9 @@ def examine(on_test: OnTest | None = None) -> DoctorReport:
     processor, isa_problem = installation.describe_cpu(installation.ENGINE not in broken)
     if isa_problem:
         broken[installation.ENGINE] = isa_problem
-    backends = installation.find_backends(broken)
+    # First, since it examines a GPU anew, which a backend depends on.
     ops = installation.find_ops() if torch.state == "ok" else []
+    backends = installation.find_backends(broken)
     tests = []
     for test in _tests(broken, backends, ops, _why_no_ops(torch, modules, isa_problem)):
         tests.append(test)

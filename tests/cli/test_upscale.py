@@ -122,11 +122,9 @@ def test_tiles_do_not_change_the_result(upscale: Any, picture: Any, upscaler: Up
 
 
 @pytest.mark.parametrize(
-    ("command", "usual"), [(["upscale", "a.png", "-o", "b.png"], "auto"), (["evaluate", "--hr", "."], "fp32")]
+    "command", [["upscale", "a.png", "-o", "b.png"], ["evaluate", "--hr", "."]], ids=lambda c: c[0]
 )
-def test_options_of_the_model_reach_it(
-    run: Any, monkeypatch: pytest.MonkeyPatch, command: list[str], usual: str
-) -> None:
+def test_options_of_the_model_reach_it(run: Any, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     asked: list[Any] = []
 
     def refuse(*arguments: Any, **options: Any) -> None:
@@ -140,7 +138,7 @@ def test_options_of_the_model_reach_it(
     run(*command)
     assert asked == [
         (("a model",), {"backend": "torch", "precision": "bf16", "threads": 3, "tile": 48}),
-        (("srresnet-x4",), {"backend": "auto", "precision": usual, "threads": None, "tile": None}),
+        (("srresnet-x4",), {"backend": "auto", "precision": "auto", "threads": None, "tile": None}),
     ]
 
 
