@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cuda/conv_mma.cuh"
+#include "kernels/cuda/passes.cuh"
 #include "kernels/cuda/plan.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/wgrad_mma.cuh"
@@ -259,6 +260,113 @@ void check_wgrad(const Problem& problem, const Memory<T>& m, WgradTile tile, int
     check_values(values_of(bias), problem.bias_gradient, 1e-5 * problem.bias_scale, 1e-5, name + ", wgrad: bias");
 }
 
+// The passes around a convolution whose products the library computes. `problem` has channels of whole units.
+template <typename T>
+void check_passes(const Case& c, Random& random) {
+    const Problem problem(c, random);
+    const Memory<T> m(problem, false, random);
+    const std::string name = std::string(std::is_same_v<T, cuda::Bf16> ? "bfloat16, " : "half, ") + text(c);
+    const auto over = [](const Map& map) { return cuda::pass_over(map.pixels(), static_cast<int>(map.channels)); };
+    const auto run = [&](const cuda::Pass& pass, int vectors, auto kernel, const auto& p) {
+        launch({static_cast<unsigned>(pass.blocks()), 1, 1}, cuda::kPassThreads, cuda::pass_bytes(vectors), kernel, p,
+               random);
+    };
+    const auto add_up = [&](const Guarded<float>& parts, const cuda::Pass& pass, int vectors, float* const(&to)[3]) {
+        const int length = pass.channels;
+        launch({static_cast<unsigned>(cuda::blocks_of(vectors * length, cuda::kReduceColumns)), 1, 1},
+               cuda::kReduceThreads, cuda::kReduceThreads * 8, cuda::sum_kernel<cuda::kReduceThreads>,
+               cuda::SumParams{parts.data(),
+                               static_cast<int>(pass.blocks()),
+                               vectors * length,
+                               vectors,
+                               length,
+                               {to[0], to[1], to[2]}},
+               random);
+    };
+    try {
+        const cuda::Pass of_x = over(problem.x), of_y = over(problem.y);
+        Guarded<T> z(static_cast<std::int64_t>(problem.z.values.size()));
+        run(of_x, 0, cuda::source_pass_kernel<T>, cuda::SourcePassParams{of_x, m.source(false), z.data()});
+        check(z.intact(), name + ", source pass: wrote beside the result");
+        check_values(values_of(z), problem.z.values, 0.0, 0.0, name + ", source pass: z");
+
+        // Products as the library would leave them: rounded, without bias.
+        const std::vector<double> nothing(c.out, 0.0);
+        Map before = reference::convolution(problem.z, problem.filters, nothing);
+        Guarded<T> y = device_map<T>(before.values);
+        before.values = values_of(y);
+        for (std::size_t i = 0; i < before.values.size(); ++i) before.values[i] += problem.bias[i % c.out];
+        const bool moments = c.behind == Behind::kMoments, activates = c.behind == Behind::kActivation;
+        Guarded<float> parts(moments ? of_y.blocks() * 2 * c.out : 0), mean(moments ? c.out : 0);
+        Guarded<float> var(moments ? c.out : 0);
+        run(of_y, 2, cuda::result_pass_kernel<T>,
+            cuda::ResultPassParams{
+                of_y, y.data(), {m.bias.data(), 1}, activates, m.slope_behind, moments ? parts.data() : nullptr});
+        check(y.intact() && parts.intact(), name + ", result pass: wrote beside the result");
+        const Map after = activates ? reference::activation(before, problem.slope) : before;
+        check_values(values_of(y), after.values, 0x1p-20, kRounding<T>, name + ", result pass: y");
+        if (moments) {
+            launch({static_cast<unsigned>(cuda::blocks_of(int(c.out), cuda::kReduceColumns)), 1, 1},
+                   cuda::kReduceThreads, cuda::kReduceThreads * 8, cuda::merge_moments_kernel<cuda::kReduceThreads>,
+                   cuda::MomentsParams{parts.data(), 1, 1, int(of_y.pixels), of_y.channels, 1, of_y.per_block,
+                                       mean.data(), var.data()},
+                   random);
+            const reference::Moments expected = reference::moments(before);
+            check_values(values_of(mean), expected.mean, 1e-5, 1e-5, name + ", result pass: mean");
+            check_values(values_of(var), expected.variance, 1e-4, 1e-5, name + ", result pass: variance");
+        }
+
+        Map expected_dy = problem.g;
+        if (activates) expected_dy = reference::gradient_behind_activation(problem.g, problem.y_before, problem.slope);
+        if (moments)
+            expected_dy = reference::gradient_behind_moments(problem.g, problem.y_before, problem.mean, problem.offset,
+                                                             problem.factor);
+        Guarded<T> dy(static_cast<std::int64_t>(problem.y.values.size()));
+        Guarded<float> sums(of_y.blocks() * c.out);
+        run(of_y, 1, cuda::gradient_pass_kernel<T>,
+            cuda::GradientPassParams{of_y, m.gradient(), dy.data(), sums.data()});
+        check(dy.intact() && sums.intact(), name + ", gradient pass: wrote beside the result");
+        check_values(values_of(dy), expected_dy.values, 1e-6, kRounding<T>, name + ", gradient pass: dy");
+        const Guarded<float> bias(c.out);
+        add_up(sums, of_y, 1, {bias.data(), nullptr, nullptr});
+        check_values(values_of(bias), reference::bias_gradient(expected_dy), kRounding<T> * problem.bias_scale, 1e-5,
+                     name + ", gradient pass: bias");
+
+        const Map dz = random_map(c.batch, c.height, c.width, c.in, c.grain, random);
+        Map whole = dz;
+        for (std::size_t i = 0; i < problem.sum_gradient.values.size(); ++i)
+            whole.values[i] += problem.sum_gradient.values[i];
+        const reference::PrologueGradient expected = reference::prologue_gradient(whole, problem.x, problem.prologue);
+        const Guarded<T> dz_memory = device_map<T>(dz.values);
+        Guarded<T> x_gradient(static_cast<std::int64_t>(problem.x.values.size()));
+        Guarded<T> residual_gradient(c.residual() ? dz_memory.size() : 0);
+        Guarded<float> source_sums(of_x.blocks() * 3 * of_x.channels);
+        run(of_x, 3, cuda::source_gradient_pass_kernel<T>,
+            cuda::SourceGradientPassParams{of_x, m.source(false), dz_memory.data(),
+                                           m.sum_gradient.size() > 0 ? m.sum_gradient.data() : nullptr,
+                                           x_gradient.data(), c.residual() ? residual_gradient.data() : nullptr,
+                                           c.affine() ? source_sums.data() : nullptr});
+        check(x_gradient.intact() && residual_gradient.intact() && source_sums.intact(),
+              name + ", source gradient pass: wrote beside the result");
+        check_values(values_of(x_gradient), expected.x.values, 1e-6, kRounding<T>, name + ", source gradient pass: x");
+        if (c.residual())
+            check_values(values_of(residual_gradient), whole.values, 0.0, 0.0,
+                         name + ", source gradient pass: residual");
+        if (!c.affine()) return;
+        const int channels = of_x.channels;
+        const Guarded<float> totals[3] = {Guarded<float>(channels), Guarded<float>(channels), Guarded<float>(channels)};
+        add_up(source_sums, of_x, 3, {totals[0].data(), totals[1].data(), totals[2].data()});
+        const bool sloped = m.source(false).activates;
+        const double bound = 1e-5 * problem.x_rms;
+        check_values(values_of(totals[0]), expected.scale, bound, 1e-5, name + ", source gradient pass: scale");
+        check_values(values_of(totals[1]), expected.shift, bound, 1e-5, name + ", source gradient pass: shift");
+        check_values(values_of(totals[2]), sloped ? expected.slope : std::vector<double>(channels, 0.0), bound, 1e-5,
+                     name + ", source gradient pass: slope");
+    } catch (const cuda::simt::Error& error) {
+        check(false, name + ", passes: " + error.what());
+    }
+}
+
 template <typename T>
 void check_case(const Case& c, bool all_tiles, bool pads, Random& random) {
     const Problem problem(c, random);
@@ -409,6 +517,18 @@ int main(int argc, char** argv) {
             else
                 check_case<cuda::Bf16>(c, asked == "all", i % 4 != 1, random);
         }
+    // Passes: several blocks, one pixel, channels that leave threads without work, more than there are units for once.
+    for (const Size& s : asked == "few" ? std::vector<Size>{{2, 10, 18, 24, 40}}
+                                        : std::vector<Size>{{2, 10, 18, 64, 40}, {1, 2, 2, 8, 8}, {1, 6, 10, 24, 520}})
+        for (const Kind kind : kinds)
+            for (const Behind behind : {Behind::kNothing, Behind::kActivation, Behind::kMoments}) {
+                Case c{Geometry::k3x3, kind, behind, s.batch, s.height, s.width, s.in, s.out};
+                c.grain = 2.0, c.side = ++i % 4 != 0;
+                if (i % 2 == 0)
+                    check_passes<cuda::Bf16>(c, random);
+                else
+                    check_passes<cuda::Half>(c, random);
+            }
     check_batchnorm(random);
     check_choices();
     return finish();

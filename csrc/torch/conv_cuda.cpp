@@ -1,100 +1,24 @@
 // The operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad on CUDA tensors: checks, tensors, launches on the
 // current stream. Memory is torch's, so that calls can be captured in graphs. Schemas are in conv.cpp.
-#include <limits>
+#include "torch/conv_cuda.h"
 
-#include "torch/cuda.h"
-#include "torch/problem.h"
+#include <atomic>
 
 namespace srgan_fast::torch_ops {
 namespace {
 
-void check_types(const Tensor& x, const Tensor& weight) {
-    const ScalarType type = x.scalar_type();
-    STD_TORCH_CHECK(weight.device() == x.device(), "srgan_fast::conv: a map and weights on different devices");
-    STD_TORCH_CHECK(type == ScalarType::BFloat16 || type == ScalarType::Half,
-                    "srgan_fast::conv takes CUDA maps of bfloat16 or float16");
-    STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float, "srgan_fast::conv takes weights of float32 with a ",
-                    "16-bit map");
+// Whose products are taken: those that a GPU computes faster, unless somebody asks for one of them.
+std::atomic<cuda::Products> asked_products{cuda::Products::kFaster};
+
+std::string conv_products(std::string which) {
+    constexpr const char* kNames[] = {"faster", "own", "library"};
+    for (int i = 0; i < 3; ++i)
+        if (which == kNames[i]) return kNames[static_cast<int>(asked_products.exchange(cuda::Products{i}))];
+    STD_TORCH_CHECK(false, "srgan_fast::conv_products takes faster, own or library, not ", which);
 }
 
-cuda::Convolution convolution_of(const Problem& p) {
-    constexpr std::int64_t kMost = std::numeric_limits<int>::max();
-    constexpr std::int64_t kUnit = 8;
-    const auto pitch = [](std::int64_t channels) { return (channels + kUnit - 1) / kUnit * kUnit; };  // at most
-    // Kernels count pixels of an image, and blocks, in 32 bits.
-    STD_TORCH_CHECK(p.height * p.width * pitch(p.in) <= kMost && p.out_height * p.out_width * pitch(p.out) <= kMost &&
-                        p.batch * p.height * p.width <= kMost,
-                    "srgan_fast::conv: an image of ", p.height, "x", p.width, " is too large for the CUDA kernels");
-    return {static_cast<int>(p.batch), static_cast<int>(p.in),   static_cast<int>(p.out),   static_cast<int>(p.height),
-            static_cast<int>(p.width), static_cast<int>(p.taps), static_cast<int>(p.stride)};
-}
-
-// Vectors that outlive the launch: contiguous, or copies that are.
-class Vectors {
-  public:
-    explicit Vectors(const Tensor& weight) : weight_(weight) {}
-
-    cuda::Vector put(const Maybe& values, std::int64_t count, const char* name) {
-        if (!values) return {nullptr, 0};
-        check_vector(values, weight_, count, name);
-        kept_.push_back(torch::stable::contiguous(*values));
-        return {static_cast<const float*>(kept_.back().const_data_ptr()), values->numel() == 1 && count != 1 ? 0 : 1};
-    }
-
-  private:
-    const Tensor& weight_;
-    std::vector<Tensor> kept_;
-};
-
-// The map as kernels take it: NHWC, and with pixels that are multiples of 16 bytes. One that is shuffled stays as it
-// is, since its channels are four pixels'.
-Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
-    constexpr std::int64_t kUnit = 8;
-    const Tensor map = aligned(nhwc(x));
-    if (shuffle || x.size(1) % kUnit == 0) return map;
-    const std::int64_t pitch = (x.size(1) + kUnit - 1) / kUnit * kUnit;
-    const Tensor padded = new_map(x, x.size(0), pitch, x.size(2), x.size(3));
-    check_launch(cuda::launch_pad({map.const_data_ptr(), padded.mutable_data_ptr(), x.size(0) * x.size(2) * x.size(3),
-                                   static_cast<int>(x.size(1)), static_cast<int>(pitch)},
-                                  stream),
-                 "pad");
-    return padded;
-}
-Maybe whole_map(const Maybe& x, void* stream) { return x ? Maybe(whole_map(*x, false, stream)) : std::nullopt; }
-
-cuda::Source source_of(const Problem& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t, bool shuffle,
-                       Vectors& vectors) {
-    const std::int64_t channels = p.in * (shuffle ? 4 : 1);
-    STD_TORCH_CHECK(!shuffle || p.stride == 1, "srgan_fast::conv: a shuffle goes with a stride of 1 on CUDA");
-    check_combination(p, t, shuffle);
-    cuda::Source s{};
-    s.x = x.const_data_ptr();
-    s.residual = residual ? residual->const_data_ptr() : nullptr;
-    s.center = vectors.put(t.center, channels, "center"), s.scale = vectors.put(t.scale, channels, "scale");
-    s.shift = vectors.put(t.shift, channels, "shift"), s.slope = vectors.put(t.slope, channels, "slope");
-    s.height = static_cast<int>(p.height), s.width = static_cast<int>(p.width), s.channels = static_cast<int>(p.in);
-    s.pitch = static_cast<int>(shuffle ? p.in : x.size(1));
-    s.shuffle = shuffle, s.activates = t.slope.has_value();
-    s.affine = t.center || t.scale || t.shift || t.slope || residual;
-    return s;
-}
-
-cuda::Gradient gradient_of(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& t,
-                           Vectors& vectors) {
-    check_combination(y, t);
-    cuda::Gradient s{};
-    s.g = g.const_data_ptr();
-    s.height = static_cast<int>(p.out_height), s.width = static_cast<int>(p.out_width);
-    s.channels = static_cast<int>(p.out), s.pitch = static_cast<int>(g.size(1));
-    s.moments = t.mean.has_value(), s.activation = t.activation.has_value();
-    if (s.moments || s.activation) s.y = y->const_data_ptr();
-    s.slope = static_cast<float>(t.activation.value_or(0.0));
-    s.share = 1.0f / static_cast<float>(p.batch * p.out_height * p.out_width);
-    if (!s.moments) return s;  // autograd may still give gradients of moments that nobody took: of no elements
-    s.mean = vectors.put(t.mean, p.out, "mean");
-    s.mean_gradient = vectors.put(t.mean_gradient, p.out, "gradient of the mean");
-    s.var_gradient = vectors.put(t.var_gradient, p.out, "gradient of the variance");
-    return s;
+bool by_library(cuda::Direction direction, const cuda::Convolution& c, const cuda::Device& device) {
+    return cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c, device);
 }
 
 template <typename Params>
@@ -131,6 +55,9 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
+    if (by_library(cuda::Direction::kForward, c, device))
+        return forward_by_library(
+            problem, {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, moments, activation});
     const Tensor map = whole_map(x, shuffle, stream);
     const Maybe residual_map = whole_map(residual, stream);
     Vectors vectors(weight);
@@ -173,6 +100,16 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
+    if (by_library(cuda::Direction::kDataGradient, c, device))
+        return dgrad_by_library(problem,
+                                {g,
+                                 y,
+                                 {mean, mean_gradient, var_gradient, activation},
+                                 x,
+                                 weight,
+                                 {center, scale, shift, slope, residual},
+                                 shuffle},
+                                sum_gradient);
     const Tensor g_map = whole_map(g, false, stream), x_map = aligned(nhwc(x));  // x is read where results are written
     const Maybe y_map = whole_map(y, stream);
     const Maybe residual_map = residual ? Maybe(aligned(nhwc(*residual))) : std::nullopt;
@@ -221,6 +158,16 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
+    if (by_library(cuda::Direction::kWeightGradient, c, device))
+        return wgrad_by_library(problem,
+                                {g,
+                                 y,
+                                 {mean, mean_gradient, var_gradient, activation},
+                                 x,
+                                 weight,
+                                 {center, scale, shift, slope, residual},
+                                 shuffle},
+                                bias);
     const Tensor g_map = whole_map(g, false, stream), x_map = whole_map(x, shuffle, stream);
     const Maybe y_map = whole_map(y, stream), residual_map = whole_map(residual, stream);
     Vectors vectors(weight);
@@ -261,4 +208,10 @@ STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
     m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
     m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
     m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
+}
+
+STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) { m.def("conv_products(str which) -> str"); }
+
+STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CompositeExplicitAutograd, m) {
+    m.impl("conv_products", TORCH_BOX(&srgan_fast::torch_ops::conv_products));
 }

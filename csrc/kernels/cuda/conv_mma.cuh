@@ -359,14 +359,7 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
     // A thread's pixels are all of one phase of the shuffle, if there is one.
     const int own_phase = reducer % kPhases, shuffled = s.shuffle ? own_phase : 0;
     const std::int64_t image = static_cast<std::int64_t>(place.image) * p.height * p.width * p.channels;
-    Affine affine;
-    float center[8], scale_sum[8] = {}, shift_sum[8] = {}, slope_sum[8] = {};
-    if (s.affine) {
-        affine.read(s, shuffled * p.channels + channel, count);
-#pragma unroll
-        for (int i = 0; i < 8; ++i)
-            center[i] = i < count ? value_of(s.center, shuffled * p.channels + channel + i, 0.0f) : 0.0f;
-    }
+    SourceAdjoint adjoint(s, shuffled * p.channels + channel, count);
     for (int i = reducer / kPhases; i < Shape::kPixels / kPhases; i += Shape::kReducers / kPhases) {
         const int tile_y = i / (Shape::kColumns / 2) * 2 + own_phase / 2;
         const int tile_x = i % (Shape::kColumns / 2) * 2 + own_phase % 2;
@@ -392,16 +385,7 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
         if (s.affine) {
             float raw[8];
             widen_unit<T>(read_unit(static_cast<const T*>(s.x) + x_place, count, whole), raw);
-#pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                const float u = affine.scale[i] * raw[i] + affine.shift[i];
-                const bool negative = s.activates && !(u > 0.0f);
-                slope_sum[i] += negative ? values[i] * u : 0.0f;
-                const float du = negative ? affine.slope[i] * values[i] : values[i];
-                scale_sum[i] += du * (raw[i] - center[i]);
-                shift_sum[i] += du;
-                values[i] = du * affine.scale[i];
-            }
+            adjoint.go_back(values, raw);
             dz = narrow_unit<T>(values);
         }
         write_unit(static_cast<T*>(p.x_gradient) + x_place, dz, count, whole);
@@ -412,7 +396,8 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
         float* const mine = scratch + reducer * 3 * Shape::kChannels + unit * 8 + i;
-        mine[0] = scale_sum[i], mine[Shape::kChannels] = shift_sum[i], mine[2 * Shape::kChannels] = slope_sum[i];
+#pragma unroll
+        for (int v = 0; v < 3; ++v) mine[v * Shape::kChannels] = adjoint.sums[v][i];
     }
     sync_threads();
     const int phases = s.shuffle ? kPhases : 1, x_channels = p.channels * phases;

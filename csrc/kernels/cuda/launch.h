@@ -17,6 +17,11 @@ const char* launch_merge_moments(const MomentsParams& p, void* stream);
 const char* launch_sum(const SumParams& p, void* stream);
 const char* launch_sum_weights(const WgradSumParams& p, void* stream);
 
+const char* launch_source_pass(Type type, const SourcePassParams& p, void* stream);
+const char* launch_result_pass(Type type, const ResultPassParams& p, void* stream);
+const char* launch_gradient_pass(Type type, const GradientPassParams& p, void* stream);
+const char* launch_source_gradient_pass(Type type, const SourceGradientPassParams& p, void* stream);
+
 const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p, void* stream);
 const char* launch_unfold(Type type, const UnfoldParams& p, void* stream);
 const char* launch_tail(Type type, const TailParams& p, void* stream);

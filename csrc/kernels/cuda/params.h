@@ -119,6 +119,50 @@ struct WgradParams {
     float* bias;        // [splits][rows], or null
 };
 
+// A pass over a map whose pixels are whole units of 8 channels: how many pixels each block has.
+struct Pass {
+    std::int64_t pixels;
+    int channels;
+    int per_block;
+    std::int64_t blocks() const { return (pixels + per_block - 1) / per_block; }
+};
+
+// z as a map; the pass is over x.
+struct SourcePassParams {
+    Pass pass;
+    Source source;
+    void* z;
+};
+
+// Behind the products: bias and activation where they are, or bias and moments.
+struct ResultPassParams {
+    Pass pass;
+    void* y;
+    Vector bias;
+    bool activate;
+    float slope;
+    float* moments;  // [blocks][2][channels]: means and sums of squared deviations; or null
+};
+
+// dy as a map, and its sums.
+struct GradientPassParams {
+    Pass pass;
+    Gradient gradient;
+    void* dy;     // or null
+    float* sums;  // [blocks][channels], or null
+};
+
+// From dz to what the prologue was made of; the pass is over x. See ConvParams.
+struct SourceGradientPassParams {
+    Pass pass;
+    Source source;
+    const void* dz;
+    const void* sum_gradient;
+    void* x_gradient;
+    void* residual_gradient;
+    float* sums;  // [blocks][3][channels of x], or null
+};
+
 struct PackParams {
     const float* weight;
     std::int64_t out_stride, in_stride, row_stride, column_stride;

@@ -22,6 +22,20 @@ struct Convolution {
 constexpr int blocks_of(int size, int block) { return (size + block - 1) / block; }
 constexpr int round_up(int size, int block) { return blocks_of(size, block) * block; }
 
+inline constexpr int kPassThreads = 256;
+
+// Blocks of a pass, by sizes alone, so that sums are always added up in one order: enough for large GPUs, few enough
+// that merging their sums is nothing beside.
+inline Pass pass_over(std::int64_t pixels, int channels) {
+    constexpr std::int64_t kMostBlocks = 1024, kLeastRounds = 4;
+    const std::int64_t at_once = kPassThreads / (channels / 8);
+    const std::int64_t rounds = (pixels + at_once * kMostBlocks - 1) / (at_once * kMostBlocks);
+    return {pixels, channels, static_cast<int>(at_once * (rounds > kLeastRounds ? rounds : kLeastRounds))};
+}
+
+// Bytes of a block's shared memory with `vectors` sums of each channel.
+constexpr int pass_bytes(int vectors) { return kPassThreads * 8 * 4 * vectors; }
+
 // The shapes of conv_mma.cuh.
 enum class Tile { kLarge, kLargeShallow, kWide, kMedium, kMediumWide, kSmall, kSmallShallow, kNarrow };
 inline constexpr Tile kTiles[] = {Tile::kLarge,      Tile::kLargeShallow, Tile::kWide,         Tile::kMedium,
@@ -81,7 +95,25 @@ inline Grid grid_of(Tile tile, int batch, int height, int width, int channels, i
 struct Device {
     int multiprocessors;
     int shared_bytes;  // that a block may have
+    int major = 8;     // of its compute capability
 };
+
+enum class Direction { kForward, kDataGradient, kWeightGradient };
+enum class Products { kFaster, kOwn, kLibrary };  // whose products of matrices are taken
+
+// Whether torch's library multiplies, with our passes around it (passes.cuh), instead of the kernels here.
+inline bool uses_library(Products asked, Direction direction, const Convolution& c, const Device& device) {
+    constexpr int kUnit = 8, kMostChannels = kPassThreads * kUnit;
+    const bool fits = c.taps == 3 && c.in % kUnit == 0 && c.out % kUnit == 0 && c.in * kPhases <= kMostChannels &&
+                      c.out <= kMostChannels;
+    if (!fits || asked == Products::kOwn) return false;
+    if (asked == Products::kLibrary) return true;
+    // Hopper's and Blackwell's instructions for products of whole warp groups, which the library has kernels for, are
+    // two to three times as fast as those of single warps here (docs/cuda.md).
+    constexpr int kHopper = 9, kBlackwell = 10;
+    if (device.major != kHopper && device.major != kBlackwell) return false;
+    return direction != Direction::kForward || c.in > 64 || c.out > 128;
+}
 
 // A tile and what a pixel and channel cost with it.
 struct Choice {

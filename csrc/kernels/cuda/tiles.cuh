@@ -80,6 +80,42 @@ struct Affine {
             slope[i] = there ? value_of(s.slope, first + i, 1.0f) : 1.0f;
         }
     }
+
+    // From x to z.
+    SRGAN_FAST_DEVICE void apply(float (&values)[8], const float (&residual)[8], bool adds) const {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const float u = scale[i] * values[i] + shift[i];
+            values[i] = adds ? u + residual[i] : u > 0.0f ? u : slope[i] * u;
+        }
+    }
+};
+
+// The way back: from dz to the gradient of x, while those of scale, shift and slope are added up.
+struct SourceAdjoint {
+    Affine affine;
+    float center[8], sums[3][8] = {};
+    bool activates;
+
+    SRGAN_FAST_DEVICE SourceAdjoint(const Source& s, int first, int count) : activates(s.activates) {
+        if (!s.affine) return;
+        affine.read(s, first, count);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) center[i] = i < count ? value_of(s.center, first + i, 0.0f) : 0.0f;
+    }
+
+    SRGAN_FAST_DEVICE void go_back(float (&values)[8], const float (&raw)[8]) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const float u = affine.scale[i] * raw[i] + affine.shift[i];
+            const bool negative = activates && !(u > 0.0f);
+            const float du = negative ? affine.slope[i] * values[i] : values[i];
+            sums[0][i] += du * (raw[i] - center[i]);
+            sums[1][i] += du;
+            sums[2][i] += negative ? values[i] * u : 0.0f;
+            values[i] = du * affine.scale[i];
+        }
+    }
 };
 
 // Units of z, of fixed channels, from anywhere in an image.
@@ -126,12 +162,10 @@ class SourceReader {
         float z[8], residual[8];
         widen_unit<T>(x_unit, z);
         widen_unit<T>(residual_unit, residual);
+        affine_.apply(z, residual, has_second());
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const float u = affine_.scale[i] * z[i] + affine_.shift[i];
-            z[i] = has_second() ? u + residual[i] : u > 0.0f ? u : affine_.slope[i] * u;
+        for (int i = 0; i < 8; ++i)
             if (i >= count_) z[i] = 0.0f;
-        }
         return narrow_unit<T>(z);
     }
 

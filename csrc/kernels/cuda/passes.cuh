@@ -1,0 +1,241 @@
+// What stands around a convolution whose products another library computes: prologue, epilogue and their gradients as
+// passes of their own, each of which reads and writes a map once. A thread has 8 channels, whose vectors it keeps in
+// registers, and pixels that lie apart; maps are NHWC without gaps, of channels that are multiples of 8.
+#pragma once
+
+#include "kernels/cuda/plan.h"
+#include "kernels/cuda/tiles.cuh"
+
+namespace srgan_fast::cuda {
+
+// A thread's part of a pass: its first channel, and its pixels from `first` on, `step` apart, below `end`.
+struct Share {
+    int channel, row, step;
+    std::int64_t first, end;
+};
+
+SRGAN_FAST_DEVICE Share share_of(const Pass& p) {
+    const int units = p.channels / 8, step = kPassThreads / units, row = static_cast<int>(threadIdx.x) / units;
+    const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * p.per_block;
+    const std::int64_t left = p.pixels - begin, end = begin + (left < p.per_block ? left : p.per_block);
+    return {static_cast<int>(threadIdx.x) % units * 8, row, step, row < step ? begin + row : end, end};
+}
+
+// Calls use(pixel, load(pixel)) for a thread's pixels, several loads being under way at once.
+template <typename Load, typename Use>
+SRGAN_FAST_DEVICE void each_pixel(const Share& s, Load load, Use use) {
+    constexpr int kAhead = 4;
+    std::int64_t pixel = s.first;
+    for (; pixel + (kAhead - 1) * s.step < s.end; pixel += kAhead * s.step) {
+        decltype(load(pixel)) loaded[kAhead];
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) loaded[i] = load(pixel + i * s.step);
+#pragma unroll
+        for (int i = 0; i < kAhead; ++i) use(pixel + i * s.step, loaded[i]);
+    }
+    for (; pixel < s.end; pixel += s.step) use(pixel, load(pixel));
+}
+
+// The unit of a thread's channels at a pixel of a map of the pass.
+template <typename T>
+SRGAN_FAST_DEVICE Vec16 unit_at(const void* map, const Pass& p, const Share& s, std::int64_t pixel) {
+    return *reinterpret_cast<const Vec16*>(static_cast<const T*>(map) + pixel * p.channels + s.channel);
+}
+template <typename T>
+SRGAN_FAST_DEVICE void put_unit(void* map, const Pass& p, const Share& s, std::int64_t pixel, const Vec16& unit) {
+    *reinterpret_cast<Vec16*>(static_cast<T*>(map) + pixel * p.channels + s.channel) = unit;
+}
+
+// Where in z, in elements, the unit of a pixel of x is that a thread has.
+SRGAN_FAST_DEVICE std::int64_t place_in_z(const Source& s, const Pass& p, const Share& own, std::int64_t pixel) {
+    if (!s.shuffle) return pixel * p.channels + own.channel;
+    const int phase = own.channel / s.channels, width = s.width / 2, height = s.height / 2;
+    const std::int64_t row = pixel / width;  // of all images
+    const int x = static_cast<int>(pixel - row * width) * 2 + phase % 2;
+    const std::int64_t image = row / height;
+    const int y = static_cast<int>(row - image * height) * 2 + phase / 2;
+    return ((image * s.height + y) * s.width + x) * s.channels + own.channel % s.channels;
+}
+
+struct TwoUnits {
+    Vec16 first, second;
+};
+
+// z from x.
+template <typename T>
+SRGAN_FAST_GLOBAL(kPassThreads, 3)
+void source_pass_kernel(SRGAN_FAST_CONSTANT SourcePassParams p) {
+    const Source& s = p.source;
+    const Share own = share_of(p.pass);
+    Affine affine;
+    affine.read(s, own.channel, 8);
+    each_pixel(
+        own,
+        [&](std::int64_t pixel) {
+            return TwoUnits{unit_at<T>(s.x, p.pass, own, pixel),
+                            s.residual != nullptr ? unit_at<T>(s.residual, p.pass, own, pixel) : Vec16{}};
+        },
+        [&](std::int64_t pixel, const TwoUnits& units) {
+            float z[8], residual[8];
+            widen_unit<T>(units.first, z);
+            widen_unit<T>(units.second, residual);
+            affine.apply(z, residual, s.residual != nullptr);
+            *reinterpret_cast<Vec16*>(static_cast<T*>(p.z) + place_in_z(s, p.pass, own, pixel)) = narrow_unit<T>(z);
+        });
+}
+
+// Sums of 8 channels over a block's threads, in the order of their rows, one vector of the pass' channels for each of
+// `count` values.
+template <int count>
+SRGAN_FAST_DEVICE void sum_over_rows(float* to, const float (&values)[count][8], const Pass& p, const Share& own) {
+    float* const scratch = reinterpret_cast<float*>(shared_memory());  // [rows][count][channels]
+    if (own.row < own.step)
+        for (int v = 0; v < count; ++v)
+            for (int i = 0; i < 8; ++i) scratch[(own.row * count + v) * p.channels + own.channel + i] = values[v][i];
+    sync_threads();
+    for (int i = static_cast<int>(threadIdx.x); i < count * p.channels; i += kPassThreads) {
+        float sum = 0.0f;
+        for (int row = 0; row < own.step; ++row) sum += scratch[row * count * p.channels + i];
+        to[i] = sum;
+    }
+}
+
+// Moments of a block's pixels from those of its rows (Chan, Golub and LeVeque 1979).
+SRGAN_FAST_DEVICE void merge_rows(float* to, const float (&mean)[8], const float (&squares)[8], const Pass& p,
+                                  const Share& own) {
+    float* const scratch = reinterpret_cast<float*>(shared_memory());  // [rows][2][channels]
+    if (own.row < own.step)
+        for (int i = 0; i < 8; ++i) {
+            float* const mine = scratch + own.row * 2 * p.channels + own.channel + i;
+            mine[0] = mean[i], mine[p.channels] = squares[i];
+        }
+    sync_threads();
+    const int pixels = static_cast<int>(own.end - static_cast<std::int64_t>(blockIdx.x) * p.per_block);
+    for (int channel = static_cast<int>(threadIdx.x); channel < p.channels; channel += kPassThreads) {
+        const auto each = [&](auto visit) {
+            for (int row = 0; row < own.step && row < pixels; ++row)
+                visit(static_cast<float>((pixels - row + own.step - 1) / own.step),
+                      scratch[row * 2 * p.channels + channel], scratch[(row * 2 + 1) * p.channels + channel]);
+        };
+        float sum = 0.0f, total = 0.0f;
+        each([&](float count, float row_mean, float) { sum += count * row_mean; });
+        const float all = sum / static_cast<float>(pixels);
+        each([&](float count, float row_mean, float inside) {
+            total += inside + count * (row_mean - all) * (row_mean - all);
+        });
+        to[channel] = all, to[p.channels + channel] = total;
+    }
+}
+
+// Bias and activation in place, or bias and moments.
+template <typename T>
+SRGAN_FAST_GLOBAL(kPassThreads, 3)
+void result_pass_kernel(SRGAN_FAST_CONSTANT ResultPassParams p) {
+    const Share own = share_of(p.pass);
+    float bias[8], first[8] = {}, sum[8] = {}, squares[8] = {};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) bias[i] = value_of(p.bias, own.channel + i, 0.0f);
+    const bool changes = p.bias.data != nullptr || p.activate;
+    int count = 0;
+    each_pixel(
+        own, [&](std::int64_t pixel) { return unit_at<T>(p.y, p.pass, own, pixel); },
+        [&](std::int64_t pixel, const Vec16& unit) {
+            float y[8];
+            widen_unit<T>(unit, y);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                y[i] += bias[i];
+                if (p.activate && !(y[i] > 0.0f)) y[i] *= p.slope;
+            }
+            if (changes) put_unit<T>(p.y, p.pass, own, pixel, narrow_unit<T>(y));
+            if (p.moments == nullptr) return;
+        // Sums of differences to the first value, whose size is that of the spread.
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                if (count == 0) first[i] = y[i];
+                const float difference = y[i] - first[i];
+                sum[i] += difference, squares[i] += difference * difference;
+            }
+            ++count;
+        });
+    if (p.moments == nullptr) return;
+    if (count > 0) {
+        const float share = 1.0f / static_cast<float>(count);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            squares[i] -= sum[i] * sum[i] * share;
+            first[i] += sum[i] * share;
+        }
+    }
+    merge_rows(p.moments + static_cast<std::int64_t>(blockIdx.x) * 2 * p.pass.channels, first, squares, p.pass, own);
+}
+
+// dy from g, and the sums of each channel, which are the bias' gradient.
+template <typename T>
+SRGAN_FAST_GLOBAL(kPassThreads, 3)
+void gradient_pass_kernel(SRGAN_FAST_CONSTANT GradientPassParams p) {
+    const Gradient& g = p.gradient;
+    const Share own = share_of(p.pass);
+    GradientReader<T> reader(g, own.channel);
+    reader.prepare();
+    float sum[1][8] = {};
+    each_pixel(
+        own,
+        [&](std::int64_t pixel) {
+            return TwoUnits{unit_at<T>(g.g, p.pass, own, pixel),
+                            reader.has_second() ? unit_at<T>(g.y, p.pass, own, pixel) : Vec16{}};
+        },
+        [&](std::int64_t pixel, const TwoUnits& units) {
+            const Vec16 unit = reader.has_second() ? reader.combine(units.first, units.second, 0, 0) : units.first;
+            if (p.dy != nullptr) put_unit<T>(p.dy, p.pass, own, pixel, unit);
+            if (p.sums == nullptr) return;
+            float dy[8];
+            widen_unit<T>(unit, dy);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) sum[0][i] += dy[i];
+        });
+    if (p.sums != nullptr)
+        sum_over_rows<1>(p.sums + static_cast<std::int64_t>(blockIdx.x) * p.pass.channels, sum, p.pass, own);
+}
+
+struct ThreeUnits {
+    Vec16 dz, x, sum_gradient;
+};
+
+// Through the prologue: from dz to the gradients of x and the residual, and the sums for scale, shift and slope.
+template <typename T>
+SRGAN_FAST_GLOBAL(kPassThreads, 2)
+void source_gradient_pass_kernel(SRGAN_FAST_CONSTANT SourceGradientPassParams p) {
+    const Source& s = p.source;
+    const Share own = share_of(p.pass);
+    SourceAdjoint adjoint(s, own.channel, 8);
+    each_pixel(
+        own,
+        [&](std::int64_t pixel) {
+            return ThreeUnits{
+                *reinterpret_cast<const Vec16*>(static_cast<const T*>(p.dz) + place_in_z(s, p.pass, own, pixel)),
+                s.affine ? unit_at<T>(s.x, p.pass, own, pixel) : Vec16{},
+                p.sum_gradient != nullptr ? unit_at<T>(p.sum_gradient, p.pass, own, pixel) : Vec16{}};
+        },
+        [&](std::int64_t pixel, const ThreeUnits& units) {
+            float values[8], other[8];
+            widen_unit<T>(units.dz, values);
+            if (p.sum_gradient != nullptr) {
+                widen_unit<T>(units.sum_gradient, other);
+#pragma unroll
+                for (int i = 0; i < 8; ++i) values[i] += other[i];
+            }
+            if (p.residual_gradient != nullptr)
+                put_unit<T>(p.residual_gradient, p.pass, own, pixel, narrow_unit<T>(values));
+            if (s.affine) {
+                widen_unit<T>(units.x, other);
+                adjoint.go_back(values, other);
+            }
+            put_unit<T>(p.x_gradient, p.pass, own, pixel, narrow_unit<T>(values));
+        });
+    if (p.sums != nullptr)
+        sum_over_rows<3>(p.sums + static_cast<std::int64_t>(blockIdx.x) * 3 * p.pass.channels, adjoint.sums, p.pass,
+                         own);
+}
+
+}  // namespace srgan_fast::cuda

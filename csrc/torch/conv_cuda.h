@@ -1,0 +1,124 @@
+// What the convolutions on CUDA tensors have in common, whoever computes their products: checks, and kernels'
+// arguments.
+#pragma once
+
+#include <limits>
+#include <vector>
+
+#include "torch/cuda.h"
+#include "torch/problem.h"
+
+namespace srgan_fast::torch_ops {
+
+inline void check_types(const Tensor& x, const Tensor& weight) {
+    const ScalarType type = x.scalar_type();
+    STD_TORCH_CHECK(weight.device() == x.device(), "srgan_fast::conv: a map and weights on different devices");
+    STD_TORCH_CHECK(type == ScalarType::BFloat16 || type == ScalarType::Half,
+                    "srgan_fast::conv takes CUDA maps of bfloat16 or float16");
+    STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float, "srgan_fast::conv takes weights of float32 with a ",
+                    "16-bit map");
+}
+
+inline cuda::Convolution convolution_of(const Problem& p) {
+    constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+    constexpr std::int64_t kUnit = 8;
+    const auto pitch = [](std::int64_t channels) { return (channels + kUnit - 1) / kUnit * kUnit; };  // at most
+    // Kernels count pixels of an image, and blocks, in 32 bits.
+    STD_TORCH_CHECK(p.height * p.width * pitch(p.in) <= kMost && p.out_height * p.out_width * pitch(p.out) <= kMost &&
+                        p.batch * p.height * p.width <= kMost,
+                    "srgan_fast::conv: an image of ", p.height, "x", p.width, " is too large for the CUDA kernels");
+    return {static_cast<int>(p.batch), static_cast<int>(p.in),   static_cast<int>(p.out),   static_cast<int>(p.height),
+            static_cast<int>(p.width), static_cast<int>(p.taps), static_cast<int>(p.stride)};
+}
+
+// Vectors that outlive the launch: contiguous, or copies that are.
+class Vectors {
+  public:
+    explicit Vectors(const Tensor& weight) : weight_(weight) {}
+
+    cuda::Vector put(const Maybe& values, std::int64_t count, const char* name) {
+        if (!values) return {nullptr, 0};
+        check_vector(values, weight_, count, name);
+        kept_.push_back(torch::stable::contiguous(*values));
+        return {static_cast<const float*>(kept_.back().const_data_ptr()), values->numel() == 1 && count != 1 ? 0 : 1};
+    }
+
+  private:
+    const Tensor& weight_;
+    std::vector<Tensor> kept_;
+};
+
+// The map as kernels take it: NHWC, and with pixels that are multiples of 16 bytes. One that is shuffled stays as it
+// is, since its channels are four pixels'.
+inline Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
+    constexpr std::int64_t kUnit = 8;
+    const Tensor map = aligned(nhwc(x));
+    if (shuffle || x.size(1) % kUnit == 0) return map;
+    const std::int64_t pitch = (x.size(1) + kUnit - 1) / kUnit * kUnit;
+    const Tensor padded = new_map(x, x.size(0), pitch, x.size(2), x.size(3));
+    check_launch(cuda::launch_pad({map.const_data_ptr(), padded.mutable_data_ptr(), x.size(0) * x.size(2) * x.size(3),
+                                   static_cast<int>(x.size(1)), static_cast<int>(pitch)},
+                                  stream),
+                 "pad");
+    return padded;
+}
+inline Maybe whole_map(const Maybe& x, void* stream) { return x ? Maybe(whole_map(*x, false, stream)) : std::nullopt; }
+
+inline cuda::Source source_of(const Problem& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t,
+                              bool shuffle, Vectors& vectors) {
+    const std::int64_t channels = p.in * (shuffle ? 4 : 1);
+    STD_TORCH_CHECK(!shuffle || p.stride == 1, "srgan_fast::conv: a shuffle goes with a stride of 1 on CUDA");
+    check_combination(p, t, shuffle);
+    cuda::Source s{};
+    s.x = x.const_data_ptr();
+    s.residual = residual ? residual->const_data_ptr() : nullptr;
+    s.center = vectors.put(t.center, channels, "center"), s.scale = vectors.put(t.scale, channels, "scale");
+    s.shift = vectors.put(t.shift, channels, "shift"), s.slope = vectors.put(t.slope, channels, "slope");
+    s.height = static_cast<int>(p.height), s.width = static_cast<int>(p.width), s.channels = static_cast<int>(p.in);
+    s.pitch = static_cast<int>(shuffle ? p.in : x.size(1));
+    s.shuffle = shuffle, s.activates = t.slope.has_value();
+    s.affine = t.center || t.scale || t.shift || t.slope || residual;
+    return s;
+}
+
+inline cuda::Gradient gradient_of(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& t,
+                                  Vectors& vectors) {
+    check_combination(y, t);
+    cuda::Gradient s{};
+    s.g = g.const_data_ptr();
+    s.height = static_cast<int>(p.out_height), s.width = static_cast<int>(p.out_width);
+    s.channels = static_cast<int>(p.out), s.pitch = static_cast<int>(g.size(1));
+    s.moments = t.mean.has_value(), s.activation = t.activation.has_value();
+    if (s.moments || s.activation) s.y = y->const_data_ptr();
+    s.slope = static_cast<float>(t.activation.value_or(0.0));
+    s.share = 1.0f / static_cast<float>(p.batch * p.out_height * p.out_width);
+    if (!s.moments) return s;  // autograd may still give gradients of moments that nobody took: of no elements
+    s.mean = vectors.put(t.mean, p.out, "mean");
+    s.mean_gradient = vectors.put(t.mean_gradient, p.out, "gradient of the mean");
+    s.var_gradient = vectors.put(t.var_gradient, p.out, "gradient of the variance");
+    return s;
+}
+
+// A call of conv_forward on CUDA, checked; of the gradients likewise.
+struct ForwardCall {
+    const Tensor &x, &weight;
+    const Maybe& bias;
+    PrologueTensors prologue;
+    bool shuffle, moments;
+    std::optional<double> activation;
+};
+struct GradientCall {
+    const Tensor& g;
+    const Maybe& y;
+    GradientTensors behind;
+    const Tensor &x, &weight;
+    PrologueTensors prologue;
+    bool shuffle;
+};
+
+// With the products of torch's library (conv_library.cpp), under the caller's guard of the device.
+Forward forward_by_library(const Problem& problem, const ForwardCall& call);
+Dgrad dgrad_by_library(const Problem& problem, const GradientCall& call, const Maybe& sum_gradient);
+Wgrad wgrad_by_library(const Problem& problem, const GradientCall& call, bool bias);
+
+}  // namespace srgan_fast::torch_ops
