@@ -173,6 +173,15 @@ void check_forward(const Problem& problem, const Memory<T>& m, Tile tile, const 
     check_values(values_of(var), problem.moments.variance, 1e-4, 1e-5, name + ", forward: variance");
 }
 
+// The gradient of what is subtracted follows from that of what is added.
+void check_center(const Guarded<float>& center, const Guarded<float>& shift, const Problem& problem,
+                  const std::string& name) {
+    std::vector<double> expected = values_of(shift);
+    for (std::size_t i = 0; i < expected.size(); ++i) expected[i] *= -problem.prologue.scale[i];
+    check(center.intact(), name + ": wrote beside the result");
+    check_values(values_of(center), expected, 0.0, 1e-6, name);
+}
+
 template <typename T>
 void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const std::string& name, Random& random) {
     const Case& c = problem.c;
@@ -204,11 +213,19 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
     if (!c.affine()) return;
     const int channels = static_cast<int>(c.x_channels());
     const Guarded<float> totals[3] = {Guarded<float>(channels), Guarded<float>(channels), Guarded<float>(channels)};
-    launch(
-        {static_cast<unsigned>(cuda::blocks_of(row, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
-        cuda::kReduceThreads * 8, cuda::sum_kernel<cuda::kReduceThreads>,
-        cuda::SumParams{sums.data(), parts, row, 3, channels, {totals[0].data(), totals[1].data(), totals[2].data()}},
-        random);
+    Guarded<float> center(channels);
+    launch({static_cast<unsigned>(cuda::blocks_of(row, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
+           cuda::kReduceThreads * 8, cuda::sum_kernel<cuda::kReduceThreads>,
+           cuda::SumParams{sums.data(),
+                           parts,
+                           row,
+                           3,
+                           channels,
+                           {totals[0].data(), totals[1].data(), totals[2].data()},
+                           p.source.scale,
+                           center.data()},
+           random);
+    check_center(center, totals[1], problem, name + ", dgrad: center");
     // Rounding errors of so many pixels, each on the scale of dz.
     const double bound = 4.0 * kRounding<T> * problem.dz_scale * problem.x_rms;
     check_values(values_of(totals[0]), problem.gradient.scale, bound, 1e-4, name + ", dgrad: scale");
@@ -244,7 +261,8 @@ void check_wgrad(const Problem& problem, const Memory<T>& m, WgradTile tile, int
     launch({5, 1, 1}, cuda::kReduceThreads, 0, cuda::sum_weights_kernel<cuda::kReduceThreads>, a, random);
     launch({static_cast<unsigned>(cuda::blocks_of(p.rows, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
            cuda::kReduceThreads * 8, cuda::sum_kernel<cuda::kReduceThreads>,
-           cuda::SumParams{biases.data(), splits, p.rows, 1, m.convolution.out, {bias.data(), nullptr, nullptr}},
+           cuda::SumParams{
+               biases.data(), splits, p.rows, 1, m.convolution.out, {bias.data(), nullptr, nullptr}, {}, nullptr},
            random);
     check(parts.intact() && biases.intact() && weight.intact() && bias.intact(),
           name + ", wgrad: wrote beside the result");
@@ -271,6 +289,7 @@ void check_passes(const Case& c, Random& random) {
         launch({static_cast<unsigned>(pass.blocks()), 1, 1}, cuda::kPassThreads, cuda::pass_bytes(vectors), kernel, p,
                random);
     };
+    Guarded<float> center(problem.x.channels);
     const auto add_up = [&](const Guarded<float>& parts, const cuda::Pass& pass, int vectors, float* const(&to)[3]) {
         const int length = pass.channels;
         launch({static_cast<unsigned>(cuda::blocks_of(vectors * length, cuda::kReduceColumns)), 1, 1},
@@ -280,7 +299,9 @@ void check_passes(const Case& c, Random& random) {
                                vectors * length,
                                vectors,
                                length,
-                               {to[0], to[1], to[2]}},
+                               {to[0], to[1], to[2]},
+                               m.source(false).scale,
+                               vectors == 3 ? center.data() : nullptr},
                random);
     };
     try {
@@ -356,6 +377,7 @@ void check_passes(const Case& c, Random& random) {
         const int channels = of_x.channels;
         const Guarded<float> totals[3] = {Guarded<float>(channels), Guarded<float>(channels), Guarded<float>(channels)};
         add_up(source_sums, of_x, 3, {totals[0].data(), totals[1].data(), totals[2].data()});
+        check_center(center, totals[1], problem, name + ", source gradient pass: center");
         const bool sloped = m.source(false).activates;
         const double bound = 1e-5 * problem.x_rms;
         check_values(values_of(totals[0]), expected.scale, bound, 1e-5, name + ", source gradient pass: scale");
@@ -364,6 +386,48 @@ void check_passes(const Case& c, Random& random) {
                      name + ", source gradient pass: slope");
     } catch (const cuda::simt::Error& error) {
         check(false, name + ", passes: " + error.what());
+    }
+}
+
+template <typename T>
+void check_pool(std::int64_t batch, std::int64_t height, std::int64_t width, std::int64_t channels, Random& random) {
+    const std::string name = "pool of " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
+                             std::to_string(width) + "x" + std::to_string(channels);
+    const Map x = random_map(batch, height, width, channels, 2.0, random);  // with many equal values
+    const Map g = random_map(batch, height / 2, width / 2, channels, 2.0, random);
+    Map most = g, gradient(batch, height, width, channels);
+    for (std::int64_t n = 0; n < batch; ++n)
+        for (std::int64_t row = 0; row < height / 2; ++row)
+            for (std::int64_t column = 0; column < width / 2; ++column)
+                for (std::int64_t c = 0; c < channels; ++c) {
+                    std::int64_t best = 0;
+                    const auto at = [&](std::int64_t phase) {
+                        return ((n * height + 2 * row + phase / 2) * width + 2 * column + phase % 2) * channels + c;
+                    };
+                    for (std::int64_t phase = 1; phase < 4; ++phase)
+                        if (x.values[at(phase)] > x.values[at(best)]) best = phase;
+                    const std::int64_t place = ((n * (height / 2) + row) * (width / 2) + column) * channels + c;
+                    most.values[place] = x.values[at(best)];
+                    gradient.values[at(best)] = g.values[place];
+                }
+    try {
+        const Guarded<T> x_memory = device_map<T>(x.values), g_memory = device_map<T>(g.values);
+        Guarded<T> y(g_memory.size()), back(x_memory.size());
+        cuda::PoolParams p{cuda::pass_over(g.pixels(), static_cast<int>(channels)),
+                           x_memory.data(),
+                           static_cast<int>(height),
+                           static_cast<int>(width),
+                           nullptr,
+                           y.data()};
+        const cuda::Grid grid{static_cast<unsigned>(p.pass.blocks()), 1, 1};
+        launch(grid, cuda::kPassThreads, 0, cuda::pool_kernel<T>, p, random);
+        p.g = g_memory.data(), p.to = back.data();
+        launch(grid, cuda::kPassThreads, 0, cuda::pool_gradient_kernel<T>, p, random);
+        check(y.intact() && back.intact(), name + ": wrote beside the result");
+        check_values(values_of(y), most.values, 0.0, 0.0, name);
+        check_values(values_of(back), gradient.values, 0.0, 0.0, name + ", backward");
+    } catch (const cuda::simt::Error& error) {
+        check(false, name + ": " + error.what());
     }
 }
 
@@ -529,6 +593,8 @@ int main(int argc, char** argv) {
                 else
                     check_passes<cuda::Half>(c, random);
             }
+    check_pool<cuda::Bf16>(2, 12, 22, 24, random);
+    check_pool<cuda::Half>(1, 2, 2, 2048, random);
     check_batchnorm(random);
     check_choices();
     return finish();

@@ -277,9 +277,18 @@ Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     if (a.source.affine) a.sums = partial_memory.need_of<S>(tasks * 3 * stride);
     run(kernel, a, tasks);
     if (!a.source.affine)
-        return {x_gradient, residual_gradient, new_vector(weight, 0), new_vector(weight, 0), new_vector(weight, 0)};
+        return {x_gradient,
+                residual_gradient,
+                new_vector(weight, 0),
+                new_vector(weight, 0),
+                new_vector(weight, 0),
+                new_vector(weight, 0)};
     const auto sum = [&](int row) { return add_up(weight, a.sums + row * stride, tasks, 3 * stride, channels); };
-    return {x_gradient, residual_gradient, sum(0), sum(1), sum(2)};
+    const Tensor d_scale = sum(0), d_shift = sum(1), d_slope = sum(2), d_center = new_vector(weight, channels);
+    const S* const shift_sums = static_cast<const S*>(d_shift.const_data_ptr());
+    S* const center_sums = static_cast<S*>(d_center.mutable_data_ptr());
+    for (std::int64_t i = 0; i < channels; ++i) center_sums[i] = -shift_sums[i] * a.source.scale[i];
+    return {x_gradient, residual_gradient, d_center, d_scale, d_shift, d_slope};
 }
 
 Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
@@ -354,7 +363,7 @@ STABLE_TORCH_LIBRARY(srgan_fast, m) {
         "conv_dgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, "
         "Tensor? sum_gradient, Tensor x, Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, "
         "Tensor? residual, int stride, bool shuffle, float? activation, Tensor? packed=None) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
     m.def("conv_pack(Tensor weight, int stride, bool backward) -> Tensor");
     m.def(
         "conv_wgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor x, "

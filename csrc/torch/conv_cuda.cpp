@@ -17,8 +17,8 @@ std::string conv_products(std::string which) {
     STD_TORCH_CHECK(false, "srgan_fast::conv_products takes faster, own or library, not ", which);
 }
 
-bool by_library(cuda::Direction direction, const cuda::Convolution& c, const cuda::Device& device) {
-    return cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c, device);
+bool by_library(cuda::Direction direction, const cuda::Convolution& c) {
+    return cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c);
 }
 
 template <typename Params>
@@ -45,7 +45,7 @@ Tensor pack(cuda::ConvParams& p, cuda::Tile tile, const cuda::Convolution& c, co
 
 Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
                      const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
-                     bool moments, std::optional<double> activation, const Maybe&, const Maybe&) {
+                     bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&) {
     check_types(x, weight);
     const Problem problem(x, weight, stride, shuffle);
     check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
@@ -55,16 +55,16 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kForward, c, device))
+    if (by_library(cuda::Direction::kForward, c))
         return forward_by_library(
-            problem, {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, moments, activation});
+            problem, {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, moments, activation, packed});
     const Tensor map = whole_map(x, shuffle, stream);
     const Maybe residual_map = whole_map(residual, stream);
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::forward_plan(c);
     p.source = source_of(problem, map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
     const cuda::Tile tile = cuda::choose_tile(p, p.source.affine, residual.has_value(), device);
-    const Tensor packed = pack(p, tile, c, x, weight, false, stream);
+    const Tensor weights = pack(p, tile, c, x, weight, false, stream);
     p.bias = vectors.put(bias, problem.out, "bias");
     p.activate = activation.has_value(), p.slope = static_cast<float>(activation.value_or(0.0));
     const Tensor y = new_map(x, problem.batch, problem.out, problem.out_height, problem.out_width);
@@ -90,7 +90,7 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
 Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
                  const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
                  const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
-                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe&) {
+                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed) {
     check_types(x, weight);
     const Problem problem(x, weight, stride, shuffle);
     check_gradient(problem, g, y, x);
@@ -100,7 +100,7 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kDataGradient, c, device))
+    if (by_library(cuda::Direction::kDataGradient, c))
         return dgrad_by_library(problem,
                                 {g,
                                  y,
@@ -108,7 +108,8 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                                  x,
                                  weight,
                                  {center, scale, shift, slope, residual},
-                                 shuffle},
+                                 shuffle,
+                                 packed},
                                 sum_gradient);
     const Tensor g_map = whole_map(g, false, stream), x_map = aligned(nhwc(x));  // x is read where results are written
     const Maybe y_map = whole_map(y, stream);
@@ -117,10 +118,10 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::dgrad_plan(c);
     p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
-    p.gradient = gradient_of(problem, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
+    p.gradient = gradient_of(problem.out, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
     const bool transforms = p.gradient.moments || p.gradient.activation;
     const cuda::Tile tile = cuda::choose_tile(p, transforms, transforms, device);
-    const Tensor packed = pack(p, tile, c, x, weight, true, stream);
+    const Tensor weights = pack(p, tile, c, x, weight, true, stream);
     p.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
     p.x_gradient = x_gradient.mutable_data_ptr();
@@ -133,17 +134,8 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     const Tensor partial = new_vector(weight, parts * 3 * channels);
     p.sums = p.source.affine ? floats(partial) : nullptr;
     check_launch(cuda::launch_dgrad(type_of(x), tile, p, stream), "conv_dgrad");
-    const Tensor d_scale = new_vector(weight, channels), d_shift = new_vector(weight, channels);
-    const Tensor d_slope = new_vector(weight, channels);
-    if (p.source.affine) {
-        const int length = static_cast<int>(channels);
-        check_launch(
-            cuda::launch_sum(
-                {floats(partial), parts, 3 * length, 3, length, {floats(d_scale), floats(d_shift), floats(d_slope)}},
-                stream),
-            "sum");
-    }
-    return {x_gradient, residual_gradient, d_scale, d_shift, d_slope};
+    const SourceGradients sums = add_up(partial, parts, channels, p.source, weight, stream);
+    return {x_gradient, residual_gradient, sums.center, sums.scale, sums.shift, sums.slope};
 }
 
 Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
@@ -158,7 +150,7 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kWeightGradient, c, device))
+    if (by_library(cuda::Direction::kWeightGradient, c))
         return wgrad_by_library(problem,
                                 {g,
                                  y,
@@ -166,7 +158,8 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                                  x,
                                  weight,
                                  {center, scale, shift, slope, residual},
-                                 shuffle},
+                                 shuffle,
+                                 std::nullopt},
                                 bias);
     const Tensor g_map = whole_map(g, false, stream), x_map = whole_map(x, shuffle, stream);
     const Maybe y_map = whole_map(y, stream), residual_map = whole_map(residual, stream);
@@ -178,7 +171,7 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     p.batch = c.batch, p.taps = c.taps, p.stride = c.stride;
     p.splits = cuda::wgrad_splits(c, tile, device);
     p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
-    p.gradient = gradient_of(problem, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
+    p.gradient = gradient_of(problem.out, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
     p.stages = cuda::wgrad_stages(tile, p, device);
     p.rows = cuda::round_up(c.out, size.rows), p.columns = cuda::round_up(c.in, size.columns);
     const Tensor partial = new_vector(weight, std::int64_t{p.splits} * c.taps * c.taps * p.rows * p.columns);
@@ -192,13 +185,22 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     set_strides(a, result);
     a.weight = floats(result);
     check_launch(cuda::launch_sum_weights(a, stream), "sum_weights");
-    const Tensor biases = new_vector(weight, bias ? problem.out : 0);
-    if (bias)
-        check_launch(
-            cuda::launch_sum({floats(partial_bias), p.splits, p.rows, 1, c.out, {floats(biases), nullptr, nullptr}},
-                             stream),
-            "sum");
-    return {result, biases};
+    return {result, bias ? add_up(partial_bias, p.splits, p.rows, problem.out, weight, stream) : new_vector(weight, 0)};
+}
+
+// dy and its sums, once for both gradients of a convolution.
+Wgrad conv_dy(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient, const Maybe& var_gradient,
+              const Tensor& weight, std::optional<double> activation, bool bias) {
+    check_types(g, weight);
+    constexpr std::int64_t kUnit = 8;
+    STD_TORCH_CHECK(g.dim() == 4 && weight.dim() == 4 && g.size(1) == weight.size(0) && g.numel() > 0 &&
+                        g.size(1) % kUnit == 0 && g.size(1) <= kUnit * cuda::kPassThreads,
+                    "srgan_fast::conv_dy: a gradient ", shape_of(g), " of weights ", shape_of(weight));
+    STD_TORCH_CHECK(mean || activation, "srgan_fast::conv_dy: nothing stands behind the convolution");
+    check_map(y, g, {g.size(0), g.size(1), g.size(2), g.size(3)}, "the result");
+    const DeviceGuard guard(g.get_device_index());
+    const Dy dy = make_dy(g, y, {mean, mean_gradient, var_gradient, activation}, weight, bias);
+    return {dy.map, dy.sums};
 }
 
 }  // namespace
@@ -208,9 +210,15 @@ STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
     m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
     m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
     m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
+    m.impl("conv_dy", TORCH_BOX(&srgan_fast::torch_ops::conv_dy));
 }
 
-STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) { m.def("conv_products(str which) -> str"); }
+STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
+    m.def("conv_products(str which) -> str");
+    m.def(
+        "conv_dy(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor weight, "
+        "float? activation, bool bias) -> (Tensor, Tensor)");
+}
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CompositeExplicitAutograd, m) {
     m.impl("conv_products", TORCH_BOX(&srgan_fast::torch_ops::conv_products));

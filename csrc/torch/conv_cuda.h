@@ -81,22 +81,59 @@ inline cuda::Source source_of(const Problem& p, const Tensor& x, const Maybe& re
     return s;
 }
 
-inline cuda::Gradient gradient_of(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& t,
+// `g` and `y` may have more channels than the convolution's `channels`, which are zeros.
+inline cuda::Gradient gradient_of(std::int64_t channels, const Tensor& g, const Maybe& y, const GradientTensors& t,
                                   Vectors& vectors) {
     check_combination(y, t);
     cuda::Gradient s{};
     s.g = g.const_data_ptr();
-    s.height = static_cast<int>(p.out_height), s.width = static_cast<int>(p.out_width);
-    s.channels = static_cast<int>(p.out), s.pitch = static_cast<int>(g.size(1));
+    s.height = static_cast<int>(g.size(2)), s.width = static_cast<int>(g.size(3));
+    s.channels = static_cast<int>(channels), s.pitch = static_cast<int>(g.size(1));
     s.moments = t.mean.has_value(), s.activation = t.activation.has_value();
     if (s.moments || s.activation) s.y = y->const_data_ptr();
     s.slope = static_cast<float>(t.activation.value_or(0.0));
-    s.share = 1.0f / static_cast<float>(p.batch * p.out_height * p.out_width);
+    s.share = 1.0f / static_cast<float>(g.size(0) * g.size(2) * g.size(3));
     if (!s.moments) return s;  // autograd may still give gradients of moments that nobody took: of no elements
-    s.mean = vectors.put(t.mean, p.out, "mean");
-    s.mean_gradient = vectors.put(t.mean_gradient, p.out, "gradient of the mean");
-    s.var_gradient = vectors.put(t.var_gradient, p.out, "gradient of the variance");
+    s.mean = vectors.put(t.mean, channels, "mean");
+    s.mean_gradient = vectors.put(t.mean_gradient, channels, "gradient of the mean");
+    s.var_gradient = vectors.put(t.var_gradient, channels, "gradient of the variance");
     return s;
+}
+
+// The prologue's gradients from `count` sums of its three vectors each; of no elements where there is no prologue.
+struct SourceGradients {
+    Tensor center, scale, shift, slope;
+};
+inline SourceGradients add_up(const Tensor& parts, int count, std::int64_t channels, const cuda::Source& source,
+                              const Tensor& weight, void* stream) {
+    const std::int64_t size = source.affine ? channels : 0;
+    const SourceGradients sums{new_vector(weight, size), new_vector(weight, size), new_vector(weight, size),
+                               new_vector(weight, size)};
+    if (!source.affine) return sums;
+    const int length = static_cast<int>(channels);
+    check_launch(cuda::launch_sum({floats(parts),
+                                   count,
+                                   3 * length,
+                                   3,
+                                   length,
+                                   {floats(sums.scale), floats(sums.shift), floats(sums.slope)},
+                                   source.scale,
+                                   floats(sums.center)},
+                                  stream),
+                 "sum");
+    return sums;
+}
+
+// Sums of `length` values, `stride` apart.
+inline Tensor add_up(const Tensor& parts, int count, int stride, std::int64_t length, const Tensor& weight,
+                     void* stream) {
+    const Tensor sums = new_vector(weight, length);
+    check_launch(
+        cuda::launch_sum(
+            {floats(parts), count, stride, 1, static_cast<int>(length), {floats(sums), nullptr, nullptr}, {}, nullptr},
+            stream),
+        "sum");
+    return sums;
 }
 
 // A call of conv_forward on CUDA, checked; of the gradients likewise.
@@ -106,6 +143,7 @@ struct ForwardCall {
     PrologueTensors prologue;
     bool shuffle, moments;
     std::optional<double> activation;
+    const Maybe& cast;  // the weights in the maps' type, if the caller has them
 };
 struct GradientCall {
     const Tensor& g;
@@ -114,7 +152,14 @@ struct GradientCall {
     const Tensor &x, &weight;
     PrologueTensors prologue;
     bool shuffle;
+    const Maybe& cast;
 };
+
+// dy, and its sums if they are wanted, which are the bias' gradient; of channels that are whole units.
+struct Dy {
+    Tensor map, sums;
+};
+Dy make_dy(const Tensor& g, const Maybe& y, const GradientTensors& behind, const Tensor& weight, bool sums);
 
 // With the products of torch's library (conv_library.cpp), under the caller's guard of the device.
 Forward forward_by_library(const Problem& problem, const ForwardCall& call);

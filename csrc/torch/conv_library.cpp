@@ -7,14 +7,22 @@
 namespace srgan_fast::torch_ops {
 namespace {
 
-constexpr std::int64_t kPadding = 1;
+Tensor in_type(const Tensor& values, ScalarType type) { return torch::stable::to(values, type); }
 
-Tensor in_types(const Tensor& values, ScalarType type) { return torch::stable::to(values, type); }
+// The weights in a map's type: what the caller has of them, or a copy.
+Tensor cast_weights(const Tensor& weight, const Maybe& cast, const Tensor& x) {
+    if (!cast) return in_type(weight, x.scalar_type());
+    bool fits = cast->scalar_type() == x.scalar_type() && cast->device() == x.device() && cast->dim() == weight.dim();
+    for (std::int64_t i = 0; fits && i < weight.dim(); ++i) fits = cast->size(i) == weight.size(i);
+    STD_TORCH_CHECK(fits, "srgan_fast::conv: packed weights ", shape_of(*cast), " are not those of ", shape_of(weight),
+                    " in the map's type");
+    return *cast;
+}
 
 // What torch's operators take of a convolution, besides tensors.
 struct Geometry {
-    std::vector<std::int64_t> stride, padding{kPadding, kPadding}, dilation{1, 1}, no_padding{0, 0};
-    explicit Geometry(const Problem& p) : stride{p.stride, p.stride} {}
+    std::vector<std::int64_t> stride, padding, dilation{1, 1}, no_padding{0, 0};
+    explicit Geometry(const Problem& p) : stride{p.stride, p.stride}, padding{p.taps / 2, p.taps / 2} {}
 };
 
 Tensor call_convolution(const Problem& p, const Tensor& z, const Tensor& weight) {
@@ -32,7 +40,7 @@ Tensor call_convolution(const Problem& p, const Tensor& z, const Tensor& weight)
     STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::convolution", "", stack.data(), TORCH_ABI_VERSION));
     const Tensor y = torch::stable::detail::to<Tensor>(stack[0]);
     // Under an autocast to another type torch computes in that one.
-    return aligned(nhwc(in_types(y, z.scalar_type())));
+    return aligned(nhwc(in_type(y, z.scalar_type())));
 }
 
 // The gradient of z, or of the weights.
@@ -80,43 +88,32 @@ Tensor make_z(const Problem& p, const Tensor& x, const Tensor& weight, const Pro
     return z;
 }
 
-struct Made {
-    Tensor dy;
-    Tensor sums;  // of each channel, if they were asked for
-};
-
-// dy, which is g itself where nothing stands behind the convolution.
-Made make_dy(const Problem& p, const GradientCall& call, bool sums, void* stream) {
-    const Tensor g = map_of(call.g);
-    const Maybe y = map_of(call.y);
-    Vectors vectors(call.weight);
-    const cuda::Gradient gradient = gradient_of(p, g, y, call.behind, vectors);
-    const bool changes = gradient.moments || gradient.activation;
-    if (!changes && !sums) return {g, new_vector(call.weight, 0)};
-    const Tensor dy = changes ? new_map(g, p.batch, p.out, p.out_height, p.out_width) : g;
-    const cuda::Pass pass = over(g);
-    const int blocks = static_cast<int>(pass.blocks()), channels = static_cast<int>(p.out);
-    const Tensor parts = new_vector(call.weight, sums ? pass.blocks() * p.out : 0);
-    check_launch(
-        cuda::launch_gradient_pass(
-            type_of(g), {pass, gradient, changes ? dy.mutable_data_ptr() : nullptr, sums ? floats(parts) : nullptr},
-            stream),
-        "gradient_pass");
-    const Tensor totals = new_vector(call.weight, sums ? p.out : 0);
-    if (sums)
-        check_launch(cuda::launch_sum(
-                         {floats(parts), blocks, channels, 1, channels, {floats(totals), nullptr, nullptr}}, stream),
-                     "sum");
-    return {dy, totals};
-}
-
 }  // namespace
+
+Dy make_dy(const Tensor& g, const Maybe& y, const GradientTensors& behind, const Tensor& weight, bool sums) {
+    void* const stream = current_stream(g);
+    const Tensor g_map = map_of(g), none = new_vector(weight, 0);
+    const Maybe y_map = map_of(y);
+    Vectors vectors(weight);
+    const std::int64_t channels = weight.size(0);
+    const cuda::Gradient gradient = gradient_of(channels, g_map, y_map, behind, vectors);
+    const bool changes = gradient.moments || gradient.activation;
+    if (!changes && !sums) return {g_map, none};
+    const Tensor dy = changes ? new_map(g, g.size(0), channels, g.size(2), g.size(3)) : g_map;
+    const cuda::Pass pass = over(g_map);
+    const Tensor parts = new_vector(weight, sums ? pass.blocks() * channels : 0);
+    const cuda::GradientPassParams a{pass, gradient, changes ? dy.mutable_data_ptr() : nullptr,
+                                     sums ? floats(parts) : nullptr};
+    check_launch(cuda::launch_gradient_pass(type_of(g), a, stream), "gradient_pass");
+    const int blocks = static_cast<int>(pass.blocks());
+    return {dy, sums ? add_up(parts, blocks, static_cast<int>(channels), channels, weight, stream) : none};
+}
 
 Forward forward_by_library(const Problem& p, const ForwardCall& call) {
     const Tensor &x = call.x, &weight = call.weight;
     void* const stream = current_stream(x);
     const Tensor z = make_z(p, x, weight, call.prologue, call.shuffle, stream);
-    const Tensor y = call_convolution(p, z, in_types(weight, x.scalar_type()));
+    const Tensor y = call_convolution(p, z, cast_weights(weight, call.cast, x));
     const std::int64_t size = call.moments ? p.out : 0;
     const Tensor mean = new_vector(weight, size), var = new_vector(weight, size);
     if (call.bias || call.activation || call.moments) {
@@ -141,51 +138,46 @@ Forward forward_by_library(const Problem& p, const ForwardCall& call) {
 Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& sum_gradient) {
     const Tensor &x = call.x, &weight = call.weight;
     void* const stream = current_stream(x);
-    const Tensor dy = make_dy(p, call, false, stream).dy;
+    const Tensor dy = make_dy(call.g, call.y, call.behind, weight, false).map;
     const Tensor map = map_of(x);
     const Maybe residual = map_of(call.prologue.residual), more = map_of(sum_gradient);
     // Torch looks at the input's sizes alone.
     const Tensor like_z = call.shuffle ? new_map(x, p.batch, p.in, p.height, p.width) : map;
-    const Tensor dz = map_of(call_backward(p, dy, like_z, in_types(weight, x.scalar_type()), false));
+    const Tensor dz = map_of(call_backward(p, dy, like_z, cast_weights(weight, call.cast, x), false));
     Vectors vectors(weight);
     cuda::SourceGradientPassParams a{};
     a.source = source_of(p, map, residual, call.prologue, call.shuffle, vectors);
+    if (!a.source.affine && !call.shuffle) {
+        const SourceGradients none = add_up(new_vector(weight, 0), 0, 0, a.source, weight, stream);
+        return {dz, new_vector(x, 0), none.center, none.scale, none.shift, none.slope};
+    }
     const std::int64_t channels = a.source.affine ? x.size(1) : 0;
-    const Tensor d_scale = new_vector(weight, channels), d_shift = new_vector(weight, channels);
-    const Tensor d_slope = new_vector(weight, channels), none = new_vector(x, 0);
-    if (!a.source.affine && !call.shuffle) return {dz, none, d_scale, d_shift, d_slope};
     a.pass = over(map);
     a.dz = dz.const_data_ptr(), a.sum_gradient = more ? more->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
-    const Tensor residual_gradient = residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : none;
+    const Tensor residual_gradient =
+        residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
     a.x_gradient = x_gradient.mutable_data_ptr();
     a.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
     const Tensor parts = new_vector(weight, a.pass.blocks() * 3 * channels);
     a.sums = a.source.affine ? floats(parts) : nullptr;
     check_launch(cuda::launch_source_gradient_pass(type_of(x), a, stream), "source_gradient_pass");
-    if (a.source.affine) {
-        const int length = static_cast<int>(channels);
-        check_launch(cuda::launch_sum({floats(parts),
-                                       static_cast<int>(a.pass.blocks()),
-                                       3 * length,
-                                       3,
-                                       length,
-                                       {floats(d_scale), floats(d_shift), floats(d_slope)}},
-                                      stream),
-                     "sum");
-    }
-    return {x_gradient, residual_gradient, d_scale, d_shift, d_slope};
+    const SourceGradients sums = add_up(parts, static_cast<int>(a.pass.blocks()), channels, a.source, weight, stream);
+    return {x_gradient, residual_gradient, sums.center, sums.scale, sums.shift, sums.slope};
 }
 
 Wgrad wgrad_by_library(const Problem& p, const GradientCall& call, bool bias) {
     const Tensor &x = call.x, &weight = call.weight;
     void* const stream = current_stream(x);
-    const Made made = make_dy(p, call, bias, stream);
+    const Dy dy = make_dy(call.g, call.y, call.behind, weight, bias);
     const Tensor z = make_z(p, x, weight, call.prologue, call.shuffle, stream);
-    const Tensor gradient = call_backward(p, made.dy, z, in_types(weight, x.scalar_type()), true);
+    // Torch looks at the weights' sizes alone.
+    const Tensor like_weight = torch::stable::empty({p.out, p.in, p.taps, p.taps}, x.scalar_type(), std::nullopt,
+                                                    x.device(), std::nullopt, MemoryFormat::ChannelsLast);
+    const Tensor gradient = call_backward(p, dy.map, z, like_weight, true);
     Tensor result = new_weight_gradient(p, weight);
     torch::stable::copy_(result, gradient);
-    return {result, made.sums};
+    return {result, dy.sums};
 }
 
 }  // namespace srgan_fast::torch_ops

@@ -20,9 +20,10 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Maybe = std::optional<Tensor>;
 
-using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;        // y, mean, var, sum
-using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;  // of x, residual, scale, shift, slope
-using Wgrad = std::tuple<Tensor, Tensor>;                          // of weight, bias
+using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // y, mean, var, sum
+// Of x, residual, center, scale, shift, slope.
+using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Wgrad = std::tuple<Tensor, Tensor>;  // of weight, bias
 
 inline std::string shape_of(const Tensor& x) {
     std::string text = "(";

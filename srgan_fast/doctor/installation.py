@@ -170,8 +170,6 @@ def choose_op(device: str, dtype: str) -> OpChoice:
     x = torch.empty(0, dtype=getattr(torch, dtype), device=device)
     try:
         choose_fused("fused", x)
-        if not choose_fused("auto", x):
-            reason = "PyTorch's kernels are faster here; kernels = fused asks for the others"
     except TrainingError as error:
         reason = str(error).removeprefix("kernels='fused': ")
     return OpChoice(

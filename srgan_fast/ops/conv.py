@@ -33,11 +33,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srgan_fast.errors import TrainingError
-from srgan_fast.ops.native import available, refuse_several_devices
+from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
 
 Maybe = Tensor | None
 
 _WEIGHT, _BIAS = 1, 2  # places among the operator's arguments
+UNIT, MOST_CHANNELS = 8, 2048  # of maps that CUDA's passes take: in multiples of the one, up to the other
 _data_only: ContextVar[bool] = ContextVar("data_gradients_only", default=False)
 # Private in torch, though used by its own checkpointing; without it gradients are computed that nobody asked for.
 _will_execute: Callable[[Any], bool] | None = getattr(torch._C, "_will_engine_execute_node", None)
@@ -180,7 +181,8 @@ def conv(
         shuffle: whether the prologue ends with a pixel shuffle.
         moments: whether mean and variance of `y` are wanted; excludes `activation`.
         activation: slope of an activation behind the convolution, 0 for ReLU, not negative; None for none.
-        packed: what `conv_pack` made of these weights, so that they need not be transformed again.
+        packed: what `conv_pack` made of these weights, so that they need not be transformed again; on CUDA the weights
+            in the map's type.
         packed_backward: the same for the data gradient.
 
     Raises:
@@ -268,13 +270,13 @@ def _fake_dgrad(
     shuffle: bool,
     activation: float | None,
     packed: Maybe = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     vectors_of_y = (mean, mean_gradient, var_gradient)
     _check_fake(x, weight, shuffle, g, y, *vectors_of_y, sum_gradient, center, scale, shift, slope, residual, packed)
     affine = any(t is not None for t in (center, scale, shift, slope, residual))
-    vectors = [weight.new_empty(x.shape[1] if affine else 0) for _ in range(3)]
+    center_gradient, *vectors = (weight.new_empty(x.shape[1] if affine else 0) for _ in range(4))
     residual_gradient = x.new_empty(0) if residual is None else _empty_like_map(x, *x.shape)
-    return _empty_like_map(x, *x.shape), residual_gradient, vectors[0], vectors[1], vectors[2]
+    return _empty_like_map(x, *x.shape), residual_gradient, center_gradient, vectors[0], vectors[1], vectors[2]
 
 
 def _fake_wgrad(
@@ -301,6 +303,20 @@ def _fake_wgrad(
     order = torch.channels_last if last else torch.contiguous_format
     gradient = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device, memory_format=order)
     return gradient, weight.new_empty(weight.shape[0] if bias else 0)
+
+
+def _fake_dy(
+    g: Tensor,
+    y: Maybe,
+    mean: Maybe,
+    mean_gradient: Maybe,
+    var_gradient: Maybe,
+    weight: Tensor,
+    activation: float | None,
+    bias: bool,
+) -> tuple[Tensor, Tensor]:
+    refuse_several_devices("conv_dy", g, y, mean, mean_gradient, var_gradient, weight)
+    return _empty_like_map(g, *g.shape), weight.new_empty(weight.shape[0] if bias else 0)
 
 
 def _fake_pack(weight: Tensor, stride: int, backward: bool) -> Tensor:
@@ -378,27 +394,42 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
         sum_gradient = None  # of nothing
     gradients: list[Maybe] = [None] * 14
     prologue_tensors = (center, scale, shift, slope, residual)
-    if any(_wanted(ctx, i) for i in (0, 3, 4, 5, 6, 7)):
-        dx, d_residual, d_scale, d_shift, d_slope = torch.ops.srgan_fast.conv_dgrad(
+    wants_source = any(_wanted(ctx, i) for i in (0, 3, 4, 5, 6, 7))
+    wants_weight, wants_bias = _wanted(ctx, 1), _wanted(ctx, 2)
+    activation = ctx.activation
+    if wants_source and wants_weight and y is not None and _makes_dy(g):
+        # Both gradients read it.
+        g, d_bias = torch.ops.srgan_fast.conv_dy(
+            g, y, mean, mean_gradient, var_gradient, weight, activation, wants_bias
+        )
+        gradients[2] = d_bias if wants_bias else None
+        y = mean = mean_gradient = var_gradient = activation = None
+        wants_bias = False
+    if wants_source:
+        dx, d_residual, d_center, d_scale, d_shift, d_slope = torch.ops.srgan_fast.conv_dgrad(
             g, y, mean, mean_gradient, var_gradient, sum_gradient, x, weight, *prologue_tensors,
-            ctx.stride, ctx.shuffle, ctx.activation, ctx.packed,
+            ctx.stride, ctx.shuffle, activation, ctx.packed,
         )  # fmt: skip
         gradients[0] = dx
-        if center is not None:
-            gradients[3] = _reduced(-d_shift if scale is None else -d_shift * scale, center)
-        gradients[4], gradients[5] = _reduced(d_scale, scale), _reduced(d_shift, shift)
+        gradients[3], gradients[4] = _reduced(d_center, center), _reduced(d_scale, scale)
+        gradients[5] = _reduced(d_shift, shift)
         gradients[6] = _reduced(d_slope, slope)
         if residual is not None:
             gradients[7] = d_residual
-    wants_bias = _wanted(ctx, 2)
-    if _wanted(ctx, 1) or wants_bias:
+    if wants_weight or wants_bias:
         d_weight, d_bias = torch.ops.srgan_fast.conv_wgrad(
             g, y, mean, mean_gradient, var_gradient, x, weight, *prologue_tensors,
-            ctx.stride, ctx.shuffle, ctx.activation, wants_bias,
+            ctx.stride, ctx.shuffle, activation, wants_bias,
         )  # fmt: skip
         gradients[1] = d_weight
-        gradients[2] = d_bias if wants_bias else None
+        if wants_bias:
+            gradients[2] = d_bias
     return tuple(gradients)
+
+
+def _makes_dy(g: Tensor) -> bool:
+    """Whether there is a pass that makes `dy` of a gradient, for both gradients of a convolution."""
+    return g.is_cuda and g.shape[1] % UNIT == 0 and g.shape[1] <= MOST_CHANNELS
 
 
 def refuse_second_gradients(ctx: Any, *gradients: Maybe) -> None:
@@ -414,7 +445,11 @@ def _register() -> None:
     torch.library.register_fake("srgan_fast::conv_wgrad", _fake_wgrad)
     torch.library.register_fake("srgan_fast::conv_pack", _fake_pack)
     torch.library.register_autograd("srgan_fast::conv_forward", _backward, setup_context=_save)
-    for name in ("conv_dgrad", "conv_wgrad"):
+    second = ["conv_dgrad", "conv_wgrad"]
+    if why_not_on_cuda() is None:
+        torch.library.register_fake("srgan_fast::conv_dy", _fake_dy)
+        second.append("conv_dy")
+    for name in second:
         torch.library.register_autograd(
             f"srgan_fast::{name}", refuse_second_gradients, setup_context=cast(Any, lambda ctx, inputs, output: None)
         )

@@ -6,20 +6,23 @@ is not used, and the reason says by how much. That a device is right is kept on 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from srgan_fast.ops import infer_checks, verdicts
 from srgan_fast.ops.accuracy import CheckError, relative_error
-from srgan_fast.ops.conv import ConvResult, conv, conv_reference
+from srgan_fast.ops.conv import UNIT, ConvResult, conv, conv_reference
 from srgan_fast.ops.native import why_not_on_cuda
 
 CAPABILITY = (8, 0)  # the first with bfloat16 products and asynchronous copies
 TYPES = (torch.bfloat16, torch.float16)
+
+Products = Literal["faster", "own", "library"]
 
 # Largest relative error (2-norms) of a tensor; rounding z, the weights and the result to bfloat16 gives some 4e-3 each,
 # and a sum of many such values that nearly cancels more.
@@ -48,6 +51,12 @@ class CheckCase:
     moments: bool = False
     activation: float | None = None
 
+    @property
+    def products(self) -> tuple[Products, ...]:
+        """Whose products can compute it; csrc/kernels/cuda/plan.h."""
+        _, channels, out, *_ = self.size
+        return ("own", "library") if self.side <= 5 and channels % UNIT == out % UNIT == 0 else ("own",)
+
 
 # Each kernel, odd sizes, channels that fill no block; which tiles they take depends on the device.
 CHECKS = (
@@ -69,6 +78,23 @@ CHECKS = (
 def usable() -> bool:
     """Whether there is a CUDA device and the kernels for it, right or not; see `problem_of`."""
     return torch.cuda.is_available() and why_not_on_cuda() is None
+
+
+@contextmanager
+def products(which: Products) -> Iterator[None]:
+    """Convolutions inside take these products, in all threads: the `faster` ones are chosen by sizes.
+
+    With the `library`'s, which are torch's, our kernels do what stands before and behind a convolution in passes of
+    their own. Convolutions that it does not suit take ours all the same.
+
+    Raises:
+        RuntimeError: no such products.
+    """
+    before = torch.ops.srgan_fast.conv_products(which)
+    try:
+        yield
+    finally:
+        torch.ops.srgan_fast.conv_products(before)
 
 
 _found: dict[int, str | None] = {}  # what this process knows of its devices, by index
@@ -127,29 +153,40 @@ def _examine(index: int) -> str | None:
 def examination() -> Iterator[tuple[str, Callable[[torch.device, torch.dtype], list[CheckError]]]]:
     """All that a GPU is examined with, training's kernels and inference's: what it is, and what runs it."""
     for case in CHECKS:
-        yield str(case), partial(check, case)
+        for which in case.products:
+            yield f"{case}, products: {which}", partial(check, case, which=which)
     for inference in infer_checks.CASES:
         yield str(inference), partial(infer_checks.check, inference)
 
 
-def check(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> list[CheckError]:
+def check(
+    case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16, which: Products = "faster"
+) -> list[CheckError]:
     """Runs a case on a device, forward and backward, and in float64 in plain torch.
+
+    Args:
+        case: what is computed.
+        device: where.
+        dtype: of maps.
+        which: whose products, on CUDA.
 
     Returns:
         The errors of the result's tensors and of all gradients.
     """
     with torch.inference_mode(False):
         given = {name: value.double() for name, value in _draw(case, device, dtype).items()}
-    got, expected = compute(case, device, dtype), _run(conv_reference, given, case)
+    got, expected = compute(case, device, dtype, which), _run(conv_reference, given, case)
     return [
-        CheckError(f"{name} of {case}", relative_error(got[name], value), _TOLERANCE[dtype])
+        CheckError(f"{name} of {case}, products: {which}", relative_error(got[name], value), _TOLERANCE[dtype])
         for name, value in expected.items()
     ]
 
 
-def compute(case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
+def compute(
+    case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16, which: Products = "faster"
+) -> dict[str, Tensor]:
     """What the fused kernels make of a case: the result's tensors and all gradients, by name."""
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), products(which) if device.type == "cuda" else nullcontext():
         return _run(conv, _draw(case, device, dtype), case)
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srgan_fast.ops.conv import phase_major, tail_weight
+from srgan_fast.ops.conv import UNIT, phase_major, tail_weight
 from srgan_fast.ops.pending import Pending, batch_statistics, conv_bn, convolve, normalise
+from srgan_fast.ops.pool import max_pool, pools
 from srgan_fast.ops.switch import Switched, autocast_map
 
 LEAKY_SLOPE = 0.2
@@ -210,7 +211,7 @@ def vgg_features(layers: nn.Sequential, x: Tensor) -> Tensor:
             followed = i + 1 < len(steps) and isinstance(steps[i + 1], nn.ReLU)
             x = convolve(Pending(x), layer.weight, layer.bias, activation=0.0 if followed else None).y
         elif not isinstance(layer, nn.ReLU):
-            x = layer(x)
+            x = max_pool(x) if pools(layer, x) else layer(x)
     return x
 
 
@@ -226,6 +227,10 @@ def tail(source: Pending, conv: nn.Conv2d) -> Tensor:
     """
     if not source.shuffled:
         return cast(Tensor, conv(source.finish()))
-    bias = None if conv.bias is None else conv.bias.repeat_interleave(4)
-    result = convolve(replace(source, shuffled=False), tail_weight(conv.weight), bias)
-    return F.pixel_shuffle(result.y, 2)
+    weight, bias = tail_weight(conv.weight), None if conv.bias is None else conv.bias.repeat_interleave(4)
+    colours = weight.shape[0]
+    if weight.is_cuda:  # whose kernels want channels in eights
+        more = -colours % UNIT
+        weight, bias = F.pad(weight, (0,) * 7 + (more,)), None if bias is None else F.pad(bias, (0, more))
+    y = convolve(replace(source, shuffled=False), weight, bias).y
+    return F.pixel_shuffle(y[:, :colours], 2)

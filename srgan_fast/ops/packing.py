@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from srgan_fast.ops.conv import conv_pack
+from srgan_fast.ops.conv import UNIT, conv_pack
 
 _active: ContextVar["PackedWeights | None"] = ContextVar("packed_weights", default=None)
 
@@ -23,7 +23,12 @@ class _Entry:
     weight: Tensor  # kept, so that no other tensor can take its identity
     version: int
     address: int
-    packed: dict[bool, Tensor] = field(default_factory=dict)
+    packed: dict[bool | torch.dtype, Tensor] = field(default_factory=dict)
+
+
+def cast_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights as torch's library multiplies them: in a map's type, channels last; without gradient."""
+    return weight.detach().to(dtype, memory_format=torch.channels_last)
 
 
 class PackedWeights:
@@ -52,17 +57,41 @@ class PackedWeights:
 
     def get(self, weight: Tensor, stride: int, backward: bool) -> Tensor:
         """The transformed weights of a parameter."""
+        packed = self._of(weight)
+        if backward not in packed:
+            packed[backward] = conv_pack(weight, stride, backward)
+        return packed[backward]
+
+    def cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """The weights in a map's type."""
+        packed = self._of(weight)
+        if dtype not in packed:
+            packed[dtype] = cast_weights(weight, dtype)
+        return packed[dtype]
+
+    def _of(self, weight: Tensor) -> dict[bool | torch.dtype, Tensor]:
         entry = self._entries.get(id(weight))
         if entry is None or entry.version != weight._version or entry.address != weight.data_ptr():
             entry = self._entries[id(weight)] = _Entry(weight, weight._version, weight.data_ptr())
-        if backward not in entry.packed:
-            entry.packed[backward] = conv_pack(weight, stride, backward)
-        return entry.packed[backward]
+        return entry.packed
 
 
-def packed_for(weight: Tensor, stride: int, differentiates: bool) -> tuple[Tensor | None, Tensor | None]:
-    """What the active store has for a convolution: for forward, and if it will be differentiated, for backward."""
-    store = None if torch.compiler.is_compiling() else _active.get()
-    if store is None or not isinstance(weight, nn.Parameter) or weight.device.type != "cpu":
-        return None, None  # on CUDA the order of weights depends on the map's size, too, and takes microseconds
+def packed_for(
+    weight: Tensor, stride: int, differentiates: bool, dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor | None]:
+    """What a convolution of maps of a type gets besides its weights: for forward, and for backward if it needs that.
+
+    On a CPU it is what the active store has; on CUDA the weights in the maps' type, for torch's library, which both
+    directions share. Our own kernels there order weights by the map's size, in microseconds.
+    """
+    if torch.compiler.is_compiling():
+        return None, None
+    store = _active.get() if isinstance(weight, nn.Parameter) else None
+    if weight.is_cuda:
+        if weight.shape[0] % UNIT or weight.shape[1] % UNIT or weight.shape[-1] > 5:
+            return None, None
+        cast = cast_weights(weight, dtype) if store is None else store.cast(weight, dtype)
+        return cast, cast
+    if store is None:
+        return None, None
     return store.get(weight, stride, False), store.get(weight, stride, True) if differentiates else None

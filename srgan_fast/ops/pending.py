@@ -91,7 +91,7 @@ def convolve(
         return conv_reference(*arguments)
     inputs = (raw, source.center, source.scale, source.shift, source.slope, source.residual)
     differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    return conv(*arguments, *packed_for(weight, stride, differentiates))
+    return conv(*arguments, *packed_for(weight, stride, differentiates, raw.dtype))
 
 
 def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False) -> Pending:

@@ -14,8 +14,6 @@ Kernels = Literal["auto", "fused", "reference"]
 
 _log = logging.getLogger("srgan_fast.ops")
 _said: set[str] = set()
-# Where `auto` leaves the fused kernels alone: on CUDA they are right, but steps are not faster (docs/cuda.md).
-_SLOWER = ("cuda",)
 _NAMES = {"cpu": "a CPU", "cuda": "CUDA"}
 _TYPES = {"cpu": (torch.float32, torch.float64, torch.bfloat16), "cuda": cuda.TYPES}
 
@@ -65,7 +63,7 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     Raises:
         TrainingError: `fused` where it cannot be.
     """
-    if kernels == "reference" or (kernels == "auto" and x.device.type in _SLOWER):
+    if kernels == "reference":
         return False
     problem = _problem_of(x)
     if problem is None:

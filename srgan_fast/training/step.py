@@ -18,8 +18,8 @@ twice for D(sr), and D's BatchNorms are the only thing that differs.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -141,14 +141,33 @@ def _move(
     Raises:
         NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
     """
-    values = figures.read()
+    holds = figures.values.is_cuda and all(getattr(o, "_step_supports_amp_scaling", False) for o in optimisers.values())
+    values = {} if holds else figures.read()
+    # The device decides whether weights move, so that it has work while the host waits for the values.
+    bad = figures.values.isfinite().all().logical_not().float() if holds else None
     for name, optimiser in optimisers.items():
-        with record_function("optimisers"):
+        with record_function("optimisers"), _held_back(optimiser, bad):
             if clip is not None:
                 gradients = [p for p in networks[name].parameters() if p.grad is not None]
                 nn.utils.clip_grads_with_norm_(gradients, clip, figures.norms[name])
             optimiser.step()
-    return values
+    return figures.read() if holds else values
+
+
+@contextmanager
+def _held_back(optimiser: Optimizer, bad: Tensor | None) -> Iterator[None]:
+    """A fused optimiser that moves nothing where `bad` is 1, which the host need not know.
+
+    This is what torch's GradScaler does with optimisers that say `_step_supports_amp_scaling`.
+    """
+    if bad is None:
+        yield
+        return
+    optimiser.found_inf = bad  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        del optimiser.found_inf  # type: ignore[attr-defined]
 
 
 class PretrainStep:

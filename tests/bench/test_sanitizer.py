@@ -159,11 +159,13 @@ def test_it_is_given_the_cases_with_every_tensor_in_memory_of_its_own(folder: Pa
 
 def test_the_cases_are_all_that_a_gpu_is_examined_with(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[Any] = []
-    monkeypatch.setattr(cuda, "compute", lambda *call: computed.append(call))
-    monkeypatch.setattr(infer_checks, "compute", lambda *call: computed.append(call))
+    monkeypatch.setattr(cuda, "compute", lambda case, device, dtype, which: computed.append((case, which, dtype)))
+    monkeypatch.setattr(infer_checks, "compute", lambda case, device, dtype: computed.append((case, "", dtype)))
     compute_cases("cpu")
-    cases = (*cuda.CHECKS, *infer_checks.CASES)
-    assert computed == [(case, torch.device("cpu"), dtype) for dtype in cuda.TYPES for case in cases]
+    cases = [(case, which) for case in cuda.CHECKS for which in case.products]
+    cases += [(case, "") for case in infer_checks.CASES]
+    assert computed == [(*case, dtype) for dtype in cuda.TYPES for case in cases]
+    assert len(computed) == 2 * len(list(cuda.examination()))
 
 
 def test_results_are_plain_data(folder: Path) -> None:

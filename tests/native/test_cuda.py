@@ -64,6 +64,20 @@ OTHERS = (
     Bug("moments of pixels outside", "conv_mma.cuh", "return there[m][i / 2] ? d * d : 0.0f;", "return d * d;"),
     Bug("a tile too few", "plan.h", "return (size + block - 1) / block;", "return size < block ? 1 : size / block;"),
     Bug("a prologue in the padding", "tiles.cuh", "if (reader.whole() && !inside) return;", "inside = true;"),
+    Bug(
+        "a pass' rows are not waited for", "passes.cuh", "    sync_threads();\n    for (int i = s", "    for (int i = s"
+    ),
+    Bug(
+        "a pass leaves its last pixel out", "passes.cuh", "pixel < s.end; pixel +=", "pixel + s.step < s.end; pixel +="
+    ),
+    Bug("a row's moments weigh too much", "passes.cuh", "(pixels - row + own.step - 1) /", "(pixels + own.step - 1) /"),
+    Bug(
+        "a pass shuffles the wrong way",
+        "passes.cuh",
+        "* 2 + phase % 2;\n    const std::int64_t image",
+        "* 2 + phase / 2;\n    const std::int64_t image",
+    ),
+    Bug("the last of equal pixels", "passes.cuh", "x[phase][i] > found.value", "x[phase][i] >= found.value"),
     Bug("copies are not closed", "wgrad_mma.cuh", "copy_async_commit();\n        ++next;", "++next;"),
     Bug("a share leaves its last tile out", "wgrad_mma.cuh", "tile < end; ++tile", "tile + 1 < end; ++tile"),
     Bug(

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from srgan_fast.ops.conv import (
     phase_major,
     phase_minor,
 )
+from srgan_fast.ops.packing import cast_weights
 
 OPS = torch.ops.srgan_fast
 
@@ -39,14 +40,26 @@ class Place(NamedTuple):
 
     device: str
     dtype: torch.dtype
+    products: cuda.Products = "faster"  # on CUDA
 
     def __str__(self) -> str:
-        return f"{self.device} {str(self.dtype).removeprefix('torch.')}"
+        products = f", products: {self.products}" if self.device == "cuda" else ""
+        return f"{self.device} {str(self.dtype).removeprefix('torch.')}{products}"
 
 
 ON_CPU = [Place("cpu", dtype) for dtype in (torch.float64, torch.float32, torch.bfloat16)]
-ON_GPU = [Place("cuda", dtype) for dtype in cuda.TYPES] if cuda.usable() else []
-ONE_EACH = [Place("cpu", torch.float32), *ON_GPU[:1]]  # for what depends on no rounding
+PRODUCTS: tuple[cuda.Products, ...] = ("own", "library")
+ON_GPU = [Place("cuda", dtype, which) for dtype in cuda.TYPES for which in PRODUCTS] if cuda.usable() else []
+ONE_EACH = [Place("cpu", torch.float32), *ON_GPU[: len(PRODUCTS)]]  # for what depends on no rounding
+
+
+@pytest.fixture(autouse=True)
+def asked_products(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test's products are those of its place."""
+    place = request.node.callspec.params.get("place") if hasattr(request.node, "callspec") else None
+    with cuda.products(place.products) if place is not None and place.device == "cuda" else nullcontext():
+        yield
+
 
 # N, C, O, H, W of z: single pixels, sides that are no multiple of a tile, channels that are no multiple of 16.
 SIZES = [
@@ -318,8 +331,13 @@ def test_opcheck(case: Case, place: Place, layout: str) -> None:
     rest = (x.detach(), plain[0], *plain[2:], case.stride, case.shuffle, case.activation)
     torch.library.opcheck(OPS.conv_dgrad.default, (g, saved, *moments, None, *rest))
     torch.library.opcheck(OPS.conv_wgrad.default, (g, saved, *moments, *rest, True))
-    if place.device == "cpu":  # elsewhere weights are not kept, and packed anew by each call
+    if place.device == "cpu":
         torch.library.opcheck(OPS.conv_pack.default, (plain[0], case.stride, True))
+    elif case.moments:
+        weight = torch.randn(8, 7, 3, 3, device="cuda")
+        dy = torch.randn(2, 8, 6, 7, device="cuda", dtype=place.dtype)
+        vectors = (torch.randn(8, device="cuda") for _ in range(3))
+        torch.library.opcheck(OPS.conv_dy.default, (layouts(dy)[layout], dy, *vectors, weight, None, True))
 
 
 @placed(ONE_EACH)
@@ -436,6 +454,23 @@ def test_kept_weights_are_used_and_others_refused() -> None:
     assert torch.equal(torch.autograd.grad(found.y.sum(), x)[0], wanted)
     with pytest.raises(RuntimeError, match="another convolution"):
         conv(x, given["weight"][:, :, :, :], packed=packed[:-1])
+
+
+@pytest.mark.parametrize("place", ON_GPU, ids=str)
+def test_cast_weights_are_used_by_the_library_and_others_refused(place: Place) -> None:
+    given = arguments(Case(), (1, 24, 16, 9, 9), place)
+    x, weight = given["x"].requires_grad_(), given["weight"]
+    cast = cast_weights(weight, place.dtype)
+    expected = conv(x, weight)
+    (wanted,) = torch.autograd.grad(expected.y.sum(), x)
+    other = weight if place.products == "own" else torch.zeros_like(weight)
+    found = conv(x, other, packed=cast, packed_backward=cast)
+    assert torch.equal(found.y, expected.y)
+    assert torch.equal(torch.autograd.grad(found.y.sum(), x)[0], wanted)
+    if place.products == "library":
+        for wrong in (weight, cast[:8], cast.cpu()):
+            with pytest.raises(RuntimeError, match="not those of"):
+                conv(x, weight, packed=wrong)
 
 
 @pytest.mark.parametrize("place", ONE_EACH, ids=str)

@@ -139,7 +139,6 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
 ) -> None:
     gpu.problem = WRONG
     x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
-    monkeypatch.setattr(switch, "_SLOWER", ())  # a device where `auto` takes the fused kernels
     with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
         assert [switch.choose_fused("auto", x) for _ in range(3)] == [False] * 3
     assert caplog.messages == [f"{WRONG}; plain PyTorch computes instead"]

@@ -160,14 +160,17 @@ def test_five_steps_in_float32_agree_to_rounding(case: str) -> None:
 @at(("cpu", torch.bfloat16), *GPU)
 @pytest.mark.parametrize("case", ["pretrain", "pytorch-gan"])
 def test_16_bits_are_as_near_to_float32_as_plain_torchs(case: str, place: Place) -> None:
-    exact = CASES[case]("reference")([batch(0)])
-    errors = {}
-    for kernels in ("fused", "reference"):
-        step = CASES[case](kernels, place=place)
-        losses = step([batch(0, place[0])])
-        errors[kernels] = max(abs(losses[name] - exact[name]) / max(abs(exact[name]), 1e-2) for name in exact)
-        assert all(not t.is_floating_point() or t.dtype == torch.float32 for t in state(step).values())
-    assert errors["fused"] <= 2 * errors["reference"] + 2**-9
+    # Of one batch the losses' errors are anything between 1e-4 and 1e-1; of four the mean square tells.
+    errors = dict.fromkeys(("fused", "reference"), 0.0)
+    for number in range(4):
+        exact = CASES[case]("reference")([batch(number)])
+        for kernels in errors:
+            step = CASES[case](kernels, place=place)
+            losses = step([batch(number, place[0])])
+            worst = max(abs(losses[name] - exact[name]) / max(abs(exact[name]), 1e-2) for name in exact)
+            errors[kernels] += worst**2 / 4
+            assert all(not t.is_floating_point() or t.dtype == torch.float32 for t in state(step).values())
+    assert errors["fused"] ** 0.5 <= 2 * errors["reference"] ** 0.5 + 2**-9
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)

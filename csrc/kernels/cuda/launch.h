@@ -21,6 +21,8 @@ const char* launch_source_pass(Type type, const SourcePassParams& p, void* strea
 const char* launch_result_pass(Type type, const ResultPassParams& p, void* stream);
 const char* launch_gradient_pass(Type type, const GradientPassParams& p, void* stream);
 const char* launch_source_gradient_pass(Type type, const SourceGradientPassParams& p, void* stream);
+const char* launch_pool(Type type, const PoolParams& p, void* stream);
+const char* launch_pool_gradient(Type type, const PoolParams& p, void* stream);
 
 const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p, void* stream);
 const char* launch_unfold(Type type, const UnfoldParams& p, void* stream);

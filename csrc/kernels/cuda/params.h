@@ -163,6 +163,15 @@ struct SourceGradientPassParams {
     float* sums;  // [blocks][3][channels of x], or null
 };
 
+// The largest of each 2x2 pixels, or back: the pass is over the smaller map. Sizes are even.
+struct PoolParams {
+    Pass pass;
+    const void* x;
+    int height, width;  // of x
+    const void* g;      // backward, of the smaller map
+    void* to;           // the smaller map, or the gradient of x
+};
+
 struct PackParams {
     const float* weight;
     std::int64_t out_stride, in_stride, row_stride, column_stride;
@@ -194,6 +203,9 @@ struct SumParams {
     const float* parts;
     int count, stride, vectors, length;
     float* sums[kVectors];
+    // A multiple of the second vector besides, or null: what its values are times -scale.
+    Vector scale;
+    float* scaled;
 };
 
 // BatchNorm's arithmetic on vectors of channels: scale = weight / sqrt(var + eps), and back.

@@ -33,4 +33,16 @@ const char* launch_source_gradient_pass(Type type, const SourceGradientPassParam
     });
 }
 
+const char* launch_pool(Type type, const PoolParams& p, void* stream) {
+    return with_type(type, [&](auto element) {
+        return launch(pool_kernel<decltype(element)>, grid_of(p.pass), kPassThreads, 0, p, stream);
+    });
+}
+
+const char* launch_pool_gradient(Type type, const PoolParams& p, void* stream) {
+    return with_type(type, [&](auto element) {
+        return launch(pool_gradient_kernel<decltype(element)>, grid_of(p.pass), kPassThreads, 0, p, stream);
+    });
+}
+
 }  // namespace srgan_fast::cuda

@@ -238,4 +238,78 @@ void source_gradient_pass_kernel(SRGAN_FAST_CONSTANT SourceGradientPassParams p)
                          own);
 }
 
+// The four pixels of a pixel of the smaller map, and their gradient.
+struct PoolUnits {
+    Vec16 x[kPhases], g;
+};
+
+SRGAN_FAST_DEVICE std::int64_t place_in_x(const PoolParams& p, const Share& own, std::int64_t pixel, int phase) {
+    const int width = p.width / 2;
+    const std::int64_t row = pixel / width;  // of all images; x has two for each
+    const std::int64_t column = (pixel - row * width) * 2 + phase % 2;
+    return ((row * 2 + phase / 2) * p.width + column) * p.pass.channels + own.channel;
+}
+
+template <typename T>
+SRGAN_FAST_DEVICE PoolUnits pool_units(const PoolParams& p, const Share& own, std::int64_t pixel) {
+    PoolUnits units{};
+#pragma unroll
+    for (int i = 0; i < kPhases; ++i)
+        units.x[i] = *reinterpret_cast<const Vec16*>(static_cast<const T*>(p.x) + place_in_x(p, own, pixel, i));
+    if (p.g != nullptr) units.g = unit_at<T>(p.g, p.pass, own, pixel);
+    return units;
+}
+
+// The largest of four values, and which: the first of equal ones, the last that is no number (torch's rule).
+struct Largest {
+    float value;
+    int phase;
+};
+SRGAN_FAST_DEVICE Largest largest(const float (&x)[kPhases][8], int i) {
+    Largest found{x[0][i], 0};
+#pragma unroll
+    for (int phase = 1; phase < kPhases; ++phase)
+        if (x[phase][i] > found.value || x[phase][i] != x[phase][i]) found = {x[phase][i], phase};
+    return found;
+}
+
+template <typename T>
+SRGAN_FAST_GLOBAL(kPassThreads, 3)
+void pool_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
+    const Share own = share_of(p.pass);
+    for (std::int64_t pixel = own.first; pixel < own.end; pixel += own.step) {
+        const PoolUnits units = pool_units<T>(p, own, pixel);
+        float x[kPhases][8], most[8];
+#pragma unroll
+        for (int i = 0; i < kPhases; ++i) widen_unit<T>(units.x[i], x[i]);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) most[i] = largest(x, i).value;
+        put_unit<T>(p.to, p.pass, own, pixel, narrow_unit<T>(most));
+    }
+}
+
+template <typename T>
+SRGAN_FAST_GLOBAL(kPassThreads, 3)
+void pool_gradient_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
+    const Share own = share_of(p.pass);
+    for (std::int64_t pixel = own.first; pixel < own.end; pixel += own.step) {
+        const PoolUnits units = pool_units<T>(p, own, pixel);
+        float x[kPhases][8], g[8];
+#pragma unroll
+        for (int i = 0; i < kPhases; ++i) widen_unit<T>(units.x[i], x[i]);
+        widen_unit<T>(units.g, g);
+        int best[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) best[i] = largest(x, i).phase;
+#pragma unroll
+        for (int phase = 0; phase < kPhases; ++phase) {
+            float values[8];
+#pragma unroll
+            for (int i = 0; i < 8; ++i) values[i] = best[i] == phase ? g[i] : 0.0f;
+            *reinterpret_cast<Vec16*>(static_cast<T*>(p.to) + place_in_x(p, own, pixel, phase)) =
+                narrow_unit<T>(values);
+        }
+    }
+}
+
 }  // namespace srgan_fast::cuda

@@ -95,24 +95,22 @@ inline Grid grid_of(Tile tile, int batch, int height, int width, int channels, i
 struct Device {
     int multiprocessors;
     int shared_bytes;  // that a block may have
-    int major = 8;     // of its compute capability
 };
 
 enum class Direction { kForward, kDataGradient, kWeightGradient };
 enum class Products { kFaster, kOwn, kLibrary };  // whose products of matrices are taken
 
-// Whether torch's library multiplies, with our passes around it (passes.cuh), instead of the kernels here.
-inline bool uses_library(Products asked, Direction direction, const Convolution& c, const Device& device) {
+// Whether torch's library multiplies, with our passes around it (passes.cuh), instead of the kernels here. It has
+// kernels made for each GPU, which on Hopper are two to three times as fast where channels are many; ours do it in one
+// pass, which decides where they are few (docs/cuda.md).
+inline bool uses_library(Products asked, Direction direction, const Convolution& c) {
     constexpr int kUnit = 8, kMostChannels = kPassThreads * kUnit;
-    const bool fits = c.taps == 3 && c.in % kUnit == 0 && c.out % kUnit == 0 && c.in * kPhases <= kMostChannels &&
+    const bool fits = c.taps <= 5 && c.in % kUnit == 0 && c.out % kUnit == 0 && c.in * kPhases <= kMostChannels &&
                       c.out <= kMostChannels;
     if (!fits || asked == Products::kOwn) return false;
-    if (asked == Products::kLibrary) return true;
-    // Hopper's and Blackwell's instructions for products of whole warp groups, which the library has kernels for, are
-    // two to three times as fast as those of single warps here (docs/cuda.md).
-    constexpr int kHopper = 9, kBlackwell = 10;
-    if (device.major != kHopper && device.major != kBlackwell) return false;
-    return direction != Direction::kForward || c.in > 64 || c.out > 128;
+    constexpr int kFew = 64;
+    return asked == Products::kLibrary || direction != Direction::kForward || c.in > kFew || c.out > kFew ||
+           c.stride == 2;
 }
 
 // A tile and what a pixel and channel cost with it.

@@ -2,8 +2,7 @@
 // in an order that depends on the sizes alone.
 #pragma once
 
-#include "kernels/cuda/intrinsics.cuh"
-#include "kernels/cuda/params.h"
+#include "kernels/cuda/tiles.cuh"
 
 namespace srgan_fast::cuda {
 
@@ -66,6 +65,7 @@ void merge_moments_kernel(SRGAN_FAST_CONSTANT MomentsParams p) {
     const int tiles = channel < p.channels ? p.batch * tiles_y * tiles_x : 0;
     const double count = static_cast<double>(p.batch) * p.height * p.width;
     const auto each = [&](auto visit) {
+#pragma unroll 4
         for (int tile = row; tile < tiles; tile += kRows) {
             const int top = tile / tiles_x % tiles_y * p.tile_rows, left = tile % tiles_x * p.tile_columns;
             const int rows = p.height - top, columns = p.width - left;
@@ -98,11 +98,14 @@ void sum_kernel(SRGAN_FAST_CONSTANT SumParams p) {
     const bool there = i < p.vectors * p.length;
     double sum = 0.0;
     if (there)
+#pragma unroll 8
         for (int part = row; part < p.count; part += kRows)
             sum += p.parts[static_cast<std::int64_t>(part) * p.stride + i];
     sum = sum_of_rows<threads>(scratch, sum);
     if (row != 0 || !there) return;
-    p.sums[i / p.length][i % p.length] = static_cast<float>(sum);
+    const int vector = i / p.length, place = i % p.length;
+    p.sums[vector][place] = static_cast<float>(sum);
+    if (vector == 1 && p.scaled != nullptr) p.scaled[place] = -static_cast<float>(sum) * value_of(p.scale, place, 1.0f);
 }
 
 template <int threads>

@@ -78,7 +78,8 @@ def compute_cases(device: str) -> None:
     """Every case on which a GPU is examined, in every type, forward and backward: what is run under the sanitizer."""
     for dtype in cuda.TYPES:
         for case in cuda.CHECKS:
-            cuda.compute(case, torch.device(device), dtype)
+            for which in case.products:
+                cuda.compute(case, torch.device(device), dtype, which)
         for inference in infer_checks.CASES:
             infer_checks.compute(inference, torch.device(device), dtype)
     if torch.cuda.is_available():

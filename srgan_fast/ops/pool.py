@@ -1,0 +1,76 @@
+"""Max pooling of 2x2 pixels on CUDA, as in a VGG: it keeps no indices, and reads and writes whole vectors."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srgan_fast.ops.conv import MOST_CHANNELS, UNIT, refuse_second_gradients
+from srgan_fast.ops.native import why_not_on_cuda
+
+_TYPES = (torch.bfloat16, torch.float16)
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """The largest of each 2x2 pixels.
+
+    The gradient goes to the first of equal ones, as torch's does.
+
+    Args:
+        x: N, C, H, W on CUDA, bfloat16 or float16, C in multiples of 8 up to 2048, even H and W.
+
+    Returns:
+        N, C, H / 2, W / 2.
+
+    Raises:
+        RuntimeError: another map.
+    """
+    return cast(Tensor, torch.ops.srgan_fast.max_pool(x))
+
+
+def max_pool_reference(x: Tensor) -> Tensor:
+    """`max_pool` in plain torch."""
+    return F.max_pool2d(x, 2)
+
+
+def pools(layer: nn.Module, x: Tensor) -> bool:
+    """Whether `max_pool` computes what a layer does of a map."""
+    return (
+        isinstance(layer, nn.MaxPool2d)
+        and (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1)
+        and x.is_cuda
+        and x.dtype in _TYPES
+        and x.shape[1] % UNIT == 0
+        and x.shape[1] <= MOST_CHANNELS
+        and x.shape[2] % 2 == x.shape[3] % 2 == 0
+    )
+
+
+def _fake(x: Tensor) -> Tensor:
+    n, channels, height, width = x.shape
+    shape = (n, channels, height // 2, width // 2)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _fake_backward(g: Tensor, x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0])
+
+
+def _backward(ctx: Any, g: Tensor) -> Tensor:
+    return cast(Tensor, torch.ops.srgan_fast.max_pool_backward(g, ctx.saved_tensors[0]))
+
+
+if why_not_on_cuda() is None:
+    torch.library.register_fake("srgan_fast::max_pool", _fake)
+    torch.library.register_fake("srgan_fast::max_pool_backward", _fake_backward)
+    torch.library.register_autograd("srgan_fast::max_pool", _backward, setup_context=_save)
+    torch.library.register_autograd(
+        "srgan_fast::max_pool_backward",
+        refuse_second_gradients,
+        setup_context=cast(Any, lambda ctx, inputs, output: None),
+    )
