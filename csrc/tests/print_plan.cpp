@@ -21,6 +21,13 @@ struct Request {
     std::string direction;
     Convolution convolution;
     bool transforms, two_sources, two_gradients;
+    // Whether torch's library multiplies.
+    bool by_library() const {
+        const Direction d = direction == "forward" ? Direction::kForward
+                            : direction == "dgrad" ? Direction::kDataGradient
+                                                   : Direction::kWeightGradient;
+        return trains() && uses_library(Products::kFaster, d, convolution);
+    }
     bool trains() const { return direction == "forward" || direction == "dgrad" || direction == "wgrad"; }
 };
 
@@ -117,6 +124,15 @@ void print_weight_gradient(const Request& r, const Device& device) {
     });
 }
 
+// Where torch's library multiplies: the blocks of a pass over z and of one over y.
+void print_library(const Request& r) {
+    const Convolution& c = r.convolution;
+    const std::int64_t pixels = std::int64_t{c.batch} * c.height * c.width;
+    const std::int64_t out_pixels = std::int64_t{c.batch} * c.out_height() * c.out_width();
+    std::cout << "{\"library\": true, \"z_blocks\": " << pass_over(pixels, c.in).blocks()
+              << ", \"y_blocks\": " << pass_over(out_pixels, c.out).blocks() << "}\n";
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -126,7 +142,9 @@ int main(int count, char** arguments) {
     }
     const Device device{std::atoi(arguments[1]), std::atoi(arguments[2])};
     for (Request r; std::cin >> r;) {
-        if (r.direction == "wgrad")
+        if (r.by_library())
+            print_library(r);
+        else if (r.direction == "wgrad")
             print_weight_gradient(r, device);
         else if (r.trains())
             print_convolution(r, device);

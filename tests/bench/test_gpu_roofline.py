@@ -1,6 +1,7 @@
 """The predicted GPU roofline counts as one would by hand, asks plan.h for tiles, and its file is up to date."""
 
 import importlib.util
+import itertools
 import re
 import shutil
 from dataclasses import replace
@@ -16,7 +17,7 @@ from srgan_fast.bench.gpu.roofline.ceilings import CEILINGS, H200, Ceiling
 from srgan_fast.bench.gpu.roofline.floors import floor_of
 from srgan_fast.bench.gpu.roofline.fused import fused_passes
 from srgan_fast.bench.gpu.roofline.measured import read_measured
-from srgan_fast.bench.gpu.roofline.plans import COMPILER, Plan, Planner
+from srgan_fast.bench.gpu.roofline.plans import COMPILER, LibraryPlan, Plan, Planner
 from srgan_fast.bench.gpu.roofline.trace import KERNELS, Event, trace_inference, trace_step
 from srgan_fast.bench.gpu.roofline.unfused import operator_passes, unfused_passes
 from srgan_fast.errors import UsageError
@@ -35,6 +36,11 @@ FORWARD = Plan(
     channels=64, depth=64, step=1, spread=1, reach=(-1, -1, 3, 3), taps=(9,), tiles=4,
 )  # fmt: skip
 CALL = Call("forward", 1, 64, 64, 16, 16, 3, 1)
+
+
+def own(plan: Plan | LibraryPlan) -> Plan:
+    assert isinstance(plan, Plan)
+    return plan
 
 
 def by_name(passes: list[Pass]) -> dict[str, Pass]:
@@ -94,6 +100,52 @@ def test_a_weight_gradient_by_hand() -> None:
     assert passes["weight gradient"].busiest == call.flops
     assert passes["sum over shares"].bytes == parts + 9 * 128 * 64 * 4
     assert passes["sum of biases"].bytes == biases + 128 * 4
+
+
+def test_passes_around_the_library_by_hand() -> None:
+    plan = LibraryPlan(z_blocks=4, y_blocks=2)
+    z, y, weights = 16 * 16 * 64 * 2, 16 * 16 * 128 * 2, 9 * 64 * 128
+    call = Call("forward", 1, 64, 128, 16, 16, 3, 1, normalises=True, activates=True, moments=True, bias=True)
+    passes = {p.name: p.bytes for p in fused_passes(call, plan, SMALL)}
+    moments = 2 * 2 * 128 * 4
+    assert passes == {
+        "prologue": 2 * z,
+        "weights to 16 bits": weights * 6,
+        "convolution": z + y + weights * 2,
+        "epilogue": 2 * y + moments,
+        "merge of moments": moments,
+    }
+    back = replace(call, direction="dgrad", bias=False, residual=True, activates=False, sum_gradient=True)
+    passes = {p.name: p.bytes for p in fused_passes(back, plan, SMALL)}
+    sums = 4 * 3 * 64 * 4
+    assert passes == {
+        "gradient, made": 3 * y,
+        "data gradient": z + y + weights * 2,
+        "prologue's gradient": 5 * z + sums,  # of dz, x, the sum; to dx, the residual's
+        "sum over blocks": sums,
+    }
+    of_weights = fused_passes(replace(call, direction="wgrad"), plan, SMALL)
+    assert [p.name for p in of_weights] == [
+        "gradient, made", "sum over blocks", "prologue", "weight gradient", "weight gradient to 32 bits",
+    ]  # fmt: skip
+    assert sum(p.flops for p in of_weights) == call.flops
+    assert [p.name for p in fused_passes(replace(call, direction="wgrad", moments=False), plan, SMALL)][0] == (
+        "gradient of the bias"
+    )
+
+
+@needs_operators
+def test_what_both_gradients_take_is_made_once() -> None:
+    events = [event.what for event in trace_step("fused", 1, 32)]
+    pairs = [
+        (a, b) for a, b in itertools.pairwise(events)
+        if isinstance(a, Call) and isinstance(b, Call) and (a.direction, b.direction) == ("dgrad", "wgrad")
+    ]  # fmt: skip
+    assert len(pairs) > 40
+    assert not [pair for pair in pairs if pair[0].two_gradients and pair[1].two_gradients]
+    made = [event for event in events if isinstance(event, Pass) and event.name == "gradient, made"]
+    assert 40 < len(made) <= len(pairs)
+    assert {event.out for event in events if isinstance(event, Call) and event.taps == 5} == {16}
 
 
 def test_unfused_passes_by_hand() -> None:
@@ -185,11 +237,14 @@ def test_the_tail_of_inference_by_hand() -> None:
 def test_a_changed_tile_changes_the_plan_and_the_bytes(tmp_path: Path) -> None:
     csrc = tmp_path / "csrc"
     shutil.copytree(ROOT / "csrc", csrc)
-    large = Call("forward", 16, 64, 64, 96, 96, 3, 1)
+    large = Call("forward", 16, 3, 64, 96, 96, 3, 1)
     before = Planner(csrc).plan([large], H200)[large]
+    assert isinstance(before, Plan)
     assert (before.rows, before.columns) == (16, 16)
     file = csrc / "kernels" / "cuda" / "plan.h"
-    text, changed = re.subn(r"(case Tile::kLarge: return \{)16, 16,", r"\g<1>8, 16,", file.read_text(encoding="utf-8"))
+    text, changed = re.subn(
+        r"(case Tile::kLargeShallow: return \{)16, 16,", r"\g<1>8, 16,", file.read_text(encoding="utf-8")
+    )
     assert changed == 1
     file.write_text(text, encoding="utf-8")
     after = Planner(csrc).plan([large], H200)[large]
@@ -207,15 +262,22 @@ def test_plans_fit_their_devices() -> None:
         Call("dgrad", 16, 64, 128, 48, 48, 3, 2, activates=True, moments=True),
         Call("dgrad", 1, 256, 12, 20, 30, 5, 1),
         Call("wgrad", 16, 256, 512, 12, 12, 3, 1, moments=True, bias=True),
+        Call("wgrad", 16, 3, 64, 96, 96, 3, 1, bias=True),
         InferCall("head", 1, 3, 64, 20, 30, activates=True),
         InferCall("conv", 2, 64, 256, 20, 30, activates=True, shuffle=True),
         InferCall("conv", 1, 128, 128, 20, 30, residual=True),
         InferCall("tail", 1, 256, 3, 40, 60),
     ]
+    by_library = [False, True, True, False, True, False, False, False, False, False]
     for ceiling in (*CEILINGS, H200):
         plans = planner.plan([*calls, *calls], ceiling)
         assert list(plans) == calls
+        assert [isinstance(plan, LibraryPlan) for plan in plans.values()] == by_library
         for call, plan in plans.items():
+            if isinstance(plan, LibraryPlan):
+                assert min(plan.z_blocks, plan.y_blocks) > 0
+                assert sum(p.flops for p in fused_passes(call, plan, ceiling)) == call.flops
+                continue
             assert 0 <= plan.window < plan.shared <= ceiling.shared_block
             product = max(fused_passes(call, plan, ceiling), key=lambda p: p.flops)
             assert product.flops >= call.flops, "tiles cover the image"
@@ -228,13 +290,13 @@ def test_blocks_keep_weights_where_they_fit_twice() -> None:
     planner = Planner(ROOT / "csrc")
     call, wide = (InferCall("conv", 1, channels, channels, 256, 256) for channels in (64, 128))
     rtx = next(ceiling for ceiling in CEILINGS if ceiling.name == "RTX 4090")
-    plans = planner.plan([call, wide], H200)
+    plans = {call: own(plan) for call, plan in planner.plan([call, wide], H200).items()}
     assert [plan.keeps for plan in plans.values()] == [True, False]
     assert plans[call].at_once(H200) == 2
     assert plans[call].packed == 9 * 128 * 64 * 2
-    assert not planner.plan([call], rtx)[call].keeps
+    assert not own(planner.plan([call], rtx)[call]).keeps
     large = replace(call, height=512, width=512)
-    plan = planner.plan([large], H200)[large]
+    plan = own(planner.plan([large], H200)[large])
     assert (plan.blocks, plan.tiles) == (2 * H200.multiprocessors, 1024)
 
 

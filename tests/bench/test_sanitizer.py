@@ -151,10 +151,12 @@ def test_one_that_cannot_be_started_says_why(folder: Path) -> None:
 
 
 def test_it_is_given_the_cases_with_every_tensor_in_memory_of_its_own(folder: Path) -> None:
-    install(folder, f'shift 2; echo "$PYTORCH_NO_CUDA_MEMORY_CACHING $3" > {folder}/given; {CLEAN}')
+    install(folder, f'shift 2; echo "$PYTORCH_NO_CUDA_MEMORY_CACHING $3" >> {folder}/given; {CLEAN}')
     sanitize(torch.device("cuda", 1))
-    code = "from srgan_fast.bench.gpu.sanitizer import compute_cases; compute_cases('cuda:1')"
-    assert (folder / "given").read_text() == f"1 {code}\n"
+    code = "from srgan_fast.bench.gpu.sanitizer import compute_cases; compute_cases('cuda:1'"
+    *others, initcheck = (folder / "given").read_text().splitlines()
+    assert others == [f"1 {code})"] * 3
+    assert initcheck == f"1 {code}, own=True)"  # which does not see what cuDNN writes
 
 
 def test_the_cases_are_all_that_a_gpu_is_examined_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +168,9 @@ def test_the_cases_are_all_that_a_gpu_is_examined_with(monkeypatch: pytest.Monke
     cases += [(case, "") for case in infer_checks.CASES]
     assert computed == [(*case, dtype) for dtype in cuda.TYPES for case in cases]
     assert len(computed) == 2 * len(list(cuda.examination()))
+    computed.clear()
+    compute_cases("cpu", own=True)
+    assert [which for _, which, _ in computed] == 2 * (["own"] * len(cuda.CHECKS) + [""] * len(infer_checks.CASES))
 
 
 def test_results_are_plain_data(folder: Path) -> None:

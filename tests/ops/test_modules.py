@@ -445,7 +445,9 @@ def test_the_generator_of_a_usual_step_keeps_little_more_than_half_for_backward(
 def test_networks_compile_without_a_break_and_learn_the_same(make: Make, place: Place) -> None:
     fused, plain = twins(make, place)
     fused.compile(fullgraph=True, backend="aot_eager")
-    x = torch.rand(2, 3, 17, 16).to(place.device, place.weights)
+    # Smaller, and a discriminator's last BatchNorms are of so few values that 16 bits say little.
+    sides = (17, 16) if place == EXACT else (33, 32)
+    x = torch.rand(2, 3, *sides).to(place.device, place.weights)
     for training in (True, False):
         plain.train(training), fused.train(training)
         agree(fused, plain, x, 1e-8, place)

@@ -108,9 +108,10 @@ inline bool uses_library(Products asked, Direction direction, const Convolution&
     const bool fits = c.taps <= 5 && c.in % kUnit == 0 && c.out % kUnit == 0 && c.in * kPhases <= kMostChannels &&
                       c.out <= kMostChannels;
     if (!fits || asked == Products::kOwn) return false;
-    constexpr int kFew = 64;
-    return asked == Products::kLibrary || direction != Direction::kForward || c.in > kFew || c.out > kFew ||
-           c.stride == 2;
+    if (asked == Products::kLibrary || direction != Direction::kForward) return true;
+    constexpr int kNarrow = 16, kFew = 64, kSmallMap = 1 << 14;  // pixels
+    const bool small = c.batch * c.height * c.width <= kSmallMap && c.in <= kFew && c.out <= kFew && c.stride == 1;
+    return c.out > kNarrow && !small;
 }
 
 // A tile and what a pixel and channel cost with it.

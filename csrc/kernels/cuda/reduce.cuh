@@ -40,15 +40,17 @@ void pad_kernel(SRGAN_FAST_CONSTANT PadParams p) {
     }
 }
 
-// The sum over the threads of a column, in order; there for its first row.
+// The sum over the threads of a column, pair by pair.
 template <int threads>
 SRGAN_FAST_DEVICE double sum_of_rows(double* scratch, double value) {
     sync_threads();  // what was there is read to the end
     scratch[threadIdx.x] = value;
     sync_threads();
-    double sum = 0.0;
-    for (int i = static_cast<int>(threadIdx.x) % kReduceColumns; i < threads; i += kReduceColumns) sum += scratch[i];
-    return sum;
+    for (int half = threads / 2; half >= kReduceColumns; half /= 2) {
+        if (static_cast<int>(threadIdx.x) < half) scratch[threadIdx.x] += scratch[threadIdx.x + half];
+        sync_threads();
+    }
+    return scratch[threadIdx.x % kReduceColumns];
 }
 
 // A channel's moments from those of the tiles: the mean of the means, then squares inside tiles and between them (Chan,

@@ -13,7 +13,7 @@ from srgan_fast.bench.gpu.roofline.ceilings import CEILINGS, H200, KIB, Ceiling
 from srgan_fast.bench.gpu.roofline.floors import Floor, floor_of
 from srgan_fast.bench.gpu.roofline.fused import fused_passes
 from srgan_fast.bench.gpu.roofline.measured import LAYERS_BATCH, STEP_BATCH, Measured, Upscaled, read_measured
-from srgan_fast.bench.gpu.roofline.plans import Plan, Planner
+from srgan_fast.bench.gpu.roofline.plans import LibraryPlan, Plan, Planner
 from srgan_fast.bench.gpu.roofline.trace import (
     FEATURES,
     KERNELS,
@@ -63,9 +63,16 @@ class Predictor:
         calls = list(calls)
         self._plans = {ceiling.name: planner.plan(calls, ceiling) for ceiling in (*CEILINGS, H200)}
 
-    def plan(self, call: Call | InferCall, ceiling: Ceiling) -> Plan:
+    def plan(self, call: Call | InferCall, ceiling: Ceiling) -> Plan | LibraryPlan:
         """A call's plan."""
         return self._plans[ceiling.name][call]
+
+    def own(self, call: Call | InferCall, ceiling: Ceiling) -> Plan:
+        """The plan of a call that kernels of this package multiply for."""
+        plan = self.plan(call, ceiling)
+        if isinstance(plan, LibraryPlan):
+            raise AssertionError("upscaling has kernels of its own throughout")
+        return plan
 
     def floor(self, events: Iterable[Event], ceiling: Ceiling) -> Floor:
         """Of events, fused calls by their kernels."""
@@ -160,6 +167,10 @@ def _model() -> str:
   tap's weights again for every tile, or once for every block where blocks keep them; of the weight gradient both maps
   for every block of channels and, of 5x5 filters, for every row of taps. Both include side outputs, packing and
   padding, partial sums and the kernels that merge them.
+- Where torch's library multiplies, as `uses_library` in `plan.h` says, its products read and write everything once and
+  share the image's operations evenly, and our passes around them are counted as they are launched. What both gradients
+  of a convolution take is made by one pass, which stands among what is not fused. VGG's pooling is counted as
+  PyTorch's, with indices, though CUDA has a kernel without.
 - Upscaling's head unfolds the picture, 54 values to a pixel of 64 channels, which are written and read again, and
   multiplies ten rows of taps instead of nine. Its tail is a 5x5 convolution before the shuffle instead of the 9x9 one
   behind it; it multiplies 60 columns as 64, and of a block's 32 columns of pixels four are only other blocks' halo.
@@ -270,6 +281,8 @@ def _operators(work: Workload, predictor: Predictor) -> str:
 def _shapes(works: Sequence[Workload], predictor: Predictor) -> str:
     def cell(call: Call | InferCall, ceiling: Ceiling) -> str:
         plan = predictor.plan(call, ceiling)
+        if isinstance(plan, LibraryPlan):
+            return f"library; passes of {plan.z_blocks} and {plan.y_blocks} blocks"
         if call.direction == "wgrad":
             tile = f"{plan.rows}x{plan.columns}, {plan.splits} shares, {plan.stages} stages"
         else:
@@ -291,14 +304,14 @@ def _shapes(works: Sequence[Workload], predictor: Predictor) -> str:
 
 def _upscaling_shapes(works: Sequence[Workload], predictor: Predictor) -> str:
     def cell(call: Call | InferCall, ceiling: Ceiling) -> str:
-        plan = predictor.plan(call, ceiling)
+        plan = predictor.own(call, ceiling)
         tile = f"{plan.rows}x{plan.columns}x{plan.channels}{', kept' if plan.keeps else ''}"
         window, shared = _figure(plan.window / KIB), _figure(plan.shared / KIB)
         of_grid = f"{plan.blocks} for {plan.tiles * plan.grid[1]}; {plan.waves(ceiling):.2f}"
         return f"{tile}; {window} of {shared} KiB; {plan.at_once(ceiling)}; {of_grid}"
 
     rows = [
-        (call.shape, _NAMES[call.direction], call.around, _figure(predictor.plan(call, SHOWN).packed / KIB),
+        (call.shape, _NAMES[call.direction], call.around, _figure(predictor.own(call, SHOWN).packed / KIB),
          *(cell(call, c) for c in CEILINGS))
         for (_, call), _ in _calls(works)
     ]  # fmt: skip
@@ -347,8 +360,8 @@ def _comparison(step: Workload, layers: list[LayerEvents], measured: Measured, p
 {of_layers}
 
 Measured, a layer takes {spans[0]} with our kernels,
-and {spans[1]} with PyTorch's. So the prediction promises more of fusion than
-it gives: of {len(promised)} predicted ratios above 1, {kept} were measured above 1.
+and {spans[1]} with PyTorch's. Of {len(promised)} predicted ratios above 1,
+{kept} were measured above 1.
 
 {of_step}
 

@@ -5,13 +5,18 @@ Vectors of channels are left out: they are some kilobytes.
 
 from srgan_fast.bench.gpu.roofline.calls import FLOAT, HALF, Call, InferCall, Pass, padded
 from srgan_fast.bench.gpu.roofline.ceilings import Ceiling
-from srgan_fast.bench.gpu.roofline.plans import Plan
+from srgan_fast.bench.gpu.roofline.library import library_passes
+from srgan_fast.bench.gpu.roofline.plans import LibraryPlan, Plan
 
 _VECTORS = 3  # gradients of scale, shift and slope
 
 
-def fused_passes(call: Call | InferCall, plan: Plan, ceiling: Ceiling) -> list[Pass]:
+def fused_passes(call: Call | InferCall, plan: Plan | LibraryPlan, ceiling: Ceiling) -> list[Pass]:
     """The kernels of a call, in their order."""
+    if isinstance(plan, LibraryPlan):
+        if isinstance(call, InferCall):
+            raise AssertionError("upscaling has kernels of its own throughout")
+        return library_passes(call, plan)
     if isinstance(call, InferCall):
         return _inference(call, plan, ceiling)
     passes = {"forward": _forward, "dgrad": _data_gradient, "wgrad": _weight_gradient}

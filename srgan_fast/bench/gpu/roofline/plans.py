@@ -98,6 +98,19 @@ class Plan:
         return -(-work // ceiling.multiprocessors)
 
 
+@dataclass(frozen=True, slots=True)
+class LibraryPlan:
+    """A call whose products torch's library computes, with our passes around them.
+
+    Attributes:
+        z_blocks: of a pass over z.
+        y_blocks: of one over y.
+    """
+
+    z_blocks: int
+    y_blocks: int
+
+
 class Planner:
     """Asks plan.h; compiled when it is made.
 
@@ -123,7 +136,7 @@ class Planner:
             errors = [line for line in done.stderr.splitlines() if "error" in line] or [f"{COMPILER} failed"]
             raise UsageError(f"{source} does not compile: {errors[0]}")
 
-    def plan(self, calls: Iterable[Call | InferCall], ceiling: Ceiling) -> dict[Call | InferCall, Plan]:
+    def plan(self, calls: Iterable[Call | InferCall], ceiling: Ceiling) -> dict[Call | InferCall, Plan | LibraryPlan]:
         """The plan of each call on a device.
 
         Raises:
@@ -146,6 +159,8 @@ def _line(call: Call | InferCall) -> str:
     return " ".join([call.direction, *(str(int(number)) for number in numbers)])
 
 
-def _plan(values: dict[str, Any]) -> Plan:
+def _plan(values: dict[str, Any]) -> Plan | LibraryPlan:
+    if values.pop("library", False):
+        return LibraryPlan(**values)
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     return Plan(**{**values, **lists})

@@ -21,7 +21,8 @@ from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from srgan_fast.bench.gpu.layers import LAYERS, layer_calls
-from srgan_fast.bench.gpu.roofline.calls import Call, Direction, InferCall, Pass, Place
+from srgan_fast.bench.gpu.roofline.calls import Call, Direction, InferCall, Pass, Place, padded
+from srgan_fast.bench.gpu.roofline.library import dy_pass
 from srgan_fast.bench.gpu.roofline.unfused import operator_passes
 from srgan_fast.bench.training.rows import Work, make_gan_step, make_networks
 from srgan_fast.errors import UsageError
@@ -38,6 +39,7 @@ FEATURES = "features[:18]"
 _OUTSIDE = "other"
 _DIRECTIONS: dict[str, Direction] = {"conv_forward": "forward", "conv_dgrad": "dgrad", "conv_wgrad": "wgrad"}
 _VECTORS = ("center", "scale", "shift")
+_TAIL = 5  # side of its filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +223,28 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             arguments = dict(zip(names, args, strict=False)) | (kwargs or {})
             part = self._parts[0] if self._parts else _OUTSIDE
             if name in _DIRECTIONS:
-                self.events.append(Event(part, _call(_DIRECTIONS[name], arguments)))
+                self._add(part, _call(_DIRECTIONS[name], arguments))
             else:
                 self.events += [Event(part, p) for p in operator_passes(func, arguments, result)]
         return result
+
+    def _add(self, part: str, call: Call) -> None:
+        """A call; what CUDA makes once for both gradients of a convolution becomes a pass before them (`ops.conv`)."""
+        before = self.events[-1].what if self.events else None
+        if (
+            call.direction == "wgrad"
+            and call.two_gradients
+            and isinstance(before, Call)
+            and before.direction == "dgrad"
+            and (before.two_gradients, before.shape, before.batch) == (True, call.shape, call.batch)
+            and call.out == padded(call.out)
+        ):
+            self.events.pop()
+            blocks = 0  # whose sums are some kilobytes
+            self.events += [Event(part, p) for p in dy_pass(call.out_pixels, call.out, call.bias, blocks)]
+            self.events.append(Event(part, replace(before, moments=False, activation=False)))
+            call = replace(call, moments=False, activation=False, bias=False)
+        self.events.append(Event(part, call))
 
 
 def _call(direction: Direction, arguments: dict[str, Any]) -> Call:
@@ -235,11 +255,13 @@ def _call(direction: Direction, arguments: dict[str, Any]) -> Call:
     shuffle = bool(arguments["shuffle"])
     factor = 2 if shuffle else 1
     forward = direction == "forward"
-    bias = arguments.get("bias")
+    bias, taps = arguments.get("bias"), weight.shape[-1]
+    # The tail's four pixels of three colours are filled up to whole units on CUDA (`ops.modules.tail`).
+    out = padded(weight.shape[0]) if taps == _TAIL else weight.shape[0]
     return Call(
         direction,
-        x.shape[0], weight.shape[1], weight.shape[0], factor * x.shape[2], factor * x.shape[3],
-        weight.shape[-1], arguments["stride"],
+        x.shape[0], weight.shape[1], out, factor * x.shape[2], factor * x.shape[3],
+        taps, arguments["stride"],
         bias=bias if isinstance(bias, bool) else bias is not None,
         normalises=given(*_VECTORS), activates=given("slope"), residual=given("residual"), shuffle=shuffle,
         moments=bool(arguments["moments"]) if forward else given("mean"),
