@@ -230,19 +230,23 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _add(self, part: str, call: Call) -> None:
         """A call; what CUDA makes once for both gradients of a convolution becomes a pass before them (`ops.conv`)."""
-        before = self.events[-1].what if self.events else None
+        # Between the two are sums of the vectors' gradients.
+        place = max((i for i, event in enumerate(self.events) if isinstance(event.what, Call)), default=None)
+        before = None if place is None else self.events[place].what
         if (
-            call.direction == "wgrad"
+            place is not None
+            and call.direction == "wgrad"
             and call.two_gradients
             and isinstance(before, Call)
             and before.direction == "dgrad"
             and (before.two_gradients, before.shape, before.batch) == (True, call.shape, call.batch)
             and call.out == padded(call.out)
         ):
-            self.events.pop()
             blocks = 0  # whose sums are some kilobytes
-            self.events += [Event(part, p) for p in dy_pass(call.out_pixels, call.out, call.bias, blocks)]
-            self.events.append(Event(part, replace(before, moments=False, activation=False)))
+            self.events[place : place + 1] = [
+                *(Event(part, p) for p in dy_pass(call.out_pixels, call.out, call.bias, blocks)),
+                Event(part, replace(before, moments=False, activation=False)),
+            ]
             call = replace(call, moments=False, activation=False, bias=False)
         self.events.append(Event(part, call))
 
