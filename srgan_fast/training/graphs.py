@@ -67,11 +67,12 @@ class CapturedStep:
 
 def _beside(step: Step, batches: Sequence[Batch]) -> Figures:
     """Computes on a stream of its own, as what is recorded later has to have been."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
+    device = batches[0][0].device
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         figures = step.compute(batches)
-    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.current_stream(device).wait_stream(stream)
     return figures
 
 
@@ -82,10 +83,12 @@ class _Recording:
         self._batches = [(hr.clone(), lr.clone()) for hr, lr in batches]
         for network in step.networks.values():
             network.zero_grad(set_to_none=True)  # gradients are to be of the graph's memory
-        torch.cuda.synchronize()
+        device = batches[0][0].device
+        torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Torch's own stream for this is of whatever device was current when it was first asked for.
+        with torch.cuda.device(device), torch.cuda.graph(self._graph, stream=torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
             self._figures = step.compute(self._batches)
         self._gradients: list[tuple[Tensor, Tensor]] = [
             (parameter, parameter.grad)
