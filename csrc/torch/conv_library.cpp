@@ -47,6 +47,7 @@ Tensor call_convolution(const Problem& p, const Tensor& z, const Tensor& weight)
 Tensor call_backward(const Problem& p, const Tensor& dy, const Tensor& z, const Tensor& weight, bool of_weight) {
     using torch::stable::detail::from;
     const Geometry geometry(p);
+    const std::array<bool, 3> mask{!of_weight, of_weight, false};
     std::array<StableIValue, 11> stack{from(dy),
                                        from(z),
                                        from(weight),
@@ -57,9 +58,7 @@ Tensor call_backward(const Problem& p, const Tensor& dy, const Tensor& z, const 
                                        from(false),
                                        from(geometry.no_padding),
                                        from(std::int64_t{1}),
-                                       from(std::vector<std::int64_t>())};
-    const std::array<bool, 3> mask{!of_weight, of_weight, false};
-    stack[10] = from(torch::headeronly::HeaderOnlyArrayRef<bool>(mask.data(), mask.size()));
+                                       from(torch::headeronly::HeaderOnlyArrayRef<bool>(mask.data(), mask.size()))};
     STABLE_TORCH_ERROR_CODE_CHECK(
         torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
     std::array<Tensor, 3> gradients;

@@ -18,9 +18,9 @@ float32. With 16-bit maps the weights are float32. All other tensors have the we
 channels of `x` phase by phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see
 `phase_major`.
 
-The kernels are Winograd's on a CPU (csrc/kernels/cpu/conv.h) and implicit products of matrices on CUDA
-(csrc/kernels/cuda/params.h). Gradients of gradients are refused: `create_graph=True` works, and
-the second backward pass raises.
+The kernels are Winograd's on a CPU (csrc/kernels/cpu/conv.h). On CUDA they are implicit products of matrices, or passes
+around the products of torch's library, as csrc/kernels/cuda/plan.h chooses. Gradients of gradients are refused:
+`create_graph=True` works, and the second backward pass raises.
 """
 
 from collections.abc import Callable, Iterator
