@@ -14,12 +14,24 @@
 namespace srgan_fast::tests {
 
 template <typename T>
-inline constexpr double kRounding = std::is_same_v<T, cuda::Bf16> ? 0x1p-8 : 0x1p-11;
+inline constexpr double kRounding = std::is_same_v<T, cuda::Bf16> ? 0x1p-8
+                                    : std::is_same_v<T, float>    ? 0x1p-22
+                                                                  : 0x1p-11;
+
+template <typename T>
+inline constexpr const char* kTypeName = std::is_same_v<T, cuda::Bf16> ? "bfloat16"
+                                         : std::is_same_v<T, float>    ? "float"
+                                                                       : "half";
 
 template <typename T>
 Guarded<T> device_map(const std::vector<double>& values) {
     Guarded<T> memory(static_cast<std::int64_t>(values.size()));
-    std::ranges::transform(values, memory.data(), [](double v) { return cuda::narrow<T>(static_cast<float>(v)); });
+    std::ranges::transform(values, memory.data(), [](double v) {
+        if constexpr (std::is_same_v<T, float>)
+            return static_cast<float>(v);
+        else
+            return cuda::narrow<T>(static_cast<float>(v));
+    });
     return memory;
 }
 

@@ -283,7 +283,7 @@ template <typename T>
 void check_passes(const Case& c, Random& random) {
     const Problem problem(c, random);
     const Memory<T> m(problem, false, random);
-    const std::string name = std::string(std::is_same_v<T, cuda::Bf16> ? "bfloat16, " : "half, ") + text(c);
+    const std::string name = std::string(kTypeName<T>) + ", " + text(c);
     const auto over = [](const Map& map) { return cuda::pass_over(map.pixels(), static_cast<int>(map.channels)); };
     const auto run = [&](const cuda::Pass& pass, int vectors, auto kernel, const auto& p) {
         launch({static_cast<unsigned>(pass.blocks()), 1, 1}, cuda::kPassThreads, cuda::pass_bytes(vectors), kernel, p,
@@ -435,8 +435,7 @@ template <typename T>
 void check_case(const Case& c, bool all_tiles, bool pads, Random& random) {
     const Problem problem(c, random);
     const Memory<T> memory(problem, pads, random);
-    const std::string name = std::string(std::is_same_v<T, cuda::Bf16> ? "bfloat16, " : "half, ") + text(c) +
-                             (memory.pads ? ", padded" : "");
+    const std::string name = std::string(kTypeName<T>) + ", " + text(c) + (memory.pads ? ", padded" : "");
     std::vector<Tile> tiles{cuda::choose_tile(cuda::forward_plan(memory.convolution), false, c.residual(), kDevice)};
     if (all_tiles) tiles.assign(std::begin(cuda::kTiles), std::end(cuda::kTiles));
     for (const Tile tile : tiles) {
@@ -588,13 +587,17 @@ int main(int argc, char** argv) {
             for (const Behind behind : {Behind::kNothing, Behind::kActivation, Behind::kMoments}) {
                 Case c{Geometry::k3x3, kind, behind, s.batch, s.height, s.width, s.in, s.out};
                 c.grain = 2.0, c.side = ++i % 4 != 0;
-                if (i % 2 == 0)
+                const int type = (i + i / 3) % 3;  // each with everything that stands behind
+                if (type == 0)
                     check_passes<cuda::Bf16>(c, random);
-                else
+                else if (type == 1)
                     check_passes<cuda::Half>(c, random);
+                else
+                    check_passes<float>(c, random);
             }
     check_pool<cuda::Bf16>(2, 12, 22, 24, random);
     check_pool<cuda::Half>(1, 2, 2, 2048, random);
+    check_pool<float>(2, 4, 6, 40, random);
     check_batchnorm(random);
     check_choices();
     return finish();

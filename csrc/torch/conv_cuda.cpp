@@ -17,8 +17,10 @@ std::string conv_products(std::string which) {
     STD_TORCH_CHECK(false, "srgan_fast::conv_products takes faster, own or library, not ", which);
 }
 
-bool by_library(cuda::Direction direction, const cuda::Convolution& c) {
-    return cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c);
+bool by_library(cuda::Direction direction, const cuda::Convolution& c, const Tensor& x) {
+    // Tensor cores multiply 16 bits here; of floats the library knows whether it may round them to TF32.
+    return x.scalar_type() == ScalarType::Float ||
+           cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c);
 }
 
 template <typename Params>
@@ -55,7 +57,7 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kForward, c))
+    if (by_library(cuda::Direction::kForward, c, x))
         return forward_by_library(
             problem, {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, moments, activation, packed});
     const Tensor map = whole_map(x, shuffle, stream);
@@ -100,7 +102,7 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kDataGradient, c))
+    if (by_library(cuda::Direction::kDataGradient, c, x))
         return dgrad_by_library(problem,
                                 {g,
                                  y,
@@ -150,7 +152,7 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kWeightGradient, c))
+    if (by_library(cuda::Direction::kWeightGradient, c, x))
         return wgrad_by_library(problem,
                                 {g,
                                  y,

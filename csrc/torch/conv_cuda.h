@@ -13,10 +13,10 @@ namespace srgan_fast::torch_ops {
 inline void check_types(const Tensor& x, const Tensor& weight) {
     const ScalarType type = x.scalar_type();
     STD_TORCH_CHECK(weight.device() == x.device(), "srgan_fast::conv: a map and weights on different devices");
-    STD_TORCH_CHECK(type == ScalarType::BFloat16 || type == ScalarType::Half,
-                    "srgan_fast::conv takes CUDA maps of bfloat16 or float16");
+    STD_TORCH_CHECK(type == ScalarType::BFloat16 || type == ScalarType::Half || type == ScalarType::Float,
+                    "srgan_fast::conv takes CUDA maps of bfloat16, float16 or float32");
     STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float, "srgan_fast::conv takes weights of float32 with a ",
-                    "16-bit map");
+                    "CUDA map");
 }
 
 inline cuda::Convolution convolution_of(const Problem& p) {

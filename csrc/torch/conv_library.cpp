@@ -25,12 +25,22 @@ struct Geometry {
     explicit Geometry(const Problem& p) : stride{p.stride, p.stride}, padding{p.taps / 2, p.taps / 2} {}
 };
 
-Tensor call_convolution(const Problem& p, const Tensor& z, const Tensor& weight) {
+// Passes go over whole units of channels.
+bool whole(std::int64_t channels) {
+    constexpr std::int64_t kUnit = 8;
+    return channels % kUnit == 0 && channels <= kUnit * cuda::kPassThreads;
+}
+void check_whole(std::int64_t channels, const char* place) {
+    STD_TORCH_CHECK(whole(channels), "srgan_fast::conv: what stands ", place, " a convolution of CUDA maps of float32 ",
+                    "wants channels in multiples of 8 up to 2048, not ", channels);
+}
+
+Tensor call_convolution(const Problem& p, const Tensor& z, const Tensor& weight, const Maybe& bias) {
     using torch::stable::detail::from;
     const Geometry geometry(p);
     std::array<StableIValue, 9> stack{from(z),
                                       from(weight),
-                                      from(Maybe()),
+                                      from(bias),
                                       from(geometry.stride),
                                       from(geometry.padding),
                                       from(geometry.dilation),
@@ -43,15 +53,15 @@ Tensor call_convolution(const Problem& p, const Tensor& z, const Tensor& weight)
     return aligned(nhwc(in_type(y, z.scalar_type())));
 }
 
-// The gradient of z, or of the weights.
-Tensor call_backward(const Problem& p, const Tensor& dy, const Tensor& z, const Tensor& weight, bool of_weight) {
+// The gradient of z; or of the weights and, if wanted, the bias.
+std::array<Tensor, 3> call_backward(const Problem& p, const Tensor& dy, const Tensor& z, const Tensor& weight,
+                                    const std::array<bool, 3>& mask) {
     using torch::stable::detail::from;
     const Geometry geometry(p);
-    const std::array<bool, 3> mask{!of_weight, of_weight, false};
     std::array<StableIValue, 11> stack{from(dy),
                                        from(z),
                                        from(weight),
-                                       from(std::optional<std::vector<std::int64_t>>()),
+                                       from(std::optional(std::vector<std::int64_t>{p.out})),
                                        from(geometry.stride),
                                        from(geometry.padding),
                                        from(geometry.dilation),
@@ -63,7 +73,7 @@ Tensor call_backward(const Problem& p, const Tensor& dy, const Tensor& z, const 
         torch_call_dispatcher("aten::convolution_backward", "", stack.data(), TORCH_ABI_VERSION));
     std::array<Tensor, 3> gradients;
     for (std::size_t i = 0; i < gradients.size(); ++i) gradients[i] = torch::stable::detail::to<Tensor>(stack[i]);
-    return gradients[of_weight ? 1 : 0];
+    return gradients;
 }
 
 cuda::Pass over(const Tensor& map) {
@@ -81,6 +91,7 @@ Tensor make_z(const Problem& p, const Tensor& x, const Tensor& weight, const Pro
     Vectors vectors(weight);
     const cuda::Source source = source_of(p, map, residual, t, shuffle, vectors);
     if (!source.affine && !shuffle) return map;
+    check_whole(x.size(1), "before");
     const Tensor z = new_map(x, p.batch, p.in, p.height, p.width);
     check_launch(cuda::launch_source_pass(type_of(x), {over(map), source, z.mutable_data_ptr()}, stream),
                  "source_pass");
@@ -98,6 +109,7 @@ Dy make_dy(const Tensor& g, const Maybe& y, const GradientTensors& behind, const
     const cuda::Gradient gradient = gradient_of(channels, g_map, y_map, behind, vectors);
     const bool changes = gradient.moments || gradient.activation;
     if (!changes && !sums) return {g_map, none};
+    check_whole(channels, "behind");
     const Tensor dy = changes ? new_map(g, g.size(0), channels, g.size(2), g.size(3)) : g_map;
     const cuda::Pass pass = over(g_map);
     const Tensor parts = new_vector(weight, sums ? pass.blocks() * channels : 0);
@@ -112,10 +124,13 @@ Forward forward_by_library(const Problem& p, const ForwardCall& call) {
     const Tensor &x = call.x, &weight = call.weight;
     void* const stream = current_stream(x);
     const Tensor z = make_z(p, x, weight, call.prologue, call.shuffle, stream);
-    const Tensor y = call_convolution(p, z, cast_weights(weight, call.cast, x));
+    const bool adds = call.bias && !call.activation && !call.moments && !whole(p.out);
+    if (adds) check_vector(call.bias, weight, p.out, "bias");
+    const Tensor y = call_convolution(p, z, cast_weights(weight, call.cast, x), adds ? call.bias : std::nullopt);
     const std::int64_t size = call.moments ? p.out : 0;
     const Tensor mean = new_vector(weight, size), var = new_vector(weight, size);
-    if (call.bias || call.activation || call.moments) {
+    if (!adds && (call.bias || call.activation || call.moments)) {
+        check_whole(p.out, "behind");
         Vectors vectors(weight);
         const cuda::Pass pass = over(y);
         const Tensor parts = new_vector(weight, pass.blocks() * 2 * size);
@@ -142,7 +157,7 @@ Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& 
     const Maybe residual = map_of(call.prologue.residual), more = map_of(sum_gradient);
     // Torch looks at the input's sizes alone.
     const Tensor like_z = call.shuffle ? new_map(x, p.batch, p.in, p.height, p.width) : map;
-    const Tensor dz = map_of(call_backward(p, dy, like_z, cast_weights(weight, call.cast, x), false));
+    const Tensor dz = map_of(call_backward(p, dy, like_z, cast_weights(weight, call.cast, x), {true, false, false})[0]);
     Vectors vectors(weight);
     cuda::SourceGradientPassParams a{};
     a.source = source_of(p, map, residual, call.prologue, call.shuffle, vectors);
@@ -151,6 +166,7 @@ Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& 
         return {dz, new_vector(x, 0), none.center, none.scale, none.shift, none.slope};
     }
     const std::int64_t channels = a.source.affine ? x.size(1) : 0;
+    check_whole(x.size(1), "before");
     a.pass = over(map);
     a.dz = dz.const_data_ptr(), a.sum_gradient = more ? more->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
@@ -168,15 +184,16 @@ Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& 
 Wgrad wgrad_by_library(const Problem& p, const GradientCall& call, bool bias) {
     const Tensor &x = call.x, &weight = call.weight;
     void* const stream = current_stream(x);
-    const Dy dy = make_dy(call.g, call.y, call.behind, weight, bias);
+    const bool by_pass = whole(p.out);
+    const Dy dy = make_dy(call.g, call.y, call.behind, weight, bias && by_pass);
     const Tensor z = make_z(p, x, weight, call.prologue, call.shuffle, stream);
     // Torch looks at the weights' sizes alone.
     const Tensor like_weight = torch::stable::empty({p.out, p.in, p.taps, p.taps}, x.scalar_type(), std::nullopt,
                                                     x.device(), std::nullopt, MemoryFormat::ChannelsLast);
-    const Tensor gradient = call_backward(p, dy.map, z, like_weight, true);
+    const std::array<Tensor, 3> gradients = call_backward(p, dy.map, z, like_weight, {false, true, bias && !by_pass});
     Tensor result = new_weight_gradient(p, weight);
-    torch::stable::copy_(result, gradient);
-    return {result, dy.sums};
+    torch::stable::copy_(result, gradients[1]);
+    return {result, bias && !by_pass ? in_type(gradients[2], weight.scalar_type()) : dy.sums};
 }
 
 }  // namespace srgan_fast::torch_ops

@@ -23,7 +23,9 @@ inline void* current_stream(const Tensor& x) {
 }
 
 inline cuda::Type type_of(const Tensor& x) {
-    return x.scalar_type() == ScalarType::BFloat16 ? cuda::Type::kBf16 : cuda::Type::kHalf;
+    return x.scalar_type() == ScalarType::BFloat16 ? cuda::Type::kBf16
+           : x.scalar_type() == ScalarType::Float  ? cuda::Type::kFloat
+                                                   : cuda::Type::kHalf;
 }
 
 // The map itself where units of 16 bytes can be read from it, else a copy.

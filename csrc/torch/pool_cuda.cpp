@@ -21,8 +21,9 @@ void check_pool(const Tensor& x) {
             x.size(2) % 2 == 0 && x.size(3) % 2 == 0,
         "srgan_fast::max_pool takes N, C, H, W maps with C in multiples of 8 up to 2048 and even sides, not ",
         shape_of(x));
-    STD_TORCH_CHECK(x.scalar_type() == ScalarType::BFloat16 || x.scalar_type() == ScalarType::Half,
-                    "srgan_fast::max_pool takes CUDA maps of bfloat16 or float16");
+    const ScalarType type = x.scalar_type();
+    STD_TORCH_CHECK(type == ScalarType::BFloat16 || type == ScalarType::Half || type == ScalarType::Float,
+                    "srgan_fast::max_pool takes CUDA maps of bfloat16, float16 or float32");
 }
 
 Tensor max_pool(const Tensor& x) {

@@ -13,10 +13,11 @@ is read. So autograd sees BatchNorm as arithmetic on vectors of channels, and no
 memory, forward or backward.
 
 Maps are N, C, H, W in channels_last memory (others are copied into it). On a CPU they are float32, float64, or
-bfloat16, which is computed in float32; on CUDA bfloat16 or float16, which tensor cores multiply as they are and add in
-float32. With 16-bit maps the weights are float32. All other tensors have the weights' type. `shuffle` takes the
-channels of `x` phase by phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see
-`phase_major`.
+bfloat16, which is computed in float32. On CUDA they are bfloat16 or float16, which tensor cores multiply as they are
+and add in float32, or float32, which torch's library multiplies, in TF32 if `torch.backends.cudnn.allow_tf32`; floats
+have channels in multiples of 8 wherever something stands before or behind. With 16-bit maps the weights are float32.
+All other tensors have the weights' type. `shuffle` takes the channels of `x` phase by phase: channel
+`(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
 
 The kernels are Winograd's on a CPU (csrc/kernels/cpu/conv.h). On CUDA they are implicit products of matrices, or passes
 around the products of torch's library, as csrc/kernels/cuda/plan.h chooses. Gradients of gradients are refused:

@@ -20,13 +20,14 @@ from srgan_fast.ops.conv import UNIT, ConvResult, conv, conv_reference
 from srgan_fast.ops.native import why_not_on_cuda
 
 CAPABILITY = (8, 0)  # the first with bfloat16 products and asynchronous copies
-TYPES = (torch.bfloat16, torch.float16)
+TYPES = (torch.bfloat16, torch.float16)  # that our own products take
+MAP_TYPES = (*TYPES, torch.float32)  # of training's maps; floats go through torch's library, in TF32 if it may
 
 Products = Literal["faster", "own", "library"]
 
 # Largest relative error (2-norms) of a tensor; rounding z, the weights and the result to bfloat16 gives some 4e-3 each,
 # and a sum of many such values that nearly cancels more.
-_TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3}
+_TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 2e-3}  # TF32 has float16's precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,14 @@ class CheckCase:
     moments: bool = False
     activation: float | None = None
 
-    @property
-    def products(self) -> tuple[Products, ...]:
-        """Whose products can compute it; csrc/kernels/cuda/plan.h."""
+    def ways(self) -> Iterator[tuple[torch.dtype, Products]]:
+        """In which types, and by whose products, it can be computed; csrc/kernels/cuda/plan.h."""
         _, channels, out, *_ = self.size
-        return ("own", "library") if self.side <= 5 and channels % UNIT == out % UNIT == 0 else ("own",)
+        for dtype in TYPES:
+            yield dtype, "own"
+            if self.side <= 5 and channels % UNIT == out % UNIT == 0:
+                yield dtype, "library"
+        yield torch.float32, "library"
 
 
 # Each kernel, odd sizes, channels that fill no block; which tiles they take depends on the device.
@@ -136,7 +140,7 @@ def _examine(index: int) -> str | None:
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
         device = torch.device("cuda", index)
-        errors = [e for dtype in TYPES for _, run in examination() for e in run(device, dtype)]
+        errors = [error for _, _, run in examination() for error in run(device)]
     except torch.OutOfMemoryError:
         raise  # says nothing about the kernels
     except RuntimeError as error:
@@ -150,13 +154,14 @@ def _examine(index: int) -> str | None:
     return None
 
 
-def examination() -> Iterator[tuple[str, Callable[[torch.device, torch.dtype], list[CheckError]]]]:
-    """All that a GPU is examined with, training's kernels and inference's: what it is, and what runs it."""
+def examination() -> Iterator[tuple[str, torch.dtype, Callable[[torch.device], list[CheckError]]]]:
+    """All that a GPU is examined with, training's kernels and inference's: what it is, its type, and what runs it."""
     for case in CHECKS:
-        for which in case.products:
-            yield f"{case}, products: {which}", partial(check, case, which=which)
+        for dtype, which in case.ways():
+            yield f"{case}, products: {which}", dtype, partial(check, case, dtype=dtype, which=which)
     for inference in infer_checks.CASES:
-        yield str(inference), partial(infer_checks.check, inference)
+        for dtype in TYPES:
+            yield str(inference), dtype, partial(infer_checks.check, inference, dtype=dtype)
 
 
 def check(

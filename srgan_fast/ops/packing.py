@@ -88,7 +88,7 @@ def packed_for(
         return None, None
     store = _active.get() if isinstance(weight, nn.Parameter) else None
     if weight.is_cuda:
-        if weight.shape[0] % UNIT or weight.shape[1] % UNIT or weight.shape[-1] > 5:
+        if dtype == weight.dtype or weight.shape[0] % UNIT or weight.shape[1] % UNIT or weight.shape[-1] > 5:
             return None, None
         cast = cast_weights(weight, dtype) if store is None else store.cast(weight, dtype)
         return cast, cast

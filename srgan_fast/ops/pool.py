@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from srgan_fast.ops.conv import MOST_CHANNELS, UNIT, refuse_second_gradients
 from srgan_fast.ops.native import why_not_on_cuda
 
-_TYPES = (torch.bfloat16, torch.float16)
+_TYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def max_pool(x: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def max_pool(x: Tensor) -> Tensor:
     The gradient goes to the first of equal ones, as torch's does.
 
     Args:
-        x: N, C, H, W on CUDA, bfloat16 or float16, C in multiples of 8 up to 2048, even H and W.
+        x: N, C, H, W on CUDA, bfloat16, float16 or float32, C in multiples of 8 up to 2048, even H and W.
 
     Returns:
         N, C, H / 2, W / 2.

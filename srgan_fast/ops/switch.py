@@ -15,7 +15,7 @@ Kernels = Literal["auto", "fused", "reference"]
 _log = logging.getLogger("srgan_fast.ops")
 _said: set[str] = set()
 _NAMES = {"cpu": "a CPU", "cuda": "CUDA"}
-_TYPES = {"cpu": (torch.float32, torch.float64, torch.bfloat16), "cuda": cuda.TYPES}
+_TYPES = {"cpu": (torch.float32, torch.float64, torch.bfloat16), "cuda": cuda.MAP_TYPES}
 
 
 def say_once(text: str) -> None:

@@ -164,13 +164,13 @@ def test_the_cases_are_all_that_a_gpu_is_examined_with(monkeypatch: pytest.Monke
     monkeypatch.setattr(cuda, "compute", lambda case, device, dtype, which: computed.append((case, which, dtype)))
     monkeypatch.setattr(infer_checks, "compute", lambda case, device, dtype: computed.append((case, "", dtype)))
     compute_cases("cpu")
-    cases = [(case, which) for case in cuda.CHECKS for which in case.products]
-    cases += [(case, "") for case in infer_checks.CASES]
-    assert computed == [(*case, dtype) for dtype in cuda.TYPES for case in cases]
-    assert len(computed) == 2 * len(list(cuda.examination()))
+    expected: list[Any] = [(case, which, dtype) for case in cuda.CHECKS for dtype, which in case.ways()]
+    expected += [(case, "", dtype) for dtype in cuda.TYPES for case in infer_checks.CASES]
+    assert computed == expected
+    assert len(computed) == len(list(cuda.examination()))
     computed.clear()
     compute_cases("cpu", own=True)
-    assert [which for _, which, _ in computed] == 2 * (["own"] * len(cuda.CHECKS) + [""] * len(infer_checks.CASES))
+    assert [which for _, which, _ in computed] == ["own"] * 2 * len(cuda.CHECKS) + [""] * 2 * len(infer_checks.CASES)
 
 
 def test_results_are_plain_data(folder: Path) -> None:

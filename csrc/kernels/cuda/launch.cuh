@@ -46,10 +46,14 @@ const char* launch_early(void (*kernel)(Params), const Grid& grid, int threads, 
     return launch(kernel, grid, threads, shared, p, stream, attributes.ptxVersion >= kFirst);
 }
 
-// visit(Bf16{}) or visit(Half{}).
+// visit(Bf16{}) or visit(Half{}); with_map_type also visit(float{}).
 template <typename Visit>
 const char* with_type(Type type, const Visit& visit) {
     return type == Type::kBf16 ? visit(Bf16{}) : visit(Half{});
+}
+template <typename Visit>
+const char* with_map_type(Type type, const Visit& visit) {
+    return type == Type::kFloat ? visit(0.0f) : with_type(type, visit);
 }
 
 }  // namespace srgan_fast::cuda

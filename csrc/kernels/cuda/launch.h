@@ -7,7 +7,8 @@
 
 namespace srgan_fast::cuda {
 
-enum class Type { kBf16, kHalf };
+// Of maps. Products of floats are the library's: passes alone take them.
+enum class Type { kBf16, kHalf, kFloat };
 
 const char* launch_forward(Type type, Tile tile, const ConvParams& p, void* stream);
 const char* launch_dgrad(Type type, Tile tile, const ConvParams& p, void* stream);

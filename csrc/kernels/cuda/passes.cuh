@@ -1,12 +1,49 @@
 // What stands around a convolution whose products another library computes: prologue, epilogue and their gradients as
 // passes of their own, each of which reads and writes a map once. A thread has 8 channels, whose vectors it keeps in
-// registers, and pixels that lie apart; maps are NHWC without gaps, of channels that are multiples of 8.
+// registers, and pixels that lie apart; maps are NHWC without gaps, of channels that are multiples of 8, in 16 bits or
+// in float.
 #pragma once
 
 #include "kernels/cuda/plan.h"
 #include "kernels/cuda/tiles.cuh"
 
 namespace srgan_fast::cuda {
+
+// 8 elements of a map, moved together.
+struct alignas(16) Vec32 {
+    float value[8];
+};
+template <typename T>
+struct UnitOf {
+    using Type = Vec16;
+};
+template <>
+struct UnitOf<float> {
+    using Type = Vec32;
+};
+template <typename T>
+using Unit = typename UnitOf<T>::Type;
+
+template <typename T>
+SRGAN_FAST_DEVICE void unpack(const Unit<T>& unit, float (&values)[8]) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) values[i] = unit.value[i];
+    } else {
+        widen_unit<T>(unit, values);
+    }
+}
+template <typename T>
+SRGAN_FAST_DEVICE Unit<T> pack(const float (&values)[8]) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+        Unit<T> unit;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) unit.value[i] = values[i];
+        return unit;
+    } else {
+        return narrow_unit<T>(values);
+    }
+}
 
 // A thread's part of a pass: its first channel, and its pixels from `first` on, `step` apart, below `end`.
 struct Share {
@@ -22,9 +59,9 @@ SRGAN_FAST_DEVICE Share share_of(const Pass& p) {
 }
 
 // Calls use(pixel, load(pixel)) for a thread's pixels, several loads being under way at once.
-template <typename Load, typename Use>
+template <typename T, typename Load, typename Use>
 SRGAN_FAST_DEVICE void each_pixel(const Share& s, Load load, Use use) {
-    constexpr int kAhead = 4;
+    constexpr int kAhead = 8 / sizeof(T);
     std::int64_t pixel = s.first;
     for (; pixel + (kAhead - 1) * s.step < s.end; pixel += kAhead * s.step) {
         decltype(load(pixel)) loaded[kAhead];
@@ -38,12 +75,12 @@ SRGAN_FAST_DEVICE void each_pixel(const Share& s, Load load, Use use) {
 
 // The unit of a thread's channels at a pixel of a map of the pass.
 template <typename T>
-SRGAN_FAST_DEVICE Vec16 unit_at(const void* map, const Pass& p, const Share& s, std::int64_t pixel) {
-    return *reinterpret_cast<const Vec16*>(static_cast<const T*>(map) + pixel * p.channels + s.channel);
+SRGAN_FAST_DEVICE Unit<T> unit_at(const void* map, const Pass& p, const Share& s, std::int64_t pixel) {
+    return *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(map) + pixel * p.channels + s.channel);
 }
 template <typename T>
-SRGAN_FAST_DEVICE void put_unit(void* map, const Pass& p, const Share& s, std::int64_t pixel, const Vec16& unit) {
-    *reinterpret_cast<Vec16*>(static_cast<T*>(map) + pixel * p.channels + s.channel) = unit;
+SRGAN_FAST_DEVICE void put_unit(void* map, const Pass& p, const Share& s, std::int64_t pixel, const Unit<T>& unit) {
+    *reinterpret_cast<Unit<T>*>(static_cast<T*>(map) + pixel * p.channels + s.channel) = unit;
 }
 
 // Where in z, in elements, the unit of a pixel of x is that a thread has.
@@ -57,8 +94,9 @@ SRGAN_FAST_DEVICE std::int64_t place_in_z(const Source& s, const Pass& p, const 
     return ((image * s.height + y) * s.width + x) * s.channels + own.channel % s.channels;
 }
 
+template <typename T>
 struct TwoUnits {
-    Vec16 first, second;
+    Unit<T> first, second;
 };
 
 // z from x.
@@ -69,18 +107,18 @@ void source_pass_kernel(SRGAN_FAST_CONSTANT SourcePassParams p) {
     const Share own = share_of(p.pass);
     Affine affine;
     affine.read(s, own.channel, 8);
-    each_pixel(
+    each_pixel<T>(
         own,
         [&](std::int64_t pixel) {
-            return TwoUnits{unit_at<T>(s.x, p.pass, own, pixel),
-                            s.residual != nullptr ? unit_at<T>(s.residual, p.pass, own, pixel) : Vec16{}};
+            return TwoUnits<T>{unit_at<T>(s.x, p.pass, own, pixel),
+                               s.residual != nullptr ? unit_at<T>(s.residual, p.pass, own, pixel) : Unit<T>{}};
         },
-        [&](std::int64_t pixel, const TwoUnits& units) {
+        [&](std::int64_t pixel, const TwoUnits<T>& units) {
             float z[8], residual[8];
-            widen_unit<T>(units.first, z);
-            widen_unit<T>(units.second, residual);
+            unpack<T>(units.first, z);
+            unpack<T>(units.second, residual);
             affine.apply(z, residual, s.residual != nullptr);
-            *reinterpret_cast<Vec16*>(static_cast<T*>(p.z) + place_in_z(s, p.pass, own, pixel)) = narrow_unit<T>(z);
+            *reinterpret_cast<Unit<T>*>(static_cast<T*>(p.z) + place_in_z(s, p.pass, own, pixel)) = pack<T>(z);
         });
 }
 
@@ -137,17 +175,17 @@ void result_pass_kernel(SRGAN_FAST_CONSTANT ResultPassParams p) {
     for (int i = 0; i < 8; ++i) bias[i] = value_of(p.bias, own.channel + i, 0.0f);
     const bool changes = p.bias.data != nullptr || p.activate;
     int count = 0;
-    each_pixel(
+    each_pixel<T>(
         own, [&](std::int64_t pixel) { return unit_at<T>(p.y, p.pass, own, pixel); },
-        [&](std::int64_t pixel, const Vec16& unit) {
+        [&](std::int64_t pixel, const Unit<T>& unit) {
             float y[8];
-            widen_unit<T>(unit, y);
+            unpack<T>(unit, y);
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
                 y[i] += bias[i];
                 if (p.activate && !(y[i] > 0.0f)) y[i] *= p.slope;
             }
-            if (changes) put_unit<T>(p.y, p.pass, own, pixel, narrow_unit<T>(y));
+            if (changes) put_unit<T>(p.y, p.pass, own, pixel, pack<T>(y));
             if (p.moments == nullptr) return;
         // Sums of differences to the first value, whose size is that of the spread.
 #pragma unroll
@@ -179,18 +217,23 @@ void gradient_pass_kernel(SRGAN_FAST_CONSTANT GradientPassParams p) {
     GradientReader<T> reader(g, own.channel);
     reader.prepare();
     float sum[1][8] = {};
-    each_pixel(
+    each_pixel<T>(
         own,
         [&](std::int64_t pixel) {
-            return TwoUnits{unit_at<T>(g.g, p.pass, own, pixel),
-                            reader.has_second() ? unit_at<T>(g.y, p.pass, own, pixel) : Vec16{}};
+            return TwoUnits<T>{unit_at<T>(g.g, p.pass, own, pixel),
+                               reader.has_second() ? unit_at<T>(g.y, p.pass, own, pixel) : Unit<T>{}};
         },
-        [&](std::int64_t pixel, const TwoUnits& units) {
-            const Vec16 unit = reader.has_second() ? reader.combine(units.first, units.second, 0, 0) : units.first;
+        [&](std::int64_t pixel, const TwoUnits<T>& units) {
+            float dy[8], y[8];
+            unpack<T>(units.first, dy);
+            if (reader.has_second()) {
+                unpack<T>(units.second, y);
+                reader.apply(dy, y);
+            }
+            const Unit<T> unit = pack<T>(dy);
             if (p.dy != nullptr) put_unit<T>(p.dy, p.pass, own, pixel, unit);
             if (p.sums == nullptr) return;
-            float dy[8];
-            widen_unit<T>(unit, dy);
+            unpack<T>(unit, dy);  // as the products get it
 #pragma unroll
             for (int i = 0; i < 8; ++i) sum[0][i] += dy[i];
         });
@@ -198,8 +241,9 @@ void gradient_pass_kernel(SRGAN_FAST_CONSTANT GradientPassParams p) {
         sum_over_rows<1>(p.sums + static_cast<std::int64_t>(blockIdx.x) * p.pass.channels, sum, p.pass, own);
 }
 
+template <typename T>
 struct ThreeUnits {
-    Vec16 dz, x, sum_gradient;
+    Unit<T> dz, x, sum_gradient;
 };
 
 // Through the prologue: from dz to the gradients of x and the residual, and the sums for scale, shift and slope.
@@ -209,29 +253,28 @@ void source_gradient_pass_kernel(SRGAN_FAST_CONSTANT SourceGradientPassParams p)
     const Source& s = p.source;
     const Share own = share_of(p.pass);
     SourceAdjoint adjoint(s, own.channel, 8);
-    each_pixel(
+    each_pixel<T>(
         own,
         [&](std::int64_t pixel) {
-            return ThreeUnits{
-                *reinterpret_cast<const Vec16*>(static_cast<const T*>(p.dz) + place_in_z(s, p.pass, own, pixel)),
-                s.affine ? unit_at<T>(s.x, p.pass, own, pixel) : Vec16{},
-                p.sum_gradient != nullptr ? unit_at<T>(p.sum_gradient, p.pass, own, pixel) : Vec16{}};
+            return ThreeUnits<T>{
+                *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(p.dz) + place_in_z(s, p.pass, own, pixel)),
+                s.affine ? unit_at<T>(s.x, p.pass, own, pixel) : Unit<T>{},
+                p.sum_gradient != nullptr ? unit_at<T>(p.sum_gradient, p.pass, own, pixel) : Unit<T>{}};
         },
-        [&](std::int64_t pixel, const ThreeUnits& units) {
+        [&](std::int64_t pixel, const ThreeUnits<T>& units) {
             float values[8], other[8];
-            widen_unit<T>(units.dz, values);
+            unpack<T>(units.dz, values);
             if (p.sum_gradient != nullptr) {
-                widen_unit<T>(units.sum_gradient, other);
+                unpack<T>(units.sum_gradient, other);
 #pragma unroll
                 for (int i = 0; i < 8; ++i) values[i] += other[i];
             }
-            if (p.residual_gradient != nullptr)
-                put_unit<T>(p.residual_gradient, p.pass, own, pixel, narrow_unit<T>(values));
+            if (p.residual_gradient != nullptr) put_unit<T>(p.residual_gradient, p.pass, own, pixel, pack<T>(values));
             if (s.affine) {
-                widen_unit<T>(units.x, other);
+                unpack<T>(units.x, other);
                 adjoint.go_back(values, other);
             }
-            put_unit<T>(p.x_gradient, p.pass, own, pixel, narrow_unit<T>(values));
+            put_unit<T>(p.x_gradient, p.pass, own, pixel, pack<T>(values));
         });
     if (p.sums != nullptr)
         sum_over_rows<3>(p.sums + static_cast<std::int64_t>(blockIdx.x) * 3 * p.pass.channels, adjoint.sums, p.pass,
@@ -239,8 +282,9 @@ void source_gradient_pass_kernel(SRGAN_FAST_CONSTANT SourceGradientPassParams p)
 }
 
 // The four pixels of a pixel of the smaller map, and their gradient.
+template <typename T>
 struct PoolUnits {
-    Vec16 x[kPhases], g;
+    Unit<T> x[kPhases], g;
 };
 
 SRGAN_FAST_DEVICE std::int64_t place_in_x(const PoolParams& p, const Share& own, std::int64_t pixel, int phase) {
@@ -251,11 +295,11 @@ SRGAN_FAST_DEVICE std::int64_t place_in_x(const PoolParams& p, const Share& own,
 }
 
 template <typename T>
-SRGAN_FAST_DEVICE PoolUnits pool_units(const PoolParams& p, const Share& own, std::int64_t pixel) {
-    PoolUnits units{};
+SRGAN_FAST_DEVICE PoolUnits<T> pool_units(const PoolParams& p, const Share& own, std::int64_t pixel) {
+    PoolUnits<T> units{};
 #pragma unroll
     for (int i = 0; i < kPhases; ++i)
-        units.x[i] = *reinterpret_cast<const Vec16*>(static_cast<const T*>(p.x) + place_in_x(p, own, pixel, i));
+        units.x[i] = *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(p.x) + place_in_x(p, own, pixel, i));
     if (p.g != nullptr) units.g = unit_at<T>(p.g, p.pass, own, pixel);
     return units;
 }
@@ -278,13 +322,13 @@ SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void pool_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
     const Share own = share_of(p.pass);
     for (std::int64_t pixel = own.first; pixel < own.end; pixel += own.step) {
-        const PoolUnits units = pool_units<T>(p, own, pixel);
+        const PoolUnits<T> units = pool_units<T>(p, own, pixel);
         float x[kPhases][8], most[8];
 #pragma unroll
-        for (int i = 0; i < kPhases; ++i) widen_unit<T>(units.x[i], x[i]);
+        for (int i = 0; i < kPhases; ++i) unpack<T>(units.x[i], x[i]);
 #pragma unroll
         for (int i = 0; i < 8; ++i) most[i] = largest(x, i).value;
-        put_unit<T>(p.to, p.pass, own, pixel, narrow_unit<T>(most));
+        put_unit<T>(p.to, p.pass, own, pixel, pack<T>(most));
     }
 }
 
@@ -293,11 +337,11 @@ SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void pool_gradient_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
     const Share own = share_of(p.pass);
     for (std::int64_t pixel = own.first; pixel < own.end; pixel += own.step) {
-        const PoolUnits units = pool_units<T>(p, own, pixel);
+        const PoolUnits<T> units = pool_units<T>(p, own, pixel);
         float x[kPhases][8], g[8];
 #pragma unroll
-        for (int i = 0; i < kPhases; ++i) widen_unit<T>(units.x[i], x[i]);
-        widen_unit<T>(units.g, g);
+        for (int i = 0; i < kPhases; ++i) unpack<T>(units.x[i], x[i]);
+        unpack<T>(units.g, g);
         int best[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) best[i] = largest(x, i).phase;
@@ -306,8 +350,7 @@ void pool_gradient_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
             float values[8];
 #pragma unroll
             for (int i = 0; i < 8; ++i) values[i] = best[i] == phase ? g[i] : 0.0f;
-            *reinterpret_cast<Vec16*>(static_cast<T*>(p.to) + place_in_x(p, own, pixel, phase)) =
-                narrow_unit<T>(values);
+            *reinterpret_cast<Unit<T>*>(static_cast<T*>(p.to) + place_in_x(p, own, pixel, phase)) = pack<T>(values);
         }
     }
 }

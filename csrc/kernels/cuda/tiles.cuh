@@ -218,15 +218,20 @@ class GradientReader {
     SRGAN_FAST_DEVICE const T* first(int y, int x) const { return g_ + (y * s_.width + x) * s_.pitch + channel_; }
     SRGAN_FAST_DEVICE const T* second(int y, int x) const { return y_ + (y * s_.width + x) * s_.pitch + channel_; }
 
-    SRGAN_FAST_DEVICE Vec16 combine(const Vec16& g_unit, const Vec16& y_unit, int, int) const {
-        float dy[8], result[8];
-        widen_unit<T>(g_unit, dy);
-        widen_unit<T>(y_unit, result);
+    // From g and y to dy.
+    SRGAN_FAST_DEVICE void apply(float (&dy)[8], const float (&result)[8]) const {
 #pragma unroll
         for (int i = 0; i < 8; ++i)
             dy[i] = s_.moments         ? dy[i] + (factor_[i] * result[i] + offset_[i])
                     : result[i] > 0.0f ? dy[i]
                                        : s_.slope * dy[i];
+    }
+
+    SRGAN_FAST_DEVICE Vec16 combine(const Vec16& g_unit, const Vec16& y_unit, int, int) const {
+        float dy[8], result[8];
+        widen_unit<T>(g_unit, dy);
+        widen_unit<T>(y_unit, result);
+        apply(dy, result);
         return narrow_unit<T>(dy);
     }
 

@@ -81,10 +81,11 @@ def compute_cases(device: str, own: bool = False) -> None:
         device: that computes.
         own: whether cases with the products of torch's library are left out.
     """
-    for dtype in cuda.TYPES:
-        for case in cuda.CHECKS:
-            for which in ("own",) if own else case.products:
+    for case in cuda.CHECKS:
+        for dtype, which in case.ways():
+            if which == "own" or not own:
                 cuda.compute(case, torch.device(device), dtype, which)
+    for dtype in cuda.TYPES:
         for inference in infer_checks.CASES:
             infer_checks.compute(inference, torch.device(device), dtype)
     if torch.cuda.is_available():

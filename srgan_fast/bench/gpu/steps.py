@@ -58,6 +58,8 @@ STEP_ROWS = {
     "stock-lean-bf16": StepRow("stock-lean-bf16"),
     "stock-lean-bf16, captured": StepRow("stock-lean-bf16", captured=True),
     "stock-lean-bf16, compiled, captured": StepRow("stock-lean-bf16", captured=True, compiled=True),
+    "stock-lean-tf32, captured": StepRow("stock-lean", captured=True, tf32=True),
+    "fused-tf32, captured": StepRow("fused", captured=True, tf32=True),
     "fused-bf16": StepRow("fused-bf16"),
     "fused-bf16, captured": StepRow("fused-bf16", captured=True),
 }
