@@ -230,10 +230,8 @@ void gradient_pass_kernel(SRGAN_FAST_CONSTANT GradientPassParams p) {
                 unpack<T>(units.second, y);
                 reader.apply(dy, y);
             }
-            const Unit<T> unit = pack<T>(dy);
-            if (p.dy != nullptr) put_unit<T>(p.dy, p.pass, own, pixel, unit);
+            if (p.dy != nullptr) put_unit<T>(p.dy, p.pass, own, pixel, pack<T>(dy));
             if (p.sums == nullptr) return;
-            unpack<T>(unit, dy);  // as the products get it
 #pragma unroll
             for (int i = 0; i < 8; ++i) sum[0][i] += dy[i];
         });
