@@ -91,7 +91,7 @@ Tensor make_z(const Problem& p, const Tensor& x, const Tensor& weight, const Pro
     Vectors vectors(weight);
     const cuda::Source source = source_of(p, map, residual, t, shuffle, vectors);
     if (!source.affine && !shuffle) return map;
-    check_whole(x.size(1), "before");
+    check_whole(x.size(1), "before"), check_whole(p.in, "before");  // shuffled, a unit is of one pixel
     const Tensor z = new_map(x, p.batch, p.in, p.height, p.width);
     check_launch(cuda::launch_source_pass(type_of(x), {over(map), source, z.mutable_data_ptr()}, stream),
                  "source_pass");
@@ -152,6 +152,7 @@ Forward forward_by_library(const Problem& p, const ForwardCall& call) {
 Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& sum_gradient) {
     const Tensor &x = call.x, &weight = call.weight;
     void* const stream = current_stream(x);
+    STD_TORCH_CHECK(!sum_gradient || call.prologue.residual, "srgan_fast::conv: a sum's gradient goes with a residual");
     const Tensor dy = make_dy(call.g, call.y, call.behind, weight, false).map;
     const Tensor map = map_of(x);
     const Maybe residual = map_of(call.prologue.residual), more = map_of(sum_gradient);
@@ -166,7 +167,7 @@ Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& 
         return {dz, new_vector(x, 0), none.center, none.scale, none.shift, none.slope};
     }
     const std::int64_t channels = a.source.affine ? x.size(1) : 0;
-    check_whole(x.size(1), "before");
+    check_whole(x.size(1), "before"), check_whole(p.in, "before");  // shuffled, a unit is of one pixel
     a.pass = over(map);
     a.dz = dz.const_data_ptr(), a.sum_gradient = more ? more->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));

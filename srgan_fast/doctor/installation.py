@@ -150,7 +150,8 @@ def find_ops() -> list[OpChoice]:
     from srgan_fast.ops import cuda  # noqa: PLC0415 (needs torch)
 
     if torch.cuda.is_available():
-        cuda.problem_of(torch.device("cuda"), anew=True)
+        for floats in (False, True):
+            cuda.problem_of(torch.device("cuda"), anew=True, floats=floats)
     return [choose_op(device, dtype) for device in _devices() for dtype in _DTYPES]
 
 
@@ -170,6 +171,8 @@ def choose_op(device: str, dtype: str) -> OpChoice:
     x = torch.empty(0, dtype=getattr(torch, dtype), device=device)
     try:
         choose_fused("fused", x)
+        if not choose_fused("auto", x):
+            reason = "not run on a GPU yet in this type; kernels = fused asks for it"
     except TrainingError as error:
         reason = str(error).removeprefix("kernels='fused': ")
     return OpChoice(

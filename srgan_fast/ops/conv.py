@@ -6,11 +6,12 @@ The convolution's input `z` is computed from the raw result `x` of an earlier on
     z = scale * (x - center) + shift + residual       the end of a residual block; or
     z = pixel_shuffle(a(scale * (x - center) + shift))
 
-with `a(u) = u if u > 0 else slope * u` and zero padding behind all that. The result is `y = conv(z, weight) + bias`,
-with an activation of one slope if wanted, or with the mean and the biased variance of each channel, which is what a
-BatchNorm behind it needs. Backward, the gradients of mean and variance are spread over the gradient of `y` where that
-is read. So autograd sees BatchNorm as arithmetic on vectors of channels, and no normalised or activated map exists in
-memory, forward or backward.
+with `a(u) = u if u > 0 else slope * u` and zero padding behind all that. (On CUDA it may be made for the time of a
+call.) The result is `y = conv(z, weight) + bias`, with an activation of one slope if wanted, or with the mean and the
+biased variance of each channel, which is what a BatchNorm behind it needs. Backward, the gradients of mean and variance
+are spread over the gradient of `y` where that is read. So autograd sees BatchNorm as arithmetic on vectors of channels,
+and keeps no normalised or activated map. Gradients of weights are rounded to the maps' type where torch's library
+computes them on CUDA, as under autocast, else they are sums in float32.
 
 Maps are N, C, H, W in channels_last memory (others are copied into it). On a CPU they are float32, float64, or
 bfloat16, which is computed in float32. On CUDA they are bfloat16 or float16, which tensor cores multiply as they are
@@ -25,7 +26,7 @@ around the products of torch's library, as csrc/kernels/cuda/plan.h chooses. Gra
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
@@ -191,12 +192,15 @@ def conv(
     """
     if activation is not None and not activation >= 0:
         raise TrainingError(f"a fused convolution's activation has a slope of at least 0, not {activation}")
-    return ConvResult(
-        *torch.ops.srgan_fast.conv_forward(
-            x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation,
-            packed, packed_backward,
-        )
-    )  # fmt: skip
+    # On CUDA the products may be an operator of torch's, which autocast would give another type than the maps'.
+    other = x.is_cuda and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype
+    with torch.autocast("cuda", enabled=False) if other else nullcontext():
+        return ConvResult(
+            *torch.ops.srgan_fast.conv_forward(
+                x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation,
+                packed, packed_backward,
+            )
+        )  # fmt: skip
 
 
 def conv_pack(weight: Tensor, stride: int, backward: bool) -> Tensor:

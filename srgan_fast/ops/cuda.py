@@ -5,6 +5,7 @@ computes small random cases of every operator, and its results are compared with
 is not used, and the reason says by how much. That a device is right is kept on disk (`ops.verdicts`).
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -101,46 +102,55 @@ def products(which: Products) -> Iterator[None]:
         torch.ops.srgan_fast.conv_products(before)
 
 
-_found: dict[int, str | None] = {}  # what this process knows of its devices, by index
+# What this process knows of its devices, by index, and whether of float32 or of 16 bits and upscaling.
+_found: dict[tuple[int, bool], str | None] = {}
+_examining = threading.Lock()  # whose products are taken is one setting for all threads
 
 
-def problem_of(device: torch.device, anew: bool = False) -> str | None:
+def problem_of(device: torch.device, anew: bool = False, floats: bool = False) -> str | None:
     """Why a CUDA device cannot compute with the fused kernels, in a sentence; None if it can.
 
     Args:
         device: of CUDA; the current one where it has no index.
         anew: whether it is examined even if it was found right before.
+        floats: whether maps of float32 are meant, on which there is a verdict of their own.
     """
     if (problem := why_not_on_cuda()) is not None:
         return problem
-    return cast("str | None", _verdict(torch.cuda.current_device() if device.index is None else device.index, anew))
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return cast("str | None", _verdict(index, anew, floats))
 
 
 # It may be asked while torch.compile traces, which must not trace the examination.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _verdict(index: int, anew: bool) -> str | None:
-    if anew or index not in _found:
-        about = verdicts.describe(index, repr((CHECKS, _TOLERANCE, infer_checks.CASES, infer_checks.TOLERANCE)))
-        if not anew and about is not None and verdicts.is_kept(about):
-            _found[index] = None
-        else:
-            try:
-                problem = _found[index] = _examine(index)
-            except torch.OutOfMemoryError:
-                return f"{torch.cuda.get_device_name(index)} has not enough memory free to examine the fused kernels"
-            if about is not None:
-                (verdicts.keep if problem is None else verdicts.forget)(about)
-    return _found[index]
+def _verdict(index: int, anew: bool, floats: bool) -> str | None:
+    key = index, floats
+    with _examining:
+        if anew or key not in _found:
+            asked = (floats, CHECKS, _TOLERANCE, infer_checks.CASES, infer_checks.TOLERANCE)
+            about = verdicts.describe(index, repr(asked))
+            if not anew and about is not None and verdicts.is_kept(about):
+                _found[key] = None
+            else:
+                try:
+                    problem = _found[key] = _examine(index, floats)
+                except torch.OutOfMemoryError:
+                    name = torch.cuda.get_device_name(index)
+                    return f"{name} has not enough memory free to examine the fused kernels"
+                if about is not None:
+                    (verdicts.keep if problem is None else verdicts.forget)(about)
+        return _found[key]
 
 
-def _examine(index: int) -> str | None:
+def _examine(index: int, floats: bool) -> str | None:
     name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
     if capability < CAPABILITY:
         have, need = (".".join(map(str, version)) for version in (capability, CAPABILITY))
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
         device = torch.device("cuda", index)
-        errors = [error for _, _, run in examination() for error in run(device)]
+        runs = [run for _, dtype, run in examination() if (dtype == torch.float32) == floats]
+        errors = [error for run in runs for error in run(device)]
     except torch.OutOfMemoryError:
         raise  # says nothing about the kernels
     except RuntimeError as error:

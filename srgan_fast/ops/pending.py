@@ -98,17 +98,20 @@ def convolve(
     if not covered:
         say_once(f"no fused kernel for {tuple(weight.shape[2:])} of stride {stride}; plain PyTorch computes instead")
         return conv_reference(*arguments)
-    if raw.is_cuda and raw.dtype == torch.float32 and not _in_units(source, weight, moments, activation):
-        say_once("fused kernels take float32 on CUDA with channels in multiples of 8; plain PyTorch computes instead")
+    if raw.is_cuda and raw.dtype == torch.float32 and not in_units(source, weight, moments, activation):
+        say_once(
+            f"fused kernels take float32 on CUDA with channels in multiples of {UNIT} up to {MOST_CHANNELS}; "
+            "plain PyTorch computes instead"
+        )
         return conv_reference(*arguments)
     inputs = (raw, source.center, source.scale, source.shift, source.slope, source.residual)
     differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     return conv(*arguments, *packed_for(weight, stride, differentiates, raw.dtype))
 
 
-def _in_units(source: Pending, weight: Tensor, moments: bool, activation: float | None) -> bool:
+def in_units(source: Pending, weight: Tensor, moments: bool, activation: float | None) -> bool:
     """Whether passes over a convolution's maps, where there are any, find whole units of channels."""
-    before = source.done or (source.raw.shape[1] % UNIT == 0 and source.raw.shape[1] <= MOST_CHANNELS)
+    before = source.done or (weight.shape[1] % UNIT == 0 and source.raw.shape[1] <= MOST_CHANNELS)
     behind = (not moments and activation is None) or (weight.shape[0] % UNIT == 0 and weight.shape[0] <= MOST_CHANNELS)
     return before and behind
 

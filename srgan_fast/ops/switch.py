@@ -14,13 +14,15 @@ Kernels = Literal["auto", "fused", "reference"]
 
 _log = logging.getLogger("srgan_fast.ops")
 _said: set[str] = set()
+# What `auto` leaves to PyTorch: maps of float32 on CUDA have not been run on a GPU yet (docs/cuda.md).
+_ONLY_ASKED_FOR = {"cuda": (torch.float32,)}
 _NAMES = {"cpu": "a CPU", "cuda": "CUDA"}
 _TYPES = {"cpu": (torch.float32, torch.float64, torch.bfloat16), "cuda": cuda.MAP_TYPES}
 
 
 def say_once(text: str) -> None:
     """Logs a line the first time."""
-    if text not in _said:
+    if text not in _said and not torch.compiler.is_compiling():
         _said.add(text)
         _log.warning("%s", text)
 
@@ -63,7 +65,8 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     Raises:
         TrainingError: `fused` where it cannot be.
     """
-    if kernels == "reference":
+    left = _ONLY_ASKED_FOR.get(x.device.type, ()) if kernels == "auto" else ()
+    if kernels == "reference" or (left and _map_type(x) in left):
         return False
     problem = _problem_of(x)
     if problem is None:
@@ -79,7 +82,7 @@ def _problem_of(x: Tensor) -> str | None:
     kind = x.device.type
     if kind not in _TYPES:
         return f"fused kernels run on a CPU or on CUDA, not on {kind}"
-    problem = why_not() if kind == "cpu" else cuda.problem_of(x.device)
+    problem = why_not() if kind == "cpu" else cuda.problem_of(x.device, floats=_map_type(x) == torch.float32)
     if problem is None and _map_type(x) not in _TYPES[kind]:
         *names, last, other = (str(dtype).removeprefix("torch.") for dtype in (*_TYPES[kind], _map_type(x)))
         return f"fused kernels take {', '.join(names)} or {last} on {_NAMES[kind]}, not {other}"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops import ConvBNLeakyReLU, ConvReLU, ResidualBlock, UpsampleBlock, cuda, use_kernels
 from srgan_fast.ops.accuracy import CheckError
+from srgan_fast.ops.pending import Pending, in_units
 
 needs_gpu = pytest.mark.skipif(not cuda.usable(), reason="no GPU, or no CUDA kernels built")
 
@@ -123,3 +124,22 @@ def test_the_first_use_may_be_anywhere(context: Callable[[], AbstractContextMana
     with context(), torch.autocast("cpu", torch.bfloat16):
         errors = cuda.check(cuda.CHECKS[1], torch.device("cpu"))
     assert all(error.excess <= 1.0 for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("raw", "shuffled", "weight", "moments", "fits"),
+    [
+        (48, True, (64, 12), True, False),  # four pixels' channels are in eights, those of one are not
+        (64, True, (64, 16), True, True),
+        (12, False, (64, 12), False, False),
+        (64, False, (5, 64), False, True),
+        (64, False, (5, 64), True, False),
+        (4096, False, (64, 4096), False, False),
+    ],
+)
+def test_passes_over_floats_want_whole_units(
+    raw: int, shuffled: bool, weight: tuple[int, int], moments: bool, fits: bool
+) -> None:
+    source = Pending(torch.empty(1, raw, 2, 2), scale=torch.ones(raw), shuffled=shuffled)
+    assert in_units(source, torch.empty(*weight, 3, 3), moments, None) == fits
+    assert in_units(Pending(source.raw), torch.empty(8, raw, 3, 3), moments, 0.0), "nothing stands before"

@@ -24,7 +24,7 @@ class Gpu:
         self.problem: str | None = None
         self.examinations = 0
 
-    def examine(self, index: int) -> str | None:
+    def examine(self, index: int, floats: bool) -> str | None:
         self.examinations += 1
         return self.problem
 
@@ -225,3 +225,17 @@ def test_the_drivers_version_is_the_drivers_own_word(
 def test_without_a_driver_there_is_no_version(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     monkeypatch.setattr(verdicts, "_NVML", library)
     assert verdicts.driver_version() is None
+
+
+def test_float32_is_left_to_pytorch_unless_asked_for_and_has_a_verdict_of_its_own(gpu: Gpu) -> None:
+    def of(dtype: torch.dtype) -> Any:
+        return SimpleNamespace(device=torch.device("cuda", 0), dtype=dtype)
+
+    assert not switch.choose_fused("auto", of(torch.float32))
+    assert gpu.examinations == 0
+    assert switch.choose_fused("auto", of(torch.bfloat16))
+    gpu.problem = WRONG  # of floats alone, as 16 bits were examined before
+    with pytest.raises(TrainingError, match="relative error"):
+        switch.choose_fused("fused", of(torch.float32))
+    assert switch.choose_fused("fused", of(torch.float16))
+    assert gpu.examinations == 2
