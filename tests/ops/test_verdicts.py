@@ -129,7 +129,7 @@ def test_the_doctor_examines_anew_and_takes_a_verdict_back(
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(installation, "_devices", list)
     installation.find_ops()
-    assert gpu.examinations == 2
+    assert gpu.examinations == 3  # of 16 bits and of float32
     assert kept(tmp_path) == []
     assert gpu.first_use() == WRONG
 
@@ -151,7 +151,7 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
 
 
 def test_the_first_use_may_be_while_torch_compiles(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    def examine(index: int) -> str | None:
+    def examine(index: int, floats: bool) -> str | None:
         torch._dynamo.graph_break()  # an error if it is traced
         return gpu.examine(index)
 
@@ -231,6 +231,7 @@ def test_float32_is_left_to_pytorch_unless_asked_for_and_has_a_verdict_of_its_ow
     def of(dtype: torch.dtype) -> Any:
         return SimpleNamespace(device=torch.device("cuda", 0), dtype=dtype)
 
+    gpu.about = None  # nothing is kept, which here would count for both
     assert not switch.choose_fused("auto", of(torch.float32))
     assert gpu.examinations == 0
     assert switch.choose_fused("auto", of(torch.bfloat16))
