@@ -153,7 +153,7 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
 def test_the_first_use_may_be_while_torch_compiles(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     def examine(index: int, floats: bool) -> str | None:
         torch._dynamo.graph_break()  # an error if it is traced
-        return gpu.examine(index)
+        return gpu.examine(index, floats)
 
     monkeypatch.setattr(cuda, "_examine", examine)
 
