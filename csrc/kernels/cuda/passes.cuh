@@ -292,14 +292,20 @@ SRGAN_FAST_DEVICE std::int64_t place_in_x(const PoolParams& p, const Share& own,
     return ((row * 2 + phase / 2) * p.width + column) * p.pass.channels + own.channel;
 }
 
-template <typename T>
-SRGAN_FAST_DEVICE PoolUnits<T> pool_units(const PoolParams& p, const Share& own, std::int64_t pixel) {
-    PoolUnits<T> units{};
+// Calls use(pixel, the four pixels' values, the unit of g) for a thread's pixels of the smaller map.
+template <typename T, typename Use>
+SRGAN_FAST_DEVICE void each_window(const PoolParams& p, const Share& own, Use use) {
+    for (std::int64_t pixel = own.first; pixel < own.end; pixel += own.step) {
+        PoolUnits<T> units{};
 #pragma unroll
-    for (int i = 0; i < kPhases; ++i)
-        units.x[i] = *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(p.x) + place_in_x(p, own, pixel, i));
-    if (p.g != nullptr) units.g = unit_at<T>(p.g, p.pass, own, pixel);
-    return units;
+        for (int i = 0; i < kPhases; ++i)
+            units.x[i] = *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(p.x) + place_in_x(p, own, pixel, i));
+        if (p.g != nullptr) units.g = unit_at<T>(p.g, p.pass, own, pixel);
+        float x[kPhases][8];
+#pragma unroll
+        for (int i = 0; i < kPhases; ++i) unpack<T>(units.x[i], x[i]);
+        use(pixel, x, units.g);
+    }
 }
 
 // The largest of four values, and which: the first of equal ones, the last that is no number (torch's rule).
@@ -319,27 +325,21 @@ template <typename T>
 SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void pool_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
     const Share own = share_of(p.pass);
-    for (std::int64_t pixel = own.first; pixel < own.end; pixel += own.step) {
-        const PoolUnits<T> units = pool_units<T>(p, own, pixel);
-        float x[kPhases][8], most[8];
-#pragma unroll
-        for (int i = 0; i < kPhases; ++i) unpack<T>(units.x[i], x[i]);
+    each_window<T>(p, own, [&](std::int64_t pixel, const float (&x)[kPhases][8], const Unit<T>&) {
+        float most[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) most[i] = largest(x, i).value;
         put_unit<T>(p.to, p.pass, own, pixel, pack<T>(most));
-    }
+    });
 }
 
 template <typename T>
 SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void pool_gradient_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
     const Share own = share_of(p.pass);
-    for (std::int64_t pixel = own.first; pixel < own.end; pixel += own.step) {
-        const PoolUnits<T> units = pool_units<T>(p, own, pixel);
-        float x[kPhases][8], g[8];
-#pragma unroll
-        for (int i = 0; i < kPhases; ++i) unpack<T>(units.x[i], x[i]);
-        unpack<T>(units.g, g);
+    each_window<T>(p, own, [&](std::int64_t pixel, const float (&x)[kPhases][8], const Unit<T>& unit) {
+        float g[8];
+        unpack<T>(unit, g);
         int best[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) best[i] = largest(x, i).phase;
@@ -350,7 +350,7 @@ void pool_gradient_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
             for (int i = 0; i < 8; ++i) values[i] = best[i] == phase ? g[i] : 0.0f;
             *reinterpret_cast<Unit<T>*>(static_cast<T*>(p.to) + place_in_x(p, own, pixel, phase)) = pack<T>(values);
         }
-    }
+    });
 }
 
 }  // namespace srgan_fast::cuda
