@@ -14,8 +14,6 @@ Kernels = Literal["auto", "fused", "reference"]
 
 _log = logging.getLogger("srgan_fast.ops")
 _said: set[str] = set()
-# What `auto` leaves to PyTorch: maps of float32 on CUDA have not been run on a GPU yet (docs/cuda.md).
-_ONLY_ASKED_FOR = {"cuda": (torch.float32,)}
 _NAMES = {"cpu": "a CPU", "cuda": "CUDA"}
 _TYPES = {"cpu": (torch.float32, torch.float64, torch.bfloat16), "cuda": cuda.MAP_TYPES}
 
@@ -65,8 +63,7 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     Raises:
         TrainingError: `fused` where it cannot be.
     """
-    left = _ONLY_ASKED_FOR.get(x.device.type, ()) if kernels == "auto" else ()
-    if kernels == "reference" or (left and _map_type(x) in left):
+    if kernels == "reference":
         return False
     problem = _problem_of(x)
     if problem is None:

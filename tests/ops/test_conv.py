@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops import cuda
 from srgan_fast.ops.conv import (
+    UNIT,
     ConvResult,
     conv,
     conv_pack,
@@ -50,14 +51,18 @@ class Place(NamedTuple):
 ON_CPU = [Place("cpu", dtype) for dtype in (torch.float64, torch.float32, torch.bfloat16)]
 PRODUCTS: tuple[cuda.Products, ...] = ("own", "library")
 ON_GPU = [Place("cuda", dtype, which) for dtype in cuda.TYPES for which in PRODUCTS] if cuda.usable() else []
-ONE_EACH = [Place("cpu", torch.float32), *ON_GPU[: len(PRODUCTS)]]  # for what depends on no rounding
+FLOATS_ON_GPU = [Place("cuda", torch.float32, "library")] if cuda.usable() else []  # there is no other way
+ONE_EACH = [Place("cpu", torch.float32), *ON_GPU[: len(PRODUCTS)], *FLOATS_ON_GPU]  # for what depends on no rounding
 
 
 @pytest.fixture(autouse=True)
 def asked_products(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test's products are those of its place."""
     place = request.node.callspec.params.get("place") if hasattr(request.node, "callspec") else None
-    with cuda.products(place.products) if place is not None and place.device == "cuda" else nullcontext():
+    with (
+        cuda.products(place.products) if place is not None and place.device == "cuda" else nullcontext(),
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+    ):
         yield
 
 
@@ -119,6 +124,8 @@ def arguments(case: Case, size: tuple[int, ...], place: Place, seed: int = 0) ->
     dtype = place.dtype
     generator = torch.Generator().manual_seed(seed)
     n, c, o, h, w = size
+    if place.device == "cuda" and dtype == torch.float32:  # passes over floats want whole units
+        c, o = (channels + -channels % UNIT for channels in (c, o))
     if case.shuffle:
         h, w = (h + 1) // 2, (w + 1) // 2
     channels = 4 * c if case.shuffle else c
@@ -183,8 +190,8 @@ VECTORS = {"dbias", "dcenter", "dscale", "dshift", "dslope", "mean", "var"}
 
 # On a GPU z, weights and gradients are rounded for the products, too. Behind an activation, results near 0 may then end
 # on its other side, each with all of its gradient. Some 2.5 times the most of an emulation over 300 draws.
-ROUNDED = {torch.bfloat16: 1.5e-2, torch.float16: 2.5e-3}
-TURNED = {torch.bfloat16: 0.2, torch.float16: 0.1}
+ROUNDED = {torch.bfloat16: 1.5e-2, torch.float16: 2.5e-3, torch.float32: 5e-6}
+TURNED = {torch.bfloat16: 0.2, torch.float16: 0.1, torch.float32: 1e-4}
 
 
 def bound(name: str, place: Place, case: Case) -> float:
@@ -202,7 +209,7 @@ def bound(name: str, place: Place, case: Case) -> float:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@placed(ON_CPU + ON_GPU)
+@placed(ON_CPU + ON_GPU + FLOATS_ON_GPU)
 def test_values_and_gradients_are_the_references(case: Case, size: tuple[int, ...], place: Place) -> None:
     given = arguments(case, size, place)
     if case.prologue == "residual" and size[0] * size[3] * size[4] == 1:
@@ -257,7 +264,7 @@ def bound_of_vectors(place: Place, case: Case) -> float:
 
 
 @pytest.mark.parametrize("size", [(2, 64, 64, 9, 10), (2, 20, 33, 24, 22), (1, 1, 17, 2, 9)], ids=str)
-@placed([Place("cpu", torch.float32), *ON_GPU])
+@placed([Place("cpu", torch.float32), *ON_GPU, *FLOATS_ON_GPU])
 def test_vectors_are_exact_on_the_scale_of_what_they_sum_up(case: Case, size: tuple[int, ...], place: Place) -> None:
     # Sums cancel, so the error of their terms, that of the maps, is what they can be held against.
     given = arguments(case, size, place)
@@ -313,7 +320,7 @@ def layouts(x: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("layout", ["nchw", "channels_last", "sliced", "expanded"])
 @placed(
-    [Place("cpu", torch.float64), *ON_GPU],
+    [Place("cpu", torch.float64), *ON_GPU, *FLOATS_ON_GPU],
     [Case(prologue="slope", moments=True), Case(prologue="residual"), Case(stride=2)],
 )
 def test_opcheck(case: Case, place: Place, layout: str) -> None:
@@ -456,7 +463,7 @@ def test_kept_weights_are_used_and_others_refused() -> None:
         conv(x, given["weight"][:, :, :, :], packed=packed[:-1])
 
 
-@pytest.mark.parametrize("place", ON_GPU, ids=str)
+@pytest.mark.parametrize("place", ON_GPU, ids=str)  # floats are not cast
 def test_cast_weights_are_used_by_the_library_and_others_refused(place: Place) -> None:
     given = arguments(Case(), (1, 24, 16, 9, 9), place)
     x, weight = given["x"].requires_grad_(), given["weight"]
@@ -658,7 +665,7 @@ def test_tensors_on_several_devices_are_refused(call: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1e38], ids=str)
-@placed(ON_CPU + ON_GPU)
+@placed(ON_CPU + ON_GPU + FLOATS_ON_GPU)
 def test_what_is_no_number_reaches_what_it_touches(case: Case, place: Place, bad: float) -> None:
     given = arguments(case, (1, 5, 6, 12, 12), place)
     clean = compute(conv, case, given)

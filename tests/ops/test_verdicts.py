@@ -227,16 +227,15 @@ def test_without_a_driver_there_is_no_version(monkeypatch: pytest.MonkeyPatch, l
     assert verdicts.driver_version() is None
 
 
-def test_float32_is_left_to_pytorch_unless_asked_for_and_has_a_verdict_of_its_own(gpu: Gpu) -> None:
+def test_float32_has_a_verdict_of_its_own(gpu: Gpu) -> None:
     def of(dtype: torch.dtype) -> Any:
         return SimpleNamespace(device=torch.device("cuda", 0), dtype=dtype)
 
     gpu.about = None  # nothing is kept, which here would count for both
-    assert not switch.choose_fused("auto", of(torch.float32))
-    assert gpu.examinations == 0
     assert switch.choose_fused("auto", of(torch.bfloat16))
     gpu.problem = WRONG  # of floats alone, as 16 bits were examined before
     with pytest.raises(TrainingError, match="relative error"):
         switch.choose_fused("fused", of(torch.float32))
+    assert not switch.choose_fused("auto", of(torch.float32))
     assert switch.choose_fused("fused", of(torch.float16))
     assert gpu.examinations == 2

@@ -26,6 +26,7 @@ Step = GanStep | PretrainStep
 Place = tuple[str, torch.dtype | None]  # a device, and the type of autocast there
 CPU: Place = ("cpu", None)
 GPU: list[Place] = [("cuda", dtype) for dtype in cuda.TYPES] if cuda.usable() else []
+FLOATS_ON_GPU: list[Place] = [("cuda", None)] if cuda.usable() else []
 
 
 def at(*places: Place) -> Any:
@@ -142,12 +143,13 @@ LOSSES = {"pretrain": 1e-6, "ragan with every term": 2e-3}
 WAY = 3e-2
 
 
+@at(CPU, *FLOATS_ON_GPU)
 @pytest.mark.parametrize("case", CASES)
-def test_five_steps_in_float32_agree_to_rounding(case: str) -> None:
-    fused, plain = CASES[case]("fused"), CASES[case]("reference")
+def test_five_steps_in_float32_agree_to_rounding(case: str, place: Place) -> None:
+    fused, plain = CASES[case]("fused", place=place), CASES[case]("reference", place=place)
     start = state(plain)
     for number in range(STEPS):
-        ours, theirs = fused([batch(number)]), plain([batch(number)])
+        ours, theirs = fused([batch(number, place[0])]), plain([batch(number, place[0])])
         # Mean verdicts near 0 are sums that cancel: what counts is their distance on the scale of single verdicts.
         assert ours == pytest.approx(theirs, rel=LOSSES.get(case, 2e-4), abs=1e-6 if case == "pretrain" else 3e-5)
     found, expected = state(fused), state(plain)
@@ -194,7 +196,7 @@ def test_values_that_are_not_finite_stop_before_the_weights_change(
 
 
 @pytest.mark.parametrize("case", CASES)
-@at(CPU, *GPU)
+@at(CPU, *GPU, *FLOATS_ON_GPU)
 def test_steps_are_repeatable_to_the_bit(case: str, place: Place) -> None:
     runs = []
     for _ in range(2):
