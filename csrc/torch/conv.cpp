@@ -108,8 +108,8 @@ cpu::Source<S> source_of(const Problem& p, const Tensor& x, const Maybe& residua
 }
 
 template <typename S>
-void run_pack(const cpu::ConvPack<S>& a) {
-    const auto& kernel = table(S{}, false).pack;
+void run_pack(const cpu::ConvPack<S>& a, bool bf16) {
+    const auto& kernel = table(S{}, bf16).pack;
     run(kernel, a, kernel.tasks(a, threads()));
 }
 
@@ -124,9 +124,9 @@ cpu::ConvPack<S> pack_of(const Tensor& weight, Geometry geometry, bool backward)
         weight.size(0), nullptr};
 }
 
-// The weights in the Winograd domain: those given, if they are, else transformed here.
+// The weights as the kernels for such maps read them: those given, if they are, else made here.
 template <typename S>
-const S* pack(const Problem& p, const Tensor& weight, bool backward, const Maybe& packed) {
+const S* pack(const Problem& p, const Tensor& weight, bool backward, bool bf16, const Maybe& packed) {
     cpu::ConvPack<S> a = pack_of<S>(weight, geometry_of(p), backward);
     if (packed) {
         STD_TORCH_CHECK(packed->numel() == cpu::packed_size(a) && packed->scalar_type() == weight.scalar_type(),
@@ -134,28 +134,29 @@ const S* pack(const Problem& p, const Tensor& weight, bool backward, const Maybe
         return static_cast<const S*>(packed->const_data_ptr());
     }
     a.packed = packed_memory.need_of<S>(cpu::packed_size(a));
-    run_pack(a);
+    run_pack(a, bf16);
     return a.packed;
 }
 
 template <typename S>
-Tensor packed_weights(const Tensor& weight, Geometry geometry, bool backward) {
+Tensor packed_weights(const Tensor& weight, Geometry geometry, bool backward, bool bf16) {
     cpu::ConvPack<S> a = pack_of<S>(weight, geometry, backward);
     const Tensor packed = new_vector(weight, cpu::packed_size(a));
     a.packed = static_cast<S*>(packed.mutable_data_ptr());
-    run_pack(a);
+    run_pack(a, bf16);
     return packed;
 }
 
-Tensor conv_pack(const Tensor& weight, std::int64_t stride, bool backward) {
+Tensor conv_pack(const Tensor& weight, std::int64_t stride, bool backward, bool bf16) {
     STD_TORCH_CHECK(weight.is_cpu() && weight.dim() == 4, "srgan_fast::conv_pack takes O, I, k, k weights on the CPU");
     const bool wide = weight.scalar_type() == ScalarType::Double;
     STD_TORCH_CHECK(wide || weight.scalar_type() == ScalarType::Float,
                     "srgan_fast::conv_pack takes weights of float32 or float64");
+    STD_TORCH_CHECK(!(wide && bf16), "srgan_fast::conv_pack: weights for maps of bfloat16 are of float32");
     STD_TORCH_CHECK(weight.numel() > 0, "srgan_fast::conv_pack: empty weights ", shape_of(weight));
     const Geometry geometry = geometry_of(taps_of(weight, stride), stride);
-    return wide ? packed_weights<double>(weight, geometry, backward)
-                : packed_weights<float>(weight, geometry, backward);
+    return wide ? packed_weights<double>(weight, geometry, backward, false)
+                : packed_weights<float>(weight, geometry, backward, bf16);
 }
 
 // Merges the moments of tasks (Chan, Golub and LeVeque 1979): mean and biased variance.
@@ -192,7 +193,7 @@ Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const M
     a.height = p.out_height, a.width = p.out_width, a.channels = p.out;
     a.bias = vectors.put(bias, p.out, 0.0, "bias");
     a.activate = activation.has_value(), a.slope = static_cast<S>(activation.value_or(0.0));
-    a.weights = pack<S>(p, weight, false, packed);
+    a.weights = pack<S>(p, weight, false, is_bf16(x), packed);
     const Tensor y = new_map(x, p.batch, p.out, p.out_height, p.out_width);
     a.y = y.mutable_data_ptr();
     Tensor sum = residual ? new_map(x, p.batch, p.in, p.height, p.width) : new_vector(x, 0);
@@ -265,7 +266,7 @@ Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     a.geometry = geometry_of(p), a.batch = p.batch;
     a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
     a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
-    a.weights = pack<S>(p, weight, true, packed);
+    a.weights = pack<S>(p, weight, true, is_bf16(x), packed);
     a.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
     a.x_gradient = x_gradient.mutable_data_ptr();
@@ -364,7 +365,7 @@ STABLE_TORCH_LIBRARY(srgan_fast, m) {
         "Tensor? sum_gradient, Tensor x, Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, "
         "Tensor? residual, int stride, bool shuffle, float? activation, Tensor? packed=None) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
-    m.def("conv_pack(Tensor weight, int stride, bool backward) -> Tensor");
+    m.def("conv_pack(Tensor weight, int stride, bool backward, bool bf16) -> Tensor");
     m.def(
         "conv_wgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor x, "
         "Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, Tensor? residual, int stride, "

@@ -203,18 +203,19 @@ def conv(
         )  # fmt: skip
 
 
-def conv_pack(weight: Tensor, stride: int, backward: bool) -> Tensor:
-    """Weights as the kernels read them: in the Winograd domain, in an order that belongs to the processor.
+def conv_pack(weight: Tensor, stride: int, backward: bool, dtype: torch.dtype | None = None) -> Tensor:
+    """Weights as the kernels read them, in a form that belongs to the processor: Winograd's domain, or tiles for AMX.
 
     Args:
         weight: O, C, k, k, float32 or float64; see `conv`.
         stride: of the convolution.
         backward: for the data gradient.
+        dtype: of the maps; None for that of the weights.
 
     Returns:
         A vector, without gradient.
     """
-    return cast(Tensor, torch.ops.srgan_fast.conv_pack(weight.detach(), stride, backward))
+    return cast(Tensor, torch.ops.srgan_fast.conv_pack(weight.detach(), stride, backward, dtype == torch.bfloat16))
 
 
 def _empty_like_map(x: Tensor, *shape: int) -> Tensor:
@@ -324,7 +325,7 @@ def _fake_dy(
     return _empty_like_map(g, *g.shape), weight.new_empty(weight.shape[0] if bias else 0)
 
 
-def _fake_pack(weight: Tensor, stride: int, backward: bool) -> Tensor:
+def _fake_pack(weight: Tensor, stride: int, backward: bool, bf16: bool) -> Tensor:
     out, channels, side, _ = weight.shape
     points = 49 if stride == 2 else (side + 3) ** 2
     return weight.new_empty(points * (-(-out // 16) * 16) * (-(-channels // 16) * 16))

@@ -1,6 +1,6 @@
-"""Keeps weights in the Winograd domain as long as they do not change.
+"""Keeps weights in the form that kernels read as long as they do not change.
 
-Each fused convolution transforms its weights, which for wide layers takes as long as the convolution. Weights change
+Each fused convolution transforms its weights (into Winograd's domain, or tiles for AMX), which for wide layers takes as long as the convolution. Weights change
 once in a step; where they are used more often, as a discriminator's, or never change, as a VGG's, `PackedWeights` does
 it once.
 """
@@ -23,7 +23,7 @@ class _Entry:
     weight: Tensor  # kept, so that no other tensor can take its identity
     version: int
     address: int
-    packed: dict[bool | torch.dtype, Tensor] = field(default_factory=dict)
+    packed: dict[tuple[bool, torch.dtype] | torch.dtype, Tensor] = field(default_factory=dict)
 
 
 def cast_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -55,12 +55,12 @@ class PackedWeights:
         """Forgets all."""
         self._entries.clear()
 
-    def get(self, weight: Tensor, stride: int, backward: bool) -> Tensor:
-        """The transformed weights of a parameter."""
-        packed = self._of(weight)
-        if backward not in packed:
-            packed[backward] = conv_pack(weight, stride, backward)
-        return packed[backward]
+    def get(self, weight: Tensor, stride: int, backward: bool, dtype: torch.dtype) -> Tensor:
+        """The weights of a parameter as kernels for maps of a type read them."""
+        packed, key = self._of(weight), (backward, dtype)
+        if key not in packed:
+            packed[key] = conv_pack(weight, stride, backward, dtype)
+        return packed[key]
 
     def cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weights in a map's type."""
@@ -69,7 +69,7 @@ class PackedWeights:
             packed[dtype] = cast_weights(weight, dtype)
         return packed[dtype]
 
-    def _of(self, weight: Tensor) -> dict[bool | torch.dtype, Tensor]:
+    def _of(self, weight: Tensor) -> dict[tuple[bool, torch.dtype] | torch.dtype, Tensor]:
         entry = self._entries.get(id(weight))
         if entry is None or entry.version != weight._version or entry.address != weight.data_ptr():
             entry = self._entries[id(weight)] = _Entry(weight, weight._version, weight.data_ptr())
@@ -94,4 +94,5 @@ def packed_for(
         return cast, cast
     if store is None:
         return None, None
-    return store.get(weight, stride, False), store.get(weight, stride, True) if differentiates else None
+    forward = store.get(weight, stride, False, dtype)
+    return forward, store.get(weight, stride, True, dtype) if differentiates else None

@@ -69,7 +69,7 @@ class NativeBackend:
 
 def computes(precision: Precision) -> bool:
     """Whether the instruction set in use can compute in that precision."""
-    return precision == "fp32" or _engine.isa() == "avx512_bf16"
+    return precision == "fp32" or _engine.isa() in ("avx512_bf16", "amx")
 
 
 def _layer(conv: FoldedConv) -> _Layer:

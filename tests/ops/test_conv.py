@@ -339,7 +339,7 @@ def test_opcheck(case: Case, place: Place, layout: str) -> None:
     torch.library.opcheck(OPS.conv_dgrad.default, (g, saved, *moments, None, *rest))
     torch.library.opcheck(OPS.conv_wgrad.default, (g, saved, *moments, *rest, True))
     if place.device == "cpu":
-        torch.library.opcheck(OPS.conv_pack.default, (plain[0], case.stride, True))
+        torch.library.opcheck(OPS.conv_pack.default, (plain[0], case.stride, True, False))
     elif case.moments:
         weight = torch.randn(8, 7, 3, 3, device="cuda")
         dy = torch.randn(2, 8, 6, 7, device="cuda", dtype=place.dtype)

@@ -4,6 +4,7 @@
 #ifdef SRGAN_FAST_X86
 #define SRGAN_FAST_CHOOSE(Type, name)                      \
     switch (isa) {                                         \
+        case Isa::kAmx:                                    \
         case Isa::kAvx512Bf16: {                           \
             static const Type table = avx512_bf16::name(); \
             return table;                                  \

@@ -18,7 +18,7 @@
 // (and of the residual), and sums up the gradients of s, b and the activation's slope.
 //
 // Maps are NHWC without gaps, of float, double, or bfloat16 that is computed with in float. All three convolutions are
-// Winograd's: F(4x4, 3x3), F(4x4, 5x5), and for stride 2 F(3x3, 2x2) over the four phases of the input (49 products for
+// Winograd's, but for bfloat16 on AMX (amx/conv_fwd.cpp): F(4x4, 3x3), F(4x4, 5x5), and for stride 2 F(3x3, 2x2) over the four phases of the input (49 products for
 // 9 outputs, where the direct form needs 81).
 #pragma once
 
@@ -107,8 +107,8 @@ struct ConvWgrad {
     S* bias;  // [splits][padded(out)], or null
 };
 
-// Weights into the Winograd domain, in the order in which products read them. Those of the data gradient are turned
-// around, in space and between input and output.
+// Weights into the order in which products read them, for most levels in the Winograd domain. Those of the data
+// gradient are turned around, in space and between input and output.
 template <typename S>
 struct ConvPack {
     Geometry geometry;
@@ -119,6 +119,7 @@ struct ConvPack {
     S* packed;
 };
 
+// Room for the weights of any level: that of Winograd's products, of which AMX's tiles need a part.
 template <typename S>
 [[gnu::always_inline]] inline std::int64_t packed_size(const ConvPack<S>& a) {
     const std::int64_t products = a.geometry == Geometry::k3x3 ? 36 : a.geometry == Geometry::k5x5 ? 64 : 49;

@@ -3,6 +3,14 @@
 #include <stdexcept>
 #include <string>
 
+#ifdef SRGAN_FAST_X86
+#include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
+
 #include "kernels/cpu/choose.h"
 #include "kernels/cpu/kernels.h"
 
@@ -26,7 +34,26 @@ KernelTable table();
 
 namespace {
 
-constexpr std::array<std::string_view, 4> kNames{"baseline", "avx2", "avx512", "avx512_bf16"};
+constexpr std::array<std::string_view, 5> kNames{"baseline", "avx2", "avx512", "avx512_bf16", "amx"};
+
+#ifdef SRGAN_FAST_X86
+// Whether the processor multiplies tiles of bfloat16, and the operating system keeps their registers for this process,
+// which it wants to be asked for.
+bool may_use_amx() {
+#ifdef SRGAN_FAST_EMULATE_AMX
+    return true;
+#elif defined(__linux__)
+    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+    static const bool permitted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+    return permitted;
+#else
+    return false;
+#endif
+}
+#endif
 
 }  // namespace
 
@@ -43,7 +70,9 @@ std::vector<Isa> usable_isas() {
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return isas;
     isas.push_back(Isa::kAvx512);
-    if (__builtin_cpu_supports("avx512bf16")) isas.push_back(Isa::kAvx512Bf16);
+    if (!__builtin_cpu_supports("avx512bf16")) return isas;
+    isas.push_back(Isa::kAvx512Bf16);
+    if (may_use_amx()) isas.push_back(Isa::kAmx);
 #endif
     return isas;
 }

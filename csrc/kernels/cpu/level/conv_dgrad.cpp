@@ -4,8 +4,8 @@
 // epilogue. For stride 2 each of the four phases of z has outputs of its own, from the same transformed dy.
 #include "kernels/cpu/level/geometry.h"
 #include "kernels/cpu/level/products.h"
-#include "kernels/cpu/level/source.h"
 #include "kernels/cpu/level/table.h"
+#include "kernels/cpu/level/through_prologue.h"
 #include "kernels/cpu/pack.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
@@ -54,51 +54,8 @@ struct Dgrad {
         }
     }
 
-    enum class Kind { kPlain, kAffine, kResidual };
-
-    // What the epilogue sums up for a vector of channels.
-    struct Sums {
-        S* scale;
-        S* shift;
-        S* slope;
-        V scales, shifts, slopes;
-
-        Sums(S* sums, std::int64_t stride, std::int64_t channel, int count)
-            : scale(sums + channel), shift(scale + stride), slope(shift + stride) {
-            if (count == kLanesOf<S>)
-                scales = read(scale), shifts = read(shift), slopes = read(slope);
-            else
-                scales = read_part(scale, count), shifts = read_part(shift, count), slopes = read_part(slope, count);
-        }
-        // Other channels may stand right behind the last one of a phase.
-        void put(int count) const {
-            if (count == kLanesOf<S>)
-                write(scale, scales), write(shift, shifts), write(slope, slopes);
-            else
-                write_part(scale, scales, count), write_part(shift, shifts, count), write_part(slope, slopes, count);
-        }
-    };
-
-    // From dz at one pixel of z, which stands at `offset` in x, on through the prologue.
-    template <bool kWhole, Kind kKind>
-    static SRGAN_FAST_INLINE void finish(const Arguments& a, std::int64_t offset, int count, const Affine<S>& affine,
-                                         V g, Sums& sums) {
-        const V value = read<kWhole>(static_cast<const X*>(a.source.x) + offset, count);
-        if constexpr (kKind == Kind::kResidual) {
-            if (a.sum_gradient) g += read<kWhole>(static_cast<const X*>(a.sum_gradient) + offset, count);
-            write<kWhole>(static_cast<X*>(a.residual_gradient) + offset, g, count);
-        } else {
-            const V u = affine.before(value);
-            sums.slopes += u > S(0) ? V{} : g * u;
-            g = u > S(0) ? g : g * affine.slope;
-        }
-        write<kWhole>(static_cast<X*>(a.x_gradient) + offset, g * affine.scale, count);
-        sums.scales += g * (value - affine.center);
-        sums.shifts += g;
-    }
-
     // Gradients dz of a tile's pixels of one phase, and one vector of channels.
-    template <bool kWhole, Kind kKind>
+    template <bool kWhole, Prologue kPrologue>
     static void finish(const Arguments& a, const TileGrid::Place& at, int phase, std::int64_t c, S* sums, const V* dz) {
         const Source<S>& s = a.source;
         const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
@@ -118,7 +75,7 @@ struct Dgrad {
                         const std::int64_t offset = start + kStep * (i * strides.row + j * strides.pixel);
                         const std::int64_t next = offset + kStep * kOutputs * strides.pixel;
                         __builtin_prefetch(gradient + next, 1);
-                        if (kKind != Kind::kPlain) __builtin_prefetch(static_cast<const X*>(s.x) + next);
+                        if (kPrologue != Prologue::kPlain) __builtin_prefetch(static_cast<const X*>(s.x) + next);
                         put(offset, dz[i * kOutputs + j]);
                     }
             } else {
@@ -127,14 +84,15 @@ struct Dgrad {
                         put(start + kStep * (i * strides.row + j * strides.pixel), dz[i * kOutputs + j]);
             }
         };
-        if constexpr (kKind == Kind::kPlain) {
+        if constexpr (kPrologue == Prologue::kPlain) {
             each([&](std::int64_t offset, V g)
                      SRGAN_FAST_INLINE_LAMBDA { write<kWhole>(gradient + offset, g, count); });
         } else {
             const Affine<S> affine(s, c);
-            Sums mine(sums, padded(s.channels), c, count);
-            each([&](std::int64_t offset, V g)
-                     SRGAN_FAST_INLINE_LAMBDA { finish<kWhole, kKind>(a, offset, count, affine, g, mine); });
+            PrologueSums<S> mine(sums, padded(s.channels), c, count);
+            each([&](std::int64_t offset, V g) SRGAN_FAST_INLINE_LAMBDA {
+                through_prologue<X, kWhole, kPrologue>(a, offset, count, affine, g, mine);
+            });
             mine.put(count);
         }
     }
@@ -149,7 +107,7 @@ struct Dgrad {
             const std::int64_t channel = quarter * s.channels + c;
             Affine<S> affine;
             if constexpr (kAffine) affine = Affine<S>(s, channel);
-            Sums mine(sums, padded(4 * s.channels), kAffine ? channel : 0, kAffine ? count : 0);
+            PrologueSums<S> mine(sums, padded(4 * s.channels), kAffine ? channel : 0, kAffine ? count : 0);
             for (int i = 0; i < kOutputs; ++i)
                 for (int j = 0; j < kOutputs; ++j) {
                     const std::int64_t y = kStep * (at.y * kOutputs + i) + (kStep == 2 ? 1 - phase / 2 : 0);
@@ -157,7 +115,8 @@ struct Dgrad {
                     if (y >= s.height || x >= s.width || (y & 1) * 2 + (x & 1) != quarter) continue;
                     const std::int64_t offset = Shuffled(s, at.image, y, x, c).offset;
                     if constexpr (kAffine)
-                        finish<kWhole, Kind::kAffine>(a, offset, count, affine, dz[i * kOutputs + j], mine);
+                        through_prologue<X, kWhole, Prologue::kAffine>(a, offset, count, affine, dz[i * kOutputs + j],
+                                                                       mine);
                     else
                         write<kWhole>(static_cast<X*>(a.x_gradient) + offset, dz[i * kOutputs + j], count);
                 }
@@ -171,11 +130,11 @@ struct Dgrad {
             a.source.affine ? finish_shuffled<kWhole, true>(a, at, phase, c, sums, dz)
                             : finish_shuffled<kWhole, false>(a, at, phase, c, sums, dz);
         else if (!a.source.affine)
-            finish<kWhole, Kind::kPlain>(a, at, phase, c, sums, dz);
+            finish<kWhole, Prologue::kPlain>(a, at, phase, c, sums, dz);
         else if (a.source.residual)
-            finish<kWhole, Kind::kResidual>(a, at, phase, c, sums, dz);
+            finish<kWhole, Prologue::kResidual>(a, at, phase, c, sums, dz);
         else
-            finish<kWhole, Kind::kAffine>(a, at, phase, c, sums, dz);
+            finish<kWhole, Prologue::kAffine>(a, at, phase, c, sums, dz);
     }
 
     template <int kPhase>

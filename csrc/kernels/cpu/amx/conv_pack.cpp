@@ -1,0 +1,47 @@
+// The weights of training's convolutions as tiles of bfloat16; see WeightTiles.
+#include "kernels/cpu/amx/table.h"
+#include "kernels/cpu/amx/windows.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+namespace {
+
+template <Geometry kGeometry>
+struct Pack {
+    using Arguments = ConvPack<float>;
+    static constexpr int kTaps = Form<kGeometry>::kTaps;
+
+    // Of the product: values of k, and columns.
+    static std::int64_t depth(const Arguments& a) { return a.backward ? a.out_channels : a.in_channels; }
+    static std::int64_t channels(const Arguments& a) { return a.backward ? a.in_channels : a.out_channels; }
+
+    // A block of 16 columns each.
+    static std::int64_t tasks(const Arguments& a, int) { return padded(channels(a)) / kTileColumns; }
+    static std::int64_t scratch(const Arguments&, std::int64_t) { return 0; }
+
+    static void run(const Arguments& a, std::int64_t task, std::int64_t, void*) {
+        const std::int64_t first = task * kTileColumns, all = deep(depth(a));
+        const int columns = static_cast<int>(smaller<std::int64_t>(kTileColumns, channels(a) - first));
+        const std::int64_t k_stride = a.backward ? a.strides.out : a.strides.in;
+        const std::int64_t n_stride = a.backward ? a.strides.in : a.strides.out;
+        Bf16* to = reinterpret_cast<Bf16*>(a.packed) + task * kTaps * kTaps * all * kTileColumns;
+        for (int tap = 0; tap < kTaps * kTaps; ++tap) {
+            const float* const from =
+                a.weight + first * n_stride + tap / kTaps * a.strides.row + tap % kTaps * a.strides.column;
+            for (std::int64_t k = 0; k < all; k += 2, to += 2 * kTileColumns)
+                for (int half = 0; half < 2; ++half) {
+                    alignas(kAlignment) float row[kTileColumns]{};
+                    alignas(kAlignment) Bf16 narrow[kTileColumns];
+                    if (k + half < depth(a))
+                        for (int n = 0; n < columns; ++n) row[n] = from[(k + half) * k_stride + n * n_stride];
+                    write(narrow, load(row));
+                    for (int n = 0; n < kTileColumns; ++n) to[2 * n + half] = narrow[n];
+                }
+        }
+    }
+};
+
+}  // namespace
+
+Kernel<ConvPack<float>> conv_pack() { return kernel_of<Pack, ConvPack<float>>(); }
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

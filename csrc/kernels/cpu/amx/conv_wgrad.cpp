@@ -1,0 +1,265 @@
+// The weight gradient of training's convolutions on AMX, for maps of bfloat16; see kernels/cpu/conv.h.
+//
+// For each tap it is a product of matrices with the pixels for its depth: dy with channels for rows, and z in pairs of
+// pixels, moved by the tap. Pixels are counted through the rows of z's window; where that has padding, dy is zero. Of z
+// there are two copies, whose pairs begin with even and with odd pixels, so that every tap finds its pairs. Some rows
+// are taken at a time; sums stay in registers while these are multiplied and are added up in memory.
+#include "kernels/cpu/amx/table.h"
+#include "kernels/cpu/amx/windows.h"
+#include "kernels/cpu/pack.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+namespace {
+
+typedef std::uint32_t PairWords __attribute__((vector_size(64), may_alias));
+
+// Rows of 16 pairs become columns: halves of two vectors are exchanged, 8 rows apart, then 4, 2 and 1.
+template <int kApart>
+SRGAN_FAST_INLINE void exchange(Words (&rows)[16]) {
+    Words low, high;
+#pragma GCC unroll 16
+    for (unsigned lane = 0; lane < 16; ++lane) {
+        const bool moved = (lane & kApart) != 0;
+        low[lane] = moved ? 16 + lane - kApart : lane;
+        high[lane] = moved ? 16 + lane : lane + kApart;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+        if ((i & kApart) != 0) continue;
+        const Words a = rows[i], b = rows[i + kApart];
+        rows[i] = __builtin_shuffle(a, b, low);
+        rows[i + kApart] = __builtin_shuffle(a, b, high);
+    }
+}
+SRGAN_FAST_INLINE void transpose(Words (&rows)[16]) {
+    exchange<8>(rows), exchange<4>(rows), exchange<2>(rows), exchange<1>(rows);
+}
+
+// Two pixels' channels, 16 of them, side by side.
+SRGAN_FAST_INLINE Words pair_of(const Bf16* first, const Bf16* second) {
+    return __builtin_convertvector(*reinterpret_cast<const Halves*>(first), Words) |
+           __builtin_convertvector(*reinterpret_cast<const Halves*>(second), Words) << 16;
+}
+SRGAN_FAST_INLINE void put_pair(Bf16* to, Words pair) { *reinterpret_cast<PairWords*>(to) = pair; }
+
+template <Geometry kGeometry>
+struct Wgrad {
+    using Arguments = ConvWgrad<float>;
+    using Windows = SourceWindows<kGeometry>;
+    static constexpr int kTaps = Windows::kTaps, kPlanes = Windows::kPlanes;
+    static constexpr std::int64_t kSegments = 64;  // of a chunk, at most
+
+    static Windows windows(const Arguments& a) { return {a.gradient.width, deep(a.source.channels)}; }
+    static std::int64_t rows(const Arguments& a) { return a.batch * a.gradient.height; }
+
+    static std::int64_t groups(const Arguments& a) {
+        return (padded(a.gradient.channels) + kChannelGroup - 1) / kChannelGroup;
+    }
+    static std::int64_t splits(const Arguments& a, int threads) {
+        return smaller(rows(a), (threads + groups(a) - 1) / groups(a));
+    }
+    // Shares of the groups: few, so that z is made seldom.
+    static std::int64_t tasks(const Arguments& a, int threads) {
+        return a.splits * smaller(groups(a), (threads + a.splits - 1) / a.splits);
+    }
+
+    // Pixels, counted through windows, that are multiplied before sums go to memory: many where there are many sums.
+    static std::int64_t chunk_pixels(const Arguments& a) {
+        return a.source.channels * a.gradient.channels <= 128 * 128 ? 1024 : 2048;
+    }
+    static std::int64_t chunk_rows(const Arguments& a) {
+        const std::int64_t each = smaller(chunk_pixels(a) / windows(a).pitch(), (kSegments - 1) * a.gradient.height);
+        return each < 1 ? 1 : each;
+    }
+
+    static std::int64_t whole(std::int64_t pixels) { return (pixels + kTileDepth - 1) / kTileDepth * kTileDepth; }
+
+    // Some rows of an image: what is multiplied of them.
+    struct Segment {
+        std::int64_t pixels;    // whole tiles of them
+        const Bf16* gradients;  // [channel][pixel]
+        const Bf16* pairs;      // [plane][copy][pair][channel][2]
+    };
+
+    static std::int64_t segments(const Arguments& a) {
+        const std::int64_t rows = chunk_rows(a), height = a.gradient.height;
+        return smaller(rows, (rows + height - 2) / height + 1);
+    }
+    // Of a copy of a plane: pairs, with what the last tile reaches over.
+    static std::int64_t pairs(const Windows& w, std::int64_t rows) { return (w.plane(rows) + kTileDepth) / 2 + 1; }
+    static std::int64_t pairs_size(const Windows& w, std::int64_t rows) {
+        return kPlanes * 2 * pairs(w, rows) * w.depth * 2;
+    }
+    static std::int64_t gradients_size(const Windows& w, std::int64_t rows, std::int64_t channels) {
+        return whole(w.results(rows)) * channels;
+    }
+
+    struct Scratch {
+        float* sums;   // [tap][channel of dy][channel of z]
+        Bf16* window;  // of z, then of dy, as they are read
+        Bf16 *gradients, *pairs;
+    };
+    static std::int64_t sums_size(const Arguments& a, std::int64_t channels) {
+        return kTaps * kTaps * channels * windows(a).depth;
+    }
+    static std::int64_t window_size(const Arguments& a, std::int64_t channels) {
+        const Windows w = windows(a);
+        const std::int64_t gradients = (whole(w.results(chunk_rows(a))) + w.pitch()) * channels;
+        return w.size(chunk_rows(a)) > gradients ? w.size(chunk_rows(a)) : gradients;
+    }
+    static std::int64_t all_gradients_size(const Arguments& a, std::int64_t channels) {
+        return (chunk_rows(a) * windows(a).pitch() + segments(a) * kTileDepth) * channels;
+    }
+    static std::int64_t all_pairs_size(const Arguments& a) {
+        const Windows w = windows(a);
+        return pairs_size(w, chunk_rows(a)) + segments(a) * pairs_size(w, 1);
+    }
+    // Channels of dy of a task, at most.
+    static std::int64_t most_channels(const Arguments& a, std::int64_t tasks) {
+        const std::int64_t shares = tasks / a.splits;
+        return smaller((groups(a) + shares - 1) / shares * kChannelGroup, deep(a.gradient.channels));
+    }
+    static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
+        const std::int64_t channels = most_channels(a, tasks);
+        return aligned_bytes(sums_size(a, channels) * 4) + aligned_bytes(window_size(a, channels) * 2) +
+               aligned_bytes(all_gradients_size(a, channels) * 2) + aligned_bytes(all_pairs_size(a) * 2);
+    }
+
+    static void make_pairs(const Windows& w, std::int64_t rows, Bf16* window, Bf16* to) {
+        const std::int64_t plane = w.plane(rows), count = pairs(w, rows), depth = w.depth;
+        zero_pixels(window + kPlanes * plane * depth, kBlockRows, depth);
+        for (int p = 0; p < kPlanes; ++p, window += plane * depth)
+            for (int copy = 0; copy < 2; ++copy)
+                for (std::int64_t i = 0; i < count; ++i, to += 2 * depth) {
+                    const std::int64_t first = 2 * i + copy;
+                    if (first + 1 > plane + kTileDepth - 1) {  // what nothing but zeros is multiplied with
+                        zero_pixels(to, 2, depth);
+                        continue;
+                    }
+                    const Bf16* const from = window + first * depth;
+                    for (std::int64_t c = 0; c < depth; c += kLanes)
+                        put_pair(to + 2 * c, pair_of(from + c, from + depth + c));
+                }
+    }
+
+    static void make_gradients(std::int64_t pixels, std::int64_t channels, const Bf16* window, Bf16* to) {
+        for (std::int64_t p = 0; p < pixels; p += kTileDepth)
+            for (std::int64_t c = 0; c < channels; c += kLanes) {
+                Words rows[16];
+                for (int i = 0; i < 16; ++i) {
+                    const Bf16* const from = window + (p + 2 * i) * channels + c;
+                    rows[i] = pair_of(from, from + channels);
+                }
+                transpose(rows);
+                for (int i = 0; i < 16; ++i) put_pair(to + (c + i) * pixels + p, rows[i]);
+            }
+    }
+
+    // dy and z of the rows row .. row + rows of an image; returns what was made of them.
+    static Segment make_segment(const Arguments& a, const Windows& w, std::int64_t image, std::int64_t row,
+                                std::int64_t rows, std::int64_t first, std::int64_t channels, float* bias,
+                                const Scratch& s) {
+        const std::int64_t pixels = whole(w.results(rows));
+        w.fill_from(a.source, image, row, rows, false, s.window);
+        make_pairs(w, rows, s.window, s.pairs);
+        for (std::int64_t i = 0; i < rows; ++i)
+            fill(a.gradient, {row + i, 0, 1, w.pitch(), a.gradient.height, a.gradient.width}, image, first, channels,
+                 channels, bias, s.window + i * w.pitch() * channels);
+        // The last row's padding reaches over the end of what is counted, or not as far as whole tiles do.
+        zero_pixels(s.window + rows * w.pitch() * channels, pixels - rows * w.pitch(), channels);
+        make_gradients(pixels, channels, s.window, s.gradients);
+        return {pixels, s.gradients, s.pairs};
+    }
+
+    template <int kM, int kN>
+    static void multiply(const Windows& w, const Segment* list, const std::int64_t* rows, std::int64_t count,
+                         std::int64_t channel, std::int64_t depth_channel, int ky, int kx, float* sums, bool first) {
+        first ? zero_sums<kM, kN>() : load_sums<kM, kN>(sums, w.depth);
+        const std::int64_t shift = w.shift(ky, kx), plane = Windows::plane_of(ky, kx);
+        for (std::int64_t i = 0; i < count; ++i) {
+            const Segment& s = list[i];
+            const TileWalk walk{s.pixels / kTileDepth, kTileRows * s.pixels, s.pixels * 2,        kTileDepth,
+                                2 * kTileColumns,      w.depth * 4,          kTileDepth * w.depth};
+            const std::int64_t copy = plane * 2 + shift % 2;
+            multiply_tiles<kM, kN>(s.gradients + channel * s.pixels,
+                                   s.pairs + ((copy * pairs(w, rows[i]) + shift / 2) * w.depth + depth_channel) * 2,
+                                   walk);
+        }
+        store_sums<kM, kN>(sums, w.depth);
+    }
+
+    static void multiply_all(const Windows& w, const Segment* list, const std::int64_t* rows, std::int64_t count,
+                             std::int64_t channels, bool first, float* sums) {
+        for (std::int64_t c = 0; c < channels; c += kBlockRows)
+            for (std::int64_t d = 0; d < w.depth; d += kBlockColumns)
+                for (int tap = 0; tap < kTaps * kTaps; ++tap) {
+                    float* const to = sums + (tap * channels + c) * w.depth + d;
+                    c + kTileRows < channels
+                        ? multiply<2, 2>(w, list, rows, count, c, d, tap / kTaps, tap % kTaps, to, first)
+                        : multiply<1, 2>(w, list, rows, count, c, d, tap / kTaps, tap % kTaps, to, first);
+                }
+    }
+
+    static void run(const Arguments& a, std::int64_t task, std::int64_t tasks, void* scratch) {
+        const std::int64_t shares = tasks / a.splits, split = task / shares, share = task % shares;
+        const std::int64_t first = groups(a) * share / shares * kChannelGroup;
+        const std::int64_t last =
+            smaller(groups(a) * (share + 1) / shares * kChannelGroup, padded(a.gradient.channels));
+        const std::int64_t channels = last - first, begin = rows(a) * split / a.splits;
+        const std::int64_t end = rows(a) * (split + 1) / a.splits, height = a.gradient.height;
+        const Windows w = windows(a);
+        char* memory = static_cast<char*>(scratch);
+        const auto take = [&](std::int64_t bytes) {
+            char* const taken = memory;
+            memory += aligned_bytes(bytes);
+            return taken;
+        };
+        const std::int64_t most = most_channels(a, tasks);
+        Scratch s{};
+        s.sums = reinterpret_cast<float*>(take(sums_size(a, most) * 4));
+        s.window = reinterpret_cast<Bf16*>(take(window_size(a, most) * 2));
+        s.gradients = reinterpret_cast<Bf16*>(take(all_gradients_size(a, most) * 2));
+        s.pairs = reinterpret_cast<Bf16*>(take(all_pairs_size(a) * 2));
+        float* const bias = a.bias ? a.bias + split * padded(a.gradient.channels) : nullptr;
+        if (bias)
+            for (std::int64_t c = first; c < last; ++c) bias[c] = 0.0f;
+        const TileRegisters registers;
+        for (std::int64_t row = begin; row < end; row += chunk_rows(a)) {
+            Segment list[kSegments];
+            std::int64_t lines[kSegments], count = 0;
+            Scratch next = s;
+            each_segment(row, smaller(row + chunk_rows(a), end), height,
+                         [&](std::int64_t image, std::int64_t top, std::int64_t rows) {
+                             list[count] = make_segment(a, w, image, top, rows, first, channels, bias, next);
+                             next.gradients += gradients_size(w, rows, channels);
+                             next.pairs += pairs_size(w, rows);
+                             lines[count++] = rows;
+                         });
+            multiply_all(w, list, lines, count, channels, row == begin, s.sums);
+        }
+        write_weights(a, w, first, channels, s.sums,
+                      a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps);
+    }
+
+    static void write_weights(const Arguments& a, const Windows& w, std::int64_t first, std::int64_t channels,
+                              const float* sums, float* out) {
+        const std::int64_t there = smaller(channels, a.gradient.channels - first);
+        for (std::int64_t c = 0; c < there; ++c)
+            for (int tap = 0; tap < kTaps * kTaps; ++tap) {
+                const float* const from = sums + (tap * channels + c) * w.depth;
+                float* const to =
+                    out + (first + c) * a.strides.out + tap / kTaps * a.strides.row + tap % kTaps * a.strides.column;
+                for (std::int64_t d = 0; d < a.source.channels; ++d) to[d * a.strides.in] = from[d];
+            }
+    }
+};
+
+}  // namespace
+
+Kernel<ConvWgrad<float>> conv_wgrad() { return kernel_of<Wgrad, ConvWgrad<float>>(); }
+
+std::int64_t conv_wgrad_splits(const ConvWgrad<float>& a, int threads) {
+    return with_geometry(a.geometry, [&](auto g) { return Wgrad<g.value>::splits(a, threads); });
+}
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -1,0 +1,32 @@
+// What the AMX level offers: the convolutions of training with maps of bfloat16. All else is the level's below.
+#pragma once
+
+#include "kernels/cpu/conv.h"
+#include "kernels/cpu/level/geometry.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+
+Kernel<ConvForward<float>> conv_fwd();
+Kernel<ConvDgrad<float>> conv_dgrad();
+Kernel<ConvWgrad<float>> conv_wgrad();
+std::int64_t conv_wgrad_splits(const ConvWgrad<float>& a, int threads);
+Kernel<ConvPack<float>> conv_pack();
+
+// To be called only where the level can run: even this is compiled for it.
+ConvTable<float> conv_bf16();
+
+// The kernel of whatever geometry the arguments have.
+template <template <Geometry> typename Of, typename A>
+Kernel<A> kernel_of() {
+    return {[](const A& a, int threads) {
+                return with_geometry(a.geometry, [&](auto g) { return Of<g.value>::tasks(a, threads); });
+            },
+            [](const A& a, std::int64_t tasks) {
+                return with_geometry(a.geometry, [&](auto g) { return Of<g.value>::scratch(a, tasks); });
+            },
+            [](const A& a, std::int64_t task, std::int64_t tasks, void* scratch) {
+                with_geometry(a.geometry, [&](auto g) { Of<g.value>::run(a, task, tasks, scratch); });
+            }};
+}
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

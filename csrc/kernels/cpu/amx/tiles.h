@@ -1,0 +1,167 @@
+// AMX's tile registers, as the kernels of this level use them: always 16 rows of 64 bytes. A sum is 16 x 16 floats; it
+// grows by products of 16 x 32 and 32 x 16 bfloat16, the second in pairs: row k holds elements 2k and 2k + 1 of each
+// column side by side.
+//
+// The compilers' intrinsics want the registers' numbers as literals; here they are template arguments. Where
+// SRGAN_FAST_EMULATE_AMX is defined, the same operations are done in plain memory, so that tests can run on any
+// processor and sanitizers see every access.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/level/vec.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+
+inline constexpr int kTileRows = 16, kTileBytes = 64, kTileColumns = 16;
+inline constexpr int kTileDepth = 32;                                  // bfloat16s of a row
+inline constexpr std::int64_t kTileElements = kTileRows * kTileDepth;  // of a tile of bfloat16s
+
+#ifdef SRGAN_FAST_EMULATE_AMX
+
+struct TileMemory {
+    alignas(64) unsigned char tile[8][kTileRows * kTileBytes];
+};
+inline thread_local TileMemory tile_memory;
+
+// The registers are there while one of these is.
+class TileRegisters {
+  public:
+    TileRegisters() { std::memset(&tile_memory, 0, sizeof tile_memory); }
+    ~TileRegisters() { std::memset(&tile_memory, 0xff, sizeof tile_memory); }
+    TileRegisters(const TileRegisters&) = delete;
+    TileRegisters& operator=(const TileRegisters&) = delete;
+};
+
+template <int tile>
+void tile_zero() {
+    std::memset(tile_memory.tile[tile], 0, sizeof tile_memory.tile[tile]);
+}
+// Rows `stride` bytes apart.
+template <int tile>
+void tile_load(const void* from, std::int64_t stride) {
+    for (int row = 0; row < kTileRows; ++row)
+        std::memcpy(tile_memory.tile[tile] + row * kTileBytes, static_cast<const unsigned char*>(from) + row * stride,
+                    kTileBytes);
+}
+template <int tile>
+void tile_store(void* to, std::int64_t stride) {
+    for (int row = 0; row < kTileRows; ++row)
+        std::memcpy(static_cast<unsigned char*>(to) + row * stride, tile_memory.tile[tile] + row * kTileBytes,
+                    kTileBytes);
+}
+inline float tile_element(int tile, int row, int column) {
+    std::uint16_t bits;
+    std::memcpy(&bits, tile_memory.tile[tile] + row * kTileBytes + 2 * column, sizeof bits);
+    const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
+    float value;
+    std::memcpy(&value, &wide, sizeof value);
+    return value;
+}
+// sum += a b.
+template <int sum, int a, int b>
+void tile_multiply_add() {
+    for (int row = 0; row < kTileRows; ++row)
+        for (int column = 0; column < kTileColumns; ++column) {
+            float value;
+            unsigned char* const place = tile_memory.tile[sum] + row * kTileBytes + 4 * column;
+            std::memcpy(&value, place, sizeof value);
+            for (int k = 0; k < kTileDepth; ++k)
+                value += tile_element(a, row, k) * tile_element(b, k / 2, 2 * column + k % 2);
+            std::memcpy(place, &value, sizeof value);
+        }
+}
+
+#else
+
+class TileRegisters {
+  public:
+    TileRegisters() {
+        struct alignas(64) {
+            std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+            std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+            std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+        } configuration;
+        asm volatile("ldtilecfg %0" ::"m"(configuration));
+    }
+    ~TileRegisters() { asm volatile("tilerelease"); }
+    TileRegisters(const TileRegisters&) = delete;
+    TileRegisters& operator=(const TileRegisters&) = delete;
+};
+
+template <int tile>
+SRGAN_FAST_INLINE void tile_zero() {
+    asm volatile("tilezero %%tmm%c0" ::"i"(tile));
+}
+// Rows `stride` bytes apart.
+template <int tile>
+SRGAN_FAST_INLINE void tile_load(const void* from, std::int64_t stride) {
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(tile) : "memory");
+}
+template <int tile>
+SRGAN_FAST_INLINE void tile_store(void* to, std::int64_t stride) {
+    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride), "i"(tile) : "memory");
+}
+// sum += a b.
+template <int sum, int a, int b>
+SRGAN_FAST_INLINE void tile_multiply_add() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sum), "i"(a), "i"(b));
+}
+
+#endif
+
+// A block of 2 x 2 sums: each fragment that is loaded is multiplied twice.
+inline constexpr int kBlockRows = 2 * kTileRows, kBlockColumns = 2 * kTileColumns;
+
+// sums += over `steps`: tiles at a + m * a_tile, b + n * b_tile, which are moved on by a_step and b_step elements from
+// step to step; rows are a_stride and b_stride bytes apart. `kM` x `kN` sums.
+struct TileWalk {
+    std::int64_t steps;
+    std::int64_t a_tile, a_stride, a_step;
+    std::int64_t b_tile, b_stride, b_step;
+};
+template <int kM, int kN>
+SRGAN_FAST_INLINE void multiply_tiles(const Bf16* a, const Bf16* b, const TileWalk& w) {
+    for (std::int64_t i = 0; i < w.steps; ++i, a += w.a_step, b += w.b_step) {
+        tile_load<6>(b, w.b_stride);
+        tile_load<4>(a, w.a_stride);
+        tile_multiply_add<0, 4, 6>();
+        if constexpr (kN == 2) {
+            tile_load<7>(b + w.b_tile, w.b_stride);
+            tile_multiply_add<1, 4, 7>();
+        }
+        if constexpr (kM == 2) {
+            tile_load<5>(a + w.a_tile, w.a_stride);
+            tile_multiply_add<2, 5, 6>();
+            if constexpr (kN == 2) tile_multiply_add<3, 5, 7>();
+        }
+    }
+}
+template <int kM, int kN>
+SRGAN_FAST_INLINE void zero_sums() {
+    tile_zero<0>();
+    if constexpr (kN == 2) tile_zero<1>();
+    if constexpr (kM == 2) tile_zero<2>();
+    if constexpr (kM == 2 && kN == 2) tile_zero<3>();
+}
+// Sums at sums[row * stride + column], `stride` in floats.
+template <int kM, int kN>
+SRGAN_FAST_INLINE void load_sums(const float* sums, std::int64_t stride) {
+    const std::int64_t bytes = stride * 4;
+    tile_load<0>(sums, bytes);
+    if constexpr (kN == 2) tile_load<1>(sums + kTileColumns, bytes);
+    if constexpr (kM == 2) tile_load<2>(sums + kTileRows * stride, bytes);
+    if constexpr (kM == 2 && kN == 2) tile_load<3>(sums + kTileRows * stride + kTileColumns, bytes);
+}
+template <int kM, int kN>
+SRGAN_FAST_INLINE void store_sums(float* sums, std::int64_t stride) {
+    const std::int64_t bytes = stride * 4;
+    tile_store<0>(sums, bytes);
+    if constexpr (kN == 2) tile_store<1>(sums + kTileColumns, bytes);
+    if constexpr (kM == 2) tile_store<2>(sums + kTileRows * stride, bytes);
+    if constexpr (kM == 2 && kN == 2) tile_store<3>(sums + kTileRows * stride + kTileColumns, bytes);
+}
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
