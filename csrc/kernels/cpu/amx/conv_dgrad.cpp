@@ -112,19 +112,14 @@ struct Dgrad {
     static void run_block(const Arguments& a, const Windows& w, const WeightTiles& weights, std::int64_t begin,
                           std::int64_t end, std::int64_t channel, const Bf16* window, float* prologue_sums,
                           float* sums) {
+        Taps taps[kPhases];
+        for (int phase = 0; phase < kPhases; ++phase) taps[phase] = w.taps(phase);
         each_segment(begin, end, height(a), [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
             const std::int64_t results = w.results(rows);
             for (std::int64_t from = 0; from < results; from += kBlockRows)
                 for (int phase = 0; phase < kPhases; ++phase) {
-                    const Bf16* const pixels = window + from * w.depth;
-                    multiply_block<kN>(
-                        weights, channel,
-                        [&](const auto& multiply) SRGAN_FAST_INLINE_LAMBDA {
-                            w.each_tap(phase, [&](int tap, std::int64_t shift) SRGAN_FAST_INLINE_LAMBDA {
-                                multiply(tap, pixels + shift * w.depth);
-                            });
-                        },
-                        sums);
+                    multiply_block<kN>(weights, channel, taps[phase], window + from * kTileDepth,
+                                       w.pixels(rows) * kTileDepth, sums);
                     const Block block{image,     row,  from, smaller<std::int64_t>(kBlockRows, results - from),
                                       w.pitch(), phase};
                     for (int n = 0; n < kN && channel + n * kLanes < a.source.channels; ++n) {

@@ -97,18 +97,10 @@ struct Forward {
                           float* sums) {
         bool first = true;
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
-            const std::int64_t results = w.results(rows), plane = w.plane(rows) * w.depth;
+            const std::int64_t results = w.results(rows), block = w.plane(rows) * kTileDepth;
+            const Taps taps = w.taps(rows);
             for (std::int64_t from = 0; from < results; from += kBlockRows, first = false) {
-                const Bf16* const pixels = window + from * w.depth;
-                multiply_block<kN>(
-                    weights, channel,
-                    [&](const auto& multiply) SRGAN_FAST_INLINE_LAMBDA {
-                        for (int ky = 0; ky < Windows::kTaps; ++ky)
-                            for (int kx = 0; kx < Windows::kTaps; ++kx)
-                                multiply(ky * Windows::kTaps + kx,
-                                         pixels + Windows::plane_of(ky, kx) * plane + w.shift(ky, kx) * w.depth);
-                    },
-                    sums);
+                multiply_block<kN>(weights, channel, taps, window + from * kTileDepth, block, sums);
                 const std::int64_t count = smaller<std::int64_t>(kBlockRows, results - from);
                 if (channel + kN * kLanes <= a.channels)
                     finish_as<kN, true>(a, image, row, w.pitch(), from, count, channel, first, moments, sums);

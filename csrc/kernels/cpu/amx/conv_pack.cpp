@@ -24,19 +24,19 @@ struct Pack {
         const std::int64_t k_stride = a.backward ? a.strides.out : a.strides.in;
         const std::int64_t n_stride = a.backward ? a.strides.in : a.strides.out;
         Bf16* to = reinterpret_cast<Bf16*>(a.packed) + task * kTaps * kTaps * all * kTileColumns;
-        for (int tap = 0; tap < kTaps * kTaps; ++tap) {
-            const float* const from =
-                a.weight + first * n_stride + tap / kTaps * a.strides.row + tap % kTaps * a.strides.column;
-            for (std::int64_t k = 0; k < all; k += 2, to += 2 * kTileColumns)
-                for (int half = 0; half < 2; ++half) {
+        for (std::int64_t block = 0; block < all; block += kTileDepth)
+            for (int tap = 0; tap < kTaps * kTaps; ++tap, to += kTileElements) {
+                const float* const from =
+                    a.weight + first * n_stride + tap / kTaps * a.strides.row + tap % kTaps * a.strides.column;
+                for (std::int64_t k = 0; k < kTileDepth; ++k) {
                     alignas(kAlignment) float row[kTileColumns]{};
                     alignas(kAlignment) Bf16 narrow[kTileColumns];
-                    if (k + half < depth(a))
-                        for (int n = 0; n < columns; ++n) row[n] = from[(k + half) * k_stride + n * n_stride];
+                    if (block + k < depth(a))
+                        for (int n = 0; n < columns; ++n) row[n] = from[(block + k) * k_stride + n * n_stride];
                     write(narrow, load(row));
-                    for (int n = 0; n < kTileColumns; ++n) to[2 * n + half] = narrow[n];
+                    for (int n = 0; n < kTileColumns; ++n) to[k / 2 * kTileDepth + 2 * n + k % 2] = narrow[n];
                 }
-        }
+            }
     }
 };
 

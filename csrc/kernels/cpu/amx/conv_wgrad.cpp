@@ -74,25 +74,27 @@ struct Wgrad {
 
     static std::int64_t whole(std::int64_t pixels) { return (pixels + kTileDepth - 1) / kTileDepth * kTileDepth; }
 
-    // Some rows of an image: what is multiplied of them.
+    // Some rows of an image: what is multiplied of them, in tiles.
     struct Segment {
-        std::int64_t pixels;    // whole tiles of them
-        const Bf16* gradients;  // [channel][pixel]
-        const Bf16* pairs;      // [plane][copy][pair][channel][2]
+        std::int64_t rows, pixels;  // whole tiles of pixels
+        const Bf16* gradients;      // [16 channels][32 pixels]: tiles of 16 x 32
+        const Bf16* pairs;          // [plane][copy][16 channels][pair]: rows of 16 pairs
     };
 
     static std::int64_t segments(const Arguments& a) {
         const std::int64_t rows = chunk_rows(a), height = a.gradient.height;
         return smaller(rows, (rows + height - 2) / height + 1);
     }
-    // Of a copy of a plane: pairs, with what the last tile reaches over.
-    static std::int64_t pairs(const Windows& w, std::int64_t rows) { return (w.plane(rows) + kTileDepth) / 2 + 1; }
+    // Of a copy of a plane; beside those of its pixels the last tile multiplies some by zeros.
+    static std::int64_t pairs(const Windows& w, std::int64_t rows) { return w.plane(rows) / 2 + 1; }
     static std::int64_t pairs_size(const Windows& w, std::int64_t rows) {
-        return kPlanes * 2 * pairs(w, rows) * w.depth * 2;
+        return kPlanes * 2 * pairs(w, rows) * 2 * w.depth;
     }
     static std::int64_t gradients_size(const Windows& w, std::int64_t rows, std::int64_t channels) {
         return whole(w.results(rows)) * channels;
     }
+    // Pixels of dy as it is read.
+    static std::int64_t gradient_pixels(const Windows& w, std::int64_t rows) { return rows * w.pitch() + kTileDepth; }
 
     struct Scratch {
         float* sums;   // [tap][channel of dy][channel of z]
@@ -104,8 +106,8 @@ struct Wgrad {
     }
     static std::int64_t window_size(const Arguments& a, std::int64_t channels) {
         const Windows w = windows(a);
-        const std::int64_t gradients = (whole(w.results(chunk_rows(a))) + w.pitch()) * channels;
-        return w.size(chunk_rows(a)) > gradients ? w.size(chunk_rows(a)) : gradients;
+        const std::int64_t rows = chunk_rows(a), gradients = gradient_pixels(w, rows) * deep(channels);
+        return w.size(rows) > gradients ? w.size(rows) : gradients;
     }
     static std::int64_t all_gradients_size(const Arguments& a, std::int64_t channels) {
         return (chunk_rows(a) * windows(a).pitch() + segments(a) * kTileDepth) * channels;
@@ -117,7 +119,7 @@ struct Wgrad {
     // Channels of dy of a task, at most.
     static std::int64_t most_channels(const Arguments& a, std::int64_t tasks) {
         const std::int64_t shares = tasks / a.splits;
-        return smaller((groups(a) + shares - 1) / shares * kChannelGroup, deep(a.gradient.channels));
+        return smaller((groups(a) + shares - 1) / shares * kChannelGroup, padded(a.gradient.channels));
     }
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t channels = most_channels(a, tasks);
@@ -125,78 +127,76 @@ struct Wgrad {
                aligned_bytes(all_gradients_size(a, channels) * 2) + aligned_bytes(all_pairs_size(a) * 2);
     }
 
+    // z's pixels in pairs, those that begin with even ones and those that begin with odd ones.
     static void make_pairs(const Windows& w, std::int64_t rows, Bf16* window, Bf16* to) {
-        const std::int64_t plane = w.plane(rows), count = pairs(w, rows), depth = w.depth;
-        zero_pixels(window + kPlanes * plane * depth, kBlockRows, depth);
-        for (int p = 0; p < kPlanes; ++p, window += plane * depth)
+        const std::int64_t plane = w.plane(rows), count = pairs(w, rows);
+        for (int p = 0; p < kPlanes; ++p, window += plane * w.depth) {
+            Target{window, plane * kTileDepth, w.depth}.zero(plane - kBlockRows, kBlockRows);
             for (int copy = 0; copy < 2; ++copy)
-                for (std::int64_t i = 0; i < count; ++i, to += 2 * depth) {
-                    const std::int64_t first = 2 * i + copy;
-                    if (first + 1 > plane + kTileDepth - 1) {  // what nothing but zeros is multiplied with
-                        zero_pixels(to, 2, depth);
-                        continue;
-                    }
-                    const Bf16* const from = window + first * depth;
-                    for (std::int64_t c = 0; c < depth; c += kLanes)
-                        put_pair(to + 2 * c, pair_of(from + c, from + depth + c));
+                for (std::int64_t c = 0; c < w.depth; c += kLanes) {
+                    const Bf16* from = Target{window, plane * kTileDepth, w.depth}.at(c) + copy * kTileDepth;
+                    std::int64_t i = 0;
+                    for (; 2 * i + copy + 1 < plane; ++i, from += 2 * kTileDepth, to += kTileDepth)
+                        put_pair(to, pair_of(from, from + kTileDepth));
+                    for (; i < count; ++i, to += kTileDepth) put_pair(to, Words{});
                 }
+        }
     }
 
-    static void make_gradients(std::int64_t pixels, std::int64_t channels, const Bf16* window, Bf16* to) {
-        for (std::int64_t p = 0; p < pixels; p += kTileDepth)
-            for (std::int64_t c = 0; c < channels; c += kLanes) {
+    // dy's pixels as the depth of tiles.
+    static void make_gradients(std::int64_t pixels, std::int64_t channels, const Target& window, Bf16* to) {
+        for (std::int64_t c = 0; c < channels; c += kLanes) {
+            const Bf16* from = window.at(c);
+            for (std::int64_t p = 0; p < pixels; p += kTileDepth) {
                 Words rows[16];
-                for (int i = 0; i < 16; ++i) {
-                    const Bf16* const from = window + (p + 2 * i) * channels + c;
-                    rows[i] = pair_of(from, from + channels);
-                }
+                for (int i = 0; i < 16; ++i, from += 2 * kTileDepth) rows[i] = pair_of(from, from + kTileDepth);
                 transpose(rows);
-                for (int i = 0; i < 16; ++i) put_pair(to + (c + i) * pixels + p, rows[i]);
+                for (int i = 0; i < 16; ++i, to += kTileDepth) put_pair(to, rows[i]);
             }
+        }
     }
 
-    // dy and z of the rows row .. row + rows of an image; returns what was made of them.
+    // What is multiplied of the rows row .. row + rows of an image, and of dy's channels from `first` on.
     static Segment make_segment(const Arguments& a, const Windows& w, std::int64_t image, std::int64_t row,
                                 std::int64_t rows, std::int64_t first, std::int64_t channels, float* bias,
                                 const Scratch& s) {
-        const std::int64_t pixels = whole(w.results(rows));
+        const std::int64_t pixels = whole(w.results(rows)), read = gradient_pixels(w, rows);
         w.fill_from(a.source, image, row, rows, false, s.window);
         make_pairs(w, rows, s.window, s.pairs);
+        const Target target{s.window, read * kTileDepth, deep(channels)};
         for (std::int64_t i = 0; i < rows; ++i)
-            fill(a.gradient, {row + i, 0, 1, w.pitch(), a.gradient.height, a.gradient.width}, image, first, channels,
-                 channels, bias, s.window + i * w.pitch() * channels);
-        // The last row's padding reaches over the end of what is counted, or not as far as whole tiles do.
-        zero_pixels(s.window + rows * w.pitch() * channels, pixels - rows * w.pitch(), channels);
-        make_gradients(pixels, channels, s.window, s.gradients);
-        return {pixels, s.gradients, s.pairs};
+            fill(a.gradient, {row + i, 0, 1, w.pitch(), a.gradient.height, a.gradient.width}, image, first, bias,
+                 {s.window + i * w.pitch() * kTileDepth, target.block, target.depth});
+        target.zero(rows * w.pitch(), kTileDepth);
+        make_gradients(pixels, channels, target, s.gradients);
+        return {rows, pixels, s.gradients, s.pairs};
     }
 
-    template <int kM, int kN>
-    static void multiply(const Windows& w, const Segment* list, const std::int64_t* rows, std::int64_t count,
-                         std::int64_t channel, std::int64_t depth_channel, int ky, int kx, float* sums, bool first) {
-        first ? zero_sums<kM, kN>() : load_sums<kM, kN>(sums, w.depth);
-        const std::int64_t shift = w.shift(ky, kx), plane = Windows::plane_of(ky, kx);
-        for (std::int64_t i = 0; i < count; ++i) {
-            const Segment& s = list[i];
-            const TileWalk walk{s.pixels / kTileDepth, kTileRows * s.pixels, s.pixels * 2,        kTileDepth,
-                                2 * kTileColumns,      w.depth * 4,          kTileDepth * w.depth};
-            const std::int64_t copy = plane * 2 + shift % 2;
-            multiply_tiles<kM, kN>(s.gradients + channel * s.pixels,
-                                   s.pairs + ((copy * pairs(w, rows[i]) + shift / 2) * w.depth + depth_channel) * 2,
-                                   walk);
+    // A block of sums, of channels c of dy and d of z.
+    template <int kM>
+    static void multiply(const Windows& w, const Segment* list, std::int64_t count, std::int64_t c, std::int64_t d,
+                         int tap, float* sums, bool first) {
+        const std::int64_t shift = w.shift(tap / kTaps, tap % kTaps), blocks = w.depth / kTileColumns;
+        const std::int64_t copy = Windows::plane_of(tap / kTaps, tap % kTaps) * 2 + shift % 2;
+        first ? zero_sums<kM, 2>() : load_sums<kM, 2>(sums, w.depth);
+        for (const Segment* s = list; s < list + count; ++s) {
+            const std::int64_t all = pairs(w, s->rows) * kTileDepth;
+            const Bf16* a = s->gradients + c * s->pixels;
+            const Bf16* b = s->pairs + (copy * blocks + d / kTileColumns) * all + shift / 2 * kTileDepth;
+            for (std::int64_t p = 0; p < s->pixels; p += kTileDepth, a += kTileElements, b += kTileElements)
+                multiply_tiles<kM, 2>(a, kTileRows * s->pixels, b, all);
         }
-        store_sums<kM, kN>(sums, w.depth);
+        store_sums<kM, 2>(sums, w.depth);
     }
 
-    static void multiply_all(const Windows& w, const Segment* list, const std::int64_t* rows, std::int64_t count,
-                             std::int64_t channels, bool first, float* sums) {
+    static void multiply_all(const Windows& w, const Segment* list, std::int64_t count, std::int64_t channels,
+                             bool first, float* sums) {
         for (std::int64_t c = 0; c < channels; c += kBlockRows)
             for (std::int64_t d = 0; d < w.depth; d += kBlockColumns)
                 for (int tap = 0; tap < kTaps * kTaps; ++tap) {
                     float* const to = sums + (tap * channels + c) * w.depth + d;
-                    c + kTileRows < channels
-                        ? multiply<2, 2>(w, list, rows, count, c, d, tap / kTaps, tap % kTaps, to, first)
-                        : multiply<1, 2>(w, list, rows, count, c, d, tap / kTaps, tap % kTaps, to, first);
+                    c + kTileRows < channels ? multiply<2>(w, list, count, c, d, tap, to, first)
+                                             : multiply<1>(w, list, count, c, d, tap, to, first);
                 }
     }
 
@@ -206,7 +206,7 @@ struct Wgrad {
         const std::int64_t last =
             smaller(groups(a) * (share + 1) / shares * kChannelGroup, padded(a.gradient.channels));
         const std::int64_t channels = last - first, begin = rows(a) * split / a.splits;
-        const std::int64_t end = rows(a) * (split + 1) / a.splits, height = a.gradient.height;
+        const std::int64_t end = rows(a) * (split + 1) / a.splits;
         const Windows w = windows(a);
         char* memory = static_cast<char*>(scratch);
         const auto take = [&](std::int64_t bytes) {
@@ -226,16 +226,15 @@ struct Wgrad {
         const TileRegisters registers;
         for (std::int64_t row = begin; row < end; row += chunk_rows(a)) {
             Segment list[kSegments];
-            std::int64_t lines[kSegments], count = 0;
+            std::int64_t count = 0;
             Scratch next = s;
-            each_segment(row, smaller(row + chunk_rows(a), end), height,
+            each_segment(row, smaller(row + chunk_rows(a), end), a.gradient.height,
                          [&](std::int64_t image, std::int64_t top, std::int64_t rows) {
-                             list[count] = make_segment(a, w, image, top, rows, first, channels, bias, next);
+                             list[count++] = make_segment(a, w, image, top, rows, first, channels, bias, next);
                              next.gradients += gradients_size(w, rows, channels);
                              next.pairs += pairs_size(w, rows);
-                             lines[count++] = rows;
                          });
-            multiply_all(w, list, lines, count, channels, row == begin, s.sums);
+            multiply_all(w, list, count, channels, row == begin, s.sums);
         }
         write_weights(a, w, first, channels, s.sums,
                       a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps);

@@ -8,9 +8,6 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// Channels of a pixel in a window: whole tiles deep.
-constexpr std::int64_t deep(std::int64_t channels) { return (channels + kTileDepth - 1) / kTileDepth * kTileDepth; }
-
 // `count` pixels of row y, from column `x` in steps of `step`, of an image height x width.
 struct Run {
     std::int64_t y, x, step, count, height, width;
@@ -26,34 +23,45 @@ struct Run {
     }
 };
 
-// Fills a run's pixels, each `depth` elements long: value(channel, whole, count, work) calls work(at) for one vector of
-// channels after the other, where at(x, to) writes that vector of column x.
-inline void zero_pixels(Bf16* to, std::int64_t pixels, std::int64_t depth) {
-    if (pixels > 0) std::memset(static_cast<void*>(to), 0, static_cast<std::size_t>(pixels * depth) * sizeof(Bf16));
-}
+// Where a run's pixels are written: blocks of kTileDepth channels lie `block` elements apart, pixels of a block side by
+// side.
+struct Target {
+    Bf16* to;
+    std::int64_t block, depth;  // depth: channels, zeros behind the last
 
+    Bf16* at(std::int64_t channel) const { return to + channel / kTileDepth * block + channel % kTileDepth; }
+    void zero(std::int64_t first, std::int64_t pixels) const {
+        if (pixels <= 0) return;
+        for (std::int64_t c = 0; c < depth; c += kTileDepth)
+            std::memset(static_cast<void*>(at(c) + first * kTileDepth), 0,
+                        static_cast<std::size_t>(pixels) * kTileDepth * sizeof(Bf16));
+    }
+};
+
+// Writes zeros around what is inside the image, and behind the last channel; each(channel, begin, end) does the rest,
+// one vector of channels after the other.
 template <typename Each>
-SRGAN_FAST_INLINE void fill_run(const Run& run, std::int64_t channels, std::int64_t depth, Bf16* to, const Each& each) {
+SRGAN_FAST_INLINE void fill_run(const Run& run, std::int64_t channels, const Target& target, const Each& each) {
     const std::int64_t begin = run.begin(), end = run.end();
-    if (begin >= end) return zero_pixels(to, run.count, depth);
-    zero_pixels(to, begin, depth);
-    zero_pixels(to + end * depth, run.count - end, depth);
-    for (std::int64_t c = 0; c < depth; c += kLanes) {
+    if (begin >= end) return target.zero(0, run.count);
+    target.zero(0, begin), target.zero(end, run.count - end);
+    for (std::int64_t c = 0; c < target.depth; c += kLanes) {
         if (c < channels) {
             each(c, begin, end);
         } else {
-            for (std::int64_t j = begin; j < end; ++j) write(to + j * depth + c, Vec{});
+            Bf16* const to = target.at(c);
+            for (std::int64_t j = begin; j < end; ++j) write(to + j * kTileDepth, Vec{});
         }
     }
 }
 
-// A run of z. Where the source has a residual and `own` pixels, z is also written to its `sum`.
+// One vector of channels of a run of z. Where the source has a residual and the run is `own`, z is also written to its
+// `sum`.
 template <bool kWhole>
 void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std::int64_t c, std::int64_t begin,
-                 std::int64_t end, std::int64_t depth, bool own, Bf16* to) {
+                 std::int64_t end, bool own, Bf16* to) {
     const Bf16* const map = static_cast<const Bf16*>(s.x);
     const int count = static_cast<int>(smaller<std::int64_t>(kLanes, s.channels - c));
-    to += c;
     if (s.shuffle) {
         Affine<float> phases[2];
         const std::int64_t first = (run.y & 1) * 2;
@@ -62,20 +70,21 @@ void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std
         for (std::int64_t j = begin; j < end; ++j) {
             const std::int64_t x = run.x + j * run.step;
             const Vec value = read<kWhole>(map + Shuffled(s, image, run.y, x, c).offset, count);
-            write(to + j * depth, s.affine ? phases[x & 1](value) : value);
+            write(to + j * kTileDepth, s.affine ? phases[x & 1](value) : value);
         }
         return;
     }
     const Strides strides = strides_of(s, image, c);
     const std::int64_t start = strides(run.y, run.x), pitch = run.step * s.channels;
     if (!s.affine) {
-        for (std::int64_t j = begin; j < end; ++j) write(to + j * depth, read<kWhole>(map + start + j * pitch, count));
+        for (std::int64_t j = begin; j < end; ++j)
+            write(to + j * kTileDepth, read<kWhole>(map + start + j * pitch, count));
         return;
     }
     const Affine<float> affine(s, c);
     if (!s.residual) {
         for (std::int64_t j = begin; j < end; ++j)
-            write(to + j * depth, affine(read<kWhole>(map + start + j * pitch, count)));
+            write(to + j * kTileDepth, affine(read<kWhole>(map + start + j * pitch, count)));
         return;
     }
     const Bf16* const residual = static_cast<const Bf16*>(s.residual);
@@ -83,44 +92,45 @@ void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std
     for (std::int64_t j = begin; j < end; ++j) {
         const std::int64_t offset = start + j * pitch;
         const Vec value = affine.before(read<kWhole>(map + offset, count)) + read<kWhole>(residual + offset, count);
-        write(to + j * depth, value);
+        write(to + j * kTileDepth, value);
         if (sum) write<kWhole>(sum + offset, value, count);
     }
 }
 
-inline void fill(const Source<float>& s, const Run& run, std::int64_t image, std::int64_t depth, bool own, Bf16* to) {
-    if (!s.affine && !s.shuffle && s.channels == depth && run.step == 1) {
+// A run of z.
+inline void fill(const Source<float>& s, const Run& run, std::int64_t image, bool own, const Target& target) {
+    if (!s.affine && !s.shuffle && s.channels % kTileDepth == 0) {  // copies
         const std::int64_t begin = run.begin(), end = run.end();
-        if (begin >= end) return zero_pixels(to, run.count, depth);
-        zero_pixels(to, begin, depth);
-        std::memcpy(static_cast<void*>(to + begin * depth),
-                    static_cast<const Bf16*>(s.x) + strides_of(s, image, 0)(run.y, run.x + begin),
-                    static_cast<std::size_t>((end - begin) * depth) * sizeof(Bf16));
-        return zero_pixels(to + end * depth, run.count - end, depth);
+        if (begin >= end) return target.zero(0, run.count);
+        target.zero(0, begin), target.zero(end, run.count - end);
+        const Strides strides = strides_of(s, image, 0);
+        const Bf16* from = static_cast<const Bf16*>(s.x) + strides(run.y, run.x + begin * run.step);
+        for (std::int64_t j = begin; j < end; ++j, from += run.step * strides.pixel)
+            for (std::int64_t c = 0; c < s.channels; c += kTileDepth)
+                std::memcpy(static_cast<void*>(target.at(c) + j * kTileDepth), from + c, kTileBytes);
+        return;
     }
-    fill_run(run, s.channels, depth, to, [&](std::int64_t c, std::int64_t begin, std::int64_t end) {
-        c + kLanes <= s.channels ? fill_vector<true>(s, run, image, c, begin, end, depth, own, to)
-                                 : fill_vector<false>(s, run, image, c, begin, end, depth, own, to);
+    fill_run(run, s.channels, target, [&](std::int64_t c, std::int64_t begin, std::int64_t end) {
+        c + kLanes <= s.channels ? fill_vector<true>(s, run, image, c, begin, end, own, target.at(c))
+                                 : fill_vector<false>(s, run, image, c, begin, end, own, target.at(c));
     });
 }
 
-// Of dy, channels first .. first + channels. Sums of what is inside go to `bias`, if it is not null.
+// One vector of channels of a run of dy. The sum of what is inside is added to `bias`, if that is not null.
 template <bool kWhole>
-void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t first, std::int64_t c,
-                 std::int64_t begin, std::int64_t end, std::int64_t depth, float* bias, Bf16* to) {
+void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t channel, std::int64_t begin,
+                 std::int64_t end, float* bias, Bf16* to) {
     const Bf16* const g = static_cast<const Bf16*>(a.g);
     const Bf16* const out = static_cast<const Bf16*>(a.y);
-    const std::int64_t channel = first + c;
     const int count = static_cast<int>(smaller<std::int64_t>(kLanes, a.channels - channel));
     const Strides strides = strides_of(a, image, channel);
     const std::int64_t start = strides(run.y, run.x), pitch = run.step * a.channels;
-    to += c;
     const auto put = [&](const auto& at) SRGAN_FAST_INLINE_LAMBDA {
         Vec sum{};
         for (std::int64_t j = begin; j < end; ++j) {
             const Vec value = at(start + j * pitch);
             sum += value;
-            write(to + j * depth, value);
+            write(to + j * kTileDepth, value);
         }
         if (bias) store(bias + channel, load(bias + channel) + sum);
     };
@@ -138,13 +148,15 @@ void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, s
     });
 }
 
-inline void fill(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t first,
-                 std::int64_t channels, std::int64_t depth, float* bias, Bf16* to) {
-    const std::int64_t there = smaller(channels, a.channels - first);
-    fill_run(run, there, depth, to, [&](std::int64_t c, std::int64_t begin, std::int64_t end) {
-        first + c + kLanes <= a.channels ? fill_vector<true>(a, run, image, first, c, begin, end, depth, bias, to)
-                                         : fill_vector<false>(a, run, image, first, c, begin, end, depth, bias, to);
-    });
+// A run of dy, channels from `first` on.
+inline void fill(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t first, float* bias,
+                 const Target& target) {
+    fill_run(run, smaller(target.depth, a.channels - first), target,
+             [&](std::int64_t c, std::int64_t begin, std::int64_t end) {
+                 first + c + kLanes <= a.channels
+                     ? fill_vector<true>(a, run, image, first + c, begin, end, bias, target.at(c))
+                     : fill_vector<false>(a, run, image, first + c, begin, end, bias, target.at(c));
+             });
 }
 
 // Consecutive rows of a batch's images: visit(image, row, rows) for what lies in each image.

@@ -115,28 +115,20 @@ SRGAN_FAST_INLINE void tile_multiply_add() {
 // A block of 2 x 2 sums: each fragment that is loaded is multiplied twice.
 inline constexpr int kBlockRows = 2 * kTileRows, kBlockColumns = 2 * kTileColumns;
 
-// sums += over `steps`: tiles at a + m * a_tile, b + n * b_tile, which are moved on by a_step and b_step elements from
-// step to step; rows are a_stride and b_stride bytes apart. `kM` x `kN` sums.
-struct TileWalk {
-    std::int64_t steps;
-    std::int64_t a_tile, a_stride, a_step;
-    std::int64_t b_tile, b_stride, b_step;
-};
+// sums += a b for kM tiles at `a` and kN at `b`, each tile in one piece, the second ones that many elements behind.
 template <int kM, int kN>
-SRGAN_FAST_INLINE void multiply_tiles(const Bf16* a, const Bf16* b, const TileWalk& w) {
-    for (std::int64_t i = 0; i < w.steps; ++i, a += w.a_step, b += w.b_step) {
-        tile_load<6>(b, w.b_stride);
-        tile_load<4>(a, w.a_stride);
-        tile_multiply_add<0, 4, 6>();
-        if constexpr (kN == 2) {
-            tile_load<7>(b + w.b_tile, w.b_stride);
-            tile_multiply_add<1, 4, 7>();
-        }
-        if constexpr (kM == 2) {
-            tile_load<5>(a + w.a_tile, w.a_stride);
-            tile_multiply_add<2, 5, 6>();
-            if constexpr (kN == 2) tile_multiply_add<3, 5, 7>();
-        }
+SRGAN_FAST_INLINE void multiply_tiles(const Bf16* a, std::int64_t next_a, const Bf16* b, std::int64_t next_b) {
+    tile_load<6>(b, kTileBytes);
+    tile_load<4>(a, kTileBytes);
+    tile_multiply_add<0, 4, 6>();
+    if constexpr (kN == 2) {
+        tile_load<7>(b + next_b, kTileBytes);
+        tile_multiply_add<1, 4, 7>();
+    }
+    if constexpr (kM == 2) {
+        tile_load<5>(a + next_a, kTileBytes);
+        tile_multiply_add<2, 5, 6>();
+        if constexpr (kN == 2) tile_multiply_add<3, 5, 7>();
     }
 }
 template <int kM, int kN>

@@ -21,6 +21,17 @@ inline std::int64_t tasks_of_rows(std::int64_t rows, std::int64_t row_bytes, std
     return smaller(rows, (tasks + threads - 1) / threads * threads);
 }
 
+// Channels of a window: whole tiles deep, one block of kTileDepth after the other, so that a tile of pixels is in one
+// piece and all taps of a block find it in the first-level cache.
+constexpr std::int64_t deep(std::int64_t channels) { return (channels + kTileDepth - 1) / kTileDepth * kTileDepth; }
+
+// What a tap multiplies: where in a window it begins, for the first result.
+struct Taps {
+    int count = 0;
+    int weight[25];           // the tap's index in the filter
+    std::int64_t offset[25];  // elements
+};
+
 // Of z, for a forward call or a weight gradient. Stride 2 reads four planes, one for each parity of row and column.
 template <Geometry kGeometry>
 struct SourceWindows {
@@ -30,28 +41,39 @@ struct SourceWindows {
     std::int64_t width, depth;  // of the result; of a pixel
 
     std::int64_t pitch() const { return width + kMoreRows; }
-    std::int64_t plane(std::int64_t rows) const { return (rows + kMoreRows) * pitch(); }  // pixels
-    // Elements for `rows` rows of results. A tile may reach over the end by a block.
-    std::int64_t size(std::int64_t rows) const { return (kPlanes * plane(rows) + kBlockRows) * depth; }
+    // Pixels of a plane, with those that a tile reaches over its end.
+    std::int64_t plane(std::int64_t rows) const { return (rows + kMoreRows) * pitch() + kBlockRows; }
+    // Elements for `rows` rows of results: [plane][block of channels][pixel][channel].
+    std::int64_t size(std::int64_t rows) const { return kPlanes * plane(rows) * depth; }
     // Results that are counted, those of padding columns included.
     std::int64_t results(std::int64_t rows) const { return (rows - 1) * pitch() + width; }
-    // Pixels from a result's place to what its tap multiplies, and in which plane.
+    // In which plane a tap finds what it multiplies, and how many pixels from the result's place.
     static constexpr int plane_of(int ky, int kx) { return kStep == 2 ? ky % 2 * 2 + kx % 2 : 0; }
     std::int64_t shift(int ky, int kx) const { return ky / kStep * pitch() + kx / kStep; }
 
+    Taps taps(std::int64_t rows) const {
+        Taps taps;
+        for (int ky = 0; ky < kTaps; ++ky)
+            for (int kx = 0; kx < kTaps; ++kx, ++taps.count) {
+                taps.weight[taps.count] = taps.count;
+                taps.offset[taps.count] = plane_of(ky, kx) * plane(rows) * depth + shift(ky, kx) * kTileDepth;
+            }
+        return taps;
+    }
+
     void fill_from(const Source<float>& s, std::int64_t image, std::int64_t row, std::int64_t rows, bool sum,
                    Bf16* to) const {
-        for (int a = 0; a < kPlanes; ++a)
-            for (std::int64_t i = 0; i < rows + kMoreRows; ++i, to += pitch() * depth) {
+        for (int a = 0; a < kPlanes; ++a, to += plane(rows) * depth)
+            for (std::int64_t i = 0; i < rows + kMoreRows; ++i) {
                 const std::int64_t y = kStep * (row + i) - kRadius + a / 2;
                 const bool own = sum && y >= row && y < row + rows;
-                fill(s, {y, a % 2 - kRadius, kStep, pitch(), s.height, s.width}, image, depth, own, to);
+                fill(s, {y, a % 2 - kRadius, kStep, pitch(), s.height, s.width}, image, own,
+                     {to + i * pitch() * kTileDepth, plane(rows) * kTileDepth, depth});
             }
     }
 };
 
-// Of dy, for a data gradient: the rows that the rows of z, or of a phase of z, are computed from. Each phase has taps
-// of its own.
+// Of dy, for a data gradient: the rows that the rows of z, or of a phase of z, are computed from.
 template <Geometry kGeometry>
 struct GradientWindows {
     static constexpr int kTaps = Form<kGeometry>::kTaps, kStep = Form<kGeometry>::kStep, kRadius = kTaps / 2;
@@ -60,60 +82,63 @@ struct GradientWindows {
     std::int64_t width, depth;  // of a phase of z, the widest; of a pixel
 
     std::int64_t pitch() const { return width + kMoreRows; }
-    std::int64_t size(std::int64_t rows) const { return ((rows + kMoreRows) * pitch() + kBlockRows) * depth; }
+    std::int64_t pixels(std::int64_t rows) const { return (rows + kMoreRows) * pitch() + kBlockRows; }
+    std::int64_t size(std::int64_t rows) const { return pixels(rows) * depth; }
     std::int64_t results(std::int64_t rows) const { return (rows - 1) * pitch() + width; }
 
     void fill_from(const Gradient<float>& g, std::int64_t image, std::int64_t row, std::int64_t rows, Bf16* to) const {
         constexpr std::int64_t kBefore = kStep == 2 ? 0 : kRadius;
-        for (std::int64_t i = 0; i < rows + kMoreRows; ++i, to += pitch() * depth)
-            fill(g, {row + i - kBefore, -kBefore, 1, pitch(), g.height, g.width}, image, 0, g.channels, depth, nullptr,
-                 to);
+        for (std::int64_t i = 0; i < rows + kMoreRows; ++i)
+            fill(g, {row + i - kBefore, -kBefore, 1, pitch(), g.height, g.width}, image, 0, nullptr,
+                 {to + i * pitch() * kTileDepth, pixels(rows) * kTileDepth, depth});
     }
 
-    // Calls work(index of the tap, pixels from a result's place) for the taps that give dz of a phase. For stride 2
-    // phase p has row parity p / 2 and column parity p % 2; results in rows of the other parity than the middle tap's
-    // lie between two rows of dy.
-    template <typename Work>
-    void each_tap(int phase, const Work& work) const {
+    // The taps that give dz of a phase. For stride 2 phase p has row parity p / 2 and column parity p % 2: even rows of
+    // z lie on rows of dy and see the middle tap, odd ones between two of them.
+    Taps taps(int phase) const {
+        Taps taps;
         for (int ky = 0; ky < kTaps; ++ky)
             for (int kx = 0; kx < kTaps; ++kx) {
-                if constexpr (kStep == 1) {
-                    work(ky * kTaps + kx, (kTaps - 1 - ky) * pitch() + kTaps - 1 - kx);
-                } else {
+                std::int64_t pixels = (kTaps - 1 - ky) * pitch() + kTaps - 1 - kx;
+                if constexpr (kStep == 2) {
                     if ((ky + phase / 2) % 2 == 0 || (kx + phase % 2) % 2 == 0) continue;
-                    work(ky * kTaps + kx, (ky == 0 ? pitch() : 0) + (kx == 0 ? 1 : 0));
+                    pixels = (ky == 0 ? pitch() : 0) + (kx == 0 ? 1 : 0);
                 }
+                taps.weight[taps.count] = ky * kTaps + kx;
+                taps.offset[taps.count++] = pixels * kTileDepth;
             }
+        return taps;
     }
 };
 
-// Weights in tiles: [16 output channels][tap][32 input channels], each tile in pairs of input channels; "output" and
+// Weights in tiles: [16 output channels][32 input channels][tap], each tile in pairs of input channels; "output" and
 // "input" are the other way round for a data gradient.
 struct WeightTiles {
     const Bf16* tiles;
-    std::int64_t taps, depth;
+    std::int64_t taps, blocks;  // of a filter; of input channels
 
     WeightTiles(const float* packed, std::int64_t taps, std::int64_t depth)
-        : tiles(reinterpret_cast<const Bf16*>(packed)), taps(taps), depth(depth) {}
+        : tiles(reinterpret_cast<const Bf16*>(packed)), taps(taps), blocks(depth / kTileDepth) {}
 
-    std::int64_t block() const { return taps * (depth / kTileDepth) * kTileElements; }  // from 16 channels to the next
-    const Bf16* at(std::int64_t channel, std::int64_t tap) const {
-        return tiles + channel / kTileColumns * block() + tap * (depth / kTileDepth) * kTileElements;
+    std::int64_t group() const { return taps * blocks * kTileElements; }  // from 16 output channels to the next
+    const Bf16* at(std::int64_t channel, std::int64_t block) const {
+        return tiles + channel / kTileColumns * group() + block * taps * kTileElements;
     }
 };
 
-// A block of results: kBlockRows counted pixels by kN * 16 channels from `channel` on, summed up over taps and left in
-// `sums`, kBlockColumns floats a pixel. each_tap calls its argument with a tap's index and what the first pixel
-// multiplies it with.
-template <int kN, typename EachTap>
-SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t channel, const EachTap& each_tap,
-                                      float* sums) {
-    const std::int64_t depth = weights.depth;
-    const TileWalk walk{depth / kTileDepth, kTileRows * depth, depth * 2,    kTileDepth,
-                        weights.block(),    kTileBytes,        kTileElements};
+// A block of results: kBlockRows counted pixels by kN * 16 channels from `channel` on, left in `sums`, kBlockColumns
+// floats a pixel. `window` is where the first pixel's results are counted from; its blocks of channels lie `block`
+// elements apart.
+template <int kN>
+SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t channel, const Taps& taps,
+                                      const Bf16* window, std::int64_t block, float* sums) {
     zero_sums<2, kN>();
-    each_tap([&](std::int64_t tap, const Bf16* pixels)
-                 SRGAN_FAST_INLINE_LAMBDA { multiply_tiles<2, kN>(pixels, weights.at(channel, tap), walk); });
+    for (std::int64_t k = 0; k < weights.blocks; ++k, window += block) {
+        const Bf16* const tiles = weights.at(channel, k);
+        for (int t = 0; t < taps.count; ++t)
+            multiply_tiles<2, kN>(window + taps.offset[t], kTileElements, tiles + taps.weight[t] * kTileElements,
+                                  weights.group());
+    }
     store_sums<2, kN>(sums, kBlockColumns);
 }
 
