@@ -31,7 +31,7 @@ struct Forward {
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t rows = (a.batch * a.height + tasks - 1) / tasks;
-        return kBlockRows * kBlockColumns * 4 + aligned_bytes(3 * padded(a.channels) * 4) +
+        return 2 * kBlockRows * kBlockColumns * 4 + aligned_bytes(3 * padded(a.channels) * 4) +
                aligned_bytes(window_size(a, rows) * 2);
     }
 
@@ -40,38 +40,37 @@ struct Forward {
         float *first, *sum, *squares;
     };
 
-    // Writes a block's results: `count` of those counted from `from`.
-    template <int kN, bool kWhole, bool kActivate, bool kMoments>
-    static void finish(const Arguments& a, std::int64_t image, std::int64_t row, std::int64_t pitch, std::int64_t from,
-                       std::int64_t count, std::int64_t channel, bool first, const Moments& moments,
-                       const float* sums) {
-        Vec bias[kN], start[kN], sum[kN]{}, squares[kN]{};
-        const Vec slope = broadcast(a.slope);
+    enum class Epilogue { kPlain, kActivate, kMoments };
+
+    // Writes a part of a block's results, of kN vectors of channels.
+    template <int kN, bool kWhole, Epilogue kEpilogue>
+    static SRGAN_FAST_INLINE void finish(const Arguments& a, const Block& b, int part, std::int64_t pitch,
+                                         std::int64_t channel, const Moments& moments) {
+        constexpr std::int64_t kPixels = kBlockRows / kParts;
+        const std::int64_t end = smaller((part + 1) * kPixels, b.count);
+        std::int64_t p = part * kPixels, i = (b.from + p) / pitch, j = (b.from + p) % pitch;
+        Vec bias[kN], start[kN], sum[kN], squares[kN];
         int there[kN];
+        const Vec slope = broadcast(a.slope);
         for (int n = 0; n < kN; ++n) {
             const std::int64_t c = channel + n * kLanes;
             there[n] = static_cast<int>(smaller<std::int64_t>(kLanes, a.channels - c));
             bias[n] = load(a.bias + c);
-            if constexpr (kMoments) {
-                if (first) {
-                    store(moments.first + c, load(sums + n * kLanes) + bias[n]);
-                    store(moments.sum + c, Vec{}), store(moments.squares + c, Vec{});
-                }
+            if constexpr (kEpilogue == Epilogue::kMoments) {
                 start[n] = load(moments.first + c), sum[n] = load(moments.sum + c);
                 squares[n] = load(moments.squares + c);
             }
         }
-        std::int64_t i = from / pitch, j = from % pitch;
-        Bf16* const out = static_cast<Bf16*>(a.y) + strides_of(a, image, channel)(row, 0);
-        for (std::int64_t p = 0; p < count; ++p, ++j) {
+        Bf16* const out = static_cast<Bf16*>(a.y) + strides_of(a, b.image, channel)(b.row, 0);
+        for (; p < end; ++p, ++j) {
             if (j == pitch) j = 0, ++i;
             if (j >= a.width) continue;
             Bf16* const to = out + (i * a.width + j) * a.channels;
 #pragma GCC unroll 2
             for (int n = 0; n < kN; ++n) {
-                Vec value = load(sums + p * kBlockColumns + n * kLanes) + bias[n];
-                if constexpr (kActivate) value = value > 0.0f ? value : value * slope;
-                if constexpr (kMoments) {
+                Vec value = load(b.sums + p * kBlockColumns + n * kLanes) + bias[n];
+                if constexpr (kEpilogue == Epilogue::kActivate) value = value > 0.0f ? value : value * slope;
+                if constexpr (kEpilogue == Epilogue::kMoments) {
                     const Vec difference = value - start[n];
                     sum[n] += difference;
                     squares[n] += difference * difference;
@@ -79,43 +78,59 @@ struct Forward {
                 write<kWhole>(to + n * kLanes, value, there[n]);
             }
         }
-        if constexpr (kMoments)
-            for (int n = 0; n < kN; ++n)
-                store(moments.sum + channel + n * kLanes, sum[n]),
-                    store(moments.squares + channel + n * kLanes, squares[n]);
+        if constexpr (kEpilogue == Epilogue::kMoments)
+            for (int n = 0; n < kN; ++n) {
+                store(moments.sum + channel + n * kLanes, sum[n]);
+                store(moments.squares + channel + n * kLanes, squares[n]);
+            }
     }
 
-    template <int kN, bool kWhole, typename... Rest>
-    static void finish_as(const Arguments& a, Rest... rest) {
-        if (a.moments) return finish<kN, kWhole, false, true>(a, rest...);
-        a.activate ? finish<kN, kWhole, true, false>(a, rest...) : finish<kN, kWhole, false, false>(a, rest...);
-    }
-
-    template <int kN>
-    static void run_block(const Arguments& a, const Windows& w, const WeightTiles& weights, std::int64_t begin,
+    // The task's rows from `begin` to `end`, kN * 16 channels.
+    template <int kN, bool kWhole, Epilogue kEpilogue>
+    static void run_group(const Arguments& a, const Windows& w, const WeightTiles& weights, std::int64_t begin,
                           std::int64_t end, std::int64_t channel, const Bf16* window, const Moments& moments,
-                          float* sums) {
+                          float* memory) {
         bool first = true;
+        const auto part = [&](const Block& b, int index) SRGAN_FAST_INLINE_LAMBDA {
+            if (kEpilogue == Epilogue::kMoments && first) {
+                first = false;
+                for (std::int64_t c = channel; c < channel + kN * kLanes; c += kLanes) {
+                    store(moments.first + c, load(b.sums + c - channel) + load(a.bias + c));
+                    store(moments.sum + c, Vec{}), store(moments.squares + c, Vec{});
+                }
+            }
+            finish<kN, kWhole, kEpilogue>(a, b, index, w.pitch(), channel, moments);
+        };
+        Pipeline pipeline(memory, part);
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
             const std::int64_t results = w.results(rows), block = w.plane(rows) * kTileDepth;
             const Taps taps = w.taps(rows);
-            for (std::int64_t from = 0; from < results; from += kBlockRows, first = false) {
-                multiply_block<kN>(weights, channel, taps, window + from * kTileDepth, block, sums);
-                const std::int64_t count = smaller<std::int64_t>(kBlockRows, results - from);
-                if (channel + kN * kLanes <= a.channels)
-                    finish_as<kN, true>(a, image, row, w.pitch(), from, count, channel, first, moments, sums);
-                else
-                    finish_as<kN, false>(a, image, row, w.pitch(), from, count, channel, first, moments, sums);
-            }
+            for (std::int64_t from = 0; from < results; from += kBlockRows)
+                pipeline.next({image, row, from, smaller<std::int64_t>(kBlockRows, results - from), 0, nullptr},
+                              [&](float* sums, const auto& meanwhile) SRGAN_FAST_INLINE_LAMBDA {
+                                  multiply_block<kN>(weights, channel, taps, window + from * kTileDepth, block, sums,
+                                                     meanwhile);
+                              });
             window += w.size(rows);
         });
+        pipeline.finish();
+    }
+
+    template <int kN, bool kWhole, typename... Rest>
+    static void run_group(const Arguments& a, const Rest&... rest) {
+        if (a.moments)
+            run_group<kN, kWhole, Epilogue::kMoments>(a, rest...);
+        else if (a.activate)
+            run_group<kN, kWhole, Epilogue::kActivate>(a, rest...);
+        else
+            run_group<kN, kWhole, Epilogue::kPlain>(a, rest...);
     }
 
     static void run(const Arguments& a, std::int64_t task, std::int64_t tasks, void* scratch) {
         const std::int64_t total = a.batch * a.height, begin = total * task / tasks, end = total * (task + 1) / tasks;
         const std::int64_t channels = padded(a.channels);
         float* const sums = static_cast<float*>(scratch);
-        float* const vectors = sums + kBlockRows * kBlockColumns;
+        float* const vectors = sums + 2 * kBlockRows * kBlockColumns;
         const Moments moments{vectors, vectors + channels, vectors + 2 * channels};
         Bf16* const window =
             reinterpret_cast<Bf16*>(reinterpret_cast<char*>(vectors) + aligned_bytes(3 * channels * 4));
@@ -127,9 +142,15 @@ struct Forward {
         });
         const TileRegisters registers;
         const WeightTiles weights(a.weights, kTaps, w.depth);
-        for (std::int64_t c = 0; c < channels; c += kBlockColumns)
-            c + kTileColumns < channels ? run_block<2>(a, w, weights, begin, end, c, window, moments, sums)
-                                        : run_block<1>(a, w, weights, begin, end, c, window, moments, sums);
+        for (std::int64_t c = 0; c < channels; c += kBlockColumns) {
+            const auto run = [&](auto vectors) {
+                if (c + vectors * kLanes <= a.channels)
+                    run_group<vectors, true>(a, w, weights, begin, end, c, window, moments, sums);
+                else
+                    run_group<vectors, false>(a, w, weights, begin, end, c, window, moments, sums);
+            };
+            c + kTileColumns < channels ? run(std::integral_constant<int, 2>()) : run(std::integral_constant<int, 1>());
+        }
         if (a.moments) write_moments(a, (end - begin) * a.width, moments, a.moments + task * moments_size(a.channels));
     }
 

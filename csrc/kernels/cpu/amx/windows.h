@@ -128,18 +128,60 @@ struct WeightTiles {
 
 // A block of results: kBlockRows counted pixels by kN * 16 channels from `channel` on, left in `sums`, kBlockColumns
 // floats a pixel. `window` is where the first pixel's results are counted from; its blocks of channels lie `block`
-// elements apart.
-template <int kN>
+// elements apart. meanwhile() is called between products: other work that the tile unit leaves time for.
+template <int kN, typename Meanwhile>
 SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t channel, const Taps& taps,
-                                      const Bf16* window, std::int64_t block, float* sums) {
+                                      const Bf16* window, std::int64_t block, float* sums, const Meanwhile& meanwhile) {
     zero_sums<2, kN>();
     for (std::int64_t k = 0; k < weights.blocks; ++k, window += block) {
         const Bf16* const tiles = weights.at(channel, k);
-        for (int t = 0; t < taps.count; ++t)
+        for (int t = 0; t < taps.count; ++t) {
             multiply_tiles<2, kN>(window + taps.offset[t], kTileElements, tiles + taps.weight[t] * kTileElements,
                                   weights.group());
+            meanwhile();
+        }
     }
     store_sums<2, kN>(sums, kBlockColumns);
 }
+
+// Where a block's results belong: `count` of those counted from `from`, in rows from `row` on; and their sums.
+struct Block {
+    std::int64_t image, row, from, count;
+    int phase;
+    const float* sums;
+};
+
+// Multiplies one block after the other and finishes the one before it meanwhile: part(block, index) is called for each
+// of kParts parts of every block.
+inline constexpr int kParts = 8;
+
+template <typename Part>
+class Pipeline {
+  public:
+    // `memory`: two blocks' sums.
+    Pipeline(float* memory, const Part& part) : memory_(memory), part_(part) {}
+
+    // multiply(sums, meanwhile) computes the block's sums.
+    template <typename Multiply>
+    SRGAN_FAST_INLINE void next(Block block, const Multiply& multiply) {
+        float* const sums = memory_ + turn_ * kBlockRows * kBlockColumns;
+        turn_ = 1 - turn_;
+        multiply(sums, [&]() SRGAN_FAST_INLINE_LAMBDA {
+            if (parts_ < kParts) part_(before_, parts_++);
+        });
+        finish();
+        block.sums = sums;
+        before_ = block, parts_ = 0;
+    }
+    SRGAN_FAST_INLINE void finish() {
+        while (parts_ < kParts) part_(before_, parts_++);
+    }
+
+  private:
+    float* memory_;
+    const Part& part_;
+    Block before_{};
+    int turn_ = 0, parts_ = kParts;
+};
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
