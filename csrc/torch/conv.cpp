@@ -129,11 +129,12 @@ template <typename S>
 const S* pack(const Problem& p, const Tensor& weight, bool backward, bool bf16, const Maybe& packed) {
     cpu::ConvPack<S> a = pack_of<S>(weight, geometry_of(p), backward);
     if (packed) {
-        STD_TORCH_CHECK(packed->numel() == cpu::packed_size(a) && packed->scalar_type() == weight.scalar_type(),
-                        "srgan_fast::conv: packed weights of another convolution");
+        STD_TORCH_CHECK(
+            packed->numel() == table(S{}, bf16).packed_size(a) && packed->scalar_type() == weight.scalar_type(),
+            "srgan_fast::conv: packed weights of another convolution");
         return static_cast<const S*>(packed->const_data_ptr());
     }
-    a.packed = packed_memory.need_of<S>(cpu::packed_size(a));
+    a.packed = packed_memory.need_of<S>(table(S{}, bf16).packed_size(a));
     run_pack(a, bf16);
     return a.packed;
 }
@@ -141,7 +142,7 @@ const S* pack(const Problem& p, const Tensor& weight, bool backward, bool bf16, 
 template <typename S>
 Tensor packed_weights(const Tensor& weight, Geometry geometry, bool backward, bool bf16) {
     cpu::ConvPack<S> a = pack_of<S>(weight, geometry, backward);
-    const Tensor packed = new_vector(weight, cpu::packed_size(a));
+    const Tensor packed = new_vector(weight, table(S{}, bf16).packed_size(a));
     a.packed = static_cast<S*>(packed.mutable_data_ptr());
     run_pack(a, bf16);
     return packed;

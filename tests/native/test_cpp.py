@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # CMake and Ninja are installed beside Python, whether or not the environment is active.
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16")
+LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16", "amx")
 
 Build = Callable[..., Path]
 
@@ -44,7 +44,9 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 @pytest.fixture(scope="module")
 def address_build(build: Build) -> Path:
-    return build("address", "-DSRGAN_FAST_SANITIZE=address,undefined,float-cast-overflow")
+    return build(
+        "address", "-DSRGAN_FAST_SANITIZE=address,undefined,float-cast-overflow", "-DSRGAN_FAST_EMULATE_AMX=ON"
+    )
 
 
 def passes(folder: Path, *options: str) -> None:
@@ -58,7 +60,12 @@ def test_cpp_tests_pass_under_the_address_and_undefined_behaviour_sanitizers(add
 
 
 def test_threads_pass_under_the_thread_sanitizer(build: Build) -> None:
-    folder = build("thread", "-DSRGAN_FAST_SANITIZE=thread", targets=("test_pool", "test_engine", "test_training"))
+    folder = build(
+        "thread",
+        "-DSRGAN_FAST_SANITIZE=thread",
+        "-DSRGAN_FAST_EMULATE_AMX=ON",
+        targets=("test_pool", "test_engine", "test_training"),
+    )
     passes(folder, "-R", "pool|engine|training")
 
 

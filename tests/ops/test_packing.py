@@ -12,7 +12,9 @@ def packs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Grows with each transform: whether it was for backward."""
     calls: list[bool] = []
     real = packing.conv_pack
-    monkeypatch.setattr(packing, "conv_pack", lambda w, stride, back, dtype: calls.append(back) or real(w, stride, back, dtype))
+    monkeypatch.setattr(
+        packing, "conv_pack", lambda w, stride, back, dtype: calls.append(back) or real(w, stride, back, dtype)
+    )
     return calls
 
 

@@ -18,8 +18,8 @@
 // (and of the residual), and sums up the gradients of s, b and the activation's slope.
 //
 // Maps are NHWC without gaps, of float, double, or bfloat16 that is computed with in float. All three convolutions are
-// Winograd's, but for bfloat16 on AMX (amx/conv_fwd.cpp): F(4x4, 3x3), F(4x4, 5x5), and for stride 2 F(3x3, 2x2) over the four phases of the input (49 products for
-// 9 outputs, where the direct form needs 81).
+// Winograd's, but for bfloat16 on AMX (amx/conv_fwd.cpp): F(4x4, 3x3), F(4x4, 5x5), and for stride 2 F(3x3, 2x2) over
+// the four phases of the input (49 products for 9 outputs, where the direct form needs 81).
 #pragma once
 
 #include <cstdint>
@@ -119,13 +119,6 @@ struct ConvPack {
     S* packed;
 };
 
-// Room for the weights of any level: that of Winograd's products, of which AMX's tiles need a part.
-template <typename S>
-[[gnu::always_inline]] inline std::int64_t packed_size(const ConvPack<S>& a) {
-    const std::int64_t products = a.geometry == Geometry::k3x3 ? 36 : a.geometry == Geometry::k5x5 ? 64 : 49;
-    return products * padded(a.in_channels) * padded(a.out_channels);
-}
-
 // One type of map; S is float for bfloat16.
 template <typename S>
 struct ConvTable {
@@ -133,6 +126,7 @@ struct ConvTable {
     Kernel<ConvDgrad<S>> dgrad;
     Kernel<ConvWgrad<S>> wgrad;  // the number of its tasks is a multiple of `splits`
     Kernel<ConvPack<S>> pack;
+    std::int64_t (*packed_size)(const ConvPack<S>&);  // elements
     // Into how many parts the tiles of a weight gradient are cut so that that many threads have work.
     std::int64_t (*wgrad_splits)(const ConvWgrad<S>&, int threads);
 };

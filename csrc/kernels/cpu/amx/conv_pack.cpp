@@ -44,4 +44,11 @@ struct Pack {
 
 Kernel<ConvPack<float>> conv_pack() { return kernel_of<Pack, ConvPack<float>>(); }
 
+std::int64_t conv_packed_size(const ConvPack<float>& a) {
+    const std::int64_t taps = a.geometry == Geometry::k5x5 ? 25 : 9;
+    const std::int64_t in = a.backward ? a.out_channels : a.in_channels;
+    const std::int64_t out = a.backward ? a.in_channels : a.out_channels;
+    return taps * deep(in) * padded(out) / 2;  // two in a float
+}
+
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

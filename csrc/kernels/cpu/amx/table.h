@@ -11,6 +11,7 @@ Kernel<ConvDgrad<float>> conv_dgrad();
 Kernel<ConvWgrad<float>> conv_wgrad();
 std::int64_t conv_wgrad_splits(const ConvWgrad<float>& a, int threads);
 Kernel<ConvPack<float>> conv_pack();
+std::int64_t conv_packed_size(const ConvPack<float>& a);
 
 // To be called only where the level can run: even this is compiled for it.
 ConvTable<float> conv_bf16();

@@ -7,6 +7,7 @@
 // processor and sanitizers see every access.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -52,26 +53,22 @@ void tile_store(void* to, std::int64_t stride) {
         std::memcpy(static_cast<unsigned char*>(to) + row * stride, tile_memory.tile[tile] + row * kTileBytes,
                     kTileBytes);
 }
-inline float tile_element(int tile, int row, int column) {
-    std::uint16_t bits;
-    std::memcpy(&bits, tile_memory.tile[tile] + row * kTileBytes + 2 * column, sizeof bits);
-    const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
-    float value;
-    std::memcpy(&value, &wide, sizeof value);
-    return value;
-}
 // sum += a b.
 template <int sum, int a, int b>
 void tile_multiply_add() {
-    for (int row = 0; row < kTileRows; ++row)
-        for (int column = 0; column < kTileColumns; ++column) {
-            float value;
-            unsigned char* const place = tile_memory.tile[sum] + row * kTileBytes + 4 * column;
-            std::memcpy(&value, place, sizeof value);
-            for (int k = 0; k < kTileDepth; ++k)
-                value += tile_element(a, row, k) * tile_element(b, k / 2, 2 * column + k % 2);
-            std::memcpy(place, &value, sizeof value);
-        }
+    const auto* const left = reinterpret_cast<const Bf16*>(tile_memory.tile[a]);
+    const auto* const right = reinterpret_cast<const Bf16*>(tile_memory.tile[b]);
+    float* const sums = reinterpret_cast<float*>(tile_memory.tile[sum]);
+    const auto widen = [](Bf16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); };
+    alignas(64) float rows[kTileDepth][kTileColumns];
+    for (int k = 0; k < kTileDepth; ++k)
+        for (int column = 0; column < kTileColumns; ++column)
+            rows[k][column] = widen(right[k / 2 * kTileDepth + 2 * column + k % 2]);
+    for (int row = 0; row < kTileRows; ++row) {
+        Vec value = load(sums + row * kTileColumns);
+        for (int k = 0; k < kTileDepth; ++k) value += broadcast(widen(left[row * kTileDepth + k])) * load(rows[k]);
+        store(sums + row * kTileColumns, value);
+    }
 }
 
 #else

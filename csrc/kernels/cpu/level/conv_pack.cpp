@@ -9,6 +9,13 @@ namespace {
 constexpr std::int64_t kDepthBlock = 16;                  // values of k that a task takes
 constexpr std::int64_t kCached = std::int64_t{32} << 20;  // bytes that a last-level cache may hold
 
+template <typename S>
+std::int64_t packed_size(const ConvPack<S>& a) {
+    const std::int64_t products =
+        with_geometry(a.geometry, [](auto g) { return std::int64_t{Points<g.value>::kSlots}; });
+    return products * padded(a.in_channels) * padded(a.out_channels);
+}
+
 template <Geometry kGeometry, typename S>
 struct Pack {
     using V = Simd<S>;
@@ -122,5 +129,7 @@ Kernel<ConvPack<S>> kernel() {
 
 Kernel<ConvPack<float>> conv_pack(float) { return kernel<float>(); }
 Kernel<ConvPack<double>> conv_pack(double) { return kernel<double>(); }
+std::int64_t conv_packed_size(const ConvPack<float>& a) { return packed_size(a); }
+std::int64_t conv_packed_size(const ConvPack<double>& a) { return packed_size(a); }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -26,6 +26,8 @@ std::int64_t conv_wgrad_splits(const ConvWgrad<float>& a, int threads);
 std::int64_t conv_wgrad_splits(const ConvWgrad<double>& a, int threads);
 Kernel<ConvPack<float>> conv_pack(float);
 Kernel<ConvPack<double>> conv_pack(double);
+std::int64_t conv_packed_size(const ConvPack<float>& a);
+std::int64_t conv_packed_size(const ConvPack<double>& a);
 
 std::int64_t multiply_adds(std::int64_t repeats);
 
