@@ -133,6 +133,8 @@ def _arguments(case: Case, size: tuple[int, int, int, int, int], dtype: torch.dt
         "weight": draw(o, c, case.side, case.side) / (c * case.side**2) ** 0.5,
         "bias": draw(o),
     }
+    if case.activation is not None:  # far from 0, or a rounding decides on which side of it a result is
+        given["bias"] = 4 * given["bias"].sign()
     if case.prologue != "none":
         given |= {name: draw(channels) for name in ("center", "scale", "shift")}
     if case.prologue in ("slope", "slopes", "shuffle"):
@@ -153,7 +155,7 @@ def _compute(function: Any, case: Case, given: dict[str, Tensor]) -> dict[Direct
     }
     if case.packed and function is not conv_ops.conv_reference:
         for name, backward in (("packed", False), ("packed_backward", True)):
-            options[name] = conv_ops.conv_pack(inputs["weight"], case.stride, backward)
+            options[name] = conv_ops.conv_pack(inputs["weight"], case.stride, backward, inputs["x"].dtype)
     result = function(**inputs, **options)
     generator = torch.Generator().manual_seed(1)
     outputs = {name: part for name, part in result._asdict().items() if part.numel()}

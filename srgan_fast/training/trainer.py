@@ -33,7 +33,6 @@ from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.config import GanSection, PretrainSection, TrainConfig
 from srgan_fast.training.graphs import CapturedStep
-from srgan_fast.training.kernels import kernels_for
 from srgan_fast.training.memory import keep_freed_memory
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
@@ -426,7 +425,7 @@ class Trainer:
         network.to(self.device)
         network.to(memory_format=torch.channels_last)
         run = self.config.run
-        use_kernels(network, kernels_for(network, run.kernels, run.precision, self.device))
+        use_kernels(network, run.kernels)
         return network
 
     def _autocast(self) -> Any:

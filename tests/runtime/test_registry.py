@@ -29,7 +29,8 @@ def _no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_cuda")
 @pytest.mark.parametrize(
-    ("isa", "expected"), [("avx512_bf16", "native"), ("avx512", "openvino"), ("baseline", "openvino")]
+    ("isa", "expected"),
+    [("amx", "native"), ("avx512_bf16", "native"), ("avx512", "openvino"), ("baseline", "openvino")],
 )
 def test_bf16_is_native_only_where_the_instruction_set_has_it(
     monkeypatch: pytest.MonkeyPatch, isa: str, expected: str
