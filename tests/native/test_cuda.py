@@ -102,6 +102,45 @@ OTHERS = (
         "fine / 2) * kTailPitch",
         INFERENCE,
     ),
+    Bug(
+        "a block's inner map in the place of a window still read",
+        "infer_block.cuh",
+        "sync();  // the window is read to the end",
+        "//",
+        INFERENCE,
+    ),
+    Bug(
+        "a block's inner map is not waited for",
+        "infer_block.cuh",
+        "sync();  // the inner map is there",
+        "//",
+        INFERENCE,
+    ),
+    Bug(
+        "a window in the place of an inner map still read",
+        "infer_block.cuh",
+        "sync();  // the inner map is r",
+        "//",
+        INFERENCE,
+    ),
+    Bug("a block's results are read too early", "infer_block.cuh", "sync_warp();  // these pixels", "//", INFERENCE),
+    Bug(
+        "a block's second weights are not waited for",
+        "infer_block.cuh",
+        "copy_async_wait<0>();\n            show_to_products();",
+        "show_to_products();",
+        INFERENCE,
+    ),
+    Bug(
+        "padding between a block's convolutions has values",
+        "infer_block.cuh",
+        "inside ? narrow_pair<T>(low, high) : 0u",
+        "narrow_pair<T>(low, high)",
+        INFERENCE,
+    ),
+    Bug(
+        "a block adds a neighbour", "infer_block.cuh", "half * 8 + lane / 4 + 2;", "half * 8 + lane / 4 + 1;", INFERENCE
+    ),
     Bug("no row above the picture", "infer_mma.cuh", "% (p.height + 1)) - 1;", "% (p.height + 1));", INFERENCE),
     Bug(
         "sums are read before they are there",
