@@ -139,7 +139,11 @@ OTHERS = (
         INFERENCE,
     ),
     Bug(
-        "a block adds a neighbour", "infer_block.cuh", "half * 8 + lane / 4 + 2;", "half * 8 + lane / 4 + 1;", INFERENCE
+        "a block adds a neighbour",
+        "infer_block.cuh",
+        "x = half * 8 + lane / 4 + 2;",
+        "x = half * 8 + lane / 4 + 1;",
+        INFERENCE,
     ),
     Bug("no row above the picture", "infer_mma.cuh", "% (p.height + 1)) - 1;", "% (p.height + 1));", INFERENCE),
     Bug(

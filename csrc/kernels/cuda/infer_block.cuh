@@ -183,6 +183,17 @@ SRGAN_FAST_DEVICE void request_map(std::byte* map, const BlockParams& p, int ima
     }
 }
 
+// What sums begin with; `bias`: of this lane's first channel.
+template <int m_count, int n_count>
+SRGAN_FAST_DEVICE void begin_with(float (&sums)[m_count][n_count][4], const float* bias) {
+#pragma unroll
+    for (int n = 0; n < n_count; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+#pragma unroll
+            for (int m = 0; m < m_count; ++m) sums[m][n][i] = bias[n * 8 + i % 2];
+}
+
 template <typename T, typename Shape>
 SRGAN_FAST_GLOBAL(Shape::kThreads, 1)
 void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
@@ -255,12 +266,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
         std::uint32_t skip[Shape::kOuterM][kN][2];  // the tile itself, as the results' fragments have it
         {
             float sums[Shape::kInnerM][kN][4];
-#pragma unroll
-            for (int n = 0; n < kN; ++n)
-#pragma unroll
-                for (int i = 0; i < 4; ++i)
-#pragma unroll
-                    for (int m = 0; m < Shape::kInnerM; ++m) sums[m][n][i] = bias[lane_channel + n * 8 + i % 2];
+            begin_with(sums, bias + lane_channel);
             multiply_map<T, Shape::kWindowColumns>(sums, map, weights + first_channel * Shape::kPixelBytes, inner_row,
                                                    inner_column);
 #pragma unroll
@@ -310,12 +316,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
             sync();  // the inner map is there
         }
         float sums[Shape::kOuterM][kN][4];
-#pragma unroll
-        for (int n = 0; n < kN; ++n)
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-#pragma unroll
-                for (int m = 0; m < Shape::kOuterM; ++m) sums[m][n][i] = outer_bias[lane_channel + n * 8 + i % 2];
+        begin_with(sums, outer_bias + lane_channel);
         multiply_map<T, Shape::kInnerColumns>(
             sums, map, weights + kBlockWeightBytes + first_channel * Shape::kPixelBytes, outer_row, outer_column);
         sync();  // the inner map is read to the end
