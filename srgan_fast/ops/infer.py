@@ -5,15 +5,16 @@
     block: features to features,  conv3x3(prelu(conv3x3(x))) + x, of 64 channels
     tail: features to pictures,   conv9x9(pixel_shuffle(x))
 
-each one kernel (a block two, where the device has too little shared memory), with zero padding behind what comes before the convolution; the head takes another one that unfolds
-the picture. Features are N, C, H, W in channels_last memory, bfloat16 or float16, C a multiple of 8; products are added
-up in float32. Vectors are float32; `slope` has a value for each channel of the convolution's result.
+each one kernel (a block two, where the device has too little shared memory), with zero padding behind what comes before
+the convolution; the head takes another one that unfolds the picture. Features are N, C, H, W in channels_last memory,
+bfloat16 or float16, C a multiple of 8; products are added up in float32. Vectors are float32; `slope` has a value for
+each channel of the convolution's result.
 
 Where four pixels' channels stand beside each other, as before a pixel shuffle, they do so phase by phase: channel
 `(2 * dy + dx) * C + c` belongs to channel `c` of pixel `(2y + dy, 2x + dx)`; see `conv.phase_major`.
 
-The kernels (csrc/kernels/cuda/infer_mma.cuh, infer_block.cuh) are in the library that is built with nvcc; `native.why_not_on_cuda` says
-whether it is there. They have no gradients.
+The kernels (csrc/kernels/cuda/infer_mma.cuh, infer_block.cuh) are in the library that is built with nvcc;
+`native.why_not_on_cuda` says whether it is there. They have no gradients.
 """
 
 from collections.abc import Sequence
