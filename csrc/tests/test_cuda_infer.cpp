@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/infer_block.cuh"
 #include "kernels/cuda/infer_mma.cuh"
 #include "tests/device.h"
 #include "tests/training_case.h"
@@ -109,6 +110,56 @@ void check_conv(int batch, int height, int width, int in, int out, After after, 
     for (const double v : expected.values) largest = std::max(largest, std::abs(v));
     check_values(values_of(y), expected.values, kRounding<T> * (after == After::kResidual ? largest : 0x1p-10),
                  kRounding<T>, name);
+}
+
+// A residual block. Sums are exact, so that results are those of two kernels, rounded three times, bit by bit.
+template <typename T>
+void check_block(int batch, int height, int width, int way, int multiprocessors, Random& random) {
+    constexpr int kChannels = cuda::kBlockChannels;
+    const std::string name = std::string("block of ") + kTypeName<T> + ", " + std::to_string(batch) + "x" +
+                             std::to_string(height) + "x" + std::to_string(width) + ", way " + std::to_string(way) +
+                             " on " + std::to_string(multiprocessors);
+    const auto round = [](double v) {
+        return static_cast<double>(cuda::widen(cuda::narrow<T>(static_cast<float>(v))));
+    };
+    const Map x = random_map(batch, height, width, kChannels, 2.0, random);
+    const std::array<Filters, 2> filters{random_filters(3, kChannels, kChannels, random),
+                                         random_filters(3, kChannels, kChannels, random)};
+    const std::vector<double> slope = stepped(kChannels, 0.0, 1.0, 4.0, random);
+    const std::array<std::vector<double>, 2> bias{stepped(kChannels, -1.0, 1.0, 2.0, random),
+                                                  stepped(kChannels, -1.0, 1.0, 2.0, random)};
+    Map inner = reference::convolution(x, filters[0], bias[0]);
+    for (std::size_t i = 0; i < inner.values.size(); ++i)
+        inner.values[i] = round(activated(inner.values[i], slope[i % kChannels]));
+    Map expected = reference::convolution(inner, filters[1], bias[1]);
+    for (std::size_t i = 0; i < expected.values.size(); ++i)
+        expected.values[i] = round(round(expected.values[i]) + x.values[i]);
+    const Guarded<T> memory = device_map<T>(x.values);
+    const Guarded<float> slopes = device_vector(slope);
+    const std::array<Guarded<float>, 2> biases{device_vector(bias[0]), device_vector(bias[1])};
+    const cuda::ConvParams plan = cuda::infer_plan(batch, height, width, kChannels, kChannels);
+    const auto pack = [&](const Filters& f) {
+        return packed<T>(plan, kChannels, [&](int tap, int o, int i) { return f.at(o, i, tap / 3, tap % 3); });
+    };
+    const std::array<Guarded<T>, 2> weights{pack(filters[0]), pack(filters[1])};
+    Guarded<T> y(static_cast<std::int64_t>(expected.values.size()));
+    cuda::BlockParams p{};
+    p.batch = batch, p.height = height, p.width = width;
+    p.x = memory.data(), p.y = y.data(), p.slope = {slopes.data(), 1};
+    for (int i = 0; i < 2; ++i) p.weights[i] = weights[i].data(), p.bias[i] = {biases[i].data(), 1};
+    const cuda::BlockLaunch how =
+        cuda::block_launch(way, batch, height, width, {multiprocessors, kDevice.shared_bytes});
+    try {
+        cuda::with_block_shape(way, [&](auto shape) {
+            using Shape = decltype(shape);
+            launch(how.grid, Shape::kThreads, how.shared_bytes, cuda::infer_block_kernel<T, Shape>, p, random);
+        });
+    } catch (const cuda::simt::Error& error) {
+        check(false, name + ": " + error.what());
+        return;
+    }
+    check(y.intact(), name + ": wrote beside the result");
+    check_values(values_of(y), expected.values, 0.0, 0.0, name);
 }
 
 // Head: pictures, an affine map of colours, 9x9, bias, PReLU.
@@ -221,6 +272,16 @@ void check_all(bool few, Random& random) {
         check_tail<T>(s.batch, s.height, s.width, s.in * 2, random);
     }
     if (!few) check_tail<T>(1, 9, 57, 256, random);
+    struct BlockCase {
+        int batch, height, width, multiprocessors;
+    };
+    // A tile's part; tiles and their parts, more and fewer than are computed at once.
+    const std::vector<BlockCase> blocks = few ? std::vector<BlockCase>{{1, 3, 5, 1}, {2, 13, 18, 1}}
+                                              : std::vector<BlockCase>{{1, 1, 1, 1},   {1, 3, 5, 3},   {1, 8, 16, 1},
+                                                                       {1, 24, 32, 2}, {1, 17, 33, 4}, {3, 13, 18, 1}};
+    for (const BlockCase& b : blocks)
+        for (int way = 0; way < cuda::kBlockWays; ++way)
+            check_block<T>(b.batch, b.height, b.width, way, b.multiprocessors, random);
 }
 
 // What is chosen for a device must fit into its shared memory.
@@ -234,6 +295,8 @@ void check_choices() {
                     check(cuda::choose_infer_launch(p, device).shared_bytes <= bytes, "a tile fits");
                 }
                 check(cuda::tail_shared_bytes(cuda::tail_plan(1, side, side, 256)) <= bytes, "a tail's tile fits");
+                const cuda::BlockLaunch block = cuda::choose_block_launch(1, side, side, device);
+                check(block.shared_bytes <= bytes && (block.way >= 0) == (bytes == 227 * 1024), "a block fits");
             }
 }
 

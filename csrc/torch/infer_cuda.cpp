@@ -1,5 +1,5 @@
-// The operators of inference, which exist on CUDA alone: srgan_fast::infer_head, infer_conv and infer_tail. Python
-// (srgan_fast/ops/infer.py) says what they compute and packs their weights.
+// The operators of inference, which exist on CUDA alone: srgan_fast::infer_head, infer_conv, infer_block and
+// infer_tail. Python (srgan_fast/ops/infer.py) says what they compute and packs their weights.
 #include <algorithm>
 #include <limits>
 
@@ -120,6 +120,40 @@ Tensor infer_conv(const Tensor& x, const Tensor& weights, const Tensor& bias, co
     return y;
 }
 
+// In one kernel where it fits: the way of cuda::kBlockSizes that is asked for, or with a negative one the fastest.
+Tensor infer_block(const Tensor& x, const Tensor& weights, const Tensor& bias, const Tensor& slope,
+                   const Tensor& outer_weights, const Tensor& outer_bias, bool settled, std::int64_t way) {
+    constexpr const char* kName = "srgan_fast::infer_block";
+    check_map_type(x, kName);
+    const MapSize size = size_of(x, cuda::kBlockChannels, kName);
+    STD_TORCH_CHECK(x.size(1) == cuda::kBlockChannels, kName, " takes ", cuda::kBlockChannels, " channels, got ",
+                    x.size(1));
+    STD_TORCH_CHECK(way < cuda::kBlockWays, kName, ": there is no way ", way);
+    const DeviceGuard guard(x.get_device_index());
+    const cuda::Device device = cuda::current_device();
+    const cuda::BlockLaunch how =
+        way < 0 ? cuda::choose_block_launch(size.batch, size.height, size.width, device)
+                : cuda::block_launch(static_cast<int>(way), size.batch, size.height, size.width, device);
+    if (how.way < 0)
+        return infer_conv(infer_conv(x, weights, bias, slope, std::nullopt, false, settled), outer_weights, outer_bias,
+                          std::nullopt, x, false, settled);
+    const Tensor map = aligned(nhwc(x));
+    cuda::ConvParams plan =
+        cuda::infer_plan(size.batch, size.height, size.width, cuda::kBlockChannels, cuda::kBlockChannels);
+    cuda::BlockParams p{};
+    p.batch = size.batch, p.height = size.height, p.width = size.width;
+    p.x = map.const_data_ptr(), p.settled = settled;
+    set_weights(plan, weights, x, kName), p.weights[0] = plan.weights;
+    set_weights(plan, outer_weights, x, kName), p.weights[1] = plan.weights;
+    p.bias[0] = vector_of(bias, cuda::kBlockChannels, x, kName, "bias");
+    p.bias[1] = vector_of(outer_bias, cuda::kBlockChannels, x, kName, "outer_bias");
+    p.slope = vector_of(slope, cuda::kBlockChannels, x, kName, "slope");
+    const Tensor y = new_map(x, size.batch, cuda::kBlockChannels, size.height, size.width);
+    p.y = y.mutable_data_ptr();
+    check_launch(cuda::launch_block(type_of(x), how, p, current_stream(x)), "infer_block");
+    return y;
+}
+
 Tensor infer_tail(const Tensor& x, const Tensor& weights, const Tensor& bias) {
     constexpr const char* kName = "srgan_fast::infer_tail";
     check_map_type(x, kName);
@@ -152,11 +186,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
     m.def(
         "infer_conv(Tensor x, Tensor weights, Tensor bias, Tensor? slope, Tensor? residual, bool shuffle, "
         "bool settled=False) -> Tensor");
+    m.def(
+        "infer_block(Tensor x, Tensor weights, Tensor bias, Tensor slope, Tensor outer_weights, Tensor outer_bias, "
+        "bool settled=False, int way=-1) -> Tensor");
     m.def("infer_tail(Tensor x, Tensor weights, Tensor bias) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
     m.impl("infer_head", TORCH_BOX(&srgan_fast::torch_ops::infer_head));
     m.impl("infer_conv", TORCH_BOX(&srgan_fast::torch_ops::infer_conv));
+    m.impl("infer_block", TORCH_BOX(&srgan_fast::torch_ops::infer_block));
     m.impl("infer_tail", TORCH_BOX(&srgan_fast::torch_ops::infer_tail));
 }

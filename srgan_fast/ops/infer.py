@@ -2,17 +2,19 @@
 
     head: pictures to features,   prelu(conv9x9(gain * picture + offset))
     conv: features to features,   prelu(conv3x3(x)) + residual, or prelu(pixel_shuffle(conv3x3(x)))
+    block: features to features,  conv3x3(prelu(conv3x3(x))) + x, of 64 channels
     tail: features to pictures,   conv9x9(pixel_shuffle(x))
 
-each one kernel, with zero padding behind what comes before the convolution; the head takes another one that unfolds
-the picture. Features are N, C, H, W in channels_last memory, bfloat16 or float16, C a multiple of 8; products are added
-up in float32. Vectors are float32; `slope` has a value for each channel of the convolution's result.
+each one kernel (a block two, where the device has too little shared memory), with zero padding behind what comes before
+the convolution; the head takes another one that unfolds the picture. Features are N, C, H, W in channels_last memory,
+bfloat16 or float16, C a multiple of 8; products are added up in float32. Vectors are float32; `slope` has a value for
+each channel of the convolution's result.
 
 Where four pixels' channels stand beside each other, as before a pixel shuffle, they do so phase by phase: channel
 `(2 * dy + dx) * C + c` belongs to channel `c` of pixel `(2y + dy, 2x + dx)`; see `conv.phase_major`.
 
-The kernels (csrc/kernels/cuda/infer_mma.cuh) are in the library that is built with nvcc; `native.why_not_on_cuda` says
-whether it is there. They have no gradients.
+The kernels (csrc/kernels/cuda/infer_mma.cuh, infer_block.cuh) are in the library that is built with nvcc;
+`native.why_not_on_cuda` says whether it is there. They have no gradients.
 """
 
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ from srgan_fast.ops.conv import phase_minor, tail_weight
 from srgan_fast.ops.native import refuse_several_devices, why_not_on_cuda
 
 UNIT = 8  # what channels of features are multiples of
+BLOCK_CHANNELS = 64  # of the features that `block` takes
 _ROWS, _COLUMNS = 128, 64  # what packed weights are rounded up to: kInferRows and kInferColumns of plan.h
 _HEAD_ROWS = 2  # of pixels that the head's convolution reads together
 
@@ -138,6 +141,40 @@ def conv(
     return cast(Tensor, torch.ops.srgan_fast.infer_conv(x, weights, bias, slope, residual, shuffle, settled))
 
 
+def block(
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    slope: Tensor,
+    outer_weights: Tensor,
+    outer_bias: Tensor,
+    settled: bool = False,
+    way: int = -1,
+) -> Tensor:
+    """A residual block: `conv3x3(prelu(conv3x3(x) + bias)) + outer_bias + x`.
+
+    Args:
+        x: N, 64, H, W.
+        weights: of the first convolution; see `pack_conv`.
+        bias: 64.
+        slope: 64.
+        outer_weights: of the second convolution.
+        outer_bias: 64.
+        settled: see `conv`.
+        way: which of the kernels, `kBlockSizes` of plan.h; the fastest one if it is negative.
+
+    Returns:
+        N, 64, H, W.
+
+    Raises:
+        RuntimeError: shapes, types or devices that it does not do; the message says which.
+    """
+    return cast(
+        Tensor,
+        torch.ops.srgan_fast.infer_block(x, weights, bias, slope, outer_weights, outer_bias, settled, way),
+    )
+
+
 def tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """Features to pictures: `conv9x9(pixel_shuffle(x)) + bias`.
 
@@ -181,6 +218,13 @@ def conv_reference(
     return _shuffled(y) if shuffle else y
 
 
+def block_reference(
+    x: Tensor, weight: Tensor, bias: Tensor, slope: Tensor, outer_weight: Tensor, outer_bias: Tensor
+) -> Tensor:
+    """`block` in plain torch, with weights as they are: 64, 64, 3, 3."""
+    return conv_reference(conv_reference(x, weight, bias, slope), outer_weight, outer_bias, residual=x)
+
+
 def tail_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`tail` in plain torch, with weights as they are: 3, C, 9, 9."""
     return F.conv2d(_shuffled(x), weight, bias, padding=4)
@@ -219,6 +263,20 @@ def _fake_conv(
     return _features(x, n, bias.shape[0] // phases, height * scale, width * scale)
 
 
+def _fake_block(
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    slope: Tensor,
+    outer_weights: Tensor,
+    outer_bias: Tensor,
+    settled: bool = False,
+    way: int = -1,
+) -> Tensor:
+    refuse_several_devices("infer_block", x, weights, bias, slope, outer_weights, outer_bias)
+    return _features(x, *x.shape)
+
+
 def _fake_tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     refuse_several_devices("infer_tail", x, weights, bias)
     return x.new_empty((x.shape[0], 3, 2 * x.shape[2], 2 * x.shape[3]), dtype=torch.float32)
@@ -231,4 +289,5 @@ def _features(like: Tensor, *shape: int) -> Tensor:
 if why_not_on_cuda() is None:
     torch.library.register_fake("srgan_fast::infer_head", _fake_head)
     torch.library.register_fake("srgan_fast::infer_conv", _fake_conv)
+    torch.library.register_fake("srgan_fast::infer_block", _fake_block)
     torch.library.register_fake("srgan_fast::infer_tail", _fake_tail)

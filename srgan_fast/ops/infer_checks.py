@@ -20,7 +20,7 @@ class InferCase:
     """A small call.
 
     Attributes:
-        layer: `head`, `conv` or `tail`.
+        layer: `head`, `conv`, `block` or `tail`.
         size: N, C, O, H, W.
         behind: of a `conv`, any of `slope`, `residual`, `shuffle`.
     """
@@ -40,6 +40,8 @@ CASES = (
     InferCase("conv", (1, 40, 96, 5, 33), ("slope",)),
     InferCase("conv", (8, 136, 72, 40, 31), ("residual",)),
     InferCase("conv", (1, 96, 96, 7, 6), ("slope", "shuffle")),
+    InferCase("block", (1, 64, 64, 13, 19)),
+    InferCase("block", (3, 64, 64, 130, 70)),
     InferCase("tail", (1, 256, 3, 21, 40)),
     InferCase("tail", (2, 32, 3, 3, 61)),
 )
@@ -73,8 +75,9 @@ def compute(case: InferCase, device: torch.device, dtype: torch.dtype) -> tuple[
             if "residual" in case.behind:
                 extras["residual"] = quarters(n, o, h, w)
         sent = {name: value.to(dtype) if name == "residual" else value for name, value in extras.items()}
-        pack = {"head": infer.pack_head, "conv": infer.pack_conv, "tail": infer.pack_tail}[case.layer]
-        got = call(given if case.layer == "head" else given.to(dtype), pack(weight, dtype), *vectors, **sent)
+        pack = {"head": infer.pack_head, "tail": infer.pack_tail}.get(case.layer, infer.pack_conv)
+        packed = [pack(v, dtype) if v.dim() == 4 else v for v in (weight, *vectors)]
+        got = call(given if case.layer == "head" else given.to(dtype), *packed, **sent)
         wide = {name: value.double() if isinstance(value, Tensor) else value for name, value in extras.items()}
         return got, reference(given.double(), weight.double(), *(v.double() for v in vectors), **wide)
 
@@ -86,6 +89,9 @@ def _problem(
     if layer == "conv":
         tensors = [quarters(n, c, h, w), quarters(o, c, 3, 3) / 8, quarters(o)]
         return tensors, infer.conv, infer.conv_reference
+    if layer == "block":
+        first, second = ([quarters(o, c, 3, 3) / 8, quarters(o)] for _ in range(2))
+        return [quarters(n, c, h, w), *first, quarters(o), *second], infer.block, infer.block_reference
     if layer == "tail":
         return [quarters(n, c, h, w), quarters(o, c // 4, 9, 9) / 8, quarters(o)], infer.tail, infer.tail_reference
     colours = ((2.0, 1.0, 0.5), (-1.0, 0.0, 0.25))

@@ -17,6 +17,7 @@ from srgan_fast.ops.conv import phase_major
 _log = logging.getLogger(__name__)
 
 _GRAPHS = 4  # shapes whose launches are kept recorded
+_FUSES_BLOCKS = True  # residual blocks in one kernel, where the device and the channels allow it
 _RECORDED_PIXELS = 1 << 16  # more take the GPU longer than the host, and a graph keeps its maps' memory
 
 
@@ -104,8 +105,7 @@ class CudaGenerator:
         first = infer.head(pictures, lr_map.gain, lr_map.offset, head.weights, head.bias, head.slope, settled=True)
         x = first
         for conv1, conv2 in self._blocks:
-            inner = infer.conv(x, conv1.weights, conv1.bias, conv1.slope, settled=True)
-            x = infer.conv(inner, conv2.weights, conv2.bias, residual=x, settled=True)
+            x = self._block(x, conv1, conv2)
         x = infer.conv(x, self._fuse.weights, self._fuse.bias, residual=first, settled=True)
         for i, stage in enumerate(self._upsample):
             # The last shuffle is the tail's.
@@ -118,6 +118,14 @@ class CudaGenerator:
             gain, offset = self._hr_map
             out = out * gain + offset
         return out
+
+    def _block(self, x: Tensor, conv1: _Layer, conv2: _Layer) -> Tensor:
+        """A residual block, in one kernel or in two."""
+        if _FUSES_BLOCKS and self.channels == infer.BLOCK_CHANNELS and conv1.slope is not None:
+            first = (conv1.weights, conv1.bias, conv1.slope)
+            return infer.block(x, *first, conv2.weights, conv2.bias, settled=True)
+        inner = infer.conv(x, conv1.weights, conv1.bias, conv1.slope, settled=True)
+        return infer.conv(inner, conv2.weights, conv2.bias, residual=x, settled=True)
 
     def _conv(self, conv: FoldedConv, phases: int = 1) -> _Layer:
         return self._layer(conv, infer.pack_conv, phases)

@@ -70,6 +70,7 @@ def _calls(device: torch.device, dtype: torch.dtype = torch.float16) -> list[tup
         (ops.infer_conv.default, (x, conv, vector(64), vector(64), None, False)),
         (ops.infer_conv.default, (x, conv, vector(64), None, features(2, 64, 7, 9), False)),
         (ops.infer_conv.default, (x, conv, vector(64), vector(64), None, True)),
+        (ops.infer_block.default, (x, conv, vector(64), vector(64), conv, vector(64))),
         (ops.infer_tail.default, (x, tail, vector(3))),
     ]
 
@@ -89,9 +90,10 @@ def test_shapes_are_known_without_a_gpu() -> None:
         (2, 64, 7, 9),
         (2, 64, 7, 9),
         (2, 16, 14, 18),
+        (2, 64, 7, 9),
         (2, 3, 14, 18),
     ]
-    assert [y.dtype for y in got] == [torch.float16] * 4 + [torch.float32]
+    assert [y.dtype for y in got] == [torch.float16] * 5 + [torch.float32]
 
 
 @needs_gpu

@@ -48,6 +48,13 @@ def emulated_conv(
     return y.to(x.dtype)
 
 
+def emulated_block(
+    x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor, outer_weights: Tensor, outer_bias: Tensor,
+    settled: bool = False,
+) -> Tensor:  # fmt: skip
+    return emulated_conv(emulated_conv(x, weights, bias, slope), outer_weights, outer_bias, residual=x)
+
+
 def emulated_head(
     pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor,
     settled: bool = False,
@@ -75,6 +82,7 @@ def emulated_tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infer, "head", emulated_head)
     monkeypatch.setattr(infer, "conv", emulated_conv)
+    monkeypatch.setattr(infer, "block", emulated_block)
     monkeypatch.setattr(infer, "tail", emulated_tail)
 
 
@@ -102,6 +110,7 @@ def test_the_emulation_computes_what_the_references_do() -> None:
 
 CONFIGS = {
     "usual": GeneratorConfig(channels=16, blocks=2),
+    "blocks in one kernel": GeneratorConfig(channels=64, blocks=2),
     "odd channels": GeneratorConfig(channels=13, blocks=1, block_bias=True, prelu="channel", upsample_bn=True),
     "three channels": GeneratorConfig(channels=3, blocks=1),
     "x2, tanh": GeneratorConfig(

@@ -1,3 +1,4 @@
+#include "kernels/cuda/infer_block.cuh"
 #include "kernels/cuda/infer_mma.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -17,6 +18,16 @@ const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p
         return with_infer_shape(how.tile, [&](auto shape) {
             using Shape = decltype(shape);
             return start(infer_fetching_kernel<T, Shape>, Shape::kThreads);
+        });
+    });
+}
+
+const char* launch_block(Type type, const BlockLaunch& how, const BlockParams& p, void* stream) {
+    return with_type(type, [&](auto element) {
+        return with_block_shape(how.way, [&](auto shape) {
+            using Shape = decltype(shape);
+            return launch_early(infer_block_kernel<decltype(element), Shape>, how.grid, Shape::kThreads,
+                                how.shared_bytes, p, stream);
         });
     });
 }

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace srgan_fast::cuda {
 
@@ -41,12 +42,16 @@ namespace srgan_fast::cuda {
 
 // The block's dynamic shared memory.
 SRGAN_FAST_DEVICE std::byte* shared_memory() {
-    extern __shared__ __align__(128) std::byte memory[];
+    extern __shared__ __align__(1024) std::byte memory[];
     return memory;
 }
 
 SRGAN_FAST_DEVICE void sync_threads() { __syncthreads(); }
 SRGAN_FAST_DEVICE void sync_warp() { __syncwarp(); }
+// A barrier of the `threads` threads of a group, one of those that the block divides into in order.
+SRGAN_FAST_DEVICE void sync_group(int group, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "r"(threads) : "memory");
+}
 
 // Where a kernel may begin before the one before it in the stream has ended (launch.cuh): waits for its end, and says
 // that the next one may begin. Before compute capability 9.0 kernels begin one after the other.
@@ -119,6 +124,60 @@ SRGAN_FAST_DEVICE void multiply_add<Half>(float (&d)[4], const std::uint32_t (&a
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define SRGAN_FAST_WARPGROUPS
+
+// Products of a warpgroup, four warps in order: d += a b for 64 rows, each warp's 16 in the fragments of mma.m16n8k16,
+// and b of 8 n columns in shared memory: rows of b's transpose are 128 bytes each, 64 elements, of which step k has
+// 16 k and on; units of 16 bytes are permuted as tile_offset<64> does, and `rows` is a multiple of 1024 bytes. They are
+// under way until they are waited for: until then neither d nor a may be touched.
+template <typename T, int n>
+SRGAN_FAST_DEVICE void multiply_group(float (&d)[n][4], const std::uint32_t (&a)[4], const std::byte* rows, int k) {
+    constexpr bool kBf16 = std::is_same_v<T, Bf16>;
+    static_assert(n == 8 || n == 4);
+    // Eight rows are 1024 bytes; swizzled by 128.
+    const std::uint64_t b = (shared_address(rows) + 32u * static_cast<unsigned>(k)) >> 4 | std::uint64_t{1} << 16 |
+                            std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
+#define SRGAN_FAST_SUMS(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define SRGAN_FAST_PRODUCT_64(type)                                                                                    \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                           \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "   \
+                 "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"      \
+                 : SRGAN_FAST_SUMS(0), SRGAN_FAST_SUMS(1), SRGAN_FAST_SUMS(2), SRGAN_FAST_SUMS(3), SRGAN_FAST_SUMS(4), \
+                   SRGAN_FAST_SUMS(5), SRGAN_FAST_SUMS(6), SRGAN_FAST_SUMS(7)                                          \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                                                  \
+                 : "memory")
+#define SRGAN_FAST_PRODUCT_32(type)                                                                                \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type                                       \
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, {%16, %17, %18, %19}, " \
+                 "%20, 1, 1, 1, 0;"                                                                                \
+                 : SRGAN_FAST_SUMS(0), SRGAN_FAST_SUMS(1), SRGAN_FAST_SUMS(2), SRGAN_FAST_SUMS(3)                  \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                                              \
+                 : "memory")
+    if constexpr (n == 8 && kBf16)
+        SRGAN_FAST_PRODUCT_64("bf16");
+    else if constexpr (n == 8)
+        SRGAN_FAST_PRODUCT_64("f16");
+    else if constexpr (kBf16)
+        SRGAN_FAST_PRODUCT_32("bf16");
+    else
+        SRGAN_FAST_PRODUCT_32("f16");
+#undef SRGAN_FAST_SUMS
+#undef SRGAN_FAST_PRODUCT_64
+#undef SRGAN_FAST_PRODUCT_32
+}
+// What was written to d and a before is there for the products that follow.
+SRGAN_FAST_DEVICE void order_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+// Closes a group of products, and waits until at most the `pending` youngest groups are under way.
+SRGAN_FAST_DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int pending>
+SRGAN_FAST_DEVICE void wait_for_products() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+// What this thread wrote to shared memory is seen by products behind the next barrier.
+SRGAN_FAST_DEVICE void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+#endif
 
 SRGAN_FAST_DEVICE float square_root(float value) { return sqrtf(value); }
 

@@ -88,6 +88,17 @@ struct InferParams {
     bool settled;          // weights and slopes were there before the previous kernel began
 };
 
+// A residual block of inference, of 64 channels: x + conv3x3(prelu(conv3x3(x) + bias)) + bias.
+struct BlockParams {
+    int batch, height, width;
+    const void* x;
+    const void* weights[2];  // packed as those of the convolutions are
+    Vector bias[2];
+    Vector slope;  // of PReLU
+    void* y;       // not x
+    bool settled;  // see InferParams
+};
+
 inline constexpr int kColours = 3;
 
 // Pictures as the head's convolution reads them: a pixel's channels are 2 x 9 pixels' colours, from 4 to the left of it

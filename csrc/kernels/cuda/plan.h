@@ -281,6 +281,65 @@ inline InferLaunch choose_infer_launch(const ConvParams& p, const Device& device
                         resident, device);
 }
 
+// A residual block of inference in one kernel (infer_block.cuh): the rows of 16 pixels of a tile, and whether each half
+// of a block's warps has a tile of its own.
+struct BlockSize {
+    int rows;
+    bool apart;
+};
+inline constexpr BlockSize kBlockSizes[] = {{12, true}, {8, true}, {8, false}, {4, false}};
+inline constexpr int kBlockWays = std::size(kBlockSizes);
+inline constexpr int kBlockColumns = 16, kBlockChannels = 64, kBlockTaps = 9, kBlockThreads = 256;
+inline constexpr int kBlockWeightBytes = kBlockTaps * kBlockChannels * kBlockChannels * 2;
+inline constexpr int kBlockVectorBytes = 3 * kBlockChannels * 4;
+
+constexpr int block_window_bytes(const BlockSize& s) { return (s.rows + 4) * (kBlockColumns + 4) * kBlockChannels * 2; }
+
+// Of results on their way, for each warp 16 pixels.
+constexpr int block_stage_bytes(const BlockSize& s) {
+    return kBlockThreads / 32 * 16 * (s.apart ? kBlockChannels : kBlockChannels / 2) * 2;
+}
+
+// Whether they have memory of their own, so that the next window arrives meanwhile, or that of the window.
+constexpr bool block_staged(const BlockSize& s) { return !s.apart || s.rows <= 8; }
+
+constexpr int block_shared_bytes(const BlockSize& s) {
+    return 2 * kBlockWeightBytes + kBlockVectorBytes + (s.apart ? 2 : 1) * block_window_bytes(s) +
+           (block_staged(s) ? block_stage_bytes(s) : 0);
+}
+
+struct BlockLaunch {
+    int way;  // of kBlockSizes; negative where a residual block is two convolutions
+    int shared_bytes;
+    Grid grid;
+};
+
+inline BlockLaunch block_launch(int way, int batch, int height, int width, const Device& device) {
+    const BlockSize& size = kBlockSizes[way];
+    const int tiles = batch * blocks_of(height, size.rows) * blocks_of(width, kBlockColumns);
+    const int blocks = tiles < device.multiprocessors ? tiles : device.multiprocessors;
+    return {way, block_shared_bytes(size), {static_cast<unsigned>(blocks), 1, 1}};
+}
+
+// By the time of the multiprocessor that has most tiles: 16 pixels of a convolution cost 1 where two tiles are computed
+// beside each other, more where one is.
+inline BlockLaunch choose_block_launch(int batch, int height, int width, const Device& device) {
+    constexpr double kTogether = 1.2, kAlone = 1.6;
+    int best = -1;
+    double least = 0.0;
+    for (int way = 0; way < kBlockWays; ++way) {
+        const BlockSize& size = kBlockSizes[way];
+        if (block_shared_bytes(size) > device.shared_bytes) continue;
+        const int tiles = batch * blocks_of(height, size.rows) * blocks_of(width, kBlockColumns);
+        const int most = blocks_of(tiles, device.multiprocessors);
+        const double fragments = round_up(blocks_of((size.rows + 2) * (kBlockColumns + 2), 16), 4) + size.rows;
+        const double cost = fragments * (size.apart ? most / 2 * 2 + most % 2 * kAlone : most * kTogether);
+        if (best < 0 || cost < least) best = way, least = cost;
+    }
+    if (best < 0) return {best, 0, {1, 1, 1}};
+    return block_launch(best, batch, height, width, device);
+}
+
 // What a block of the tail computes: its last columns are only other blocks' halo.
 inline constexpr TileSize kTailSize{8, 32, 64, 64, 3, 4, 1};
 inline constexpr int kTailColumns = kTailSize.columns - (TailParams::kSide - 1);  // of results

@@ -86,6 +86,7 @@ class SharedMemory {
 enum class State : std::uint8_t {
     kRuns,
     kBarrier,
+    kGroupBarrier,
     kSyncWarp,
     kShuffle,
     kLoad,
@@ -94,13 +95,14 @@ enum class State : std::uint8_t {
     kMultiplyHalf,
     kEnded
 };
-constexpr State kWaits[] = {State::kBarrier,        State::kSyncWarp,     State::kShuffle,     State::kLoad,
-                            State::kLoadTransposed, State::kMultiplyBf16, State::kMultiplyHalf};
+constexpr State kWaits[] = {State::kBarrier, State::kGroupBarrier,   State::kSyncWarp,     State::kShuffle,
+                            State::kLoad,    State::kLoadTransposed, State::kMultiplyBf16, State::kMultiplyHalf};
 
 const char* name(State state) {
     switch (state) {
         case State::kRuns: return "nothing";
         case State::kBarrier: return "sync_threads";
+        case State::kGroupBarrier: return "sync_group";
         case State::kSyncWarp: return "sync_warp";
         case State::kShuffle: return "shuffle_xor";
         case State::kLoad: return "load_matrices";
@@ -126,6 +128,7 @@ struct Operands {
 struct Warp {
     std::uint32_t runnable = 0, arrived = 0;  // a bit for each lane
     std::uint32_t syncs = 0;                  // sync_warp() so far
+    std::uint32_t group_syncs = 0;            // sync_group() so far
     State meeting = State::kRuns;             // what the lanes arrived for
     Operands operands[kLanes];
 };
@@ -141,10 +144,12 @@ struct Copy {
 // What copies and load_matrices did to 16 bytes of shared memory, for finding barriers that are missing whatever the
 // order of the threads. (Plain accesses are not known; of those, the order has to show what is wrong.)
 struct Chunk {
-    bool in_flight = false;                           // a copy is under way
-    int writer = -1;                                  // the thread whose copy was the last to land
-    std::uint32_t write_barrier = 0, write_sync = 0;  // how many sync_threads(), and sync_warp() of the writer, before
-    std::uint32_t readers = 0, read_barrier = 0;      // warps, a bit for each, since that many sync_threads()
+    bool in_flight = false;           // a copy is under way
+    int writer = -1;                  // the thread whose copy was the last to land
+    std::uint64_t write_barrier = 0;  // barriers_of() the writer before
+    std::uint32_t write_sync = 0;     // sync_warp() of the writer before
+    std::uint32_t readers = 0;        // warps, a bit for each, since
+    std::uint64_t read_barrier = 0;   // barriers_of() the readers
 };
 
 struct Thread {
@@ -290,7 +295,7 @@ class Multiprocessor {
         }
         for (Warp& warp : warps_) {
             warp.runnable = kAllLanes;
-            warp.arrived = warp.syncs = 0;
+            warp.arrived = warp.syncs = warp.group_syncs = 0;
         }
         runnable_warps_ = kAllLanes >> (kLanes - warps_.size());
         at_barrier_ = ended_ = 0;
@@ -318,6 +323,20 @@ class Multiprocessor {
         threads_[current_].state = State::kBarrier;
         ++at_barrier_;
         release_barrier();
+        yield();
+    }
+
+    // Waits for the `threads` threads of its group.
+    void sync_group(int threads) {
+        const int first = current_ / threads * threads, end = first + threads;
+        if (threads < kLanes || threads % kLanes != 0 || end > count())
+            fail(current_, "calls sync_group for a group of " + std::to_string(threads) + " threads");
+        threads_[current_].state = State::kGroupBarrier;
+        const auto waits = [](const Thread& thread) { return thread.state == State::kGroupBarrier; };
+        if (std::all_of(threads_.begin() + first, threads_.begin() + end, waits)) {
+            for (int warp = first / kLanes; warp < end / kLanes; ++warp) ++warps_[warp].group_syncs;
+            for (int i = first; i < end; ++i) make_runnable(i);
+        }
         yield();
     }
 
@@ -354,7 +373,7 @@ class Multiprocessor {
         if (chunk.in_flight) fail_there(", where another copy is under way");
         if (unordered_write(chunk, current_ / kLanes) && chunk.writer != current_)
             fail_there(", where thread " + std::to_string(chunk.writer) + " copied to with no barrier since");
-        if (chunk.read_barrier == barriers_ && (chunk.readers & ~(1u << (current_ / kLanes))) != 0)
+        if (chunk.read_barrier == barriers_of(current_ / kLanes) && (chunk.readers & ~(1u << (current_ / kLanes))) != 0)
             fail_there(", which another warp loaded with no barrier since");
         Copy copy{place, thread.groups, valid ? from : nullptr, {}};
         if (random_.coin()) read(copy);
@@ -530,9 +549,15 @@ class Multiprocessor {
         return static_cast<std::size_t>(offset) / kCopyBytes;
     }
 
+    // The barriers that a warp has met so far. Those of groups count after those of all: between groups, which only the
+    // latter order, a race may stay unseen, but none is seen that is not there.
+    std::uint64_t barriers_of(int warp) const {
+        return static_cast<std::uint64_t>(barriers_) << 32 | warps_[warp].group_syncs;
+    }
+
     // Whether no barrier is between the last copy and an access by a warp now.
     bool unordered_write(const Chunk& chunk, int warp) const {
-        return chunk.writer >= 0 && chunk.write_barrier == barriers_ &&
+        return chunk.writer >= 0 && chunk.write_barrier == barriers_of(warp) &&
                (chunk.writer / kLanes != warp || chunk.write_sync == warps_[warp].syncs);
     }
 
@@ -551,7 +576,7 @@ class Multiprocessor {
         Chunk& chunk = chunks_[copy.chunk];
         chunk.in_flight = false;
         chunk.writer = current_;
-        chunk.write_barrier = barriers_;
+        chunk.write_barrier = barriers_of(current_ / kLanes);
         chunk.write_sync = warps_[current_ / kLanes].syncs;
     }
 
@@ -586,8 +611,8 @@ class Multiprocessor {
             if (unordered_write(chunk, warp))
                 fail(thread, std::string("calls ") + call + " at" + at(place) + ", where thread " +
                                  std::to_string(chunk.writer) + " copied to with no barrier since");
-            if (chunk.read_barrier != barriers_) chunk.readers = 0;
-            chunk.read_barrier = barriers_;
+            if (chunk.read_barrier != barriers_of(warp)) chunk.readers = 0;
+            chunk.read_barrier = barriers_of(warp);
             chunk.readers |= 1u << warp;
             std::memcpy(rows[lane], shared_.data() + place * kCopyBytes, kCopyBytes);
         }
@@ -653,6 +678,7 @@ namespace detail {
 
 std::byte* shared_memory() { return multiprocessor().shared_memory(); }
 void sync_threads() { multiprocessor().sync_threads(); }
+void sync_group(int, int threads) { multiprocessor().sync_group(threads); }
 void sync_warp() { multiprocessor().meet(State::kSyncWarp, {}); }
 
 float shuffle_xor(float value, int mask) {

@@ -44,6 +44,7 @@ void launch(Dim3 grid, int threads, std::size_t shared_bytes, const Options& opt
 namespace detail {
 std::byte* shared_memory();
 void sync_threads();
+void sync_group(int group, int threads);
 void sync_warp();
 float shuffle_xor(float value, int mask);
 void copy_async_16(void* shared, const void* global, bool valid);
@@ -65,6 +66,7 @@ namespace srgan_fast::cuda {
 SRGAN_FAST_DEVICE std::byte* shared_memory() { return simt::detail::shared_memory(); }
 
 SRGAN_FAST_DEVICE void sync_threads() { simt::detail::sync_threads(); }
+SRGAN_FAST_DEVICE void sync_group(int group, int threads) { simt::detail::sync_group(group, threads); }
 SRGAN_FAST_DEVICE void sync_warp() { simt::detail::sync_warp(); }
 SRGAN_FAST_DEVICE void wait_for_previous_kernel() {}  // launches end before they return
 SRGAN_FAST_DEVICE void let_next_kernel_begin() {}
