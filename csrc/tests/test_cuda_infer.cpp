@@ -112,13 +112,14 @@ void check_conv(int batch, int height, int width, int in, int out, After after, 
                  kRounding<T>, name);
 }
 
-// A residual block. Sums are exact, so that results are those of two kernels, rounded three times, bit by bit.
-template <typename T>
+// A residual block, with products of warps or of warpgroups. Sums are exact, so that results are those of two kernels,
+// rounded three times, bit by bit.
+template <typename T, bool warpgroups>
 void check_block(int batch, int height, int width, int way, int multiprocessors, Random& random) {
     constexpr int kChannels = cuda::kBlockChannels;
     const std::string name = std::string("block of ") + kTypeName<T> + ", " + std::to_string(batch) + "x" +
                              std::to_string(height) + "x" + std::to_string(width) + ", way " + std::to_string(way) +
-                             " on " + std::to_string(multiprocessors);
+                             (warpgroups ? " of warpgroups" : "") + " on " + std::to_string(multiprocessors);
     const auto round = [](double v) {
         return static_cast<double>(cuda::widen(cuda::narrow<T>(static_cast<float>(v))));
     };
@@ -152,7 +153,8 @@ void check_block(int batch, int height, int width, int way, int multiprocessors,
     try {
         cuda::with_block_shape(way, [&](auto shape) {
             using Shape = decltype(shape);
-            launch(how.grid, Shape::kThreads, how.shared_bytes, cuda::infer_block_kernel<T, Shape>, p, random);
+            launch(how.grid, Shape::kThreads, how.shared_bytes, cuda::infer_block_kernel<T, Shape, warpgroups>, p,
+                   random);
         });
     } catch (const cuda::simt::Error& error) {
         check(false, name + ": " + error.what());
@@ -280,8 +282,11 @@ void check_all(bool few, Random& random) {
                                               : std::vector<BlockCase>{{1, 1, 1, 1},   {1, 3, 5, 3},   {1, 8, 16, 1},
                                                                        {1, 24, 32, 2}, {1, 17, 33, 4}, {3, 13, 18, 1}};
     for (const BlockCase& b : blocks)
-        for (int way = 0; way < cuda::kBlockWays; ++way)
-            check_block<T>(b.batch, b.height, b.width, way, b.multiprocessors, random);
+        for (int way = 0; way < cuda::kBlockWays; ++way) {
+            check_block<T, false>(b.batch, b.height, b.width, way, b.multiprocessors, random);
+            if (cuda::kBlockSizes[way].apart)
+                check_block<T, true>(b.batch, b.height, b.width, way, b.multiprocessors, random);
+        }
 }
 
 // What is chosen for a device must fit into its shared memory.

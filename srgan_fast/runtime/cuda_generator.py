@@ -17,7 +17,6 @@ from srgan_fast.ops.conv import phase_major
 _log = logging.getLogger(__name__)
 
 _GRAPHS = 4  # shapes whose launches are kept recorded
-_FUSES_BLOCKS = True  # residual blocks in one kernel, where the device and the channels allow it
 _RECORDED_PIXELS = 1 << 16  # more take the GPU longer than the host, and a graph keeps its maps' memory
 
 
@@ -121,7 +120,7 @@ class CudaGenerator:
 
     def _block(self, x: Tensor, conv1: _Layer, conv2: _Layer) -> Tensor:
         """A residual block, in one kernel or in two."""
-        if _FUSES_BLOCKS and self.channels == infer.BLOCK_CHANNELS and conv1.slope is not None:
+        if self.channels == infer.BLOCK_CHANNELS and conv1.slope is not None:
             first = (conv1.weights, conv1.bias, conv1.slope)
             return infer.block(x, *first, conv2.weights, conv2.bias, settled=True)
         inner = infer.conv(x, conv1.weights, conv1.bias, conv1.slope, settled=True)

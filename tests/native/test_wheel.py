@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BESIDE_PYTHON = str(Path(sys.executable).parent)  # CMake and Ninja, whether or not the environment is active
 PATH = [BESIDE_PYTHON, *os.environ.get("PATH", os.defpath).split(os.pathsep)]
-DEFAULT = {"sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "compute_120"}  # the last one is PTX
+DEFAULT = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120", "compute_120"}  # the last one is PTX
 OF_THE_BUILD = ("CUDACXX", "CUDA_HOME", "SRGAN_FAST_CUDA_ARCHITECTURES", "SRGAN_FAST_BUILD_TYPE", "PYTHONPATH")
 
 WITHOUT_TORCH = """

@@ -567,8 +567,8 @@ def test_backward_changes_nothing_that_it_reads_and_may_be_repeated(case: Case, 
 
 def pair(place: Place) -> tuple[Tensor, Tensor]:
     """A small map, and weights that have gradients."""
-    x = torch.randn(1, 4, 5, 5, device=place.device, dtype=place.dtype)
-    return x, torch.randn(4, 4, 3, 3, device=place.device, requires_grad=True)
+    x = torch.randn(1, 8, 5, 5, device=place.device, dtype=place.dtype)
+    return x, torch.randn(8, 8, 3, 3, device=place.device, requires_grad=True)
 
 
 @pytest.mark.parametrize("place", ONE_EACH, ids=str)

@@ -97,6 +97,26 @@ def test_shapes_are_known_without_a_gpu() -> None:
 
 
 @needs_gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 5), (2, 13, 19), (1, 64, 64), (3, 70, 130)], ids=str)
+@pytest.mark.parametrize("way", range(-1, 4))
+def test_a_block_is_its_two_convolutions(
+    device: torch.device, way: int, size: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    if way >= 0 and torch.cuda.get_device_properties(device).shared_memory_per_block_optin < 227 * 1024:
+        pytest.skip("too little shared memory for both convolutions' weights")
+    torch.manual_seed(0)
+    n, height, width = size
+    x = torch.randn(n, 64, height, width, device=device).to(dtype, memory_format=torch.channels_last)
+    first, second = (infer.pack_conv(torch.randn(64, 64, 3, 3, device=device) / 24, dtype) for _ in range(2))
+    bias, slope, outer_bias = (torch.randn(64, device=device) for _ in range(3))
+    found = infer.block(x, first, bias, slope, second, outer_bias, way=way)
+    expected = infer.conv(infer.conv(x, first, bias, slope), second, outer_bias, residual=x)
+    # Products are added up in the same order, warpgroups' too as it seems; the last bit may differ somewhere.
+    torch.testing.assert_close(found, expected, rtol=2 * torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps)
+
+
+@needs_gpu
 def test_what_does_not_fit_is_refused(device: torch.device) -> None:
     (head, head_arguments), (conv, conv_arguments), *_, (tail, tail_arguments) = _calls(device)
 

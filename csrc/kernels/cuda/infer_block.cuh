@@ -47,30 +47,9 @@ auto with_block_shape(int way, const Visit& visit) {
 SRGAN_FAST_DEVICE int key_of(int row, int column) { return (2 * row + column) & 7; }
 SRGAN_FAST_DEVICE int map_offset(int pixel, int key, int unit) { return pixel * 128 + ((unit ^ key) << 4); }
 
-#if defined(SRGAN_FAST_WARPGROUPS) && !defined(__CUDACC__)
-// What a warpgroup's product is on the host: each warp's own rows.
-template <typename T, int n>
-SRGAN_FAST_DEVICE void multiply_group(float (&d)[n][4], const std::uint32_t (&a)[4], const std::byte* rows, int k) {
-    const int lane = threadIdx.x % 32;
-    for (int pair = 0; pair < n / 2; ++pair) {
-        std::uint32_t b[4];
-        const int row = pair * 16 + (lane >> 4) * 8 + (lane & 7);
-        load_matrices(b, rows + map_offset(row, row & 7, 2 * k + ((lane >> 3) & 1)));
-        for (int j = 0; j < 2; ++j) multiply_add<T>(d[2 * pair + j], a, b[2 * j], b[2 * j + 1]);
-    }
-}
-SRGAN_FAST_DEVICE void order_products() {}
-SRGAN_FAST_DEVICE void commit_products() {}
-template <int pending>
-SRGAN_FAST_DEVICE void wait_for_products() {}
-SRGAN_FAST_DEVICE void show_to_products() {}
-#elif !defined(SRGAN_FAST_WARPGROUPS)
-SRGAN_FAST_DEVICE void show_to_products() {}
-#endif
-
 // A map's products with nine taps, both being in shared memory. `row` and `column`: for each 16 rows of the warp, of
 // the first tap's pixel that this lane points at. `weights`: of the warp's first channel.
-template <typename T, int columns, int m_count, int n_count>
+template <typename T, int columns, bool warpgroups, int m_count, int n_count>
 SRGAN_FAST_DEVICE void multiply_map(float (&sums)[m_count][n_count][4], const std::byte* map, const std::byte* weights,
                                     const int (&row)[m_count], const int (&column)[m_count]) {
     constexpr int kSteps = kBlockChannels / 16, kTapBytes = kBlockChannels * kBlockChannels * 2;
@@ -89,63 +68,63 @@ SRGAN_FAST_DEVICE void multiply_map(float (&sums)[m_count][n_count][4], const st
 #pragma unroll
         for (int m = 0; m < m_count; ++m) load_matrices(a[k % 2][m], map + (at[m] ^ (k << 5)));
     };
-#if defined(SRGAN_FAST_WARPGROUPS)
-    point(0, 0);
-    load_map(0);
-    for (int tap = 0; tap < kBlockTaps; ++tap) {
-        const std::byte* const tap_weights = weights + tap * kTapBytes;
-        const bool more = tap + 1 < kBlockTaps;
-        const int next_row = (tap + 1) / 3, next_column = tap + 1 - next_row * 3;
+    if constexpr (warpgroups) {
+        point(0, 0);
+        load_map(0);
+        for (int tap = 0; tap < kBlockTaps; ++tap) {
+            const std::byte* const tap_weights = weights + tap * kTapBytes;
+            const bool more = tap + 1 < kBlockTaps;
+            const int next_row = (tap + 1) / 3, next_column = tap + 1 - next_row * 3;
 #pragma unroll
-        for (int k = 0; k < kSteps; ++k) {
-            order_products();
+            for (int k = 0; k < kSteps; ++k) {
+                order_products();
 #pragma unroll
-            for (int m = 0; m < m_count; ++m) multiply_group<T>(sums[m], a[k % 2][m], tap_weights, k);
-            commit_products();
-            wait_for_products<1>();  // for the step before, whose fragments are overwritten
-            if (k + 1 < kSteps) {
-                load_map(k + 1);
-            } else if (more) {
-                point(next_row, next_column);
-                load_map(0);
+                for (int m = 0; m < m_count; ++m) multiply_group<T>(sums[m], a[k % 2][m], tap_weights, k);
+                commit_products();
+                wait_for_products<1>();  // for the step before, whose fragments are overwritten
+                if (k + 1 < kSteps) {
+                    load_map(k + 1);
+                } else if (more) {
+                    point(next_row, next_column);
+                    load_map(0);
+                }
+            }
+        }
+        wait_for_products<0>();
+    } else {
+        std::uint32_t b[2][n_count / 2][4];
+        const int from = map_offset((lane >> 4) * 8 + (lane & 7), lane & 7, (lane >> 3) & 1);
+        const auto load_weights = [&](const std::byte* tap_weights, int k) {
+#pragma unroll
+            for (int n = 0; n < n_count / 2; ++n)
+                load_matrices(b[k % 2][n], tap_weights + n * 16 * kBlockChannels * 2 + (from ^ (k << 5)));
+        };
+        point(0, 0);
+        load_map(0);
+        load_weights(weights, 0);
+        for (int tap = 0; tap < kBlockTaps; ++tap) {
+            const std::byte* const tap_weights = weights + tap * kTapBytes;
+            const bool more = tap + 1 < kBlockTaps;
+            const int next_row = (tap + 1) / 3, next_column = tap + 1 - next_row * 3;
+#pragma unroll
+            for (int k = 0; k < kSteps; ++k) {
+                if (k + 1 < kSteps) {
+                    load_map(k + 1);
+                    load_weights(tap_weights, k + 1);
+                } else if (more) {
+                    point(next_row, next_column);
+                    load_map(0);
+                    load_weights(tap_weights + kTapBytes, 0);
+                }
+#pragma unroll
+                for (int m = 0; m < m_count; ++m)
+#pragma unroll
+                    for (int n = 0; n < n_count; ++n)
+                        multiply_add<T>(sums[m][n], a[k % 2][m], b[k % 2][n / 2][n % 2 * 2],
+                                        b[k % 2][n / 2][n % 2 * 2 + 1]);
             }
         }
     }
-    wait_for_products<0>();
-#else
-    std::uint32_t b[2][n_count / 2][4];
-    const int from = map_offset((lane >> 4) * 8 + (lane & 7), lane & 7, (lane >> 3) & 1);
-    const auto load_weights = [&](const std::byte* tap_weights, int k) {
-#pragma unroll
-        for (int n = 0; n < n_count / 2; ++n)
-            load_matrices(b[k % 2][n], tap_weights + n * 16 * kBlockChannels * 2 + (from ^ (k << 5)));
-    };
-    point(0, 0);
-    load_map(0);
-    load_weights(weights, 0);
-    for (int tap = 0; tap < kBlockTaps; ++tap) {
-        const std::byte* const tap_weights = weights + tap * kTapBytes;
-        const bool more = tap + 1 < kBlockTaps;
-        const int next_row = (tap + 1) / 3, next_column = tap + 1 - next_row * 3;
-#pragma unroll
-        for (int k = 0; k < kSteps; ++k) {
-            if (k + 1 < kSteps) {
-                load_map(k + 1);
-                load_weights(tap_weights, k + 1);
-            } else if (more) {
-                point(next_row, next_column);
-                load_map(0);
-                load_weights(tap_weights + kTapBytes, 0);
-            }
-#pragma unroll
-            for (int m = 0; m < m_count; ++m)
-#pragma unroll
-                for (int n = 0; n < n_count; ++n)
-                    multiply_add<T>(sums[m][n], a[k % 2][m], b[k % 2][n / 2][n % 2 * 2],
-                                    b[k % 2][n / 2][n % 2 * 2 + 1]);
-        }
-    }
-#endif
 }
 
 // A convolution's weights, towards shared memory.
@@ -194,10 +173,13 @@ SRGAN_FAST_DEVICE void begin_with(float (&sums)[m_count][n_count][4], const floa
             for (int m = 0; m < m_count; ++m) sums[m][n][i] = bias[n * 8 + i % 2];
 }
 
-template <typename T, typename Shape>
+// Where each four warps have a tile of their own, products are those of warpgroups if the device has them: they wait
+// for each other, which a second tile hides. `warpgroups`: without asking the device, for proofs.
+template <typename T, typename Shape, bool warpgroups = false>
 SRGAN_FAST_GLOBAL(Shape::kThreads, 1)
 void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
     constexpr int kN = Shape::kN, kChannels = Shape::kChannels;
+    constexpr bool kGroups = Shape::kGroups == 2 && (warpgroups || kWarpgroups);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = threadIdx.x / Shape::kGroup;
     const int warp_m = warp % Shape::kWarpsM, warp_n = warp / Shape::kWarpsM % Shape::kWarpsN;
     std::byte* const weights = shared_memory();
@@ -215,6 +197,8 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
         else
             sync_group(group, Shape::kGroup);
     };
+    // From where a group with a tile is, and one without.
+    const auto sync_all = [] { sync_group(Shape::kGroups, Shape::kThreads); };
     const int tiles_x = (p.width + Shape::kColumns - 1) / Shape::kColumns;
     const int tiles_y = (p.height + Shape::kRows - 1) / Shape::kRows, tiles = p.batch * tiles_y * tiles_x;
     const auto request = [&](int tile) {
@@ -267,8 +251,8 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
         {
             float sums[Shape::kInnerM][kN][4];
             begin_with(sums, bias + lane_channel);
-            multiply_map<T, Shape::kWindowColumns>(sums, map, weights + first_channel * Shape::kPixelBytes, inner_row,
-                                                   inner_column);
+            multiply_map<T, Shape::kWindowColumns, kGroups>(sums, map, weights + first_channel * Shape::kPixelBytes,
+                                                            inner_row, inner_column);
 #pragma unroll
             for (int m = 0; m < Shape::kOuterM; ++m)
 #pragma unroll
@@ -310,14 +294,14 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
         if (!whole) {
             copy_async_wait<0>();
             show_to_products();
-            sync_threads();  // the second weights are there, and the inner map
+            sync_all();  // the second weights are there, and the inner map
             whole = true;
         } else {
             sync();  // the inner map is there
         }
         float sums[Shape::kOuterM][kN][4];
         begin_with(sums, outer_bias + lane_channel);
-        multiply_map<T, Shape::kInnerColumns>(
+        multiply_map<T, Shape::kInnerColumns, kGroups>(
             sums, map, weights + kBlockWeightBytes + first_channel * Shape::kPixelBytes, outer_row, outer_column);
         sync();  // the inner map is read to the end
         if constexpr (Shape::kStaged) request(tile + step);
@@ -354,7 +338,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
     if (!whole) {  // no tile was left for this group
         copy_async_wait<0>();
         show_to_products();
-        sync_threads();
+        sync_all();
     }
 }
 

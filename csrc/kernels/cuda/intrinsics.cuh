@@ -48,7 +48,8 @@ SRGAN_FAST_DEVICE std::byte* shared_memory() {
 
 SRGAN_FAST_DEVICE void sync_threads() { __syncthreads(); }
 SRGAN_FAST_DEVICE void sync_warp() { __syncwarp(); }
-// A barrier of the `threads` threads of a group, one of those that the block divides into in order.
+// The barrier of a number, from 0 on, of the `threads` threads of a group, one of those that the block divides into in
+// order. Unlike sync_threads(), warps may come to it from different places.
 SRGAN_FAST_DEVICE void sync_group(int group, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "r"(threads) : "memory");
 }
@@ -125,22 +126,21 @@ SRGAN_FAST_DEVICE void multiply_add<Half>(float (&d)[4], const std::uint32_t (&a
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define SRGAN_FAST_WARPGROUPS
-
 // Products of a warpgroup, four warps in order: d += a b for 64 rows, each warp's 16 in the fragments of mma.m16n8k16,
-// and b of 8 n columns in shared memory: rows of b's transpose are 128 bytes each, 64 elements, of which step k has
-// 16 k and on; units of 16 bytes are permuted as tile_offset<64> does, and `rows` is a multiple of 1024 bytes. They are
-// under way until they are waited for: until then neither d nor a may be touched.
-template <typename T, int n>
-SRGAN_FAST_DEVICE void multiply_group(float (&d)[n][4], const std::uint32_t (&a)[4], const std::byte* rows, int k) {
-    constexpr bool kBf16 = std::is_same_v<T, Bf16>;
-    static_assert(n == 8 || n == 4);
+// and b of 64 columns in shared memory: rows of b's transpose are 128 bytes each, 64 elements, of which step k has 16 k
+// and on; units of 16 bytes are permuted as tile_offset<64> does, and `rows` is a multiple of 1024 bytes. They are
+// under way until they are waited for: until then neither d nor a may be touched. Of compute capability 9.0 alone, in
+// code that is compiled for 90a; elsewhere kWarpgroups is false and nobody calls them.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr bool kWarpgroups = true;
+
+template <typename T>
+SRGAN_FAST_DEVICE void multiply_group(float (&d)[8][4], const std::uint32_t (&a)[4], const std::byte* rows, int k) {
     // Eight rows are 1024 bytes; swizzled by 128.
     const std::uint64_t b = (shared_address(rows) + 32u * static_cast<unsigned>(k)) >> 4 | std::uint64_t{1} << 16 |
                             std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
 #define SRGAN_FAST_SUMS(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
-#define SRGAN_FAST_PRODUCT_64(type)                                                                                    \
+#define SRGAN_FAST_PRODUCT(type)                                                                                       \
     asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                           \
                  " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "   \
                  "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"      \
@@ -148,24 +148,12 @@ SRGAN_FAST_DEVICE void multiply_group(float (&d)[n][4], const std::uint32_t (&a)
                    SRGAN_FAST_SUMS(5), SRGAN_FAST_SUMS(6), SRGAN_FAST_SUMS(7)                                          \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                                                  \
                  : "memory")
-#define SRGAN_FAST_PRODUCT_32(type)                                                                                \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type                                       \
-                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, {%16, %17, %18, %19}, " \
-                 "%20, 1, 1, 1, 0;"                                                                                \
-                 : SRGAN_FAST_SUMS(0), SRGAN_FAST_SUMS(1), SRGAN_FAST_SUMS(2), SRGAN_FAST_SUMS(3)                  \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                                              \
-                 : "memory")
-    if constexpr (n == 8 && kBf16)
-        SRGAN_FAST_PRODUCT_64("bf16");
-    else if constexpr (n == 8)
-        SRGAN_FAST_PRODUCT_64("f16");
-    else if constexpr (kBf16)
-        SRGAN_FAST_PRODUCT_32("bf16");
+    if constexpr (std::is_same_v<T, Bf16>)
+        SRGAN_FAST_PRODUCT("bf16");
     else
-        SRGAN_FAST_PRODUCT_32("f16");
+        SRGAN_FAST_PRODUCT("f16");
 #undef SRGAN_FAST_SUMS
-#undef SRGAN_FAST_PRODUCT_64
-#undef SRGAN_FAST_PRODUCT_32
+#undef SRGAN_FAST_PRODUCT
 }
 // What was written to d and a before is there for the products that follow.
 SRGAN_FAST_DEVICE void order_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -177,6 +165,16 @@ SRGAN_FAST_DEVICE void wait_for_products() {
 }
 // What this thread wrote to shared memory is seen by products behind the next barrier.
 SRGAN_FAST_DEVICE void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+#else
+inline constexpr bool kWarpgroups = false;
+
+template <typename T>
+SRGAN_FAST_DEVICE void multiply_group(float (&)[8][4], const std::uint32_t (&)[4], const std::byte*, int) {}
+SRGAN_FAST_DEVICE void order_products() {}
+SRGAN_FAST_DEVICE void commit_products() {}
+template <int pending>
+SRGAN_FAST_DEVICE void wait_for_products() {}
+SRGAN_FAST_DEVICE void show_to_products() {}
 #endif
 
 SRGAN_FAST_DEVICE float square_root(float value) { return sqrtf(value); }

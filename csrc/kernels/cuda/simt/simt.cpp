@@ -155,6 +155,7 @@ struct Chunk {
 struct Thread {
     Fiber fiber;
     State state = State::kRuns;
+    int barrier = 0;           // of a group, that it waits at
     std::uint64_t groups = 0;  // committed
     std::vector<Copy> copies;  // oldest first
 };
@@ -326,13 +327,16 @@ class Multiprocessor {
         yield();
     }
 
-    // Waits for the `threads` threads of its group.
-    void sync_group(int threads) {
+    // Waits for the `threads` threads of its group at the barrier of that number.
+    void sync_group(int barrier, int threads) {
         const int first = current_ / threads * threads, end = first + threads;
         if (threads < kLanes || threads % kLanes != 0 || end > count())
             fail(current_, "calls sync_group for a group of " + std::to_string(threads) + " threads");
         threads_[current_].state = State::kGroupBarrier;
-        const auto waits = [](const Thread& thread) { return thread.state == State::kGroupBarrier; };
+        threads_[current_].barrier = barrier;
+        const auto waits = [&](const Thread& thread) {
+            return thread.state == State::kGroupBarrier && thread.barrier == barrier;
+        };
         if (std::all_of(threads_.begin() + first, threads_.begin() + end, waits)) {
             for (int warp = first / kLanes; warp < end / kLanes; ++warp) ++warps_[warp].group_syncs;
             for (int i = first; i < end; ++i) make_runnable(i);
@@ -678,7 +682,7 @@ namespace detail {
 
 std::byte* shared_memory() { return multiprocessor().shared_memory(); }
 void sync_threads() { multiprocessor().sync_threads(); }
-void sync_group(int, int threads) { multiprocessor().sync_group(threads); }
+void sync_group(int group, int threads) { multiprocessor().sync_group(group, threads); }
 void sync_warp() { multiprocessor().meet(State::kSyncWarp, {}); }
 
 float shuffle_xor(float value, int mask) {

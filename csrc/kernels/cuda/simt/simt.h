@@ -102,6 +102,24 @@ SRGAN_FAST_DEVICE void multiply_add<Half>(float (&d)[4], const std::uint32_t (&a
     simt::detail::multiply_add_half(d, a, b0, b1);
 }
 
+// Products of warpgroups: each warp's own rows, at once.
+inline constexpr bool kWarpgroups = false;
+template <typename T>
+SRGAN_FAST_DEVICE void multiply_group(float (&d)[8][4], const std::uint32_t (&a)[4], const std::byte* rows, int k) {
+    const int lane = threadIdx.x % 32;
+    for (int pair = 0; pair < 4; ++pair) {
+        std::uint32_t b[4];
+        const int row = pair * 16 + (lane >> 4) * 8 + (lane & 7), unit = 2 * k + ((lane >> 3) & 1);
+        load_matrices(b, rows + row * 128 + ((unit ^ (row & 7)) << 4));
+        for (int j = 0; j < 2; ++j) multiply_add<T>(d[2 * pair + j], a, b[2 * j], b[2 * j + 1]);
+    }
+}
+SRGAN_FAST_DEVICE void order_products() {}
+SRGAN_FAST_DEVICE void commit_products() {}
+template <int pending>
+SRGAN_FAST_DEVICE void wait_for_products() {}
+SRGAN_FAST_DEVICE void show_to_products() {}
+
 SRGAN_FAST_DEVICE float square_root(float value) { return std::sqrt(value); }
 
 template <typename T>
