@@ -5,11 +5,12 @@
 //
 // A convolution is a line. Of training: forward|dgrad|wgrad, batch, in, out, height, width, taps, stride, and three of
 // 0 and 1: whether z comes through a prologue, whether z comes from two maps, whether dy comes from two. Of inference:
-// head|conv|tail, batch, in, out, height, width.
+// head|conv|block|tail, batch, in, out, height, width; a block that is no kernel has the plan of its convolutions.
 #include <cstdlib>
 #include <iostream>
 #include <string>
 
+#include "kernels/cuda/infer_block.cuh"
 #include "kernels/cuda/infer_mma.cuh"
 #include "kernels/cuda/wgrad_mma.cuh"
 
@@ -90,6 +91,28 @@ void print_inference(const Request& r, const Device& device) {
         with_infer_shape(how.tile, print);
 }
 
+// False where a residual block is two convolutions.
+bool print_block(const Request& r, const Device& device) {
+    const Convolution& c = r.convolution;
+    const BlockLaunch how = choose_block_launch(c.batch, c.height, c.width, device);
+    if (how.way < 0) return false;
+    const BlockSize& size = kBlockSizes[how.way];
+    const int tiles = c.batch * blocks_of(c.height, size.rows) * blocks_of(c.width, kBlockColumns);
+    with_block_shape(how.way, [&](auto shape) {
+        using Shape = decltype(shape);
+        std::cout << "{\"rows\": " << size.rows << ", \"columns\": " << kBlockColumns
+                  << ", \"channels\": " << kBlockChannels << ", \"threads\": " << kBlockThreads
+                  << ", \"resident\": 1, \"shared\": " << how.shared_bytes
+                  << ", \"window\": " << Shape::kGroups * block_window_bytes(size) << ", \"grid\": [" << how.grid.x
+                  << ", 1, 1], \"tiles\": " << tiles
+                  << ", \"keeps\": true, \"inner\": " << 16 * Shape::kWarpsM * Shape::kInnerM
+                  << ", \"step\": 1, \"spread\": 1, \"reach\": [-2, -2, 5, 5], "
+                  << "\"taps\": [" << kBlockTaps << ", " << kBlockTaps << "], \"weight_rows\": " << kBlockChannels
+                  << ", \"weight_columns\": " << kBlockChannels << "}\n";
+    });
+    return true;
+}
+
 void print_tail(const Request& r) {
     const Convolution& c = r.convolution;
     const ConvParams plan = tail_plan(c.batch, c.height, c.width, c.in);
@@ -150,7 +173,7 @@ int main(int count, char** arguments) {
             print_convolution(r, device);
         else if (r.direction == "tail")
             print_tail(r);
-        else
+        else if (r.direction != "block" || !print_block(r, device))
             print_inference(r, device);
     }
     return std::cin.eof() ? 0 : 1;

@@ -160,6 +160,12 @@ Tensor conv_pack(const Tensor& weight, std::int64_t stride, bool backward, bool 
                 : packed_weights<float>(weight, geometry, backward, bf16);
 }
 
+// How many values conv_pack makes of weights of float32.
+std::int64_t conv_packed_size(std::int64_t out, std::int64_t in, std::int64_t taps, std::int64_t stride, bool backward,
+                              bool bf16) {
+    return table(float{}, bf16).packed_size({geometry_of(taps, stride), backward, nullptr, {}, in, out, nullptr});
+}
+
 // Merges the moments of tasks (Chan, Golub and LeVeque 1979): mean and biased variance.
 template <typename S>
 void merge_moments(const S* parts, std::int64_t tasks, std::int64_t channels, S* mean, S* var) {
@@ -367,6 +373,7 @@ STABLE_TORCH_LIBRARY(srgan_fast, m) {
         "Tensor? residual, int stride, bool shuffle, float? activation, Tensor? packed=None) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
     m.def("conv_pack(Tensor weight, int stride, bool backward, bool bf16) -> Tensor");
+    m.def("conv_packed_size(int out, int channels, int taps, int stride, bool backward, bool bf16) -> int");
     m.def(
         "conv_wgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor x, "
         "Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, Tensor? residual, int stride, "
@@ -378,4 +385,8 @@ STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CPU, m) {
     m.impl("conv_pack", TORCH_BOX(&srgan_fast::torch_ops::conv_pack));
     m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
     m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CompositeExplicitAutograd, m) {
+    m.impl("conv_packed_size", TORCH_BOX(&srgan_fast::torch_ops::conv_packed_size));
 }

@@ -326,11 +326,9 @@ def _fake_dy(
 
 
 def _fake_pack(weight: Tensor, stride: int, backward: bool, bf16: bool) -> Tensor:
-    if bf16:
-        return weight.new_empty(torch.library.get_ctx().new_dynamic_size())  # the processor's own
     out, channels, side, _ = weight.shape
-    points = 49 if stride == 2 else (side + 3) ** 2
-    return weight.new_empty(points * (-(-out // 16) * 16) * (-(-channels // 16) * 16))
+    size = torch.ops.srgan_fast.conv_packed_size(out, channels, side, stride, backward, bf16)
+    return weight.new_empty(size)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

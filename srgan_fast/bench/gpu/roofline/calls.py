@@ -1,10 +1,10 @@
 """What a step asks of a GPU, as data: calls of the fused operators, and passes over memory of all others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Direction = Literal["forward", "dgrad", "wgrad"]
-Place = Literal["head", "conv", "tail"]
+Place = Literal["head", "conv", "block", "tail"]
 HALF = 2  # bytes of an element of a map
 FLOAT = 4  # bytes of everything else
 UNIT = 8  # channels that are copied at once
@@ -141,7 +141,13 @@ class InferCall:
     @property
     def taps(self) -> int:
         """Side of the filters."""
-        return 3 if self.direction == "conv" else 9
+        return 3 if self.direction in ("conv", "block") else 9
+
+    @property
+    def convolutions(self) -> tuple["InferCall", "InferCall"]:
+        """Of a block."""
+        conv = replace(self, direction="conv", activates=False, residual=False)
+        return replace(conv, activates=True), replace(conv, residual=True)
 
     @property
     def pixels(self) -> int:
@@ -155,8 +161,9 @@ class InferCall:
 
     @property
     def weights(self) -> int:
-        """Values of the filters."""
-        return self.out * self.taps**2 * (self.channels // 4 if self.direction == "tail" else self.channels)
+        """Values of the filters; a block has two convolutions."""
+        count = 2 if self.direction == "block" else 1
+        return count * self.out * self.taps**2 * (self.channels // 4 if self.direction == "tail" else self.channels)
 
     @property
     def flops(self) -> int:
@@ -173,7 +180,9 @@ class InferCall:
         """What it does besides, for tables."""
         words = {
             "unfolding": self.direction == "head", "shuffle before": self.direction == "tail", "bias": True,
-            "activation behind": self.activates, "residual": self.residual, "shuffle": self.shuffle,
+            "activation between": self.direction == "block",
+            "activation behind": self.activates and self.direction != "block",
+            "residual": self.residual, "shuffle": self.shuffle,
         }  # fmt: skip
         return _listed(words)
 

@@ -32,7 +32,7 @@ PICTURES = ((128, 128), (180, 320), (256, 256))
 SHOWN = CEILINGS[1]  # whose bytes stand in tables that have room for one device's tiles
 NETWORKS = ("G", "D", "VGG")
 _DIRECTIONS = {"forward": "forward", "dgrad": "data gradient", "wgrad": "weight gradient"}
-_PLACES = {"head": "head", "conv": "features", "tail": "tail"}
+_PLACES = {"head": "head", "conv": "features", "block": "residual block", "tail": "tail"}
 _NAMES = _DIRECTIONS | _PLACES
 
 

@@ -25,6 +25,10 @@ def fused_passes(call: Call | InferCall, plan: Plan | LibraryPlan, ceiling: Ceil
 
 def _inference(call: InferCall, plan: Plan, ceiling: Ceiling) -> list[Pass]:
     """Weights are packed when a generator is made; bias and PReLU are vectors."""
+    if call.direction == "block":
+        if plan.inner:
+            return [_block(call, plan, ceiling)]
+        return [one for conv in call.convolutions for one in _inference(conv, plan, ceiling)]
     height, channels, passes = call.height, call.channels, []
     results = call.out_values * (2 if call.residual else 1) * HALF
     if call.direction == "head":
@@ -37,6 +41,21 @@ def _inference(call: InferCall, plan: Plan, ceiling: Ceiling) -> list[Pass]:
     source = call.batch * height * call.width * channels * HALF
     windows = _windows((height, call.width), (call.height, call.width), call.batch, plan) * channels * HALF
     return [*passes, _product("convolution", plan, ceiling, source, windows, results)]
+
+
+def _block(call: InferCall, plan: Plan, ceiling: Ceiling) -> Pass:
+    """A kernel of infer_block.cuh: the map between its convolutions, halo included, is no device memory's."""
+    pixel = call.channels * HALF
+    windows = _windows((call.height, call.width), (call.height, call.width), call.batch, plan) * pixel
+    weights, results = plan.packed, call.pixels * pixel
+    of_tile = 2 * (plan.inner + plan.rows * plan.columns) * call.weights // 2
+    return Pass(
+        "residual block",
+        call.pixels * pixel + weights + results,
+        of_tile * plan.tiles,
+        windows + weights * plan.blocks + results,
+        of_tile * plan.rounds(ceiling),
+    )
 
 
 def _forward(call: Call, plan: Plan, ceiling: Ceiling) -> list[Pass]:

@@ -44,6 +44,7 @@ class Plan:
         tiles: of pixels; more than the grid has blocks where those keep their weights.
         halo: columns of a tile that are other tiles' results.
         keeps: whether blocks keep the weights of all taps in shared memory and go from tile to tile.
+        inner: of a residual block in one kernel: pixels of the map between that are computed for a tile.
         tap_rows: rows of taps of a block of a weight gradient.
         side: of a weight gradient's tiles.
         splits: shares of a weight gradient's tiles.
@@ -68,6 +69,7 @@ class Plan:
     tiles: int = 0
     halo: int = 0
     keeps: bool = False
+    inner: int = 0
     tap_rows: int = 0
     side: int = 0
     splits: int = 0

@@ -148,11 +148,18 @@ def _operators_recorded(events: list[Event]) -> AbstractContextManager[object]:
         phases, scale = (4, 2) if shuffle else (1, 1)
         return x.new_empty((batch, len(bias) // phases, scale * height, scale * width))
 
+    def block(
+        x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor, outer_weights: Tensor, outer_bias: Tensor,
+        settled: bool = False,
+    ) -> Tensor:  # fmt: skip
+        note("block", x, len(outer_bias), True, True)
+        return x.new_empty(x.shape)
+
     def tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
         batch, height, width = note("tail", x, len(bias))
         return x.new_empty((batch, len(bias), 2 * height, 2 * width), dtype=torch.float32)
 
-    return patch.multiple(infer, head=head, conv=conv, tail=tail)
+    return patch.multiple(infer, head=head, conv=conv, block=block, tail=tail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ def unfused_passes(call: Call | InferCall) -> list[Pass]:
 
 
 def _inference(call: InferCall) -> list[Pass]:
+    if call.direction == "block":
+        return [one for conv in call.convolutions for one in _inference(conv)]
     values = call.pixels * call.channels
     x, y = values * HALF, call.out_values * HALF
     passes = [
