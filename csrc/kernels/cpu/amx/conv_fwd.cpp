@@ -66,17 +66,20 @@ struct Forward {
             if (j == pitch) j = 0, ++i;
             if (j >= a.width) continue;
             Bf16* const to = out + (i * a.width + j) * a.channels;
+            Vec values[kN];
 #pragma GCC unroll 2
             for (int n = 0; n < kN; ++n) {
-                Vec value = load(b.sums + p * kBlockColumns + n * kLanes) + bias[n];
+                Vec& value = values[n];
+                value = load(b.sums + p * kBlockColumns + n * kLanes) + bias[n];
                 if constexpr (kEpilogue == Epilogue::kActivate) value = value > 0.0f ? value : value * slope;
                 if constexpr (kEpilogue == Epilogue::kMoments) {
                     const Vec difference = value - start[n];
                     sum[n] += difference;
                     squares[n] += difference * difference;
                 }
-                write<kWhole>(to + n * kLanes, value, there[n]);
+                if constexpr (kN == 1 || !kWhole) write<kWhole>(to + n * kLanes, value, there[n]);
             }
+            if constexpr (kN == 2 && kWhole) write_line(to, values[0], values[1]);
         }
         if constexpr (kEpilogue == Epilogue::kMoments)
             for (int n = 0; n < kN; ++n) {

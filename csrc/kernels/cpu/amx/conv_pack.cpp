@@ -18,6 +18,37 @@ struct Pack {
     static std::int64_t tasks(const Arguments& a, int) { return padded(channels(a)) / kTileColumns; }
     static std::int64_t scratch(const Arguments&, std::int64_t) { return 0; }
 
+    // Rows k of `depth`, columns n of `columns`, zeros for the rest.
+    static void pack_tile(const float* from, std::int64_t k_stride, std::int64_t n_stride, std::int64_t depth,
+                          int columns, Bf16* to) {
+        alignas(kAlignment) Bf16 narrow[2][kTileColumns];
+        if (k_stride == 1 && depth == kTileDepth) {  // columns are in one piece
+            Words rows[16];
+            for (int n = 0; n < kTileColumns; ++n) {
+                alignas(kAlignment) Bf16 column[kTileDepth]{};
+                if (n < columns) write_line(column, read(from + n * n_stride), read(from + n * n_stride + kLanes));
+                rows[n] = *reinterpret_cast<const PairWords*>(column);
+            }
+            transpose(rows);
+            for (int i = 0; i < 16; ++i) put_pair(to + i * kTileDepth, rows[i]);
+            return;
+        }
+        for (std::int64_t k = 0; k < kTileDepth; k += 2, to += kTileDepth) {
+            for (int half = 0; half < 2; ++half) {
+                alignas(kAlignment) float row[kTileColumns]{};
+                if (k + half < depth) {
+                    const float* const place = from + (k + half) * k_stride;
+                    if (n_stride == 1 && columns == kTileColumns)
+                        store(row, read(place));
+                    else
+                        for (int n = 0; n < columns; ++n) row[n] = place[n * n_stride];
+                }
+                write(narrow[half], load(row));
+            }
+            put_pair(to, pair_of(narrow[0], narrow[1]));
+        }
+    }
+
     static void run(const Arguments& a, std::int64_t task, std::int64_t, void*) {
         const std::int64_t first = task * kTileColumns, all = deep(depth(a));
         const int columns = static_cast<int>(smaller<std::int64_t>(kTileColumns, channels(a) - first));
@@ -26,16 +57,9 @@ struct Pack {
         Bf16* to = reinterpret_cast<Bf16*>(a.packed) + task * kTaps * kTaps * all * kTileColumns;
         for (std::int64_t block = 0; block < all; block += kTileDepth)
             for (int tap = 0; tap < kTaps * kTaps; ++tap, to += kTileElements) {
-                const float* const from =
-                    a.weight + first * n_stride + tap / kTaps * a.strides.row + tap % kTaps * a.strides.column;
-                for (std::int64_t k = 0; k < kTileDepth; ++k) {
-                    alignas(kAlignment) float row[kTileColumns]{};
-                    alignas(kAlignment) Bf16 narrow[kTileColumns];
-                    if (block + k < depth(a))
-                        for (int n = 0; n < columns; ++n) row[n] = from[(block + k) * k_stride + n * n_stride];
-                    write(narrow, load(row));
-                    for (int n = 0; n < kTileColumns; ++n) to[k / 2 * kTileDepth + 2 * n + k % 2] = narrow[n];
-                }
+                const float* const from = a.weight + block * k_stride + first * n_stride + tap / kTaps * a.strides.row +
+                                          tap % kTaps * a.strides.column;
+                pack_tile(from, k_stride, n_stride, smaller<std::int64_t>(depth(a) - block, kTileDepth), columns, to);
             }
     }
 };

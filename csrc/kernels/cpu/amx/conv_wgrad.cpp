@@ -11,37 +11,6 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
 
-typedef std::uint32_t PairWords __attribute__((vector_size(64), may_alias));
-
-// Rows of 16 pairs become columns: halves of two vectors are exchanged, 8 rows apart, then 4, 2 and 1.
-template <int kApart>
-SRGAN_FAST_INLINE void exchange(Words (&rows)[16]) {
-    Words low, high;
-#pragma GCC unroll 16
-    for (unsigned lane = 0; lane < 16; ++lane) {
-        const bool moved = (lane & kApart) != 0;
-        low[lane] = moved ? 16 + lane - kApart : lane;
-        high[lane] = moved ? 16 + lane : lane + kApart;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-        if ((i & kApart) != 0) continue;
-        const Words a = rows[i], b = rows[i + kApart];
-        rows[i] = __builtin_shuffle(a, b, low);
-        rows[i + kApart] = __builtin_shuffle(a, b, high);
-    }
-}
-SRGAN_FAST_INLINE void transpose(Words (&rows)[16]) {
-    exchange<8>(rows), exchange<4>(rows), exchange<2>(rows), exchange<1>(rows);
-}
-
-// Two pixels' channels, 16 of them, side by side.
-SRGAN_FAST_INLINE Words pair_of(const Bf16* first, const Bf16* second) {
-    return __builtin_convertvector(*reinterpret_cast<const Halves*>(first), Words) |
-           __builtin_convertvector(*reinterpret_cast<const Halves*>(second), Words) << 16;
-}
-SRGAN_FAST_INLINE void put_pair(Bf16* to, Words pair) { *reinterpret_cast<PairWords*>(to) = pair; }
-
 template <Geometry kGeometry>
 struct Wgrad {
     using Arguments = ConvWgrad<float>;
