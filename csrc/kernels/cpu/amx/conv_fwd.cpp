@@ -1,6 +1,6 @@
 // The forward convolution of training on AMX, for maps of bfloat16; see kernels/cpu/conv.h.
 //
-// It is the direct form: with 16 times the products of AVX-512 there is nothing to gain from Winograd's, and z and
+// It is the direct form: with many times the products of AVX-512 there is nothing to gain from Winograd's, and z and
 // weights are rounded to bfloat16 as by every library. A task makes the window of some rows of z, then multiplies all
 // of it by one block of channels after the other.
 #include "kernels/cpu/amx/table.h"

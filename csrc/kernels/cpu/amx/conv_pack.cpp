@@ -49,12 +49,19 @@ struct Pack {
         }
     }
 
-    static void run(const Arguments& a, std::int64_t task, std::int64_t, void*) {
-        const std::int64_t first = task * kTileColumns, all = deep(depth(a));
+    static void run(const Arguments& a, std::int64_t task, std::int64_t tasks_of_call, void*) {
+        const std::int64_t all = tasks(a, 1);
+        for (std::int64_t group = all * task / tasks_of_call; group < all * (task + 1) / tasks_of_call; ++group)
+            pack_group(a, group);
+    }
+
+    // 16 columns.
+    static void pack_group(const Arguments& a, std::int64_t group) {
+        const std::int64_t first = group * kTileColumns, all = deep(depth(a));
         const int columns = static_cast<int>(smaller<std::int64_t>(kTileColumns, channels(a) - first));
         const std::int64_t k_stride = a.backward ? a.strides.out : a.strides.in;
         const std::int64_t n_stride = a.backward ? a.strides.in : a.strides.out;
-        Bf16* to = reinterpret_cast<Bf16*>(a.packed) + task * kTaps * kTaps * all * kTileColumns;
+        Bf16* to = reinterpret_cast<Bf16*>(a.packed) + group * kTaps * kTaps * all * kTileColumns;
         for (std::int64_t block = 0; block < all; block += kTileDepth)
             for (int tap = 0; tap < kTaps * kTaps; ++tap, to += kTileElements) {
                 const float* const from = a.weight + block * k_stride + first * n_stride + tap / kTaps * a.strides.row +
