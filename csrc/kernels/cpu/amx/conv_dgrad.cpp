@@ -58,7 +58,7 @@ struct Dgrad {
     // A part of a block: some pixels of one of its vectors of channels, or all of those that were shuffled from the
     // same channels.
     template <bool kWhole, Shape kShape>
-    static SRGAN_FAST_INLINE void finish(const Arguments& a, const Windows& w, const Block& b, int part,
+    [[gnu::noinline]] static void finish(const Arguments& a, const Windows& w, const Block& b, int part,
                                          std::int64_t first, float* prologue_sums) {
         constexpr int kSplit = kParts / 2;
         const Source<float>& s = a.source;

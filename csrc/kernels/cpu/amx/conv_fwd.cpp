@@ -44,7 +44,7 @@ struct Forward {
 
     // Writes a part of a block's results, of kN vectors of channels.
     template <int kN, bool kWhole, Epilogue kEpilogue>
-    static SRGAN_FAST_INLINE void finish(const Arguments& a, const Block& b, int part, std::int64_t pitch,
+    [[gnu::noinline]] static void finish(const Arguments& a, const Block& b, int part, std::int64_t pitch,
                                          std::int64_t channel, const Moments& moments) {
         constexpr std::int64_t kPixels = kBlockRows / kParts;
         const std::int64_t end = smaller((part + 1) * kPixels, b.count);
