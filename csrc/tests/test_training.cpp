@@ -256,7 +256,7 @@ std::set<std::int64_t> cuts(const cpu::Kernel<A>& kernel, const A& arguments) {
     return counts;
 }
 
-// Weights in the Winograd domain.
+// Weights as products read them.
 template <typename E>
 Output<Scalar<E>> pack(const Memory<E>& m, Isa isa, bool backward, const std::string& name, Random& random) {
     const auto& table = Element<E>::table(isa);
@@ -730,6 +730,8 @@ void test_special(Geometry geometry, Random& random) {
     // More tiles than a weight gradient takes at a time, for few channels and for many.
     if (!kSlow) test({geometry, Kind::kSlope, Behind::kMoments, 1, height, width, 15, 3}, random);
     if (kEvery == 1) test({geometry, Kind::kAffine, Behind::kActivation, 1, height, width, 70, 1}, random);
+    // The same for two rows of AMX's tiles and one.
+    if (!kSlow) test({geometry, Kind::kSlope, Behind::kMoments, 1, height, width, 17, 48}, random);
     // Several groups of output channels, and several images.
     test({geometry, Kind::kSlope, Behind::kMoments, 3, 5, 7, 17, 130}, random);
     // Means of about 1000 times the deviation.

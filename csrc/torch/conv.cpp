@@ -372,7 +372,7 @@ STABLE_TORCH_LIBRARY(srgan_fast, m) {
         "Tensor? sum_gradient, Tensor x, Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, "
         "Tensor? residual, int stride, bool shuffle, float? activation, Tensor? packed=None) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
-    m.def("conv_pack(Tensor weight, int stride, bool backward, bool bf16) -> Tensor");
+    m.def("conv_pack(Tensor weight, int stride, bool backward, bool bf16=False) -> Tensor");
     m.def("conv_packed_size(int out, int channels, int taps, int stride, bool backward, bool bf16) -> int");
     m.def(
         "conv_wgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor x, "

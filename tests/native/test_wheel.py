@@ -106,9 +106,9 @@ def test_nvcc_is_found_off_the_path_and_builds_for_what_is_asked(configure: Conf
     if variable == "CUDA_HOME" and nvcc.parent.name != "bin":
         pytest.skip(f"{nvcc} is in no folder called bin")
     where = str(nvcc) if variable == "CUDACXX" else str(nvcc.parents[1])
-    build = configure(environment(nvcc=False, **{variable: where, "SRGAN_FAST_CUDA_ARCHITECTURES": "90-real;80"}))
+    build = configure(environment(nvcc=False, **{variable: where, "SRGAN_FAST_CUDA_ARCHITECTURES": "90a-real;80"}))
     assert modules(build) == {"_imaging", "_engine", "_C", "_C_cuda"}
-    assert architectures(build) == {"sm_90", "sm_80", "compute_80"}
+    assert architectures(build) == {"sm_90a", "sm_80", "compute_80"}
 
 
 @pytest.mark.fuzz

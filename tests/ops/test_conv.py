@@ -32,6 +32,7 @@ from srgan_fast.ops.conv import (
     phase_minor,
 )
 from srgan_fast.ops.packing import cast_weights
+from srgan_fast.runtime.processor import describe_processor
 
 OPS = torch.ops.srgan_fast
 
@@ -196,7 +197,8 @@ TURNED = {torch.bfloat16: 0.2, torch.float16: 0.1, torch.float32: 1e-4}
 
 def rounds_factors() -> bool:
     """Whether kernels on this CPU round z and weights of bfloat16 maps for the products, too, as on AMX."""
-    return os.environ.get("SRGAN_FAST_ISA", "") == "amx" or (not os.environ.get("SRGAN_FAST_ISA") and "amx" in _isas())
+    asked = os.environ.get("SRGAN_FAST_ISA")
+    return asked == "amx" if asked else "amx_bf16" in describe_processor()[1]
 
 
 def bound(name: str, place: Place, case: Case) -> float:
@@ -346,7 +348,9 @@ def test_opcheck(case: Case, place: Place, layout: str) -> None:
     torch.library.opcheck(OPS.conv_dgrad.default, (g, saved, *moments, None, *rest))
     torch.library.opcheck(OPS.conv_wgrad.default, (g, saved, *moments, *rest, True))
     if place.device == "cpu":
-        torch.library.opcheck(OPS.conv_pack.default, (plain[0], case.stride, True, False))
+        torch.library.opcheck(OPS.conv_pack.default, (plain[0], case.stride, True))
+        for backward in (False, True):
+            torch.library.opcheck(OPS.conv_pack.default, (plain[0].float(), case.stride, backward, True))
     elif case.moments:
         weight = torch.randn(8, 7, 3, 3, device="cuda")
         dy = torch.randn(2, 8, 6, 7, device="cuda", dtype=place.dtype)
@@ -457,9 +461,10 @@ def test_moments_of_values_far_from_zero_keep_their_digits() -> None:
     assert error(found.var, exact.var((0, 2, 3), correction=0)) < 1e-5
 
 
-def test_kept_weights_are_used_and_others_refused() -> None:
-    given = arguments(Case(), (1, 20, 17, 9, 9), Place("cpu", torch.float32))
-    packed, backward = (conv_pack(given["weight"], 1, b) for b in (False, True))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_kept_weights_are_used_and_others_refused(dtype: torch.dtype) -> None:
+    given = arguments(Case(), (1, 20, 17, 9, 9), Place("cpu", dtype))
+    packed, backward = (conv_pack(given["weight"], 1, b, dtype) for b in (False, True))
     x = given["x"].requires_grad_()
     expected = conv(x, given["weight"])
     found = conv(x, torch.zeros_like(given["weight"]), packed=packed, packed_backward=backward)

@@ -1,6 +1,6 @@
 // The data gradient of training's convolutions on AMX, for maps of bfloat16; see kernels/cpu/conv.h.
 //
-// The forward kernel with dy for its input and each filter turned around; stride 2 has four phases of z, each with taps
+// The forward kernel with dy for its input and its taps turned around; stride 2 has four phases of z, each with taps
 // of its own over the same window of dy.
 #include "kernels/cpu/amx/table.h"
 #include "kernels/cpu/amx/windows.h"

@@ -3,8 +3,8 @@
 // column side by side.
 //
 // The compilers' intrinsics want the registers' numbers as literals; here they are template arguments. Where
-// SRGAN_FAST_EMULATE_AMX is defined, the same operations are done in plain memory, so that tests can run on any
-// processor and sanitizers see every access.
+// SRGAN_FAST_EMULATE_AMX is defined, the same operations are done in plain memory, so that tests run
+// without AMX, too, and sanitizers see every access.
 #pragma once
 
 #include <bit>

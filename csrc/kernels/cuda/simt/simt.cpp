@@ -554,7 +554,7 @@ class Multiprocessor {
     }
 
     // The barriers that a warp has met so far. Those of groups count after those of all: between groups, which only the
-    // latter order, a race may stay unseen, but none is seen that is not there.
+    // latter order, a race may stay unseen.
     std::uint64_t barriers_of(int warp) const {
         return static_cast<std::uint64_t>(barriers_) << 32 | warps_[warp].group_syncs;
     }
