@@ -327,7 +327,7 @@ def _fake_dy(
     return _empty_like_map(g, *g.shape), weight.new_empty(weight.shape[0] if bias else 0)
 
 
-def _fake_pack(weight: Tensor, stride: int, backward: bool, bf16: bool) -> Tensor:
+def _fake_pack(weight: Tensor, stride: int, backward: bool, bf16: bool = False) -> Tensor:
     out, channels, side, _ = weight.shape
     size = torch.ops.srgan_fast.conv_packed_size(out, channels, side, stride, backward, bf16)
     return weight.new_empty(size)
