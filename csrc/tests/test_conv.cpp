@@ -155,7 +155,8 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 const std::vector<const cpu::KernelTable*>& tables() {
     static const std::vector<const cpu::KernelTable*> all = [] {
         std::vector<const cpu::KernelTable*> list;
-        for (const cpu::Isa isa : cpu::usable_isas()) list.push_back(&cpu::kernels(isa));
+        for (const cpu::Isa isa : cpu::usable_isas())
+            if (isa != cpu::Isa::kAmx) list.push_back(&cpu::kernels(isa));  // it has those of the level below
         return list;
     }();
     return all;

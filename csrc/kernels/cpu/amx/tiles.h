@@ -114,7 +114,7 @@ typedef std::uint32_t PairWords __attribute__((vector_size(64), may_alias));
 // Rows of 16 pairs become columns: halves of two vectors are exchanged, 8 rows apart, then 4, 2 and 1.
 template <int kApart>
 SRGAN_FAST_INLINE void exchange(Words (&rows)[16]) {
-    Words low, high;
+    Words low{}, high{};
 #pragma GCC unroll 16
     for (unsigned lane = 0; lane < 16; ++lane) {
         const bool moved = (lane & kApart) != 0;
