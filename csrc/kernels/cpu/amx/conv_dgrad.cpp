@@ -30,9 +30,7 @@ struct Dgrad {
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t rows = (a.batch * height(a) + tasks - 1) / tasks;
-        const std::int64_t segments = smaller(rows, (rows + height(a) - 2) / height(a) + 1);
-        return 2 * kBlockRows * kBlockColumns * 4 +
-               aligned_bytes((windows(a).size(rows) + segments * windows(a).size(0)) * 2);
+        return 2 * kBlockRows * kBlockColumns * 4 + aligned_bytes(windows_size(windows(a), rows, height(a)) * 2);
     }
 
     // Calls put(y, x, dz) for some of a block's pixels of z and a vector of channels.

@@ -23,16 +23,10 @@ struct Forward {
         return tasks_of_rows(a.batch * a.height, row, window_budget(w.depth, a.channels), threads);
     }
 
-    // Elements of the windows of `rows` rows, wherever they begin.
-    static std::int64_t window_size(const Arguments& a, std::int64_t rows) {
-        const std::int64_t segments = smaller(rows, (rows + a.height - 2) / a.height + 1);
-        return windows(a).size(rows) + segments * windows(a).size(0);
-    }
-
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t rows = (a.batch * a.height + tasks - 1) / tasks;
         return 2 * kBlockRows * kBlockColumns * 4 + aligned_bytes(3 * padded(a.channels) * 4) +
-               aligned_bytes(window_size(a, rows) * 2);
+               aligned_bytes(windows_size(windows(a), rows, a.height) * 2);
     }
 
     // Sums of a channel's differences from its first value in the task, and of their squares.

@@ -50,10 +50,7 @@ struct Wgrad {
         const Bf16* pairs;          // [plane][copy][16 channels][pair]: rows of 16 pairs
     };
 
-    static std::int64_t segments(const Arguments& a) {
-        const std::int64_t rows = chunk_rows(a), height = a.gradient.height;
-        return smaller(rows, (rows + height - 2) / height + 1);
-    }
+    static std::int64_t segments(const Arguments& a) { return most_segments(chunk_rows(a), a.gradient.height); }
     // Of a copy of a plane; beside those of its pixels the last tile multiplies some by zeros.
     static std::int64_t pairs(const Windows& w, std::int64_t rows) { return w.plane(rows) / 2 + 1; }
     static std::int64_t pairs_size(const Windows& w, std::int64_t rows) {

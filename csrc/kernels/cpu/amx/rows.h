@@ -164,6 +164,11 @@ inline void fill(const Gradient<float>& a, const Run& run, std::int64_t image, s
              });
 }
 
+// Into how many images that many consecutive rows may reach.
+constexpr std::int64_t most_segments(std::int64_t rows, std::int64_t height) {
+    return smaller(rows, (rows + height - 2) / height + 1);
+}
+
 // Consecutive rows of a batch's images: visit(image, row, rows) for what lies in each image.
 template <typename Visit>
 void each_segment(std::int64_t begin, std::int64_t end, std::int64_t height, const Visit& visit) {

@@ -111,6 +111,12 @@ struct GradientWindows {
     }
 };
 
+// Elements of the windows of `rows` rows of images of a height, wherever they begin.
+template <typename Windows>
+std::int64_t windows_size(const Windows& w, std::int64_t rows, std::int64_t height) {
+    return w.size(rows) + most_segments(rows, height) * w.size(0);
+}
+
 // Weights in tiles: [16 output channels][32 input channels][tap], each tile in pairs of input channels; "output" and
 // "input" are the other way round for a data gradient.
 struct WeightTiles {
