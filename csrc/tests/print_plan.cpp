@@ -72,9 +72,9 @@ void print_convolution(const Request& r, const Device& device) {
     const Tile tile = choose_tile(plan, backward ? r.two_gradients : r.transforms, two_maps, device);
     const TileSize size = size_of(tile);
     const Grid grid = grid_of(tile, plan.batch, plan.height, plan.width, plan.channels, plan.spread);
-    set_weights(plan, tile, nullptr);
+    set_weights(plan, size, nullptr);
     const Launch how{size, grid, grid.x, shared_bytes(size, plan.step, plan.reach, two_maps), 0};
-    with_shape(tile, [&](auto shape) { print_launch(how, plan, shape); });
+    with_shape<Half>(tile, [&](auto shape) { print_launch(how, plan, shape); });
 }
 
 void print_inference(const Request& r, const Device& device) {
@@ -124,9 +124,9 @@ void print_tail(const Request& r) {
 void print_weight_gradient(const Request& r, const Device& device) {
     constexpr int kRegisters = 65536, kOfThread = 256;  // of a multiprocessor; of a thread at most
     const Convolution& c = r.convolution;
-    const WgradTile tile = choose_wgrad_tile(c, r.two_gradients, r.two_sources, device);
+    const WgradTile tile = choose_wgrad_tile(c, kHalfBytes, r.two_gradients, r.two_sources, device);
     const WgradSize size = size_of(tile);
-    const int bytes = wgrad_stage_bytes(tile, c.taps, c.stride, r.two_gradients, r.two_sources);
+    const int bytes = wgrad_stage_bytes(tile, kHalfBytes, c.taps, c.stride, r.two_gradients, r.two_sources);
     WgradParams p{};
     p.stride = c.stride, p.stages = wgrad_stages(bytes, device);
     p.gradient.moments = r.two_gradients;
@@ -134,7 +134,7 @@ void print_weight_gradient(const Request& r, const Device& device) {
     p.source.residual = r.two_sources ? &second : nullptr;
     const int splits = wgrad_splits(c, tile, device);
     const int rows = blocks_of(c.out, size.rows), columns = blocks_of(c.in, size.columns);
-    with_shape(tile, [&](auto shape) {
+    with_shape<Half>(tile, [&](auto shape) {
         using Shape = decltype(shape);
         std::cout << "{\"rows\": " << size.rows << ", \"columns\": " << size.columns
                   << ", \"tap_rows\": " << size.tap_rows << ", \"side\": " << kWgradSide

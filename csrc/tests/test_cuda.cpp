@@ -1,6 +1,6 @@
-// The CUDA kernels' own bodies, run on the host (kernels/cuda/simt), against the reference: every tile, both types.
+// The CUDA kernels' own bodies, run on the host (kernels/cuda/simt), against the reference: every tile, all types.
 //
-// Data are multiples of 1/2 or 1/4 and so small that prologues are exact in bfloat16 and sums in float; what is left is
+// Data are multiples of 1/2 or 1/4 and so small that prologues are exact in bfloat16 and TF32, and sums in float; what is left is
 // rounding results to the map's type. Maps lie between guards, outputs hold not-a-numbers before, and blocks and
 // threads run in an order drawn from a seed.
 #include <cmath>
@@ -23,16 +23,17 @@ using namespace srgan_fast::tests;
 using cuda::Tile;
 using cuda::WgradTile;
 
-constexpr int kUnit = 8;  // channels of 16 bytes
+using cuda::kUnit;
 
 // A map with channels up to whole units, the last ones zeros.
 template <typename T>
 Guarded<T> pad(const Guarded<T>& map, std::int64_t channels, Random& random) {
     const std::int64_t pixels = channels > 0 ? map.size() / channels : 0;
-    const int pitch = cuda::round_up(static_cast<int>(channels), kUnit);
+    const int pitch = cuda::round_up(static_cast<int>(channels), kUnit<T>);
     Guarded<T> padded(pixels * pitch);
     if (pixels > 0)
-        launch({2, 1, 1}, cuda::kReduceThreads, 0, cuda::pad_kernel<cuda::kReduceThreads>,
+        launch({2, 1, 1}, cuda::kReduceThreads, 0,
+               cuda::pad_kernel<std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>, cuda::kReduceThreads>,
                cuda::PadParams{map.data(), padded.data(), pixels, static_cast<int>(channels), pitch}, random);
     check(padded.intact(), "pad: wrote beside the result");
     return padded;
@@ -97,7 +98,7 @@ struct Memory {
         const bool padded = input && pads;
         s.x = padded ? x_padded.data() : x.data();
         s.height = int(c.height), s.width = int(c.width), s.channels = int(c.in),
-        s.pitch = padded ? cuda::round_up(int(c.in), kUnit) : int(c.in);
+        s.pitch = padded ? cuda::round_up(int(c.in), kUnit<T>) : int(c.in);
         s.shuffle = c.shuffle(), s.affine = c.affine();
         s.activates = c.kind == Kind::kSlope || c.kind == Kind::kShuffleSlope;
         if (c.affine()) {
@@ -111,7 +112,7 @@ struct Memory {
         cuda::Gradient s{};
         s.g = pads ? g_padded.data() : g.data();
         s.height = int(c.out_height()), s.width = int(c.out_width()), s.channels = int(c.out),
-        s.pitch = pads ? cuda::round_up(int(c.out), kUnit) : int(c.out);
+        s.pitch = pads ? cuda::round_up(int(c.out), kUnit<T>) : int(c.out);
         s.share = 1.0f / pixels, s.slope = slope_behind;
         s.moments = c.behind == Behind::kMoments, s.activation = c.behind == Behind::kActivation;
         if (c.behind != Behind::kNothing) s.y = pads ? y_padded.data() : y.data();
@@ -123,7 +124,7 @@ struct Memory {
 
 template <typename T>
 Guarded<T> pack(const Memory<T>& m, cuda::ConvParams& p, Tile tile, bool backward, Random& random) {
-    cuda::set_weights(p, tile, nullptr);
+    cuda::set_weights(p, cuda::size_of(tile, sizeof(T)), nullptr);
     cuda::PackParams a{};
     a.weight = m.weight.data();
     m.set_strides(a);
@@ -153,7 +154,7 @@ void check_forward(const Problem& problem, const Memory<T>& m, Tile tile, const 
     const bool moments = c.behind == Behind::kMoments;
     Guarded<float> parts(moments ? static_cast<std::int64_t>(grid.x) * 2 * c.out : 0);
     if (moments) p.moments = parts.data();
-    cuda::with_shape(tile, [&](auto shape) {
+    cuda::with_shape<T>(tile, [&](auto shape) {
         using Shape = decltype(shape);
         launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.reach, cuda::two_maps<false>(p)),
                cuda::conv_forward_kernel<T, Shape>, p, random);
@@ -197,7 +198,7 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
     const int row = 3 * static_cast<int>(c.x_channels()), parts = static_cast<int>(grid.x * grid.z);
     Guarded<float> sums(c.affine() ? static_cast<std::int64_t>(parts) * row : 0);
     if (c.affine()) p.sums = sums.data();
-    cuda::with_shape(tile, [&](auto shape) {
+    cuda::with_shape<T>(tile, [&](auto shape) {
         using Shape = decltype(shape);
         launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.reach, cuda::two_maps<true>(p)),
                cuda::conv_dgrad_kernel<T, Shape>, p, random);
@@ -247,9 +248,9 @@ void check_wgrad(const Problem& problem, const Memory<T>& m, WgradTile tile, int
     const int count = p.taps * p.taps * p.rows * p.columns;
     Guarded<float> parts(static_cast<std::int64_t>(splits) * count), biases(static_cast<std::int64_t>(splits) * p.rows);
     p.weight = parts.data(), p.bias = biases.data();
-    cuda::with_shape(tile, [&](auto shape) {
+    cuda::with_shape<T>(tile, [&](auto shape) {
         using Shape = decltype(shape);
-        p.stages = stages;
+        p.stages = std::min(stages, cuda::wgrad_stages(Shape::stage_bytes(p), kDevice));
         const unsigned blocks = static_cast<unsigned>(p.rows / Shape::kRows * (p.columns / Shape::kColumns));
         launch({static_cast<unsigned>(splits), blocks, static_cast<unsigned>(p.taps / Shape::kTapRows)},
                Shape::kThreads, Shape::shared_bytes(p), cuda::conv_wgrad_kernel<T, Shape>, p, random);
@@ -436,7 +437,8 @@ void check_case(const Case& c, bool all_tiles, bool pads, Random& random) {
     const Problem problem(c, random);
     const Memory<T> memory(problem, pads, random);
     const std::string name = std::string(kTypeName<T>) + ", " + text(c) + (memory.pads ? ", padded" : "");
-    std::vector<Tile> tiles{cuda::choose_tile(cuda::forward_plan(memory.convolution), false, c.residual(), kDevice)};
+    std::vector<Tile> tiles{cuda::choose_tile(cuda::forward_plan(memory.convolution), false, c.residual(), kDevice,
+                                           sizeof(T))};
     if (all_tiles) tiles.assign(std::begin(cuda::kTiles), std::end(cuda::kTiles));
     for (const Tile tile : tiles) {
         const std::string of_tile = name + ", tile " + std::to_string(static_cast<int>(tile));
@@ -451,7 +453,7 @@ void check_case(const Case& c, bool all_tiles, bool pads, Random& random) {
     for (const int splits : {1, 3}) try {
             const cuda::Device device{1, splits == 1 ? kLittleShared : kDevice.shared_bytes};
             const WgradTile tile =
-                cuda::choose_wgrad_tile(memory.convolution, c.behind != Behind::kNothing, c.residual(), device);
+                cuda::choose_wgrad_tile(memory.convolution, sizeof(T), c.behind != Behind::kNothing, c.residual(), device);
             check_wgrad(problem, memory, tile, splits, splits + 1, name + ", splits " + std::to_string(splits), random);
         } catch (const cuda::simt::Error& error) {
             check(false, name + ", wgrad: " + error.what());
@@ -514,18 +516,21 @@ void check_choices() {
             for (const int out : {3, 64, 512})
                 for (const int side : {1, 24, 96})
                     for (const int stride : {1, 2})
-                        for (const bool two : {false, true}) {
+                        for (const int two_and_type : {0, 1, 2, 3}) {
+                            const bool two = two_and_type % 2 == 1;
+                            const int element = two_and_type < 2 ? cuda::kHalfBytes : cuda::kFloatBytes;
                             const cuda::Device device{132, bytes};
                             const cuda::Convolution c{16, in, out, side, side, 3, stride};
                             for (const bool backward : {false, true}) {
                                 const cuda::ConvParams p = backward ? cuda::dgrad_plan(c) : cuda::forward_plan(c);
                                 const bool two_maps = two && (backward || stride == 1);
-                                const cuda::TileSize size = cuda::size_of(cuda::choose_tile(p, two, two_maps, device));
+                                const Tile tile = cuda::choose_tile(p, two, two_maps, device, element);
+                                const cuda::TileSize size = cuda::size_of(tile, element);
                                 check(cuda::shared_bytes(size, p.step, p.reach, two_maps) <= bytes, "a tile fits");
                             }
                             const bool residual = two && stride == 1;
-                            const WgradTile tile = cuda::choose_wgrad_tile(c, two, residual, device);
-                            const int stage = cuda::wgrad_stage_bytes(tile, 3, stride, two, residual);
+                            const WgradTile tile = cuda::choose_wgrad_tile(c, element, two, residual, device);
+                            const int stage = cuda::wgrad_stage_bytes(tile, element, 3, stride, two, residual);
                             check(cuda::wgrad_stages(stage, device) * stage <= bytes, "a weight gradient's tiles fit");
                         }
 }
@@ -559,10 +564,13 @@ int main(int argc, char** argv) {
                     if (shuffles) c.height += c.height % 2, c.width += c.width % 2;
                     c.grain = 2.0, c.channels_last = i % 2 == 0, c.side = i % 4 != 0;
                     const bool all_tiles = i % 5 == 0, pads = i % 3 != 0;
-                    if (i % 2 == 0)
+                    const int type = i / every % 3;
+                    if (type == 0)
                         check_case<cuda::Bf16>(c, all_tiles, pads, random);
-                    else
+                    else if (type == 1)
                         check_case<cuda::Half>(c, all_tiles, pads, random);
+                    else
+                        check_case<float>(c, all_tiles, pads, random);
                 }
     // The ends of the generator.
     for (const Size& s :
@@ -575,10 +583,13 @@ int main(int argc, char** argv) {
             ++i;
             if (asked.empty() && i % 3 != 0) continue;  // under sanitizers they take minutes
             c.grain = 2.0, c.side_of_filters = 9, c.channels_last = i % 2 == 0;
-            if (i % 2 == 0)
+            const int type = i / (asked.empty() ? 3 : 1) % 3;
+            if (type == 0)
                 check_case<cuda::Half>(c, asked == "all", i % 4 != 0, random);
-            else
+            else if (type == 1)
                 check_case<cuda::Bf16>(c, asked == "all", i % 4 != 1, random);
+            else
+                check_case<float>(c, asked == "all", i % 4 != 2, random);
         }
     // Passes: several blocks, one pixel, channels that leave threads without work, more than there are units for once.
     for (const Size& s : asked == "few" ? std::vector<Size>{{2, 10, 18, 24, 40}}

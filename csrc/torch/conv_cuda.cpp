@@ -3,6 +3,7 @@
 #include "torch/conv_cuda.h"
 
 #include <atomic>
+#include <iterator>
 
 namespace srgan_fast::torch_ops {
 namespace {
@@ -11,16 +12,15 @@ namespace {
 std::atomic<cuda::Products> asked_products{cuda::Products::kFaster};
 
 std::string conv_products(std::string which) {
-    constexpr const char* kNames[] = {"faster", "own", "library"};
-    for (int i = 0; i < 3; ++i)
+    constexpr const char* kNames[] = {"faster", "own", "own-tf32", "library"};
+    for (int i = 0; i < static_cast<int>(std::size(kNames)); ++i)
         if (which == kNames[i]) return kNames[static_cast<int>(asked_products.exchange(cuda::Products{i}))];
-    STD_TORCH_CHECK(false, "srgan_fast::conv_products takes faster, own or library, not ", which);
+    STD_TORCH_CHECK(false, "srgan_fast::conv_products takes faster, own, own-tf32 or library, not ", which);
 }
 
 bool by_library(cuda::Direction direction, const cuda::Convolution& c, const Tensor& x) {
-    // Tensor cores multiply 16 bits here; of floats the library knows whether it may round them to TF32.
-    return x.scalar_type() == ScalarType::Float ||
-           cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c);
+    return cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c,
+                              cuda::bytes_of(type_of(x)));
 }
 
 template <typename Params>
@@ -32,7 +32,7 @@ void set_strides(Params& p, const Tensor& weight) {
 // Weights in the order of fetching, in the map's type.
 Tensor pack(cuda::ConvParams& p, cuda::Tile tile, const cuda::Convolution& c, const Tensor& x, const Tensor& weight,
             bool backward, void* stream) {
-    cuda::set_weights(p, tile, nullptr);
+    cuda::set_weights(p, cuda::size_of(tile, cuda::bytes_of(type_of(x))), nullptr);
     const Tensor packed = new_vector(x, std::int64_t{c.taps} * c.taps * p.weight_rows * p.weight_columns);
     cuda::PackParams a{};
     a.weight = static_cast<const float*>(weight.const_data_ptr());
@@ -65,7 +65,7 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::forward_plan(c);
     p.source = source_of(problem, map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
-    const cuda::Tile tile = cuda::choose_tile(p, p.source.affine, residual.has_value(), device);
+    const cuda::Tile tile = cuda::choose_tile(p, p.source.affine, residual.has_value(), device, cuda::bytes_of(type_of(x)));
     const Tensor weights = pack(p, tile, c, x, weight, false, stream);
     p.bias = vectors.put(bias, problem.out, "bias");
     p.activate = activation.has_value(), p.slope = static_cast<float>(activation.value_or(0.0));
@@ -122,7 +122,7 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
     p.gradient = gradient_of(problem.out, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
     const bool transforms = p.gradient.moments || p.gradient.activation;
-    const cuda::Tile tile = cuda::choose_tile(p, transforms, transforms, device);
+    const cuda::Tile tile = cuda::choose_tile(p, transforms, transforms, device, cuda::bytes_of(type_of(x)));
     const Tensor weights = pack(p, tile, c, x, weight, true, stream);
     p.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
@@ -167,19 +167,21 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     const Maybe y_map = whole_map(y, stream), residual_map = whole_map(residual, stream);
     Vectors vectors(weight);
     const bool two_gradients = mean.has_value() || activation.has_value();
-    const cuda::WgradTile tile = cuda::choose_wgrad_tile(c, two_gradients, residual.has_value(), device);
+    const cuda::Type type = type_of(x);
+    const cuda::WgradTile tile =
+        cuda::choose_wgrad_tile(c, cuda::bytes_of(type), two_gradients, residual.has_value(), device);
     const cuda::WgradSize size = cuda::size_of(tile);
     cuda::WgradParams p{};
     p.batch = c.batch, p.taps = c.taps, p.stride = c.stride;
     p.splits = cuda::wgrad_splits(c, tile, device);
     p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
     p.gradient = gradient_of(problem.out, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
-    p.stages = cuda::wgrad_stages(tile, p, device);
+    p.stages = cuda::wgrad_stages(type, tile, p, device);
     p.rows = cuda::round_up(c.out, size.rows), p.columns = cuda::round_up(c.in, size.columns);
     const Tensor partial = new_vector(weight, std::int64_t{p.splits} * c.taps * c.taps * p.rows * p.columns);
     const Tensor partial_bias = new_vector(weight, bias ? std::int64_t{p.splits} * p.rows : 0);
     p.weight = floats(partial), p.bias = bias ? floats(partial_bias) : nullptr;
-    check_launch(cuda::launch_wgrad(type_of(x), tile, p, stream), "conv_wgrad");
+    check_launch(cuda::launch_wgrad(type, tile, p, stream), "conv_wgrad");
     const Tensor result = new_weight_gradient(problem, weight);
     cuda::WgradSumParams a{};
     a.parts = floats(partial), a.splits = p.splits, a.taps = c.taps, a.rows = p.rows, a.columns = p.columns;

@@ -51,12 +51,13 @@ class Vectors {
 // The map as kernels take it: NHWC, and with pixels that are multiples of 16 bytes. One that is shuffled stays as it
 // is, since its channels are four pixels'.
 inline Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
-    constexpr std::int64_t kUnit = 8;
+    const cuda::Type type = type_of(x);
+    const std::int64_t unit = 16 / cuda::bytes_of(type);
     const Tensor map = aligned(nhwc(x));
-    if (shuffle || x.size(1) % kUnit == 0) return map;
-    const std::int64_t pitch = (x.size(1) + kUnit - 1) / kUnit * kUnit;
+    if (shuffle || x.size(1) % unit == 0) return map;
+    const std::int64_t pitch = (x.size(1) + unit - 1) / unit * unit;
     const Tensor padded = new_map(x, x.size(0), pitch, x.size(2), x.size(3));
-    check_launch(cuda::launch_pad({map.const_data_ptr(), padded.mutable_data_ptr(), x.size(0) * x.size(2) * x.size(3),
+    check_launch(cuda::launch_pad(type, {map.const_data_ptr(), padded.mutable_data_ptr(), x.size(0) * x.size(2) * x.size(3),
                                    static_cast<int>(x.size(1)), static_cast<int>(pitch)},
                                   stream),
                  "pad");

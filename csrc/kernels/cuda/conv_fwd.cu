@@ -5,10 +5,11 @@ namespace srgan_fast::cuda {
 
 const char* launch_forward(Type type, Tile tile, const ConvParams& p, void* stream) {
     const Grid grid = grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
-    return with_type(type, [&](auto element) {
-        return with_shape(tile, [&](auto shape) {
+    return with_map_type(type, [&](auto element) {
+        using T = decltype(element);
+        return with_shape<T>(tile, [&](auto shape) {
             using Shape = decltype(shape);
-            return launch(conv_forward_kernel<decltype(element), Shape>, grid, Shape::kThreads,
+            return launch(conv_forward_kernel<T, Shape>, grid, Shape::kThreads,
                           shared_bytes(Shape::size(), p.step, p.reach, two_maps<false>(p)), p, stream);
         });
     });

@@ -12,43 +12,43 @@
 namespace srgan_fast::cuda {
 
 // What a block computes and with how many warps.
-template <int tile_rows, int tile_columns, int channels, int depth, int warps_m, int warps_n, int blocks, int stages>
+template <TileSize tile, int blocks>
 struct ConvShape {
-    static constexpr int kRows = tile_rows, kColumns = tile_columns;
-    static constexpr int kPixels = tile_rows * tile_columns;
-    static constexpr int kChannels = channels;
-    static constexpr int kDepth = depth;  // input channels of a chunk
-    static constexpr int kWarpsM = warps_m, kWarpsN = warps_n;
-    static constexpr int kThreads = 32 * warps_m * warps_n;
-    static constexpr int kBlocks = blocks;  // per multiprocessor, for which registers must suffice
-    static constexpr int kStages = stages;  // of weights in shared memory, all but one under way
-    static constexpr int kStageBytes = channels * depth * 2;
-    static constexpr int kPitch = 2 * channels + kPitchGap;  // of a result's pixel
-    static constexpr int kUnits = channels / 8;
+    static constexpr int kRows = tile.rows, kColumns = tile.columns;
+    static constexpr int kPixels = kRows * kColumns;
+    static constexpr int kChannels = tile.channels;
+    static constexpr int kDepth = tile.depth;           // input channels of a chunk
+    static constexpr int kRowBytes = tile.row_bytes();  // of a chunk's pixel
+    static constexpr int kWarpsM = tile.warps_m, kWarpsN = tile.warps_n;
+    static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
+    static constexpr int kBlocks = blocks;       // per multiprocessor, for which registers must suffice
+    static constexpr int kStages = tile.stages;  // of weights in shared memory, all but one under way
+    static constexpr int kStageBytes = tile.stage_bytes();
+    static constexpr int kPitch = tile.pitch();                      // of a result's pixel
+    static constexpr int kUnits = kChannels * tile.bytes / 16;       // of a result's pixel
     static constexpr int kReducers = kThreads / kUnits;
-    static_assert(kReducers % kPhases == 0 && tile_rows % 2 == 0 && tile_columns % 2 == 0);
-    static_assert(kPixels % (16 * warps_m) == 0 && channels % (16 * warps_n) == 0);
+    static_assert(kReducers % kPhases == 0 && kRows % 2 == 0 && kColumns % 2 == 0);
+    static_assert(kPixels % (16 * kWarpsM) == 0 && kChannels % (16 * kWarpsN) == 0);
 
-    static constexpr TileSize size() { return {tile_rows, tile_columns, channels, depth, stages, warps_m, warps_n}; }
+    static constexpr TileSize size() { return tile; }
 };
 
 // The shape of a tile.
-template <Tile tile, int blocks>
-using ShapeOf = ConvShape<size_of(tile).rows, size_of(tile).columns, size_of(tile).channels, size_of(tile).depth,
-                          size_of(tile).warps_m, size_of(tile).warps_n, blocks, size_of(tile).stages>;
+template <typename T, Tile tile, int blocks>
+using ShapeOf = ConvShape<size_of(tile, sizeof(T)), blocks>;
 
 // Calls visit with an object of a tile's shape.
-template <typename Visit>
+template <typename T, typename Visit>
 auto with_shape(Tile tile, const Visit& visit) {
     switch (tile) {
-        case Tile::kLarge: return visit(ShapeOf<Tile::kLarge, 2>{});
-        case Tile::kLargeShallow: return visit(ShapeOf<Tile::kLargeShallow, 2>{});
-        case Tile::kWide: return visit(ShapeOf<Tile::kWide, 1>{});
-        case Tile::kMedium: return visit(ShapeOf<Tile::kMedium, 2>{});
-        case Tile::kMediumWide: return visit(ShapeOf<Tile::kMediumWide, 1>{});
-        case Tile::kSmall: return visit(ShapeOf<Tile::kSmall, 3>{});
-        case Tile::kSmallShallow: return visit(ShapeOf<Tile::kSmallShallow, 3>{});
-        default: return visit(ShapeOf<Tile::kNarrow, 3>{});
+        case Tile::kLarge: return visit(ShapeOf<T, Tile::kLarge, 2>{});
+        case Tile::kLargeShallow: return visit(ShapeOf<T, Tile::kLargeShallow, 2>{});
+        case Tile::kWide: return visit(ShapeOf<T, Tile::kWide, 1>{});
+        case Tile::kMedium: return visit(ShapeOf<T, Tile::kMedium, 2>{});
+        case Tile::kMediumWide: return visit(ShapeOf<T, Tile::kMediumWide, 1>{});
+        case Tile::kSmall: return visit(ShapeOf<T, Tile::kSmall, 3>{});
+        case Tile::kSmallShallow: return visit(ShapeOf<T, Tile::kSmallShallow, 3>{});
+        default: return visit(ShapeOf<T, Tile::kNarrow, 3>{});
     }
 }
 
@@ -75,7 +75,7 @@ struct Accumulators {
 // The weights of a tap and a chunk, towards a stage of the ring.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void fetch_weights(std::byte* stage, const ConvParams& p, int tap, int chunk) {
-    constexpr int kUnits = Shape::kDepth / 8, kCopies = Shape::kChannels * kUnits;
+    constexpr int kUnits = Shape::kRowBytes / 16, kCopies = Shape::kChannels * kUnits;
     const T* const from =
         static_cast<const T*>(p.weights) +
         (static_cast<std::int64_t>(tap) * p.weight_rows + static_cast<int>(blockIdx.y) * Shape::kChannels) *
@@ -84,7 +84,8 @@ SRGAN_FAST_DEVICE void fetch_weights(std::byte* stage, const ConvParams& p, int 
 #pragma unroll
     for (int i = threadIdx.x; i < kCopies; i += Shape::kThreads) {
         const int row = i / kUnits, unit = i % kUnits;
-        copy_async_16(stage + tile_offset<Shape::kDepth>(row, unit), from + row * p.weight_columns + unit * 8, true);
+        copy_async_16(stage + tile_offset<Shape::kRowBytes>(row, unit), from + row * p.weight_columns + unit * kUnit<T>,
+                      true);
     }
 }
 
@@ -93,16 +94,16 @@ template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void multiply_tap(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
                                     const int (&pixel)[Accumulators<Shape>::kM], int tap_offset, int lane, int warp_n) {
     using A = Accumulators<Shape>;
-    constexpr int kSteps = Shape::kDepth / 16;
+    constexpr int kSteps = Shape::kRowBytes / 32;
     std::uint32_t a[2][A::kM][4], b[2][A::kN / 2][4];  // this step's fragments and the next step's
     const auto load = [&](int k) {
 #pragma unroll
         for (int m = 0; m < A::kM; ++m)
-            load_matrices(a[k % 2][m], window + tile_offset<Shape::kDepth>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
+            load_matrices(a[k % 2][m], window + tile_offset<Shape::kRowBytes>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
 #pragma unroll
         for (int n = 0; n < A::kN / 2; ++n) {
             const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);
-            load_matrices(b[k % 2][n], weights + tile_offset<Shape::kDepth>(row, 2 * k + ((lane >> 3) & 1)));
+            load_matrices(b[k % 2][n], weights + tile_offset<Shape::kRowBytes>(row, 2 * k + ((lane >> 3) & 1)));
         }
     };
     load(0);
@@ -130,7 +131,7 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
                                     const TapSet& taps, const Place& place) {
     using A = Accumulators<Shape>;
     using Reader = std::conditional_t<backward, GradientReader<T>, SourceReader<T>>;
-    constexpr int kUnits = Shape::kDepth / 8;
+    constexpr int kUnits = Shape::kRowBytes / 16;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
     const Window window{place.top * p.step + p.reach.top, place.left * p.step + p.reach.left,
@@ -161,20 +162,20 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
             return p.source;
     };
     const auto channel_of = [](int chunk) {
-        return chunk * Shape::kDepth + static_cast<int>(threadIdx.x) % kUnits * 8;
+        return chunk * Shape::kDepth + static_cast<int>(threadIdx.x) % kUnits * kUnit<T>;
     };
     const auto request = [&](int chunk) {
         Reader reader(input(), channel_of(chunk));
         reader.choose_image(place.image);
-        request_window<Shape::kDepth, Shape::kThreads>(shared, second, reader, window);
+        request_window<Shape::kRowBytes, Shape::kThreads>(shared, second, reader, window);
     };
     T* const sum = !backward && blockIdx.y == 0 ? static_cast<T*>(p.source.sum) : nullptr;
     const auto finish = [&](int chunk) {
         Reader reader(input(), channel_of(chunk));
         reader.choose_image(place.image);
         reader.prepare();
-        finish_window<Shape::kDepth, Shape::kThreads>(
-            shared, second, reader, window, [&](const Vec16& unit, int y, int x) {
+        finish_window<Shape::kRowBytes, Shape::kThreads>(
+            shared, second, reader, window, false, [&](const Vec16& unit, int y, int x) {
                 if constexpr (!backward) {
                     const bool own = y >= place.top && y < place.top + Shape::kRows && x >= place.left &&
                                      x < place.left + Shape::kColumns;
@@ -221,8 +222,12 @@ SRGAN_FAST_DEVICE void stage_results(std::byte* shared, const Accumulators<Shape
             for (int half = 0; half < 2; ++half) {
                 const int row = (warp_m * A::kM + m) * 16 + half * 8 + lane / 4;
                 const int column = (warp_n * A::kN + n) * 8 + lane % 4 * 2;
-                *reinterpret_cast<std::uint32_t*>(shared + row * Shape::kPitch + column * 2) =
-                    narrow_pair<T>(sums.value[m][n][2 * half], sums.value[m][n][2 * half + 1]);
+                const float low = sums.value[m][n][2 * half], high = sums.value[m][n][2 * half + 1];
+                std::byte* const place = shared + row * Shape::kPitch + column * static_cast<int>(sizeof(T));
+                if constexpr (std::is_same_v<T, float>)
+                    *reinterpret_cast<Pair*>(place) = {low, high};
+                else
+                    *reinterpret_cast<std::uint32_t*>(place) = narrow_pair<T>(low, high);
             }
 }
 
@@ -324,8 +329,8 @@ void conv_forward_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
     stage_results<T, Shape>(shared, sums, warp_m, warp_n, lane);
     sync_threads();
     const int unit = threadIdx.x % Shape::kUnits;
-    const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
-    const int count = present(p.channels, channel);
+    const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * kUnit<T>;
+    const int count = present<kUnit<T>>(p.channels, channel);
     if (count == 0) return;
     T* const image = static_cast<T*>(p.y) + static_cast<std::int64_t>(place.image) * p.height * p.width * p.channels;
     for (int row = threadIdx.x / Shape::kUnits; row < Shape::kPixels; row += Shape::kReducers) {
@@ -333,7 +338,7 @@ void conv_forward_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
         if (y >= p.height || x >= p.width) continue;
         write_unit(image + (y * p.width + x) * p.channels + channel,
                    *reinterpret_cast<const Vec16*>(shared + row * Shape::kPitch + unit * 16), count,
-                   p.channels % 8 == 0);
+                   p.channels % kUnit<T> == 0);
     }
 }
 
@@ -352,14 +357,15 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
     stage_results<T, Shape>(shared, accumulators, warp_m, warp_n, lane);
     sync_threads();
     const Source& s = p.source;
+    constexpr int kSize = kUnit<T>;
     const int unit = threadIdx.x % Shape::kUnits, reducer = threadIdx.x / Shape::kUnits;
-    const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
-    const int count = present(p.channels, channel);
-    const bool whole = p.channels % 8 == 0;
+    const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * kUnit<T>;
+    const int count = present<kUnit<T>>(p.channels, channel);
+    const bool whole = p.channels % kUnit<T> == 0;
     // A thread's pixels are all of one phase of the shuffle, if there is one.
     const int own_phase = reducer % kPhases, shuffled = s.shuffle ? own_phase : 0;
     const std::int64_t image = static_cast<std::int64_t>(place.image) * p.height * p.width * p.channels;
-    SourceAdjoint adjoint(s, shuffled * p.channels + channel, count);
+    SourceAdjoint<kSize> adjoint(s, shuffled * p.channels + channel, count);
     for (int i = reducer / kPhases; i < Shape::kPixels / kPhases; i += Shape::kReducers / kPhases) {
         const int tile_y = i / (Shape::kColumns / 2) * 2 + own_phase / 2;
         const int tile_x = i % (Shape::kColumns / 2) * 2 + own_phase % 2;
@@ -371,19 +377,19 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
         const std::int64_t x_place =
             s.shuffle ? image + (((y >> 1) * (p.width >> 1) + (x >> 1)) * kPhases + shuffled) * p.channels + channel
                       : z_place;
-        float values[8];
+        float values[kSize];
         widen_unit<T>(dz, values);
         if (p.sum_gradient != nullptr) {
-            float more[8];
+            float more[kSize];
             widen_unit<T>(read_unit(static_cast<const T*>(p.sum_gradient) + z_place, count, whole), more);
 #pragma unroll
-            for (int i = 0; i < 8; ++i) values[i] += more[i];
+            for (int i = 0; i < kSize; ++i) values[i] += more[i];
             dz = narrow_unit<T>(values);
         }
         if (p.residual_gradient != nullptr)
             write_unit(static_cast<T*>(p.residual_gradient) + z_place, dz, count, whole);
         if (s.affine) {
-            float raw[8];
+            float raw[kSize];
             widen_unit<T>(read_unit(static_cast<const T*>(s.x) + x_place, count, whole), raw);
             adjoint.go_back(values, raw);
             dz = narrow_unit<T>(values);
@@ -394,8 +400,8 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
     sync_threads();                                           // the results are read to the end
     float* const scratch = reinterpret_cast<float*>(shared);  // [reducers][3][channels]
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        float* const mine = scratch + reducer * 3 * Shape::kChannels + unit * 8 + i;
+    for (int i = 0; i < kSize; ++i) {
+        float* const mine = scratch + reducer * 3 * Shape::kChannels + unit * kSize + i;
 #pragma unroll
         for (int v = 0; v < 3; ++v) mine[v * Shape::kChannels] = adjoint.sums[v][i];
     }

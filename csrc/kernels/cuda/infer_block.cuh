@@ -315,7 +315,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
                     // Rounded before the addition and behind it, as by two kernels.
                     const Pair sum = widen_pair<T>(narrow_pair<T>(sums[m][n][2 * half], sums[m][n][2 * half + 1]));
                     const Pair more = widen_pair<T>(skip[m][n][half]);
-                    *reinterpret_cast<std::uint32_t*>(stage + tile_offset<kN * 8>(half * 8 + lane / 4, n) +
+                    *reinterpret_cast<std::uint32_t*>(stage + tile_offset<kN * 16>(half * 8 + lane / 4, n) +
                                                       lane % 4 * 4) =
                         narrow_pair<T>(sum.low + more.low, sum.high + more.high);
                 }
@@ -324,7 +324,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
 #pragma unroll
             for (int i = lane; i < 16 * kN; i += 32) {
                 const int pixel = i / kN, unit = i % kN, x = left + pixel;
-                const Vec16 result = *reinterpret_cast<const Vec16*>(stage + tile_offset<kN * 8>(pixel, unit));
+                const Vec16 result = *reinterpret_cast<const Vec16*>(stage + tile_offset<kN * 16>(pixel, unit));
                 if (y < p.height && x < p.width)
                     *reinterpret_cast<Vec16*>(to + (y * p.width + x) * kChannels + first_channel + unit * 8) = result;
             }

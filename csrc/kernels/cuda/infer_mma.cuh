@@ -10,10 +10,10 @@ namespace srgan_fast::cuda {
 template <typename Visit>
 auto with_infer_shape(Tile tile, const Visit& visit) {
     switch (tile) {
-        case Tile::kLarge: return visit(ShapeOf<Tile::kLarge, 2>{});
-        case Tile::kWide: return visit(ShapeOf<Tile::kWide, 1>{});
-        case Tile::kMedium: return visit(ShapeOf<Tile::kMedium, 2>{});
-        default: return visit(ShapeOf<Tile::kSmall, 3>{});
+        case Tile::kLarge: return visit(ShapeOf<Half, Tile::kLarge, 2>{});
+        case Tile::kWide: return visit(ShapeOf<Half, Tile::kWide, 1>{});
+        case Tile::kMedium: return visit(ShapeOf<Half, Tile::kMedium, 2>{});
+        default: return visit(ShapeOf<Half, Tile::kSmall, 3>{});
     }
 }
 
@@ -126,7 +126,7 @@ template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void multiply_window(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
                                        const TapSet& taps, int window_columns) {
     using A = Accumulators<Shape>;
-    constexpr int kSteps = Shape::kDepth / 16;
+    constexpr int kSteps = Shape::kRowBytes / 32;
     static_assert(kSteps % 2 == 0);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
@@ -140,11 +140,11 @@ SRGAN_FAST_DEVICE void multiply_window(Accumulators<Shape>& sums, const std::byt
     const auto load = [&](int tap_offset, const std::byte* tap_weights, int k) {
 #pragma unroll
         for (int m = 0; m < A::kM; ++m)
-            load_matrices(a[k % 2][m], window + tile_offset<Shape::kDepth>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
+            load_matrices(a[k % 2][m], window + tile_offset<Shape::kRowBytes>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
 #pragma unroll
         for (int n = 0; n < A::kN / 2; ++n) {
             const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);
-            load_matrices(b[k % 2][n], tap_weights + tile_offset<Shape::kDepth>(row, 2 * k + ((lane >> 3) & 1)));
+            load_matrices(b[k % 2][n], tap_weights + tile_offset<Shape::kRowBytes>(row, 2 * k + ((lane >> 3) & 1)));
         }
     };
     const auto offset_of = [&](int tap) { return taps.row[tap] * window_columns + taps.column[tap]; };
@@ -173,7 +173,7 @@ SRGAN_FAST_DEVICE void multiply_window(Accumulators<Shape>& sums, const std::byt
 
 template <typename Visit>
 auto with_resident_shape(Tile tile, const Visit& visit) {
-    return tile == Tile::kLarge ? visit(ShapeOf<Tile::kLarge, 2>{}) : visit(ShapeOf<Tile::kMedium, 2>{});
+    return tile == Tile::kLarge ? visit(ShapeOf<Half, Tile::kLarge, 2>{}) : visit(ShapeOf<Half, Tile::kMedium, 2>{});
 }
 
 // One chunk of input channels; the weights of all taps are fetched once, then tile after tile is computed.
@@ -201,7 +201,7 @@ void infer_resident_kernel(SRGAN_FAST_CONSTANT InferParams p) {
         const Window window{place.top + c.reach.top, place.left + c.reach.left, Shape::kRows - 1 + c.reach.rows,
                             Shape::kColumns - 1 + c.reach.columns, 1};
         reader.choose_image(image);
-        request_window<Shape::kDepth, Shape::kThreads>(window_memory, nullptr, reader, window);
+        request_window<Shape::kRowBytes, Shape::kThreads>(window_memory, nullptr, reader, window);
         copy_async_commit();
         Accumulators<Shape> sums;
         begin_with_bias<Shape>(sums, c.bias, c.channels);
@@ -242,8 +242,7 @@ void unfold_kernel(SRGAN_FAST_CONSTANT UnfoldParams p) {
     }
 }
 
-using TailShape = ConvShape<kTailSize.rows, kTailSize.columns, kTailSize.channels, kTailSize.depth, kTailSize.warps_m,
-                            kTailSize.warps_n, 2, kTailSize.stages>;
+using TailShape = ConvShape<kTailSize, 2>;
 
 template <typename T>
 SRGAN_FAST_GLOBAL(TailShape::kThreads, TailShape::kBlocks)

@@ -1,6 +1,7 @@
 // What the kernels use of a GPU, behind names that also exist on the host: with nvcc these are the machine's
 // instructions, without it csrc/kernels/cuda/simt runs the same kernel bodies thread by thread. Fragment layouts are
-// those of the PTX ISA (warp-level matrix instructions, mma.m16n8k16 and ldmatrix of 8x8 16-bit elements).
+// those of the PTX ISA (warp-level matrix instructions, mma.m16n8k16 of 16 bits, m16n8k8 of TF32, and ldmatrix of 8x8
+// 16-bit elements, or 8x4 of 32 bits).
 //
 // Kernels also read threadIdx, blockIdx, blockDim and gridDim, which the host defines, too.
 #pragma once
@@ -18,7 +19,7 @@ struct Half {
     std::uint16_t bits;
 };
 
-// 16 bytes, moved at once: 8 elements of 16 bits.
+// 16 bytes, moved at once: 8 elements of 16 bits, or 4 floats.
 struct alignas(16) Vec16 {
     std::uint32_t word[4];
 };
@@ -104,7 +105,8 @@ SRGAN_FAST_DEVICE void load_matrices_transposed(std::uint32_t (&to)[4], const vo
                  : "memory");
 }
 
-// d += a b for a 16x16 by rows, b 16x8 by columns, in the fragments of mma.m16n8k16.
+// d += a b for a 16x16 by rows, b 16x8 by columns, in the fragments of mma.m16n8k16; of floats, which are to be rounded
+// to TF32, a 16x8 and b 8x8, in those of m16n8k8.
 template <typename T>
 SRGAN_FAST_DEVICE void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
 template <>
@@ -121,6 +123,15 @@ SRGAN_FAST_DEVICE void multiply_add<Half>(float (&d)[4], const std::uint32_t (&a
                                           std::uint32_t b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+template <>
+SRGAN_FAST_DEVICE void multiply_add<float>(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                           std::uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -178,6 +189,28 @@ SRGAN_FAST_DEVICE void show_to_products() {}
 #endif
 
 SRGAN_FAST_DEVICE float square_root(float value) { return sqrtf(value); }
+
+template <typename T>
+SRGAN_FAST_DEVICE std::uint32_t bits_of(T value) {
+    if constexpr (std::is_same_v<T, float>)
+        return __float_as_uint(value);
+    else
+        return value.bits;
+}
+template <typename T>
+SRGAN_FAST_DEVICE T of_bits(std::uint32_t bits) {
+    if constexpr (std::is_same_v<T, float>)
+        return __uint_as_float(bits);
+    else
+        return {static_cast<std::uint16_t>(bits)};
+}
+
+// Rounded to 10 bits of fraction, to nearest, ties away from zero; a float whose other bits are zeros.
+SRGAN_FAST_DEVICE float round_to_tf32(float value) {
+    std::uint32_t bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+    return __uint_as_float(bits);
+}
 
 template <typename T>
 SRGAN_FAST_DEVICE float widen(T value);

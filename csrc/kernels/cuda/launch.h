@@ -7,7 +7,7 @@
 
 namespace srgan_fast::cuda {
 
-// Of maps. Products of floats are the library's: passes alone take them.
+// Of maps. The products of floats are rounded to TF32.
 enum class Type { kBf16, kHalf, kFloat };
 
 const char* launch_forward(Type type, Tile tile, const ConvParams& p, void* stream);
@@ -34,11 +34,12 @@ const char* launch_bn_scale(const BnScaleParams& p, void* stream);
 const char* launch_bn_scale_backward(const BnScaleBackwardParams& p, void* stream);
 const char* launch_bn_follow(const BnFollowParams& p, void* stream);
 
-const char* launch_pad(const PadParams& p, void* stream);
+const char* launch_pad(Type type, const PadParams& p, void* stream);
 
 // The current device; throws std::runtime_error if it cannot be asked.
 Device current_device();
+constexpr int bytes_of(Type type) { return type == Type::kFloat ? kFloatBytes : kHalfBytes; }
 // For WgradParams::stages.
-int wgrad_stages(WgradTile tile, const WgradParams& p, const Device& device);
+int wgrad_stages(Type type, WgradTile tile, const WgradParams& p, const Device& device);
 
 }  // namespace srgan_fast::cuda

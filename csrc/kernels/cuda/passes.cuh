@@ -105,7 +105,7 @@ SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void source_pass_kernel(SRGAN_FAST_CONSTANT SourcePassParams p) {
     const Source& s = p.source;
     const Share own = share_of(p.pass);
-    Affine affine;
+    Affine<8> affine;
     affine.read(s, own.channel, 8);
     each_pixel<T>(
         own,
@@ -214,7 +214,7 @@ SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void gradient_pass_kernel(SRGAN_FAST_CONSTANT GradientPassParams p) {
     const Gradient& g = p.gradient;
     const Share own = share_of(p.pass);
-    GradientReader<T> reader(g, own.channel);
+    GradientReader<T, 8> reader(g, own.channel);
     reader.prepare();
     float sum[1][8] = {};
     each_pixel<T>(
@@ -250,7 +250,7 @@ SRGAN_FAST_GLOBAL(kPassThreads, 2)
 void source_gradient_pass_kernel(SRGAN_FAST_CONSTANT SourceGradientPassParams p) {
     const Source& s = p.source;
     const Share own = share_of(p.pass);
-    SourceAdjoint adjoint(s, own.channel, 8);
+    SourceAdjoint<8> adjoint(s, own.channel, 8);
     each_pixel<T>(
         own,
         [&](std::int64_t pixel) {

@@ -41,38 +41,45 @@ enum class Tile { kLarge, kLargeShallow, kWide, kMedium, kMediumWide, kSmall, kS
 inline constexpr Tile kTiles[] = {Tile::kLarge,      Tile::kLargeShallow, Tile::kWide,         Tile::kMedium,
                                   Tile::kMediumWide, Tile::kSmall,        Tile::kSmallShallow, Tile::kNarrow};
 
-// Pixels and channels of a block; input channels of a chunk; chunks' weights in shared memory at once; warps.
+// Pixels and channels of a block; input channels of a chunk; chunks' weights in shared memory at once; warps; bytes of a
+// map's element.
 struct TileSize {
-    int rows, columns, channels, depth, stages, warps_m, warps_n;
+    int rows, columns, channels, depth, stages, warps_m, warps_n, bytes;
+    constexpr int row_bytes() const { return depth * bytes; }  // of a chunk's pixel, or of its weights for a channel
+    constexpr int stage_bytes() const { return channels * row_bytes(); }
+    // Of a result's pixel: with eight elements more, so that pixels side by side lie in different banks.
+    constexpr int pitch() const { return (channels + 8) * bytes; }
 };
 
-constexpr TileSize size_of(Tile tile) {
+inline constexpr int kHalfBytes = 2, kFloatBytes = 4;
+
+// A chunk of floats has half as many channels.
+constexpr TileSize size_of(Tile tile, int bytes = kHalfBytes) {
+    const int deep = 128 / bytes, shallow = 32 / bytes;
     switch (tile) {
-        case Tile::kLarge: return {16, 16, 64, 64, 3, 4, 1};
-        case Tile::kLargeShallow: return {16, 16, 64, 16, 3, 4, 1};
-        case Tile::kWide: return {16, 16, 128, 64, 3, 4, 2};
-        case Tile::kMedium: return {8, 16, 64, 64, 4, 4, 2};
-        case Tile::kMediumWide: return {8, 16, 128, 64, 4, 2, 4};
-        case Tile::kSmall: return {8, 8, 64, 64, 3, 2, 2};
-        case Tile::kSmallShallow: return {8, 8, 64, 16, 3, 2, 2};
-        default: return {8, 16, 16, 64, 3, 4, 1};
+        case Tile::kLarge: return {16, 16, 64, deep, 3, 4, 1, bytes};
+        case Tile::kLargeShallow: return {16, 16, 64, shallow, 3, 4, 1, bytes};
+        case Tile::kWide: return {16, 16, 128, deep, 3, 4, 2, bytes};
+        case Tile::kMedium: return {8, 16, 64, deep, 4, 4, 2, bytes};
+        case Tile::kMediumWide: return {8, 16, 128, deep, 4, 2, 4, bytes};
+        case Tile::kSmall: return {8, 8, 64, deep, 3, 2, 2, bytes};
+        case Tile::kSmallShallow: return {8, 8, 64, shallow, 3, 2, 2, bytes};
+        default: return {8, 16, 16, deep, 3, 4, 1, bytes};
     }
 }
-
-constexpr int kPitchGap = 16;  // bytes between results' pixels, so that eight of them lie in different banks
 
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 
 // Bytes of a window of the input: what a tile's taps reach.
 constexpr int window_bytes(const TileSize& s, int step, const Reach& reach) {
-    return round_up(((s.rows - 1) * step + reach.rows) * ((s.columns - 1) * step + reach.columns) * s.depth * 2, 128);
+    return round_up(((s.rows - 1) * step + reach.rows) * ((s.columns - 1) * step + reach.columns) * s.row_bytes(), 128);
 }
 
 // Bytes of a block's shared memory. The results take the place of the input when that is done, with the moments' sums
 // behind them, and the sums of a data gradient that of the results.
 constexpr int shared_bytes(const TileSize& s, int step, const Reach& reach, bool two_maps) {
-    const int input = (two_maps ? 2 : 1) * window_bytes(s, step, reach) + s.stages * s.channels * s.depth * 2;
-    const int results = s.rows * s.columns * (2 * s.channels + kPitchGap) + 2 * s.warps_m * s.channels * 4;
+    const int input = (two_maps ? 2 : 1) * window_bytes(s, step, reach) + s.stages * s.stage_bytes();
+    const int results = s.rows * s.columns * s.pitch() + 2 * s.warps_m * s.channels * 4;
     const int sums = 32 * s.warps_m * s.warps_n * 24 * 4;
     return larger(larger(input, results), sums);
 }
@@ -98,16 +105,18 @@ struct Device {
 };
 
 enum class Direction { kForward, kDataGradient, kWeightGradient };
-enum class Products { kFaster, kOwn, kLibrary };  // whose products of matrices are taken
+// Whose products of matrices are taken. Of floats, which ours round to TF32, ours only if they are asked for.
+enum class Products { kFaster, kOwn, kOwnTf32, kLibrary };
 
 // Whether torch's library multiplies, with our passes around it (passes.cuh), instead of the kernels here. It has
 // kernels made for each GPU, which on Hopper are two to three times as fast where channels are many; ours do it in one
 // pass, which decides where they are few (docs/cuda.md).
-inline bool uses_library(Products asked, Direction direction, const Convolution& c) {
+inline bool uses_library(Products asked, Direction direction, const Convolution& c, int bytes = kHalfBytes) {
+    if (bytes == kFloatBytes) return asked != Products::kOwnTf32;
     constexpr int kUnit = 8, kMostChannels = kPassThreads * kUnit;
     const bool fits = c.taps <= 5 && c.in % kUnit == 0 && c.out % kUnit == 0 && c.in * kPhases <= kMostChannels &&
                       c.out <= kMostChannels;
-    if (!fits || asked == Products::kOwn) return false;
+    if (!fits || asked == Products::kOwn || asked == Products::kOwnTf32) return false;
     if (asked == Products::kLibrary || direction != Direction::kForward) return true;
     constexpr int kNarrow = 16, kFew = 64, kSmallMap = 1 << 14;  // pixels
     const bool small = c.batch * c.height * c.width <= kSmallMap && c.in <= kFew && c.out <= kFew && c.stride == 1;
@@ -121,11 +130,12 @@ struct Choice {
 };
 
 template <std::size_t count>
-Tile cheapest(const Choice (&choices)[count], const ConvParams& p, bool two_maps, const Device& device) {
+Tile cheapest(const Choice (&choices)[count], const ConvParams& p, bool two_maps, const Device& device,
+              int bytes = kHalfBytes) {
     Tile best = choices[count - 1].tile;
     double least = 0.0;
     for (const Choice& c : choices) {
-        const TileSize size = size_of(c.tile);
+        const TileSize size = size_of(c.tile, bytes);
         const int pixels = size.rows * size.columns;
         if (p.step == 2 && pixels > 64) continue;  // their windows would leave room for one block
         if (shared_bytes(size, p.step, p.reach, two_maps) > device.shared_bytes) continue;
@@ -140,7 +150,8 @@ Tile cheapest(const Choice (&choices)[count], const ConvParams& p, bool two_maps
 // Large tiles fetch weights less often and read fewer pixels twice; small ones leave fewer multiprocessors idle; those
 // of 128 channels apply the prologue half as often. The costs are those of layers of SRGAN's training on an H200,
 // relative to the large tile.
-inline Tile choose_tile(const ConvParams& p, bool transforms, bool two_maps, const Device& device) {
+inline Tile choose_tile(const ConvParams& p, bool transforms, bool two_maps, const Device& device,
+                        int bytes = kHalfBytes) {
     if (p.channels <= size_of(Tile::kNarrow).channels) return Tile::kNarrow;
     constexpr Choice kPlain[] = {{Tile::kLarge, 1.0},
                                  {Tile::kWide, 1.05},
@@ -154,9 +165,9 @@ inline Tile choose_tile(const ConvParams& p, bool transforms, bool two_maps, con
                                         {Tile::kSmall, 1.3}};
     constexpr Choice kShallow[] = {{Tile::kLargeShallow, 1.0}, {Tile::kSmallShallow, 1.45}};
     constexpr Choice kShallowTransforming[] = {{Tile::kLargeShallow, 1.0}, {Tile::kSmallShallow, 1.3}};
-    if (p.input_channels <= size_of(Tile::kLargeShallow).depth)
-        return cheapest(transforms ? kShallowTransforming : kShallow, p, two_maps, device);
-    return cheapest(transforms ? kTransforming : kPlain, p, two_maps, device);
+    if (p.input_channels <= size_of(Tile::kLargeShallow, bytes).depth)
+        return cheapest(transforms ? kShallowTransforming : kShallow, p, two_maps, device, bytes);
+    return cheapest(transforms ? kTransforming : kPlain, p, two_maps, device, bytes);
 }
 
 inline ConvParams forward_plan(const Convolution& c) {
@@ -198,8 +209,7 @@ inline ConvParams dgrad_plan(const Convolution& c) {
     return p;
 }
 
-inline void set_weights(ConvParams& p, Tile tile, const void* packed) {
-    const TileSize size = size_of(tile);
+inline void set_weights(ConvParams& p, const TileSize& size, const void* packed) {
     p.weights = packed;
     p.weight_rows = round_up(p.channels, size.channels), p.weight_columns = round_up(p.input_channels, size.depth);
 }
@@ -253,8 +263,8 @@ struct InferLaunch {
 constexpr int slope_bytes(const TileSize& s) { return s.channels * static_cast<int>(sizeof(float)); }
 
 constexpr int resident_shared_bytes(const TileSize& s, const ConvParams& p) {
-    const int results = s.rows * s.columns * (2 * s.channels + kPitchGap);
-    return p.taps[0].count * s.channels * s.depth * 2 + slope_bytes(s) +
+    const int results = s.rows * s.columns * s.pitch();
+    return p.taps[0].count * s.stage_bytes() + slope_bytes(s) +
            larger(window_bytes(s, p.step, p.reach), results);
 }
 
@@ -341,7 +351,7 @@ inline BlockLaunch choose_block_launch(int batch, int height, int width, const D
 }
 
 // What a block of the tail computes: its last columns are only other blocks' halo.
-inline constexpr TileSize kTailSize{8, 32, 64, 64, 3, 4, 1};
+inline constexpr TileSize kTailSize{8, 32, 64, 64, 3, 4, 1, kHalfBytes};
 inline constexpr int kTailColumns = kTailSize.columns - (TailParams::kSide - 1);  // of results
 inline constexpr int kTailPitch = kTailSize.channels + 1;  // floats between pixels, which lie in different banks
 
@@ -361,8 +371,8 @@ constexpr int tail_shared_bytes(const ConvParams& p) {
                   kTailSize.rows * kTailSize.columns * kTailPitch * static_cast<int>(sizeof(float)));
 }
 
-// The shapes of wgrad_mma.cuh: blocks of out and in channels.
-enum class WgradTile { kWide, kFromNarrow, kToNarrow, kTail, kWide5, kTail9, kWide9 };
+// The shapes of wgrad_mma.cuh: blocks of out and in channels. The small one is of floats alone.
+enum class WgradTile { kWide, kFromNarrow, kToNarrow, kSmall, kTail, kWide5, kTail9, kWide9 };
 
 struct WgradSize {
     int rows, columns, tap_rows;
@@ -373,6 +383,7 @@ constexpr WgradSize size_of(WgradTile tile) {
         case WgradTile::kWide: return {64, 64, 3};
         case WgradTile::kFromNarrow: return {64, 16, 3};
         case WgradTile::kToNarrow: return {16, 64, 3};
+        case WgradTile::kSmall: return {32, 16, 3};
         case WgradTile::kTail:
         case WgradTile::kTail9: return {16, 64, 1};
         default: return {64, 16, 1};
@@ -382,19 +393,24 @@ constexpr WgradSize size_of(WgradTile tile) {
 inline constexpr int kWgradSide = 8;  // of a tile of dy
 
 // Bytes of a tile's maps, for each stage.
-constexpr int wgrad_stage_bytes(WgradTile tile, int taps, int stride, bool two_gradients, bool two_sources) {
+constexpr int wgrad_stage_bytes(WgradTile tile, int bytes, int taps, int stride, bool two_gradients,
+                                bool two_sources) {
     const WgradSize size = size_of(tile);
     const int rows = (kWgradSide - 1) * stride + size.tap_rows, columns = (kWgradSide - 1) * stride + taps;
-    return kWgradSide * kWgradSide * size.rows * 2 * (two_gradients ? 2 : 1) +
-           round_up(rows * columns * size.columns * 2, 128) * (two_sources ? 2 : 1);
+    return kWgradSide * kWgradSide * size.rows * bytes * (two_gradients ? 2 : 1) +
+           round_up(rows * columns * size.columns * bytes, 128) * (two_sources ? 2 : 1);
 }
 
-inline WgradTile choose_wgrad_tile(const Convolution& c, bool two_gradients, bool two_sources, const Device& device) {
+inline WgradTile choose_wgrad_tile(const Convolution& c, int bytes, bool two_gradients, bool two_sources,
+                                   const Device& device) {
     if (c.taps == 9) return c.out <= 16 ? WgradTile::kTail9 : WgradTile::kWide9;
     if (c.taps == 5) return c.out <= 16 ? WgradTile::kTail : WgradTile::kWide5;
-    if (c.out <= 16) return WgradTile::kToNarrow;
-    const int wide = wgrad_stage_bytes(WgradTile::kWide, c.taps, c.stride, two_gradients, two_sources);
-    return c.in <= 16 || 2 * wide > device.shared_bytes ? WgradTile::kFromNarrow : WgradTile::kWide;
+    const auto fits = [&](WgradTile tile) {
+        return 2 * wgrad_stage_bytes(tile, bytes, c.taps, c.stride, two_gradients, two_sources) <= device.shared_bytes;
+    };
+    if (c.out <= 16) return fits(WgradTile::kToNarrow) ? WgradTile::kToNarrow : WgradTile::kSmall;
+    if (c.in > 16 && fits(WgradTile::kWide)) return WgradTile::kWide;
+    return fits(WgradTile::kFromNarrow) ? WgradTile::kFromNarrow : WgradTile::kSmall;
 }
 
 // As many shares as fill the multiprocessors, but several tiles each: a share costs a pass over the sums.

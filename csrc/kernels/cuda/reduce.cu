@@ -19,7 +19,7 @@ Grid columns_of(int size) { return {static_cast<unsigned>(blocks_of(size, kReduc
 }  // namespace
 
 const char* launch_pack(Type type, const PackParams& p, void* stream) {
-    return with_type(type, [&](auto element) {
+    return with_map_type(type, [&](auto element) {
         return launch(pack_kernel<decltype(element), kReduceThreads>,
                       over(static_cast<std::int64_t>(p.taps) * p.taps * p.rows * p.columns), kReduceThreads, 0, p,
                       stream);
@@ -41,8 +41,10 @@ const char* launch_sum_weights(const WgradSumParams& p, void* stream) {
                   over(static_cast<std::int64_t>(p.taps) * p.taps * p.rows * p.columns), kReduceThreads, 0, p, stream);
 }
 
-const char* launch_pad(const PadParams& p, void* stream) {
-    return launch(pad_kernel<kReduceThreads>, over(p.pixels * p.pitch), kReduceThreads, 0, p, stream);
+const char* launch_pad(Type type, const PadParams& p, void* stream) {
+    const auto pad = [&](auto kernel) { return launch(kernel, over(p.pixels * p.pitch), kReduceThreads, 0, p, stream); };
+    return type == Type::kFloat ? pad(pad_kernel<std::uint32_t, kReduceThreads>)
+                                : pad(pad_kernel<std::uint16_t, kReduceThreads>);
 }
 
 const char* launch_bn_scale(const BnScaleParams& p, void* stream) {

@@ -22,11 +22,14 @@ void pack_kernel(SRGAN_FAST_CONSTANT PackParams p) {
         const float value = there ? p.weight[out * p.out_stride + in * p.in_stride + tap / p.taps * p.row_stride +
                                              tap % p.taps * p.column_stride]
                                   : 0.0f;
-        static_cast<T*>(p.packed)[i] = narrow<T>(value);
+        if constexpr (kRounds<T>)
+            static_cast<T*>(p.packed)[i] = round_to_tf32(value);
+        else
+            static_cast<T*>(p.packed)[i] = narrow<T>(value);
     }
 }
 
-template <int threads>
+template <typename Element, int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
 void pad_kernel(SRGAN_FAST_CONSTANT PadParams p) {
     const std::int64_t total = p.pixels * p.pitch;
@@ -34,9 +37,8 @@ void pad_kernel(SRGAN_FAST_CONSTANT PadParams p) {
          i += static_cast<std::int64_t>(gridDim.x) * threads) {
         const std::int64_t pixel = i / p.pitch;
         const int channel = static_cast<int>(i - pixel * p.pitch);
-        static_cast<std::uint16_t*>(p.to)[i] =
-            channel < p.channels ? static_cast<const std::uint16_t*>(p.from)[pixel * p.channels + channel]
-                                 : std::uint16_t{0};
+        static_cast<Element*>(p.to)[i] =
+            channel < p.channels ? static_cast<const Element*>(p.from)[pixel * p.channels + channel] : Element{0};
     }
 }
 

@@ -1,6 +1,7 @@
-// Tiles of a map in shared memory, as the matrix instructions read them: one row a pixel, `depth` channels of 16 bits,
-// in units of 16 bytes that are permuted so that eight neighbouring pixels lie in different banks. The prologue is
-// applied once for each element, on its way from global memory, and zeros stand where the image ends.
+// Tiles of a map in shared memory, as the matrix instructions read them: one row a pixel, its channels in units of 16
+// bytes that are permuted so that eight neighbouring pixels lie in different banks. The prologue is applied once for
+// each element, on its way from global memory, and zeros stand where the image ends. Maps are of 16 bits, or of floats,
+// which are rounded to TF32 behind the prologue.
 #pragma once
 
 #include "kernels/cuda/intrinsics.cuh"
@@ -8,12 +9,16 @@
 
 namespace srgan_fast::cuda {
 
-// Where a unit of 8 channels of a pixel is, in bytes.
-template <int depth>
+// Channels of a unit.
+template <typename T>
+inline constexpr int kUnit = static_cast<int>(sizeof(Vec16) / sizeof(T));
+
+// Where a unit of a pixel is, in bytes.
+template <int row_bytes>
 SRGAN_FAST_DEVICE int tile_offset(int pixel, int unit) {
-    static_assert(depth == 64 || depth == 32 || depth == 16);
-    if constexpr (depth == 64) return pixel * 128 + ((unit ^ (pixel & 7)) << 4);
-    if constexpr (depth == 32) return pixel * 64 + ((unit ^ ((pixel >> 1) & 3)) << 4);
+    static_assert(row_bytes == 256 || row_bytes == 128 || row_bytes == 64 || row_bytes == 32);
+    if constexpr (row_bytes >= 128) return pixel * row_bytes + ((unit ^ (pixel & 7)) << 4);
+    if constexpr (row_bytes == 64) return pixel * 64 + ((unit ^ ((pixel >> 1) & 3)) << 4);
     return pixel * 32 + ((unit ^ ((pixel >> 2) & 1)) << 4);
 }
 
@@ -21,20 +26,22 @@ SRGAN_FAST_DEVICE float value_of(const Vector& v, int i, float otherwise) {
     return v.data ? v.data[static_cast<std::int64_t>(i) * v.step] : otherwise;
 }
 
-// The elements of a unit that exist.
+// The elements of a unit of `size` that exist.
+template <int size>
 SRGAN_FAST_DEVICE int present(int channels, int first) {
     const int left = channels - first;
-    return left < 0 ? 0 : left > 8 ? 8 : left;
+    return left < 0 ? 0 : left > size ? size : left;
 }
 
-// 8 elements, the ones from `count` on zero; `whole`: of a map whose pixels are multiples of 16 bytes.
+// A unit, the elements from `count` on zero; `whole`: of a map whose pixels are multiples of 16 bytes.
 template <typename T>
 SRGAN_FAST_DEVICE Vec16 read_unit(const T* from, int count, bool whole) {
     if (whole) return *reinterpret_cast<const Vec16*>(from);
+    constexpr int kOfWord = kUnit<T> / 4, kBits = 32 / kOfWord;
     Vec16 unit{};
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-        if (i < count) unit.word[i / 2] |= static_cast<std::uint32_t>(from[i].bits) << (i % 2 * 16);
+    for (int i = 0; i < kUnit<T>; ++i)
+        if (i < count) unit.word[i / kOfWord] |= bits_of(from[i]) << (i % kOfWord * kBits);
     return unit;
 }
 
@@ -44,35 +51,59 @@ SRGAN_FAST_DEVICE void write_unit(T* to, const Vec16& unit, int count, bool whol
         *reinterpret_cast<Vec16*>(to) = unit;
         return;
     }
+    constexpr int kOfWord = kUnit<T> / 4, kBits = 32 / kOfWord;
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-        if (i < count) to[i] = T{static_cast<std::uint16_t>(unit.word[i / 2] >> (i % 2 * 16))};
+    for (int i = 0; i < kUnit<T>; ++i)
+        if (i < count) to[i] = of_bits<T>(unit.word[i / kOfWord] >> (i % kOfWord * kBits));
 }
 
 template <typename T>
-SRGAN_FAST_DEVICE void widen_unit(const Vec16& unit, float (&values)[8]) {
+SRGAN_FAST_DEVICE void widen_unit(const Vec16& unit, float (&values)[kUnit<T>]) {
+    if constexpr (std::is_same_v<T, float>) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const Pair pair = widen_pair<T>(unit.word[i]);
-        values[2 * i] = pair.low, values[2 * i + 1] = pair.high;
+        for (int i = 0; i < 4; ++i) values[i] = of_bits<float>(unit.word[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const Pair pair = widen_pair<T>(unit.word[i]);
+            values[2 * i] = pair.low, values[2 * i + 1] = pair.high;
+        }
     }
 }
 
 template <typename T>
-SRGAN_FAST_DEVICE Vec16 narrow_unit(const float (&values)[8]) {
+SRGAN_FAST_DEVICE Vec16 narrow_unit(const float (&values)[kUnit<T>]) {
     Vec16 unit;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) unit.word[i] = narrow_pair<T>(values[2 * i], values[2 * i + 1]);
+    for (int i = 0; i < 4; ++i)
+        if constexpr (std::is_same_v<T, float>)
+            unit.word[i] = bits_of(values[i]);
+        else
+            unit.word[i] = narrow_pair<T>(values[2 * i], values[2 * i + 1]);
     return unit;
 }
 
-// u = scale * x + shift, with the mean inside `shift`, and what comes of a negative u.
+// As tensor cores take it: floats are rounded to TF32.
+template <typename T>
+inline constexpr bool kRounds = std::is_same_v<T, float>;
+
+template <typename T>
+SRGAN_FAST_DEVICE Vec16 operand_unit(Vec16 unit) {
+    if constexpr (kRounds<T>) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) unit.word[i] = bits_of(round_to_tf32(of_bits<float>(unit.word[i])));
+    }
+    return unit;
+}
+
+// u = scale * x + shift for `size` channels, with the mean inside `shift`, and what comes of a negative u.
+template <int size>
 struct Affine {
-    float scale[8], shift[8], slope[8];
+    float scale[size], shift[size], slope[size];
 
     SRGAN_FAST_DEVICE void read(const Source& s, int first, int count) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < size; ++i) {
             const bool there = i < count;
             scale[i] = there ? value_of(s.scale, first + i, 1.0f) : 1.0f;
             const float center = there ? value_of(s.center, first + i, 0.0f) : 0.0f;
@@ -82,9 +113,9 @@ struct Affine {
     }
 
     // From x to z.
-    SRGAN_FAST_DEVICE void apply(float (&values)[8], const float (&residual)[8], bool adds) const {
+    SRGAN_FAST_DEVICE void apply(float (&values)[size], const float (&residual)[size], bool adds) const {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < size; ++i) {
             const float u = scale[i] * values[i] + shift[i];
             values[i] = adds ? u + residual[i] : u > 0.0f ? u : slope[i] * u;
         }
@@ -92,21 +123,22 @@ struct Affine {
 };
 
 // The way back: from dz to the gradient of x, while those of scale, shift and slope are added up.
+template <int size>
 struct SourceAdjoint {
-    Affine affine;
-    float center[8], sums[3][8] = {};
+    Affine<size> affine;
+    float center[size], sums[3][size] = {};
     bool activates;
 
     SRGAN_FAST_DEVICE SourceAdjoint(const Source& s, int first, int count) : activates(s.activates) {
         if (!s.affine) return;
         affine.read(s, first, count);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) center[i] = i < count ? value_of(s.center, first + i, 0.0f) : 0.0f;
+        for (int i = 0; i < size; ++i) center[i] = i < count ? value_of(s.center, first + i, 0.0f) : 0.0f;
     }
 
-    SRGAN_FAST_DEVICE void go_back(float (&values)[8], const float (&raw)[8]) {
+    SRGAN_FAST_DEVICE void go_back(float (&values)[size], const float (&raw)[size]) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < size; ++i) {
             const float u = affine.scale[i] * raw[i] + affine.shift[i];
             const bool negative = activates && !(u > 0.0f);
             const float du = negative ? affine.slope[i] * values[i] : values[i];
@@ -122,8 +154,11 @@ struct SourceAdjoint {
 template <typename T>
 class SourceReader {
   public:
+    using Element = T;
+    static constexpr int kSize = kUnit<T>;
+
     SRGAN_FAST_DEVICE SourceReader(const Source& s, int channel)
-        : s_(s), channel_(channel), count_(present(s.channels, channel)), x_(nullptr), residual_(nullptr) {
+        : s_(s), channel_(channel), count_(present<kSize>(s.channels, channel)), x_(nullptr), residual_(nullptr) {
         by_phase_ = s.shuffle && (s.center.step | s.scale.step | s.shift.step | s.slope.step) != 0;
     }
 
@@ -142,7 +177,7 @@ class SourceReader {
     SRGAN_FAST_DEVICE int height() const { return s_.height; }
     SRGAN_FAST_DEVICE int width() const { return s_.width; }
     // Whether pixels are multiples of 16 bytes.
-    SRGAN_FAST_DEVICE bool whole() const { return s_.pitch % 8 == 0; }
+    SRGAN_FAST_DEVICE bool whole() const { return s_.pitch % kSize == 0; }
     // Whether there is anything to do but to copy.
     SRGAN_FAST_DEVICE bool transforms() const { return s_.affine; }
     SRGAN_FAST_DEVICE bool has_second() const { return s_.residual != nullptr; }
@@ -159,19 +194,19 @@ class SourceReader {
 
     SRGAN_FAST_DEVICE Vec16 combine(const Vec16& x_unit, const Vec16& residual_unit, int y, int x) {
         if (by_phase_) affine_.read(s_, ((y & 1) * 2 + (x & 1)) * s_.channels + channel_, count_);
-        float z[8], residual[8];
+        float z[kSize], residual[kSize];
         widen_unit<T>(x_unit, z);
         widen_unit<T>(residual_unit, residual);
         affine_.apply(z, residual, has_second());
 #pragma unroll
-        for (int i = 0; i < 8; ++i)
+        for (int i = 0; i < kSize; ++i)
             if (i >= count_) z[i] = 0.0f;
         return narrow_unit<T>(z);
     }
 
     SRGAN_FAST_DEVICE void write_sum(T* sum, const Vec16& unit, int image, int y, int x) const {
         const std::int64_t first = static_cast<std::int64_t>(image) * s_.height * s_.width * s_.channels;
-        write_unit(sum + first + (y * s_.width + x) * s_.channels + channel_, unit, count_, s_.channels % 8 == 0);
+        write_unit(sum + first + (y * s_.width + x) * s_.channels + channel_, unit, count_, s_.channels % kSize == 0);
     }
 
   private:
@@ -180,20 +215,22 @@ class SourceReader {
     bool by_phase_;
     const T* x_;
     const T* residual_;
-    Affine affine_;
+    Affine<kSize> affine_;
 };
 
-// Units of dy, likewise.
-template <typename T>
+// Units of dy, likewise; or vectors of `size` channels.
+template <typename T, int size = kUnit<T>>
 class GradientReader {
   public:
+    using Element = T;
+
     SRGAN_FAST_DEVICE GradientReader(const Gradient& s, int channel)
-        : s_(s), channel_(channel), count_(present(s.channels, channel)), g_(nullptr), y_(nullptr) {}
+        : s_(s), channel_(channel), count_(present<size>(s.channels, channel)), g_(nullptr), y_(nullptr) {}
 
     SRGAN_FAST_DEVICE void prepare() {
         if (!s_.moments) return;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < size; ++i) {
             const bool there = i < count_;
             factor_[i] = there ? 2.0f * value_of(s_.var_gradient, channel_ + i, 0.0f) * s_.share : 0.0f;
             offset_[i] = there ? value_of(s_.mean_gradient, channel_ + i, 0.0f) * s_.share -
@@ -211,7 +248,7 @@ class GradientReader {
     SRGAN_FAST_DEVICE int count() const { return count_; }
     SRGAN_FAST_DEVICE int height() const { return s_.height; }
     SRGAN_FAST_DEVICE int width() const { return s_.width; }
-    SRGAN_FAST_DEVICE bool whole() const { return s_.pitch % 8 == 0; }
+    SRGAN_FAST_DEVICE bool whole() const { return s_.pitch % kUnit<T> == 0; }
     SRGAN_FAST_DEVICE bool transforms() const { return has_second(); }
     SRGAN_FAST_DEVICE bool has_second() const { return s_.moments || s_.activation; }
 
@@ -219,16 +256,16 @@ class GradientReader {
     SRGAN_FAST_DEVICE const T* second(int y, int x) const { return y_ + (y * s_.width + x) * s_.pitch + channel_; }
 
     // From g and y to dy.
-    SRGAN_FAST_DEVICE void apply(float (&dy)[8], const float (&result)[8]) const {
+    SRGAN_FAST_DEVICE void apply(float (&dy)[size], const float (&result)[size]) const {
 #pragma unroll
-        for (int i = 0; i < 8; ++i)
+        for (int i = 0; i < size; ++i)
             dy[i] = s_.moments         ? dy[i] + (factor_[i] * result[i] + offset_[i])
                     : result[i] > 0.0f ? dy[i]
                                        : s_.slope * dy[i];
     }
 
     SRGAN_FAST_DEVICE Vec16 combine(const Vec16& g_unit, const Vec16& y_unit, int, int) const {
-        float dy[8], result[8];
+        float dy[size], result[size];
         widen_unit<T>(g_unit, dy);
         widen_unit<T>(y_unit, result);
         apply(dy, result);
@@ -240,7 +277,7 @@ class GradientReader {
     int channel_, count_;
     const T* g_;
     const T* y_;
-    float factor_[8], offset_[8];
+    float factor_[size], offset_[size];
 };
 
 // A rectangle of pixels; (top, left) may lie outside the image, and rows may skip.
@@ -249,37 +286,39 @@ struct Window {
 };
 
 // The units of a window that are this thread's: visit(offset in the tile, y, x, whether that is inside the image).
-template <int depth, int threads, typename Reader, typename Visit>
+template <int row_bytes, int threads, typename Reader, typename Visit>
 SRGAN_FAST_DEVICE void each_unit(const Reader& reader, const Window& w, Visit visit) {
-    constexpr int kUnits = depth / 8, kStride = threads / kUnits;
+    constexpr int kUnits = row_bytes / 16, kStride = threads / kUnits;
     const int unit = threadIdx.x % kUnits, pixels = w.rows * w.columns;
     const unsigned reciprocal = 65536u / static_cast<unsigned>(w.columns) + 1;  // exact below 2^16 / columns pixels
     for (int pixel = threadIdx.x / kUnits; pixel < pixels; pixel += kStride) {
         const int row = static_cast<int>(static_cast<unsigned>(pixel) * reciprocal >> 16);
         const int y = w.top + row * w.row_step, x = w.left + pixel - row * w.columns;
         const bool inside = reader.count() > 0 && y >= 0 && y < reader.height() && x >= 0 && x < reader.width();
-        visit(tile_offset<depth>(pixel, unit), y, x, inside);
+        visit(tile_offset<row_bytes>(pixel, unit), y, x, inside);
     }
 }
 
 // Starts the copies of a window, as it is in memory: of what z or dy is computed from into `tile`, of the second map,
 // if there is one, into `second`.
-template <int depth, int threads, typename Reader>
+template <int row_bytes, int threads, typename Reader>
 SRGAN_FAST_DEVICE void request_window(std::byte* tile, std::byte* second, const Reader& reader, const Window& w) {
     if (!reader.whole()) return;  // finish_window reads what cannot be copied in units
-    each_unit<depth, threads>(reader, w, [&](int offset, int y, int x, bool inside) {
+    each_unit<row_bytes, threads>(reader, w, [&](int offset, int y, int x, bool inside) {
         copy_async_16(tile + offset, inside ? reader.first(y, x) : nullptr, inside);
         if (reader.has_second()) copy_async_16(second + offset, inside ? reader.second(y, x) : nullptr, inside);
     });
 }
 
 // Makes z or dy of a window in its place, behind this thread's copies: it works on what it copied itself, so others
-// need a barrier afterwards only. `each(unit, y, x)` sees what is inside the image.
-template <int depth, int threads, typename Reader, typename Each>
+// need a barrier afterwards only. `each(unit, y, x)` sees what is inside the image, wherever z or dy is computed or
+// `sees_all`.
+template <int row_bytes, int threads, typename Reader, typename Each>
 SRGAN_FAST_DEVICE void finish_window(std::byte* tile, const std::byte* second, Reader& reader, const Window& w,
-                                     Each each) {
-    if (reader.whole() && !reader.transforms()) return;
-    each_unit<depth, threads>(reader, w, [&](int offset, int y, int x, bool inside) {
+                                     bool sees_all, Each each) {
+    using T = typename Reader::Element;
+    if (reader.whole() && !reader.transforms() && !kRounds<T> && !sees_all) return;
+    each_unit<row_bytes, threads>(reader, w, [&](int offset, int y, int x, bool inside) {
         if (reader.whole() && !inside) return;
         Vec16& place = *reinterpret_cast<Vec16*>(tile + offset);
         Vec16 unit{}, other{};
@@ -290,11 +329,9 @@ SRGAN_FAST_DEVICE void finish_window(std::byte* tile, const std::byte* second, R
             unit = read_unit(reader.first(y, x), reader.count(), false);
             if (reader.has_second()) other = read_unit(reader.second(y, x), reader.count(), false);
         }
-        if (inside && reader.transforms()) {
-            unit = reader.combine(unit, other, y, x);
-            each(unit, y, x);
-        }
-        place = unit;
+        if (inside && reader.transforms()) unit = reader.combine(unit, other, y, x);
+        if (inside) each(unit, y, x);
+        place = operand_unit<T>(unit);
     });
 }
 

@@ -8,9 +8,10 @@
 
 namespace srgan_fast::cuda {
 
-template <WgradTile tile, int taps, int warps_m, int warps_n>
+template <typename T, WgradTile tile, int taps, int warps_m, int warps_n>
 struct WgradShape {
     static constexpr WgradTile kTile = tile;
+    static constexpr int kBytes = sizeof(T);
     static constexpr int kRows = size_of(tile).rows,
                          kColumns = size_of(tile).columns;                 // out and in channels of a block
     static constexpr int kTapRows = size_of(tile).tap_rows, kTaps = taps;  // of a block; all columns
@@ -18,43 +19,71 @@ struct WgradShape {
     static constexpr int kThreads = 32 * warps_m * warps_n;
     static constexpr int kSide = kWgradSide;
     static constexpr int kM = kRows / warps_m / 16, kN = kColumns / warps_n / 8;
-    static constexpr int kUnits = kRows / 8;
+    static constexpr int kRowBytes = kRows * kBytes, kColumnBytes = kColumns * kBytes;  // of a pixel of dy, and of z
+    static constexpr int kUnits = kRowBytes / 16;
+    static constexpr int kStep = 32 / kBytes;  // pixels of a matrix instruction
     static_assert(kM >= 1 && kN >= 2 && kN % 2 == 0 && kThreads % kUnits == 0 && taps % kTapRows == 0);
 
     static constexpr int window_columns(int stride) { return (kSide - 1) * stride + taps; }
     static constexpr int window_rows(int stride) { return (kSide - 1) * stride + kTapRows; }
-    static constexpr int kGradientBytes = kSide * kSide * kRows * 2;
+    static constexpr int kGradientBytes = kSide * kSide * kRowBytes;
     static constexpr int source_bytes(int stride) {
-        return (window_rows(stride) * window_columns(stride) * kColumns * 2 + 127) / 128 * 128;
+        return (window_rows(stride) * window_columns(stride) * kColumnBytes + 127) / 128 * 128;
     }
     static constexpr int shared_bytes(const WgradParams& p) {
-        const int tiles = p.stages * stage_bytes(p), biases = kThreads * 8 * 4;
+        const int tiles = p.stages * stage_bytes(p), biases = kThreads * kUnit<T> * 4;
         return tiles > biases ? tiles : biases;
     }
     static constexpr int stage_bytes(const WgradParams& p) {
-        return wgrad_stage_bytes(kTile, taps, p.stride, p.gradient.moments || p.gradient.activation,
+        return wgrad_stage_bytes(kTile, kBytes, taps, p.stride, p.gradient.moments || p.gradient.activation,
                                  p.source.residual != nullptr);
     }
 };
 
-using WgradWide = WgradShape<WgradTile::kWide, 3, 2, 4>;
-using WgradFromNarrow = WgradShape<WgradTile::kFromNarrow, 3, 4, 1>;
-using WgradToNarrow = WgradShape<WgradTile::kToNarrow, 3, 1, 4>;
-using WgradTail = WgradShape<WgradTile::kTail, 5, 1, 4>;
-using WgradWide5 = WgradShape<WgradTile::kWide5, 5, 4, 1>;
-using WgradTail9 = WgradShape<WgradTile::kTail9, 9, 1, 4>;
-using WgradWide9 = WgradShape<WgradTile::kWide9, 9, 4, 1>;
-
-template <typename Visit>
+template <typename T, typename Visit>
 auto with_shape(WgradTile tile, const Visit& visit) {
+    if constexpr (std::is_same_v<T, float>)
+        if (tile == WgradTile::kSmall) return visit(WgradShape<T, WgradTile::kSmall, 3, 2, 1>{});
     switch (tile) {
-        case WgradTile::kWide: return visit(WgradWide{});
-        case WgradTile::kFromNarrow: return visit(WgradFromNarrow{});
-        case WgradTile::kToNarrow: return visit(WgradToNarrow{});
-        case WgradTile::kTail: return visit(WgradTail{});
-        case WgradTile::kWide5: return visit(WgradWide5{});
-        case WgradTile::kTail9: return visit(WgradTail9{});
-        default: return visit(WgradWide9{});
+        case WgradTile::kWide: return visit(WgradShape<T, WgradTile::kWide, 3, 2, 4>{});
+        case WgradTile::kFromNarrow: return visit(WgradShape<T, WgradTile::kFromNarrow, 3, 4, 1>{});
+        case WgradTile::kToNarrow: return visit(WgradShape<T, WgradTile::kToNarrow, 3, 1, 4>{});
+        case WgradTile::kTail: return visit(WgradShape<T, WgradTile::kTail, 5, 1, 4>{});
+        case WgradTile::kWide5: return visit(WgradShape<T, WgradTile::kWide5, 5, 4, 1>{});
+        case WgradTile::kTail9: return visit(WgradShape<T, WgradTile::kTail9, 9, 1, 4>{});
+        default: return visit(WgradShape<T, WgradTile::kWide9, 9, 4, 1>{});
+    }
+}
+
+// Fragments of products over pixels, of maps that have them in rows: `at(i)` is the place in the map of the i-th of an
+// instruction's pixels. Of 16 bits matrices are transposed as they are loaded. Of floats each element is loaded by
+// itself, and since it does not matter in which order pixels are added up, a lane has two that are neighbours, so that
+// lanes' are in different banks.
+template <typename T, int row_bytes, typename At>
+SRGAN_FAST_DEVICE void load_rows(std::uint32_t (&to)[4], const std::byte* map, int channels, int lane, At at) {
+    if constexpr (std::is_same_v<T, float>) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const int channel = channels * 16 + i % 2 * 8 + lane / 4;
+            const int place = tile_offset<row_bytes>(at(lane % 4 * 2 + i / 2), channel / 4) + channel % 4 * 4;
+            to[i] = *reinterpret_cast<const std::uint32_t*>(map + place);
+        }
+    } else {
+        const int place = tile_offset<row_bytes>(at((lane >> 4) * 8 + (lane & 7)), channels * 2 + ((lane >> 3) & 1));
+        load_matrices_transposed(to, map + place);
+    }
+}
+template <typename T, int row_bytes, typename At>
+SRGAN_FAST_DEVICE void load_columns(std::uint32_t (&to)[4], const std::byte* map, int channels, int lane, At at) {
+    if constexpr (std::is_same_v<T, float>) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const int channel = channels * 16 + i / 2 * 8 + lane / 4;
+            const int place = tile_offset<row_bytes>(at(lane % 4 * 2 + i % 2), channel / 4) + channel % 4 * 4;
+            to[i] = *reinterpret_cast<const std::uint32_t*>(map + place);
+        }
+    } else {
+        load_matrices_transposed(to, map + tile_offset<row_bytes>(at(lane & 15), channels * 2 + (lane >> 4)));
     }
 }
 
@@ -74,9 +103,10 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
     const bool with_bias = p.bias != nullptr && tap_row == 0 && column0 == 0;
     const int window_columns = Shape::window_columns(p.stride);
     float sums[Shape::kTapRows * Shape::kTaps][Shape::kM][Shape::kN][4] = {};
-    float bias[8] = {};
-    GradientReader<T> gradient(p.gradient, row0 + static_cast<int>(threadIdx.x) % Shape::kUnits * 8);
-    SourceReader<T> source(p.source, column0 + static_cast<int>(threadIdx.x) % (Shape::kColumns / 8) * 8);
+    float bias[kUnit<T>] = {};
+    GradientReader<T> gradient(p.gradient, row0 + static_cast<int>(threadIdx.x) % Shape::kUnits * kUnit<T>);
+    SourceReader<T> source(p.source,
+                           column0 + static_cast<int>(threadIdx.x) % (Shape::kColumnBytes / 16) * kUnit<T>);
     const int stage_bytes = Shape::stage_bytes(p), source_bytes = Shape::source_bytes(p.stride);
     Window gradient_window{0, 0, Shape::kSide, Shape::kSide, 1};
     Window source_window{0, 0, Shape::window_rows(p.stride), window_columns, 1};
@@ -97,8 +127,8 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
         if (next < end) {
             std::byte* const stage = shared + next_stage * stage_bytes;
             go_to(next);
-            request_window<Shape::kColumns, Shape::kThreads>(stage, stage + source_bytes, source, source_window);
-            request_window<Shape::kRows, Shape::kThreads>(
+            request_window<Shape::kColumnBytes, Shape::kThreads>(stage, stage + source_bytes, source, source_window);
+            request_window<Shape::kRowBytes, Shape::kThreads>(
                 stage + gradient_at, stage + gradient_at + Shape::kGradientBytes, gradient, gradient_window);
         }
         copy_async_commit();
@@ -119,42 +149,38 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
         go_to(tile);
         const std::byte* const source_tile = stage;
         const std::byte* const gradient_tile = stage + gradient_at;
-        finish_window<Shape::kColumns, Shape::kThreads>(stage, stage + source_bytes, source, source_window,
-                                                        [](const Vec16&, int, int) {});
-        finish_window<Shape::kRows, Shape::kThreads>(stage + gradient_at, stage + gradient_at + Shape::kGradientBytes,
-                                                     gradient, gradient_window, [](const Vec16&, int, int) {});
+        finish_window<Shape::kColumnBytes, Shape::kThreads>(stage, stage + source_bytes, source, source_window, false,
+                                                            [](const Vec16&, int, int) {});
+        finish_window<Shape::kRowBytes, Shape::kThreads>(
+            stage + gradient_at, stage + gradient_at + Shape::kGradientBytes, gradient, gradient_window, with_bias,
+            [&](const Vec16& unit, int, int) {
+                if (!with_bias) return;
+                float values[kUnit<T>];
+                widen_unit<T>(unit, values);
+#pragma unroll
+                for (int i = 0; i < kUnit<T>; ++i) bias[i] += values[i];
+            });
         sync_threads();  // this tile is there for all, and the one before is read to the end
         request();
-        if (with_bias)
-            for (int pixel = threadIdx.x / Shape::kUnits; pixel < Shape::kSide * Shape::kSide;
-                 pixel += Shape::kThreads / Shape::kUnits) {
-                float values[8];
-                widen_unit<T>(*reinterpret_cast<const Vec16*>(
-                                  gradient_tile + tile_offset<Shape::kRows>(pixel, threadIdx.x % Shape::kUnits)),
-                              values);
 #pragma unroll
-                for (int i = 0; i < 8; ++i) bias[i] += values[i];
-            }
-#pragma unroll
-        for (int k = 0; k < Shape::kSide * Shape::kSide / 16; ++k) {
+        for (int k = 0; k < Shape::kSide * Shape::kSide / Shape::kStep; ++k) {
             std::uint32_t a[Shape::kM][4];
 #pragma unroll
-            for (int m = 0; m < Shape::kM; ++m) {
-                const int pixel = k * 16 + (lane >> 4) * 8 + (lane & 7);
-                const int unit = (warp_m * Shape::kM + m) * 2 + ((lane >> 3) & 1);
-                load_matrices_transposed(a[m], gradient_tile + tile_offset<Shape::kRows>(pixel, unit));
-            }
-            const int pixel = k * 16 + (lane & 15);
-            const int place = pixel / Shape::kSide * p.stride * window_columns + pixel % Shape::kSide * p.stride;
+            for (int m = 0; m < Shape::kM; ++m)
+                load_rows<T, Shape::kRowBytes>(a[m], gradient_tile, warp_m * Shape::kM + m, lane,
+                                               [&](int i) { return k * Shape::kStep + i; });
+            const auto place = [&](int i) {
+                const int pixel = k * Shape::kStep + i;
+                return pixel / Shape::kSide * p.stride * window_columns + pixel % Shape::kSide * p.stride;
+            };
 #pragma unroll
             for (int tap = 0; tap < Shape::kTapRows * Shape::kTaps; ++tap) {
-                const int at = place + tap / Shape::kTaps * window_columns + tap % Shape::kTaps;
+                const int offset = tap / Shape::kTaps * window_columns + tap % Shape::kTaps;
                 std::uint32_t b[Shape::kN / 2][4];
 #pragma unroll
-                for (int n = 0; n < Shape::kN / 2; ++n) {
-                    const int unit = (warp_n * Shape::kN / 2 + n) * 2 + (lane >> 4);
-                    load_matrices_transposed(b[n], source_tile + tile_offset<Shape::kColumns>(at, unit));
-                }
+                for (int n = 0; n < Shape::kN / 2; ++n)
+                    load_columns<T, Shape::kColumnBytes>(b[n], source_tile, warp_n * Shape::kN / 2 + n, lane,
+                                                         [&](int i) { return place(i) + offset; });
 #pragma unroll
                 for (int m = 0; m < Shape::kM; ++m)
 #pragma unroll
@@ -181,7 +207,7 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
     sync_threads();  // the tiles are read to the end
     float* const scratch = reinterpret_cast<float*>(shared);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) scratch[threadIdx.x * 8 + i] = bias[i];
+    for (int i = 0; i < kUnit<T>; ++i) scratch[threadIdx.x * kUnit<T> + i] = bias[i];
     sync_threads();
     for (int row = threadIdx.x; row < Shape::kRows; row += Shape::kThreads) {
         float sum = 0.0f;

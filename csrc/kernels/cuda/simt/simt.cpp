@@ -93,10 +93,12 @@ enum class State : std::uint8_t {
     kLoadTransposed,
     kMultiplyBf16,
     kMultiplyHalf,
+    kMultiplyTf32,
     kEnded
 };
-constexpr State kWaits[] = {State::kBarrier, State::kGroupBarrier,   State::kSyncWarp,     State::kShuffle,
-                            State::kLoad,    State::kLoadTransposed, State::kMultiplyBf16, State::kMultiplyHalf};
+constexpr State kWaits[] = {State::kBarrier,        State::kGroupBarrier, State::kSyncWarp,
+                            State::kShuffle,        State::kLoad,         State::kLoadTransposed,
+                            State::kMultiplyBf16,   State::kMultiplyHalf, State::kMultiplyTf32};
 
 const char* name(State state) {
     switch (state) {
@@ -109,6 +111,7 @@ const char* name(State state) {
         case State::kLoadTransposed: return "load_matrices_transposed";
         case State::kMultiplyBf16: return "multiply_add<Bf16>";
         case State::kMultiplyHalf: return "multiply_add<Half>";
+        case State::kMultiplyTf32: return "multiply_add<float>";
         case State::kEnded: return "its end";
     }
     return "";
@@ -203,25 +206,37 @@ struct Place {
 constexpr Place a_place(int lane, int i) { return {lane / 4 + 8 * (i / 2 % 2), 2 * (lane % 4) + i % 2 + 8 * (i / 4)}; }
 constexpr Place b_place(int lane, int i) { return {2 * (lane % 4) + i % 2 + 8 * (i / 2), lane / 4}; }
 constexpr Place sum_place(int lane, int i) { return {lane / 4 + 8 * (i / 2), 2 * (lane % 4) + i % 2}; }
+// And of mma.m16n8k8 of TF32; the sums' are the same.
+constexpr Place a_place_tf32(int lane, int i) { return {lane / 4 + 8 * (i % 2), lane % 4 + 4 * (i / 2)}; }
+constexpr Place b_place_tf32(int lane, int i) { return {lane % 4 + 4 * i, lane / 4}; }
+
+template <typename T>
+constexpr int kOfWord = sizeof(std::uint32_t) / sizeof(T);  // elements
+constexpr std::uint32_t kBeyondTf32 = (1u << 13) - 1;       // bits of a float that TF32 has not
 
 template <typename T>
 float element(std::uint32_t word, int i) {
-    return widen(T{static_cast<std::uint16_t>(word >> (16 * i))});
+    if constexpr (std::is_same_v<T, float>)
+        return of_bits<float>(word);
+    else
+        return widen(T{static_cast<std::uint16_t>(word >> (16 * i))});
 }
 
 template <typename T>
 void multiply_add(const Operands (&operands)[kLanes]) {
-    constexpr int m = 16, n = 8, k = 16;
+    constexpr int m = 16, n = 8, k = 8 * kOfWord<T>;
+    constexpr auto place_in_a = kOfWord<T> == 1 ? a_place_tf32 : a_place;
+    constexpr auto place_in_b = kOfWord<T> == 1 ? b_place_tf32 : b_place;
     float a[m][k], b[k][n];
     for (int lane = 0; lane < kLanes; ++lane) {
         const Operands& own = operands[lane];
-        for (int i = 0; i < 8; ++i) {
-            const auto [row, column] = a_place(lane, i);
-            a[row][column] = element<T>(own.a[i / 2], i % 2);
+        for (int i = 0; i < 4 * kOfWord<T>; ++i) {
+            const auto [row, column] = place_in_a(lane, i);
+            a[row][column] = element<T>(own.a[i / kOfWord<T>], i % kOfWord<T>);
         }
-        for (int i = 0; i < 4; ++i) {
-            const auto [row, column] = b_place(lane, i);
-            b[row][column] = element<T>(own.b[i / 2], i % 2);
+        for (int i = 0; i < 2 * kOfWord<T>; ++i) {
+            const auto [row, column] = place_in_b(lane, i);
+            b[row][column] = element<T>(own.b[i / kOfWord<T>], i % kOfWord<T>);
         }
     }
     float sums[m][n];
@@ -598,6 +613,7 @@ class Multiprocessor {
             case State::kLoadTransposed: load(warp, true); break;
             case State::kMultiplyBf16: multiply_add<Bf16>(operands); break;
             case State::kMultiplyHalf: multiply_add<Half>(operands); break;
+            case State::kMultiplyTf32: multiply_add<float>(operands); break;
             default: break;
         }
     }
@@ -708,6 +724,13 @@ void multiply_add_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t
 
 void multiply_add_half(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
     multiprocessor().meet(State::kMultiplyHalf, {.sums = d, .a = a, .b = {b0, b1}});
+}
+
+void multiply_add_tf32(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+    Multiprocessor& self = multiprocessor();
+    if (((a[0] | a[1] | a[2] | a[3] | b0 | b1) & kBeyondTf32) != 0)
+        self.fail(self.current(), "multiplies floats that are not rounded to TF32");
+    self.meet(State::kMultiplyTf32, {.sums = d, .a = a, .b = {b0, b1}});
 }
 
 }  // namespace detail

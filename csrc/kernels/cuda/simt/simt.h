@@ -53,6 +53,7 @@ void copy_async_wait(int pending);
 void load_matrices(std::uint32_t (&to)[4], const void* row, bool transposed);
 void multiply_add_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
 void multiply_add_half(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
+void multiply_add_tf32(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
 }  // namespace detail
 
 }  // namespace srgan_fast::cuda::simt
@@ -101,6 +102,11 @@ SRGAN_FAST_DEVICE void multiply_add<Half>(float (&d)[4], const std::uint32_t (&a
                                           std::uint32_t b1) {
     simt::detail::multiply_add_half(d, a, b0, b1);
 }
+template <>
+SRGAN_FAST_DEVICE void multiply_add<float>(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                           std::uint32_t b1) {
+    simt::detail::multiply_add_tf32(d, a, b0, b1);
+}
 
 // Products of warpgroups: each warp's own rows, at once.
 inline constexpr bool kWarpgroups = false;
@@ -121,6 +127,27 @@ SRGAN_FAST_DEVICE void wait_for_products() {}
 SRGAN_FAST_DEVICE void show_to_products() {}
 
 SRGAN_FAST_DEVICE float square_root(float value) { return std::sqrt(value); }
+
+template <typename T>
+SRGAN_FAST_DEVICE std::uint32_t bits_of(T value) {
+    if constexpr (std::is_same_v<T, float>)
+        return std::bit_cast<std::uint32_t>(value);
+    else
+        return value.bits;
+}
+template <typename T>
+SRGAN_FAST_DEVICE T of_bits(std::uint32_t bits) {
+    if constexpr (std::is_same_v<T, float>)
+        return std::bit_cast<float>(bits);
+    else
+        return {static_cast<std::uint16_t>(bits)};
+}
+SRGAN_FAST_DEVICE float round_to_tf32(float value) {
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return std::bit_cast<float>(0x7fffffffu & ~0x1fffu);
+    if (magnitude == 0x7f800000u) return value;
+    return std::bit_cast<float>((bits + 0x1000u) & ~0x1fffu);
+}
 
 template <typename T>
 SRGAN_FAST_DEVICE float widen(T value);
