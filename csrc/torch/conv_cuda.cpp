@@ -19,8 +19,7 @@ std::string conv_products(std::string which) {
 }
 
 bool by_library(cuda::Direction direction, const cuda::Convolution& c, const Tensor& x) {
-    return cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c,
-                              cuda::bytes_of(type_of(x)));
+    return cuda::uses_library(asked_products.load(std::memory_order_relaxed), direction, c, cuda::bytes_of(type_of(x)));
 }
 
 template <typename Params>
@@ -65,7 +64,8 @@ Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, c
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::forward_plan(c);
     p.source = source_of(problem, map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
-    const cuda::Tile tile = cuda::choose_tile(p, p.source.affine, residual.has_value(), device, cuda::bytes_of(type_of(x)));
+    const cuda::Tile tile =
+        cuda::choose_tile(p, p.source.affine, residual.has_value(), device, cuda::bytes_of(type_of(x)));
     const Tensor weights = pack(p, tile, c, x, weight, false, stream);
     p.bias = vectors.put(bias, problem.out, "bias");
     p.activate = activation.has_value(), p.slope = static_cast<float>(activation.value_or(0.0));

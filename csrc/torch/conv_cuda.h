@@ -57,7 +57,8 @@ inline Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
     if (shuffle || x.size(1) % unit == 0) return map;
     const std::int64_t pitch = (x.size(1) + unit - 1) / unit * unit;
     const Tensor padded = new_map(x, x.size(0), pitch, x.size(2), x.size(3));
-    check_launch(cuda::launch_pad(type, {map.const_data_ptr(), padded.mutable_data_ptr(), x.size(0) * x.size(2) * x.size(3),
+    check_launch(cuda::launch_pad(type,
+                                  {map.const_data_ptr(), padded.mutable_data_ptr(), x.size(0) * x.size(2) * x.size(3),
                                    static_cast<int>(x.size(1)), static_cast<int>(pitch)},
                                   stream),
                  "pad");

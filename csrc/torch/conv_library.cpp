@@ -76,10 +76,6 @@ std::array<Tensor, 3> call_backward(const Problem& p, const Tensor& dy, const Te
     return gradients;
 }
 
-cuda::Pass over(const Tensor& map) {
-    return cuda::pass_over(map.size(0) * map.size(2) * map.size(3), static_cast<int>(map.size(1)));
-}
-
 Tensor map_of(const Tensor& x) { return aligned(nhwc(x)); }
 Maybe map_of(const Maybe& x) { return x ? Maybe(map_of(*x)) : std::nullopt; }
 
@@ -93,7 +89,7 @@ Tensor make_z(const Problem& p, const Tensor& x, const Tensor& weight, const Pro
     if (!source.affine && !shuffle) return map;
     check_whole(x.size(1), "before"), check_whole(p.in, "before");  // shuffled, a unit is of one pixel
     const Tensor z = new_map(x, p.batch, p.in, p.height, p.width);
-    check_launch(cuda::launch_source_pass(type_of(x), {over(map), source, z.mutable_data_ptr()}, stream),
+    check_launch(cuda::launch_source_pass(type_of(x), {pass_over(map), source, z.mutable_data_ptr()}, stream),
                  "source_pass");
     return z;
 }
@@ -111,7 +107,7 @@ Dy make_dy(const Tensor& g, const Maybe& y, const GradientTensors& behind, const
     if (!changes && !sums) return {g_map, none};
     check_whole(channels, "behind");
     const Tensor dy = changes ? new_map(g, g.size(0), channels, g.size(2), g.size(3)) : g_map;
-    const cuda::Pass pass = over(g_map);
+    const cuda::Pass pass = pass_over(g_map);
     const Tensor parts = new_vector(weight, sums ? pass.blocks() * channels : 0);
     const cuda::GradientPassParams a{pass, gradient, changes ? dy.mutable_data_ptr() : nullptr,
                                      sums ? floats(parts) : nullptr};
@@ -132,7 +128,7 @@ Forward forward_by_library(const Problem& p, const ForwardCall& call) {
     if (!adds && (call.bias || call.activation || call.moments)) {
         check_whole(p.out, "behind");
         Vectors vectors(weight);
-        const cuda::Pass pass = over(y);
+        const cuda::Pass pass = pass_over(y);
         const Tensor parts = new_vector(weight, pass.blocks() * 2 * size);
         cuda::ResultPassParams a{};
         a.pass = pass, a.y = y.mutable_data_ptr();
@@ -168,7 +164,7 @@ Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& 
     }
     const std::int64_t channels = a.source.affine ? x.size(1) : 0;
     check_whole(x.size(1), "before"), check_whole(p.in, "before");  // shuffled, a unit is of one pixel
-    a.pass = over(map);
+    a.pass = pass_over(map);
     a.dz = dz.const_data_ptr(), a.sum_gradient = more ? more->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
     const Tensor residual_gradient =

@@ -34,6 +34,14 @@ inline Tensor aligned(const Tensor& map) {
     return reinterpret_cast<std::uintptr_t>(map.const_data_ptr()) % kUnit == 0 ? map : torch::stable::clone(map);
 }
 
+// A pass over an NHWC map's pixels, or over one of `share`.
+inline cuda::Pass pass_over(const Tensor& map, std::int64_t share = 1) {
+    const std::int64_t pixels = map.size(0) * map.size(2) * map.size(3) / share;
+    STD_TORCH_CHECK(pixels <= cuda::kMostPixels, "srgan_fast: a map of ", pixels, " pixels is too large for the CUDA ",
+                    "kernels, which count up to ", cuda::kMostPixels);
+    return cuda::pass_over(pixels, static_cast<int>(map.size(1)));
+}
+
 inline float* floats(const Tensor& t) { return static_cast<float*>(t.mutable_data_ptr()); }
 
 }  // namespace srgan_fast::torch_ops

@@ -11,7 +11,7 @@ cuda::PoolParams params_of(const Tensor& map) {
     cuda::PoolParams p{};
     p.x = map.const_data_ptr();
     p.height = static_cast<int>(map.size(2)), p.width = static_cast<int>(map.size(3));
-    p.pass = cuda::pass_over(map.numel() / map.size(1) / cuda::kPhases, static_cast<int>(map.size(1)));
+    p.pass = pass_over(map, cuda::kPhases);
     return p;
 }
 

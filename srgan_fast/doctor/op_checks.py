@@ -76,14 +76,14 @@ def check_cuda_ops() -> Iterator[SelfTest]:
     if not cuda.usable():
         return
     device = torch.device("cuda", torch.cuda.current_device())
-    for what, dtype, examine in cuda.examination():
+    for case in cuda.examination():
 
-        def run(examine: Examine = examine) -> list[Measured]:
+        def run(examine: Examine = case.run) -> list[Measured]:
             errors = examine(device)
             return [Measured(error.value, error.tolerance, f"{error.what}, relative") for error in errors]
 
-        name = str(dtype).removeprefix("torch.")
-        test = check("op", f"CUDA, {name}: {what}", run)
+        name = str(case.dtype).removeprefix("torch.")
+        test = check("op", f"CUDA, {name}: {case.what}", run)
         yield test.model_copy(update={"device": "cuda", "dtype": name})
 
 

@@ -21,10 +21,10 @@ from srgan_fast.ops.conv import UNIT, ConvResult, conv, conv_reference
 from srgan_fast.ops.native import why_not_on_cuda
 
 CAPABILITY = (8, 0)  # the first with bfloat16 products and asynchronous copies
-TYPES = (torch.bfloat16, torch.float16)  # that our own products take
+TYPES = (torch.bfloat16, torch.float16)  # that our own products take as they are
 MAP_TYPES = (*TYPES, torch.float32)  # of training's maps; floats go through torch's library, in TF32 if it may
 
-Products = Literal["faster", "own", "library"]
+Products = Literal["faster", "own", "own-tf32", "library"]
 
 # Largest relative error (2-norms) of a tensor; rounding z, the weights and the result to bfloat16 gives some 4e-3 each,
 # and a sum of many such values that nearly cancels more.
@@ -61,6 +61,7 @@ class CheckCase:
             if self.side <= 5 and channels % UNIT == out % UNIT == 0:
                 yield dtype, "library"
         yield torch.float32, "library"
+        yield torch.float32, "own-tf32"
 
 
 # Each kernel, odd sizes, channels that fill no block; which tiles they take depends on the device.
@@ -90,7 +91,8 @@ def products(which: Products) -> Iterator[None]:
     """Convolutions inside take these products, in all threads: the `faster` ones are chosen by sizes.
 
     With the `library`'s, which are torch's, our kernels do what stands before and behind a convolution in passes of
-    their own. Convolutions that it does not suit take ours all the same.
+    their own. Convolutions that it does not suit take ours all the same. Maps of float32 take the library's, unless
+    `own-tf32` asks for ours: those round what they multiply to TF32, whatever `torch.backends` allows.
 
     Raises:
         RuntimeError: no such products.
@@ -149,8 +151,8 @@ def _examine(index: int, floats: bool) -> str | None:
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
         device = torch.device("cuda", index)
-        runs = [run for _, dtype, run in examination() if (dtype == torch.float32) == floats]
-        errors = [error for run in runs for error in run(device)]
+        cases = [case for case in examination() if case.chosen and (case.dtype == torch.float32) == floats]
+        errors = [error for case in cases for error in case.run(device)]
     except torch.OutOfMemoryError:
         raise  # says nothing about the kernels
     except RuntimeError as error:
@@ -164,14 +166,32 @@ def _examine(index: int, floats: bool) -> str | None:
     return None
 
 
-def examination() -> Iterator[tuple[str, torch.dtype, Callable[[torch.device], list[CheckError]]]]:
-    """All that a GPU is examined with, training's kernels and inference's: what it is, its type, and what runs it."""
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a GPU is examined with.
+
+    Attributes:
+        what: is computed.
+        dtype: of maps.
+        run: computes it on a device and returns the errors.
+        chosen: whether these kernels are ever used without being asked for, so that the verdict depends on them.
+    """
+
+    what: str
+    dtype: torch.dtype
+    run: Callable[[torch.device], list[CheckError]]
+    chosen: bool = True
+
+
+def examination() -> Iterator[Examined]:
+    """All that a GPU is examined with, training's kernels and inference's."""
     for case in CHECKS:
         for dtype, which in case.ways():
-            yield f"{case}, products: {which}", dtype, partial(check, case, dtype=dtype, which=which)
+            run = partial(check, case, dtype=dtype, which=which)
+            yield Examined(f"{case}, products: {which}", dtype, run, which != "own-tf32")
     for inference in infer_checks.CASES:
         for dtype in TYPES:
-            yield str(inference), dtype, partial(infer_checks.check, inference, dtype=dtype)
+            yield Examined(str(inference), dtype, partial(infer_checks.check, inference, dtype=dtype))
 
 
 def check(

@@ -172,7 +172,8 @@ def test_the_cases_are_all_that_a_gpu_is_examined_with(monkeypatch: pytest.Monke
     assert len(computed) == len(list(cuda.examination()))
     computed.clear()
     compute_cases("cpu", own=True)
-    assert [which for _, which, _ in computed] == ["own"] * 2 * len(cuda.CHECKS) + [""] * 2 * len(infer_checks.CASES)
+    ours = ["own", "own", "own-tf32"] * len(cuda.CHECKS)
+    assert [which for _, which, _ in computed] == ours + [""] * 2 * len(infer_checks.CASES)
 
 
 def test_results_are_plain_data(folder: Path) -> None:

@@ -58,8 +58,8 @@ OTHERS = (
     Bug(
         "weights are stored out of order",
         "conv_mma.cuh",
-        "tile_offset<Shape::kDepth>(row, unit), from",
-        "tile_offset<Shape::kDepth>(row, unit ^ 1), from",
+        "tile_offset<Shape::kRowBytes>(row, unit), from",
+        "tile_offset<Shape::kRowBytes>(row, unit ^ 1), from",
     ),
     Bug("moments of pixels outside", "conv_mma.cuh", "return there[m][i / 2] ? d * d : 0.0f;", "return d * d;"),
     Bug("a tile too few", "plan.h", "return (size + block - 1) / block;", "return size < block ? 1 : size / block;"),
@@ -78,6 +78,10 @@ OTHERS = (
         "* 2 + phase / 2;\n    const std::int64_t image",
     ),
     Bug("the last of equal pixels", "passes.cuh", "x[phase][i] > found.value", "x[phase][i] >= found.value"),
+    Bug("floats are not rounded to TF32", "tiles.cuh", "place = operand_unit<T>(unit);", "place = unit;"),
+    Bug("weights are not rounded to TF32", "reduce.cuh", "= round_to_tf32(value);", "= value;"),
+    Bug("a float's pixels in another order", "wgrad_mma.cuh", "lane % 4 * 2 + i / 2", "lane % 4 + i / 2 * 4"),
+    Bug("a bias' sums are read too early", "wgrad_mma.cuh", "sync_threads();  // all threads' sums", "//"),
     Bug("copies are not closed", "wgrad_mma.cuh", "copy_async_commit();\n        ++next;", "++next;"),
     Bug("a share leaves its last tile out", "wgrad_mma.cuh", "tile < end; ++tile", "tile + 1 < end; ++tile"),
     Bug(

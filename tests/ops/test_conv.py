@@ -52,7 +52,8 @@ class Place(NamedTuple):
 ON_CPU = [Place("cpu", dtype) for dtype in (torch.float64, torch.float32, torch.bfloat16)]
 PRODUCTS: tuple[cuda.Products, ...] = ("own", "library")
 ON_GPU = [Place("cuda", dtype, which) for dtype in cuda.TYPES for which in PRODUCTS] if cuda.usable() else []
-FLOATS_ON_GPU = [Place("cuda", torch.float32, "library")] if cuda.usable() else []  # there is no other way
+FLOATS_ON_GPU = [Place("cuda", torch.float32, "library")] if cuda.usable() else []
+TF32_ON_GPU = [Place("cuda", torch.float32, "own-tf32")] if cuda.usable() else []
 ONE_EACH = [Place("cpu", torch.float32), *ON_GPU[: len(PRODUCTS)], *FLOATS_ON_GPU]  # for what depends on no rounding
 
 
@@ -201,6 +202,12 @@ def rounds_factors() -> bool:
     return asked == "amx" if asked else "amx_bf16" in describe_processor()[1]
 
 
+def rounding(place: Place, case: Case) -> float:
+    """What may be wrong with a GPU's values; TF32 has float16's precision."""
+    dtype = torch.float16 if place.products == "own-tf32" else place.dtype
+    return (ROUNDED if case.activation is None else TURNED)[dtype]
+
+
 def bound(name: str, place: Place, case: Case) -> float:
     dtype = place.dtype
     if dtype == torch.float64:
@@ -208,7 +215,7 @@ def bound(name: str, place: Place, case: Case) -> float:
     if place.device == "cuda":
         if name in VECTORS - {"var"}:
             return math.inf  # held against what they sum up, below
-        return (ROUNDED if case.activation is None else TURNED)[dtype]
+        return rounding(place, case)
     if dtype == torch.bfloat16:
         if rounds_factors() and case.activation is not None and name in ("dx", "dweight"):
             return TURNED[dtype]
@@ -218,7 +225,7 @@ def bound(name: str, place: Place, case: Case) -> float:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@placed(ON_CPU + ON_GPU + FLOATS_ON_GPU)
+@placed(ON_CPU + ON_GPU + FLOATS_ON_GPU + TF32_ON_GPU)
 def test_values_and_gradients_are_the_references(case: Case, size: tuple[int, ...], place: Place) -> None:
     given = arguments(case, size, place)
     if case.prologue == "residual" and size[0] * size[3] * size[4] == 1:
@@ -268,12 +275,12 @@ def terms(case: Case, given: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def bound_of_vectors(place: Place, case: Case) -> float:
     if place.device == "cuda":
-        return 3 * ROUNDED[place.dtype] if case.activation is None else TURNED[place.dtype]
+        return rounding(place, case) * (3 if case.activation is None else 1)
     return 3e-5 if case.side == 5 else 1.5e-6 if case.stride == 2 else 1e-5
 
 
 @pytest.mark.parametrize("size", [(2, 64, 64, 9, 10), (2, 20, 33, 24, 22), (1, 1, 17, 2, 9)], ids=str)
-@placed([Place("cpu", torch.float32), *ON_GPU, *FLOATS_ON_GPU])
+@placed([Place("cpu", torch.float32), *ON_GPU, *FLOATS_ON_GPU, *TF32_ON_GPU])
 def test_vectors_are_exact_on_the_scale_of_what_they_sum_up(case: Case, size: tuple[int, ...], place: Place) -> None:
     # Sums cancel, so the error of their terms, that of the maps, is what they can be held against.
     given = arguments(case, size, place)

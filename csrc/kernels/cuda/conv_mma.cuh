@@ -24,8 +24,8 @@ struct ConvShape {
     static constexpr int kBlocks = blocks;       // per multiprocessor, for which registers must suffice
     static constexpr int kStages = tile.stages;  // of weights in shared memory, all but one under way
     static constexpr int kStageBytes = tile.stage_bytes();
-    static constexpr int kPitch = tile.pitch();                      // of a result's pixel
-    static constexpr int kUnits = kChannels * tile.bytes / 16;       // of a result's pixel
+    static constexpr int kPitch = tile.pitch();                 // of a result's pixel
+    static constexpr int kUnits = kChannels * tile.bytes / 16;  // of a result's pixel
     static constexpr int kReducers = kThreads / kUnits;
     static_assert(kReducers % kPhases == 0 && kRows % 2 == 0 && kColumns % 2 == 0);
     static_assert(kPixels % (16 * kWarpsM) == 0 && kChannels % (16 * kWarpsN) == 0);
@@ -99,7 +99,8 @@ SRGAN_FAST_DEVICE void multiply_tap(Accumulators<Shape>& sums, const std::byte* 
     const auto load = [&](int k) {
 #pragma unroll
         for (int m = 0; m < A::kM; ++m)
-            load_matrices(a[k % 2][m], window + tile_offset<Shape::kRowBytes>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
+            load_matrices(a[k % 2][m],
+                          window + tile_offset<Shape::kRowBytes>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
 #pragma unroll
         for (int n = 0; n < A::kN / 2; ++n) {
             const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);

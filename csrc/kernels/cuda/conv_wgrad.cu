@@ -11,8 +11,7 @@ const char* launch_wgrad(Type type, WgradTile tile, const WgradParams& p, void* 
             const Grid grid{static_cast<unsigned>(p.splits),
                             static_cast<unsigned>(p.rows / Shape::kRows * (p.columns / Shape::kColumns)),
                             static_cast<unsigned>(p.taps / Shape::kTapRows)};
-            return launch(conv_wgrad_kernel<T, Shape>, grid, Shape::kThreads, Shape::shared_bytes(p), p,
-                          stream);
+            return launch(conv_wgrad_kernel<T, Shape>, grid, Shape::kThreads, Shape::shared_bytes(p), p, stream);
         });
     });
 }

@@ -247,7 +247,8 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
         const int tile_row = tile / tiles_x, image = tile_row / tiles_y;
         const int top = (tile_row - image * tiles_y) * Shape::kRows,
                   left = (tile - tile_row * tiles_x) * Shape::kColumns;
-        std::uint32_t skip[Shape::kOuterM][kN][2];  // the tile itself, as the results' fragments have it
+        const int own = kGroups ? lane : afresh(lane);  // or places of results would take the products' registers
+        std::uint32_t skip[Shape::kOuterM][kN][2];      // the tile itself, as the results' fragments have it
         {
             float sums[Shape::kInnerM][kN][4];
             begin_with(sums, bias + lane_channel);
@@ -257,12 +258,12 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
             for (int m = 0; m < Shape::kOuterM; ++m)
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
-                    const int y = warp_m * Shape::kOuterM + m + 2, x = half * 8 + lane / 4 + 2;
+                    const int y = warp_m * Shape::kOuterM + m + 2, x = half * 8 + own / 4 + 2;
 #pragma unroll
                     for (int n = 0; n < kN; ++n)
                         skip[m][n][half] = *reinterpret_cast<const std::uint32_t*>(
                             map + map_offset(y * Shape::kWindowColumns + x, key_of(y, x), warp_n * kN + n) +
-                            lane % 4 * 4);
+                            own % 4 * 4);
                 }
             sync();  // the window is read to the end
             float slopes[kN][2];
@@ -275,7 +276,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
             for (int m = 0; m < Shape::kInnerM; ++m)
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
-                    const int pixel = (warp_m * Shape::kInnerM + m) * 16 + half * 8 + lane / 4;
+                    const int pixel = (warp_m * Shape::kInnerM + m) * 16 + half * 8 + own / 4;
                     const int row = pixel / Shape::kInnerColumns, column = pixel % Shape::kInnerColumns;
                     const int y = top - 1 + row, x = left - 1 + column;
                     const bool inside = y >= 0 && y < p.height && x >= 0 && x < p.width;  // else it is padding
@@ -286,7 +287,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
                         low = low > 0.0f ? low : slopes[n][0] * low;
                         high = high > 0.0f ? high : slopes[n][1] * high;
                         *reinterpret_cast<std::uint32_t*>(
-                            map + map_offset(pixel, key_of(row, column), warp_n * kN + n) + lane % 4 * 4) =
+                            map + map_offset(pixel, key_of(row, column), warp_n * kN + n) + own % 4 * 4) =
                             inside ? narrow_pair<T>(low, high) : 0u;
                     }
                 }
@@ -315,14 +316,14 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
                     // Rounded before the addition and behind it, as by two kernels.
                     const Pair sum = widen_pair<T>(narrow_pair<T>(sums[m][n][2 * half], sums[m][n][2 * half + 1]));
                     const Pair more = widen_pair<T>(skip[m][n][half]);
-                    *reinterpret_cast<std::uint32_t*>(stage + tile_offset<kN * 16>(half * 8 + lane / 4, n) +
-                                                      lane % 4 * 4) =
+                    *reinterpret_cast<std::uint32_t*>(stage + tile_offset<kN * 16>(half * 8 + own / 4, n) +
+                                                      own % 4 * 4) =
                         narrow_pair<T>(sum.low + more.low, sum.high + more.high);
                 }
             sync_warp();  // these pixels are there
             const int y = top + warp_m * Shape::kOuterM + m;
 #pragma unroll
-            for (int i = lane; i < 16 * kN; i += 32) {
+            for (int i = own; i < 16 * kN; i += 32) {
                 const int pixel = i / kN, unit = i % kN, x = left + pixel;
                 const Vec16 result = *reinterpret_cast<const Vec16*>(stage + tile_offset<kN * 16>(pixel, unit));
                 if (y < p.height && x < p.width)

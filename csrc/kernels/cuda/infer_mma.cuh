@@ -49,7 +49,8 @@ SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared,
                                    const InferParams& p, const Place& place) {
     using A = Accumulators<Shape>;
     const ConvParams& c = p.conv;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
+    const int thread = afresh(static_cast<int>(threadIdx.x)), lane = thread % 32, warp = thread / 32,
+              warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
 #pragma unroll
     for (int n = 0; n < A::kN; ++n)
@@ -140,7 +141,8 @@ SRGAN_FAST_DEVICE void multiply_window(Accumulators<Shape>& sums, const std::byt
     const auto load = [&](int tap_offset, const std::byte* tap_weights, int k) {
 #pragma unroll
         for (int m = 0; m < A::kM; ++m)
-            load_matrices(a[k % 2][m], window + tile_offset<Shape::kRowBytes>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
+            load_matrices(a[k % 2][m],
+                          window + tile_offset<Shape::kRowBytes>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
 #pragma unroll
         for (int n = 0; n < A::kN / 2; ++n) {
             const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);

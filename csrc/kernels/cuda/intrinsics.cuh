@@ -47,6 +47,13 @@ SRGAN_FAST_DEVICE std::byte* shared_memory() {
     return memory;
 }
 
+// The value, of which the compiler does not know that it is the same each time: what is made of it in a loop is made
+// each time, not kept in registers.
+SRGAN_FAST_DEVICE int afresh(int value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
 SRGAN_FAST_DEVICE void sync_threads() { __syncthreads(); }
 SRGAN_FAST_DEVICE void sync_warp() { __syncwarp(); }
 // The barrier of a number, from 0 on, of the `threads` threads of a group, one of those that the block divides into in

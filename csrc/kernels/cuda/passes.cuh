@@ -45,24 +45,26 @@ SRGAN_FAST_DEVICE Unit<T> pack(const float (&values)[8]) {
     }
 }
 
-// A thread's part of a pass: its first channel, and its pixels from `first` on, `step` apart, below `end`.
+// A thread's part of a pass: its first channel, and its pixels from `first` on, `step` apart, below `end`. They are
+// counted in 32 bits (kMostPixels), since divisions of 64 take many instructions.
 struct Share {
     int channel, row, step;
-    std::int64_t first, end;
+    int first, end;
 };
 
 SRGAN_FAST_DEVICE Share share_of(const Pass& p) {
     const int units = p.channels / 8, step = kPassThreads / units, row = static_cast<int>(threadIdx.x) / units;
-    const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * p.per_block;
-    const std::int64_t left = p.pixels - begin, end = begin + (left < p.per_block ? left : p.per_block);
+    const int begin = static_cast<int>(blockIdx.x) * p.per_block, left = static_cast<int>(p.pixels) - begin;
+    const int end = begin + (left < p.per_block ? left : p.per_block);
     return {static_cast<int>(threadIdx.x) % units * 8, row, step, row < step ? begin + row : end, end};
 }
 
 // Calls use(pixel, load(pixel)) for a thread's pixels, several loads being under way at once.
 template <typename T, typename Load, typename Use>
 SRGAN_FAST_DEVICE void each_pixel(const Share& s, Load load, Use use) {
-    constexpr int kAhead = 8 / sizeof(T);
-    std::int64_t pixel = s.first;
+    // As many as registers suffice for.
+    constexpr int kUnits = sizeof(load(0)) / sizeof(Unit<T>), kAhead = sizeof(T) == 4 ? 2 : kUnits == 1 ? 4 : 3;
+    int pixel = s.first;
     for (; pixel + (kAhead - 1) * s.step < s.end; pixel += kAhead * s.step) {
         decltype(load(pixel)) loaded[kAhead];
 #pragma unroll
@@ -75,23 +77,23 @@ SRGAN_FAST_DEVICE void each_pixel(const Share& s, Load load, Use use) {
 
 // The unit of a thread's channels at a pixel of a map of the pass.
 template <typename T>
-SRGAN_FAST_DEVICE Unit<T> unit_at(const void* map, const Pass& p, const Share& s, std::int64_t pixel) {
-    return *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(map) + pixel * p.channels + s.channel);
+SRGAN_FAST_DEVICE Unit<T> unit_at(const void* map, const Pass& p, const Share& s, int pixel) {
+    return *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(map) +
+                                             static_cast<std::int64_t>(pixel) * p.channels + s.channel);
 }
 template <typename T>
-SRGAN_FAST_DEVICE void put_unit(void* map, const Pass& p, const Share& s, std::int64_t pixel, const Unit<T>& unit) {
-    *reinterpret_cast<Unit<T>*>(static_cast<T*>(map) + pixel * p.channels + s.channel) = unit;
+SRGAN_FAST_DEVICE void put_unit(void* map, const Pass& p, const Share& s, int pixel, const Unit<T>& unit) {
+    *reinterpret_cast<Unit<T>*>(static_cast<T*>(map) + static_cast<std::int64_t>(pixel) * p.channels + s.channel) =
+        unit;
 }
 
 // Where in z, in elements, the unit of a pixel of x is that a thread has.
-SRGAN_FAST_DEVICE std::int64_t place_in_z(const Source& s, const Pass& p, const Share& own, std::int64_t pixel) {
-    if (!s.shuffle) return pixel * p.channels + own.channel;
+SRGAN_FAST_DEVICE std::int64_t place_in_z(const Source& s, const Pass& p, const Share& own, int pixel) {
+    if (!s.shuffle) return static_cast<std::int64_t>(pixel) * p.channels + own.channel;
     const int phase = own.channel / s.channels, width = s.width / 2, height = s.height / 2;
-    const std::int64_t row = pixel / width;  // of all images
-    const int x = static_cast<int>(pixel - row * width) * 2 + phase % 2;
-    const std::int64_t image = row / height;
-    const int y = static_cast<int>(row - image * height) * 2 + phase / 2;
-    return ((image * s.height + y) * s.width + x) * s.channels + own.channel % s.channels;
+    const int row = pixel / width, image = row / height;  // rows of all images
+    const int x = (pixel - row * width) * 2 + phase % 2, y = (row - image * height) * 2 + phase / 2;
+    return static_cast<std::int64_t>((image * s.height + y) * s.width + x) * s.channels + own.channel % s.channels;
 }
 
 template <typename T>
@@ -109,11 +111,11 @@ void source_pass_kernel(SRGAN_FAST_CONSTANT SourcePassParams p) {
     affine.read(s, own.channel, 8);
     each_pixel<T>(
         own,
-        [&](std::int64_t pixel) {
+        [&](int pixel) {
             return TwoUnits<T>{unit_at<T>(s.x, p.pass, own, pixel),
                                s.residual != nullptr ? unit_at<T>(s.residual, p.pass, own, pixel) : Unit<T>{}};
         },
-        [&](std::int64_t pixel, const TwoUnits<T>& units) {
+        [&](int pixel, const TwoUnits<T>& units) {
             float z[8], residual[8];
             unpack<T>(units.first, z);
             unpack<T>(units.second, residual);
@@ -148,7 +150,7 @@ SRGAN_FAST_DEVICE void merge_rows(float* to, const float (&mean)[8], const float
             mine[0] = mean[i], mine[p.channels] = squares[i];
         }
     sync_threads();
-    const int pixels = static_cast<int>(own.end - static_cast<std::int64_t>(blockIdx.x) * p.per_block);
+    const int pixels = own.end - static_cast<int>(blockIdx.x) * p.per_block;
     for (int channel = static_cast<int>(threadIdx.x); channel < p.channels; channel += kPassThreads) {
         const auto each = [&](auto visit) {
             for (int row = 0; row < own.step && row < pixels; ++row)
@@ -176,8 +178,8 @@ void result_pass_kernel(SRGAN_FAST_CONSTANT ResultPassParams p) {
     const bool changes = p.bias.data != nullptr || p.activate;
     int count = 0;
     each_pixel<T>(
-        own, [&](std::int64_t pixel) { return unit_at<T>(p.y, p.pass, own, pixel); },
-        [&](std::int64_t pixel, const Unit<T>& unit) {
+        own, [&](int pixel) { return unit_at<T>(p.y, p.pass, own, pixel); },
+        [&](int pixel, const Unit<T>& unit) {
             float y[8];
             unpack<T>(unit, y);
 #pragma unroll
@@ -219,11 +221,11 @@ void gradient_pass_kernel(SRGAN_FAST_CONSTANT GradientPassParams p) {
     float sum[1][8] = {};
     each_pixel<T>(
         own,
-        [&](std::int64_t pixel) {
+        [&](int pixel) {
             return TwoUnits<T>{unit_at<T>(g.g, p.pass, own, pixel),
                                reader.has_second() ? unit_at<T>(g.y, p.pass, own, pixel) : Unit<T>{}};
         },
-        [&](std::int64_t pixel, const TwoUnits<T>& units) {
+        [&](int pixel, const TwoUnits<T>& units) {
             float dy[8], y[8];
             unpack<T>(units.first, dy);
             if (reader.has_second()) {
@@ -253,13 +255,13 @@ void source_gradient_pass_kernel(SRGAN_FAST_CONSTANT SourceGradientPassParams p)
     SourceAdjoint<8> adjoint(s, own.channel, 8);
     each_pixel<T>(
         own,
-        [&](std::int64_t pixel) {
+        [&](int pixel) {
             return ThreeUnits<T>{
                 *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(p.dz) + place_in_z(s, p.pass, own, pixel)),
                 s.affine ? unit_at<T>(s.x, p.pass, own, pixel) : Unit<T>{},
                 p.sum_gradient != nullptr ? unit_at<T>(p.sum_gradient, p.pass, own, pixel) : Unit<T>{}};
         },
-        [&](std::int64_t pixel, const ThreeUnits<T>& units) {
+        [&](int pixel, const ThreeUnits<T>& units) {
             float values[8], other[8];
             unpack<T>(units.dz, values);
             if (p.sum_gradient != nullptr) {
@@ -285,17 +287,17 @@ struct PoolUnits {
     Unit<T> x[kPhases], g;
 };
 
-SRGAN_FAST_DEVICE std::int64_t place_in_x(const PoolParams& p, const Share& own, std::int64_t pixel, int phase) {
+SRGAN_FAST_DEVICE std::int64_t place_in_x(const PoolParams& p, const Share& own, int pixel, int phase) {
     const int width = p.width / 2;
-    const std::int64_t row = pixel / width;  // of all images; x has two for each
-    const std::int64_t column = (pixel - row * width) * 2 + phase % 2;
-    return ((row * 2 + phase / 2) * p.width + column) * p.pass.channels + own.channel;
+    const int row = pixel / width;  // of all images; x has two for each
+    const int column = (pixel - row * width) * 2 + phase % 2;
+    return static_cast<std::int64_t>((row * 2 + phase / 2) * p.width + column) * p.pass.channels + own.channel;
 }
 
 // Calls use(pixel, the four pixels' values, the unit of g) for a thread's pixels of the smaller map.
 template <typename T, typename Use>
 SRGAN_FAST_DEVICE void each_window(const PoolParams& p, const Share& own, Use use) {
-    for (std::int64_t pixel = own.first; pixel < own.end; pixel += own.step) {
+    for (int pixel = own.first; pixel < own.end; pixel += own.step) {
         PoolUnits<T> units{};
 #pragma unroll
         for (int i = 0; i < kPhases; ++i)
@@ -325,7 +327,7 @@ template <typename T>
 SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void pool_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
     const Share own = share_of(p.pass);
-    each_window<T>(p, own, [&](std::int64_t pixel, const float (&x)[kPhases][8], const Unit<T>&) {
+    each_window<T>(p, own, [&](int pixel, const float (&x)[kPhases][8], const Unit<T>&) {
         float most[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) most[i] = largest(x, i).value;
@@ -337,7 +339,7 @@ template <typename T>
 SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void pool_gradient_kernel(SRGAN_FAST_CONSTANT PoolParams p) {
     const Share own = share_of(p.pass);
-    each_window<T>(p, own, [&](std::int64_t pixel, const float (&x)[kPhases][8], const Unit<T>& unit) {
+    each_window<T>(p, own, [&](int pixel, const float (&x)[kPhases][8], const Unit<T>& unit) {
         float g[8];
         unpack<T>(unit, g);
         int best[8];

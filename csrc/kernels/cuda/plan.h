@@ -23,6 +23,8 @@ constexpr int blocks_of(int size, int block) { return (size + block - 1) / block
 constexpr int round_up(int size, int block) { return blocks_of(size, block) * block; }
 
 inline constexpr int kPassThreads = 256;
+// Of a pass, such that pixels can be counted in 32 bits, also the four of each that a pooling reads.
+inline constexpr std::int64_t kMostPixels = std::int64_t{1} << 29;
 
 // Blocks of a pass, by sizes alone, so that sums are always added up in one order: enough for large GPUs, few enough
 // that merging their sums is nothing beside.
@@ -41,8 +43,8 @@ enum class Tile { kLarge, kLargeShallow, kWide, kMedium, kMediumWide, kSmall, kS
 inline constexpr Tile kTiles[] = {Tile::kLarge,      Tile::kLargeShallow, Tile::kWide,         Tile::kMedium,
                                   Tile::kMediumWide, Tile::kSmall,        Tile::kSmallShallow, Tile::kNarrow};
 
-// Pixels and channels of a block; input channels of a chunk; chunks' weights in shared memory at once; warps; bytes of a
-// map's element.
+// Pixels and channels of a block; input channels of a chunk; chunks' weights in shared memory at once; warps; bytes of
+// a map's element.
 struct TileSize {
     int rows, columns, channels, depth, stages, warps_m, warps_n, bytes;
     constexpr int row_bytes() const { return depth * bytes; }  // of a chunk's pixel, or of its weights for a channel
@@ -264,8 +266,7 @@ constexpr int slope_bytes(const TileSize& s) { return s.channels * static_cast<i
 
 constexpr int resident_shared_bytes(const TileSize& s, const ConvParams& p) {
     const int results = s.rows * s.columns * s.pitch();
-    return p.taps[0].count * s.stage_bytes() + slope_bytes(s) +
-           larger(window_bytes(s, p.step, p.reach), results);
+    return p.taps[0].count * s.stage_bytes() + slope_bytes(s) + larger(window_bytes(s, p.step, p.reach), results);
 }
 
 inline InferLaunch infer_launch(const ConvParams& p, Tile tile, bool resident, const Device& device) {
@@ -390,11 +391,11 @@ constexpr WgradSize size_of(WgradTile tile) {
     }
 }
 
-inline constexpr int kWgradSide = 8;  // of a tile of dy
+inline constexpr int kWgradSide = 8;          // of a tile of dy
+inline constexpr int kWgradBiasBytes = 8192;  // of a block's shared memory, for the bias' sums, at most
 
 // Bytes of a tile's maps, for each stage.
-constexpr int wgrad_stage_bytes(WgradTile tile, int bytes, int taps, int stride, bool two_gradients,
-                                bool two_sources) {
+constexpr int wgrad_stage_bytes(WgradTile tile, int bytes, int taps, int stride, bool two_gradients, bool two_sources) {
     const WgradSize size = size_of(tile);
     const int rows = (kWgradSide - 1) * stride + size.tap_rows, columns = (kWgradSide - 1) * stride + taps;
     return kWgradSide * kWgradSide * size.rows * bytes * (two_gradients ? 2 : 1) +
@@ -406,7 +407,8 @@ inline WgradTile choose_wgrad_tile(const Convolution& c, int bytes, bool two_gra
     if (c.taps == 9) return c.out <= 16 ? WgradTile::kTail9 : WgradTile::kWide9;
     if (c.taps == 5) return c.out <= 16 ? WgradTile::kTail : WgradTile::kWide5;
     const auto fits = [&](WgradTile tile) {
-        return 2 * wgrad_stage_bytes(tile, bytes, c.taps, c.stride, two_gradients, two_sources) <= device.shared_bytes;
+        const int stage = wgrad_stage_bytes(tile, bytes, c.taps, c.stride, two_gradients, two_sources);
+        return 2 * stage + kWgradBiasBytes <= device.shared_bytes;
     };
     if (c.out <= 16) return fits(WgradTile::kToNarrow) ? WgradTile::kToNarrow : WgradTile::kSmall;
     if (c.in > 16 && fits(WgradTile::kWide)) return WgradTile::kWide;
@@ -428,7 +430,7 @@ inline int wgrad_splits(const Convolution& c, WgradTile tile, const Device& devi
 
 // Tiles in shared memory at once, at least two.
 inline int wgrad_stages(int stage_bytes, const Device& device) {
-    const int fitting = device.shared_bytes / stage_bytes;
+    const int fitting = (device.shared_bytes - kWgradBiasBytes) / stage_bytes;
     return fitting >= 4 ? 4 : fitting >= 3 ? 3 : 2;
 }
 

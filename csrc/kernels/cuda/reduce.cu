@@ -42,7 +42,9 @@ const char* launch_sum_weights(const WgradSumParams& p, void* stream) {
 }
 
 const char* launch_pad(Type type, const PadParams& p, void* stream) {
-    const auto pad = [&](auto kernel) { return launch(kernel, over(p.pixels * p.pitch), kReduceThreads, 0, p, stream); };
+    const auto pad = [&](auto kernel) {
+        return launch(kernel, over(p.pixels * p.pitch), kReduceThreads, 0, p, stream);
+    };
     return type == Type::kFloat ? pad(pad_kernel<std::uint32_t, kReduceThreads>)
                                 : pad(pad_kernel<std::uint16_t, kReduceThreads>);
 }

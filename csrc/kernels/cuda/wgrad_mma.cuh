@@ -30,10 +30,9 @@ struct WgradShape {
     static constexpr int source_bytes(int stride) {
         return (window_rows(stride) * window_columns(stride) * kColumnBytes + 127) / 128 * 128;
     }
-    static constexpr int shared_bytes(const WgradParams& p) {
-        const int tiles = p.stages * stage_bytes(p), biases = kThreads * kUnit<T> * 4;
-        return tiles > biases ? tiles : biases;
-    }
+    static constexpr int kBiasBytes = kThreads * kUnit<T> * 4;  // of the bias' sums, each thread's own
+    static_assert(kBiasBytes <= kWgradBiasBytes);
+    static constexpr int shared_bytes(const WgradParams& p) { return kBiasBytes + p.stages * stage_bytes(p); }
     static constexpr int stage_bytes(const WgradParams& p) {
         return wgrad_stage_bytes(kTile, kBytes, taps, p.stride, p.gradient.moments || p.gradient.activation,
                                  p.source.residual != nullptr);
@@ -90,7 +89,8 @@ SRGAN_FAST_DEVICE void load_columns(std::uint32_t (&to)[4], const std::byte* map
 template <typename T, typename Shape>
 SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kThreads > 128 ? 1 : 2)
 void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
-    std::byte* const shared = shared_memory();
+    float* const bias = reinterpret_cast<float*>(shared_memory());  // [threads][channels of a unit]
+    std::byte* const shared = shared_memory() + Shape::kBiasBytes;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
     const int blocks_n = p.columns / Shape::kColumns;
@@ -103,10 +103,8 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
     const bool with_bias = p.bias != nullptr && tap_row == 0 && column0 == 0;
     const int window_columns = Shape::window_columns(p.stride);
     float sums[Shape::kTapRows * Shape::kTaps][Shape::kM][Shape::kN][4] = {};
-    float bias[kUnit<T>] = {};
     GradientReader<T> gradient(p.gradient, row0 + static_cast<int>(threadIdx.x) % Shape::kUnits * kUnit<T>);
-    SourceReader<T> source(p.source,
-                           column0 + static_cast<int>(threadIdx.x) % (Shape::kColumnBytes / 16) * kUnit<T>);
+    SourceReader<T> source(p.source, column0 + static_cast<int>(threadIdx.x) % (Shape::kColumnBytes / 16) * kUnit<T>);
     const int stage_bytes = Shape::stage_bytes(p), source_bytes = Shape::source_bytes(p.stride);
     Window gradient_window{0, 0, Shape::kSide, Shape::kSide, 1};
     Window source_window{0, 0, Shape::window_rows(p.stride), window_columns, 1};
@@ -135,6 +133,15 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
         ++next;
         if (++next_stage == p.stages) next_stage = 0;
     };
+    if (with_bias)
+        for (int i = 0; i < kUnit<T>; ++i) bias[threadIdx.x * kUnit<T> + i] = 0.0f;
+    const auto add_to_bias = [&](const Vec16& unit, int, int) {
+        if (!with_bias) return;
+        float values[kUnit<T>];
+        widen_unit<T>(unit, values);
+#pragma unroll
+        for (int i = 0; i < kUnit<T>; ++i) bias[threadIdx.x * kUnit<T> + i] += values[i];
+    };
     source.prepare(), gradient.prepare();
     for (int i = 1; i < p.stages; ++i) request();
     for (int tile = first, current = 0; tile < end; ++tile) {
@@ -151,18 +158,12 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
         const std::byte* const gradient_tile = stage + gradient_at;
         finish_window<Shape::kColumnBytes, Shape::kThreads>(stage, stage + source_bytes, source, source_window, false,
                                                             [](const Vec16&, int, int) {});
-        finish_window<Shape::kRowBytes, Shape::kThreads>(
-            stage + gradient_at, stage + gradient_at + Shape::kGradientBytes, gradient, gradient_window, with_bias,
-            [&](const Vec16& unit, int, int) {
-                if (!with_bias) return;
-                float values[kUnit<T>];
-                widen_unit<T>(unit, values);
-#pragma unroll
-                for (int i = 0; i < kUnit<T>; ++i) bias[i] += values[i];
-            });
+        finish_window<Shape::kRowBytes, Shape::kThreads>(stage + gradient_at,
+                                                         stage + gradient_at + Shape::kGradientBytes, gradient,
+                                                         gradient_window, with_bias, add_to_bias);
         sync_threads();  // this tile is there for all, and the one before is read to the end
         request();
-#pragma unroll
+#pragma unroll 1  // or registers do not suffice; there are many independent products inside
         for (int k = 0; k < Shape::kSide * Shape::kSide / Shape::kStep; ++k) {
             std::uint32_t a[Shape::kM][4];
 #pragma unroll
@@ -204,14 +205,10 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
                 }
     copy_async_wait<0>();
     if (!with_bias) return;
-    sync_threads();  // the tiles are read to the end
-    float* const scratch = reinterpret_cast<float*>(shared);
-#pragma unroll
-    for (int i = 0; i < kUnit<T>; ++i) scratch[threadIdx.x * kUnit<T> + i] = bias[i];
-    sync_threads();
+    sync_threads();  // all threads' sums are there
     for (int row = threadIdx.x; row < Shape::kRows; row += Shape::kThreads) {
         float sum = 0.0f;
-        for (int r = 0; r < Shape::kThreads / Shape::kUnits; ++r) sum += scratch[r * Shape::kRows + row];
+        for (int r = 0; r < Shape::kThreads / Shape::kUnits; ++r) sum += bias[r * Shape::kRows + row];
         p.bias[static_cast<std::int64_t>(split) * p.rows + row0 + row] = sum;
     }
 }

@@ -105,9 +105,9 @@ def _copy_rate(device: torch.device) -> float:
 def _checks(device: torch.device) -> list[dict[str, Any]]:
     """The worst error of each case, in every type."""
     found = []
-    for _, dtype, examine in cuda.examination():
-        worst = max(examine(device), key=lambda error: error.excess)
-        found.append({"dtype": str(dtype), "right": worst.excess <= 1.0, **asdict(worst)})
+    for case in cuda.examination():
+        worst = max(case.run(device), key=lambda error: error.excess)
+        found.append({"dtype": str(case.dtype), "right": worst.excess <= 1.0, **asdict(worst)})
     return found
 
 

@@ -83,7 +83,7 @@ def compute_cases(device: str, own: bool = False) -> None:
     """
     for case in cuda.CHECKS:
         for dtype, which in case.ways():
-            if which == "own" or not own:
+            if which != "library" or not own:
                 cuda.compute(case, torch.device(device), dtype, which)
     for dtype in cuda.TYPES:
         for inference in infer_checks.CASES:

@@ -96,9 +96,9 @@ enum class State : std::uint8_t {
     kMultiplyTf32,
     kEnded
 };
-constexpr State kWaits[] = {State::kBarrier,        State::kGroupBarrier, State::kSyncWarp,
-                            State::kShuffle,        State::kLoad,         State::kLoadTransposed,
-                            State::kMultiplyBf16,   State::kMultiplyHalf, State::kMultiplyTf32};
+constexpr State kWaits[] = {State::kBarrier,      State::kGroupBarrier, State::kSyncWarp,
+                            State::kShuffle,      State::kLoad,         State::kLoadTransposed,
+                            State::kMultiplyBf16, State::kMultiplyHalf, State::kMultiplyTf32};
 
 const char* name(State state) {
     switch (state) {

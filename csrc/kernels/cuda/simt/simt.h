@@ -66,6 +66,8 @@ namespace srgan_fast::cuda {
 
 SRGAN_FAST_DEVICE std::byte* shared_memory() { return simt::detail::shared_memory(); }
 
+SRGAN_FAST_DEVICE int afresh(int value) { return value; }
+
 SRGAN_FAST_DEVICE void sync_threads() { simt::detail::sync_threads(); }
 SRGAN_FAST_DEVICE void sync_group(int group, int threads) { simt::detail::sync_group(group, threads); }
 SRGAN_FAST_DEVICE void sync_warp() { simt::detail::sync_warp(); }
