@@ -74,8 +74,8 @@ OTHERS = (
     Bug(
         "a pass shuffles the wrong way",
         "passes.cuh",
-        "* 2 + phase % 2;\n    const std::int64_t image",
-        "* 2 + phase / 2;\n    const std::int64_t image",
+        "* 2 + phase % 2, y",
+        "* 2 + phase / 2, y",
     ),
     Bug("the last of equal pixels", "passes.cuh", "x[phase][i] > found.value", "x[phase][i] >= found.value"),
     Bug("floats are not rounded to TF32", "tiles.cuh", "place = operand_unit<T>(unit);", "place = unit;"),

@@ -1,6 +1,7 @@
 // What the convolutions of training get as arguments on a GPU: the family of kernels/cpu/conv.h (a prologue computed
-// where tiles are read, an epilogue where they are written, forward and both gradients) with maps of 16-bit floats, of
-// passes also of float, and everything else in float. Plain structures, passed to kernels by value.
+// where tiles are read, an epilogue where they are written, forward and both gradients) with maps of 16-bit floats or
+// of float, of which products are rounded to TF32, and everything else in float. Plain structures, passed to kernels by
+// value.
 #pragma once
 
 #include <cstdint>
