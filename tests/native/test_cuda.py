@@ -145,8 +145,8 @@ OTHERS = (
     Bug(
         "a block adds a neighbour",
         "infer_block.cuh",
-        "x = half * 8 + lane / 4 + 2;",
-        "x = half * 8 + lane / 4 + 1;",
+        "x = half * 8 + own / 4 + 2;",
+        "x = half * 8 + own / 4 + 1;",
         INFERENCE,
     ),
     Bug("no row above the picture", "infer_mma.cuh", "% (p.height + 1)) - 1;", "% (p.height + 1));", INFERENCE),
@@ -214,6 +214,11 @@ def uncaught(bugs: tuple[Bug, ...], folder: Path, others: list[Path]) -> list[st
 @pytest.mark.parametrize("proof", ["test_cuda", INFERENCE])
 def test_kernels_pass(tmp_path: Path, others: list[Path], proof: str) -> None:
     assert failures(ROOT / "csrc", tmp_path, others, proof) == ""
+
+
+def test_every_bug_has_its_place(tmp_path: Path) -> None:
+    for number, bug in enumerate(TYPICAL + OTHERS):
+        planted(bug, tmp_path / str(number))
 
 
 def test_typical_bugs_are_caught(tmp_path: Path, others: list[Path]) -> None:

@@ -1,7 +1,7 @@
 """What the compiler made of the CUDA kernels: within their budget, and with the instructions they were written for.
 
-Looked at in the built library, without a GPU: registers and spills of every kernel on every architecture, and the
-machine code of the convolutions for the oldest one.
+Looked at in the built library, without a GPU: registers, spills, static shared memory and how many warps fit at once, of
+every kernel on every architecture, and the machine code of the convolutions for the oldest one.
 """
 
 import importlib.util
@@ -53,20 +53,43 @@ def _family(mangled: str) -> str:
     return found.group(1)
 
 
-def test_every_kernel_is_within_its_budget_on_every_architecture(dump: Dump) -> None:
+REGISTERS = 65536  # of a multiprocessor, on every architecture here; a warp's are multiples of 256
+WARPS = 48  # that one has at least
+
+
+@pytest.fixture(scope="module")
+def threads(dump: Dump) -> dict[str, int]:
+    """Threads of a block of each kernel, which are the same on all architectures."""
+    found: dict[str, int] = {}
+    name = ""
+    lines = iter(dump("-elf").splitlines())
+    for line in lines:
+        if section := re.match(r"\.nv\.info\.(\w+)", line):
+            name = section.group(1)
+        elif "EIATTR_MAX_THREADS" in line:
+            next(lines)
+            found[name] = int(next(lines).split()[1], 16)
+    return found
+
+
+def test_every_kernel_is_within_its_budget_on_every_architecture(dump: Dump, threads: dict[str, int]) -> None:
     budget = json.loads(BUDGET.read_text(encoding="utf-8"))
     seen: dict[str, set[str]] = defaultdict(set)
-    architecture, family, beyond = "", "", []
+    architecture, name, beyond = "", "", []
     for line in dump("-res-usage").splitlines():
         if found := re.match(r"arch = (\w+)", line):
             architecture = found.group(1)
         elif found := re.match(r" Function (\w+):", line):
-            family = _family(found.group(1))
-            seen[architecture].add(family)
-        elif found := re.search(r"REG:(\d+) STACK:(\d+)", line):
-            registers, stack = map(int, found.groups())
-            if registers > budget[family]["registers"] or stack > budget[family]["stack"]:
-                beyond.append(f"{family} on {architecture}: {registers} registers, {stack} bytes of stack")
+            name = found.group(1)
+            seen[architecture].add(_family(name))
+        elif found := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line):
+            registers, stack, shared, local = map(int, found.groups())
+            warps = threads[name] // 32
+            at_once = min(WARPS, REGISTERS // (-(-registers // 8) * 256 * warps) * warps)
+            allowed = budget[_family(name)]
+            needs = {"registers": registers, "stack": stack + local, "shared": shared}
+            if any(value > allowed[what] for what, value in needs.items()) or at_once < allowed["warps"]:
+                beyond.append(f"{name} on {architecture}: {needs}, {at_once} warps at once")
     assert not beyond
     assert seen
     for architecture, families in seen.items():
