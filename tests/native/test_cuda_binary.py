@@ -1,6 +1,6 @@
 """What the compiler made of the CUDA kernels: within their budget, and with the instructions they were written for.
 
-Looked at in the built library, without a GPU: registers, spills, static shared memory and how many warps fit at once, of
+Looked at in the built library, without a GPU: registers, spills, static shared memory and how many warps fit at once of
 every kernel on every architecture, and the machine code of the convolutions for the oldest one.
 """
 
