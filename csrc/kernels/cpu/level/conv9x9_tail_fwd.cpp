@@ -2,11 +2,11 @@
 // output pixels are 12 output channels of a 5x5 convolution of the 4 * C input channels (of whose 25 taps 16 to 25 are
 // used, depending on the phases). As Winograd F(4x4, 5x5) that is 3072 multiplications for an output pixel of 64
 // channels, where the direct 9x9 form needs 15552, and the 12 channels (16 with padding) fill a vector, which 3 cannot.
+#include "kernels/cpu/level/pixels.h"
 #include "kernels/cpu/level/products.h"
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/level/tiles.h"
 #include "kernels/cpu/level/transforms.h"
-#include "kernels/cpu/pack.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
@@ -37,44 +37,9 @@ void transform_inputs(const Conv9x9Tail& a, const Tiles& tiles, std::int64_t fir
     }
 }
 
-// Round to nearest even of a value in 0 .. 2^22, without a call: adding 1.5 * 2^23 leaves no fraction bits.
-SRGAN_FAST_INLINE float rounded(float x) {
-    constexpr float kMagic = 12582912.0f;
-    return x + kMagic - kMagic;
-}
-
-template <typename Pixel>
-SRGAN_FAST_INLINE Pixel to_integer(float x, float white) {
-    const float low = x > 0.0f ? x : 0.0f;  // not-a-number becomes 0
-    return static_cast<Pixel>(rounded((low < 1.0f ? low : 1.0f) * white));
-}
-
-// One pixel of the map before the shuffle: [dy][dx][colour] at (y, x) of it.
-SRGAN_FAST_INLINE void write_pixels(const PixelSink& sink, std::int64_t y, std::int64_t x, const float* values) {
-    for (int dy = 0; dy < 2; ++dy) {
-        const float* const six = values + 6 * dy;
-        switch (sink.type) {
-            case PixelType::kUint8: {
-                auto* out = static_cast<std::uint8_t*>(sink.data) + (2 * y + dy) * sink.row_stride + 6 * x;
-                for (int i = 0; i < 6; ++i) out[i] = to_integer<std::uint8_t>(six[i], 255.0f);
-                break;
-            }
-            case PixelType::kUint16: {
-                auto* out = static_cast<std::uint16_t*>(sink.data) + (2 * y + dy) * sink.row_stride + 6 * x;
-                for (int i = 0; i < 6; ++i) out[i] = to_integer<std::uint16_t>(six[i], 65535.0f);
-                break;
-            }
-            case PixelType::kFloat: {
-                float* const out = static_cast<float*>(sink.data) + (2 * y + dy) * sink.row_stride + 2 * x;
-                for (int i = 0; i < 6; ++i) out[i % 3 * sink.plane_stride + i / 3] = six[i];
-                break;
-            }
-        }
-    }
-}
-
 void transform_outputs(const Conv9x9Tail& a, const Tiles& tiles, const float* m) {
     const std::int64_t point_stride = tiles.count() * kOutputs + kSkew;
+    const Pixels pixels(a);
     alignas(kAlignment) float tile[kTile][kTile][kOutputs];
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t, m += kOutputs) {
         const std::int64_t y = tiles.y(t), x = tiles.x(t);
@@ -84,14 +49,7 @@ void transform_outputs(const Conv9x9Tail& a, const Tiles& tiles, const float* m)
                                     for (int j = 0; j < kTile; ++j) store(&tile[i][j][c], values[j]);
                                 });
         for (std::int64_t i = 0; i < smaller(a.rows - y, kTile); ++i)
-            for (std::int64_t j = 0; j < smaller(a.width - x, kTile); ++j) {
-                float* const values = tile[i][j];
-                for (int k = 0; k < 12; ++k) values[k] += a.bias[k % 3];
-                if (a.sink.tanh)
-                    for (int k = 0; k < 12; ++k) values[k] = __builtin_tanhf(values[k]);
-                for (int k = 0; k < 12; ++k) values[k] = values[k] * a.sink.gain[k % 3] + a.sink.offset[k % 3];
-                write_pixels(a.sink, a.first_row + y + i, x + j, values);
-            }
+            for (std::int64_t j = 0; j < smaller(a.width - x, kTile); ++j) pixels.write(y + i, x + j, tile[i][j]);
     }
 }
 
