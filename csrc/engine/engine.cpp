@@ -80,7 +80,7 @@ double Engine::peak() {
     const auto once = [this] {
         std::atomic<std::int64_t> done{0};
         const auto began = std::chrono::steady_clock::now();
-        pool_.run(pool_.threads(), [&](std::int64_t, int) { done += model_.kernels().multiply_adds(kRepeats); });
+        pool_.run(pool_.threads(), [&](std::int64_t, int) { done += model_.level().multiply_adds(kRepeats); });
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
         return static_cast<double>(done) / took.count();
     };

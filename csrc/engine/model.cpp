@@ -4,8 +4,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/cpu/pack.h"
-
 namespace srgan_fast::engine {
 namespace {
 
@@ -32,18 +30,36 @@ void check(const PlainConv& conv, const std::string& name, std::int64_t out, std
                                     (slopes == 0 ? "none" : "1 or " + std::to_string(slopes)));
 }
 
+std::int64_t whole_lines(std::int64_t bytes) {
+    return (bytes + cpu::kAlignment - 1) / cpu::kAlignment * cpu::kAlignment;
+}
+
 // Upper bound of what a packed layer takes, with its bias and slopes, each on cache lines of its own.
-std::int64_t bytes_of(std::int64_t weights, std::int64_t channels) {
-    return (weights + 2 * channels) * static_cast<std::int64_t>(sizeof(float)) + 3 * cpu::kAlignment;
+template <typename Arguments>
+std::int64_t bytes_of(const cpu::LayerKernel<Arguments>& kernel, std::int64_t in_channels, std::int64_t out_channels) {
+    const std::int64_t vector = whole_lines(out_channels * static_cast<std::int64_t>(sizeof(float)));
+    return whole_lines(kernel.packed_bytes(in_channels, out_channels)) + 2 * vector;
 }
 
 }  // namespace
 
-template <typename T>
-std::span<T> Model::take(std::int64_t size) {
-    T* const start = reinterpret_cast<T*>(memory_.data() + used_);
-    used_ += (size * std::int64_t(sizeof(T)) + cpu::kAlignment - 1) / cpu::kAlignment * cpu::kAlignment;
-    return {start, static_cast<std::size_t>(size)};
+std::span<std::byte> Model::take(std::int64_t bytes) {
+    std::byte* const start = memory_.data() + used_;
+    used_ += whole_lines(bytes);
+    return {start, static_cast<std::size_t>(bytes)};
+}
+
+std::span<float> Model::take_floats(std::int64_t size) {
+    const std::span<std::byte> bytes = take(size * static_cast<std::int64_t>(sizeof(float)));
+    return {reinterpret_cast<float*>(bytes.data()), static_cast<std::size_t>(size)};
+}
+
+template <typename Arguments>
+const void* Model::pack(const cpu::LayerKernel<Arguments>& kernel, std::span<const float> weight,
+                        std::int64_t in_channels, std::int64_t out_channels) {
+    void* const packed = take(kernel.packed_bytes(in_channels, out_channels)).data();
+    kernel.pack(weight.data(), in_channels, out_channels, packed);
+    return packed;
 }
 
 // Channels are padded by zeros. Where `phases` is 4, output channel c * 4 + phase, which is the order of a pixel
@@ -52,7 +68,7 @@ Conv Model::pack_conv(const PlainConv& plain, std::int64_t phases) {
     const std::int64_t in = padded(plain.in_channels), per_phase = padded(plain.out_channels / phases);
     const std::int64_t out = per_phase * phases, taps = plain.size * plain.size;
     std::vector<float> weight(out * in * taps, 0.0f);
-    const auto bias = take<float>(out), slope = take<float>(plain.slope.empty() ? 0 : out);
+    const auto bias = take_floats(out), slope = take_floats(plain.slope.empty() ? 0 : out);
     std::ranges::fill(bias, 0.0f);
     std::ranges::fill(slope, 0.0f);
     for (std::int64_t o = 0; o < plain.out_channels; ++o) {
@@ -63,31 +79,19 @@ Conv Model::pack_conv(const PlainConv& plain, std::int64_t phases) {
             std::copy_n(plain.weight.data() + (o * plain.in_channels + i) * taps, taps,
                         weight.data() + (target * in + i) * taps);
     }
-    Conv conv{in, out, nullptr, bias.data(), plain.slope.empty() ? nullptr : slope.data()};
-    const std::int64_t size = cpu::packed_conv3x3_size(in, out);
-    if (precision_ == Precision::kBf16) {
-        const auto packed = take<std::uint16_t>(size);
-        cpu::pack_conv3x3(weight, in, out, kernels_->panel, packed);
-        conv.weights = packed.data();
-    } else {
-        const auto packed = take<float>(size);
-        cpu::pack_conv3x3(weight, in, out, kernels_->panel, packed);
-        conv.weights = packed.data();
-    }
-    return conv;
+    return {in, out, pack(kernels_->conv3x3, weight, in, out), bias.data(),
+            plain.slope.empty() ? nullptr : slope.data()};
 }
 
 Conv Model::pack_head(const PlainConv& plain) {
     const std::int64_t out = padded(plain.out_channels);
     std::vector<float> weight(out * 243, 0.0f);
     std::ranges::copy(plain.weight, weight.begin());
-    const auto bias = take<float>(out), slope = take<float>(out);
+    const auto bias = take_floats(out), slope = take_floats(out);
     std::fill(std::ranges::copy(plain.bias, bias.begin()).out, bias.end(), 0.0f);
     std::ranges::fill(slope, plain.slope[0]);
     std::ranges::copy(plain.slope, slope.begin());
-    const auto packed = take<float>(cpu::packed_head_size(out));
-    cpu::pack_head(weight, out, kernels_->panel, packed);
-    return {3, out, packed.data(), bias.data(), slope.data()};
+    return {3, out, pack(kernels_->head, weight, 3, out), bias.data(), slope.data()};
 }
 
 Conv Model::pack_tail(const PlainConv& plain) {
@@ -96,15 +100,18 @@ Conv Model::pack_tail(const PlainConv& plain) {
     for (std::int64_t o = 0; o < 3; ++o)
         std::copy_n(plain.weight.data() + o * plain.in_channels * 81, plain.in_channels * 81,
                     weight.data() + o * channels * 81);
-    const auto bias = take<float>(3), packed = take<float>(cpu::packed_tail_size(channels));
+    const auto bias = take_floats(3);
     std::ranges::copy(plain.bias, bias.begin());
-    cpu::pack_tail(weight, channels, kernels_->panel, packed);
-    return {4 * channels, 3, packed.data(), bias.data(), nullptr};
+    return {4 * channels, 3, pack(kernels_->tail, weight, channels, 3), bias.data(), nullptr};
 }
 
 Model::Model(const PlainGenerator& plain, Precision precision, cpu::Isa isa)
-    : input(plain.input), output(plain.output), tanh(plain.tanh), kernels_(&cpu::kernels(isa)), precision_(precision) {
-    if (precision == Precision::kBf16 && !kernels_->conv3x3_bf16.run)
+    : input(plain.input),
+      output(plain.output),
+      tanh(plain.tanh),
+      level_(&cpu::kernels(isa)),
+      kernels_(precision == Precision::kBf16 ? &level_->bf16 : &level_->fp32) {
+    if (!kernels_->conv3x3.run)
         throw std::invalid_argument("bf16 needs a processor with AVX-512 BF16; this is computed with " +
                                     std::string(cpu::isa_name(isa)));
     const std::int64_t c = plain.head.out_channels;
@@ -125,10 +132,9 @@ Model::Model(const PlainGenerator& plain, Precision precision, cpu::Isa isa)
     check(plain.tail, "tail", 3, c, 9, 0);
 
     const auto layers = static_cast<std::int64_t>(plain.trunk.size()), stages = std::int64_t(plain.upsample.size());
-    memory_ = Aligned<std::byte>(bytes_of(cpu::packed_head_size(channels_), channels_) +
-                                 layers * bytes_of(cpu::packed_conv3x3_size(channels_, channels_), channels_) +
-                                 stages * bytes_of(cpu::packed_conv3x3_size(channels_, 4 * channels_), 4 * channels_) +
-                                 bytes_of(cpu::packed_tail_size(channels_), cpu::kChannelBlock));
+    memory_ = Aligned<std::byte>(
+        bytes_of(kernels_->head, 3, channels_) + layers * bytes_of(kernels_->conv3x3, channels_, channels_) +
+        stages * bytes_of(kernels_->conv3x3, channels_, 4 * channels_) + bytes_of(kernels_->tail, channels_, 3));
     head = pack_head(plain.head);
     for (const PlainConv& conv : plain.trunk) trunk.push_back(pack_conv(conv, 1));
     for (const PlainConv& conv : plain.upsample) upsample.push_back(pack_conv(conv, 4));

@@ -47,10 +47,8 @@ class Model {
     // Throws std::invalid_argument where shapes do not fit each other, or the level cannot compute in that precision.
     Model(const PlainGenerator& plain, Precision precision, cpu::Isa isa);
 
-    const cpu::KernelTable& kernels() const { return *kernels_; }
-    const cpu::Kernel<cpu::Conv3x3>& conv3x3() const {
-        return precision_ == Precision::kBf16 ? kernels_->conv3x3_bf16 : kernels_->conv3x3;
-    }
+    const cpu::KernelTable& level() const { return *level_; }
+    const cpu::GeneratorKernels& kernels() const { return *kernels_; }
     std::int64_t channels() const { return channels_; }  // padded to whole blocks
     std::int64_t scale() const { return std::int64_t{1} << upsample.size(); }
 
@@ -63,11 +61,14 @@ class Model {
     Conv pack_head(const PlainConv& plain);
     Conv pack_conv(const PlainConv& plain, std::int64_t phases);
     Conv pack_tail(const PlainConv& plain);
-    template <typename T>
-    std::span<T> take(std::int64_t size);
+    template <typename Arguments>
+    const void* pack(const cpu::LayerKernel<Arguments>& kernel, std::span<const float> weight, std::int64_t in_channels,
+                     std::int64_t out_channels);
+    std::span<std::byte> take(std::int64_t bytes);
+    std::span<float> take_floats(std::int64_t size);
 
-    const cpu::KernelTable* kernels_;
-    Precision precision_;
+    const cpu::KernelTable* level_;
+    const cpu::GeneratorKernels* kernels_;
     std::int64_t channels_ = 0;
     Aligned<std::byte> memory_;
     std::int64_t used_ = 0;  // bytes of it

@@ -20,15 +20,15 @@ constexpr std::int64_t kPanelColumns = 256, kPanelRows = 8;
 
 std::int64_t rounded_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
-// Rows of `map` from `first` on, each from an element on; what is outside reads as zeros.
+// Rows of `map` from `first` on, each that many bytes from its first pixel; what is outside reads as zeros.
 template <typename Pointer>
-void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t first, std::int64_t count, float* zeros,
-               std::int64_t element = 0) {
+void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t first, std::int64_t count,
+               std::byte* zeros, std::int64_t shift = 0) {
     table.resize(count);
     if (!zeros) return;  // only counting: there are no rows yet
     for (std::int64_t i = 0; i < count; ++i) {
-        float* const row = map.row(first + i, zeros);
-        table[i] = row == zeros ? zeros : row + element;
+        std::byte* const row = map.row(first + i, zeros);
+        table[i] = row == zeros ? zeros : row + shift;
     }
 }
 
@@ -85,7 +85,7 @@ struct Plan::Call {
 Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int threads)
     : model_(model), height_(height), width_(width), threads_(threads), seconds_(model.upsample.size() + 3) {
     const std::int64_t channels = model.channels();
-    // Of the image: 4 pixels of zeros on both sides, where feature maps have kLeftPad and kRightPad.
+    // Of the image: 4 pixels of zeros on both sides, where feature maps have what kernels want.
     constexpr std::int64_t kPixel = kColours * std::int64_t(sizeof(float));
     pools_.push_back(std::make_unique<RowPool>(rounded_up((width + 2 * kHeadRadius) * kPixel, cpu::kAlignment), width,
                                                kPixel, kHeadRadius));
@@ -125,11 +125,12 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
 }
 
 RowPool& Plan::pool_for(std::int64_t width, std::int64_t channels) {
-    const std::int64_t pixel = channels * std::int64_t(sizeof(float));
+    const std::int64_t pixel = pixel_bytes(channels);
     for (const auto& pool : pools_)
         if (pool->fits(width, pixel)) return *pool;
+    const std::int64_t pixels = cpu::kLeftPad + width + model_.kernels().right_pad;
     pools_.push_back(
-        std::make_unique<RowPool>((cpu::kLeftPad + width + cpu::kRightPad) * pixel, width, pixel, cpu::kLeftPad));
+        std::make_unique<RowPool>(rounded_up(pixels * pixel, cpu::kAlignment), width, pixel, cpu::kLeftPad));
     return *pools_.back();
 }
 
@@ -200,7 +201,7 @@ void Plan::allocate() {
     const ZeroRow zeros = zero_row();
     std::byte* next = memory_.data();
     std::memset(next, 0, zeros.before + zeros.behind);
-    zeros_ = reinterpret_cast<float*>(next + zeros.before);
+    zeros_ = next + zeros.before;
     next += zeros.before + zeros.behind;
     for (const auto& pool : pools_) {
         pool->place(next);
@@ -270,18 +271,18 @@ void Plan::read_and_head(const Call* call, std::int64_t until) {
     image_->rows.grow(ready);
     if (call)
         call->pool.run(ready - read, [&](std::int64_t i, int) {
-            read_row(call->in, read + i, model_.input, image_->rows.row(read + i, zeros_));
+            read_row(call->in, read + i, model_.input, reinterpret_cast<float*>(image_->rows.row(read + i, zeros_)));
         });
     FeatureMap& out = head_->rows;
     const std::int64_t first = out.end(), rows = until - first;
     if (rows <= 0) return;
     out.grow(until);
-    fill_rows(in_rows_, image_->rows, first - kHeadRadius, rows + 2 * kHeadRadius, zeros_);
+    fill_rows(in_rows_, image_->rows, first - kHeadRadius, rows + 2 * kHeadRadius + 1, zeros_);
     fill_rows(out_rows_, out, first, rows, zeros_);
     const Conv& conv = model_.head;
     execute(call, model_.kernels().head,
-            cpu::Conv9x9Head{rows, width_, conv.out_channels, in_rows_.data(), out_rows_.data(),
-                             static_cast<const float*>(conv.weights), conv.bias, conv.slope},
+            cpu::Conv9x9Head{rows, width_, conv.out_channels, in_rows_.data(), out_rows_.data(), conv.weights,
+                             conv.bias, conv.slope, threads_},
             seconds_.front());
     release(*image_);
 }
@@ -294,10 +295,10 @@ void Plan::convolve(const Call* call, const Stage& stage, std::int64_t until) {
     out.grow(until * factor);
     const Conv& conv = *stage.conv;
     fill_rows(in_rows_, stage.in->rows, first - kTrunkRadius, rows + cpu::kTile + kTrunkRadius, zeros_,
-              stage.in_shift * conv.in_channels);
+              stage.in_shift * pixel_bytes(conv.in_channels));
     fill_rows(out_rows_, out, first * factor, rows * factor, zeros_);
     if (stage.residual) fill_rows(residual_rows_, stage.residual->rows, first, rows, zeros_);
-    execute(call, model_.conv3x3(),
+    execute(call, model_.kernels().conv3x3,
             cpu::Conv3x3{rows, stage.columns, conv.in_channels, conv.out_channels, in_rows_.data(), out_rows_.data(),
                          stage.residual ? residual_rows_.data() : nullptr, conv.weights, conv.bias, conv.slope,
                          stage.shuffle, threads_},
@@ -324,7 +325,7 @@ void Plan::tail(const Call* call, Panel& panel, std::int64_t until) {
     FeatureMap& map = panel.last->rows;
     const Conv& conv = model_.tail;
     fill_rows(in_rows_, map, panel.tail_rows - kTailRadius, rows + cpu::kTile + kTailRadius + 1, zeros_,
-              panel.tail_shift * conv.in_channels);
+              panel.tail_shift * pixel_bytes(conv.in_channels));
     const std::int64_t factor = model_.scale() / 2;
     cpu::PixelSink sink{};
     if (call) {
@@ -333,7 +334,7 @@ void Plan::tail(const Call* call, Panel& panel, std::int64_t until) {
     }
     execute(call, model_.kernels().tail,
             cpu::Conv9x9Tail{panel.tail_rows, rows, (panel.right - panel.left) * factor, conv.in_channels,
-                             in_rows_.data(), static_cast<const float*>(conv.weights), conv.bias, sink, threads_},
+                             in_rows_.data(), conv.weights, conv.bias, sink, threads_},
             seconds_.back());
     panel.tail_rows = until;
     map.shrink(until == map.height() ? until : std::max<std::int64_t>(0, until - kTailRadius));

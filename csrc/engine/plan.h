@@ -67,6 +67,7 @@ class Plan {
     };
 
     ZeroRow zero_row() const;
+    std::int64_t pixel_bytes(std::int64_t channels) const { return channels * model_.kernels().element; }
     RowPool& pool_for(std::int64_t width, std::int64_t channels);
     Map& add_map(RowPool& pool, std::int64_t height);
     void add_stage(std::vector<Stage>& stages, const Stage& stage);
@@ -95,11 +96,11 @@ class Plan {
     std::vector<double> seconds_;
 
     // Row tables of the call that is being prepared.
-    std::vector<const float*> in_rows_, residual_rows_;
-    std::vector<float*> out_rows_;
+    std::vector<const void*> in_rows_, residual_rows_;
+    std::vector<void*> out_rows_;
 
     Aligned<std::byte> memory_;
-    float* zeros_ = nullptr;
+    std::byte* zeros_ = nullptr;
     std::byte* scratch_ = nullptr;
     std::int64_t scratch_stride_ = 0;  // bytes for each thread
 };

@@ -173,8 +173,8 @@ PYBIND11_MODULE(_engine, m) {
         .def(py::init(&srgan_fast::engine::make_engine), py::kw_only(), py::arg("head"), py::arg("trunk"),
              py::arg("upsample"), py::arg("tail"), py::arg("input_map"), py::arg("output_map"), py::arg("tanh"),
              py::arg("precision"), py::arg("threads"))
-        .def_property_readonly(
-            "isa", [](const Handle& e) { return std::string(cpu::isa_name(e.get().model().kernels().isa)); })
+        .def_property_readonly("isa",
+                               [](const Handle& e) { return std::string(cpu::isa_name(e.get().model().level().isa)); })
         .def_property_readonly("scale", [](const Handle& e) { return e.get().model().scale(); })
         .def_property_readonly("threads", [](const Handle& e) { return e.get().threads(); })
         .def(

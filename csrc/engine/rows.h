@@ -54,7 +54,7 @@ class RowPool {
             std::memset(start + end, 0, row_bytes_ - end);
         }
     }
-    float* pixels(std::int64_t row) const { return reinterpret_cast<float*>(memory_ + row * row_bytes_ + offset_); }
+    std::byte* pixels(std::int64_t row) const { return memory_ + row * row_bytes_ + offset_; }
 
   private:
     std::int64_t row_bytes_, width_, pixel_bytes_, offset_;
@@ -88,7 +88,7 @@ class FeatureMap {
 
     // Pixel 0 of a row; of `zeros` where the row lies outside the image, or is not there yet and only wanted to fill up
     // a block.
-    float* row(std::int64_t y, float* zeros) const {
+    std::byte* row(std::int64_t y, std::byte* zeros) const {
         if (y < 0 || y >= end_) return zeros;
         assert(y >= begin_);
         return pool_->pixels(numbers_[y - begin_]);

@@ -8,6 +8,7 @@
 // Tolerances. Inputs are normal and weights scaled so that a sum over all taps has variance 1; errors are root mean
 // squares on that scale. u = 2^-24 is float's unit of rounding.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -17,7 +18,6 @@
 #include <vector>
 
 #include "kernels/cpu/kernels.h"
-#include "kernels/cpu/pack.h"
 #include "kernels/reference/conv2d.h"
 #include "tests/check.h"
 
@@ -36,61 +36,112 @@ constexpr double kDirect = 8e-7;
 constexpr double kWinograd43 = 5e-6;
 // The same with operands of 8 bits, e = 1.66e-3: 2.5e-2; up to a fifth more where a case is only a few tiles.
 constexpr double kWinograd43Bf16 = 4e-2;
+// Direct, from maps of bfloat16 to maps of bfloat16: e for each of inputs, weights and a residual, and for results,
+// whose variance is 2.25 with bias and residual, half as much more: 3.8e-3.
+constexpr double kDirectBf16 = 6e-3;
 // F(4, 5) has two points more, and coefficients up to 32; 5.1e-6 is the worst measured.
 constexpr double kWinograd45 = 1e-5;
 // How far the largest error may exceed the root mean square's bound: a tile's corner has 3 times the average, and the
 // largest of some thousands is below 4 times its own.
 constexpr double kLargest = 12.0;
 
-// A map whose rows lie anywhere, with pads of zeros beside the pixels.
+// Rounds to nearest even; for finite values.
+std::uint16_t to_bf16(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// What is tested: the kernels of a level for a precision, and their errors.
+struct Way {
+    std::string name;
+    const cpu::GeneratorKernels* kernels;
+    double conv3x3, head, tail;
+};
+
+// Each kernel once: levels and precisions share some.
+const std::vector<Way>& ways() {
+    static const std::vector<Way> all = [] {
+        std::vector<Way> list;
+        for (const cpu::Isa isa : cpu::usable_isas()) {
+            const cpu::KernelTable& table = cpu::kernels(isa);
+            const std::string name(cpu::isa_name(isa));
+            if (isa != cpu::Isa::kAmx) list.push_back({name, &table.fp32, kWinograd43, kDirect, kWinograd45});
+            if (!table.bf16.conv3x3.run) continue;
+            if (table.bf16.element == 2)
+                list.push_back({name + " bf16", &table.bf16, kDirectBf16, kDirectBf16, kDirectBf16});
+            else
+                list.push_back({name + " bf16", &table.bf16, kWinograd43Bf16, kDirect, kWinograd45});
+        }
+        return list;
+    }();
+    return all;
+}
+
+// A map whose rows lie anywhere, with pads of zeros beside the pixels; of floats or, with elements of 2 bytes,
+// bfloat16.
 class RowMap {
   public:
     RowMap(std::int64_t rows, std::int64_t width, std::int64_t channels, std::int64_t left, std::int64_t right,
-           Random& random)
-        : width_(width), channels_(channels), left_(left), places_(rows) {
+           std::int64_t element, Random& random)
+        : row_(width * channels), left_(left * channels), right_(right * channels), element_(element), places_(rows) {
         std::iota(places_.begin(), places_.end(), 0);
         std::shuffle(places_.begin(), places_.end(), random);
         for (std::int64_t i = 0; i < rows; ++i) {
-            memory_.emplace_back((left + width + right) * channels);
-            float* const start = memory_.back().data();
-            std::fill_n(start, left * channels, 0.0f);
-            std::fill_n(start + (left + width) * channels, right * channels, 0.0f);
+            memory_.emplace_back((left_ + row_ + right_) * element);
+            std::byte* const start = memory_.back().data();
+            std::fill_n(start, left_ * element, std::byte{0});
+            std::fill_n(start + (left_ + row_) * element, right_ * element, std::byte{0});
         }
     }
-    float* row(std::int64_t y) const { return memory_[places_[y]].data() + left_ * channels_; }
-    void fill(std::span<const float> dense) {
+    // A feature map as kernels want it.
+    RowMap(std::int64_t rows, std::int64_t width, std::int64_t channels, const cpu::GeneratorKernels& kernels,
+           Random& random)
+        : RowMap(rows, width, channels, cpu::kLeftPad, kernels.right_pad, kernels.element, random) {}
+
+    void* row(std::int64_t y) const { return memory_[places_[y]].data() + left_ * element_; }
+    float at(std::int64_t y, std::int64_t i) const {
+        if (element_ == 4) return static_cast<const float*>(row(y))[i];
+        return std::bit_cast<float>(static_cast<std::uint32_t>(static_cast<const std::uint16_t*>(row(y))[i]) << 16);
+    }
+    // Rounds where the map does; what is not finite stays so.
+    void set(std::int64_t y, std::int64_t i, float value) const {
+        if (element_ == 4)
+            static_cast<float*>(row(y))[i] = value;
+        else
+            static_cast<std::uint16_t*>(row(y))[i] =
+                std::isfinite(value) ? to_bf16(value)
+                                     : static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16);
+    }
+    void fill(std::span<const float> dense) const {
         for (std::size_t y = 0; y < places_.size(); ++y)
-            std::copy_n(dense.data() + static_cast<std::int64_t>(y) * width_ * channels_, width_ * channels_, row(y));
+            for (std::int64_t i = 0; i < row_; ++i) set(y, i, dense[static_cast<std::int64_t>(y) * row_ + i]);
     }
     std::vector<float> dense() const {
         std::vector<float> values;
         for (std::size_t y = 0; y < places_.size(); ++y)
-            values.insert(values.end(), row(y), row(y) + width_ * channels_);
+            for (std::int64_t i = 0; i < row_; ++i) values.push_back(at(y, i));
         return values;
     }
     // Whether the pads are zeros and the guards untouched.
     bool intact() const {
-        const auto zero = [](float v) { return v == 0.0f && !std::signbit(v); };
-        return std::ranges::all_of(memory_, [&](const Guarded<float>& m) {
-            return m.intact() && std::all_of(m.data(), m.data() + left_ * channels_, zero) &&
-                   std::all_of(m.data() + (left_ + width_) * channels_, m.data() + m.size(), zero);
+        const auto zero = [](std::byte b) { return b == std::byte{0}; };
+        return std::ranges::all_of(memory_, [&](const Guarded<std::byte>& m) {
+            return m.intact() && std::all_of(m.data(), m.data() + left_ * element_, zero) &&
+                   std::all_of(m.data() + (left_ + row_) * element_, m.data() + m.size(), zero);
         });
     }
 
   private:
-    std::int64_t width_, channels_, left_;
+    std::int64_t row_, left_, right_;  // values
+    std::int64_t element_;
     std::vector<std::size_t> places_;
-    std::vector<Guarded<float>> memory_;
+    std::vector<Guarded<std::byte>> memory_;
 };
 
-RowMap feature_map(std::int64_t rows, std::int64_t width, std::int64_t channels, Random& random) {
-    return RowMap(rows, width, channels, cpu::kLeftPad, cpu::kRightPad, random);
-}
-
 // Pointers to the rows first .. first + count of a map of `height` rows; those outside lead to `zeros`.
-std::vector<const float*> row_table(const RowMap& map, const RowMap& zeros, std::int64_t height, std::int64_t first,
-                                    std::int64_t count) {
-    std::vector<const float*> table;
+std::vector<const void*> row_table(const RowMap& map, const RowMap& zeros, std::int64_t height, std::int64_t first,
+                                   std::int64_t count) {
+    std::vector<const void*> table;
     for (std::int64_t y = first; y < first + count; ++y)
         table.push_back(y < 0 || y >= height ? zeros.row(0) : map.row(y));
     return table;
@@ -100,6 +151,20 @@ Guarded<float> aligned(std::span<const float> values) {
     Guarded<float> copy(static_cast<std::int64_t>(values.size()));
     std::ranges::copy(values, copy.data());
     return copy;
+}
+
+// Weights of a layer as the kernel of each of ways() wants them; kernel(kernels) picks it.
+template <typename Pick>
+std::vector<Guarded<std::byte>> packed_for_all(std::span<const float> weight, std::int64_t in_channels,
+                                               std::int64_t out_channels, const Pick& kernel) {
+    std::vector<Guarded<std::byte>> packed;
+    for (const Way& way : ways()) {
+        const auto& chosen = kernel(*way.kernels);
+        packed.emplace_back(chosen.packed_bytes(in_channels, out_channels));
+        chosen.pack(weight.data(), in_channels, out_channels, packed.back().data());
+        check(packed.back().intact(), way.name + ": packed weights are larger than they said");
+    }
+    return packed;
 }
 
 // The rows that a call computes of a map of `height` rows.
@@ -152,26 +217,17 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-const std::vector<const cpu::KernelTable*>& tables() {
-    static const std::vector<const cpu::KernelTable*> all = [] {
-        std::vector<const cpu::KernelTable*> list;
-        for (const cpu::Isa isa : cpu::usable_isas())
-            if (isa != cpu::Isa::kAmx) list.push_back(&cpu::kernels(isa));  // it has those of the level below
-        return list;
-    }();
-    return all;
-}
-
 // Checks a kernel that writes feature maps in every cut: `make` completes the arguments with the rows to write.
 template <typename Arguments>
-void check_map_kernel(const cpu::Kernel<Arguments>& kernel, Arguments arguments, std::int64_t out_rows,
+void check_map_kernel(const Way& way, const cpu::Kernel<Arguments>& kernel, Arguments arguments, std::int64_t out_rows,
                       std::int64_t out_width, std::int64_t out_channels, std::span<const float> expected,
-                      double tolerance, const std::string& name, Random& random) {
+                      double tolerance, const std::string& layer, Random& random) {
+    const std::string name = way.name + layer;
     std::optional<std::vector<float>> first;
     for (const std::int64_t tasks : cuts(kernel, arguments)) {
         const std::string cut = name + ", " + std::to_string(tasks) + " tasks";
-        const RowMap out = feature_map(out_rows, out_width, out_channels, random);
-        std::vector<float*> table;
+        const RowMap out(out_rows, out_width, out_channels, *way.kernels, random);
+        std::vector<void*> table;
         for (std::int64_t y = 0; y < out_rows; ++y) table.push_back(out.row(y));
         arguments.out = table.data();
         check(run_tasks(kernel, arguments, tasks, random), cut + ": scratch memory");
@@ -194,14 +250,13 @@ std::int64_t kernel_channel(std::int64_t channel, std::int64_t channels, bool sh
     return shuffle ? channel % 4 * (channels / 4) + channel / 4 : channel;
 }
 
-// Random weights, as the reference takes them and packed for each of tables().
+// Random weights, as the reference takes them and packed for each of ways().
 struct Layer3x3 {
     std::int64_t in_channels, out_channels;
     bool shuffle;
     std::vector<float> weight, bias, slope;
     Guarded<float> kernel_bias, kernel_slope;
-    std::vector<Guarded<float>> packed;
-    std::vector<Guarded<std::uint16_t>> packed_bf16;
+    std::vector<Guarded<std::byte>> packed;
 
     Layer3x3(std::int64_t in, std::int64_t out, bool shuffled, Random& random)
         : in_channels(in),
@@ -219,14 +274,7 @@ struct Layer3x3 {
             kernel_bias.data()[to] = bias[o];
             kernel_slope.data()[to] = slope[o];
         }
-        const std::int64_t size = cpu::packed_conv3x3_size(in, out);
-        for (const cpu::KernelTable* table : tables()) {
-            packed.emplace_back(size);
-            cpu::pack_conv3x3(kernel_weight, in, out, table->panel, packed.back().span());
-            packed_bf16.emplace_back(table->conv3x3_bf16.run ? size : 0);
-            if (table->conv3x3_bf16.run)
-                cpu::pack_conv3x3(kernel_weight, in, out, table->panel, packed_bf16.back().span());
-        }
+        packed = packed_for_all(kernel_weight, in, out, [](const auto& k) -> const auto& { return k.conv3x3; });
     }
 };
 
@@ -250,43 +298,36 @@ void test_conv3x3(const Layer3x3& layer, bool with_residual, bool prelu, const W
     const auto wanted =
         std::span<const float>(expected).subspan(window.first * factor * row_values, window.rows * factor * row_values);
 
-    RowMap in = feature_map(window.height, window.width, in_channels, random);
-    in.fill(input);
-    RowMap added = feature_map(with_residual ? window.height : 0, window.width, out_channels, random);
-    added.fill(residual);
-    RowMap zeros = feature_map(1, window.width, in_channels, random);
-    zeros.fill(std::vector<float>(window.width * in_channels));
-    const auto in_rows = row_table(in, zeros, window.height, window.first - 1, window.rows + 5);
-    std::vector<const float*> residual_rows;
-    for (std::int64_t y = 0; with_residual && y < window.rows; ++y)
-        residual_rows.push_back(added.row(window.first + y));
-
-    cpu::Conv3x3 arguments{window.rows,
-                           window.width,
-                           in_channels,
-                           out_channels,
-                           in_rows.data(),
-                           nullptr,
-                           with_residual ? residual_rows.data() : nullptr,
-                           nullptr,
-                           layer.kernel_bias.data(),
-                           prelu ? layer.kernel_slope.data() : nullptr,
-                           layer.shuffle};
     const std::string name = " conv3x3 " + std::to_string(in_channels) + " -> " + std::to_string(out_channels) +
                              (with_residual ? ", residual" : "") + (prelu ? ", PReLU" : "") +
                              (layer.shuffle ? ", shuffled" : "") + ", " + text(window);
-    for (std::size_t i = 0; i < tables().size(); ++i) {
-        const cpu::KernelTable& table = *tables()[i];
-        const std::string level(cpu::isa_name(table.isa));
-        arguments.weights = layer.packed[i].data();
-        check_map_kernel(table.conv3x3, arguments, window.rows * factor, window.width * factor, map_channels, wanted,
-                         kWinograd43, level + name, random);
-        if (!table.conv3x3_bf16.run) continue;
-        arguments.weights = layer.packed_bf16[i].data();
-        check_map_kernel(table.conv3x3_bf16, arguments, window.rows * factor, window.width * factor, map_channels,
-                         wanted, kWinograd43Bf16, level + " bf16" + name, random);
+    for (std::size_t i = 0; i < ways().size(); ++i) {
+        const Way& way = ways()[i];
+        const RowMap in(window.height, window.width, in_channels, *way.kernels, random);
+        in.fill(input);
+        const RowMap added(with_residual ? window.height : 0, window.width, out_channels, *way.kernels, random);
+        added.fill(residual);
+        const RowMap zeros(1, window.width, in_channels, *way.kernels, random);
+        zeros.fill(std::vector<float>(window.width * in_channels));
+        const auto in_rows = row_table(in, zeros, window.height, window.first - 1, window.rows + 5);
+        std::vector<const void*> residual_rows;
+        for (std::int64_t y = 0; with_residual && y < window.rows; ++y)
+            residual_rows.push_back(added.row(window.first + y));
+        const cpu::Conv3x3 arguments{window.rows,
+                                     window.width,
+                                     in_channels,
+                                     out_channels,
+                                     in_rows.data(),
+                                     nullptr,
+                                     with_residual ? residual_rows.data() : nullptr,
+                                     layer.packed[i].data(),
+                                     layer.kernel_bias.data(),
+                                     prelu ? layer.kernel_slope.data() : nullptr,
+                                     layer.shuffle};
+        check_map_kernel(way, way.kernels->conv3x3, arguments, window.rows * factor, window.width * factor,
+                         map_channels, wanted, way.conv3x3, name, random);
+        check(in.intact() && added.intact() && zeros.intact(), way.name + name + ": an input was changed");
     }
-    check(in.intact() && added.intact() && zeros.intact(), name + ": an input was changed");
 }
 
 void test_head(std::int64_t channels, const Window& window, Random& random) {
@@ -300,18 +341,19 @@ void test_head(std::int64_t channels, const Window& window, Random& random) {
                       expected);
     const auto wanted = std::span<const float>(expected).subspan(window.first * window.width * channels,
                                                                  window.rows * window.width * channels);
-    RowMap in(window.height, window.width, 3, 4, 4, random), zeros(1, window.width, 3, 4, 4, random);
+    const RowMap in(window.height, window.width, 3, 4, 4, sizeof(float), random),
+        zeros(1, window.width, 3, 4, 4, sizeof(float), random);
     in.fill(input);
     zeros.fill(std::vector<float>(window.width * 3));
-    const auto in_rows = row_table(in, zeros, window.height, window.first - 4, window.rows + 8);
+    const auto in_rows = row_table(in, zeros, window.height, window.first - 4, window.rows + 9);
     const std::string name = " head -> " + std::to_string(channels) + ", " + text(window);
-    for (const cpu::KernelTable* table : tables()) {
-        const Guarded<float> packed(cpu::packed_head_size(channels));
-        cpu::pack_head(weight, channels, table->panel, packed.span());
-        const cpu::Conv9x9Head arguments{window.rows, window.width,  channels,    in_rows.data(),
-                                         nullptr,     packed.data(), bias.data(), slope.data()};
-        check_map_kernel(table->head, arguments, window.rows, window.width, channels, wanted, kDirect,
-                         std::string(cpu::isa_name(table->isa)) + name, random);
+    const auto packed = packed_for_all(weight, 3, channels, [](const auto& k) -> const auto& { return k.head; });
+    for (std::size_t i = 0; i < ways().size(); ++i) {
+        const Way& way = ways()[i];
+        const cpu::Conv9x9Head arguments{window.rows, window.width,     channels,    in_rows.data(),
+                                         nullptr,     packed[i].data(), bias.data(), slope.data()};
+        check_map_kernel(way, way.kernels->head, arguments, window.rows, window.width, channels, wanted, way.head, name,
+                         random);
     }
     check(in.intact() && zeros.intact(), name + ": an input was changed");
 }
@@ -370,24 +412,24 @@ struct Tail {
 };
 
 template <typename Pixel>
-void check_tail(const cpu::KernelTable& table, const Tail& tail, bool tanh, Random& random) {
+void check_tail(const Way& way, const Tail& tail, bool tanh, Random& random) {
     const auto& [channels, window, expected, given, name] = tail;
     const std::int64_t height = 2 * window.height, width = 2 * window.width;
     // A gain of 1 leaves the float result as it is; for integers, some values lie outside 0..1 and are clamped.
     const bool plain = std::is_same_v<Pixel, float> && !tanh;
     const float gain = plain ? 1.0f : tanh ? 0.5f : 0.4f, offset = plain ? 0.0f : 0.5f;
-    const std::string what = std::string(cpu::isa_name(table.isa)) + name +
+    const std::string what = way.name + name +
                              (std::is_same_v<Pixel, float> ? ", float"
                               : sizeof(Pixel) == 1         ? ", uint8"
                                                            : ", uint16") +
                              (tanh ? ", tanh" : "");
     std::optional<Picture<Pixel>> first;
-    for (const std::int64_t tasks : cuts(table.tail, given)) {
+    for (const std::int64_t tasks : cuts(way.kernels->tail, given)) {
         const std::string cut = what + ", " + std::to_string(tasks) + " tasks";
         Picture<Pixel> picture(height, width);
         cpu::Conv9x9Tail arguments = given;
         arguments.sink = picture.sink(tanh, gain, offset);
-        check(run_tasks(table.tail, arguments, tasks, random), cut + ": scratch memory");
+        check(run_tasks(way.kernels->tail, arguments, tasks, random), cut + ": scratch memory");
         check(picture.intact(), cut + ": wrote beside the pixels");
         if (first) {
             check(picture == *first, cut + ": other bits than in one task");
@@ -414,12 +456,12 @@ void check_tail(const cpu::KernelTable& table, const Tail& tail, bool tanh, Rand
                         // Half a step, and what the convolution's error can do to a value that is nearly at a half.
                         const double white = std::numeric_limits<Pixel>::max();
                         rounded = rounded && std::abs(got - std::clamp(value, 0.0, 1.0) * white) <=
-                                                 0.5 + kLargest * kWinograd45 * white;
+                                                 0.5 + kLargest * way.tail * white;
                     }
                 }
         check(others, cut + ": wrote rows of others");
         check(rounded, cut + ": wrongly rounded or clamped");
-        check(error.rms() <= kWinograd45 && error.largest() <= kLargest * kWinograd45,
+        check(error.rms() <= way.tail && error.largest() <= kLargest * way.tail,
               cut + ": rms error " + tests::text(error.rms()) + ", largest " + tests::text(error.largest()));
         first.emplace(std::move(picture));
     }
@@ -427,19 +469,18 @@ void check_tail(const cpu::KernelTable& table, const Tail& tail, bool tanh, Rand
 
 // A value that is not finite may spoil what its Winograd tiles reach, but nothing else, and no integer.
 template <typename Pixel>
-void check_tail_not_finite(const cpu::KernelTable& table, const Tail& tail, const RowMap& in, float value,
-                           Random& random) {
+void check_tail_not_finite(const Way& way, const Tail& tail, const RowMap& in, float value, Random& random) {
     const Window& window = tail.window;
-    float* const place = in.row(window.height / 2) + window.width / 2 * 4 * tail.channels;
-    const float before = *place;
+    const std::int64_t row = window.height / 2, place = window.width / 2 * 4 * tail.channels;
+    const float before = in.at(row, place);
     Picture<Pixel> good(2 * window.height, 2 * window.width), bad(2 * window.height, 2 * window.width);
     cpu::Conv9x9Tail arguments = tail.arguments;
     arguments.sink = good.sink(false, 0.4f, 0.5f);
-    run_tasks(table.tail, arguments, 1, random);
-    *place = value;
+    run_tasks(way.kernels->tail, arguments, 1, random);
+    in.set(row, place, value);
     arguments.sink = bad.sink(false, 0.4f, 0.5f);
-    run_tasks(table.tail, arguments, 3, random);
-    *place = before;
+    run_tasks(way.kernels->tail, arguments, 3, random);
+    in.set(row, place, before);
     bool local = bad.intact(), black = true;
     for (std::int64_t y = 0; y < good.rows; ++y)
         for (std::int64_t x = 0; x < good.columns; ++x)
@@ -450,27 +491,23 @@ void check_tail_not_finite(const cpu::KernelTable& table, const Tail& tail, cons
                 else if (!Picture<Pixel>::kPlanes && dy == 0 && dx == 0 && std::isnan(value))
                     black = black && bad.at(y, x, c) == 0;
             }
-    const std::string what = std::string(cpu::isa_name(table.isa)) + tail.name + ", with " + tests::text(value);
+    const std::string what = way.name + tail.name + ", with " + tests::text(value);
     check(local, what + ": spread too far");
     check(black, what + ": not-a-number is not black");
 }
 
-// Random weights, as the reference takes them and packed for each of tables().
+// Random weights, as the reference takes them and packed for each of ways().
 struct TailLayer {
     std::int64_t channels;  // behind the shuffle
     std::vector<float> weight;
     Guarded<float> bias;
-    std::vector<Guarded<float>> packed;
+    std::vector<Guarded<std::byte>> packed;
 
     TailLayer(std::int64_t c, Random& random)
         : channels(c),
           weight(normal_values(3 * c * 81, std::sqrt(1.0f / static_cast<float>(81 * c)), random)),
-          bias(aligned(normal_values(3, 0.5f, random))) {
-        for (const cpu::KernelTable* table : tables()) {
-            packed.emplace_back(cpu::packed_tail_size(c));
-            cpu::pack_tail(weight, c, table->panel, packed.back().span());
-        }
-    }
+          bias(aligned(normal_values(3, 0.5f, random))),
+          packed(packed_for_all(weight, c, 3, [](const auto& k) -> const auto& { return k.tail; })) {}
 };
 
 void test_tail(const TailLayer& layer, const Window& window, Random& random) {
@@ -486,29 +523,30 @@ void test_tail(const TailLayer& layer, const Window& window, Random& random) {
     reference::conv2d({channels, 3, 9, layer.weight, layer.bias.span(), {}}, 2 * window.height, 2 * window.width,
                       shuffled, {}, tail.expected);
 
-    RowMap in = feature_map(window.height, window.width, in_channels, random);
-    in.fill(kernel_input);
-    RowMap zeros = feature_map(1, window.width, in_channels, random);
-    zeros.fill(std::vector<float>(window.width * in_channels));
-    const auto in_rows = row_table(in, zeros, window.height, window.first - 2, window.rows + 7);
     tail.name = " tail of " + std::to_string(channels) + ", " + text(window);
-    for (std::size_t i = 0; i < tables().size(); ++i) {
-        const cpu::KernelTable& table = *tables()[i];
+    for (std::size_t i = 0; i < ways().size(); ++i) {
+        const Way& way = ways()[i];
+        const RowMap in(window.height, window.width, in_channels, *way.kernels, random);
+        in.fill(kernel_input);
+        const RowMap zeros(1, window.width, in_channels, *way.kernels, random);
+        zeros.fill(std::vector<float>(window.width * in_channels));
+        const auto in_rows = row_table(in, zeros, window.height, window.first - 2, window.rows + 7);
         tail.arguments = {
             window.first,      window.rows, window.width, in_channels, in_rows.data(), layer.packed[i].data(),
             layer.bias.data(), {}};
-        check_tail<float>(table, tail, false, random);
-        check_tail<float>(table, tail, true, random);
-        check_tail<std::uint8_t>(table, tail, false, random);
-        check_tail<std::uint16_t>(table, tail, random() % 2 == 0, random);
-        if (window.rows != window.height || channels != 16) continue;
-        for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-            check_tail_not_finite<float>(table, tail, in, value, random);
-            check_tail_not_finite<std::uint8_t>(table, tail, in, value, random);
-            check_tail_not_finite<std::uint16_t>(table, tail, in, value, random);
-        }
+        check_tail<float>(way, tail, false, random);
+        check_tail<float>(way, tail, true, random);
+        check_tail<std::uint8_t>(way, tail, false, random);
+        check_tail<std::uint16_t>(way, tail, random() % 2 == 0, random);
+        if (window.rows == window.height && channels == 16)
+            for (const float value :
+                 {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+                check_tail_not_finite<float>(way, tail, in, value, random);
+                check_tail_not_finite<std::uint8_t>(way, tail, in, value, random);
+                check_tail_not_finite<std::uint16_t>(way, tail, in, value, random);
+            }
+        check(in.intact() && zeros.intact(), way.name + tail.name + ": an input was changed");
     }
-    check(in.intact() && zeros.intact(), tail.name + ": an input was changed");
 }
 
 }  // namespace

@@ -2,25 +2,28 @@
 #pragma once
 
 #ifdef SRGAN_FAST_X86
-#define SRGAN_FAST_CHOOSE(Type, name)                                              \
-    switch (isa) {                                                                 \
-        case Isa::kAmx: /* has few kernels of its own, which callers pick first */ \
-        case Isa::kAvx512Bf16: {                                                   \
-            static const Type table = avx512_bf16::name();                         \
-            return table;                                                          \
-        }                                                                          \
-        case Isa::kAvx512: {                                                       \
-            static const Type table = avx512::name();                              \
-            return table;                                                          \
-        }                                                                          \
-        case Isa::kAvx2: {                                                         \
-            static const Type table = avx2::name();                                \
-            return table;                                                          \
-        }                                                                          \
-        default: {                                                                 \
-            static const Type table = baseline::name();                            \
-            return table;                                                          \
-        }                                                                          \
+#define SRGAN_FAST_CHOOSE(Type, name)                      \
+    switch (isa) {                                         \
+        case Isa::kAmx: {                                  \
+            static const Type table = amx::name();         \
+            return table;                                  \
+        }                                                  \
+        case Isa::kAvx512Bf16: {                           \
+            static const Type table = avx512_bf16::name(); \
+            return table;                                  \
+        }                                                  \
+        case Isa::kAvx512: {                               \
+            static const Type table = avx512::name();      \
+            return table;                                  \
+        }                                                  \
+        case Isa::kAvx2: {                                 \
+            static const Type table = avx2::name();        \
+            return table;                                  \
+        }                                                  \
+        default: {                                         \
+            static const Type table = baseline::name();    \
+            return table;                                  \
+        }                                                  \
     }
 #else
 #define SRGAN_FAST_CHOOSE(Type, name)           \

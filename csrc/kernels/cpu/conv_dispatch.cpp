@@ -27,20 +27,14 @@ ConvTable<float> conv_bf16();
 ConvTable<double> conv_double();
 }  // namespace avx512_bf16
 namespace amx {
+ConvTable<float> conv_float();
 ConvTable<float> conv_bf16();
+ConvTable<double> conv_double();
 }  // namespace amx
 #endif
 
 const ConvTable<float>& conv_float(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<float>, conv_float) }
-const ConvTable<float>& conv_bf16(Isa isa) {
-#ifdef SRGAN_FAST_X86
-    if (isa == Isa::kAmx) {
-        static const ConvTable<float> table = amx::conv_bf16();
-        return table;
-    }
-#endif
-    SRGAN_FAST_CHOOSE(ConvTable<float>, conv_bf16)
-}
+const ConvTable<float>& conv_bf16(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<float>, conv_bf16) }
 const ConvTable<double>& conv_double(Isa isa) { SRGAN_FAST_CHOOSE(ConvTable<double>, conv_double) }
 
 }  // namespace srgan_fast::cpu

@@ -16,7 +16,7 @@
 
 namespace srgan_fast::cpu {
 
-// The tables of the levels; see level/table.cpp.
+// The tables of the levels; see level/table.cpp and amx/table.cpp.
 namespace baseline {
 KernelTable table();
 }  // namespace baseline
@@ -30,6 +30,9 @@ KernelTable table();
 namespace avx512_bf16 {
 KernelTable table();
 }  // namespace avx512_bf16
+namespace amx {
+KernelTable table();
+}  // namespace amx
 #endif
 
 namespace {
@@ -89,18 +92,6 @@ Isa choose_isa() {
     throw std::invalid_argument("SRGAN_FAST_ISA is '" + std::string(wanted) + "'; this processor can run " + list);
 }
 
-const KernelTable& kernels(Isa isa) {
-#ifdef SRGAN_FAST_X86
-    if (isa == Isa::kAmx) {  // the engine's kernels are those of the level below
-        static const KernelTable table = [] {
-            KernelTable below = avx512_bf16::table();
-            below.isa = Isa::kAmx;
-            return below;
-        }();
-        return table;
-    }
-#endif
-    SRGAN_FAST_CHOOSE(KernelTable, table)
-}
+const KernelTable& kernels(Isa isa) { SRGAN_FAST_CHOOSE(KernelTable, table) }
 
 }  // namespace srgan_fast::cpu

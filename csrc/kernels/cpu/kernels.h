@@ -1,9 +1,10 @@
 // The CPU kernels' arguments and the table of one instruction set's functions.
 //
-// Feature maps are rows of pixels, a pixel is its channels, side by side (NHWC); a row is reached through a table of
-// row pointers, so rows may lie anywhere: in a rolling buffer, or, for what lies outside the image, in one shared row
-// of zeros. A row pointer addresses pixel 0. Rows have zeros on both sides of their pixels, as far as kLeftPad and
-// kRightPad say, which stand for the convolution's zero padding and which kernels read and never write.
+// Feature maps are rows of pixels, a pixel is its channels, side by side (NHWC), floats or bfloat16 as the kernels of a
+// level and precision want them; a row is reached through a table of row pointers, so rows may lie anywhere: in a
+// rolling buffer, or, for what lies outside the image, in one shared row of zeros. A row pointer addresses pixel 0.
+// Rows have zeros on both sides of their pixels, as far as kLeftPad and `right_pad` say, which stand for the
+// convolution's zero padding and which kernels read and never write.
 //
 // A call computes some rows of a layer; it is cut into tasks (`tasks` of a table's entry) that may run in any order and
 // on any thread, each with a scratch memory of its own (`scratch`). Where `bands` is the number of threads, the tasks
@@ -22,23 +23,21 @@ namespace srgan_fast::cpu {
 inline constexpr std::int64_t kAlignment = 64;     // bytes; of rows, pixels, weights and scratch
 inline constexpr std::int64_t kChannelBlock = 16;  // channels of every map are a multiple of this
 inline constexpr std::int64_t kLeftPad = 2;        // pixels; the radius of the 5x5 convolution
-// Winograd tiles of 4 pixels reach over the end of a row by up to 3 pixels and the radius.
-inline constexpr std::int64_t kRightPad = 6;
 
 inline constexpr std::int64_t kTile = 4;  // outputs of a Winograd tile in each direction
 
 // 3x3 convolution with zero padding, then the epilogue: + bias, + residual (if any), PReLU (if any), pixel shuffle.
 struct Conv3x3 {
-    std::int64_t rows, width;      // of the output, before a shuffle
-    std::int64_t in_channels;      // multiple of kChannelBlock
-    std::int64_t out_channels;     // multiple of kChannelBlock; of 4 * kChannelBlock where shuffled
-    const float* const* in;        // rows + 5 pointers at least, the first to the row above the first output row
-    float* const* out;             // `rows` pointers, or 2 * rows where shuffled
-    const float* const* residual;  // `rows` pointers to maps of out_channels, or null
-    const void* weights;           // packed by pack_conv3x3
-    const float* bias;             // out_channels
-    const float* slope;            // out_channels, or null for no PReLU
-    bool shuffle;                  // channel (dy * 2 + dx) * C + c becomes channel c of pixel (2y + dy, 2x + dx)
+    std::int64_t rows, width;     // of the output, before a shuffle
+    std::int64_t in_channels;     // multiple of kChannelBlock
+    std::int64_t out_channels;    // multiple of kChannelBlock; of 4 * kChannelBlock where shuffled
+    const void* const* in;        // rows + 5 pointers at least, the first to the row above the first output row
+    void* const* out;             // `rows` pointers, or 2 * rows where shuffled
+    const void* const* residual;  // `rows` pointers to maps of out_channels, or null
+    const void* weights;          // packed by the kernel's `pack`
+    const float* bias;            // out_channels
+    const float* slope;           // out_channels, or null for no PReLU
+    bool shuffle;                 // channel (dy * 2 + dx) * C + c becomes channel c of pixel (2y + dy, 2x + dx)
     std::int64_t bands = 1;
 };
 
@@ -46,11 +45,12 @@ struct Conv3x3 {
 struct Conv9x9Head {
     std::int64_t rows, width;
     std::int64_t out_channels;  // multiple of kChannelBlock
-    const float* const* in;     // rows + 8 pointers, the first to 4 rows above the first output row
-    float* const* out;          // `rows` pointers
-    const float* weights;       // packed by pack_head
+    const void* const* in;      // rows + 9 pointers at least, the first to 4 rows above the first output row
+    void* const* out;           // `rows` pointers
+    const void* weights;        // packed by the kernel's `pack`
     const float* bias;
     const float* slope;
+    std::int64_t bands = 1;
 };
 
 enum class PixelType { kUint8, kUint16, kFloat };
@@ -70,8 +70,8 @@ struct PixelSink {
 struct Conv9x9Tail {
     std::int64_t first_row, rows, width;  // of the map before the shuffle
     std::int64_t in_channels;             // 4 * C, in the order that Conv3x3 shuffles
-    const float* const* in;               // rows + 7 pointers at least, the first to 2 rows above the first output row
-    const float* weights;                 // packed by pack_tail
+    const void* const* in;                // rows + 7 pointers at least, the first to 2 rows above the first output row
+    const void* weights;                  // packed by the kernel's `pack`
     const float* bias;                    // 3 values
     PixelSink sink;
     std::int64_t bands = 1;
@@ -86,13 +86,29 @@ struct Kernel {
     void (*run)(const Arguments&, std::int64_t task, std::int64_t tasks, void* scratch);
 };
 
+// A generator's layer, with the form in which it wants weights.
+template <typename Arguments>
+struct LayerKernel : Kernel<Arguments> {
+    // Bytes of the packed weights; and packs `weight`, [out][in][k][k]. Channels are those of the convolution; of the
+    // 9x9 to RGB, of the one behind the shuffle.
+    std::int64_t (*packed_bytes)(std::int64_t in_channels, std::int64_t out_channels);
+    void (*pack)(const float* weight, std::int64_t in_channels, std::int64_t out_channels, void* packed);
+};
+
+// What computes a generator in one precision, and the maps it wants.
+struct GeneratorKernels {
+    std::int64_t element;    // bytes of a value in feature maps: 4 of floats, 2 of bfloat16
+    std::int64_t right_pad;  // pixels of zeros behind a row of a feature map
+    LayerKernel<Conv3x3> conv3x3;
+    LayerKernel<Conv9x9Head> head;
+    LayerKernel<Conv9x9Tail> tail;
+};
+
 struct KernelTable {
     Isa isa;
-    std::int64_t panel;  // output channels that the inner product computes together; how weights are packed
-    Kernel<Conv3x3> conv3x3;
-    Kernel<Conv3x3> conv3x3_bf16;  // operands of the products rounded to bfloat16; null functions where there is none
-    Kernel<Conv9x9Head> head;
-    Kernel<Conv9x9Tail> tail;
+    GeneratorKernels fp32;
+    GeneratorKernels bf16;  // operands of the 3x3 products, or of all, rounded to bfloat16; null functions where there
+                            // is none
     // Does nothing but fp32 multiply-adds, and returns how many: the time tells the processor's peak.
     std::int64_t (*multiply_adds)(std::int64_t repeats);
 };

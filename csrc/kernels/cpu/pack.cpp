@@ -63,16 +63,16 @@ std::int64_t panel_offset(std::int64_t k, std::int64_t channel, std::int64_t dep
 }
 
 template <typename T>
-void pack_conv3x3_as(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
-                     std::int64_t panel, std::int64_t group, std::span<T> packed) {
+void pack_conv3x3_as(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
+                     std::int64_t group, T* packed) {
     constexpr int kPoints2 = 36;
     for (std::int64_t o = 0; o < out_channels; ++o) {
         const std::int64_t first = o / kChannelGroup * kChannelGroup;
         const std::int64_t channels = std::min(kChannelGroup, out_channels - first);
-        T* const target = packed.data() + first * in_channels * kPoints2;
+        T* const target = packed + first * in_channels * kPoints2;
         for (std::int64_t i = 0; i < in_channels; ++i) {
             std::array<double, 9> filter;
-            std::copy_n(weight.data() + (o * in_channels + i) * 9, 9, filter.begin());
+            std::copy_n(weight + (o * in_channels + i) * 9, 9, filter.begin());
             const auto points = transform<6, 3>(kFilter43, filter.data());
             const std::int64_t offset = panel_offset(i, o - first, in_channels, channels, panel, group);
             for (int p = 0; p < kPoints2; ++p) put(target[p * in_channels * channels + offset], points[p]);
@@ -90,17 +90,17 @@ std::int64_t packed_head_size(std::int64_t out_channels) { return 243 * out_chan
 
 std::int64_t packed_tail_size(std::int64_t channels) { return 64 * 4 * channels * kTailOutputs; }
 
-void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
-                  std::int64_t panel, std::span<float> packed) {
+void pack_conv3x3(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
+                  float* packed) {
     pack_conv3x3_as(weight, in_channels, out_channels, panel, 1, packed);
 }
 
-void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
-                  std::int64_t panel, std::span<std::uint16_t> packed) {
+void pack_conv3x3(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
+                  std::uint16_t* packed) {
     pack_conv3x3_as(weight, in_channels, out_channels, panel, 2, packed);
 }
 
-void pack_head(std::span<const float> weight, std::int64_t out_channels, std::int64_t panel, std::span<float> packed) {
+void pack_head(const float* weight, std::int64_t out_channels, std::int64_t panel, float* packed) {
     for (std::int64_t o = 0; o < out_channels; ++o)
         for (std::int64_t c = 0; c < 3; ++c)
             for (std::int64_t y = 0; y < 9; ++y)
@@ -109,26 +109,26 @@ void pack_head(std::span<const float> weight, std::int64_t out_channels, std::in
                         weight[((o * 3 + c) * 9 + y) * 9 + x];
 }
 
-void pack_tail(std::span<const float> weight, std::int64_t channels, std::int64_t panel, std::span<float> packed) {
+float tail_tap(const float* weight, std::int64_t channels, std::int64_t in, std::int64_t out, std::int64_t tap) {
+    const std::int64_t in_y = in / channels / 2, in_x = in / channels % 2, c = in % channels;
+    const std::int64_t out_y = out / 6, out_x = out / 3 % 2, colour = out % 3;
+    // Tap j of the 5x5 kernel looks from the shuffled pixel 2Y + out at the shuffled pixel 2(Y + j - 2) + in.
+    const std::int64_t y = 2 * (tap / 5 - 2) + in_y - out_y + 4, x = 2 * (tap % 5 - 2) + in_x - out_x + 4;
+    return y >= 0 && y < 9 && x >= 0 && x < 9 ? weight[((colour * channels + c) * 9 + y) * 9 + x] : 0.0f;
+}
+
+void pack_tail(const float* weight, std::int64_t channels, std::int64_t panel, float* packed) {
     constexpr int kPoints2 = 64;
     constexpr std::int64_t kDepth = 64;  // input channels that are taken together; see conv9x9_tail_fwd.cpp
-    std::fill(packed.begin(), packed.end(), 0.0f);
+    std::fill_n(packed, packed_tail_size(channels), 0.0f);
     const std::int64_t in_channels = 4 * channels;
     for (std::int64_t i = 0; i < in_channels; ++i) {
-        const std::int64_t in_y = i / channels / 2, in_x = i / channels % 2, c = i % channels;
         const std::int64_t first = i / kDepth * kDepth, depth = std::min(kDepth, in_channels - first);
         for (std::int64_t o = 0; o < 12; ++o) {
-            const std::int64_t out_y = o / 6, out_x = o / 3 % 2, colour = o % 3;
-            std::array<double, 25> filter{};
-            // Tap j of the 5x5 kernel looks from the shuffled pixel 2Y + out at the shuffled pixel 2(Y + j - 2) + in.
-            for (int jy = 0; jy < 5; ++jy)
-                for (int jx = 0; jx < 5; ++jx) {
-                    const std::int64_t y = 2 * (jy - 2) + in_y - out_y + 4, x = 2 * (jx - 2) + in_x - out_x + 4;
-                    if (y >= 0 && y < 9 && x >= 0 && x < 9)
-                        filter[jy * 5 + jx] = weight[((colour * channels + c) * 9 + y) * 9 + x];
-                }
+            std::array<double, 25> filter;
+            for (int tap = 0; tap < 25; ++tap) filter[tap] = tail_tap(weight, channels, i, o, tap);
             const auto points = transform<8, 5>(kFilter45, filter.data());
-            float* const target = packed.data() + first * kTailOutputs * kPoints2;
+            float* const target = packed + first * kTailOutputs * kPoints2;
             const std::int64_t offset = panel_offset(i - first, o, depth, kTailOutputs, panel, 1);
             for (int p = 0; p < kPoints2; ++p) put(target[p * depth * kTailOutputs + offset], points[p]);
         }

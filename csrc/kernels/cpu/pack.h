@@ -3,8 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
-#include <vector>
 
 #include "kernels/cpu/kernels.h"
 
@@ -19,16 +17,20 @@ std::int64_t packed_head_size(std::int64_t out_channels);
 std::int64_t packed_tail_size(std::int64_t channels);
 
 // `weight` is [out][in][3][3]; `packed` is float or the bits of bfloat16. Channel counts are multiples of
-// kChannelBlock.
-void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
-                  std::int64_t panel, std::span<float> packed);
-void pack_conv3x3(std::span<const float> weight, std::int64_t in_channels, std::int64_t out_channels,
-                  std::int64_t panel, std::span<std::uint16_t> packed);
+// kChannelBlock, `panel` is how many output channels the inner product computes together.
+void pack_conv3x3(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
+                  float* packed);
+void pack_conv3x3(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
+                  std::uint16_t* packed);
 
 // `weight` is [out][3][9][9].
-void pack_head(std::span<const float> weight, std::int64_t out_channels, std::int64_t panel, std::span<float> packed);
+void pack_head(const float* weight, std::int64_t out_channels, std::int64_t panel, float* packed);
 
 // `weight` is [3][channels][9][9], of the convolution behind the shuffle.
-void pack_tail(std::span<const float> weight, std::int64_t channels, std::int64_t panel, std::span<float> packed);
+void pack_tail(const float* weight, std::int64_t channels, std::int64_t panel, float* packed);
+
+// A tap, row * 5 + column, of the same convolution before the shuffle, from input channel `in` of 4 * channels to
+// output `out` of 12; see Conv9x9Tail.
+float tail_tap(const float* weight, std::int64_t channels, std::int64_t in, std::int64_t out, std::int64_t tap);
 
 }  // namespace srgan_fast::cpu

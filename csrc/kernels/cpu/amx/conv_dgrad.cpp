@@ -30,7 +30,7 @@ struct Dgrad {
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t rows = (a.batch * height(a) + tasks - 1) / tasks;
-        return 2 * kBlockRows * kBlockColumns * 4 + aligned_bytes(windows_size(windows(a), rows, height(a)) * 2);
+        return kPipelineBytes + aligned_bytes(windows_size(windows(a), rows, height(a)) * 2);
     }
 
     // Calls put(y, x, dz) for some of a block's pixels of z and a vector of channels.
@@ -111,7 +111,7 @@ struct Dgrad {
         const auto part = [&](const Block& b, int index) SRGAN_FAST_INLINE_LAMBDA {
             finish<kWhole, kShape>(a, w, b, index, channel, prologue_sums);
         };
-        Pipeline pipeline(memory, part);
+        Pipeline<Block, decltype(part)> pipeline(memory, part);
         each_segment(begin, end, height(a), [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
             const std::int64_t results = w.results(rows), block = w.pixels(rows) * kTileDepth;
             for (std::int64_t from = 0; from < results; from += kBlockRows)

@@ -25,7 +25,7 @@ struct Forward {
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t rows = (a.batch * a.height + tasks - 1) / tasks;
-        return 2 * kBlockRows * kBlockColumns * 4 + aligned_bytes(3 * padded(a.channels) * 4) +
+        return kPipelineBytes + aligned_bytes(3 * padded(a.channels) * 4) +
                aligned_bytes(windows_size(windows(a), rows, a.height) * 2);
     }
 
@@ -98,7 +98,7 @@ struct Forward {
             }
             finish<kN, kWhole, kEpilogue>(a, b, index, w.pitch(), channel, moments);
         };
-        Pipeline pipeline(memory, part);
+        Pipeline<Block, decltype(part)> pipeline(memory, part);
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
             const std::int64_t results = w.results(rows), block = w.plane(rows) * kTileDepth;
             const Taps taps = w.taps(rows);

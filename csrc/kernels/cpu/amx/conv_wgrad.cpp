@@ -150,7 +150,7 @@ struct Wgrad {
             const Bf16* a = s->gradients + c * s->pixels;
             const Bf16* b = s->pairs + (copy * blocks + d / kTileColumns) * all + shift / 2 * kTileDepth;
             for (std::int64_t p = 0; p < s->pixels; p += kTileDepth, a += kTileElements, b += kTileElements)
-                multiply_tiles<kM, 2>(a, kTileRows * s->pixels, b, all);
+                multiply_tiles<kM, 2>(a, a + kTileRows * s->pixels, kTileBytes, b, all);
         }
         store_sums<kM, 2>(sums, w.depth);
     }

@@ -1,11 +1,19 @@
-// What the AMX level offers: the convolutions of training with maps of bfloat16. All else is the level's below.
+// What the AMX level has kernels of its own for: all that is computed in bfloat16. Its tables say so; what they have in
+// float and double is the level's below.
 #pragma once
 
 #include "kernels/cpu/conv.h"
+#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/level/geometry.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
+// Maps of bfloat16.
+LayerKernel<Conv3x3> conv3x3();
+LayerKernel<Conv9x9Head> conv9x9_head();
+LayerKernel<Conv9x9Tail> conv9x9_tail();
+
+// Of training.
 Kernel<ConvForward<float>> conv_fwd();
 Kernel<ConvDgrad<float>> conv_dgrad();
 Kernel<ConvWgrad<float>> conv_wgrad();
@@ -14,7 +22,10 @@ Kernel<ConvPack<float>> conv_pack();
 std::int64_t conv_packed_size(const ConvPack<float>& a);
 
 // To be called only where the level can run: even this is compiled for it.
+KernelTable table();
+ConvTable<float> conv_float();
 ConvTable<float> conv_bf16();
+ConvTable<double> conv_double();
 
 // The kernel of whatever geometry the arguments have.
 template <template <Geometry> typename Of, typename A>

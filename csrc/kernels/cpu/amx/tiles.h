@@ -143,18 +143,20 @@ SRGAN_FAST_INLINE void put_pair(Bf16* to, Words pair) { *reinterpret_cast<PairWo
 // A block of 2 x 2 sums: each fragment that is loaded is multiplied twice.
 inline constexpr int kBlockRows = 2 * kTileRows, kBlockColumns = 2 * kTileColumns;
 
-// sums += a b for kM tiles at `a` and kN at `b`, each tile in one piece, the second ones that many elements behind.
+// sums += a b for kM tiles, the first at `a` and the second at `second_a`, with rows that many bytes apart, and kN in
+// one piece each, the first at `b` and the second that many elements behind.
 template <int kM, int kN>
-SRGAN_FAST_INLINE void multiply_tiles(const Bf16* a, std::int64_t next_a, const Bf16* b, std::int64_t next_b) {
+SRGAN_FAST_INLINE void multiply_tiles(const Bf16* a, const Bf16* second_a, std::int64_t row_bytes, const Bf16* b,
+                                      std::int64_t next_b) {
     tile_load<6>(b, kTileBytes);
-    tile_load<4>(a, kTileBytes);
+    tile_load<4>(a, row_bytes);
     tile_multiply_add<0, 4, 6>();
     if constexpr (kN == 2) {
         tile_load<7>(b + next_b, kTileBytes);
         tile_multiply_add<1, 4, 7>();
     }
     if constexpr (kM == 2) {
-        tile_load<5>(a + next_a, kTileBytes);
+        tile_load<5>(second_a, row_bytes);
         tile_multiply_add<2, 5, 6>();
         if constexpr (kN == 2) tile_multiply_add<3, 5, 7>();
     }

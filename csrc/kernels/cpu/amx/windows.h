@@ -4,6 +4,7 @@
 // tile.
 #pragma once
 
+#include "kernels/cpu/amx/blocks.h"
 #include "kernels/cpu/amx/rows.h"
 #include "kernels/cpu/level/geometry.h"
 
@@ -20,10 +21,6 @@ inline std::int64_t tasks_of_rows(std::int64_t rows, std::int64_t row_bytes, std
     const std::int64_t each = budget / row_bytes < 1 ? 1 : budget / row_bytes, tasks = (rows + each - 1) / each;
     return smaller(rows, (tasks + threads - 1) / threads * threads);
 }
-
-// Channels of a window: whole tiles deep, one block of kTileDepth after the other, so that a tile of pixels is in one
-// piece and all taps of a block find it in the first-level cache.
-constexpr std::int64_t deep(std::int64_t channels) { return (channels + kTileDepth - 1) / kTileDepth * kTileDepth; }
 
 // What a tap multiplies: where in a window it begins, for the first result.
 struct Taps {
@@ -43,7 +40,8 @@ struct SourceWindows {
     std::int64_t pitch() const { return width + kMoreRows; }
     // Pixels of a plane, with those that a tile reaches over its end.
     std::int64_t plane(std::int64_t rows) const { return (rows + kMoreRows) * pitch() + kBlockRows; }
-    // Elements for `rows` rows of results: [plane][block of channels][pixel][channel].
+    // Elements for `rows` rows of results: [plane][block of kTileDepth channels][pixel][channel], so that a tile of
+    // pixels is in one piece and all taps of a block find it in the first-level cache.
     std::int64_t size(std::int64_t rows) const { return kPlanes * plane(rows) * depth; }
     // Results that are counted, those of padding columns included.
     std::int64_t results(std::int64_t rows) const { return (rows - 1) * pitch() + width; }
@@ -117,21 +115,6 @@ std::int64_t windows_size(const Windows& w, std::int64_t rows, std::int64_t heig
     return w.size(rows) + most_segments(rows, height) * w.size(0);
 }
 
-// Weights in tiles: [16 output channels][32 input channels][tap], each tile in pairs of input channels; "output" and
-// "input" are the other way round for a data gradient.
-struct WeightTiles {
-    const Bf16* tiles;
-    std::int64_t taps, blocks;  // of a filter; of input channels
-
-    WeightTiles(const float* packed, std::int64_t taps, std::int64_t depth)
-        : tiles(reinterpret_cast<const Bf16*>(packed)), taps(taps), blocks(depth / kTileDepth) {}
-
-    std::int64_t group() const { return taps * blocks * kTileElements; }  // from 16 output channels to the next
-    const Bf16* at(std::int64_t channel, std::int64_t block) const {
-        return tiles + channel / kTileColumns * group() + block * taps * kTileElements;
-    }
-};
-
 // A block of results: kBlockRows counted pixels by kN * 16 channels from `channel` on, left in `sums`, kBlockColumns
 // floats a pixel. `window` is where the first pixel's results are counted from; its blocks of channels lie `block`
 // elements apart. meanwhile() is called between products: other work that the tile unit leaves time for.
@@ -142,7 +125,8 @@ SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t c
     for (std::int64_t k = 0; k < weights.blocks; ++k, window += block) {
         const Bf16* const tiles = weights.at(channel, k);
         for (int t = 0; t < taps.count; ++t) {
-            multiply_tiles<2, kN>(window + taps.offset[t], kTileElements, tiles + taps.weight[t] * kTileElements,
+            const Bf16* const pixels = window + taps.offset[t];
+            multiply_tiles<2, kN>(pixels, pixels + kTileElements, kTileBytes, tiles + taps.weight[t] * kTileElements,
                                   weights.group());
             meanwhile();
         }
@@ -155,39 +139,6 @@ struct Block {
     std::int64_t image, row, from, count;
     int phase;
     const float* sums;
-};
-
-// Multiplies one block after the other and finishes the one before it meanwhile: part(block, index) is called for each
-// of kParts parts of every block.
-inline constexpr int kParts = 8;
-
-template <typename Part>
-class Pipeline {
-  public:
-    // `memory`: two blocks' sums.
-    Pipeline(float* memory, const Part& part) : memory_(memory), part_(part) {}
-
-    // multiply(sums, meanwhile) computes the block's sums.
-    template <typename Multiply>
-    SRGAN_FAST_INLINE void next(Block block, const Multiply& multiply) {
-        float* const sums = memory_ + turn_ * kBlockRows * kBlockColumns;
-        turn_ = 1 - turn_;
-        multiply(sums, [&]() SRGAN_FAST_INLINE_LAMBDA {
-            if (parts_ < kParts) part_(before_, parts_++);
-        });
-        finish();
-        block.sums = sums;
-        before_ = block, parts_ = 0;
-    }
-    SRGAN_FAST_INLINE void finish() {
-        while (parts_ < kParts) part_(before_, parts_++);
-    }
-
-  private:
-    float* memory_;
-    const Part& part_;
-    Block before_{};
-    int turn_ = 0, parts_ = kParts;
 };
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -43,14 +43,14 @@ SRGAN_FAST_INLINE void store_operand(Bf16* p, Vec v) {
 
 // v[point][tile][channel] of the tiles begin .. end.
 template <typename T>
-void transform_inputs(const Conv3x3& a, const Tiles& tiles, T* v) {
+void transform_inputs(const Conv3x3& a, const Tiles<>& tiles, T* v) {
     const std::int64_t channels = a.in_channels, point_stride = tiles.count() * channels + kSkew;
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t, v += channels) {
-        const float* const* rows = a.in + tiles.y(t);
+        const void* const* rows = a.in + tiles.y(t);
         const std::ptrdiff_t left = (tiles.x(t) - W::kRadius) * channels;
         for (std::int64_t c = 0; c < channels; c += kLanes)
             transform_input<W>(
-                [&](int i, int j) { return load(rows[i] + left + j * channels + c); },
+                [&](int i, int j) { return load(static_cast<const float*>(rows[i]) + left + j * channels + c); },
                 [&](int i, int j, Vec x) { store_operand(v + (i * W::kPoints + j) * point_stride + c, x); });
     }
 }
@@ -59,7 +59,7 @@ enum class Epilogue { kPlain, kResidual, kShuffle };
 
 // From products m[point][tile][channel of the group] to the outputs of channels first .. first + count.
 template <Epilogue kEpilogue, bool kPRelu>
-void transform_outputs(const Conv3x3& a, const Tiles& tiles, std::int64_t first, std::int64_t count, const float* m) {
+void transform_outputs(const Conv3x3& a, const Tiles<>& tiles, std::int64_t first, std::int64_t count, const float* m) {
     const std::int64_t point_stride = tiles.count() * count + kSkew;
     const std::int64_t pixel = kEpilogue == Epilogue::kShuffle ? a.out_channels / 4 : a.out_channels;
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t, m += count) {
@@ -75,14 +75,16 @@ void transform_outputs(const Conv3x3& a, const Tiles& tiles, std::int64_t first,
                 float* out;
                 std::int64_t step;
                 if constexpr (kEpilogue == Epilogue::kShuffle) {
-                    out = a.out[2 * (y + i) + phase / 2] + (2 * x + phase % 2) * pixel + channel - phase * pixel;
+                    out = static_cast<float*>(a.out[2 * (y + i) + phase / 2]) + (2 * x + phase % 2) * pixel + channel -
+                          phase * pixel;
                     step = 2 * pixel;
                 } else {
-                    out = a.out[y + i] + x * pixel + channel;
+                    out = static_cast<float*>(a.out[y + i]) + x * pixel + channel;
                     step = pixel;
                 }
                 const float* residual = nullptr;
-                if constexpr (kEpilogue == Epilogue::kResidual) residual = a.residual[y + i] + x * pixel + channel;
+                if constexpr (kEpilogue == Epilogue::kResidual)
+                    residual = static_cast<const float*>(a.residual[y + i]) + x * pixel + channel;
 #pragma GCC unroll 4
                 for (int j = 0; j < kTile; ++j) {
                     if (j >= columns_here) break;
@@ -105,7 +107,7 @@ void transform_outputs(const Conv3x3& a, const Tiles& tiles, std::int64_t first,
 }
 
 template <Epilogue kEpilogue>
-void transform_outputs(const Conv3x3& a, const Tiles& tiles, std::int64_t first, std::int64_t count, const float* m) {
+void transform_outputs(const Conv3x3& a, const Tiles<>& tiles, std::int64_t first, std::int64_t count, const float* m) {
     if (a.slope)
         transform_outputs<kEpilogue, true>(a, tiles, first, count, m);
     else
@@ -114,7 +116,7 @@ void transform_outputs(const Conv3x3& a, const Tiles& tiles, std::int64_t first,
 
 template <typename T>
 void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch) {
-    const Tiles tiles = Tiling(a).of(a, task, tasks);
+    const Tiles<> tiles = Tiling(a).of(a, task, tasks);
     const std::int64_t count = tiles.count(), depth = a.in_channels;
     if (count == 0) return;
     T* const inputs = static_cast<T*>(scratch);
@@ -137,13 +139,24 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
     }
 }
 
+template <typename T>
+std::int64_t packed_bytes(std::int64_t in_channels, std::int64_t out_channels) {
+    return packed_conv3x3_size(in_channels, out_channels) * static_cast<std::int64_t>(sizeof(T));
+}
+
+// Stored is what elements T are to pack_conv3x3.
+template <typename Stored>
+void pack(const float* weight, std::int64_t in_channels, std::int64_t out_channels, void* packed) {
+    pack_conv3x3(weight, in_channels, out_channels, kPanel, static_cast<Stored*>(packed));
+}
+
 }  // namespace
 
-Kernel<Conv3x3> conv3x3() { return {tasks_of, scratch_of<float>, run<float>}; }
+LayerKernel<Conv3x3> conv3x3() { return {{tasks_of, scratch_of<float>, run<float>}, packed_bytes<float>, pack<float>}; }
 
-Kernel<Conv3x3> conv3x3_bf16() {
+LayerKernel<Conv3x3> conv3x3_bf16() {
 #ifdef __AVX512BF16__
-    return {tasks_of, scratch_of<Bf16>, run<Bf16>};
+    return {{tasks_of, scratch_of<Bf16>, run<Bf16>}, packed_bytes<std::uint16_t>, pack<std::uint16_t>};
 #else
     return {};
 #endif

@@ -2,6 +2,7 @@
 // row.
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/level/vec.h"
+#include "kernels/cpu/pack.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
@@ -10,14 +11,14 @@ constexpr int kSize = 9, kRadius = 4, kColours = 3, kDepth = kSize * kColours;
 
 template <int kPixels, int kVectors>
 SRGAN_FAST_INLINE void pixels_of(const Conv9x9Head& a, std::int64_t y, std::int64_t x, std::int64_t channel) {
-    const float* w = a.weights + channel * kSize * kDepth;
+    const float* w = static_cast<const float*>(a.weights) + channel * kSize * kDepth;
     Vec acc[kPixels][kVectors];
 #pragma GCC unroll 16
     for (int p = 0; p < kPixels; ++p)
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) acc[p][v] = load(a.bias + channel + v * kLanes);
     for (int dy = 0; dy < kSize; ++dy) {
-        const float* const line = a.in[y + dy] + (x - kRadius) * kColours;
+        const float* const line = static_cast<const float*>(a.in[y + dy]) + (x - kRadius) * kColours;
         for (int k = 0; k < kDepth; ++k, w += kVectors * kLanes) {
             Vec weights[kVectors];
 #pragma GCC unroll 8
@@ -30,7 +31,7 @@ SRGAN_FAST_INLINE void pixels_of(const Conv9x9Head& a, std::int64_t y, std::int6
             }
         }
     }
-    float* const out = a.out[y] + x * a.out_channels + channel;
+    float* const out = static_cast<float*>(a.out[y]) + x * a.out_channels + channel;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
         const Vec slope = load(a.slope + channel + v * kLanes);
@@ -66,8 +67,16 @@ void run(const Conv9x9Head& a, std::int64_t task, std::int64_t tasks, void*) {
     }
 }
 
+std::int64_t packed_bytes(std::int64_t, std::int64_t out_channels) {
+    return packed_head_size(out_channels) * static_cast<std::int64_t>(sizeof(float));
+}
+
+void pack(const float* weight, std::int64_t, std::int64_t out_channels, void* packed) {
+    pack_head(weight, out_channels, kPanel, static_cast<float*>(packed));
+}
+
 }  // namespace
 
-Kernel<Conv9x9Head> conv9x9_head() { return {tasks_of, scratch_of, run}; }
+LayerKernel<Conv9x9Head> conv9x9_head() { return {{tasks_of, scratch_of, run}, packed_bytes, pack}; }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -26,18 +26,19 @@ std::int64_t scratch_of(const Conv9x9Tail& a, std::int64_t tasks) {
     return kPoints2 * (tiles * (kDepth + kOutputs) + 2 * kSkew) * static_cast<std::int64_t>(sizeof(float));
 }
 
-void transform_inputs(const Conv9x9Tail& a, const Tiles& tiles, std::int64_t first, std::int64_t count, float* v) {
+void transform_inputs(const Conv9x9Tail& a, const Tiles<>& tiles, std::int64_t first, std::int64_t count, float* v) {
     const std::int64_t pixel = a.in_channels, point_stride = tiles.count() * count + kSkew;
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t, v += count) {
-        const float* const* rows = a.in + tiles.y(t);
+        const void* const* rows = a.in + tiles.y(t);
         const std::ptrdiff_t left = (tiles.x(t) - W::kRadius) * pixel + first;
         for (std::int64_t c = 0; c < count; c += kLanes)
-            transform_input<W>([&](int i, int j) { return load(rows[i] + left + j * pixel + c); },
-                               [&](int i, int j, Vec x) { store(v + (i * W::kPoints + j) * point_stride + c, x); });
+            transform_input<W>(
+                [&](int i, int j) { return load(static_cast<const float*>(rows[i]) + left + j * pixel + c); },
+                [&](int i, int j, Vec x) { store(v + (i * W::kPoints + j) * point_stride + c, x); });
     }
 }
 
-void transform_outputs(const Conv9x9Tail& a, const Tiles& tiles, const float* m) {
+void transform_outputs(const Conv9x9Tail& a, const Tiles<>& tiles, const float* m) {
     const std::int64_t point_stride = tiles.count() * kOutputs + kSkew;
     const Pixels pixels(a);
     alignas(kAlignment) float tile[kTile][kTile][kOutputs];
@@ -54,12 +55,12 @@ void transform_outputs(const Conv9x9Tail& a, const Tiles& tiles, const float* m)
 }
 
 void run(const Conv9x9Tail& a, std::int64_t task, std::int64_t tasks, void* scratch) {
-    const Tiles tiles = Tiling(a).of(a, task, tasks);
+    const Tiles<> tiles = Tiling(a).of(a, task, tasks);
     const std::int64_t count = tiles.count();
     if (count == 0) return;
     float* const products = static_cast<float*>(scratch);
     float* const inputs = products + kPoints2 * (count * kOutputs + kSkew);
-    const float* weights = a.weights;
+    const float* weights = static_cast<const float*>(a.weights);
     for (std::int64_t first = 0; first < a.in_channels; first += kDepth) {
         const std::int64_t depth = smaller(kDepth, a.in_channels - first);
         transform_inputs(a, tiles, first, depth, inputs);
@@ -75,8 +76,16 @@ void run(const Conv9x9Tail& a, std::int64_t task, std::int64_t tasks, void* scra
     transform_outputs(a, tiles, products);
 }
 
+std::int64_t packed_bytes(std::int64_t in_channels, std::int64_t) {
+    return packed_tail_size(in_channels) * static_cast<std::int64_t>(sizeof(float));
+}
+
+void pack(const float* weight, std::int64_t in_channels, std::int64_t, void* packed) {
+    pack_tail(weight, in_channels, kPanel, static_cast<float*>(packed));
+}
+
 }  // namespace
 
-Kernel<Conv9x9Tail> conv9x9_tail() { return {tasks_of, scratch_of, run}; }
+LayerKernel<Conv9x9Tail> conv9x9_tail() { return {{tasks_of, scratch_of, run}, packed_bytes, pack}; }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

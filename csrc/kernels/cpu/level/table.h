@@ -7,10 +7,10 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-Kernel<Conv3x3> conv3x3();
-Kernel<Conv3x3> conv3x3_bf16();
-Kernel<Conv9x9Head> conv9x9_head();
-Kernel<Conv9x9Tail> conv9x9_tail();
+LayerKernel<Conv3x3> conv3x3();
+LayerKernel<Conv3x3> conv3x3_bf16();
+LayerKernel<Conv9x9Head> conv9x9_head();
+LayerKernel<Conv9x9Tail> conv9x9_tail();
 
 // Of training, chosen by the type of map.
 Kernel<ConvForward<float>> conv_fwd(float);

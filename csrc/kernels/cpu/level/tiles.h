@@ -1,4 +1,4 @@
-// How a call's Winograd tiles are dealt out to its tasks.
+// How a call's tiles of pixels are dealt out to its tasks.
 #pragma once
 
 #include "kernels/cpu/kernels.h"
@@ -7,20 +7,23 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
 // The tiles of one task: a run, in rows, of the tiles of a band of columns.
+template <std::int64_t kHeight = kTile, std::int64_t kWidth = kTile>
 struct Tiles {
     std::int64_t first_column, across;  // of the band, in tiles
     std::int64_t begin, end;            // tiles of the band, row after row
 
     std::int64_t count() const { return end - begin; }
-    std::int64_t y(std::int64_t tile) const { return tile / across * kTile; }
-    std::int64_t x(std::int64_t tile) const { return (first_column + tile % across) * kTile; }
+    std::int64_t y(std::int64_t tile) const { return tile / across * kHeight; }
+    std::int64_t x(std::int64_t tile) const { return (first_column + tile % across) * kWidth; }
 };
 
-template <typename Arguments>
+template <typename Arguments, std::int64_t kHeight = kTile, std::int64_t kWidth = kTile>
 struct Tiling {
+    using Run = Tiles<kHeight, kWidth>;
     std::int64_t across, down;
 
-    explicit Tiling(const Arguments& a) : across((a.width + kTile - 1) / kTile), down((a.rows + kTile - 1) / kTile) {}
+    explicit Tiling(const Arguments& a)
+        : across((a.width + kWidth - 1) / kWidth), down((a.rows + kHeight - 1) / kHeight) {}
 
     // With fewer columns than bands, or tasks that do not divide into them, there is one band.
     static std::int64_t bands(const Arguments& a, std::int64_t across, std::int64_t tasks) {
@@ -40,7 +43,7 @@ struct Tiling {
         return ((across + count - 1) / count * down + share - 1) / share;
     }
 
-    Tiles of(const Arguments& a, std::int64_t task, std::int64_t tasks) const {
+    Run of(const Arguments& a, std::int64_t task, std::int64_t tasks) const {
         const std::int64_t count = bands(a, across, tasks), share = tasks / count, band = task / share;
         const std::int64_t first = across * band / count, width = across * (band + 1) / count - first;
         const std::int64_t place = task % share, tiles = width * down;

@@ -1,0 +1,91 @@
+// Blocks of a map of bfloat16: two rows of 16 pixels by 32 channels, multiplied one after the other; and what is done
+// to the sums of the one before meanwhile, the epilogue.
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/cpu/amx/blocks.h"
+#include "kernels/cpu/level/tiles.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+
+inline constexpr int kMapBlockRows = kBlockRows / kTileRows;
+
+template <typename Arguments>
+using MapTiling = Tiling<Arguments, kMapBlockRows, kTileRows>;
+
+// A block's first pixel and channel.
+struct MapBlock {
+    std::int64_t y, x, channel;
+    const float* sums;
+};
+
+enum class Epilogue { kPlain, kResidual, kShuffle };
+
+// Writes a part of a block's results, kN * 16 channels: some pixels of a row.
+template <int kN, Epilogue kEpilogue, bool kPRelu, typename Arguments>
+[[gnu::noinline]] void finish(const Arguments& a, const MapBlock& b, int part) {
+    constexpr int kPartsOfRow = kParts / kMapBlockRows, kPixels = kTileRows / kPartsOfRow;
+    const std::int64_t row = part / kPartsOfRow, first = part % kPartsOfRow * kPixels;
+    const std::int64_t y = b.y + row, x = b.x + first, count = smaller<std::int64_t>(kPixels, a.width - x);
+    if (y >= a.rows) return;
+    const std::int64_t pixel = kEpilogue == Epilogue::kShuffle ? a.out_channels / 4 : a.out_channels;
+    constexpr std::int64_t kStep = kEpilogue == Epilogue::kShuffle ? 2 : 1;
+    Vec bias[kN], slope[kN];
+    Bf16* out[kN];
+    for (int n = 0; n < kN; ++n) {
+        const std::int64_t c = b.channel + n * kLanes;
+        bias[n] = load(a.bias + c);
+        if constexpr (kPRelu) slope[n] = load(a.slope + c);
+        if constexpr (kEpilogue == Epilogue::kShuffle) {
+            const std::int64_t phase = c / pixel;
+            out[n] = static_cast<Bf16*>(a.out[2 * y + phase / 2]) + (2 * x + phase % 2) * pixel + c - phase * pixel;
+        } else {
+            out[n] = static_cast<Bf16*>(a.out[y]) + x * pixel + c;
+        }
+    }
+    const Bf16* residual = nullptr;
+    if constexpr (kEpilogue == Epilogue::kResidual)
+        residual = static_cast<const Bf16*>(a.residual[y]) + x * pixel + b.channel;
+    const float* sums = b.sums + (row * kTileRows + first) * kBlockColumns;
+    for (std::int64_t p = 0; p < count; ++p, sums += kBlockColumns)
+#pragma GCC unroll 2
+        for (int n = 0; n < kN; ++n) {
+            Vec value = load(sums + n * kLanes) + bias[n];
+            if constexpr (kEpilogue == Epilogue::kResidual) value += read(residual + p * pixel + n * kLanes);
+            if constexpr (kPRelu) value = value > 0.0f ? value : value * slope[n];
+            write(out[n] + p * kStep * pixel, value);
+        }
+}
+
+// 32 channels from `channel` on, or the last 16.
+template <typename Arguments, typename Call>
+SRGAN_FAST_INLINE void with_columns(const Arguments& a, std::int64_t channel, const Call& call) {
+    if (channel + kTileColumns < a.out_channels)
+        call(std::integral_constant<int, 2>());
+    else
+        call(std::integral_constant<int, 1>());
+}
+
+// Multiplies the blocks that each(next) names by next(y, x, channel): multiply(kN, block, sums, meanwhile).
+template <Epilogue kEpilogue, bool kPRelu, typename Arguments, typename Each, typename Multiply>
+void run_blocks(const Arguments& a, float* memory, const Each& each, const Multiply& multiply) {
+    const auto part = [&](const MapBlock& b, int index) SRGAN_FAST_INLINE_LAMBDA {
+        with_columns(a, b.channel, [&](auto n) { finish<n, kEpilogue, kPRelu>(a, b, index); });
+    };
+    Pipeline<MapBlock, decltype(part)> pipeline(memory, part);
+    const TileRegisters registers;
+    each([&](std::int64_t y, std::int64_t x, std::int64_t channel) {
+        const MapBlock block{y, x, channel, nullptr};
+        with_columns(a, channel, [&](auto n) {
+            pipeline.next(block, [&](float* sums, const auto& meanwhile) SRGAN_FAST_INLINE_LAMBDA {
+                zero_sums<kMapBlockRows, n>();
+                multiply(n, block, meanwhile);
+                store_sums<kMapBlockRows, n>(sums, kBlockColumns);
+            });
+        });
+    });
+    pipeline.finish();
+}
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
