@@ -13,7 +13,8 @@ namespace {
 constexpr int kTaps = 3, kRows = kMapBlockRows;
 using Blocks = MapTiling<Conv3x3>;
 
-// Bytes of input that a task reads once more for each 32 output channels: a part of the second-level cache.
+// Bytes of input that a task reads once more for each 32 output channels: a part of the second-level cache. On a Xeon
+// with 2 MB of that for each core, 1 MB is 3 % slower.
 constexpr std::int64_t kTaskBytes = 256 << 10;
 
 std::int64_t tasks_of(const Conv3x3& a, int threads) {

@@ -13,7 +13,7 @@ constexpr int kTaps = 5, kRadius = 2, kRows = 4, kOutputs = 12;
 using Blocks = Tiling<Conv9x9Tail, kRows, kTileRows>;
 
 std::int64_t tasks_of(const Conv9x9Tail& a, int threads) {
-    constexpr std::int64_t kTaskBlocks = 8;
+    constexpr std::int64_t kTaskBlocks = 8;  // some 60 microseconds: nobody waits long for the last task
     return Blocks(a).tasks(kTaskBlocks, threads);
 }
 
