@@ -1,4 +1,4 @@
-"""Our own engine on the CPU: Winograd kernels, no framework; see docs/performance.md."""
+"""Our own engine on the CPU: Winograd kernels, AMX's tiles in bf16, no framework; see docs/engine.md."""
 
 from collections.abc import Callable
 from typing import Any
