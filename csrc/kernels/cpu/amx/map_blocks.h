@@ -67,7 +67,8 @@ SRGAN_FAST_INLINE void with_columns(const Arguments& a, std::int64_t channel, co
         call(std::integral_constant<int, 1>());
 }
 
-// Multiplies the blocks that each(next) names by next(y, x, channel): multiply(kN, block, sums, meanwhile).
+// Computes the blocks that each(next) names by next(y, x, channel). multiply(kN, block, meanwhile) adds a block's
+// products, of kN tiles of channels, to the sums in the registers.
 template <Epilogue kEpilogue, bool kPRelu, typename Arguments, typename Each, typename Multiply>
 void run_blocks(const Arguments& a, float* memory, const Each& each, const Multiply& multiply) {
     const auto part = [&](const MapBlock& b, int index) SRGAN_FAST_INLINE_LAMBDA {
