@@ -11,31 +11,36 @@
 
 namespace srgan_fast::cuda {
 
-// What a block computes and with how many warps.
-template <TileSize tile, int blocks>
+// What a block computes and with how many warps: a tile of Size::kSize.
+template <typename Size, int blocks>
 struct ConvShape {
-    static constexpr int kRows = tile.rows, kColumns = tile.columns;
+    static constexpr TileSize kSize = Size::kSize;
+    static constexpr int kRows = kSize.rows, kColumns = kSize.columns;
     static constexpr int kPixels = kRows * kColumns;
-    static constexpr int kChannels = tile.channels;
-    static constexpr int kDepth = tile.depth;           // input channels of a chunk
-    static constexpr int kRowBytes = tile.row_bytes();  // of a chunk's pixel
-    static constexpr int kWarpsM = tile.warps_m, kWarpsN = tile.warps_n;
+    static constexpr int kChannels = kSize.channels;
+    static constexpr int kDepth = kSize.depth;           // input channels of a chunk
+    static constexpr int kRowBytes = kSize.row_bytes();  // of a chunk's pixel
+    static constexpr int kWarpsM = kSize.warps_m, kWarpsN = kSize.warps_n;
     static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
-    static constexpr int kBlocks = blocks;       // per multiprocessor, for which registers must suffice
-    static constexpr int kStages = tile.stages;  // of weights in shared memory, all but one under way
-    static constexpr int kStageBytes = tile.stage_bytes();
-    static constexpr int kPitch = tile.pitch();                 // of a result's pixel
-    static constexpr int kUnits = kChannels * tile.bytes / 16;  // of a result's pixel
+    static constexpr int kBlocks = blocks;        // per multiprocessor, for which registers must suffice
+    static constexpr int kStages = kSize.stages;  // of weights in shared memory, all but one under way
+    static constexpr int kStageBytes = kSize.stage_bytes();
+    static constexpr int kPitch = kSize.pitch();                 // of a result's pixel
+    static constexpr int kUnits = kChannels * kSize.bytes / 16;  // of a result's pixel
     static constexpr int kReducers = kThreads / kUnits;
     static_assert(kReducers % kPhases == 0 && kRows % 2 == 0 && kColumns % 2 == 0);
     static_assert(kPixels % (16 * kWarpsM) == 0 && kChannels % (16 * kWarpsN) == 0);
 
-    static constexpr TileSize size() { return tile; }
+    static constexpr TileSize size() { return kSize; }
 };
 
-// The shape of a tile.
+// The shape of a tile of a map's type.
+template <typename T, Tile tile>
+struct TileOf {
+    static constexpr TileSize kSize = size_of(tile, sizeof(T));
+};
 template <typename T, Tile tile, int blocks>
-using ShapeOf = ConvShape<size_of(tile, sizeof(T)), blocks>;
+using ShapeOf = ConvShape<TileOf<T, tile>, blocks>;
 
 // Calls visit with an object of a tile's shape.
 template <typename T, typename Visit>

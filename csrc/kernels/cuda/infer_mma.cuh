@@ -244,7 +244,10 @@ void unfold_kernel(SRGAN_FAST_CONSTANT UnfoldParams p) {
     }
 }
 
-using TailShape = ConvShape<kTailSize, 2>;
+struct TailTile {
+    static constexpr TileSize kSize = kTailSize;
+};
+using TailShape = ConvShape<TailTile, 2>;
 
 template <typename T>
 SRGAN_FAST_GLOBAL(TailShape::kThreads, TailShape::kBlocks)
