@@ -17,7 +17,8 @@ Maps are N, C, H, W in channels_last memory (others are copied into it). On a CP
 bfloat16, which is computed in float32, or on processors with AMX in its tiles: there z, weights and gradients are
 rounded to bfloat16 for the products, which are added in float32. On CUDA they are bfloat16 or float16, which tensor
 cores multiply as they are and add in float32, or float32, which torch's library multiplies, in TF32 if
-`torch.backends.cudnn.allow_tf32`; floats have channels in multiples of 8 wherever something stands before or behind.
+`torch.backends.cudnn.allow_tf32`; floats have channels in multiples of 8 wherever something stands before or behind,
+unless `ops.cuda.products` asks for our own products in TF32.
 With 16-bit maps the weights are float32. All other tensors have the weights' type. `shuffle` takes the channels of `x`
 phase by phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from srgan_fast.ops.native import why_not_on_cuda
 CAPABILITY = (8, 0)  # the first with bfloat16 products and asynchronous copies
 TYPES = (torch.bfloat16, torch.float16)  # that our own products take as they are
 MAP_TYPES = (*TYPES, torch.float32)  # of training's maps; floats go through torch's library, in TF32 if it may
+
+_CONVOLUTIONS: Any = getattr(torch.backends.cudnn, "conv")  # noqa: B009 - unknown to type checkers
 
 Products = Literal["faster", "own", "own-tf32", "library"]
 
@@ -92,11 +94,16 @@ def products(which: Products) -> Iterator[None]:
 
     With the `library`'s, which are torch's, our kernels do what stands before and behind a convolution in passes of
     their own. Convolutions that it does not suit take ours all the same. Maps of float32 take the library's, unless
-    `own-tf32` asks for ours: those round what they multiply to TF32, whatever `torch.backends` allows.
+    `own-tf32` asks for ours, which round what they multiply to TF32.
 
     Raises:
-        RuntimeError: no such products.
+        RuntimeError: no such products, or TF32 where `torch.backends` does not allow it.
     """
+    if which == "own-tf32" and _CONVOLUTIONS.fp32_precision != "tf32":
+        raise RuntimeError(
+            "products of float32 maps in TF32 are not allowed: set torch.backends.cudnn.conv.fp32_precision to 'tf32', "
+            "or take the library's"
+        )
     before = torch.ops.srgan_fast.conv_products(which)
     try:
         yield
@@ -221,8 +228,18 @@ def compute(
     case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16, which: Products = "faster"
 ) -> dict[str, Tensor]:
     """What the fused kernels make of a case: the result's tensors and all gradients, by name."""
-    with torch.inference_mode(False), products(which) if device.type == "cuda" else nullcontext():
+    with torch.inference_mode(False), _tf32_allowed(), products(which) if device.type == "cuda" else nullcontext():
         return _run(conv, _draw(case, device, dtype), case)
+
+
+@contextmanager
+def _tf32_allowed() -> Iterator[None]:
+    """What a case asks for is examined, and with this much tolerance, whatever the process is allowed."""
+    before, _CONVOLUTIONS.fp32_precision = _CONVOLUTIONS.fp32_precision, "tf32"
+    try:
+        yield
+    finally:
+        _CONVOLUTIONS.fp32_precision = before
 
 
 def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -42,6 +42,26 @@ def test_equal_calls_give_equal_bits(device: torch.device) -> None:
             assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+@pytest.mark.skipif(not hasattr(torch.ops.srgan_fast, "conv_products"), reason="no CUDA kernels built")
+def test_tf32_is_taken_only_where_it_is_allowed() -> None:
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True), cuda.products("own-tf32"):
+        pass
+    with (
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+        pytest.raises(RuntimeError, match="not allowed"),
+        cuda.products("own-tf32"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_an_examination_leaves_what_is_allowed(allowed: bool) -> None:
+    settings = torch.backends.cudnn
+    with settings.flags(enabled=True, allow_tf32=allowed):
+        cuda.compute(cuda.CHECKS[-3], torch.device("cpu"))
+        assert settings.allow_tf32 == allowed
+
+
 @needs_gpu
 @pytest.mark.parametrize(
     ("make", "channels"),
