@@ -33,83 +33,115 @@ struct Dgrad {
         return kPipelineBytes + aligned_bytes(windows_size(windows(a), rows, height(a)) * 2);
     }
 
-    // Calls put(y, x, dz) for some of a block's pixels of z and a vector of channels.
-    template <typename Put>
-    static SRGAN_FAST_INLINE void each_pixel(const Arguments& a, const Windows& w, const Block& b, std::int64_t begin,
-                                             std::int64_t end, std::int64_t vector, const Put& put) {
-        const float* const sums = b.sums + vector * kLanes;
-        std::int64_t i = (b.from + begin) / w.pitch(), j = (b.from + begin) % w.pitch();
-        for (std::int64_t p = begin; p < smaller(end, b.count); ++p, ++j) {
-            if (j == w.pitch()) j = 0, ++i;
-            const std::int64_t y = kStep * (b.row + i) + b.phase / 2, x = kStep * j + b.phase % 2;
-            if (y < a.source.height && x < a.source.width && j < w.width) put(y, x, load(sums + p * kBlockColumns));
+    static Prologue prologue_of(const Source<float>& s) {
+        return !s.affine ? Prologue::kPlain : s.residual ? Prologue::kResidual : Prologue::kAffine;
+    }
+
+    // What is known of kN vectors of channels while a task's results are finished; of all four phases of a shuffled z.
+    template <int kN>
+    struct Channels {
+        Affine<float> affine[4][kN];
+        PrologueSums<float> sums[4][kN];
+        int there[kN];
+    };
+
+    // Results side by side: pixels of x, the first at `offset`, `step` elements apart; and their sums.
+    struct Run {
+        std::int64_t offset, step, count;
+        const float* sums;
+        std::int64_t sums_step;
+        int phase;  // of a shuffled z
+    };
+
+    template <int kN, bool kWhole, Prologue kPrologue>
+    static SRGAN_FAST_INLINE void finish_run(const Arguments& a, Run r, Channels<kN>& channels) {
+        const auto* const x = static_cast<const Bf16*>(a.source.x);
+        const auto* const sum_gradient = static_cast<const Bf16*>(a.sum_gradient);
+        Affine<float> affine[kN];
+        PrologueSums<float> mine[kN];
+        int there[kN];
+#pragma GCC unroll 2
+        for (int n = 0; n < kN; ++n) {
+            affine[n] = channels.affine[r.phase][n], mine[n] = channels.sums[r.phase][n];
+            there[n] = kWhole ? kLanes : channels.there[n];
         }
-    }
-
-    enum class Shape { kPlain, kAffine, kResidual, kShuffled, kShuffledAffine };
-
-    static Shape shape_of(const Source<float>& s) {
-        if (s.shuffle) return s.affine ? Shape::kShuffledAffine : Shape::kShuffled;
-        return !s.affine ? Shape::kPlain : s.residual ? Shape::kResidual : Shape::kAffine;
-    }
-
-    // A part of a block: some pixels of one of its vectors of channels, or all of those that were shuffled from the
-    // same channels.
-    template <bool kWhole, Shape kShape>
-    [[gnu::noinline]] static void finish(const Arguments& a, const Windows& w, const Block& b, int part,
-                                         std::int64_t first, float* prologue_sums) {
-        constexpr int kSplit = kParts / 2;
-        const Source<float>& s = a.source;
-        const std::int64_t vector = part / kSplit, c = first + vector * kLanes;
-        if (c >= s.channels) return;
-        const int count = static_cast<int>(smaller<std::int64_t>(kLanes, s.channels - c)), index = part % kSplit;
-        if constexpr (kShape == Shape::kShuffled || kShape == Shape::kShuffledAffine) {
-            static_assert(kSplit == 4);
-            constexpr bool kAffine = kShape == Shape::kShuffledAffine;
-            const std::int64_t channel = index * s.channels + c;
-            Affine<float> affine;
-            if constexpr (kAffine) affine = Affine<float>(s, channel);
-            PrologueSums<float> mine(prologue_sums, padded(4 * s.channels), kAffine ? channel : 0, kAffine ? count : 0);
-            each_pixel(a, w, b, 0, kBlockRows, vector,
-                       [&](std::int64_t y, std::int64_t x, Vec g) SRGAN_FAST_INLINE_LAMBDA {
-                           if ((y & 1) * 2 + (x & 1) != index) return;
-                           const std::int64_t offset = Shuffled(s, b.image, y, x, c).offset;
-                           if constexpr (kAffine)
-                               through_prologue<Bf16, kWhole, Prologue::kAffine>(a, offset, count, affine, g, mine);
-                           else
-                               write<kWhole>(static_cast<Bf16*>(a.x_gradient) + offset, g, count);
-                       });
-            if constexpr (kAffine) mine.put(count);
-        } else {
-            const std::int64_t begin = index * (kBlockRows / kSplit), end = begin + kBlockRows / kSplit;
-            const Strides strides = strides_of(s, b.image, c);
-            if constexpr (kShape == Shape::kPlain) {
-                each_pixel(a, w, b, begin, end, vector,
-                           [&](std::int64_t y, std::int64_t x, Vec g) SRGAN_FAST_INLINE_LAMBDA {
-                               write<kWhole>(static_cast<Bf16*>(a.x_gradient) + strides(y, x), g, count);
-                           });
-            } else {
-                constexpr Prologue kPrologue = kShape == Shape::kResidual ? Prologue::kResidual : Prologue::kAffine;
-                const Affine<float> affine(s, c);
-                PrologueSums<float> mine(prologue_sums, padded(s.channels), c, count);
-                each_pixel(a, w, b, begin, end, vector,
-                           [&](std::int64_t y, std::int64_t x, Vec g) SRGAN_FAST_INLINE_LAMBDA {
-                               through_prologue<Bf16, kWhole, kPrologue>(a, strides(y, x), count, affine, g, mine);
-                           });
-                mine.put(count);
+        for (; r.count > 0; --r.count, r.offset += r.step, r.sums += r.sums_step) {
+            Vec g[kN], values[kN];
+#pragma GCC unroll 2
+            for (int n = 0; n < kN; ++n) {
+                const std::int64_t offset = r.offset + n * kLanes;
+                g[n] = values[n] = load(r.sums + n * kLanes);
+                if constexpr (kPrologue == Prologue::kResidual)
+                    if (sum_gradient) g[n] += read<kWhole>(sum_gradient + offset, there[n]);
+                if constexpr (kPrologue != Prologue::kPlain)
+                    values[n] =
+                        through_prologue<kPrologue>(affine[n], read<kWhole>(x + offset, there[n]), g[n], mine[n]);
             }
+            if constexpr (kPrologue == Prologue::kResidual)
+                write_block<kWhole>(static_cast<Bf16*>(a.residual_gradient) + r.offset, g, there);
+            write_block<kWhole>(static_cast<Bf16*>(a.x_gradient) + r.offset, values, there);
         }
+        if constexpr (kPrologue != Prologue::kPlain)
+#pragma GCC unroll 2
+            for (int n = 0; n < kN; ++n) channels.sums[r.phase][n] = mine[n];
+    }
+
+    // A part of a block.
+    template <int kN, bool kWhole, Prologue kPrologue>
+    [[gnu::noinline]] static void finish(const Arguments& a, const Windows& w, const Block& b, int part,
+                                         std::int64_t channel, Channels<kN>& channels) {
+        if (a.source.shuffle && kStep == 1)
+            finish<kN, kWhole, kPrologue, 2>(a, w, b, part, channel, channels);
+        else
+            finish<kN, kWhole, kPrologue, 1>(a, w, b, part, channel, channels);
+    }
+
+    // Neighbours in a shuffled z stand in different channels of x: kApart is 2 where a part has the even ones or the
+    // odd ones alone.
+    template <int kN, bool kWhole, Prologue kPrologue, int kApart>
+    static SRGAN_FAST_INLINE void finish(const Arguments& a, const Windows& w, const Block& b, int part,
+                                         std::int64_t channel, Channels<kN>& channels) {
+        const Source<float>& s = a.source;
+        const Strides strides = strides_of(s, b.image, channel);
+        const std::int64_t down = b.phase / 2, right = b.phase % 2;
+        const auto visit = [&](std::int64_t row, std::int64_t column, std::int64_t count,
+                               const float* sums) SRGAN_FAST_INLINE_LAMBDA {
+            const std::int64_t skipped = (column ^ part) % kApart;
+            const std::int64_t y = kStep * row + down, x = kStep * (column + skipped) + right;
+            if (y >= s.height) return;
+            Run run{strides(y, x),
+                    kStep * s.channels,
+                    (count - skipped + kApart - 1) / kApart,
+                    sums + skipped * kBlockColumns,
+                    kApart * kBlockColumns,
+                    0};
+            if (s.shuffle) {
+                run.offset = Shuffled(s, b.image, y, x, channel).offset, run.step = 4 * s.channels;
+                run.phase = static_cast<int>((y & 1) * 2 + (x & 1));
+            }
+            finish_run<kN, kWhole, kPrologue>(a, run, channels);
+        };
+        each_run<kParts / kApart>(b, part / kApart, w.pitch(), (s.width - right + kStep - 1) / kStep, visit);
     }
 
     // The task's rows from `begin` to `end`, kN * 16 channels.
-    template <int kN, bool kWhole, Shape kShape>
+    template <int kN, bool kWhole, Prologue kPrologue>
     static void run_group(const Arguments& a, const Windows& w, const WeightTiles& weights, std::int64_t begin,
                           std::int64_t end, std::int64_t channel, const Bf16* window, float* prologue_sums,
                           float* memory) {
+        const Source<float>& s = a.source;
+        Channels<kN> channels;
+        for (int n = 0; n < kN; ++n) {
+            const std::int64_t c = channel + n * kLanes;
+            channels.there[n] = static_cast<int>(smaller<std::int64_t>(kLanes, s.channels - c));
+            if constexpr (kPrologue != Prologue::kPlain)
+                for (int phase = 0; phase < (s.shuffle ? 4 : 1); ++phase)
+                    channels.affine[phase][n] = Affine<float>(s, phase * s.channels + c);
+        }
         Taps taps[kPhases];
         for (int phase = 0; phase < kPhases; ++phase) taps[phase] = w.taps(phase);
         const auto part = [&](const Block& b, int index) SRGAN_FAST_INLINE_LAMBDA {
-            finish<kWhole, kShape>(a, w, b, index, channel, prologue_sums);
+            finish<kN, kWhole, kPrologue>(a, w, b, index, channel, channels);
         };
         Pipeline<Block, decltype(part)> pipeline(memory, part);
         each_segment(begin, end, height(a), [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
@@ -124,27 +156,29 @@ struct Dgrad {
             window += w.size(rows);
         });
         pipeline.finish();
+        if constexpr (kPrologue != Prologue::kPlain) {
+            const std::int64_t length = padded(s.shuffle ? 4 * s.channels : s.channels);
+            for (int phase = 0; phase < (s.shuffle ? 4 : 1); ++phase)
+                for (int n = 0; n < kN; ++n)
+                    channels.sums[phase][n].put(prologue_sums + phase * s.channels + channel + n * kLanes, length,
+                                                channels.there[n]);
+        }
     }
 
     template <int kN, bool kWhole, typename... Rest>
     static void run_group(const Arguments& a, const Rest&... rest) {
-        switch (shape_of(a.source)) {
-            case Shape::kPlain: return run_group<kN, kWhole, Shape::kPlain>(a, rest...);
-            case Shape::kAffine: return run_group<kN, kWhole, Shape::kAffine>(a, rest...);
-            case Shape::kResidual: return run_group<kN, kWhole, Shape::kResidual>(a, rest...);
-            case Shape::kShuffled: return run_group<kN, kWhole, Shape::kShuffled>(a, rest...);
-            default: return run_group<kN, kWhole, Shape::kShuffledAffine>(a, rest...);
+        switch (prologue_of(a.source)) {
+            case Prologue::kPlain: return run_group<kN, kWhole, Prologue::kPlain>(a, rest...);
+            case Prologue::kAffine: return run_group<kN, kWhole, Prologue::kAffine>(a, rest...);
+            default: return run_group<kN, kWhole, Prologue::kResidual>(a, rest...);
         }
     }
 
     static void run(const Arguments& a, std::int64_t task, std::int64_t tasks, void* scratch) {
         const std::int64_t total = a.batch * height(a), begin = total * task / tasks, end = total * (task + 1) / tasks;
-        float* prologue_sums = nullptr;
-        if (a.source.affine) {
-            const std::int64_t length = 3 * padded(a.source.shuffle ? 4 * a.source.channels : a.source.channels);
-            prologue_sums = a.sums + task * length;
-            for (std::int64_t i = 0; i < length; ++i) prologue_sums[i] = 0.0f;
-        }
+        float* const prologue_sums =
+            a.source.affine ? a.sums + task * 3 * padded(a.source.shuffle ? 4 * a.source.channels : a.source.channels)
+                            : nullptr;
         float* const sums = static_cast<float*>(scratch);
         Bf16* const window = reinterpret_cast<Bf16*>(sums + 2 * kBlockRows * kBlockColumns);
         const Windows w = windows(a);

@@ -25,78 +25,71 @@ struct Forward {
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t rows = (a.batch * a.height + tasks - 1) / tasks;
-        return kPipelineBytes + aligned_bytes(3 * padded(a.channels) * 4) +
-               aligned_bytes(windows_size(windows(a), rows, a.height) * 2);
+        return kPipelineBytes + aligned_bytes(windows_size(windows(a), rows, a.height) * 2);
     }
-
-    // Sums of a channel's differences from its first value in the task, and of their squares.
-    struct Moments {
-        float *first, *sum, *squares;
-    };
 
     enum class Epilogue { kPlain, kActivate, kMoments };
 
-    // Writes a part of a block's results, of kN vectors of channels.
+    // What is known of kN vectors of channels while a task's results are finished: for moments the sums of differences
+    // from the channel's first value in the task, and of their squares.
+    template <int kN>
+    struct Channels {
+        Vec bias[kN], first[kN], sum[kN], squares[kN];
+        int there[kN];
+
+        Channels(const Arguments& a, std::int64_t channel) {
+            for (int n = 0; n < kN; ++n) {
+                const std::int64_t c = channel + n * kLanes;
+                bias[n] = load(a.bias + c), sum[n] = squares[n] = Vec{};
+                there[n] = static_cast<int>(smaller<std::int64_t>(kLanes, a.channels - c));
+            }
+        }
+    };
+
+    // Writes a part of a block's results.
     template <int kN, bool kWhole, Epilogue kEpilogue>
     [[gnu::noinline]] static void finish(const Arguments& a, const Block& b, int part, std::int64_t pitch,
-                                         std::int64_t channel, const Moments& moments) {
-        constexpr std::int64_t kPixels = kBlockRows / kParts;
-        const std::int64_t end = smaller((part + 1) * kPixels, b.count);
-        std::int64_t p = part * kPixels, i = (b.from + p) / pitch, j = (b.from + p) % pitch;
-        Vec bias[kN], start[kN], sum[kN], squares[kN];
-        int there[kN];
+                                         std::int64_t channel, Channels<kN>& channels) {
+        Channels<kN> c = channels;
         const Vec slope = broadcast(a.slope);
-        for (int n = 0; n < kN; ++n) {
-            const std::int64_t c = channel + n * kLanes;
-            there[n] = static_cast<int>(smaller<std::int64_t>(kLanes, a.channels - c));
-            bias[n] = load(a.bias + c);
-            if constexpr (kEpilogue == Epilogue::kMoments) {
-                start[n] = load(moments.first + c), sum[n] = load(moments.sum + c);
-                squares[n] = load(moments.squares + c);
-            }
-        }
-        Bf16* const out = static_cast<Bf16*>(a.y) + strides_of(a, b.image, channel)(b.row, 0);
-        for (; p < end; ++p, ++j) {
-            if (j == pitch) j = 0, ++i;
-            if (j >= a.width) continue;
-            Bf16* const to = out + (i * a.width + j) * a.channels;
-            Vec values[kN];
+        const Strides strides = strides_of(a, b.image, channel);
+        each_run<kParts>(b, part, pitch, a.width,
+                         [&](std::int64_t y, std::int64_t x, std::int64_t count, const float* sums)
+                             SRGAN_FAST_INLINE_LAMBDA {
+                                 Bf16* to = static_cast<Bf16*>(a.y) + strides(y, x);
+                                 for (std::int64_t p = 0; p < count; ++p, to += a.channels, sums += kBlockColumns) {
+                                     Vec values[kN];
 #pragma GCC unroll 2
-            for (int n = 0; n < kN; ++n) {
-                Vec& value = values[n];
-                value = load(b.sums + p * kBlockColumns + n * kLanes) + bias[n];
-                if constexpr (kEpilogue == Epilogue::kActivate) value = value > 0.0f ? value : value * slope;
-                if constexpr (kEpilogue == Epilogue::kMoments) {
-                    const Vec difference = value - start[n];
-                    sum[n] += difference;
-                    squares[n] += difference * difference;
-                }
-                if constexpr (kN == 1 || !kWhole) write<kWhole>(to + n * kLanes, value, there[n]);
-            }
-            if constexpr (kN == 2 && kWhole) write_line(to, values[0], values[1]);
-        }
+                                     for (int n = 0; n < kN; ++n) {
+                                         Vec& value = values[n];
+                                         value = load(sums + n * kLanes) + c.bias[n];
+                                         if constexpr (kEpilogue == Epilogue::kActivate)
+                                             value = value > 0.0f ? value : value * slope;
+                                         if constexpr (kEpilogue == Epilogue::kMoments) {
+                                             const Vec difference = value - c.first[n];
+                                             c.sum[n] += difference;
+                                             c.squares[n] += difference * difference;
+                                         }
+                                     }
+                                     write_block<kWhole>(to, values, c.there);
+                                 }
+                             });
         if constexpr (kEpilogue == Epilogue::kMoments)
-            for (int n = 0; n < kN; ++n) {
-                store(moments.sum + channel + n * kLanes, sum[n]);
-                store(moments.squares + channel + n * kLanes, squares[n]);
-            }
+            for (int n = 0; n < kN; ++n) channels.sum[n] = c.sum[n], channels.squares[n] = c.squares[n];
     }
 
     // The task's rows from `begin` to `end`, kN * 16 channels.
     template <int kN, bool kWhole, Epilogue kEpilogue>
     static void run_group(const Arguments& a, const Windows& w, const WeightTiles& weights, std::int64_t begin,
-                          std::int64_t end, std::int64_t channel, const Bf16* window, const Moments& moments,
-                          float* memory) {
+                          std::int64_t end, std::int64_t channel, const Bf16* window, float* moments, float* memory) {
+        Channels<kN> channels(a, channel);
         bool first = true;
         const auto part = [&](const Block& b, int index) SRGAN_FAST_INLINE_LAMBDA {
             if (kEpilogue == Epilogue::kMoments && first) {
                 first = false;
-                for (std::int64_t c = channel; c < channel + kN * kLanes; c += kLanes) {
-                    store(moments.first + c, load(b.sums + c - channel) + load(a.bias + c));
-                    store(moments.sum + c, Vec{}), store(moments.squares + c, Vec{});
-                }
+                for (int n = 0; n < kN; ++n) channels.first[n] = load(b.sums + n * kLanes) + channels.bias[n];
             }
-            finish<kN, kWhole, kEpilogue>(a, b, index, w.pitch(), channel, moments);
+            finish<kN, kWhole, kEpilogue>(a, b, index, w.pitch(), channel, channels);
         };
         Pipeline<Block, decltype(part)> pipeline(memory, part);
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
@@ -111,6 +104,15 @@ struct Forward {
             window += w.size(rows);
         });
         pipeline.finish();
+        if constexpr (kEpilogue == Epilogue::kMoments) {
+            const Vec count = broadcast(static_cast<float>((end - begin) * a.width));
+            for (int n = 0; n < kN; ++n) {
+                const Vec mean = channels.sum[n] / count;
+                store(moments + channel + n * kLanes, channels.first[n] + mean);
+                store(moments + padded(a.channels) + channel + n * kLanes,
+                      channels.squares[n] - mean * channels.sum[n]);
+            }
+        }
     }
 
     template <int kN, bool kWhole, typename... Rest>
@@ -127,10 +129,9 @@ struct Forward {
         const std::int64_t total = a.batch * a.height, begin = total * task / tasks, end = total * (task + 1) / tasks;
         const std::int64_t channels = padded(a.channels);
         float* const sums = static_cast<float*>(scratch);
-        float* const vectors = sums + 2 * kBlockRows * kBlockColumns;
-        const Moments moments{vectors, vectors + channels, vectors + 2 * channels};
-        Bf16* const window =
-            reinterpret_cast<Bf16*>(reinterpret_cast<char*>(vectors) + aligned_bytes(3 * channels * 4));
+        Bf16* const window = reinterpret_cast<Bf16*>(sums + 2 * kBlockRows * kBlockColumns);
+        float* const moments = a.moments ? a.moments + task * moments_size(a.channels) : nullptr;
+        if (moments) moments[2 * channels] = static_cast<float>((end - begin) * a.width);
         const Windows w = windows(a);
         Bf16* next = window;
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
@@ -147,19 +148,6 @@ struct Forward {
                     run_group<vectors, false>(a, w, weights, begin, end, c, window, moments, sums);
             };
             c + kTileColumns < channels ? run(std::integral_constant<int, 2>()) : run(std::integral_constant<int, 1>());
-        }
-        if (a.moments) write_moments(a, (end - begin) * a.width, moments, a.moments + task * moments_size(a.channels));
-    }
-
-    static void write_moments(const Arguments& a, std::int64_t pixels, const Moments& moments, float* out) {
-        const std::int64_t channels = padded(a.channels);
-        const float count = static_cast<float>(pixels);
-        out[2 * channels] = count;
-        if (pixels == 0) return;
-        for (std::int64_t c = 0; c < a.channels; ++c) {
-            const float mean = moments.sum[c] / count;
-            out[c] = moments.first[c] + mean;
-            out[channels + c] = moments.squares[c] - mean * moments.sum[c];
         }
     }
 };

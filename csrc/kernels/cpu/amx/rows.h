@@ -13,6 +13,14 @@ SRGAN_FAST_INLINE void write_line(Bf16* p, Vec first, Vec second) {
     _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }
 
+// kN vectors of channels of a pixel, of which `there` elements are written.
+template <bool kWhole, int kN>
+SRGAN_FAST_INLINE void write_block(Bf16* p, const Vec (&values)[kN], const int (&there)[kN]) {
+    if constexpr (kWhole && kN == 2) return write_line(p, values[0], values[1]);
+#pragma GCC unroll 2
+    for (int n = 0; n < kN; ++n) write<kWhole>(p + n * kLanes, values[n], there[n]);
+}
+
 // `count` pixels of row y, from column `x` in steps of `step`, of an image height x width.
 struct Run {
     std::int64_t y, x, step, count, height, width;

@@ -136,8 +136,7 @@ SRGAN_FAST_INLINE void transpose(Words (&rows)[16]) {
 
 // Two pixels' channels, or two rows' columns, 16 of them, side by side.
 SRGAN_FAST_INLINE Words pair_of(const Bf16* first, const Bf16* second) {
-    return __builtin_convertvector(*reinterpret_cast<const Halves*>(first), Words) |
-           __builtin_convertvector(*reinterpret_cast<const Halves*>(second), Words) << 16;
+    return widen(*reinterpret_cast<const Halves*>(first)) | widen(*reinterpret_cast<const Halves*>(second)) << 16;
 }
 SRGAN_FAST_INLINE void put_pair(Bf16* to, Words pair) { *reinterpret_cast<PairWords*>(to) = pair; }
 

@@ -141,4 +141,19 @@ struct Block {
     const float* sums;
 };
 
+// One of kParts parts of a block, as runs of results that stand side by side: visit(y, x, count, sums) for `count` of
+// them from row y, column x on. `pitch`: results counted for a row, of which `width` are wanted.
+template <int kParts, typename Visit>
+SRGAN_FAST_INLINE void each_run(const Block& b, int part, std::int64_t pitch, std::int64_t width, const Visit& visit) {
+    constexpr std::int64_t kPixels = kBlockRows / kParts;
+    const std::int64_t end = smaller((part + 1) * kPixels, b.count);
+    const auto from = static_cast<std::uint32_t>(b.from + part * kPixels), across = static_cast<std::uint32_t>(pitch);
+    std::int64_t y = b.row + from / across, x = from % across;
+    for (std::int64_t p = part * kPixels; p < end; ++y) {
+        const std::int64_t counted = smaller(end - p, pitch - x), wanted = smaller(counted, width - x);
+        if (wanted > 0) visit(y, x, wanted, b.sums + p * kBlockColumns);
+        p += counted, x = 0;
+    }
+}
+
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

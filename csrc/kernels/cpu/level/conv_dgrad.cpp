@@ -89,11 +89,12 @@ struct Dgrad {
                      SRGAN_FAST_INLINE_LAMBDA { write<kWhole>(gradient + offset, g, count); });
         } else {
             const Affine<S> affine(s, c);
-            PrologueSums<S> mine(sums, padded(s.channels), c, count);
+            PrologueSums<S> mine;
+            mine.take(sums + c, padded(s.channels), count);
             each([&](std::int64_t offset, V g) SRGAN_FAST_INLINE_LAMBDA {
                 through_prologue<X, kWhole, kPrologue>(a, offset, count, affine, g, mine);
             });
-            mine.put(count);
+            mine.put(sums + c, padded(s.channels), count);
         }
     }
 
@@ -103,11 +104,12 @@ struct Dgrad {
                                 const V* dz) {
         const Source<S>& s = a.source;
         const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
+        const std::int64_t length = padded(4 * s.channels);
         for (int quarter = 0; quarter < 4; ++quarter) {
             const std::int64_t channel = quarter * s.channels + c;
             Affine<S> affine;
-            if constexpr (kAffine) affine = Affine<S>(s, channel);
-            PrologueSums<S> mine(sums, padded(4 * s.channels), kAffine ? channel : 0, kAffine ? count : 0);
+            PrologueSums<S> mine;
+            if constexpr (kAffine) affine = Affine<S>(s, channel), mine.take(sums + channel, length, count);
             for (int i = 0; i < kOutputs; ++i)
                 for (int j = 0; j < kOutputs; ++j) {
                     const std::int64_t y = kStep * (at.y * kOutputs + i) + (kStep == 2 ? 1 - phase / 2 : 0);
@@ -120,7 +122,7 @@ struct Dgrad {
                     else
                         write<kWhole>(static_cast<X*>(a.x_gradient) + offset, dz[i * kOutputs + j], count);
                 }
-            if constexpr (kAffine) mine.put(count);
+            if constexpr (kAffine) mine.put(sums + channel, length, count);
         }
     }
 

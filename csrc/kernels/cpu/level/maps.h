@@ -35,9 +35,14 @@ template <typename X>
 SRGAN_FAST_INLINE Simd<X> read(const X* p) {
     return *reinterpret_cast<const typename Unaligned<X>::Type*>(p);
 }
-SRGAN_FAST_INLINE Vec read(const Bf16* p) {
-    return (Vec)(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words) << 16);
+SRGAN_FAST_INLINE Words widen(Halves halves) {
+#ifdef __AVX512F__
+    return (Words)_mm512_cvtepu16_epi32((__m256i)halves);  // which the compiler would do in two halves
+#else
+    return __builtin_convertvector(halves, Words);
+#endif
 }
+SRGAN_FAST_INLINE Vec read(const Bf16* p) { return (Vec)(widen(*reinterpret_cast<const Halves*>(p)) << 16); }
 
 template <typename X>
 SRGAN_FAST_INLINE void write(X* p, Simd<X> v) {
@@ -62,8 +67,7 @@ SRGAN_FAST_INLINE void write(Bf16* p, Vec v) {
 inline __mmask16 first_lanes(int count) { return static_cast<__mmask16>((1u << (count < 0 ? 0 : count)) - 1); }
 inline Vec read_part(const float* p, int count) { return (Vec)_mm512_maskz_loadu_ps(first_lanes(count), p); }
 inline Vec read_part(const Bf16* p, int count) {
-    const Halves halves = (Halves)_mm256_maskz_loadu_epi16(first_lanes(count), p);
-    return (Vec)(__builtin_convertvector(halves, Words) << 16);
+    return (Vec)(widen((Halves)_mm256_maskz_loadu_epi16(first_lanes(count), p)) << 16);
 }
 inline void write_part(float* p, Vec v, int count) { _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v); }
 #endif
