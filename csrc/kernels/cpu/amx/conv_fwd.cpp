@@ -135,7 +135,7 @@ struct Forward {
         const Windows w = windows(a);
         Bf16* next = window;
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
-            w.fill_from(a.source, image, row, rows, a.source.sum != nullptr, next);
+            w.fill_from(a.source, image, row, rows, a.source.sum != nullptr, next, w.plane(rows));
             next += w.size(rows);
         });
         const TileRegisters registers;

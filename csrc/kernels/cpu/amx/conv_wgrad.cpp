@@ -1,9 +1,10 @@
 // The weight gradient of training's convolutions on AMX, for maps of bfloat16; see kernels/cpu/conv.h.
 //
-// For each tap it is a product of matrices with the pixels for its depth: dy with channels for rows, and z in pairs of
-// pixels, moved by the tap. Pixels are counted through the rows of z's window; where that has padding, dy is zero. Of z
-// there are two copies, whose pairs begin with even and with odd pixels, so that every tap finds its pairs. Some rows
-// are taken at a time; sums stay in registers while these are multiplied and are added up in memory.
+// For each tap it is a product of matrices with the pixels for its depth: dy with channels for rows, and z moved by the
+// tap. AMX multiplies pairs of depths that stand side by side: here a pixel of the first half of a task's rows and the
+// one as far on in the second half, so that both move by any tap. Pixels are counted through the rows of z's window;
+// where that has padding, dy is zero. Some rows are taken at a time; sums stay in registers while these are multiplied,
+// are added up in memory, and go to their places with the last rows.
 #include "kernels/cpu/amx/table.h"
 #include "kernels/cpu/amx/windows.h"
 #include "kernels/cpu/pack.h"
@@ -17,8 +18,9 @@ struct Wgrad {
     using Windows = SourceWindows<kGeometry>;
     static constexpr int kTaps = Windows::kTaps, kPlanes = Windows::kPlanes;
     static constexpr std::int64_t kSegments = 64;  // of a chunk, at most
+    static constexpr std::int64_t kTilePairs = kTileDepth / 2;
 
-    static Windows windows(const Arguments& a) { return {a.gradient.width, deep(a.source.channels)}; }
+    static Windows windows(const Arguments& a) { return {a.gradient.width, padded(a.source.channels)}; }
     static std::int64_t rows(const Arguments& a) { return a.batch * a.gradient.height; }
 
     static std::int64_t groups(const Arguments& a) {
@@ -32,55 +34,53 @@ struct Wgrad {
         return a.splits * smaller(groups(a), (threads + a.splits - 1) / a.splits);
     }
 
-    // Pixels, counted through windows, that are multiplied before sums go to memory: many where there are many sums.
+    // Pairs of pixels, counted through windows, that are multiplied before sums go to memory: many where there are many
+    // sums.
     static std::int64_t chunk_pixels(const Arguments& a) {
-        return a.source.channels * a.gradient.channels <= 128 * 128 ? 1024 : 2048;
+        return a.source.channels * a.gradient.channels <= 128 * 128 ? 512 : 1024;
     }
     static std::int64_t chunk_rows(const Arguments& a) {
-        const std::int64_t each = smaller(chunk_pixels(a) / windows(a).pitch(), (kSegments - 1) * a.gradient.height);
+        const std::int64_t each =
+            smaller(chunk_pixels(a) / windows(a).pitch(), (kSegments - 2) / 2 * a.gradient.height);
         return each < 1 ? 1 : each;
     }
 
-    static std::int64_t whole(std::int64_t pixels) { return (pixels + kTileDepth - 1) / kTileDepth * kTileDepth; }
+    static std::int64_t whole(std::int64_t pixels) { return (pixels + kTilePairs - 1) / kTilePairs * kTilePairs; }
 
-    // Some rows of an image: what is multiplied of them, in tiles.
+    // Some rows of an image and as many of another: what is multiplied of them.
     struct Segment {
-        std::int64_t rows, pixels;  // whole tiles of pixels
-        const Bf16* gradients;      // [16 channels][32 pixels]: tiles of 16 x 32
-        const Bf16* pairs;          // [plane][copy][16 channels][pair]: rows of 16 pairs
+        std::int64_t plane, pixels;  // pairs: of a window's plane; multiplied, whole tiles
+        const Bf16* gradients;       // [16 channels][16 pixels]: tiles
+        const Bf16* windows;         // [plane][16 channels][pixel]: rows of 16 pairs
     };
 
-    static std::int64_t segments(const Arguments& a) { return most_segments(chunk_rows(a), a.gradient.height); }
-    // Of a copy of a plane; beside those of its pixels the last tile multiplies some by zeros.
-    static std::int64_t pairs(const Windows& w, std::int64_t rows) { return w.plane(rows) / 2 + 1; }
-    static std::int64_t pairs_size(const Windows& w, std::int64_t rows) {
-        return kPlanes * 2 * pairs(w, rows) * 2 * w.depth;
+    // Into how many segments a chunk falls, at most: either half may go on in the next image.
+    static std::int64_t segments(const Arguments& a) { return 2 * most_segments(chunk_rows(a), a.gradient.height); }
+    static std::int64_t window_size(const Windows& w, std::int64_t rows) {
+        return kPlanes * w.plane(rows) * w.depth * 2;
     }
+    static std::int64_t gradient_pixels(const Windows& w, std::int64_t rows) { return rows * w.pitch() + kTilePairs; }
     static std::int64_t gradients_size(const Windows& w, std::int64_t rows, std::int64_t channels) {
-        return whole(w.results(rows)) * channels;
+        return whole(w.results(rows)) * channels * 2;
     }
-    // Pixels of dy as it is read.
-    static std::int64_t gradient_pixels(const Windows& w, std::int64_t rows) { return rows * w.pitch() + kTileDepth; }
 
     struct Scratch {
-        float* sums;   // [tap][channel of dy][channel of z]
-        Bf16* window;  // of z, then of dy, as they are read
-        Bf16 *gradients, *pairs;
+        float* sums;  // [32 channels of dy][32 channels of z][tap]: blocks of tiles
+        Bf16* read;   // dy as it is read
+        Bf16 *gradients, *windows;
     };
+    static std::int64_t blocks(std::int64_t channels) { return (channels + kBlockColumns - 1) / kBlockColumns; }
     static std::int64_t sums_size(const Arguments& a, std::int64_t channels) {
-        return kTaps * kTaps * channels * windows(a).depth;
+        return blocks(channels) * blocks(windows(a).depth) * kTaps * kTaps * kBlockRows * kBlockColumns;
     }
-    static std::int64_t window_size(const Arguments& a, std::int64_t channels) {
-        const Windows w = windows(a);
-        const std::int64_t rows = chunk_rows(a), gradients = gradient_pixels(w, rows) * deep(channels);
-        return w.size(rows) > gradients ? w.size(rows) : gradients;
+    static std::int64_t read_size(const Arguments& a, std::int64_t channels) {
+        return gradient_pixels(windows(a), chunk_rows(a)) * channels * 2;
     }
     static std::int64_t all_gradients_size(const Arguments& a, std::int64_t channels) {
-        return (chunk_rows(a) * windows(a).pitch() + segments(a) * kTileDepth) * channels;
+        return (chunk_rows(a) * windows(a).pitch() + segments(a) * kTilePairs) * channels * 2;
     }
-    static std::int64_t all_pairs_size(const Arguments& a) {
-        const Windows w = windows(a);
-        return pairs_size(w, chunk_rows(a)) + segments(a) * pairs_size(w, 1);
+    static std::int64_t all_windows_size(const Arguments& a) {
+        return window_size(windows(a), chunk_rows(a)) + segments(a) * window_size(windows(a), 0);
     }
     // Channels of dy of a task, at most.
     static std::int64_t most_channels(const Arguments& a, std::int64_t tasks) {
@@ -89,80 +89,109 @@ struct Wgrad {
     }
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t channels = most_channels(a, tasks);
-        return aligned_bytes(sums_size(a, channels) * 4) + aligned_bytes(window_size(a, channels) * 2) +
-               aligned_bytes(all_gradients_size(a, channels) * 2) + aligned_bytes(all_pairs_size(a) * 2);
+        return aligned_bytes(sums_size(a, channels) * 4) + aligned_bytes(read_size(a, channels) * 2) +
+               aligned_bytes(all_gradients_size(a, channels) * 2) + aligned_bytes(all_windows_size(a) * 2);
     }
 
-    // z's pixels in pairs, those that begin with even ones and those that begin with odd ones.
-    static void make_pairs(const Windows& w, std::int64_t rows, Bf16* window, Bf16* to) {
-        const std::int64_t plane = w.plane(rows), count = pairs(w, rows);
-        for (int p = 0; p < kPlanes; ++p, window += plane * w.depth) {
-            Target{window, plane * kTileDepth, w.depth}.zero(plane - kBlockRows, kBlockRows);
-            for (int copy = 0; copy < 2; ++copy)
-                for (std::int64_t c = 0; c < w.depth; c += kLanes) {
-                    const Bf16* from = Target{window, plane * kTileDepth, w.depth}.at(c) + copy * kTileDepth;
-                    std::int64_t i = 0;
-                    for (; 2 * i + copy + 1 < plane; ++i, from += 2 * kTileDepth, to += kTileDepth)
-                        put_pair(to, pair_of(from, from + kTileDepth));
-                    for (; i < count; ++i, to += kTileDepth) put_pair(to, Words{});
-                }
-        }
-    }
-
-    // dy's pixels as the depth of tiles.
-    static void make_gradients(std::int64_t pixels, std::int64_t channels, const Target& window, Bf16* to) {
-        for (std::int64_t c = 0; c < channels; c += kLanes) {
-            const Bf16* from = window.at(c);
-            for (std::int64_t p = 0; p < pixels; p += kTileDepth) {
+    // dy's pairs of pixels as the depth of tiles.
+    static void make_gradients(std::int64_t pixels, std::int64_t channels, std::int64_t block, const Bf16* read,
+                               Bf16* to) {
+        for (std::int64_t c = 0; c < channels; c += kTileRows, read += block)
+            for (const Bf16* from = read; from < read + pixels * kTileDepth;) {
                 Words rows[16];
-                for (int i = 0; i < 16; ++i, from += 2 * kTileDepth) rows[i] = pair_of(from, from + kTileDepth);
+                for (int i = 0; i < 16; ++i, from += kTileDepth) rows[i] = *reinterpret_cast<const PairWords*>(from);
                 transpose(rows);
                 for (int i = 0; i < 16; ++i, to += kTileDepth) put_pair(to, rows[i]);
             }
-        }
     }
 
-    // What is multiplied of the rows row .. row + rows of an image, and of dy's channels from `first` on.
-    static Segment make_segment(const Arguments& a, const Windows& w, std::int64_t image, std::int64_t row,
-                                std::int64_t rows, std::int64_t first, std::int64_t channels, float* bias,
-                                const Scratch& s) {
-        const std::int64_t pixels = whole(w.results(rows)), read = gradient_pixels(w, rows);
-        w.fill_from(a.source, image, row, rows, false, s.window);
-        make_pairs(w, rows, s.window, s.pairs);
-        const Target target{s.window, read * kTileDepth, deep(channels)};
-        for (std::int64_t i = 0; i < rows; ++i)
-            fill(a.gradient, {row + i, 0, 1, w.pitch(), a.gradient.height, a.gradient.width}, image, first, bias,
-                 {s.window + i * w.pitch() * kTileDepth, target.block, target.depth});
-        target.zero(rows * w.pitch(), kTileDepth);
-        make_gradients(pixels, channels, target, s.gradients);
-        return {rows, pixels, s.gradients, s.pairs};
+    // A row of a batch's images.
+    struct Place {
+        std::int64_t image, row;
+    };
+
+    // What is multiplied of `rows` rows from `first` on and `second_rows`, not more, from `second` on; of dy's channels
+    // from `channel` on.
+    static Segment make_segment(const Arguments& a, const Windows& w, const Place& first, std::int64_t rows,
+                                const Place& second, std::int64_t second_rows, std::int64_t channel,
+                                std::int64_t channels, float* bias, const Scratch& s) {
+        const std::int64_t plane = w.plane(rows), pixels = whole(w.results(rows));
+        w.template fill_from<PairTarget<false>>(a.source, first.image, first.row, rows, false, s.windows, plane);
+        if (second_rows > 0)
+            w.template fill_from<PairTarget<true>>(a.source, second.image, second.row, second_rows, false, s.windows,
+                                                   plane);
+        for (int p = 0; p < kPlanes; ++p)
+            PairTarget<false>{s.windows + p * plane * w.depth * 2, plane * kTileDepth, w.depth}.zero(plane - kBlockRows,
+                                                                                                     kBlockRows);
+        const std::int64_t block = gradient_pixels(w, rows) * kTileDepth;
+        const auto read = [&](const Place& at, std::int64_t count, auto target) {
+            for (std::int64_t i = 0; i < count; ++i, target.to += w.pitch() * kTileDepth)
+                fill(a.gradient, {at.row + i, 0, 1, w.pitch(), a.gradient.height, a.gradient.width}, at.image, channel,
+                     bias, target);
+        };
+        read(first, rows, PairTarget<false>{s.read, block, channels});
+        read(second, second_rows, PairTarget<true>{s.read, block, channels});
+        PairTarget<false>{s.read, block, channels}.zero(rows * w.pitch(), kTilePairs);
+        make_gradients(pixels, channels, block, s.read, s.gradients);
+        return {plane, pixels, s.gradients, s.windows};
     }
+
+    // Where the sums of a block are, and where they belong: in scratch memory or where the gradient is wanted.
+    struct Places {
+        const float* from;  // null: zeros
+        float* to;
+        SumPlaces from_places, to_places;
+    };
 
     // A block of sums, of channels c of dy and d of z.
-    template <int kM>
+    template <int kM, int kN>
     static void multiply(const Windows& w, const Segment* list, std::int64_t count, std::int64_t c, std::int64_t d,
-                         int tap, float* sums, bool first) {
-        const std::int64_t shift = w.shift(tap / kTaps, tap % kTaps), blocks = w.depth / kTileColumns;
-        const std::int64_t copy = Windows::plane_of(tap / kTaps, tap % kTaps) * 2 + shift % 2;
-        first ? zero_sums<kM, 2>() : load_sums<kM, 2>(sums, w.depth);
+                         int tap, const Places& places) {
+        const std::int64_t shift = w.shift(tap / kTaps, tap % kTaps) * kTileDepth;
+        const int plane = Windows::plane_of(tap / kTaps, tap % kTaps);
+        places.from ? load_sums<kM, kN>(places.from, places.from_places) : zero_sums<kM, kN>();
         for (const Segment* s = list; s < list + count; ++s) {
-            const std::int64_t all = pairs(w, s->rows) * kTileDepth;
-            const Bf16* a = s->gradients + c * s->pixels;
-            const Bf16* b = s->pairs + (copy * blocks + d / kTileColumns) * all + shift / 2 * kTileDepth;
-            for (std::int64_t p = 0; p < s->pixels; p += kTileDepth, a += kTileElements, b += kTileElements)
-                multiply_tiles<kM, 2>(a, a + kTileRows * s->pixels, kTileBytes, b, all);
+            const std::int64_t right = s->plane * kTileDepth;
+            const Bf16* a = s->gradients + c * s->pixels * 2;
+            const Bf16* b = s->windows + plane * s->plane * w.depth * 2 + d / kTileColumns * right + shift;
+            for (std::int64_t p = 0; p < s->pixels; p += kTilePairs, a += kTileElements, b += kTileElements)
+                multiply_tiles<kM, kN>(a, a + kTileRows * s->pixels * 2, kTileBytes, b, right);
         }
-        store_sums<kM, 2>(sums, w.depth);
+        store_sums<kM, kN>(places.to, places.to_places);
     }
 
-    static void multiply_all(const Windows& w, const Segment* list, std::int64_t count, std::int64_t channels,
-                             bool first, float* sums) {
+    // Sums in scratch memory: a block's tiles one after the other.
+    static constexpr SumPlaces kInScratch{kTileColumns, kTileRows * kTileColumns, 2 * kTileRows * kTileColumns};
+    static std::int64_t scratch_sums(const Windows& w, std::int64_t c, std::int64_t d, int tap) {
+        const std::int64_t block = c / kBlockRows * blocks(w.depth) + d / kBlockColumns;
+        return (block * kTaps * kTaps + tap) * kBlockRows * kBlockColumns;
+    }
+
+    // Whether whole tiles can be stored where the gradient is wanted.
+    static bool direct(const Arguments& a) {
+        return a.strides.in == 1 && a.source.channels % kTileColumns == 0 && a.gradient.channels % kTileRows == 0;
+    }
+
+    // `out`: null, or where the sums go at last.
+    static void multiply_all(const Arguments& a, const Windows& w, const Segment* list, std::int64_t count,
+                             std::int64_t channels, bool first, float* sums, float* out) {
+        const SumPlaces outside{a.strides.out, kTileColumns, kTileRows * a.strides.out};
         for (std::int64_t c = 0; c < channels; c += kBlockRows)
             for (std::int64_t d = 0; d < w.depth; d += kBlockColumns)
                 for (int tap = 0; tap < kTaps * kTaps; ++tap) {
-                    float* const to = sums + (tap * channels + c) * w.depth + d;
-                    c + kTileRows < channels ? multiply<2>(w, list, count, c, d, tap, to, first)
-                                             : multiply<1>(w, list, count, c, d, tap, to, first);
+                    float* const own = sums + scratch_sums(w, c, d, tap);
+                    Places places{first ? nullptr : own, own, kInScratch, kInScratch};
+                    if (out) {
+                        places.to =
+                            out + c * a.strides.out + tap / kTaps * a.strides.row + tap % kTaps * a.strides.column + d;
+                        places.to_places = outside;
+                    }
+                    if (c + kTileRows < channels)
+                        d + kTileColumns < w.depth ? multiply<2, 2>(w, list, count, c, d, tap, places)
+                                                   : multiply<2, 1>(w, list, count, c, d, tap, places);
+                    else
+                        d + kTileColumns < w.depth ? multiply<1, 2>(w, list, count, c, d, tap, places)
+                                                   : multiply<1, 1>(w, list, count, c, d, tap, places);
                 }
     }
 
@@ -172,7 +201,7 @@ struct Wgrad {
         const std::int64_t last =
             smaller(groups(a) * (share + 1) / shares * kChannelGroup, padded(a.gradient.channels));
         const std::int64_t channels = last - first, begin = rows(a) * split / a.splits;
-        const std::int64_t end = rows(a) * (split + 1) / a.splits;
+        const std::int64_t end = rows(a) * (split + 1) / a.splits, half = (end - begin + 1) / 2;
         const Windows w = windows(a);
         char* memory = static_cast<char*>(scratch);
         const auto take = [&](std::int64_t bytes) {
@@ -180,30 +209,36 @@ struct Wgrad {
             memory += aligned_bytes(bytes);
             return taken;
         };
-        const std::int64_t most = most_channels(a, tasks);
+        const std::int64_t most = most_channels(a, tasks), height = a.gradient.height;
         Scratch s{};
         s.sums = reinterpret_cast<float*>(take(sums_size(a, most) * 4));
-        s.window = reinterpret_cast<Bf16*>(take(window_size(a, most) * 2));
+        s.read = reinterpret_cast<Bf16*>(take(read_size(a, most) * 2));
         s.gradients = reinterpret_cast<Bf16*>(take(all_gradients_size(a, most) * 2));
-        s.pairs = reinterpret_cast<Bf16*>(take(all_pairs_size(a) * 2));
+        s.windows = reinterpret_cast<Bf16*>(take(all_windows_size(a) * 2));
         float* const bias = a.bias ? a.bias + split * padded(a.gradient.channels) : nullptr;
         if (bias)
             for (std::int64_t c = first; c < last; ++c) bias[c] = 0.0f;
+        float* const out = a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps;
         const TileRegisters registers;
-        for (std::int64_t row = begin; row < end; row += chunk_rows(a)) {
+        for (std::int64_t chunk = 0; chunk < half; chunk += chunk_rows(a)) {
+            const std::int64_t chunk_end = smaller(chunk + chunk_rows(a), half);
             Segment list[kSegments];
             std::int64_t count = 0;
             Scratch next = s;
-            each_segment(row, smaller(row + chunk_rows(a), end), a.gradient.height,
-                         [&](std::int64_t image, std::int64_t top, std::int64_t rows) {
-                             list[count++] = make_segment(a, w, image, top, rows, first, channels, bias, next);
-                             next.gradients += gradients_size(w, rows, channels);
-                             next.pairs += pairs_size(w, rows);
-                         });
-            multiply_all(w, list, count, channels, row == begin, s.sums);
+            for (std::int64_t i = chunk, rows; i < chunk_end; i += rows) {
+                const Place one{(begin + i) / height, (begin + i) % height};
+                const Place two{(begin + half + i) / height, (begin + half + i) % height};
+                rows = smaller(chunk_end - i, height - (one.row > two.row ? one.row : two.row));
+                const std::int64_t there = smaller(rows, end - begin - half - i);
+                list[count++] = make_segment(a, w, one, rows, two, there, first, channels, bias, next);
+                next.gradients += gradients_size(w, rows, channels);
+                next.windows += window_size(w, rows);
+            }
+            const bool at_last = chunk_end == half && direct(a);
+            multiply_all(a, w, list, count, channels, chunk == 0, s.sums,
+                         at_last ? out + first * a.strides.out : nullptr);
         }
-        write_weights(a, w, first, channels, s.sums,
-                      a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps);
+        if (!direct(a)) write_weights(a, w, first, channels, s.sums, out);
     }
 
     static void write_weights(const Arguments& a, const Windows& w, std::int64_t first, std::int64_t channels,
@@ -211,10 +246,15 @@ struct Wgrad {
         const std::int64_t there = smaller(channels, a.gradient.channels - first);
         for (std::int64_t c = 0; c < there; ++c)
             for (int tap = 0; tap < kTaps * kTaps; ++tap) {
-                const float* const from = sums + (tap * channels + c) * w.depth;
                 float* const to =
                     out + (first + c) * a.strides.out + tap / kTaps * a.strides.row + tap % kTaps * a.strides.column;
-                for (std::int64_t d = 0; d < a.source.channels; ++d) to[d * a.strides.in] = from[d];
+                for (std::int64_t d = 0; d < a.source.channels; d += kTileColumns) {
+                    const float* const from =
+                        sums + scratch_sums(w, c, d, tap) + c % kBlockRows / kTileRows * kInScratch.below +
+                        c % kTileRows * kInScratch.row + d % kBlockColumns / kTileColumns * kInScratch.right;
+                    for (std::int64_t i = 0; i < smaller<std::int64_t>(kTileColumns, a.source.channels - d); ++i)
+                        to[(d + i) * a.strides.in] = from[i];
+                }
             }
     }
 };

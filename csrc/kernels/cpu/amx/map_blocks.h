@@ -82,7 +82,7 @@ void run_blocks(const Arguments& a, float* memory, const Each& each, const Multi
             pipeline.next(block, [&](float* sums, const auto& meanwhile) SRGAN_FAST_INLINE_LAMBDA {
                 zero_sums<kMapBlockRows, n>();
                 multiply(n, block, meanwhile);
-                store_sums<kMapBlockRows, n>(sums, kBlockColumns);
+                store_sums<kMapBlockRows, n>(sums, kBlockSums);
             });
         });
     });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/level/source.h"
@@ -43,6 +44,10 @@ struct Target {
     std::int64_t block, depth;  // depth: channels, zeros behind the last
 
     Bf16* at(std::int64_t channel) const { return to + channel / kTileDepth * block + channel % kTileDepth; }
+    // A vector of channels; `at` is that of the first pixel.
+    static SRGAN_FAST_INLINE void put(Bf16* at, std::int64_t pixel, Vec value) {
+        write(at + pixel * kTileDepth, value);
+    }
     void zero(std::int64_t first, std::int64_t pixels) const {
         if (pixels <= 0) return;
         for (std::int64_t c = 0; c < depth; c += kTileDepth)
@@ -51,9 +56,30 @@ struct Target {
     }
 };
 
+// Pairs of pixels, 16 channels side by side: first pixels are written first and make the second ones zero, second ones
+// are put beside them.
+template <bool kSecond>
+struct PairTarget {
+    Bf16* to;
+    std::int64_t block, depth;  // blocks of 16 channels
+
+    Bf16* at(std::int64_t channel) const { return to + channel / kTileColumns * block; }
+    static SRGAN_FAST_INLINE void put(Bf16* at, std::int64_t pixel, Vec value) {
+        auto& pair = *reinterpret_cast<PairWords*>(at + pixel * kTileDepth);
+        const Words word = widen((Halves)_mm512_cvtneps_pbh((__m512)value));
+        pair = kSecond ? pair | word << 16 : word;
+    }
+    void zero(std::int64_t first, std::int64_t pixels) const {
+        if (kSecond || pixels <= 0) return;
+        for (std::int64_t c = 0; c < depth; c += kTileColumns)
+            std::memset(static_cast<void*>(at(c) + first * kTileDepth), 0,
+                        static_cast<std::size_t>(pixels) * kTileDepth * sizeof(Bf16));
+    }
+};
+
 // Writes zeros around what is inside the image, and behind the last channel; each(channel, begin, end) does the rest,
 // one vector of channels after the other.
-template <typename Each>
+template <typename Target, typename Each>
 SRGAN_FAST_INLINE void fill_run(const Run& run, std::int64_t channels, const Target& target, const Each& each) {
     const std::int64_t begin = run.begin(), end = run.end();
     if (begin >= end) return target.zero(0, run.count);
@@ -63,14 +89,14 @@ SRGAN_FAST_INLINE void fill_run(const Run& run, std::int64_t channels, const Tar
             each(c, begin, end);
         } else {
             Bf16* const to = target.at(c);
-            for (std::int64_t j = begin; j < end; ++j) write(to + j * kTileDepth, Vec{});
+            for (std::int64_t j = begin; j < end; ++j) target.put(to, j, Vec{});
         }
     }
 }
 
 // One vector of channels of a run of z. Where the source has a residual and the run is `own`, z is also written to its
 // `sum`.
-template <bool kWhole>
+template <bool kWhole, typename Target>
 void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std::int64_t c, std::int64_t begin,
                  std::int64_t end, bool own, Bf16* to) {
     const Bf16* const map = static_cast<const Bf16*>(s.x);
@@ -83,21 +109,20 @@ void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std
         for (std::int64_t j = begin; j < end; ++j) {
             const std::int64_t x = run.x + j * run.step;
             const Vec value = read<kWhole>(map + Shuffled(s, image, run.y, x, c).offset, count);
-            write(to + j * kTileDepth, s.affine ? phases[x & 1](value) : value);
+            Target::put(to, j, s.affine ? phases[x & 1](value) : value);
         }
         return;
     }
     const Strides strides = strides_of(s, image, c);
     const std::int64_t start = strides(run.y, run.x), pitch = run.step * s.channels;
     if (!s.affine) {
-        for (std::int64_t j = begin; j < end; ++j)
-            write(to + j * kTileDepth, read<kWhole>(map + start + j * pitch, count));
+        for (std::int64_t j = begin; j < end; ++j) Target::put(to, j, read<kWhole>(map + start + j * pitch, count));
         return;
     }
     const Affine<float> affine(s, c);
     if (!s.residual) {
         for (std::int64_t j = begin; j < end; ++j)
-            write(to + j * kTileDepth, affine(read<kWhole>(map + start + j * pitch, count)));
+            Target::put(to, j, affine(read<kWhole>(map + start + j * pitch, count)));
         return;
     }
     const Bf16* const residual = static_cast<const Bf16*>(s.residual);
@@ -105,14 +130,15 @@ void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std
     for (std::int64_t j = begin; j < end; ++j) {
         const std::int64_t offset = start + j * pitch;
         const Vec value = affine.before(read<kWhole>(map + offset, count)) + read<kWhole>(residual + offset, count);
-        write(to + j * kTileDepth, value);
+        Target::put(to, j, value);
         if (sum) write<kWhole>(sum + offset, value, count);
     }
 }
 
 // A run of z.
-inline void fill(const Source<float>& s, const Run& run, std::int64_t image, bool own, const Target& target) {
-    if (!s.affine && !s.shuffle && s.channels % kTileDepth == 0) {  // copies
+template <typename To>
+void fill(const Source<float>& s, const Run& run, std::int64_t image, bool own, const To& target) {
+    if (std::is_same_v<To, Target> && !s.affine && !s.shuffle && s.channels % kTileDepth == 0) {  // copies
         const std::int64_t begin = run.begin(), end = run.end();
         if (begin >= end) return target.zero(0, run.count);
         target.zero(0, begin), target.zero(end, run.count - end);
@@ -124,13 +150,13 @@ inline void fill(const Source<float>& s, const Run& run, std::int64_t image, boo
         return;
     }
     fill_run(run, s.channels, target, [&](std::int64_t c, std::int64_t begin, std::int64_t end) {
-        c + kLanes <= s.channels ? fill_vector<true>(s, run, image, c, begin, end, own, target.at(c))
-                                 : fill_vector<false>(s, run, image, c, begin, end, own, target.at(c));
+        c + kLanes <= s.channels ? fill_vector<true, To>(s, run, image, c, begin, end, own, target.at(c))
+                                 : fill_vector<false, To>(s, run, image, c, begin, end, own, target.at(c));
     });
 }
 
 // One vector of channels of a run of dy. The sum of what is inside is added to `bias`, if that is not null.
-template <bool kWhole>
+template <bool kWhole, typename Target>
 void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t channel, std::int64_t begin,
                  std::int64_t end, float* bias, Bf16* to) {
     const Bf16* const g = static_cast<const Bf16*>(a.g);
@@ -143,7 +169,7 @@ void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, s
         for (std::int64_t j = begin; j < end; ++j) {
             const Vec value = at(start + j * pitch);
             sum += value;
-            write(to + j * kTileDepth, value);
+            Target::put(to, j, value);
         }
         if (bias) store(bias + channel, load(bias + channel) + sum);
     };
@@ -162,13 +188,14 @@ void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, s
 }
 
 // A run of dy, channels from `first` on.
-inline void fill(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t first, float* bias,
-                 const Target& target) {
+template <typename To>
+void fill(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t first, float* bias,
+          const To& target) {
     fill_run(run, smaller(target.depth, a.channels - first), target,
              [&](std::int64_t c, std::int64_t begin, std::int64_t end) {
                  first + c + kLanes <= a.channels
-                     ? fill_vector<true>(a, run, image, first + c, begin, end, bias, target.at(c))
-                     : fill_vector<false>(a, run, image, first + c, begin, end, bias, target.at(c));
+                     ? fill_vector<true, To>(a, run, image, first + c, begin, end, bias, target.at(c))
+                     : fill_vector<false, To>(a, run, image, first + c, begin, end, bias, target.at(c));
              });
 }
 

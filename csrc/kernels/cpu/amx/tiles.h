@@ -134,7 +134,7 @@ SRGAN_FAST_INLINE void transpose(Words (&rows)[16]) {
     exchange<8>(rows), exchange<4>(rows), exchange<2>(rows), exchange<1>(rows);
 }
 
-// Two pixels' channels, or two rows' columns, 16 of them, side by side.
+// Two rows' columns, 16 of them, side by side.
 SRGAN_FAST_INLINE Words pair_of(const Bf16* first, const Bf16* second) {
     return widen(*reinterpret_cast<const Halves*>(first)) | widen(*reinterpret_cast<const Halves*>(second)) << 16;
 }
@@ -168,22 +168,25 @@ SRGAN_FAST_INLINE void zero_sums() {
     if constexpr (kM == 2) tile_zero<2>();
     if constexpr (kM == 2 && kN == 2) tile_zero<3>();
 }
-// Sums at sums[row * stride + column], `stride` in floats.
+// Where a block's sums stand, in floats: from a row to the next, from a tile to the one beside it and to the one below.
+struct SumPlaces {
+    std::int64_t row, right, below;
+};
 template <int kM, int kN>
-SRGAN_FAST_INLINE void load_sums(const float* sums, std::int64_t stride) {
-    const std::int64_t bytes = stride * 4;
-    tile_load<0>(sums, bytes);
-    if constexpr (kN == 2) tile_load<1>(sums + kTileColumns, bytes);
-    if constexpr (kM == 2) tile_load<2>(sums + kTileRows * stride, bytes);
-    if constexpr (kM == 2 && kN == 2) tile_load<3>(sums + kTileRows * stride + kTileColumns, bytes);
+SRGAN_FAST_INLINE void load_sums(const float* sums, const SumPlaces& p) {
+    tile_load<0>(sums, p.row * 4);
+    if constexpr (kN == 2) tile_load<1>(sums + p.right, p.row * 4);
+    if constexpr (kM == 2) tile_load<2>(sums + p.below, p.row * 4);
+    if constexpr (kM == 2 && kN == 2) tile_load<3>(sums + p.below + p.right, p.row * 4);
 }
 template <int kM, int kN>
-SRGAN_FAST_INLINE void store_sums(float* sums, std::int64_t stride) {
-    const std::int64_t bytes = stride * 4;
-    tile_store<0>(sums, bytes);
-    if constexpr (kN == 2) tile_store<1>(sums + kTileColumns, bytes);
-    if constexpr (kM == 2) tile_store<2>(sums + kTileRows * stride, bytes);
-    if constexpr (kM == 2 && kN == 2) tile_store<3>(sums + kTileRows * stride + kTileColumns, bytes);
+SRGAN_FAST_INLINE void store_sums(float* sums, const SumPlaces& p) {
+    tile_store<0>(sums, p.row * 4);
+    if constexpr (kN == 2) tile_store<1>(sums + p.right, p.row * 4);
+    if constexpr (kM == 2) tile_store<2>(sums + p.below, p.row * 4);
+    if constexpr (kM == 2 && kN == 2) tile_store<3>(sums + p.below + p.right, p.row * 4);
 }
+// A row of pixels after the other, kBlockColumns floats each.
+inline constexpr SumPlaces kBlockSums{kBlockColumns, kTileColumns, kTileRows * kBlockColumns};
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

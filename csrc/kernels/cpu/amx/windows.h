@@ -59,14 +59,17 @@ struct SourceWindows {
         return taps;
     }
 
-    void fill_from(const Source<float>& s, std::int64_t image, std::int64_t row, std::int64_t rows, bool sum,
-                   Bf16* to) const {
-        for (int a = 0; a < kPlanes; ++a, to += plane(rows) * depth)
+    // Into windows of `plane` pixels each plane.
+    template <typename To = Target>
+    void fill_from(const Source<float>& s, std::int64_t image, std::int64_t row, std::int64_t rows, bool sum, Bf16* to,
+                   std::int64_t plane) const {
+        constexpr std::int64_t kElements = std::is_same_v<To, Target> ? 1 : 2;  // of a channel
+        for (int a = 0; a < kPlanes; ++a, to += plane * depth * kElements)
             for (std::int64_t i = 0; i < rows + kMoreRows; ++i) {
                 const std::int64_t y = kStep * (row + i) - kRadius + a / 2;
                 const bool own = sum && y >= row && y < row + rows;
                 fill(s, {y, a % 2 - kRadius, kStep, pitch(), s.height, s.width}, image, own,
-                     {to + i * pitch() * kTileDepth, plane(rows) * kTileDepth, depth});
+                     To{to + i * pitch() * kTileDepth, plane * kTileDepth, depth});
             }
     }
 };
@@ -88,7 +91,7 @@ struct GradientWindows {
         constexpr std::int64_t kBefore = kStep == 2 ? 0 : kRadius;
         for (std::int64_t i = 0; i < rows + kMoreRows; ++i)
             fill(g, {row + i - kBefore, -kBefore, 1, pitch(), g.height, g.width}, image, 0, nullptr,
-                 {to + i * pitch() * kTileDepth, pixels(rows) * kTileDepth, depth});
+                 Target{to + i * pitch() * kTileDepth, pixels(rows) * kTileDepth, depth});
     }
 
     // The taps that give dz of a phase. For stride 2 phase p has row parity p / 2 and column parity p % 2: even rows of
@@ -131,7 +134,7 @@ SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t c
             meanwhile();
         }
     }
-    store_sums<2, kN>(sums, kBlockColumns);
+    store_sums<2, kN>(sums, kBlockSums);
 }
 
 // Where a block's results belong: `count` of those counted from `from`, in rows from `row` on; and their sums.
