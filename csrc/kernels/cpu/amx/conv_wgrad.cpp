@@ -56,8 +56,12 @@ struct Wgrad {
 
     // Into how many segments a chunk falls, at most: either half may go on in the next image.
     static std::int64_t segments(const Arguments& a) { return 2 * most_segments(chunk_rows(a), a.gradient.height); }
+    // Pairs of a plane of a window, with those that a tile reaches over its end.
+    static std::int64_t plane(const Windows& w, std::int64_t rows) {
+        return (rows + Windows::kMoreRows) * w.pitch() + kTilePairs;
+    }
     static std::int64_t window_size(const Windows& w, std::int64_t rows) {
-        return kPlanes * w.plane(rows) * w.depth * 2;
+        return kPlanes * plane(w, rows) * w.depth * 2;
     }
     static std::int64_t gradient_pixels(const Windows& w, std::int64_t rows) { return rows * w.pitch() + kTilePairs; }
     static std::int64_t gradients_size(const Windows& w, std::int64_t rows, std::int64_t channels) {
@@ -115,14 +119,14 @@ struct Wgrad {
     static Segment make_segment(const Arguments& a, const Windows& w, const Place& first, std::int64_t rows,
                                 const Place& second, std::int64_t second_rows, std::int64_t channel,
                                 std::int64_t channels, float* bias, const Scratch& s) {
-        const std::int64_t plane = w.plane(rows), pixels = whole(w.results(rows));
+        const std::int64_t plane = Wgrad::plane(w, rows), pixels = whole(w.results(rows));
         w.template fill_from<PairTarget<false>>(a.source, first.image, first.row, rows, false, s.windows, plane);
         if (second_rows > 0)
             w.template fill_from<PairTarget<true>>(a.source, second.image, second.row, second_rows, false, s.windows,
                                                    plane);
         for (int p = 0; p < kPlanes; ++p)
-            PairTarget<false>{s.windows + p * plane * w.depth * 2, plane * kTileDepth, w.depth}.zero(plane - kBlockRows,
-                                                                                                     kBlockRows);
+            PairTarget<false>{s.windows + p * plane * w.depth * 2, plane * kTileDepth, w.depth}.zero(plane - kTilePairs,
+                                                                                                     kTilePairs);
         const std::int64_t block = gradient_pixels(w, rows) * kTileDepth;
         const auto read = [&](const Place& at, std::int64_t count, auto target) {
             for (std::int64_t i = 0; i < count; ++i, target.to += w.pitch() * kTileDepth)
@@ -176,8 +180,8 @@ struct Wgrad {
     static void multiply_all(const Arguments& a, const Windows& w, const Segment* list, std::int64_t count,
                              std::int64_t channels, bool first, float* sums, float* out) {
         const SumPlaces outside{a.strides.out, kTileColumns, kTileRows * a.strides.out};
-        for (std::int64_t c = 0; c < channels; c += kBlockRows)
-            for (std::int64_t d = 0; d < w.depth; d += kBlockColumns)
+        for (std::int64_t d = 0; d < w.depth; d += kBlockColumns)
+            for (std::int64_t c = 0; c < channels; c += kBlockRows)
                 for (int tap = 0; tap < kTaps * kTaps; ++tap) {
                     float* const own = sums + scratch_sums(w, c, d, tap);
                     Places places{first ? nullptr : own, own, kInScratch, kInScratch};
