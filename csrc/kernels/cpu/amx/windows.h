@@ -64,12 +64,12 @@ struct SourceWindows {
     void fill_from(const Source<float>& s, std::int64_t image, std::int64_t row, std::int64_t rows, bool sum, Bf16* to,
                    std::int64_t plane) const {
         constexpr std::int64_t kElements = std::is_same_v<To, Target> ? 1 : 2;  // of a channel
-        for (int a = 0; a < kPlanes; ++a, to += plane * depth * kElements)
-            for (std::int64_t i = 0; i < rows + kMoreRows; ++i) {
+        for (std::int64_t i = 0; i < rows + kMoreRows; ++i)
+            for (int a = 0; a < kPlanes; ++a) {
                 const std::int64_t y = kStep * (row + i) - kRadius + a / 2;
                 const bool own = sum && y >= row && y < row + rows;
                 fill(s, {y, a % 2 - kRadius, kStep, pitch(), s.height, s.width}, image, own,
-                     To{to + i * pitch() * kTileDepth, plane * kTileDepth, depth});
+                     To{to + a * plane * depth * kElements + i * pitch() * kTileDepth, plane * kTileDepth, depth});
             }
     }
 };
