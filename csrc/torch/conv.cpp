@@ -1,13 +1,10 @@
 // The operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad: checks, tensors, threads. What they compute is
 // said in kernels/cpu/conv.h and, for users, in srgan_fast/ops/conv.py, which also holds their gradients and
 // references.
-#include "kernels/cpu/conv.h"
-
 #include <algorithm>
 #include <vector>
 
-#include "torch/problem.h"
-#include "torch/workspace.h"
+#include "torch/tasks.h"
 
 namespace srgan_fast::torch_ops {
 namespace {
@@ -15,29 +12,8 @@ namespace {
 using cpu::Geometry;
 using cpu::padded;
 
-// What every call keeps: packed weights, partial sums, vectors; and each thread its kernels' scratch.
-thread_local Workspace packed_memory, partial_memory, vector_memory, scratch_memory;
-
-const cpu::ConvTable<float>& table(float, bool bf16) {
-    static const cpu::Isa isa = cpu::choose_isa();
-    return bf16 ? cpu::conv_bf16(isa) : cpu::conv_float(isa);
-}
-const cpu::ConvTable<double>& table(double, bool) {
-    static const cpu::Isa isa = cpu::choose_isa();
-    return cpu::conv_double(isa);
-}
-
-template <typename A>
-std::int64_t run(const cpu::Kernel<A>& kernel, const A& arguments, std::int64_t tasks) {
-    const std::int64_t bytes = kernel.scratch(arguments, tasks);
-    torch::stable::parallel_for(0, tasks, 1, [&](std::int64_t begin, std::int64_t end) {
-        void* const scratch = scratch_memory.need(bytes);
-        for (std::int64_t task = begin; task < end; ++task) kernel.run(arguments, task, tasks, scratch);
-    });
-    return tasks;
-}
-
-int threads() { return static_cast<int>(torch::stable::get_num_threads()); }
+// What every call keeps: packed weights, partial sums, vectors.
+thread_local Workspace packed_memory, partial_memory, vector_memory;
 
 Geometry geometry_of(std::int64_t taps, std::int64_t stride) {
     return taps == 5 ? Geometry::k5x5 : stride == 2 ? Geometry::k3x3Stride2 : Geometry::k3x3;

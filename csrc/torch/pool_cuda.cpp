@@ -54,11 +54,6 @@ Tensor max_pool_backward(const Tensor& g, const Tensor& x) {
 }  // namespace
 }  // namespace srgan_fast::torch_ops
 
-STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
-    m.def("max_pool(Tensor x) -> Tensor");
-    m.def("max_pool_backward(Tensor g, Tensor x) -> Tensor");
-}
-
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
     m.impl("max_pool", TORCH_BOX(&srgan_fast::torch_ops::max_pool));
     m.impl("max_pool_backward", TORCH_BOX(&srgan_fast::torch_ops::max_pool_backward));

@@ -1,4 +1,4 @@
-"""Max pooling of 2x2 pixels on CUDA, as in a VGG: it keeps no indices, and reads and writes whole vectors."""
+"""Max pooling of 2x2 pixels, as in a VGG: it keeps no indices, and reads and writes whole vectors."""
 
 from typing import Any, cast
 
@@ -7,21 +7,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srgan_fast.ops.conv import MOST_CHANNELS, UNIT, refuse_second_gradients
-from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
 
-_TYPES = (torch.bfloat16, torch.float16, torch.float32)
+_TYPES = {
+    "cpu": (torch.bfloat16, torch.float32, torch.float64),
+    "cuda": (torch.bfloat16, torch.float16, torch.float32),
+}
 
 
 def max_pool(x: Tensor) -> Tensor:
     """The largest of each 2x2 pixels.
 
-    The gradient goes to the first of equal ones, as torch's does.
+    The gradient goes to the first of equal ones, as torch's does. A last row or column without a neighbour is left out.
 
     Args:
-        x: N, C, H, W on CUDA, bfloat16, float16 or float32, C in multiples of 8 up to 2048, even H and W.
+        x: N, C, H, W, bfloat16, float32 or float64, H and W 2 or more; on CUDA bfloat16, float16 or float32, C in
+            multiples of 8 up to 2048, even H and W.
 
     Returns:
-        N, C, H / 2, W / 2.
+        N, C, H // 2, W // 2.
 
     Raises:
         RuntimeError: another map.
@@ -39,21 +43,28 @@ def pools(layer: nn.Module, x: Tensor) -> bool:
     return (
         isinstance(layer, nn.MaxPool2d)
         and (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1)
-        and x.is_cuda
-        and x.dtype in _TYPES
-        and x.shape[1] % UNIT == 0
-        and x.shape[1] <= MOST_CHANNELS
-        and x.shape[2] % 2 == x.shape[3] % 2 == 0
+        and not layer.ceil_mode
+        and not layer.return_indices
+        and x.dtype in _TYPES.get(x.device.type, ())
+        and (_fits_cuda(x) if x.is_cuda else available())
     )
 
 
+def _fits_cuda(x: Tensor) -> bool:
+    in_units = x.shape[1] % UNIT == 0 and x.shape[1] <= MOST_CHANNELS
+    return why_not_on_cuda() is None and in_units and x.shape[2] % 2 == x.shape[3] % 2 == 0
+
+
 def _fake(x: Tensor) -> Tensor:
+    if x.dim() != 4 or min(x.shape[2:]) < 2:
+        raise RuntimeError(f"srgan_fast::max_pool takes N, C, H, W maps of two rows and columns, not {tuple(x.shape)}")
     n, channels, height, width = x.shape
     shape = (n, channels, height // 2, width // 2)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _fake_backward(g: Tensor, x: Tensor) -> Tensor:
+    refuse_several_devices("max_pool_backward", g, x)
     return torch.empty_like(x, memory_format=torch.channels_last)
 
 
@@ -65,7 +76,7 @@ def _backward(ctx: Any, g: Tensor) -> Tensor:
     return cast(Tensor, torch.ops.srgan_fast.max_pool_backward(g, ctx.saved_tensors[0]))
 
 
-if why_not_on_cuda() is None:
+if available():
     torch.library.register_fake("srgan_fast::max_pool", _fake)
     torch.library.register_fake("srgan_fast::max_pool_backward", _fake_backward)
     torch.library.register_autograd("srgan_fast::max_pool", _backward, setup_context=_save)

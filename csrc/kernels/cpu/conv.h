@@ -26,6 +26,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/max_pool.h"
 
 namespace srgan_fast::cpu {
 
@@ -120,7 +121,7 @@ struct ConvPack {
     S* packed;
 };
 
-// One type of map; S is float for bfloat16.
+// What training does with one type of map; S is float for bfloat16.
 template <typename S>
 struct ConvTable {
     Kernel<ConvForward<S>> forward;
@@ -130,6 +131,7 @@ struct ConvTable {
     std::int64_t (*packed_size)(const ConvPack<S>&);  // elements
     // Into how many parts the tiles of a weight gradient are cut so that that many threads have work.
     std::int64_t (*wgrad_splits)(const ConvWgrad<S>&, int threads);
+    Kernel<MaxPool> max_pool;
 };
 
 const ConvTable<float>& conv_float(Isa isa);

@@ -37,7 +37,7 @@ SRGAN_FAST_INLINE Simd<X> read(const X* p) {
 }
 SRGAN_FAST_INLINE Words widen(Halves halves) {
 #ifdef __AVX512F__
-    return (Words)_mm512_cvtepu16_epi32((__m256i)halves);  // which the compiler would do in two halves
+    return (Words)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)halves);  // in one piece
 #else
     return __builtin_convertvector(halves, Words);
 #endif

@@ -28,6 +28,9 @@ Kernel<ConvPack<float>> conv_pack(float);
 Kernel<ConvPack<double>> conv_pack(double);
 std::int64_t conv_packed_size(const ConvPack<float>& a);
 std::int64_t conv_packed_size(const ConvPack<double>& a);
+Kernel<MaxPool> max_pool(float);
+Kernel<MaxPool> max_pool(Bf16);
+Kernel<MaxPool> max_pool(double);
 
 std::int64_t multiply_adds(std::int64_t repeats);
 
