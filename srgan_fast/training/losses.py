@@ -28,7 +28,9 @@ def content_loss(kind: Distance, sr_features: Tensor, hr_features: Tensor, scale
     Ledig et al. 2017, equation 5, with mse; their section 3.2 scales the features by 1 / 12.75 so that the loss is of
     the size of a pixel loss.
     """
-    return distance(kind, _wide(sr_features) * scale, _wide(hr_features) * scale)
+    factor = abs(scale) if kind == "l1" else scale**2
+    loss = distance(kind, sr_features, hr_features)
+    return loss if factor == 1 else loss * factor
 
 
 def total_variation(image: Tensor) -> Tensor:
