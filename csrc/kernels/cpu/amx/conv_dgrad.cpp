@@ -14,17 +14,15 @@ struct Dgrad {
     using Arguments = ConvDgrad<float>;
     using Windows = GradientWindows<kGeometry>;
     static constexpr int kStep = Form<kGeometry>::kStep, kPhases = Windows::kPhases;
-    static constexpr std::int64_t kTaps = Windows::kTaps * Windows::kTaps;
 
     // Of the phase of even rows and columns, the largest.
     static std::int64_t height(const Arguments& a) { return (a.source.height + kStep - 1) / kStep; }
-    static Windows windows(const Arguments& a) {
-        return {(a.source.width + kStep - 1) / kStep, deep(a.gradient.channels)};
-    }
+    static Windows windows(const Arguments& a) { return {(a.source.width + kStep - 1) / kStep, {a.gradient.channels}}; }
 
     static std::int64_t tasks(const Arguments& a, int threads) {
         const Windows w = windows(a);
-        return tasks_of_rows(a.batch * height(a), w.pitch() * w.depth * 2, window_budget(w.depth, a.source.channels),
+        const std::int64_t depth = deep(a.gradient.channels);
+        return tasks_of_rows(a.batch * height(a), w.pitch() * depth * 2, window_budget(depth, a.source.channels),
                              threads);
     }
 
@@ -144,13 +142,14 @@ struct Dgrad {
             finish<kN, kWhole, kPrologue>(a, w, b, index, channel, channels);
         };
         Pipeline<Block, decltype(part)> pipeline(memory, part);
+        const std::int64_t pixel = w.depth.pixel();
         each_segment(begin, end, height(a), [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
             const std::int64_t results = w.results(rows), block = w.pixels(rows) * kTileDepth;
             for (std::int64_t from = 0; from < results; from += kBlockRows)
                 for (int phase = 0; phase < kPhases; ++phase)
                     pipeline.next({image, row, from, smaller<std::int64_t>(kBlockRows, results - from), phase, nullptr},
                                   [&](float* sums, const auto& meanwhile) SRGAN_FAST_INLINE_LAMBDA {
-                                      multiply_block<kN>(weights, channel, taps[phase], window + from * kTileDepth,
+                                      multiply_block<kN>(weights, channel, taps[phase], window + from * pixel, pixel,
                                                          block, sums, meanwhile);
                                   });
             window += w.size(rows);
@@ -188,7 +187,7 @@ struct Dgrad {
             next += w.size(rows);
         });
         const TileRegisters registers;
-        const WeightTiles weights(a.weights, kTaps, w.depth);
+        const WeightTiles weights = w.depth.weights(a.weights);
         const std::int64_t channels = padded(a.source.channels);
         for (std::int64_t c = 0; c < channels; c += kBlockColumns) {
             const auto run = [&](auto vectors) {

@@ -13,14 +13,13 @@ template <Geometry kGeometry>
 struct Forward {
     using Arguments = ConvForward<float>;
     using Windows = SourceWindows<kGeometry>;
-    static constexpr std::int64_t kTaps = Windows::kTaps * Windows::kTaps;
 
-    static Windows windows(const Arguments& a) { return {a.width, deep(a.source.channels)}; }
+    static Windows windows(const Arguments& a) { return {a.width, {a.source.channels}}; }
 
     static std::int64_t tasks(const Arguments& a, int threads) {
         const Windows w = windows(a);
-        const std::int64_t row = Windows::kPlanes * w.pitch() * w.depth * 2;
-        return tasks_of_rows(a.batch * a.height, row, window_budget(w.depth, a.channels), threads);
+        const std::int64_t depth = deep(a.source.channels), row = Windows::kPlanes * w.pitch() * depth * 2;
+        return tasks_of_rows(a.batch * a.height, row, window_budget(depth, a.channels), threads);
     }
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
@@ -92,13 +91,14 @@ struct Forward {
             finish<kN, kWhole, kEpilogue>(a, b, index, w.pitch(), channel, channels);
         };
         Pipeline<Block, decltype(part)> pipeline(memory, part);
+        const std::int64_t pixel = w.depth.pixel();
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
             const std::int64_t results = w.results(rows), block = w.plane(rows) * kTileDepth;
             const Taps taps = w.taps(rows);
             for (std::int64_t from = 0; from < results; from += kBlockRows)
                 pipeline.next({image, row, from, smaller<std::int64_t>(kBlockRows, results - from), 0, nullptr},
                               [&](float* sums, const auto& meanwhile) SRGAN_FAST_INLINE_LAMBDA {
-                                  multiply_block<kN>(weights, channel, taps, window + from * kTileDepth, block, sums,
+                                  multiply_block<kN>(weights, channel, taps, window + from * pixel, pixel, block, sums,
                                                      meanwhile);
                               });
             window += w.size(rows);
@@ -135,11 +135,11 @@ struct Forward {
         const Windows w = windows(a);
         Bf16* next = window;
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
-            w.fill_from(a.source, image, row, rows, a.source.sum != nullptr, next, w.plane(rows));
+            w.fill_from(a.source, image, row, rows, a.source.sum != nullptr, next);
             next += w.size(rows);
         });
         const TileRegisters registers;
-        const WeightTiles weights(a.weights, kTaps, w.depth);
+        const WeightTiles weights = w.depth.weights(a.weights);
         for (std::int64_t c = 0; c < channels; c += kBlockColumns) {
             const auto run = [&](auto vectors) {
                 if (c + vectors * kLanes <= a.channels)

@@ -55,13 +55,32 @@ struct Pack {
             pack_group(a, group);
     }
 
+    // Rows of filters, of the data gradient's from the last to the first, and turned around themselves.
+    static void pack_narrow(const Arguments& a, const Depth<kGeometry>& form, std::int64_t first, int columns,
+                            Bf16* to) {
+        const std::int64_t k_stride = a.backward ? a.strides.out : a.strides.in;
+        const std::int64_t n_stride = a.backward ? a.strides.in : a.strides.out;
+        for (int row = 0; row < kTaps; ++row)
+            for (std::int64_t begin = 0; begin < form.row_tiles() * kTileDepth;
+                 begin += kTileDepth, to += kTileElements)
+                fill_tile(to, [&](int k, int column) {
+                    const std::int64_t x = (begin + k) / form.channels, channel = (begin + k) % form.channels;
+                    if (x >= kTaps || column >= columns) return 0.0f;
+                    const std::int64_t ky = a.backward ? kTaps - 1 - row : row, kx = a.backward ? kTaps - 1 - x : x;
+                    return a.weight[channel * k_stride + (first + column) * n_stride + ky * a.strides.row +
+                                    kx * a.strides.column];
+                });
+    }
+
     // 16 columns.
     static void pack_group(const Arguments& a, std::int64_t group) {
         const std::int64_t first = group * kTileColumns, all = deep(depth(a));
         const int columns = static_cast<int>(smaller<std::int64_t>(kTileColumns, channels(a) - first));
         const std::int64_t k_stride = a.backward ? a.strides.out : a.strides.in;
         const std::int64_t n_stride = a.backward ? a.strides.in : a.strides.out;
-        Bf16* to = reinterpret_cast<Bf16*>(a.packed) + group * kTaps * kTaps * all * kTileColumns;
+        const Depth<kGeometry> form{depth(a)};
+        Bf16* to = reinterpret_cast<Bf16*>(a.packed) + group * form.tiles() * form.blocks() * kTileElements;
+        if (form.narrow()) return pack_narrow(a, form, first, columns, to);
         for (std::int64_t block = 0; block < all; block += kTileDepth)
             for (int tap = 0; tap < kTaps * kTaps; ++tap, to += kTileElements) {
                 const float* const from = a.weight + block * k_stride + first * n_stride + tap / kTaps * a.strides.row +
@@ -76,10 +95,12 @@ struct Pack {
 Kernel<ConvPack<float>> conv_pack() { return kernel_of<Pack, ConvPack<float>>(); }
 
 std::int64_t conv_packed_size(const ConvPack<float>& a) {
-    const std::int64_t taps = a.geometry == Geometry::k5x5 ? 25 : 9;
     const std::int64_t in = a.backward ? a.out_channels : a.in_channels;
     const std::int64_t out = a.backward ? a.in_channels : a.out_channels;
-    return taps * deep(in) * padded(out) / 2;  // two in a float
+    return with_geometry(a.geometry, [&](auto g) {
+        const Depth<g.value> form{in};
+        return form.tiles() * form.blocks() * kTileDepth * padded(out) / 2;  // two in a float
+    });
 }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -20,7 +20,9 @@ struct Wgrad {
     static constexpr std::int64_t kSegments = 64;  // of a chunk, at most
     static constexpr std::int64_t kTilePairs = kTileDepth / 2;
 
-    static Windows windows(const Arguments& a) { return {a.gradient.width, padded(a.source.channels)}; }
+    static Windows windows(const Arguments& a) { return {a.gradient.width, {a.source.channels}}; }
+    // Channels of z, whole tiles.
+    static std::int64_t columns(const Windows& w) { return padded(w.depth.channels); }
     static std::int64_t rows(const Arguments& a) { return a.batch * a.gradient.height; }
 
     static std::int64_t groups(const Arguments& a) {
@@ -61,7 +63,7 @@ struct Wgrad {
         return (rows + Windows::kMoreRows) * w.pitch() + kTilePairs;
     }
     static std::int64_t window_size(const Windows& w, std::int64_t rows) {
-        return kPlanes * plane(w, rows) * w.depth * 2;
+        return kPlanes * plane(w, rows) * columns(w) * 2;
     }
     static std::int64_t gradient_pixels(const Windows& w, std::int64_t rows) { return rows * w.pitch() + kTilePairs; }
     static std::int64_t gradients_size(const Windows& w, std::int64_t rows, std::int64_t channels) {
@@ -75,7 +77,7 @@ struct Wgrad {
     };
     static std::int64_t blocks(std::int64_t channels) { return (channels + kBlockColumns - 1) / kBlockColumns; }
     static std::int64_t sums_size(const Arguments& a, std::int64_t channels) {
-        return blocks(channels) * blocks(windows(a).depth) * kTaps * kTaps * kBlockRows * kBlockColumns;
+        return blocks(channels) * blocks(columns(windows(a))) * kTaps * kTaps * kBlockRows * kBlockColumns;
     }
     static std::int64_t read_size(const Arguments& a, std::int64_t channels) {
         return gradient_pixels(windows(a), chunk_rows(a)) * channels * 2;
@@ -120,13 +122,19 @@ struct Wgrad {
                                 const Place& second, std::int64_t second_rows, std::int64_t channel,
                                 std::int64_t channels, float* bias, const Scratch& s) {
         const std::int64_t plane = Wgrad::plane(w, rows), pixels = whole(w.results(rows));
-        w.template fill_from<PairTarget<false>>(a.source, first.image, first.row, rows, false, s.windows, plane);
+        const auto fill_windows = [&](const Place& at, std::int64_t count, auto target) {
+            Bf16* const to = target.to;
+            w.each_row(a.source, at.row, count, [&](int p, std::int64_t i, const Run& run, bool) {
+                target.to = to + p * plane * columns(w) * 2 + i * w.pitch() * kTileDepth;
+                fill(a.source, run, at.image, false, target);
+            });
+        };
+        fill_windows(first, rows, PairTarget<false>{s.windows, plane * kTileDepth, columns(w)});
         if (second_rows > 0)
-            w.template fill_from<PairTarget<true>>(a.source, second.image, second.row, second_rows, false, s.windows,
-                                                   plane);
+            fill_windows(second, second_rows, PairTarget<true>{s.windows, plane * kTileDepth, columns(w)});
         for (int p = 0; p < kPlanes; ++p)
-            PairTarget<false>{s.windows + p * plane * w.depth * 2, plane * kTileDepth, w.depth}.zero(plane - kTilePairs,
-                                                                                                     kTilePairs);
+            PairTarget<false>{s.windows + p * plane * columns(w) * 2, plane * kTileDepth, columns(w)}.zero(
+                plane - kTilePairs, kTilePairs);
         const std::int64_t block = gradient_pixels(w, rows) * kTileDepth;
         const auto read = [&](const Place& at, std::int64_t count, auto target) {
             for (std::int64_t i = 0; i < count; ++i, target.to += w.pitch() * kTileDepth)
@@ -157,7 +165,7 @@ struct Wgrad {
         for (const Segment* s = list; s < list + count; ++s) {
             const std::int64_t right = s->plane * kTileDepth;
             const Bf16* a = s->gradients + c * s->pixels * 2;
-            const Bf16* b = s->windows + plane * s->plane * w.depth * 2 + d / kTileColumns * right + shift;
+            const Bf16* b = s->windows + plane * s->plane * columns(w) * 2 + d / kTileColumns * right + shift;
             for (std::int64_t p = 0; p < s->pixels; p += kTilePairs, a += kTileElements, b += kTileElements)
                 multiply_tiles<kM, kN>(a, a + kTileRows * s->pixels * 2, kTileBytes, b, right);
         }
@@ -167,7 +175,7 @@ struct Wgrad {
     // Sums in scratch memory: a block's tiles one after the other.
     static constexpr SumPlaces kInScratch{kTileColumns, kTileRows * kTileColumns, 2 * kTileRows * kTileColumns};
     static std::int64_t scratch_sums(const Windows& w, std::int64_t c, std::int64_t d, int tap) {
-        const std::int64_t block = c / kBlockRows * blocks(w.depth) + d / kBlockColumns;
+        const std::int64_t block = c / kBlockRows * blocks(columns(w)) + d / kBlockColumns;
         return (block * kTaps * kTaps + tap) * kBlockRows * kBlockColumns;
     }
 
@@ -180,7 +188,7 @@ struct Wgrad {
     static void multiply_all(const Arguments& a, const Windows& w, const Segment* list, std::int64_t count,
                              std::int64_t channels, bool first, float* sums, float* out) {
         const SumPlaces outside{a.strides.out, kTileColumns, kTileRows * a.strides.out};
-        for (std::int64_t d = 0; d < w.depth; d += kBlockColumns)
+        for (std::int64_t d = 0; d < columns(w); d += kBlockColumns)
             for (std::int64_t c = 0; c < channels; c += kBlockRows)
                 for (int tap = 0; tap < kTaps * kTaps; ++tap) {
                     float* const own = sums + scratch_sums(w, c, d, tap);
@@ -191,11 +199,11 @@ struct Wgrad {
                         places.to_places = outside;
                     }
                     if (c + kTileRows < channels)
-                        d + kTileColumns < w.depth ? multiply<2, 2>(w, list, count, c, d, tap, places)
-                                                   : multiply<2, 1>(w, list, count, c, d, tap, places);
+                        d + kTileColumns < columns(w) ? multiply<2, 2>(w, list, count, c, d, tap, places)
+                                                      : multiply<2, 1>(w, list, count, c, d, tap, places);
                     else
-                        d + kTileColumns < w.depth ? multiply<1, 2>(w, list, count, c, d, tap, places)
-                                                   : multiply<1, 1>(w, list, count, c, d, tap, places);
+                        d + kTileColumns < columns(w) ? multiply<1, 2>(w, list, count, c, d, tap, places)
+                                                      : multiply<1, 1>(w, list, count, c, d, tap, places);
                 }
     }
 

@@ -45,14 +45,27 @@ struct Target {
 
     Bf16* at(std::int64_t channel) const { return to + channel / kTileDepth * block + channel % kTileDepth; }
     // A vector of channels; `at` is that of the first pixel.
-    static SRGAN_FAST_INLINE void put(Bf16* at, std::int64_t pixel, Vec value) {
-        write(at + pixel * kTileDepth, value);
-    }
+    SRGAN_FAST_INLINE void put(Bf16* at, std::int64_t pixel, Vec value) const { write(at + pixel * kTileDepth, value); }
     void zero(std::int64_t first, std::int64_t pixels) const {
         if (pixels <= 0) return;
         for (std::int64_t c = 0; c < depth; c += kTileDepth)
             std::memset(static_cast<void*>(at(c) + first * kTileDepth), 0,
                         static_cast<std::size_t>(pixels) * kTileDepth * sizeof(Bf16));
+    }
+};
+
+// Up to 16 channels, pixels without gaps. Each is written as a whole vector, of which the next one covers what is too
+// much: from left to right, with room for a vector behind the last.
+struct NarrowTarget {
+    Bf16* to;
+    std::int64_t depth;
+
+    Bf16* at(std::int64_t) const { return to; }
+    SRGAN_FAST_INLINE void put(Bf16* at, std::int64_t pixel, Vec value) const { write(at + pixel * depth, value); }
+    void zero(std::int64_t first, std::int64_t pixels) const {
+        if (pixels > 0)
+            std::memset(static_cast<void*>(to + first * depth), 0,
+                        static_cast<std::size_t>(pixels * depth) * sizeof(Bf16));
     }
 };
 
@@ -64,7 +77,7 @@ struct PairTarget {
     std::int64_t block, depth;  // blocks of 16 channels
 
     Bf16* at(std::int64_t channel) const { return to + channel / kTileColumns * block; }
-    static SRGAN_FAST_INLINE void put(Bf16* at, std::int64_t pixel, Vec value) {
+    SRGAN_FAST_INLINE void put(Bf16* at, std::int64_t pixel, Vec value) const {
         auto& pair = *reinterpret_cast<PairWords*>(at + pixel * kTileDepth);
         const Words word = widen((Halves)_mm512_cvtneps_pbh((__m512)value));
         pair = kSecond ? pair | word << 16 : word;
@@ -83,7 +96,7 @@ template <typename Target, typename Each>
 SRGAN_FAST_INLINE void fill_run(const Run& run, std::int64_t channels, const Target& target, const Each& each) {
     const std::int64_t begin = run.begin(), end = run.end();
     if (begin >= end) return target.zero(0, run.count);
-    target.zero(0, begin), target.zero(end, run.count - end);
+    target.zero(0, begin);
     for (std::int64_t c = 0; c < target.depth; c += kLanes) {
         if (c < channels) {
             each(c, begin, end);
@@ -92,13 +105,15 @@ SRGAN_FAST_INLINE void fill_run(const Run& run, std::int64_t channels, const Tar
             for (std::int64_t j = begin; j < end; ++j) target.put(to, j, Vec{});
         }
     }
+    target.zero(end, run.count - end);  // last: a target may write more than a pixel
 }
 
 // One vector of channels of a run of z. Where the source has a residual and the run is `own`, z is also written to its
 // `sum`.
 template <bool kWhole, typename Target>
 void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std::int64_t c, std::int64_t begin,
-                 std::int64_t end, bool own, Bf16* to) {
+                 std::int64_t end, bool own, const Target& target) {
+    Bf16* const to = target.at(c);
     const Bf16* const map = static_cast<const Bf16*>(s.x);
     const int count = static_cast<int>(smaller<std::int64_t>(kLanes, s.channels - c));
     if (s.shuffle) {
@@ -109,20 +124,20 @@ void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std
         for (std::int64_t j = begin; j < end; ++j) {
             const std::int64_t x = run.x + j * run.step;
             const Vec value = read<kWhole>(map + Shuffled(s, image, run.y, x, c).offset, count);
-            Target::put(to, j, s.affine ? phases[x & 1](value) : value);
+            target.put(to, j, s.affine ? phases[x & 1](value) : value);
         }
         return;
     }
     const Strides strides = strides_of(s, image, c);
     const std::int64_t start = strides(run.y, run.x), pitch = run.step * s.channels;
     if (!s.affine) {
-        for (std::int64_t j = begin; j < end; ++j) Target::put(to, j, read<kWhole>(map + start + j * pitch, count));
+        for (std::int64_t j = begin; j < end; ++j) target.put(to, j, read<kWhole>(map + start + j * pitch, count));
         return;
     }
     const Affine<float> affine(s, c);
     if (!s.residual) {
         for (std::int64_t j = begin; j < end; ++j)
-            Target::put(to, j, affine(read<kWhole>(map + start + j * pitch, count)));
+            target.put(to, j, affine(read<kWhole>(map + start + j * pitch, count)));
         return;
     }
     const Bf16* const residual = static_cast<const Bf16*>(s.residual);
@@ -130,7 +145,7 @@ void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std
     for (std::int64_t j = begin; j < end; ++j) {
         const std::int64_t offset = start + j * pitch;
         const Vec value = affine.before(read<kWhole>(map + offset, count)) + read<kWhole>(residual + offset, count);
-        Target::put(to, j, value);
+        target.put(to, j, value);
         if (sum) write<kWhole>(sum + offset, value, count);
     }
 }
@@ -150,15 +165,17 @@ void fill(const Source<float>& s, const Run& run, std::int64_t image, bool own, 
         return;
     }
     fill_run(run, s.channels, target, [&](std::int64_t c, std::int64_t begin, std::int64_t end) {
-        c + kLanes <= s.channels ? fill_vector<true, To>(s, run, image, c, begin, end, own, target.at(c))
-                                 : fill_vector<false, To>(s, run, image, c, begin, end, own, target.at(c));
+        c + kLanes <= s.channels ? fill_vector<true, To>(s, run, image, c, begin, end, own, target)
+                                 : fill_vector<false, To>(s, run, image, c, begin, end, own, target);
     });
 }
 
-// One vector of channels of a run of dy. The sum of what is inside is added to `bias`, if that is not null.
+// One vector of channels of a run of dy; the target's begin with `first`. The sum of what is inside is added to `bias`,
+// if that is not null.
 template <bool kWhole, typename Target>
 void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t channel, std::int64_t begin,
-                 std::int64_t end, float* bias, Bf16* to) {
+                 std::int64_t end, std::int64_t first, float* bias, const Target& target) {
+    Bf16* const to = target.at(channel - first);
     const Bf16* const g = static_cast<const Bf16*>(a.g);
     const Bf16* const out = static_cast<const Bf16*>(a.y);
     const int count = static_cast<int>(smaller<std::int64_t>(kLanes, a.channels - channel));
@@ -169,7 +186,7 @@ void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, s
         for (std::int64_t j = begin; j < end; ++j) {
             const Vec value = at(start + j * pitch);
             sum += value;
-            Target::put(to, j, value);
+            target.put(to, j, value);
         }
         if (bias) store(bias + channel, load(bias + channel) + sum);
     };
@@ -194,8 +211,8 @@ void fill(const Gradient<float>& a, const Run& run, std::int64_t image, std::int
     fill_run(run, smaller(target.depth, a.channels - first), target,
              [&](std::int64_t c, std::int64_t begin, std::int64_t end) {
                  first + c + kLanes <= a.channels
-                     ? fill_vector<true, To>(a, run, image, first + c, begin, end, bias, target.at(c))
-                     : fill_vector<false, To>(a, run, image, first + c, begin, end, bias, target.at(c));
+                     ? fill_vector<true, To>(a, run, image, first + c, begin, end, first, bias, target)
+                     : fill_vector<false, To>(a, run, image, first + c, begin, end, first, bias, target);
              });
 }
 

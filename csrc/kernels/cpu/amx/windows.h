@@ -4,6 +4,8 @@
 // tile.
 #pragma once
 
+#include <cstring>
+
 #include "kernels/cpu/amx/blocks.h"
 #include "kernels/cpu/amx/rows.h"
 #include "kernels/cpu/level/geometry.h"
@@ -25,8 +27,46 @@ inline std::int64_t tasks_of_rows(std::int64_t rows, std::int64_t row_bytes, std
 // What a tap multiplies: where in a window it begins, for the first result.
 struct Taps {
     int count = 0;
-    int weight[25];           // the tap's index in the filter
+    int weight[25];           // the tap's index in the filter, or a tile's in narrow weights
     std::int64_t offset[25];  // elements
+};
+
+// How pixels' channels become the depth of products. In blocks of kTileDepth, of which each tap is a product; or, where
+// there are so few that a filter's row of them fits in two tiles, narrow: then a product takes what stands side by side
+// in such a row, and weights are zero behind its end.
+template <Geometry kGeometry>
+struct Depth {
+    static constexpr int kTaps = Form<kGeometry>::kTaps;
+    std::int64_t channels;
+
+    bool narrow() const {
+        return Form<kGeometry>::kStep == 1 && channels <= kLanes && kTaps * channels <= 2 * kTileDepth;
+    }
+    std::int64_t pixel() const { return narrow() ? channels : kTileDepth; }  // elements to the next one
+    std::int64_t blocks() const { return narrow() ? 1 : deep(channels) / kTileDepth; }
+    // Tiles of weights for a block; of a row of narrow ones.
+    int tiles() const { return kTaps * (narrow() ? row_tiles() : kTaps); }
+    int row_tiles() const { return static_cast<int>(deep(kTaps * channels) / kTileDepth); }
+
+    std::int64_t elements(std::int64_t pixels) const {
+        return narrow() ? deep(pixels * channels + 2 * kTileDepth) : pixels * deep(channels);
+    }
+    // What tiles reach behind a narrow window's pixels, since zero times what is no number is none.
+    void zero_behind(Bf16* window, std::int64_t pixels, std::int64_t all) const {
+        std::memset(static_cast<void*>(window + pixels * channels), 0,
+                    static_cast<std::size_t>(elements(all) - pixels * channels) * sizeof(Bf16));
+    }
+    // Of narrow windows with that many pixels a row.
+    Taps taps(std::int64_t pitch) const {
+        Taps taps;
+        for (; taps.count < tiles(); ++taps.count) {
+            taps.weight[taps.count] = taps.count;
+            taps.offset[taps.count] =
+                taps.count / row_tiles() * pitch * channels + taps.count % row_tiles() * kTileDepth;
+        }
+        return taps;
+    }
+    WeightTiles weights(const void* packed) const { return {packed, tiles(), blocks() * kTileDepth}; }
 };
 
 // Of z, for a forward call or a weight gradient. Stride 2 reads four planes, one for each parity of row and column.
@@ -35,14 +75,15 @@ struct SourceWindows {
     static constexpr int kTaps = Form<kGeometry>::kTaps, kStep = Form<kGeometry>::kStep, kRadius = kTaps / 2;
     static constexpr int kPlanes = kStep == 2 ? 4 : 1;
     static constexpr std::int64_t kMoreRows = kStep == 2 ? 1 : kTaps - 1;
-    std::int64_t width, depth;  // of the result; of a pixel
+    std::int64_t width;  // of the result
+    Depth<kGeometry> depth;
 
     std::int64_t pitch() const { return width + kMoreRows; }
     // Pixels of a plane, with those that a tile reaches over its end.
     std::int64_t plane(std::int64_t rows) const { return (rows + kMoreRows) * pitch() + kBlockRows; }
     // Elements for `rows` rows of results: [plane][block of kTileDepth channels][pixel][channel], so that a tile of
     // pixels is in one piece and all taps of a block find it in the first-level cache.
-    std::int64_t size(std::int64_t rows) const { return kPlanes * plane(rows) * depth; }
+    std::int64_t size(std::int64_t rows) const { return kPlanes * depth.elements(plane(rows)); }
     // Results that are counted, those of padding columns included.
     std::int64_t results(std::int64_t rows) const { return (rows - 1) * pitch() + width; }
     // In which plane a tap finds what it multiplies, and how many pixels from the result's place.
@@ -50,27 +91,37 @@ struct SourceWindows {
     std::int64_t shift(int ky, int kx) const { return ky / kStep * pitch() + kx / kStep; }
 
     Taps taps(std::int64_t rows) const {
+        if (depth.narrow()) return depth.taps(pitch());
         Taps taps;
         for (int ky = 0; ky < kTaps; ++ky)
             for (int kx = 0; kx < kTaps; ++kx, ++taps.count) {
                 taps.weight[taps.count] = taps.count;
-                taps.offset[taps.count] = plane_of(ky, kx) * plane(rows) * depth + shift(ky, kx) * kTileDepth;
+                taps.offset[taps.count] = plane_of(ky, kx) * depth.elements(plane(rows)) + shift(ky, kx) * kTileDepth;
             }
         return taps;
     }
 
-    // Into windows of `plane` pixels each plane.
-    template <typename To = Target>
-    void fill_from(const Source<float>& s, std::int64_t image, std::int64_t row, std::int64_t rows, bool sum, Bf16* to,
-                   std::int64_t plane) const {
-        constexpr std::int64_t kElements = std::is_same_v<To, Target> ? 1 : 2;  // of a channel
+    // Calls fill(plane, row of the plane, run, whether it is one of the rows that results are wanted of).
+    template <typename Fill>
+    void each_row(const Source<float>& s, std::int64_t row, std::int64_t rows, const Fill& fill) const {
         for (std::int64_t i = 0; i < rows + kMoreRows; ++i)
             for (int a = 0; a < kPlanes; ++a) {
                 const std::int64_t y = kStep * (row + i) - kRadius + a / 2;
-                const bool own = sum && y >= row && y < row + rows;
-                fill(s, {y, a % 2 - kRadius, kStep, pitch(), s.height, s.width}, image, own,
-                     To{to + a * plane * depth * kElements + i * pitch() * kTileDepth, plane * kTileDepth, depth});
+                fill(a, i, Run{y, a % 2 - kRadius, kStep, pitch(), s.height, s.width}, y >= row && y < row + rows);
             }
+    }
+
+    void fill_from(const Source<float>& s, std::int64_t image, std::int64_t row, std::int64_t rows, bool sum,
+                   Bf16* to) const {
+        const std::int64_t pixels = plane(rows), plane_size = depth.elements(pixels);
+        each_row(s, row, rows, [&](int a, std::int64_t i, const Run& run, bool own) {
+            Bf16* const place = to + a * plane_size + i * pitch() * depth.pixel();
+            if (depth.narrow())
+                fill(s, run, image, sum && own, NarrowTarget{place, depth.channels});
+            else
+                fill(s, run, image, sum && own, Target{place, pixels * kTileDepth, deep(depth.channels)});
+        });
+        if (depth.narrow()) depth.zero_behind(to, (rows + kMoreRows) * pitch(), pixels);
     }
 };
 
@@ -80,23 +131,31 @@ struct GradientWindows {
     static constexpr int kTaps = Form<kGeometry>::kTaps, kStep = Form<kGeometry>::kStep, kRadius = kTaps / 2;
     static constexpr int kPhases = Form<kGeometry>::kPhases;
     static constexpr std::int64_t kMoreRows = kStep == 2 ? 1 : kTaps - 1;
-    std::int64_t width, depth;  // of a phase of z, the widest; of a pixel
+    std::int64_t width;  // of a phase of z, the widest
+    Depth<kGeometry> depth;
 
     std::int64_t pitch() const { return width + kMoreRows; }
     std::int64_t pixels(std::int64_t rows) const { return (rows + kMoreRows) * pitch() + kBlockRows; }
-    std::int64_t size(std::int64_t rows) const { return pixels(rows) * depth; }
+    std::int64_t size(std::int64_t rows) const { return depth.elements(pixels(rows)); }
     std::int64_t results(std::int64_t rows) const { return (rows - 1) * pitch() + width; }
 
     void fill_from(const Gradient<float>& g, std::int64_t image, std::int64_t row, std::int64_t rows, Bf16* to) const {
         constexpr std::int64_t kBefore = kStep == 2 ? 0 : kRadius;
-        for (std::int64_t i = 0; i < rows + kMoreRows; ++i)
-            fill(g, {row + i - kBefore, -kBefore, 1, pitch(), g.height, g.width}, image, 0, nullptr,
-                 Target{to + i * pitch() * kTileDepth, pixels(rows) * kTileDepth, depth});
+        for (std::int64_t i = 0; i < rows + kMoreRows; ++i) {
+            const Run run{row + i - kBefore, -kBefore, 1, pitch(), g.height, g.width};
+            Bf16* const place = to + i * pitch() * depth.pixel();
+            if (depth.narrow())
+                fill(g, run, image, 0, nullptr, NarrowTarget{place, depth.channels});
+            else
+                fill(g, run, image, 0, nullptr, Target{place, pixels(rows) * kTileDepth, deep(depth.channels)});
+        }
+        if (depth.narrow()) depth.zero_behind(to, (rows + kMoreRows) * pitch(), pixels(rows));
     }
 
     // The taps that give dz of a phase. For stride 2 phase p has row parity p / 2 and column parity p % 2: even rows of
     // z lie on rows of dy and see the middle tap, odd ones between two of them.
     Taps taps(int phase) const {
+        if (depth.narrow()) return depth.taps(pitch());
         Taps taps;
         for (int ky = 0; ky < kTaps; ++ky)
             for (int kx = 0; kx < kTaps; ++kx) {
@@ -119,17 +178,18 @@ std::int64_t windows_size(const Windows& w, std::int64_t rows, std::int64_t heig
 }
 
 // A block of results: kBlockRows counted pixels by kN * 16 channels from `channel` on, left in `sums`, kBlockColumns
-// floats a pixel. `window` is where the first pixel's results are counted from; its blocks of channels lie `block`
-// elements apart. meanwhile() is called between products: other work that the tile unit leaves time for.
+// floats a pixel. `window` is where the first pixel's results are counted from; its pixels lie `pixel` elements apart,
+// blocks of channels `block`. meanwhile() is called between products: other work that the tile unit leaves time for.
 template <int kN, typename Meanwhile>
 SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t channel, const Taps& taps,
-                                      const Bf16* window, std::int64_t block, float* sums, const Meanwhile& meanwhile) {
+                                      const Bf16* window, std::int64_t pixel, std::int64_t block, float* sums,
+                                      const Meanwhile& meanwhile) {
     zero_sums<2, kN>();
     for (std::int64_t k = 0; k < weights.blocks; ++k, window += block) {
         const Bf16* const tiles = weights.at(channel, k);
         for (int t = 0; t < taps.count; ++t) {
             const Bf16* const pixels = window + taps.offset[t];
-            multiply_tiles<2, kN>(pixels, pixels + kTileElements, kTileBytes, tiles + taps.weight[t] * kTileElements,
+            multiply_tiles<2, kN>(pixels, pixels + kTileRows * pixel, pixel * 2, tiles + taps.weight[t] * kTileElements,
                                   weights.group());
             meanwhile();
         }
