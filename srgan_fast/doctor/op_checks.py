@@ -1,4 +1,4 @@
-"""Self-tests of the fused operators: forward, dgrad and wgrad of small random cases against float64 in plain torch."""
+"""Self-tests of the fused operators, convolutions and pooling: small random cases against float64 in plain torch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 from srgan_fast.doctor.checks import Measured, check
 from srgan_fast.doctor.report import Direction, OpChoice, SelfTest
 from srgan_fast.ops import conv as conv_ops
-from srgan_fast.ops import cuda
+from srgan_fast.ops import cuda, pool
 from srgan_fast.ops.accuracy import CheckError
 
 Prologue = Literal["none", "slope", "slopes", "residual", "shuffle"]
@@ -52,6 +52,8 @@ CASES = (
     Case("conv 5x5", side=5),
     Case("BatchNorm, PReLU, shuffle, conv 5x5", side=5, prologue="shuffle"),
 )
+POOLING = "max pooling 2x2"
+POOLING_DIRECTIONS: tuple[Direction, ...] = ("forward", "dgrad")
 # N, C, O, H, W: no side is a multiple of a tile, no channels of a block; and all of them are.
 SIZES = ((2, 35, 18, 7, 9), (1, 16, 32, 12, 12))
 
@@ -69,6 +71,7 @@ def check_ops(choices: list[OpChoice]) -> Iterator[SelfTest]:
         if choice.implementation == "fused" and choice.device == "cpu":
             for case in CASES:
                 yield from _check_case(case, choice.device, choice.dtype)
+            yield from _check_pooling(choice.device, choice.dtype)
 
 
 def check_cuda_ops() -> Iterator[SelfTest]:
@@ -103,6 +106,33 @@ def _check_case(case: Case, device: str, dtype: str) -> Iterator[SelfTest]:
 
         test = check("op", case.name, run)
         yield test.model_copy(update={"direction": direction, "device": device, "dtype": dtype})
+
+
+def _check_pooling(device: str, dtype: str) -> Iterator[SelfTest]:
+    for i, direction in enumerate(POOLING_DIRECTIONS):
+
+        def run(i: int = i) -> list[Measured]:
+            errors = []
+            for n, c, _, h, w in SIZES:
+                x = torch.randn(n, c, h, w, generator=torch.Generator().manual_seed(0)).to(getattr(torch, dtype))
+                found, exact = (
+                    _pooled(function, map_)[i]
+                    for function, map_ in ((pool.max_pool, x.to(device)), (pool.max_pool_reference, x.double()))
+                )
+                measure = f"the largest of {'y' if i == 0 else 'dx'}"
+                errors.append(Measured(_error(found, exact), 0.0, measure))  # it only chooses
+            return errors
+
+        test = check("op", POOLING, run)
+        yield test.model_copy(update={"direction": direction, "device": device, "dtype": dtype})
+
+
+def _pooled(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The result, and the gradient of a linear function of it."""
+    x = x.clone().requires_grad_()
+    y = function(x)
+    factors = (torch.arange(y.numel(), device=y.device).reshape(y.shape) % 7 + 1).to(y.dtype)
+    return y, torch.autograd.grad((y * factors).sum(dtype=torch.float64), x)[0]
 
 
 def _measure(case: Case, device: str, dtype: str) -> dict[Direction, list[Measured]]:

@@ -25,6 +25,7 @@ from srgan_fast.doctor.checks import Measured, check
 from srgan_fast.doctor.report import SelfTest
 from srgan_fast.models import GeneratorFile, load_generator
 from srgan_fast.ops import conv as conv_ops
+from srgan_fast.ops import pool
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.runtime import BACKENDS
 from srgan_fast.runtime.native_backend import NativeBackend
@@ -78,6 +79,8 @@ def test_everything_that_can_be_used_was_computed(report: DoctorReport) -> None:
             for case in op_checks.CASES:
                 for direction in op_checks.DIRECTIONS:
                     assert (case.name, direction, op.dtype) in tested
+            for direction in op_checks.POOLING_DIRECTIONS:
+                assert (op_checks.POOLING, direction, op.dtype) in tested
     assert {("resize uint8", None, None), ("native fp32, 8 bits", None, None)} <= tested
     for test in report.tests:
         if test.state == "passed":
@@ -153,6 +156,16 @@ def test_an_operator_that_is_a_little_wrong_is_found_and_no_other(
     for test, line in zip(failed, found.problems, strict=True):
         assert line.startswith(f"{test.name}: {direction}, float32, cpu: error ")
         assert "is beyond 3.0e-05" in line
+
+
+@pytest.mark.usefixtures("brief")
+@needs_operators
+def test_wrong_pooling_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = pool.max_pool
+    monkeypatch.setattr(pool, "max_pool", lambda x: right(x.roll(1, 2)))
+    assert {(test.name, test.direction) for test in _failed(examine())} == {
+        (op_checks.POOLING, direction) for direction in op_checks.POOLING_DIRECTIONS
+    }
 
 
 @pytest.mark.usefixtures("brief")

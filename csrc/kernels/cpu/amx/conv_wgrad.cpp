@@ -148,20 +148,20 @@ struct Wgrad {
         return {plane, pixels, s.gradients, s.windows};
     }
 
-    // Where the sums of a block are, and where they belong: in scratch memory or where the gradient is wanted.
-    struct Places {
-        const float* from;  // null: zeros
-        float* to;
-        SumPlaces from_places, to_places;
-    };
+    // Sums in scratch memory: a block's tiles one after the other.
+    static constexpr SumPlaces kInScratch{kTileColumns, kTileRows * kTileColumns, 2 * kTileRows * kTileColumns};
+    static std::int64_t scratch_sums(const Windows& w, std::int64_t c, std::int64_t d, int tap) {
+        const std::int64_t block = c / kBlockRows * blocks(columns(w)) + d / kBlockColumns;
+        return (block * kTaps * kTaps + tap) * kBlockRows * kBlockColumns;
+    }
 
-    // A block of sums, of channels c of dy and d of z.
+    // A block of sums, of channels c of dy and d of z; `from`: those so far in scratch memory, or null for none.
     template <int kM, int kN>
     static void multiply(const Windows& w, const Segment* list, std::int64_t count, std::int64_t c, std::int64_t d,
-                         int tap, const Places& places) {
+                         int tap, const float* from, float* to, const SumPlaces& places) {
         const std::int64_t shift = w.shift(tap / kTaps, tap % kTaps) * kTileDepth;
         const int plane = Windows::plane_of(tap / kTaps, tap % kTaps);
-        places.from ? load_sums<kM, kN>(places.from, places.from_places) : zero_sums<kM, kN>();
+        from ? load_sums<kM, kN>(from, kInScratch) : zero_sums<kM, kN>();
         for (const Segment* s = list; s < list + count; ++s) {
             const std::int64_t right = s->plane * kTileDepth;
             const Bf16* a = s->gradients + c * s->pixels * 2;
@@ -169,14 +169,7 @@ struct Wgrad {
             for (std::int64_t p = 0; p < s->pixels; p += kTilePairs, a += kTileElements, b += kTileElements)
                 multiply_tiles<kM, kN>(a, a + kTileRows * s->pixels * 2, kTileBytes, b, right);
         }
-        store_sums<kM, kN>(places.to, places.to_places);
-    }
-
-    // Sums in scratch memory: a block's tiles one after the other.
-    static constexpr SumPlaces kInScratch{kTileColumns, kTileRows * kTileColumns, 2 * kTileRows * kTileColumns};
-    static std::int64_t scratch_sums(const Windows& w, std::int64_t c, std::int64_t d, int tap) {
-        const std::int64_t block = c / kBlockRows * blocks(columns(w)) + d / kBlockColumns;
-        return (block * kTaps * kTaps + tap) * kBlockRows * kBlockColumns;
+        store_sums<kM, kN>(to, places);
     }
 
     // Whether whole tiles can be stored where the gradient is wanted.
@@ -187,23 +180,23 @@ struct Wgrad {
     // `out`: null, or where the sums go at last.
     static void multiply_all(const Arguments& a, const Windows& w, const Segment* list, std::int64_t count,
                              std::int64_t channels, bool first, float* sums, float* out) {
-        const SumPlaces outside{a.strides.out, kTileColumns, kTileRows * a.strides.out};
+        const SumPlaces places = out ? SumPlaces{a.strides.out, kTileColumns, kTileRows * a.strides.out} : kInScratch;
         for (std::int64_t d = 0; d < columns(w); d += kBlockColumns)
             for (std::int64_t c = 0; c < channels; c += kBlockRows)
                 for (int tap = 0; tap < kTaps * kTaps; ++tap) {
                     float* const own = sums + scratch_sums(w, c, d, tap);
-                    Places places{first ? nullptr : own, own, kInScratch, kInScratch};
-                    if (out) {
-                        places.to =
-                            out + c * a.strides.out + tap / kTaps * a.strides.row + tap % kTaps * a.strides.column + d;
-                        places.to_places = outside;
-                    }
+                    float* const to = !out ? own
+                                           : out + c * a.strides.out + tap / kTaps * a.strides.row +
+                                                 tap % kTaps * a.strides.column + d;
+                    const auto run = [&](auto rows, auto vectors) {
+                        multiply<rows, vectors>(w, list, count, c, d, tap, first ? nullptr : own, to, places);
+                    };
+                    const std::integral_constant<int, 1> one;
+                    const std::integral_constant<int, 2> two;
                     if (c + kTileRows < channels)
-                        d + kTileColumns < columns(w) ? multiply<2, 2>(w, list, count, c, d, tap, places)
-                                                      : multiply<2, 1>(w, list, count, c, d, tap, places);
+                        d + kTileColumns < columns(w) ? run(two, two) : run(two, one);
                     else
-                        d + kTileColumns < columns(w) ? multiply<1, 2>(w, list, count, c, d, tap, places)
-                                                      : multiply<1, 1>(w, list, count, c, d, tap, places);
+                        d + kTileColumns < columns(w) ? run(one, two) : run(one, one);
                 }
     }
 
