@@ -5,8 +5,9 @@ waits, as vectors of channels, beside the raw result, and becomes that convoluti
 `Pending` instead of a tensor; `finish` does the waiting work in plain torch, for whoever wants a tensor.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -63,10 +64,10 @@ class Pending:
         return z.to(self.raw.dtype)
 
 
-@runtime_checkable
-class SharesMoments(Protocol):
+class SharesMoments(ABC):  # not a Protocol, which would be asked for its methods a hundred times in a step
     """A BatchNorm whose statistics are those of several processes together."""
 
+    @abstractmethod
     def share_moments(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
         """From this process' moments of `count` values a channel to those of all."""
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from srgan_fast.errors import TrainingError
-from srgan_fast.ops.pending import follow_moments
+from srgan_fast.ops.pending import SharesMoments, follow_moments
 
 _PATIENCE = timedelta(minutes=10)  # machines of a cluster do not start at once
 
@@ -135,7 +135,7 @@ def broadcast_module(module: nn.Module) -> None:
             dist.broadcast(tensor, 0)
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
+class SharedBatchNorm2d(nn.BatchNorm2d, SharesMoments):
     """BatchNorm2d whose statistics in training are those of the batches of all processes together.
 
     Mean first, then squared deviations from it: two small reductions, no cancellation. Running statistics follow
