@@ -54,8 +54,8 @@ struct Target {
     }
 };
 
-// Up to 16 channels, pixels without gaps. Each is written as a whole vector, of which the next one covers what is too
-// much: from left to right, with room for a vector behind the last.
+// Fewer than 16 channels, pixels without gaps. Each is written as a whole vector, of which the next one covers what is
+// too much: from left to right, with room for a vector behind the last.
 struct NarrowTarget {
     Bf16* to;
     std::int64_t depth;

@@ -33,14 +33,15 @@ struct Taps {
 
 // How pixels' channels become the depth of products. In blocks of kTileDepth, of which each tap is a product; or, where
 // there are so few that a filter's row of them fits in two tiles, narrow: then a product takes what stands side by side
-// in such a row, and weights are zero behind its end.
+// in such a row, and weights are zero behind its end. The engine, whose channels are multiples of 16, packs the first
+// form by the same function.
 template <Geometry kGeometry>
 struct Depth {
     static constexpr int kTaps = Form<kGeometry>::kTaps;
     std::int64_t channels;
 
     bool narrow() const {
-        return Form<kGeometry>::kStep == 1 && channels <= kLanes && kTaps * channels <= 2 * kTileDepth;
+        return Form<kGeometry>::kStep == 1 && channels < kLanes && kTaps * channels <= 2 * kTileDepth;
     }
     std::int64_t pixel() const { return narrow() ? channels : kTileDepth; }  // elements to the next one
     std::int64_t blocks() const { return narrow() ? 1 : deep(channels) / kTileDepth; }
