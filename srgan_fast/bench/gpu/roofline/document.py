@@ -170,8 +170,7 @@ def _model() -> str:
 - Where torch's library multiplies, as `uses_library` in `plan.h` says, its products read and write everything once and
   share the image's operations evenly, and our passes around them are counted as they are launched. What both gradients
   of a convolution take is made by one pass, which stands among what is not fused. Weights are taken to be cast once for
-  each forward call, though a step casts D's once and VGG's never. VGG's pooling is counted as
-  PyTorch's, with indices, though CUDA has a kernel without.
+  each forward call, though a step casts D's once and VGG's never.
 - Upscaling's head unfolds the picture, 54 values to a pixel of 64 channels, which are written and read again, and
   multiplies ten rows of taps instead of nine. Its tail is a 5x5 convolution before the shuffle instead of the 9x9 one
   behind it; it multiplies 60 columns as 64, and of a block's 32 columns of pixels four are only other blocks' halo.
