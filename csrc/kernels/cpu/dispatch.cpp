@@ -16,7 +16,7 @@
 
 namespace srgan_fast::cpu {
 
-// The tables of the levels; see level/table.cpp and amx/table.cpp.
+// The tables of the levels; see level/table.cpp and bf16/table.cpp.
 namespace baseline {
 KernelTable table();
 }  // namespace baseline

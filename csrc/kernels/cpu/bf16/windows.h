@@ -6,8 +6,8 @@
 
 #include <cstring>
 
-#include "kernels/cpu/amx/blocks.h"
-#include "kernels/cpu/amx/rows.h"
+#include "kernels/cpu/bf16/blocks.h"
+#include "kernels/cpu/bf16/rows.h"
 #include "kernels/cpu/level/geometry.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
@@ -183,19 +183,22 @@ std::int64_t windows_size(const Windows& w, std::int64_t rows, std::int64_t heig
 // blocks of channels `block`. meanwhile() is called between products: other work that the tile unit leaves time for.
 template <int kN, typename Meanwhile>
 SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t channel, const Taps& taps,
-                                      const Bf16* window, std::int64_t pixel, std::int64_t block, float* sums,
-                                      const Meanwhile& meanwhile) {
-    zero_sums<2, kN>();
-    for (std::int64_t k = 0; k < weights.blocks; ++k, window += block) {
-        const Bf16* const tiles = weights.at(channel, k);
-        for (int t = 0; t < taps.count; ++t) {
-            const Bf16* const pixels = window + taps.offset[t];
-            multiply_tiles<2, kN>(pixels, pixels + kTileRows * pixel, pixel * 2, tiles + taps.weight[t] * kTileElements,
-                                  weights.group());
-            meanwhile();
-        }
-    }
-    store_sums<2, kN>(sums, kBlockSums);
+                                      const Bf16* window, std::int64_t pixel, std::int64_t block, std::int64_t count,
+                                      float* sums, const Meanwhile& meanwhile) {
+    sum_products<2, kN>(
+        count, nullptr, kBlockSums, sums, kBlockSums,
+        [&](const auto& step) SRGAN_FAST_INLINE_LAMBDA {
+            const Bf16* from = window;
+            for (std::int64_t k = 0; k < weights.blocks; ++k, from += block) {
+                const Bf16* const tiles = weights.at(channel, k);
+                for (int t = 0; t < taps.count; ++t) {
+                    const Bf16* const pixels = from + taps.offset[t];
+                    step(pixels, pixels + kTileRows * pixel, pixel * 2, tiles + taps.weight[t] * kTileElements,
+                         weights.group());
+                }
+            }
+        },
+        meanwhile);
 }
 
 // Where a block's results belong: `count` of those counted from `from`, in rows from `row` on; and their sums.

@@ -1,6 +1,4 @@
-// AMX's tile registers, as the kernels of this level use them: always 16 rows of 64 bytes. A sum is 16 x 16 floats; it
-// grows by products of 16 x 32 and 32 x 16 bfloat16, the second in pairs: row k holds elements 2k and 2k + 1 of each
-// column side by side.
+// AMX's tile registers, which compute a block of sums in four of them.
 //
 // The compilers' intrinsics want the registers' numbers as literals; here they are template arguments. Where
 // SRGAN_FAST_EMULATE_AMX is defined, the same operations are done in plain memory, so that tests run
@@ -12,13 +10,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/cpu/level/maps.h"
+#include "kernels/cpu/bf16/tiles.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
-
-inline constexpr int kTileRows = 16, kTileBytes = 64, kTileColumns = 16;
-inline constexpr int kTileDepth = 32;                                  // bfloat16s of a row
-inline constexpr std::int64_t kTileElements = kTileRows * kTileDepth;  // of a tile of bfloat16s
 
 #ifdef SRGAN_FAST_EMULATE_AMX
 
@@ -110,39 +104,6 @@ SRGAN_FAST_INLINE void tile_multiply_add() {
 
 #endif
 
-typedef std::uint32_t PairWords __attribute__((vector_size(64), may_alias));
-
-// Rows of 16 pairs become columns: halves of two vectors are exchanged, 8 rows apart, then 4, 2 and 1.
-template <int kApart>
-SRGAN_FAST_INLINE void exchange(Words (&rows)[16]) {
-    Words low{}, high{};
-#pragma GCC unroll 16
-    for (unsigned lane = 0; lane < 16; ++lane) {
-        const bool moved = (lane & kApart) != 0;
-        low[lane] = moved ? 16 + lane - kApart : lane;
-        high[lane] = moved ? 16 + lane : lane + kApart;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-        if ((i & kApart) != 0) continue;
-        const Words a = rows[i], b = rows[i + kApart];
-        rows[i] = __builtin_shuffle(a, b, low);
-        rows[i + kApart] = __builtin_shuffle(a, b, high);
-    }
-}
-SRGAN_FAST_INLINE void transpose(Words (&rows)[16]) {
-    exchange<8>(rows), exchange<4>(rows), exchange<2>(rows), exchange<1>(rows);
-}
-
-// Two rows' columns, 16 of them, side by side.
-SRGAN_FAST_INLINE Words pair_of(const Bf16* first, const Bf16* second) {
-    return widen(*reinterpret_cast<const Halves*>(first)) | widen(*reinterpret_cast<const Halves*>(second)) << 16;
-}
-SRGAN_FAST_INLINE void put_pair(Bf16* to, Words pair) { *reinterpret_cast<PairWords*>(to) = pair; }
-
-// A block of 2 x 2 sums: each fragment that is loaded is multiplied twice.
-inline constexpr int kBlockRows = 2 * kTileRows, kBlockColumns = 2 * kTileColumns;
-
 // sums += a b for kM tiles, the first at `a` and the second at `second_a`, with rows that many bytes apart, and kN in
 // one piece each, the first at `b` and the second that many elements behind.
 template <int kM, int kN>
@@ -168,10 +129,6 @@ SRGAN_FAST_INLINE void zero_sums() {
     if constexpr (kM == 2) tile_zero<2>();
     if constexpr (kM == 2 && kN == 2) tile_zero<3>();
 }
-// Where a block's sums stand, in floats: from a row to the next, from a tile to the one beside it and to the one below.
-struct SumPlaces {
-    std::int64_t row, right, below;
-};
 template <int kM, int kN>
 SRGAN_FAST_INLINE void load_sums(const float* sums, const SumPlaces& p) {
     tile_load<0>(sums, p.row * 4);
@@ -186,7 +143,19 @@ SRGAN_FAST_INLINE void store_sums(float* sums, const SumPlaces& p) {
     if constexpr (kM == 2) tile_store<2>(sums + p.below, p.row * 4);
     if constexpr (kM == 2 && kN == 2) tile_store<3>(sums + p.below + p.right, p.row * 4);
 }
-// A row of pixels after the other, kBlockColumns floats each.
-inline constexpr SumPlaces kBlockSums{kBlockColumns, kTileColumns, kTileRows * kBlockColumns};
+// A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes, b,
+// next_b), see multiply_tiles; left in `to`. meanwhile() is called between products: other work that the tile unit
+// leaves time for.
+template <int kM, int kN, typename Each, typename Meanwhile>
+SRGAN_FAST_INLINE void sum_products(std::int64_t, const float* from, const SumPlaces& from_places, float* to,
+                                    const SumPlaces& places, const Each& each, const Meanwhile& meanwhile) {
+    from ? load_sums<kM, kN>(from, from_places) : zero_sums<kM, kN>();
+    each([&](const Bf16* a, const Bf16* second_a, std::int64_t row_bytes, const Bf16* b, std::int64_t next_b)
+             SRGAN_FAST_INLINE_LAMBDA {
+                 multiply_tiles<kM, kN>(a, second_a, row_bytes, b, next_b);
+                 meanwhile();
+             });
+    store_sums<kM, kN>(to, places);
+}
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/bf16/tiles.h"
 #include "kernels/cpu/level/source.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {

@@ -3,8 +3,8 @@
 // It is the direct form: with many times the products of AVX-512 there is nothing to gain from Winograd's, and z and
 // weights are rounded to bfloat16 as by every library. A task makes the window of some rows of z, then multiplies all
 // of it by one block of channels after the other.
-#include "kernels/cpu/amx/table.h"
-#include "kernels/cpu/amx/windows.h"
+#include "kernels/cpu/bf16/table.h"
+#include "kernels/cpu/bf16/windows.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
@@ -95,12 +95,14 @@ struct Forward {
         each_segment(begin, end, a.height, [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
             const std::int64_t results = w.results(rows), block = w.plane(rows) * kTileDepth;
             const Taps taps = w.taps(rows);
-            for (std::int64_t from = 0; from < results; from += kBlockRows)
-                pipeline.next({image, row, from, smaller<std::int64_t>(kBlockRows, results - from), 0, nullptr},
+            for (std::int64_t from = 0; from < results; from += kBlockRows) {
+                const std::int64_t count = smaller<std::int64_t>(kBlockRows, results - from);
+                pipeline.next({image, row, from, count, 0, nullptr},
                               [&](float* sums, const auto& meanwhile) SRGAN_FAST_INLINE_LAMBDA {
-                                  multiply_block<kN>(weights, channel, taps, window + from * pixel, pixel, block, sums,
-                                                     meanwhile);
+                                  multiply_block<kN>(weights, channel, taps, window + from * pixel, pixel, block, count,
+                                                     sums, meanwhile);
                               });
+            }
             window += w.size(rows);
         });
         pipeline.finish();

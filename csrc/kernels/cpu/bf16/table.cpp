@@ -1,6 +1,6 @@
-#include "kernels/cpu/amx/table.h"
+#include "kernels/cpu/bf16/table.h"
 
-#include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/bf16/tiles.h"
 
 namespace srgan_fast::cpu {
 

@@ -4,8 +4,8 @@
 // A tap of 16 neighbouring pixels is a tile as it stands in the map, its rows a pixel apart: nothing is copied or
 // converted. A task multiplies its blocks of two rows of 16 pixels with 32 output channels after the other, whose
 // weights stay in the first-level cache where the input has 64 channels or less.
-#include "kernels/cpu/amx/map_blocks.h"
-#include "kernels/cpu/amx/table.h"
+#include "kernels/cpu/bf16/map_blocks.h"
+#include "kernels/cpu/bf16/table.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {

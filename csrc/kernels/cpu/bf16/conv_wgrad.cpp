@@ -5,8 +5,8 @@
 // one as far on in the second half, so that both move by any tap. Pixels are counted through the rows of z's window;
 // where that has padding, dy is zero. Some rows are taken at a time; sums stay in registers while these are multiplied,
 // are added up in memory, and go to their places with the last rows.
-#include "kernels/cpu/amx/table.h"
-#include "kernels/cpu/amx/windows.h"
+#include "kernels/cpu/bf16/table.h"
+#include "kernels/cpu/bf16/windows.h"
 #include "kernels/cpu/pack.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
@@ -161,15 +161,18 @@ struct Wgrad {
                          int tap, const float* from, float* to, const SumPlaces& places) {
         const std::int64_t shift = w.shift(tap / kTaps, tap % kTaps) * kTileDepth;
         const int plane = Windows::plane_of(tap / kTaps, tap % kTaps);
-        from ? load_sums<kM, kN>(from, kInScratch) : zero_sums<kM, kN>();
-        for (const Segment* s = list; s < list + count; ++s) {
-            const std::int64_t right = s->plane * kTileDepth;
-            const Bf16* a = s->gradients + c * s->pixels * 2;
-            const Bf16* b = s->windows + plane * s->plane * columns(w) * 2 + d / kTileColumns * right + shift;
-            for (std::int64_t p = 0; p < s->pixels; p += kTilePairs, a += kTileElements, b += kTileElements)
-                multiply_tiles<kM, kN>(a, a + kTileRows * s->pixels * 2, kTileBytes, b, right);
-        }
-        store_sums<kM, kN>(to, places);
+        sum_products<kM, kN>(
+            kM * kTileRows, from, kInScratch, to, places,
+            [&](const auto& step) SRGAN_FAST_INLINE_LAMBDA {
+                for (const Segment* s = list; s < list + count; ++s) {
+                    const std::int64_t right = s->plane * kTileDepth;
+                    const Bf16* a = s->gradients + c * s->pixels * 2;
+                    const Bf16* b = s->windows + plane * s->plane * columns(w) * 2 + d / kTileColumns * right + shift;
+                    for (std::int64_t p = 0; p < s->pixels; p += kTilePairs, a += kTileElements, b += kTileElements)
+                        step(a, a + kTileRows * s->pixels * 2, kTileBytes, b, right);
+                }
+            },
+            []() SRGAN_FAST_INLINE_LAMBDA {});
     }
 
     // Whether whole tiles can be stored where the gradient is wanted.

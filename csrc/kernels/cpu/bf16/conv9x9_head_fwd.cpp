@@ -4,8 +4,8 @@
 //
 // A value of the picture is taken as two bfloat16, itself and what rounding it leaves: all else together loses no more
 // than that rounding would, and the layer is a hundredth of the network.
-#include "kernels/cpu/amx/map_blocks.h"
-#include "kernels/cpu/amx/table.h"
+#include "kernels/cpu/bf16/map_blocks.h"
+#include "kernels/cpu/bf16/table.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {

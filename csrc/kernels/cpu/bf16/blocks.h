@@ -1,7 +1,11 @@
 // Blocks of results: the weights that they are multiplied with, and how one is finished while the next is multiplied.
 #pragma once
 
-#include "kernels/cpu/amx/tiles.h"
+#ifdef SRGAN_FAST_DOT_PRODUCTS
+#include "kernels/cpu/bf16/dot_products.h"
+#else
+#include "kernels/cpu/bf16/amx_tiles.h"
+#endif
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 

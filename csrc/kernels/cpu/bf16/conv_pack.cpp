@@ -1,6 +1,6 @@
 // The weights of training's convolutions as tiles of bfloat16; see WeightTiles.
-#include "kernels/cpu/amx/table.h"
-#include "kernels/cpu/amx/windows.h"
+#include "kernels/cpu/bf16/table.h"
+#include "kernels/cpu/bf16/windows.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {

@@ -1,4 +1,4 @@
-#include "kernels/cpu/amx/table.h"
+#include "kernels/cpu/bf16/table.h"
 
 namespace srgan_fast::cpu {
 

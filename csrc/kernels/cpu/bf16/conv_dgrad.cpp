@@ -2,8 +2,8 @@
 //
 // The forward kernel with dy for its input and its taps turned around; stride 2 has four phases of z, each with taps
 // of its own over the same window of dy.
-#include "kernels/cpu/amx/table.h"
-#include "kernels/cpu/amx/windows.h"
+#include "kernels/cpu/bf16/table.h"
+#include "kernels/cpu/bf16/windows.h"
 #include "kernels/cpu/level/through_prologue.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
@@ -145,13 +145,15 @@ struct Dgrad {
         const std::int64_t pixel = w.depth.pixel();
         each_segment(begin, end, height(a), [&](std::int64_t image, std::int64_t row, std::int64_t rows) {
             const std::int64_t results = w.results(rows), block = w.pixels(rows) * kTileDepth;
-            for (std::int64_t from = 0; from < results; from += kBlockRows)
+            for (std::int64_t from = 0; from < results; from += kBlockRows) {
+                const std::int64_t count = smaller<std::int64_t>(kBlockRows, results - from);
                 for (int phase = 0; phase < kPhases; ++phase)
-                    pipeline.next({image, row, from, smaller<std::int64_t>(kBlockRows, results - from), phase, nullptr},
+                    pipeline.next({image, row, from, count, phase, nullptr},
                                   [&](float* sums, const auto& meanwhile) SRGAN_FAST_INLINE_LAMBDA {
                                       multiply_block<kN>(weights, channel, taps[phase], window + from * pixel, pixel,
-                                                         block, sums, meanwhile);
+                                                         block, count, sums, meanwhile);
                                   });
+            }
             window += w.size(rows);
         });
         pipeline.finish();

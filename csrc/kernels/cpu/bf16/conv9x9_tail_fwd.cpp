@@ -1,8 +1,8 @@
 // The 9x9 convolution to RGB behind a pixel shuffle on AMX, computed before the shuffle as a 5x5 convolution to 12
 // channels; see level/conv9x9_tail_fwd.cpp. It is the direct form: 12 of a tile's 16 columns are used, and four rows of
 // 16 pixels share the weights that stream through.
-#include "kernels/cpu/amx/blocks.h"
-#include "kernels/cpu/amx/table.h"
+#include "kernels/cpu/bf16/blocks.h"
+#include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/level/pixels.h"
 #include "kernels/cpu/level/tiles.h"
 

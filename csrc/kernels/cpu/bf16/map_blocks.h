@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "kernels/cpu/amx/blocks.h"
+#include "kernels/cpu/bf16/blocks.h"
 #include "kernels/cpu/level/tiles.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {

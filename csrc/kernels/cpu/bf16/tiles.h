@@ -1,0 +1,56 @@
+// Tiles of bfloat16, in which products are computed: always 16 rows of 64 bytes. A sum is 16 x 16 floats; it grows by
+// products of 16 x 32 and 32 x 16 bfloat16, the second in pairs: row k holds elements 2k and 2k + 1 of each column side
+// by side. AMX has registers for them (amx_tiles.h), AVX-512 multiplies their pairs in vectors (dot_products.h).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/level/maps.h"
+
+namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
+
+inline constexpr int kTileRows = 16, kTileBytes = 64, kTileColumns = 16;
+inline constexpr int kTileDepth = 32;                                  // bfloat16s of a row
+inline constexpr std::int64_t kTileElements = kTileRows * kTileDepth;  // of a tile of bfloat16s
+
+typedef std::uint32_t PairWords __attribute__((vector_size(64), may_alias));
+
+// Rows of 16 pairs become columns: halves of two vectors are exchanged, 8 rows apart, then 4, 2 and 1.
+template <int kApart>
+SRGAN_FAST_INLINE void exchange(Words (&rows)[16]) {
+    Words low{}, high{};
+#pragma GCC unroll 16
+    for (unsigned lane = 0; lane < 16; ++lane) {
+        const bool moved = (lane & kApart) != 0;
+        low[lane] = moved ? 16 + lane - kApart : lane;
+        high[lane] = moved ? 16 + lane : lane + kApart;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+        if ((i & kApart) != 0) continue;
+        const Words a = rows[i], b = rows[i + kApart];
+        rows[i] = __builtin_shuffle(a, b, low);
+        rows[i + kApart] = __builtin_shuffle(a, b, high);
+    }
+}
+SRGAN_FAST_INLINE void transpose(Words (&rows)[16]) {
+    exchange<8>(rows), exchange<4>(rows), exchange<2>(rows), exchange<1>(rows);
+}
+
+// Two rows' columns, 16 of them, side by side.
+SRGAN_FAST_INLINE Words pair_of(const Bf16* first, const Bf16* second) {
+    return widen(*reinterpret_cast<const Halves*>(first)) | widen(*reinterpret_cast<const Halves*>(second)) << 16;
+}
+SRGAN_FAST_INLINE void put_pair(Bf16* to, Words pair) { *reinterpret_cast<PairWords*>(to) = pair; }
+
+// A block of 2 x 2 sums: each fragment that is loaded is multiplied twice.
+inline constexpr int kBlockRows = 2 * kTileRows, kBlockColumns = 2 * kTileColumns;
+
+// Where a block's sums stand, in floats: from a row to the next, from a tile to the one beside it and to the one below.
+struct SumPlaces {
+    std::int64_t row, right, below;
+};
+// A row of pixels after the other, kBlockColumns floats each.
+inline constexpr SumPlaces kBlockSums{kBlockColumns, kTileColumns, kTileRows * kBlockColumns};
+
+}  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
