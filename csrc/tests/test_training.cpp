@@ -294,11 +294,12 @@ constexpr double unit() {
     return Element<Scalar<E>>::kRounding;
 }
 
-// What rounding the factors of products adds to a tolerance, on the same scale: z and dy to bfloat16 on AMX, where they
-// are computed and need more than its 8 bits. Weights are of fewer.
+// What rounding the factors of products adds to a tolerance, on the same scale: z and dy to bfloat16 where it is
+// multiplied, if they are computed and need more than its 8 bits. Weights are of fewer.
 template <typename E>
-double factor_rounding(Isa isa, bool computed) {
-    return computed && isa == Isa::kAmx && std::is_same_v<E, std::uint16_t> ? Element<E>::kRounding : 0.0;
+double factor_rounding(Isa isa, Geometry geometry, bool computed) {
+    const bool rounds = isa == Isa::kAmx || (isa == Isa::kAvx512Bf16 && geometry == Geometry::k3x3Stride2);
+    return computed && rounds && std::is_same_v<E, std::uint16_t> ? Element<E>::kRounding : 0.0;
 }
 
 // What a forward call writes.
@@ -411,7 +412,7 @@ template <typename E>
 void check_forward(const Problem& p, const Memory<E>& m, Isa isa, const std::string& name, Random& random) {
     ForwardCall<E> call(m, isa, name, random);
     const double tolerance =
-        (tolerance_of(p.c.geometry).map * unit<E>() + factor_rounding<E>(isa, p.c.affine())) * p.y_scale;
+        (tolerance_of(p.c.geometry).map * unit<E>() + factor_rounding<E>(isa, p.c.geometry, p.c.affine())) * p.y_scale;
     const double rounding = Element<E>::kRounding + unit<E>();
     std::optional<Forward<E>> first;
     const std::set<std::int64_t> counts = call.counts();
@@ -510,7 +511,7 @@ std::vector<double> add_up(const std::vector<S>& parts, std::int64_t rows, std::
 template <typename E>
 void check_dgrad(const Problem& p, const Memory<E>& m, Isa isa, const std::string& name, Random& random) {
     DgradCall<E> call(m, isa, name, random);
-    const double factors = factor_rounding<E>(isa, p.c.behind != Behind::kNothing);
+    const double factors = factor_rounding<E>(isa, p.c.geometry, p.c.behind != Behind::kNothing);
     const double scale = (tolerance_of(p.c.geometry).map * unit<E>() + factors) * p.dz_scale;
     const double sum_scale = (tolerance_of(p.c.geometry).sums * unit<E>() + factors) * p.dz_scale;
     const double rounding = Element<E>::kRounding + unit<E>();
@@ -607,7 +608,7 @@ void check_wgrad(const Problem& p, const Memory<E>& m, Isa isa, const std::strin
                 std::vector<double> sum(size);
                 for (std::int64_t i = 0; i < parts * size; ++i) sum[i % size] += got.weight[i];
                 const double tolerance = tolerance_of(p.c.geometry).weight * unit<E>() +
-                                         factor_rounding<E>(isa, p.c.affine() || p.c.behind != Behind::kNothing);
+                                         factor_rounding<E>(isa, p.c.geometry, p.c.affine() || p.c.behind != Behind::kNothing);
                 check_values(sum, expected, tolerance * p.weight_scale, unit<E>(), what + ", weights");
                 check_values(add_up(got.bias, 1, 0, p.c.out), p.bias_gradient, kSum * unit<E>() * p.bias_scale,
                              unit<E>(), what + ", bias");

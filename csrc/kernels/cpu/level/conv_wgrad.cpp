@@ -17,11 +17,7 @@ template <int kRows, int kVectors, bool kAccumulate, typename S>
 SRGAN_FAST_INLINE void outer_block(std::int64_t tiles, const S* v, std::int64_t v_stride, const S* m,
                                    std::int64_t m_stride, S* sums, std::int64_t stride) {
     constexpr int kLanes = kLanesOf<S>;
-    Simd<S> acc[kRows][kVectors];
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 8
-        for (int n = 0; n < kVectors; ++n) acc[r][n] = kAccumulate ? load(sums + r * stride + n * kLanes) : Simd<S>{};
+    Simd<S> acc[kRows][kVectors]{};
     for (std::int64_t t = 0; t < tiles; ++t, v += v_stride, m += m_stride) {
         Simd<S> w[kVectors];
 #pragma GCC unroll 8
@@ -36,7 +32,10 @@ SRGAN_FAST_INLINE void outer_block(std::int64_t tiles, const S* v, std::int64_t 
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-        for (int n = 0; n < kVectors; ++n) store(sums + r * stride + n * kLanes, acc[r][n]);
+        for (int n = 0; n < kVectors; ++n) {
+            S* const sum = sums + r * stride + n * kLanes;
+            store(sum, kAccumulate ? load(sum) + acc[r][n] : acc[r][n]);
+        }
 }
 
 template <int kRows, int kVectors, bool kAccumulate, typename S>

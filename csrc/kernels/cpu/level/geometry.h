@@ -15,7 +15,7 @@ namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
 template <Geometry kGeometry>
 struct Form {
-    using W = Winograd43;
+    using W = Winograd63;
     static constexpr int kPhases = 1, kStep = 1, kTaps = 3;
 };
 template <>

@@ -23,6 +23,10 @@ inline constexpr int kGroup = 1;  // values of k that one multiply-add takes
 template <>
 inline constexpr int kGroup<Bf16> = 2;
 
+// So many products are summed up in registers before they are added to those before: a sum of many numbers one after the
+// other would lose the more the longer it is.
+inline constexpr std::int64_t kDepthOfSums = 64;
+
 // Rows kRows, vectors kVectors, over `depth` values of k; a is [kRows][depth], b [depth / group][kVectors *
 // kLanes][group]. kDepth is the depth where it is known: then rows lie at constant distances, and addresses need no
 // registers.
@@ -31,45 +35,48 @@ SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_de
                                      std::ptrdiff_t out_stride, const T* ahead) {
     const std::int64_t depth = kDepth ? kDepth : any_depth;
     constexpr int kLanes = kLanesOf<T>;
-    Simd<T> acc[kRows][kVectors];
+    constexpr std::int64_t kLine = kAlignment / static_cast<std::int64_t>(sizeof(T)) / kGroup<T>;
+    for (std::int64_t begin = 0; begin < depth; begin += kDepthOfSums) {
+        Simd<T> acc[kRows][kVectors]{};
+        const std::int64_t end = kDepth ? kDepth : smaller(begin + kDepthOfSums, depth);
+        for (std::int64_t k = begin; k < end; k += kGroup<T>) {
+            __builtin_prefetch(ahead + k * kLine);
+            if constexpr (kGroup<T> == 1) {
+                Simd<T> w[kVectors];
+#pragma GCC unroll 8
+                for (int v = 0; v < kVectors; ++v) w[v] = load(b + k * kVectors * kLanes + v * kLanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r)
+                for (int r = 0; r < kRows; ++r) {
+                    const Simd<T> x = broadcast(a[r * depth + k]);
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v)
-            acc[r][v] = kAccumulate ? load(out + r * out_stride + v * kLanes) : Simd<T>{};
-    for (std::int64_t k = 0; k < depth; k += kGroup<T>) {
-        __builtin_prefetch(ahead + k * (kAlignment / static_cast<std::int64_t>(sizeof(T)) / kGroup<T>));
-        if constexpr (kGroup<T> == 1) {
-            Simd<T> w[kVectors];
-#pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v) w[v] = load(b + k * kVectors * kLanes + v * kLanes);
-#pragma GCC unroll 16
-            for (int r = 0; r < kRows; ++r) {
-                const Simd<T> x = broadcast(a[r * depth + k]);
-#pragma GCC unroll 8
-                for (int v = 0; v < kVectors; ++v) acc[r][v] += x * w[v];
-            }
-        } else {
+                    for (int v = 0; v < kVectors; ++v) acc[r][v] += x * w[v];
+                }
+            } else {
 #ifdef __AVX512BF16__
-            __m512bh w[kVectors];
+                __m512bh w[kVectors];
 #pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v)
-                w[v] = (__m512bh)_mm512_load_si512(b + k * kVectors * kLanes + v * 2 * kLanes);
+                for (int v = 0; v < kVectors; ++v)
+                    w[v] = (__m512bh)_mm512_load_si512(b + k * kVectors * kLanes + v * 2 * kLanes);
 #pragma GCC unroll 16
-            for (int r = 0; r < kRows; ++r) {
-                int pair;
-                __builtin_memcpy(&pair, a + r * depth + k, sizeof pair);
-                const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+                for (int r = 0; r < kRows; ++r) {
+                    int pair;
+                    __builtin_memcpy(&pair, a + r * depth + k, sizeof pair);
+                    const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
 #pragma GCC unroll 8
-                for (int v = 0; v < kVectors; ++v) acc[r][v] = (Vec)_mm512_dpbf16_ps((__m512)acc[r][v], x, w[v]);
-            }
+                    for (int v = 0; v < kVectors; ++v) acc[r][v] = (Vec)_mm512_dpbf16_ps((__m512)acc[r][v], x, w[v]);
+                }
 #endif
+            }
         }
-    }
+        const bool more = kAccumulate || begin > 0;
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r)
+        for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) store(out + r * out_stride + v * kLanes, acc[r][v]);
+            for (int v = 0; v < kVectors; ++v) {
+                Sum<T>* const sum = out + r * out_stride + v * kLanes;
+                store(sum, more ? load(sum) + acc[r][v] : acc[r][v]);
+            }
+    }
 }
 
 // The rows that are left over behind the last whole block.

@@ -150,6 +150,48 @@ struct Winograd45 {
     }
 };
 
+// F(6, 3), of the same points as F(4, 5): 6 outputs of a 3-tap filter from 8 inputs.
+struct Winograd63 {
+    static constexpr int kPoints = 8, kOutputs = 6, kRadius = 1, kTaps = 3;
+    static constexpr FilterRow<3> kFilter[8]{at_point<3>(0.0, 1.0),       at_point<3>(1.0, -2.0 / 9),
+                                             at_point<3>(-1.0, -2.0 / 9), at_point<3>(2.0, 1.0 / 90),
+                                             at_point<3>(-2.0, 1.0 / 90), at_point<3>(0.5, 1.0 / 45),
+                                             at_point<3>(-0.5, 1.0 / 45), at_infinity<3>()};
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void input(const V* d, V* v) {
+        Winograd45::input(d, v);
+    }
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void output(const V* m, V* y) {
+        const V sum = m[1] + m[2], difference = m[1] - m[2];
+        const V sum2 = m[3] + m[4], difference2 = m[3] - m[4];
+        const V sum3 = m[5] + m[6], difference3 = m[5] - m[6];
+        y[0] = m[0] + sum + sum2 + 32.0f * sum3;
+        y[1] = difference + 2.0f * difference2 + 16.0f * difference3;
+        y[2] = sum + 4.0f * sum2 + 8.0f * sum3;
+        y[3] = difference + 8.0f * difference2 + 4.0f * difference3;
+        y[4] = sum + 16.0f * sum2 + 2.0f * sum3;
+        y[5] = difference + 32.0f * difference2 + difference3 + m[7];
+    }
+
+    template <typename V>
+    static SRGAN_FAST_INLINE void spread(const V* y, V* v) {
+        const V even = y[0] + y[2] + y[4], odd = y[1] + y[3] + y[5];
+        const V even2 = y[0] + 4.0f * y[2] + 16.0f * y[4], odd2 = 2.0f * y[1] + 8.0f * y[3] + 32.0f * y[5];
+        const V even3 = 32.0f * y[0] + 8.0f * y[2] + 2.0f * y[4], odd3 = 16.0f * y[1] + 4.0f * y[3] + y[5];
+        v[0] = y[0];
+        v[1] = even + odd;
+        v[2] = even - odd;
+        v[3] = even2 + odd2;
+        v[4] = even2 - odd2;
+        v[5] = even3 + odd3;
+        v[6] = even3 - odd3;
+        v[7] = y[5];
+    }
+};
+
 // A transform of kFrom to kTo values in both dimensions. `fetch(i, j)` gives row i, column j; `put(i, row)` takes a
 // row.
 template <int kFrom, int kTo, typename V, typename Step, typename Fetch, typename Put>
