@@ -170,31 +170,46 @@ struct Wgrad {
             }
     }
 
+    // Filters are transformed for some input channels at a time, and then written one output channel after the other,
+    // whose places are far apart.
+    static constexpr std::int64_t kDepthBlock = 16;
+    using Block = S[kDepthBlock][kTaps * kTaps][kLanesOf<S>];
+
     static void write_filters(const Arguments& a, std::int64_t first, std::int64_t width, const S* sums, S* out) {
-        const std::int64_t depth = padded(a.source.channels), channels = a.source.channels;
-        for (std::int64_t k = 0; k < channels; ++k)
+        alignas(kAlignment) Block block;
+        for (std::int64_t k = 0; k < a.source.channels; k += kDepthBlock)
             for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
-                const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, a.gradient.channels - first - c));
-                for (int phase = 0; phase < P::kPhases; ++phase)
-                    transform_filter(
-                        [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA {
-                            const int slot = P::slot(i, j, phase);
-                            if (slot < 0) return V{};
-                            return load(sums + (P::before(i, j) * depth + slot * depth + k) * width + c);
-                        },
-                        [&](int row, int column, V value) SRGAN_FAST_INLINE_LAMBDA {
-                            int y = row, x = column;
-                            if constexpr (P::kPhases == 4) {
-                                y = tap_of_phase(phase / 2, row, false), x = tap_of_phase(phase % 2, column, false);
-                                if (y < 0 || x < 0) return;
-                            }
-                            alignas(kAlignment) S values[kLanesOf<S>];
-                            store(values, value);
-                            S* const filter = out + k * a.strides.in + y * a.strides.row + x * a.strides.column;
-                            for (int lane = 0; lane < count; ++lane)
-                                filter[(first + c + lane) * a.strides.out] = values[lane];
-                        });
+                const std::int64_t depths = smaller(kDepthBlock, a.source.channels - k);
+                const std::int64_t lanes = smaller<std::int64_t>(kLanesOf<S>, a.gradient.channels - first - c);
+                for (std::int64_t i = 0; i < depths; ++i) make_filter(a, k + i, width, sums + c, block[i]);
+                S* const filters = out + (first + c) * a.strides.out + k * a.strides.in;
+                for (std::int64_t lane = 0; lane < lanes; ++lane)
+                    for (std::int64_t i = 0; i < depths; ++i)
+                        for (int tap = 0; tap < kTaps * kTaps; ++tap)
+                            filters[lane * a.strides.out + i * a.strides.in + tap / kTaps * a.strides.row +
+                                    tap % kTaps * a.strides.column] = block[i][tap][lane];
             }
+    }
+
+    // The filters of input channel k, a vector of output channels.
+    static void make_filter(const Arguments& a, std::int64_t k, std::int64_t width, const S* sums,
+                            S (&filter)[kTaps * kTaps][kLanesOf<S>]) {
+        const std::int64_t depth = padded(a.source.channels);
+        for (int phase = 0; phase < P::kPhases; ++phase)
+            transform_filter(
+                [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA {
+                    const int slot = P::slot(i, j, phase);
+                    if (slot < 0) return V{};
+                    return load(sums + (P::before(i, j) * depth + slot * depth + k) * width);
+                },
+                [&](int row, int column, V value) SRGAN_FAST_INLINE_LAMBDA {
+                    int y = row, x = column;
+                    if constexpr (P::kPhases == 4) {
+                        y = tap_of_phase(phase / 2, row, false), x = tap_of_phase(phase % 2, column, false);
+                        if (y < 0 || x < 0) return;
+                    }
+                    store(filter[y * kTaps + x], value);
+                });
     }
 
     static void run(const Arguments& a, std::int64_t task, std::int64_t tasks, void* scratch) {
