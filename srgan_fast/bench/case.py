@@ -18,7 +18,7 @@ from srgan_fast.bench.options import Case, InferenceOptions, Size
 from srgan_fast.bench.pictures import lr_images
 from srgan_fast.bench.processes import call_worker
 from srgan_fast.bench.report import CaseResult, Latency, LeftOut, Row, Streams
-from srgan_fast.bench.rounds import PAUSE_S, Times, measure_rounds, percentile, warm_up
+from srgan_fast.bench.rounds import PAUSE_S, Taken, Times, measure_rounds, percentile, timed, warm_up
 from srgan_fast.bench.streams import SECONDS, measure_streams
 from srgan_fast.errors import BackendError
 from srgan_fast.models import GeneratorFile
@@ -199,19 +199,19 @@ def _rounds(run: Run, case: Case, ready: dict[str, _Ready], reference: Reference
         item.problem = item.problem or last.problem(TOLERANCES[item.candidate.precision])
         item.accuracy = Accuracy(max(item.accuracy.max_error, last.max_error), min(item.accuracy.psnr_db, last.psnr_db))
 
-    def timed(item: _Ready) -> Callable[[], Any]:
+    def run_of(item: _Ready) -> Callable[[], Taken]:
         gpu = item.loaded.gpu
         if gpu is None:
-            return item.loaded.run
+            return timed(item.loaded.run)
 
         def run_and_ask() -> Any:
             result = item.loaded.run()
             item.device_s.append(gpu.last_run_s())
             return result
 
-        return run_and_ask
+        return timed(run_and_ask)
 
-    runs = {name: timed(item) for name, item in ready.items()}
+    runs = {name: run_of(item) for name, item in ready.items()}
     options = run.options
     return measure_rounds(
         runs,

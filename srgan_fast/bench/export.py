@@ -18,7 +18,7 @@ from srgan_fast.bench.machine import Neighbours, describe_machine, warn_about_ne
 from srgan_fast.bench.options import Size
 from srgan_fast.bench.pictures import lr_image
 from srgan_fast.bench.report import Environment, Part
-from srgan_fast.bench.rounds import measure_rounds, warm_up
+from srgan_fast.bench.rounds import measure_rounds, timed, warm_up
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.errors import UsageError
 from srgan_fast.export.onnx_export import OnnxModel, make_onnx
@@ -198,7 +198,9 @@ def _times(
         except Exception as error:
             del runs[name]
             rows[name] |= {"status": "failed", "reason": f"ONNX Runtime: {why_not(error)}"}
-    times = measure_rounds(runs, options.rounds, lambda name, result: None, on_step)
+    times = measure_rounds(
+        {name: timed(run) for name, run in runs.items()}, options.rounds, lambda name, result: None, on_step
+    )
     return {name: [seconds * 1e3 for seconds in found.wall_s] for name, found in times.items() if found.wall_s}
 
 

@@ -10,7 +10,7 @@ from srgan_fast.errors import UsageError
 if TYPE_CHECKING:
     from srgan_fast.bench.training import TrainingReport
 
-_TRAINING_SCHEMA = "srgan_fast.bench.training/1"
+_TRAINING_SCHEMA = "srgan_fast.bench.training/2"
 
 
 def read_report(path: Path) -> "InferenceReport | TrainingReport":

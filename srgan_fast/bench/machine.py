@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import srgan_fast
@@ -79,23 +80,42 @@ def warn_about_neighbours(other_cpus: float | None) -> list[str]:
 
 
 class Neighbours:
-    """How many CPUs other processes kept busy between its making and `cpus_taken`."""
+    """How many CPUs other processes kept busy between its making and `cpus_taken`.
 
-    def __init__(self) -> None:
-        self._wall, self._all, self._own = time.monotonic(), _busy_seconds(), _own_seconds()
+    Args:
+        workers: ids of children that run already and work for us, too.
+    """
+
+    def __init__(self, workers: Iterable[int] = ()) -> None:
+        self._workers = tuple(workers)
+        self._wall, self._all, self._own = time.monotonic(), _busy_seconds(), self._our_seconds()
 
     def cpus_taken(self) -> float | None:
         """Busy seconds of the system that are not ours, over the time; None where the system does not tell."""
         now = _busy_seconds()
         if now is None or self._all is None:
             return None
-        ours, passed = _own_seconds() - self._own, time.monotonic() - self._wall
+        ours, passed = self._our_seconds() - self._own, time.monotonic() - self._wall
         return max(0.0, (now - self._all - ours) / max(passed, 1e-9))
+
+    def _our_seconds(self) -> float:
+        return _own_seconds() + sum(map(_seconds_of, self._workers))
 
 
 def _own_seconds() -> float:
+    """CPU seconds of this process, and of children that have ended and were waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+def _seconds_of(child: int) -> float:
+    """The same of a child that was not waited for yet; 0 of one that was, which `_own_seconds` counts."""
+    try:
+        stat = Path(f"/proc/{child}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    times = stat.rpartition(")")[2].split()[11:15]  # proc(5); the name before them may hold blanks
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def _busy_seconds() -> float | None:

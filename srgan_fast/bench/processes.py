@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -62,24 +63,43 @@ def call_process(module: str, row: str, order: dict[str, Any], folder: Path) -> 
     try:
         # In the workspace, since converters drop files where they stand.
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=folder, env=_environment()
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=folder, env=environment()
         )
     except subprocess.TimeoutExpired:
         raise BackendError(f"{row} took more than {TIMEOUT_S} s in a process of its own") from None
     if not answer.exists():
-        last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
-        raise BackendError(f"the process of {row} ended with code {done.returncode}: {last}")
+        raise BackendError(f"the process of {row} {how_it_ended(done.returncode, done.stderr)}")
     found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in found:
         raise BackendError(found["error"])
     return found
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with this very package importable whatever the folder."""
+def environment() -> dict[str, str]:
+    """Of a process of ours: as this one's, with this very package importable whatever the folder."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def how_it_ended(code: int, printed: str) -> str:
+    """The end of a process in words, with the last line that it printed.
+
+    Args:
+        code: as `subprocess` tells it: the negative number of a signal.
+        printed: what it complained of.
+    """
+    last = (printed.strip() or "it says nothing").splitlines()[-1]
+    return f"{_cause(code)}: {last}"
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was ended by signal {-code}"
 
 
 def measure_cold_start(model: str | Path, picture: Path, folder: Path, threads: int) -> ColdStart:
@@ -117,15 +137,14 @@ def _time_process(name: str, command: list[str], folder: Path) -> ProcessTime:
         began = time.perf_counter()
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=folder, env=_environment()
+                command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=folder, env=environment()
             )
         except subprocess.TimeoutExpired:
             reason = f"took more than {TIMEOUT_S} s"
             break
         taken.append((time.perf_counter() - began) * 1e3)
         if done.returncode:
-            last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
-            reason = f"ended with code {done.returncode}: {last}"
+            reason = how_it_ended(done.returncode, done.stderr)
             break
     runs = [] if reason else taken[1:]
     return ProcessTime(

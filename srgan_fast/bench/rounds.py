@@ -15,13 +15,28 @@ WARM_UP_RUNS = 2  # at least
 ORDER = "rotated by one row each round, every other round backwards"
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One run: what it gave, and what it took by its own account.
+
+    Attributes:
+        result: whatever it computed.
+        wall_s: seconds.
+        cpu_s: CPU seconds of the whole process that it ran in.
+    """
+
+    result: Any
+    wall_s: float
+    cpu_s: float
+
+
 @dataclass(slots=True)
 class Times:
     """What the rounds of one row took.
 
     Attributes:
         wall_s: seconds of each round.
-        cpu_s: CPU seconds of the whole process in each round.
+        cpu_s: CPU seconds of the row's whole process in each round.
         failure: what ended them early.
     """
 
@@ -39,8 +54,20 @@ def order_of(rows: list[str], round_: int) -> list[str]:
     return [rows[(round_ + step * i) % len(rows)] for i in range(len(rows))]
 
 
+def timed(run: Callable[[], Any]) -> Callable[[], Taken]:
+    """Has the clocks of this process read around a run."""
+
+    def run_and_tell() -> Taken:
+        cpu, wall = time.process_time(), time.perf_counter()
+        result = run()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return Taken(result, wall, cpu)
+
+    return run_and_tell
+
+
 def measure_rounds(
-    runs: Mapping[str, Callable[[], Any]],
+    runs: Mapping[str, Callable[[], Taken]],
     rounds: int,
     on_last: Callable[[str, Any], None],
     on_run: Callable[[str], None] = lambda row: None,
@@ -50,7 +77,7 @@ def measure_rounds(
     """Times the rows; a row that raises leaves the rounds, and the others go on.
 
     Args:
-        runs: what to time, by row, warmed up.
+        runs: by row, warmed up; `timed` in this process, or in another one that says what a run took there.
         rounds: how often, at least.
         on_last: gets each row's last result, outside the timing; and that of an earlier round if that was expected to
             be the last and was over too soon.
@@ -64,24 +91,21 @@ def measure_rounds(
         previous_s, round_began = time.monotonic() - round_began, time.monotonic()
         last = round_ + 1 >= rounds and round_began - began + previous_s >= duration_s
         for row in order_of(list(runs), round_):
-            taken = times[row]
-            if taken.failure is not None:
+            if times[row].failure is not None:
                 continue
             on_run(row)
             time.sleep(pause_s)
             try:
-                cpu, wall = time.process_time(), time.perf_counter()
-                result = runs[row]()
-                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                taken = runs[row]()
                 if last:
-                    on_last(row, result)
+                    on_last(row, taken.result)
             except Exception as error:  # every runtime has exceptions of its own
-                taken.failure = error
+                times[row].failure = error
                 continue
-            taken.wall_s.append(wall)
-            taken.cpu_s.append(cpu)
-            del result  # before the next row allocates
-        if all(taken.failure is not None for taken in times.values()):
+            times[row].wall_s.append(taken.wall_s)
+            times[row].cpu_s.append(taken.cpu_s)
+            del taken  # and its result, before the next row allocates
+        if all(found.failure is not None for found in times.values()):
             break
         if last and time.monotonic() - began >= duration_s:
             break

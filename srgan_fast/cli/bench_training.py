@@ -41,17 +41,14 @@ def training(
     baseline: Annotated[
         str | None, typer.Option("--baseline", help="Row that ratios refer to.", show_default="stock")
     ] = None,
-    memory: Annotated[
-        bool, typer.Option(help="Also run each row in its own process: peak memory and time alone.")
-    ] = True,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     html_file: HtmlFile = None,
 ) -> None:
     """Time a training step on random pictures: our step and kernels beside the loops that people write.
 
-    All rows run in this process in alternating rounds. A row whose first step gives other losses or gradients than the
-    plain loop is marked and not ranked.
+    Each row has a process of its own, and they take their steps in turns. A row whose first step gives other losses or
+    gradients than the plain loop is marked and not ranked.
     """
     try:
         from srgan_fast.bench.html.training_page import training_page  # noqa: PLC0415
@@ -71,7 +68,6 @@ def training(
         threads=threads,
         rows=tuple(row or ()),
         baseline=baseline,
-        memory=memory,
     )
     report = make_report(
         lambda tell: bench_training(options, tell),
@@ -110,7 +106,7 @@ def _steps(report: "TrainingReport", title: str) -> Table:
     table.add_column("", no_wrap=True)
     table.add_column("row", no_wrap=True)
     for column in (
-        *("s/step", "x", "min", "max", "img/s", "GFLOP/s", "alone s"),
+        *("s/step", "x", "min", "max", "img/s", "GFLOP/s"),
         *("peak MB", "x", "G keeps MB", "x", "loss err", "grad err"),
     ):
         table.add_column(column, justify="right", no_wrap=True)
@@ -130,7 +126,6 @@ def _cells(row: "TrainingRowResult") -> list[str]:
         _number(row.max_seconds, ".3f"),
         _number(row.images_per_second, ".2f"),
         _number(row.gflops, ".0f"),
-        _number(row.alone_seconds, ".3f"),
         _number(row.peak_rss_mb, ".0f"),
         _number(row.peak_rss_ratio, ".2f"),
         _number(row.saved_activation_mb, ".1f"),

@@ -199,7 +199,6 @@ def training_row(name: str, step_seconds: float, **changes: Any) -> TrainingRowR
         "gflops": 300 / step_seconds,
         "ratio": step_seconds / 2,
         "cpus_used": 1.9,
-        "alone_seconds": step_seconds,
         "peak_rss_mb": 900 * step_seconds,
         "base_rss_mb": 250.0,
         "peak_rss_ratio": step_seconds / 2,
@@ -246,9 +245,7 @@ def training_report(*rows: TrainingRowResult, **changes: Any) -> TrainingReport:
             gflop=300,
         ),
         "environment": TrainingEnvironment(**environment().model_dump(), threads=2, fp32_peak_gflops=150.0),
-        "method": TrainingMethod(
-            rounds=7, warm_up_steps=4, pause_ms=100, order="rotated", profiled_steps=3, alone_steps=3
-        ),
+        "method": TrainingMethod(rounds=7, warm_up_steps=4, pause_ms=100, order="rotated", profiled_steps=3),
         "baseline": "stock",
         "other_cpus": 0.0,
         "rows": list(chosen),

@@ -206,6 +206,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
         "other": reports.inference_report(reports.case(8, 8)).as_json(),
         "training": reports.training_report().as_json(),
         "old": json.dumps({"schema": "srgan_fast.bench.inference/1"}),
+        "old training": json.dumps({"schema": "srgan_fast.bench.training/1"}),
         "foreign": json.dumps({"schema": "somebody.else/1"}),
         "odd": json.dumps({"schema": "srgan_fast.bench.inference/2"}),
         "list": "[]",
@@ -257,6 +258,7 @@ def test_the_comparison_as_json(files: dict[str, Path], tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("old", "is of version srgan_fast.bench.inference/1, this program reads srgan_fast.bench.inference/2"),
+        ("old training", "is of version srgan_fast.bench.training/1, this program reads srgan_fast.bench.training/2"),
         ("foreign", "is 'somebody.else/1', no report of srgan-fast bench"),
         ("odd", "is srgan_fast.bench.inference/2 by its own account, but created: field required"),
         ("list", "is JSON, but no report"),

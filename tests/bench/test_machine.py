@@ -51,6 +51,31 @@ def test_what_others_compute_is_told_apart_from_what_we_compute(monkeypatch: pyt
     assert neighbours.cpus_taken() == 0, "clocks tick at different times"
 
 
+def test_what_our_workers_compute_is_ours_while_they_run_and_when_they_have_ended() -> None:
+    code = "while __import__('time').process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    others_before = machine._own_seconds()
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        running = machine._seconds_of(child.pid)
+        assert machine._own_seconds() - others_before < 0.3, "those of the child do not count yet"
+    assert 0.4 < running < 5
+    assert machine._seconds_of(child.pid) == 0
+    assert machine._own_seconds() - others_before >= running
+
+
+def test_workers_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"monotonic": 100.0, "_busy_seconds": 5000.0, "_own_seconds": 50.0, 7: 3.0, 8: 20.0}
+    monkeypatch.setattr("srgan_fast.bench.machine.time.monotonic", lambda: now["monotonic"])
+    for name in ("_busy_seconds", "_own_seconds"):
+        monkeypatch.setattr(machine, name, lambda name=name: now[name])
+    monkeypatch.setattr(machine, "_seconds_of", lambda child: now[child])
+    neighbours = Neighbours(child for child in (7, 8))
+    now.update({"monotonic": 110.0, "_busy_seconds": 5017.0, 7: 9.0, 8: 24.0})
+    assert neighbours.cpus_taken() == pytest.approx(0.7)
+
+
 def test_the_system_tells_how_busy_it_is() -> None:
     busy = machine._busy_seconds()
     assert busy is not None

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from srgan_fast.bench.rounds import measure_rounds, order_of, percentile, warm_up
+from srgan_fast.bench.rounds import Taken, measure_rounds, order_of, percentile, timed, warm_up
 
 ROWS = ["a", "b", "c", "d"]
 
@@ -32,11 +32,18 @@ def test_only_the_run_itself_is_timed() -> None:
         calls.append(f"{row} {result}")
         time.sleep(0.2)
 
-    times = measure_rounds({"a": slow}, 3, after, calls.append, pause_s=0.1)
+    times = measure_rounds({"a": timed(slow)}, 3, after, calls.append, pause_s=0.1)
     assert calls == ["a", "a", "a", "a done"]
     assert len(times["a"].wall_s) == len(times["a"].cpu_s) == 3
     assert all(0.02 <= seconds < 0.09 for seconds in times["a"].wall_s)
     assert all(seconds < 0.02 for seconds in times["a"].cpu_s)
+
+
+def test_a_run_that_is_done_elsewhere_says_what_it_took() -> None:
+    handed: list[object] = []
+    runs = {"a": lambda: Taken("done", 7.0, 12.0)}
+    times = measure_rounds(runs, 2, lambda row, result: handed.append((row, result)), pause_s=0)
+    assert (times["a"].wall_s, times["a"].cpu_s, handed) == ([7.0, 7.0], [12.0, 12.0], [("a", "done")])
 
 
 def test_a_row_that_fails_leaves_the_rounds() -> None:
@@ -48,7 +55,7 @@ def test_a_row_that_fails_leaves_the_rounds() -> None:
         if count == 2:
             raise RuntimeError("no more")
 
-    times = measure_rounds({"a": fails, "b": lambda: None}, 5, lambda *_: None, pause_s=0)
+    times = measure_rounds({"a": timed(fails), "b": timed(lambda: None)}, 5, lambda *_: None, pause_s=0)
     assert count == 2
     assert str(times["a"].failure) == "no more"
     assert (len(times["a"].wall_s), len(times["b"].wall_s)) == (1, 5)
@@ -68,7 +75,7 @@ def test_rounds_go_on_until_the_duration_and_the_last_result_is_handed_over() ->
         time.sleep(0.01)
         return len(made)
 
-    times = measure_rounds({"a": run}, 2, lambda _, result: handed.append(result), pause_s=0, duration_s=0.15)
+    times = measure_rounds({"a": timed(run)}, 2, lambda _, result: handed.append(result), pause_s=0, duration_s=0.15)
     assert sum(times["a"].wall_s) > 0.1
     assert len(times["a"].wall_s) == len(made) > 2
     assert handed[-1] == len(made), "the very last result"
@@ -79,7 +86,7 @@ def test_a_duration_does_not_go_on_without_rows() -> None:
     def fails() -> None:
         raise RuntimeError("no more")
 
-    times = measure_rounds({"a": fails}, 5, lambda *_: None, pause_s=0, duration_s=60)
+    times = measure_rounds({"a": timed(fails)}, 5, lambda *_: None, pause_s=0, duration_s=60)
     assert times["a"].wall_s == []
     assert measure_rounds({}, 5, lambda *_: None, duration_s=60) == {}
 

@@ -2,73 +2,91 @@
 
 import csv
 import json
+import os
 import re
 import runpy
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_training_worker import SPOILT_ROWS, two_blocks
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from srgan_fast.bench.training import TrainingOptions, TrainingReport, bench, bench_training, rows, training_rows_as_csv
+from srgan_fast.bench import conversation
+from srgan_fast.bench.rounds import order_of
+from srgan_fast.bench.training import (
+    TrainingOptions,
+    TrainingReport,
+    bench,
+    bench_training,
+    rows,
+    training_rows_as_csv,
+    worker,
+)
+from srgan_fast.bench.training.accuracy import TOLERANCES, FirstStep, compare, first_step
 from srgan_fast.bench.training.phases import PHASES, REST, count_flops, measure_phases
 from srgan_fast.bench.training.report import TrainingRowResult
 from srgan_fast.bench.training.rows import ROWS, Work, make_trainee
 from srgan_fast.bench.training.saved import saved_bytes
 from srgan_fast.cli.app import app
 from srgan_fast.errors import BackendError, ModelError, UsageError
-from srgan_fast.models import GeneratorConfig, generator_config
+from srgan_fast.models import GeneratorConfig
 from srgan_fast.ops import why_not
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("reference", "stock", "stock-bf16", "stock-lean", "stock-lean-bf16", "fused", "fused-bf16")
-SMALL = TrainingOptions(batch=2, hr=32, features="features[:4]", rounds=1, threads=1, memory=False)
+SMALL = TrainingOptions(batch=2, hr=32, features="features[:4]", rounds=1, threads=1)
 QUICK = replace(SMALL, rows=("stock", "stock-lean"), hr=16)
-
-Change = Callable[[Any, dict[str, float]], dict[str, float]]
+WORK = Work("gan", 2, 16, "features[:4]", 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _shallow() -> Iterator[None]:
-    """Two residual blocks instead of sixteen, but in processes of their own, and one profiled step."""
+def _small() -> Iterator[None]:
+    """Two residual blocks instead of sixteen, here and in the rows' processes, and one profiled step."""
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "PROFILED_STEPS", 1)
-        patch.setattr(rows, "generator_config", partial(generator_config, blocks=2))
+        patch.setattr(bench, "WORKER", "small_training_worker")
+        patch.setattr(rows, "generator_config", two_blocks)
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         yield
 
 
 @pytest.fixture(scope="module")
-def report(_shallow: None) -> TrainingReport:
+def report(_small: None) -> TrainingReport:
     """Of all rows."""
     return bench_training(SMALL)
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the profiler, which takes longer than these small steps."""
-    monkeypatch.setattr(bench, "measure_phases", lambda step, steps: ({REST: 0.1}, 0.1))
+@pytest.fixture(scope="module")
+def spoilt(_small: None) -> TrainingReport:
+    """Of rows that go wrong, each in its way, and one that does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, row in SPOILT_ROWS.items():
+            patch.setitem(ROWS, name, row)
+        return bench_training(replace(QUICK, rows=(*SPOILT_ROWS, "stock"), rounds=2, baseline="nan-gradient"))
 
 
 @pytest.fixture
-def sabotage(hasty: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Change], None]:
-    """Has something done after each step of a row, with its networks and its losses."""
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Those that the rows get; temporary folders lie in this test's."""
+    started: list[subprocess.Popen[bytes]] = []
+    genuine = subprocess.Popen
 
-    def change(name: str, how: Change) -> None:
-        genuine = rows._step
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(genuine(*arguments, **options))
+        return started[-1]
 
-        def step(row: Any, networks: Any, *how_it_runs: Any) -> Any:
-            made = genuine(row, networks, *how_it_runs)
-            return (lambda hr, lr: how(networks, made(hr, lr))) if row.name == name else made
-
-        monkeypatch.setattr(rows, "_step", step)
-
-    return change
+    monkeypatch.setattr(conversation.subprocess, "Popen", start)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return started
 
 
 def named(report: TrainingReport) -> dict[str, TrainingRowResult]:
@@ -129,105 +147,156 @@ def test_parts_of_a_step_carry_the_work_that_they_need(report: TrainingReport) -
 def test_the_report_survives_json_and_becomes_csv(report: TrainingReport) -> None:
     text = report.as_json()
     data = json.loads(text)
-    assert data["schema"] == "srgan_fast.bench.training/1"
+    assert data["schema"] == "srgan_fast.bench.training/2"
     assert {"rows", "environment", "work", "method", "baseline", "warnings"} <= data.keys()
     wanted = {"name", "step_seconds", "images_per_second", "peak_rss_mb", "saved_activation_mb", "phases"}
     assert all(wanted <= row.keys() for row in data["rows"])
     assert TrainingReport.from_json(text) == report
     with pytest.raises(ValueError, match="schema"):
-        TrainingReport.from_json(text.replace("training/1", "training/2"))
+        TrainingReport.from_json(text.replace("training/2", "training/1"))
     lines = list(csv.DictReader(training_rows_as_csv(report).splitlines()))
     assert [line["name"] for line in lines] == [row.name for row in report.rows]
     assert float(lines[0]["G forward"]) == report.rows[0].phases["G forward"].seconds
 
 
-def test_pretraining_measures_the_generator_alone() -> None:
-    report = bench_training(replace(QUICK, stage="pretrain"))
+def test_pretraining_measures_the_generator_alone(processes: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    """Both rows in turns, each in a process of its own that ends with the benchmark."""
+    told: list[str] = []
+    report = bench_training(replace(QUICK, stage="pretrain", rounds=3), told.append)
     assert [row.status for row in report.rows] == ["ok", "ok"]
     for row in report.rows:
         assert row.phases.keys() == {"G forward", "G backward", "optimisers", REST}
         assert row.losses.keys() == {"pixel"}
         assert row.saved_mb.keys() == {"generator"}
+        assert len(row.rounds_seconds) == 3
     assert report.work.features is None
+    steps = [name for name in told if name in QUICK.rows]
+    assert steps == [name for round_ in range(3) for name in order_of(list(QUICK.rows), round_)]
+    assert len(processes) == 2
+    assert all(process.returncode is not None for process in processes)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_of_its_own_tells_peak_memory_and_time_alone(hasty: None) -> None:
-    (row,) = bench_training(replace(QUICK, rows=("stock-lean",), stage="pretrain", memory=True)).rows
-    assert row.alone_seconds
-    assert row.alone_seconds > 0
+def test_a_row_is_checked_against_stock_though_that_is_not_measured(processes: list[subprocess.Popen[bytes]]) -> None:
+    (row,) = bench_training(replace(QUICK, rows=("stock-lean",), stage="pretrain")).rows
+    assert (row.status, row.ratio, row.peak_rss_ratio) == ("ok", 1, 1), "the only row is the baseline"
+    assert row.gradient_error.keys() == {"generator"}
     assert row.peak_rss_mb
     assert row.base_rss_mb
     assert 50 < row.base_rss_mb < row.peak_rss_mb < 20_000
-    assert (row.ratio, row.peak_rss_ratio) == (1, 1), "the only row is the baseline"
+    assert [process.returncode is not None for process in processes] == [True, True]
 
 
-def test_a_row_with_wrong_losses_is_marked_and_not_ranked(sabotage: Any) -> None:
-    sabotage("stock-lean", lambda _, losses: losses | {"content": losses["content"] * 1.01})
-    report = bench_training(QUICK)
-    assert [(row.name, row.status, row.rank) for row in report.rows] == [
-        ("stock", "ok", 1),
-        ("stock-lean", "wrong", None),
-    ]
-    row = report.rows[1]
-    assert re.match(r"content loss \S+ instead of \S+: off by 1\.0e-02, beyond 1e-03", row.reason or "")
-    assert row.ratio is None
-    assert row.step_seconds is not None
+@pytest.mark.parametrize(("name", "kept"), [("stock", False), ("stock-bf16", False), ("stock-lean", True)])
+def test_only_our_loop_keeps_freed_memory_and_the_peak_is_read_before_what_needs_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: bool
+) -> None:
+    """As those who run these loops have it; here without the process around them."""
+    peaks = iter((300.0, 500.0, 900.0))
+    done: list[str] = []
+
+    def measure(step: Any, steps: int) -> tuple[dict[str, float], float]:
+        done.append(f"{steps} profiled steps, {next(peaks)} MB")
+        return {REST: 0.1}, 0.2
+
+    monkeypatch.setattr(worker, "_peak_mb", lambda: next(peaks))
+    monkeypatch.setattr(worker, "measure_phases", measure)
+    monkeypatch.setattr(worker, "keep_freed_memory", lambda: done.append("kept"))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: done.append(f"{count} threads"))
+    row, file = worker._Row(), tmp_path / "first.pt"
+    assert row.make({"row": name, "work": asdict(replace(WORK, threads=3)), "first_step": str(file)}) == {}
+    first = FirstStep.read(file)
+    assert first.losses.keys() == {"content", "generator", "discriminator"}
+    assert first.gradients.keys() == {"generator", "discriminator"}
+    assert row.warm_up({"steps": 1}) == {}
+    told = row.step({})
+    assert told["losses"].keys() >= first.losses.keys()
+    assert told["losses"]["content"] != first.losses["content"], "it has learnt since"
+    assert 0 < told["wall_s"] < 60
+    found = row.take_apart({"steps": 2})
+    assert (found["base_rss_mb"], found["peak_rss_mb"], found["profiled_step_seconds"]) == (300, 500, 0.2)
+    assert done == ["3 threads", *["kept"] * kept, "2 profiled steps, 900.0 MB"]
 
 
-@pytest.mark.parametrize("factor", [1.1, float("nan")])
-def test_a_row_with_a_wrong_gradient_is_marked(sabotage: Any, factor: float) -> None:
+def first_step_of(name: str) -> FirstStep:
+    return first_step(make_trainee(ROWS[name], WORK))
+
+
+def test_wrong_losses_and_gradients_are_found(tmp_path: Path) -> None:
+    """Each though the others are right; also where they come from another process."""
+    trusted, tolerance = first_step_of("stock"), TOLERANCES["fp32"]
+    first_step_of("stock-lean").write(tmp_path / "first.pt")
+    right = FirstStep.read(tmp_path / "first.pt")
+    assert compare(right, trusted, tolerance).problem is None
+    losses = right.losses | {"content": right.losses["content"] * 1.01}
+    problem = compare(replace(right, losses=losses), trusted, tolerance).problem
+    assert re.match(r"content loss \S+ instead of \S+: off by 1\.0e-02, beyond 1e-03", problem or "")
+    right.gradients["generator"]["blocks.1.conv2.weight"].mul_(1.1)
+    problem = compare(right, trusted, tolerance).problem
+    assert (problem or "").startswith("gradient of the generator's blocks.1.conv2.weight is off by 1.0e-01, beyond ")
+
+
+def test_a_row_with_a_wrong_gradient_is_marked_and_not_ranked(spoilt: TrainingReport) -> None:
     """Though the losses of its first step are right."""
-
-    def spoil(networks: Any, losses: dict[str, float]) -> dict[str, float]:
-        networks.generator.blocks[1].conv2.weight.grad.mul_(factor)
-        return losses
-
-    sabotage("stock-lean", spoil)
-    report = bench_training(QUICK)
-    row = named(report)["stock-lean"]
+    row = named(spoilt)["nan-gradient"]
     assert (row.status, row.rank) == ("wrong", None)
-    assert (row.reason or "").startswith("gradient of the generator's blocks.1.conv2.weight is off by ")
-    assert TrainingReport.from_json(report.as_json()) == report
+    assert (row.reason or "").startswith("gradient of the generator's blocks.1.conv2.weight is off by nan, beyond ")
+    assert row.loss_error is not None
+    assert row.loss_error < 1e-6
+    assert row.gradient_error.keys() == {"discriminator"}
+    assert row.step_seconds is not None
+    assert TrainingReport.from_json(spoilt.as_json()) == spoilt
 
 
-def test_losses_must_be_finite_to_the_end(sabotage: Any) -> None:
-    steps: list[None] = []
-
-    def spoil(_: Any, losses: dict[str, float]) -> dict[str, float]:
-        steps.append(None)
-        return losses | ({"content": float("nan")} if len(steps) > 2 else {})
-
-    sabotage("stock-lean", spoil)
-    row = named(bench_training(QUICK))["stock-lean"]
+def test_losses_must_be_finite_to_the_end(spoilt: TrainingReport) -> None:
+    row = named(spoilt)["nan-loss-at-last"]
     assert (row.status, row.reason) == ("wrong", "the content loss of the last round is nan")
 
 
-def test_a_wrong_baseline_leaves_no_ratios(sabotage: Any) -> None:
-    sabotage("stock-lean", lambda _, losses: losses | {"generator": 0.0})
-    report = bench_training(replace(QUICK, baseline="stock-lean"))
-    assert (report.baseline, report.rows[0].ratio) == (None, None)
-    assert "the baseline stock-lean is wrong or failed, so there are no ratios" in report.warnings
+def test_a_wrong_baseline_leaves_no_ratios(spoilt: TrainingReport) -> None:
+    assert (spoilt.baseline, named(spoilt)["stock"].ratio) == (None, None)
+    assert "the baseline nan-gradient is wrong or failed, so there are no ratios" in spoilt.warnings
 
 
-@pytest.mark.parametrize("after", [0, 2])
-def test_a_row_that_fails_says_why_and_the_rest_go_on(sabotage: Any, after: int) -> None:
-    steps: list[None] = []
-
-    def fail(_: Any, losses: dict[str, float]) -> dict[str, float]:
-        steps.append(None)
-        if len(steps) > after:
-            raise RuntimeError("out of luck\nand more")
-        return losses
-
-    sabotage("stock-lean", fail)
-    report = bench_training(QUICK)
-    assert [(row.name, row.status, row.reason) for row in report.rows] == [
-        ("stock", "ok", None),
-        ("stock-lean", "failed", "RuntimeError: out of luck"),
-    ]
+def test_a_row_that_fails_says_why_and_the_rest_go_on(spoilt: TrainingReport) -> None:
+    assert [row.name for row in spoilt.rows] == ["stock", *SPOILT_ROWS], "the right one, wrong ones, failed ones"
+    assert {row.name: row.reason for row in spoilt.rows if row.status == "failed"} == {
+        "fails-at-once": "RuntimeError: out of luck",
+        "fails-in-the-rounds": "RuntimeError: out of luck",
+        "fails-after-the-rounds": "after the rounds: RuntimeError: out of luck",
+        "killed-in-the-rounds": "the process of killed-in-the-rounds was ended by SIGKILL: memory",
+    }
+    stock = named(spoilt)["stock"]
+    assert (stock.status, stock.rank, len(stock.rounds_seconds)) == ("ok", 1, 2)
 
 
-def test_each_row_gets_its_kernels(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_loop_to_check_against_there_is_no_report(
+    monkeypatch: pytest.MonkeyPatch, processes: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "WORKER", "no_such_worker")
+    message = r"^stock, which all rows are checked against, cannot be run: .* ended with code 1: .*no_such_worker$"
+    with pytest.raises(BackendError, match=message):
+        bench_training(replace(QUICK, rows=("stock-lean",)))
+    assert [process.returncode for process in processes] == [1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_benchmark_leaves_nothing_behind(
+    processes: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    def interrupt(what: str) -> None:
+        if what == "stock":  # the first round
+            assert [process.poll() for process in processes] == [None]
+            assert list(tmp_path.iterdir()) != []
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench_training(replace(QUICK, rows=("stock",), stage="pretrain"), interrupt)
+    assert [process.returncode is not None for process in processes] == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_row_gets_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
     def use_kernels(network: nn.Module, kernels: str) -> None:
@@ -239,9 +308,9 @@ def test_each_row_gets_its_kernels(hasty: None, monkeypatch: pytest.MonkeyPatch)
     work = Work("gan", 2, 32, "features[:4]", 1)
     make_trainee(ROWS["stock-bf16"], work)
     assert asked == [(name, "reference") for name in ("Generator", "PatchDiscriminator", "FeatureExtractor")]
-    report = bench_training(replace(QUICK, rows=("fused",)))
-    assert [(row.status, row.reason) for row in report.rows] == [("failed", "no kernels for this processor")]
-    assert ("Generator", "fused") in asked
+    with pytest.raises(BackendError, match="no kernels for this processor"):
+        make_trainee(ROWS["fused"], work)
+    assert asked[-1] == ("Generator", "fused")
 
 
 def test_all_rows_start_alike() -> None:
@@ -325,7 +394,7 @@ def test_what_cannot_be_measured_is_refused(values: dict[str, Any], kind: type[E
         bench_training(replace(QUICK, **values))
 
 
-FEW = ["--batch", "2", "--hr", "16", "--features", "features[:4]", "--rounds", "1", "--threads", "1", "--no-memory"]
+FEW = ["--batch", "2", "--hr", "16", "--features", "features[:4]", "--rounds", "1", "--threads", "1"]
 
 
 def call(*arguments: str) -> Any:
@@ -348,7 +417,7 @@ def test_a_table_shows_the_rows_and_files_are_kept(tmp_path: Path) -> None:
     assert "Where the time goes" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_json_on_standard_output_is_alone_there(hasty: None) -> None:
+def test_json_on_standard_output_is_alone_there() -> None:
     result = call("--row", "stock", "--stage", "pretrain", "--json", "-")
     assert json.loads(result.stdout)["rows"][0]["name"] == "stock"
 

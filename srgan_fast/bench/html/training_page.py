@@ -64,7 +64,7 @@ def _steps(report: TrainingReport) -> Section:
         "steps",
     )
     slowest = max((row.step_seconds or 0.0 for row in report.rows), default=0.0) or 1.0
-    names = ("Median s", "Min", "Max", "Images/s", "GFLOP/s", "Ratio", "CPUs", "Alone s")
+    names = ("Median s", "Min", "Max", "Images/s", "GFLOP/s", "Ratio", "CPUs")
     rows = [
         TableRow(
             [
@@ -76,7 +76,6 @@ def _steps(report: TrainingReport) -> Section:
                 fixed(row.gflops, ".0f"),
                 fixed(row.ratio, ".2f"),
                 fixed(row.cpus_used, ".2f"),
-                figure(row.alone_seconds),
             ],
             mark_of(row.status, row.rank),
             row.reason or "",
@@ -156,7 +155,7 @@ def _memory(report: TrainingReport) -> Section:
         for row in report.rows
     ]
     parts: list[Chart | Table] = [
-        Chart("Peak of a process of its own", peaks, f"Resident, after {report.method.alone_steps} steps; 10^6 bytes."),
+        Chart("Peak of each row's process", peaks, "Resident, until the last round; 10^6 bytes."),
         Chart("Saved activations", saved, "What a forward pass keeps for its backward pass; 10^6 bytes."),
         Table("", _columns("Row", *names), rows),
     ]
@@ -201,7 +200,7 @@ def _method(report: TrainingReport) -> Section:
         ("Work", f"{work.gflop:.0f} GFLOP a step of direct convolutions, where nothing is computed twice"),
         ("Networks", f"generator {work.generator}" + (f", losses {work.losses}" if work.losses else "")),
         ("Learning rate", f"{work.learning_rate:g}"),
-        ("Rounds", f"{method.rounds}; every row does one step a round"),
+        ("Rounds", f"{method.rounds}; every row does one step a round, in a process of its own"),
         ("Order", method.order),
         ("Warm-up", f"{plural(method.warm_up_steps, 'step')}, not timed"),
         ("Rest", f"{method.pause_ms:g} ms before each step"),

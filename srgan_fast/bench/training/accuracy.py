@@ -5,6 +5,7 @@ Gradients are compared as well, since losses of the first step say nothing about
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -56,6 +57,15 @@ class FirstStep:
 
     losses: Losses
     gradients: dict[str, dict[str, Tensor]]
+
+    def write(self, path: Path) -> None:
+        """Writes it to a file, from one process to another."""
+        torch.save({"losses": self.losses, "gradients": self.gradients}, path)
+
+    @classmethod
+    def read(cls, path: Path) -> "FirstStep":
+        """Reads what `write` wrote."""
+        return cls(**torch.load(path, weights_only=True))
 
 
 def first_step(trainee: Trainee) -> FirstStep:

@@ -1,17 +1,20 @@
-"""The benchmark of training: rows are made ready, checked, timed in turns, taken apart, run alone and ranked."""
+"""The benchmark of training: rows are made ready, checked, timed in turns, taken apart and ranked.
+
+Each row has a process of its own, so that none lives with what another left of the heap or asked of the C library.
+"""
 
 import math
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-import torch
-
 from srgan_fast.bench.candidates import why_not
+from srgan_fast.bench.conversation import Worker
 from srgan_fast.bench.machine import (
     Neighbours,
     describe_machine,
@@ -19,11 +22,10 @@ from srgan_fast.bench.machine import (
     warn_about_rounds,
     warn_about_start,
 )
-from srgan_fast.bench.processes import call_process
-from srgan_fast.bench.rounds import ORDER, PAUSE_S, Times, measure_rounds
-from srgan_fast.bench.training.accuracy import TOLERANCES, Difference, FirstStep, compare, first_step
+from srgan_fast.bench.rounds import ORDER, PAUSE_S, Taken, Times, measure_rounds
+from srgan_fast.bench.training.accuracy import TOLERANCES, Difference, FirstStep, compare
 from srgan_fast.bench.training.options import TrainingOptions
-from srgan_fast.bench.training.phases import count_flops, measure_phases
+from srgan_fast.bench.training.phases import count_flops
 from srgan_fast.bench.training.report import (
     Phase,
     StepWork,
@@ -39,23 +41,16 @@ from srgan_fast.bench.training.rows import (
     ROWS,
     TRUSTED,
     Losses,
-    Trainee,
     TrainingRow,
     Work,
     find_row,
-    make_trainee,
 )
-from srgan_fast.bench.training.saved import saved_bytes
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.models import generator_config, read_generator
-from srgan_fast.models.generator import Affine
-from srgan_fast.models.presets import get_preset
 from srgan_fast.runtime.registry import usable_cpus
-from srgan_fast.training.memory import keep_freed_memory
 
 WARM_UP_STEPS = 4  # until the heap has found its size
 PROFILED_STEPS = 3
-ALONE_STEPS = 3
 _PEAK_TRIES = 5  # of some 60 ms, before the rows and after them: others may be at work meanwhile
 WORKER = "srgan_fast.bench.training.worker"
 
@@ -75,17 +70,17 @@ class _Run:
 
 @dataclass(slots=True)
 class _Ready:
-    """A row that was made ready and warmed up."""
+    """A row that was made ready and warmed up, and its process."""
 
     row: TrainingRow
-    trainee: Trainee
+    worker: Worker
     losses: Losses
     difference: Difference
     problem: str | None
 
 
 def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None) -> TrainingReport:
-    """Measures one training step of every row, all in this process, side by side.
+    """Measures one training step of every row: each in a process of its own, which take their steps in turns.
 
     Args:
         options: what to measure.
@@ -97,19 +92,18 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
     Raises:
         UsageError: an unknown row or baseline.
         ModelError: no such cut of VGG19, or images too small for it.
+        BackendError: the loop that all are checked against cannot be run.
     """
     rows = [find_row(name) for name in dict.fromkeys(options.rows)] or list(ROWS.values())
     if options.baseline is not None and find_row(options.baseline) not in rows:
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
     threads = options.threads or usable_cpus()
     work = Work(options.stage, options.batch, options.hr, options.features, threads)
-    keep_freed_memory()  # as the trainer does; here it serves every row
     run = _Run(options, work, count_flops(work), on_step)
     machine = describe_machine()
     run.warnings += warn_about_start(machine, threads) + warn_about_rounds(options.rounds)
     peaks = [_fp32_peak(run)]
-    with _threads(threads):
-        finished, other_cpus = _measure(run, rows)
+    finished, other_cpus = _measure(run, rows)
     peaks.append(_fp32_peak(run))
     ranked, baseline = _rank([finished[row.name] for row in rows], options.baseline)
     if options.baseline is not None and baseline is None:
@@ -128,23 +122,12 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
             pause_ms=PAUSE_S * 1e3,
             order=ORDER,
             profiled_steps=PROFILED_STEPS,
-            alone_steps=ALONE_STEPS if options.memory else 0,
         ),
         baseline=baseline,
         other_cpus=other_cpus,
         rows=ranked,
         warnings=run.warnings,
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fp32_peak(run: _Run) -> float | None:
@@ -177,56 +160,78 @@ def _describe(run: _Run) -> StepWork:
 
 
 def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowResult], float | None]:
-    """All rows' figures by name, and how many CPUs others used."""
-    run.on_step(f"{TRUSTED}, to check against")
-    trusted = first_step(make_trainee(ROWS[TRUSTED], run.work))
+    """All rows' figures by name, and how many CPUs others used.
+
+    Raises:
+        BackendError: the loop that all are checked against cannot be run.
+    """
     finished: dict[str, TrainingRowResult] = {}
     ready: dict[str, _Ready] = {}
-    for row in rows:
-        run.on_step(f"{row.name}, warming up")
+    with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder, ExitStack() as workers:
+        begin = partial(_begin, run, Path(folder), workers)
+        run.on_step(f"{TRUSTED}, to check against")
         try:
-            ready[row.name] = _make_ready(run, row, trusted)
-        except Exception as error:  # kernels have exceptions of their own
-            finished[row.name] = _result(row, status="failed", reason=why_not(error))
-    del trusted
-    neighbours = Neighbours()
-    times = _rounds(run, ready)
-    other_cpus = neighbours.cpus_taken()
-    run.warnings += warn_about_neighbours(other_cpus)
-    for name, item in ready.items():
-        run.on_step(f"{name}, taken apart")
-        finished[name] = _timed_row(run, item, times[name])
-    alone = [row for row in rows if finished[row.name].status != "failed"] if run.options.memory else []
-    ready.clear()  # what the rows hold is free before they run alone
-    for row in alone:
-        run.on_step(f"{row.name}, alone")
-        finished[row.name] = _with_memory(run, row, finished[row.name])
+            worker, trusted = begin(ROWS[TRUSTED])
+        except BackendError as error:
+            raise BackendError(f"{TRUSTED}, which all rows are checked against, cannot be run: {error}") from None
+        begun = {TRUSTED: (worker, trusted)}
+        if ROWS[TRUSTED] not in rows:
+            worker.end()
+        for row in rows:
+            run.on_step(f"{row.name}, warming up")
+            try:
+                ready[row.name] = _make_ready(row, *(begun.get(row.name) or begin(row)), trusted)
+            except BackendError as error:
+                finished[row.name] = _result(row, status="failed", reason=str(error))
+        neighbours = Neighbours(item.worker.pid for item in ready.values())
+        times = _rounds(run, ready)
+        other_cpus = neighbours.cpus_taken()
+        run.warnings += warn_about_neighbours(other_cpus)
+        for name, item in ready.items():
+            run.on_step(f"{name}, taken apart")
+            finished[name] = _timed_row(run, item, times[name])
+            item.worker.end()
     return finished, other_cpus
 
 
-def _make_ready(run: _Run, row: TrainingRow, trusted: FirstStep) -> _Ready:
-    """Makes a row, checks its first step, warms it up.
+def _begin(run: _Run, folder: Path, workers: ExitStack, row: TrainingRow) -> tuple[Worker, FirstStep]:
+    """Starts a row's process, and has the row made and its first step done.
 
     Raises:
-        Exception: whatever its kernels raise.
+        BackendError: one of that failed.
     """
-    trainee = make_trainee(row, run.work)
-    first = first_step(trainee)
+    worker = workers.enter_context(Worker(WORKER, row.name, folder))
+    file = folder / f"{row.name}.pt"
+    worker.ask("make", row=row.name, work=asdict(run.work), first_step=str(file))
+    first = FirstStep.read(file)
+    file.unlink()
+    return worker, first
+
+
+def _make_ready(row: TrainingRow, worker: Worker, first: FirstStep, trusted: FirstStep) -> _Ready:
+    """Checks a row's first step, and warms it up.
+
+    Raises:
+        BackendError: a step failed.
+    """
     difference = compare(first, trusted, TOLERANCES[row.precision])
-    for _ in range(WARM_UP_STEPS - 1):
-        trainee.step()
-    return _Ready(row, trainee, first.losses, difference, difference.problem)
+    worker.ask("warm up", steps=WARM_UP_STEPS - 1)
+    return _Ready(row, worker, first.losses, difference, difference.problem)
 
 
 def _rounds(run: _Run, ready: dict[str, _Ready]) -> dict[str, Times]:
     """Times the rows; losses must be finite to the end."""
+
+    def step_of(worker: Worker) -> Taken:
+        found = worker.ask("step")
+        return Taken(found["losses"], found["wall_s"], found["cpu_s"])
 
     def check_last(name: str, losses: Losses) -> None:
         for what, value in losses.items():
             if not math.isfinite(value):
                 ready[name].problem = ready[name].problem or f"the {what} loss of the last round is {value}"
 
-    runs = {name: item.trainee.step for name, item in ready.items()}
+    runs = {name: partial(step_of, item.worker) for name, item in ready.items()}
     return measure_rounds(runs, run.options.rounds, check_last, run.on_step)
 
 
@@ -244,10 +249,9 @@ def _timed_row(run: _Run, item: _Ready, times: Times) -> TrainingRowResult:
     if times.failure is not None:
         return _result(item.row, status="failed", reason=why_not(times.failure), **checks)
     try:
-        phases, profiled = measure_phases(item.trainee.step, PROFILED_STEPS)
-        saved = _saved_mb(item.trainee)
-    except Exception as error:  # kernels have exceptions of their own
-        return _result(item.row, status="failed", reason=f"after the rounds: {why_not(error)}", **checks)
+        found = item.worker.ask("take apart", steps=PROFILED_STEPS)
+    except BackendError as error:
+        return _result(item.row, status="failed", reason=f"after the rounds: {error}", **checks)
     median = statistics.median(times.wall_s)
     return _result(
         item.row,
@@ -260,10 +264,12 @@ def _timed_row(run: _Run, item: _Ready, times: Times) -> TrainingRowResult:
         images_per_second=run.work.batch / median,
         gflops=sum(run.flops.values()) / 1e9 / median,
         cpus_used=statistics.median(cpu / wall for cpu, wall in zip(times.cpu_s, times.wall_s, strict=True)),
-        saved_activation_mb=saved["generator"],
-        saved_mb=saved,
-        profiled_step_seconds=profiled,
-        phases={name: _phase(seconds, run.flops.get(name)) for name, seconds in phases.items()},
+        peak_rss_mb=found["peak_rss_mb"],
+        base_rss_mb=found["base_rss_mb"],
+        saved_activation_mb=found["saved_mb"]["generator"],
+        saved_mb=found["saved_mb"],
+        profiled_step_seconds=found["profiled_step_seconds"],
+        phases={name: _phase(seconds, run.flops.get(name)) for name, seconds in found["phases"].items()},
         **checks,
     )
 
@@ -271,32 +277,6 @@ def _timed_row(run: _Run, item: _Ready, times: Times) -> TrainingRowResult:
 def _phase(seconds: float, flops: int | None) -> Phase:
     gflop = None if flops is None else flops / 1e9
     return Phase(seconds=seconds, gflop=gflop, gflops=gflop / seconds if gflop and seconds > 0 else None)
-
-
-def _saved_mb(trainee: Trainee) -> dict[str, float]:
-    """What one forward pass of each network keeps: of D and VGG on generated images."""
-    networks, (hr, lr) = trainee.networks, trainee.images
-    leaf = hr.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    to_critic = Affine(get_preset(GENERATOR_PRESET).critic_map)
-    inputs = {"generator": lr, "discriminator": to_critic(leaf), "features": leaf}
-    found = {}
-    for name, network in networks.all().items():
-        with trainee.autocast():
-            besides = (*network.parameters(), *network.buffers())
-            found[name] = saved_bytes(lambda: network(inputs[name]), besides) / 1e6  # noqa: B023 (called at once)
-    return found
-
-
-def _with_memory(run: _Run, row: TrainingRow, result: TrainingRowResult) -> TrainingRowResult:
-    """The row with what a process of its own found."""
-    order = {"row": row.name, "work": asdict(run.work), "steps": ALONE_STEPS}
-    with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder:
-        try:
-            found = call_process(WORKER, row.name, order, Path(folder))
-        except BackendError as error:
-            run.warnings.append(f"{row.name} could not be run alone: {error}")
-            return result
-    return result.model_copy(update=found)
 
 
 def _rank(rows: list[TrainingRowResult], baseline: str | None) -> tuple[list[TrainingRowResult], str | None]:

@@ -22,7 +22,6 @@ class TrainingOptions:
         threads: for every row; all CPUs that this process may use if None.
         rows: names; empty for all.
         baseline: row that ratios refer to; if None `stock`, or the fastest right row where `stock` is not measured.
-        memory: also run each row in a process of its own: peak memory, and its time with nothing else loaded.
 
     Raises:
         UsageError: values out of range.
@@ -36,7 +35,6 @@ class TrainingOptions:
     threads: int | None = None
     rows: tuple[str, ...] = ()
     baseline: str | None = None
-    memory: bool = True
 
     def __post_init__(self) -> None:
         for name in ("batch", "rounds", "threads"):

@@ -70,7 +70,7 @@ def count_flops(work: Work) -> dict[str, int]:
     Raises:
         ModelError: no such cut of VGG19, or images too small for it.
     """
-    # Half of torch's compiler comes with it, which would count as memory in the processes that measure rows alone.
+    # Half of torch's compiler comes with it, which would count as memory in the rows' processes, which need none of it.
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
 
     flops: dict[str, int] = {}

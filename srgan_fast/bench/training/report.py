@@ -13,7 +13,7 @@ from srgan_fast.bench.report import Environment, Part
 from srgan_fast.bench.training.options import Stage
 from srgan_fast.bench.training.phases import PHASES, REST
 
-SCHEMA: Literal["srgan_fast.bench.training/1"] = "srgan_fast.bench.training/1"
+SCHEMA: Literal["srgan_fast.bench.training/2"] = "srgan_fast.bench.training/2"
 
 
 class TrainingEnvironment(Environment):
@@ -47,7 +47,6 @@ class TrainingMethod(Part):
     pause_ms: float = Field(description="before each timed step")
     order: str
     profiled_steps: int = Field(description="of each row after the rounds, which phases come from")
-    alone_steps: int = Field(description="of each row in a process of its own; the first is not timed; 0: not done")
 
 
 class Phase(Part):
@@ -77,9 +76,9 @@ class TrainingRowResult(Part):
     gflops: float | None = Field(default=None, description="work.gflop over the median")
     ratio: float | None = Field(default=None, description="median over the baseline's median: above 1 is slower")
     cpus_used: float | None = Field(default=None, description="CPU time over wall time, median")
-    alone_seconds: float | None = Field(default=None, description="median of a process with nothing else loaded")
     peak_rss_mb: float | None = Field(
-        default=None, description="peak resident memory of that process, 10^6 bytes, the interpreter and torch included"
+        default=None,
+        description="peak resident memory of its process in all steps, 10^6 bytes, the interpreter and torch included",
     )
     base_rss_mb: float | None = Field(default=None, description="the same before networks were made")
     peak_rss_ratio: float | None = Field(default=None, description="over the baseline's")
@@ -101,7 +100,7 @@ class TrainingRowResult(Part):
 class TrainingReport(Part):
     """Everything that one run found."""
 
-    schema_name: Literal["srgan_fast.bench.training/1"] = Field(default=SCHEMA, alias="schema")
+    schema_name: Literal["srgan_fast.bench.training/2"] = Field(default=SCHEMA, alias="schema")
     created: str = Field(description="UTC, ISO 8601")
     work: StepWork
     environment: TrainingEnvironment
@@ -128,7 +127,7 @@ class TrainingReport(Part):
 _COLUMNS = (
     *("name", "loop", "precision", "kernels", "tuned", "status", "reason", "rank"),
     *("step_seconds", "min_seconds", "max_seconds", "images_per_second", "gflops", "ratio", "cpus_used"),
-    *("alone_seconds", "peak_rss_mb", "base_rss_mb", "peak_rss_ratio", "saved_activation_mb", "saved_activation_ratio"),
+    *("peak_rss_mb", "base_rss_mb", "peak_rss_ratio", "saved_activation_mb", "saved_activation_ratio"),
     *("profiled_step_seconds", "loss_error", "tolerance"),
 )
 

@@ -6,6 +6,24 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from srgan_fast.bench.training.rows import GENERATOR_PRESET, Trainee
+from srgan_fast.models import get_preset
+from srgan_fast.models.generator import Affine
+
+
+def saved_by_networks(trainee: Trainee) -> dict[str, int]:
+    """Bytes that one forward pass of each network saves, without its weights: of D and VGG on generated images."""
+    networks, (hr, lr) = trainee.networks, trainee.images
+    leaf = hr.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    to_critic = Affine(get_preset(GENERATOR_PRESET).critic_map)
+    inputs = {"generator": lr, "discriminator": to_critic(leaf), "features": leaf}
+    found = {}
+    for name, network in networks.all().items():
+        with trainee.autocast():
+            besides = (*network.parameters(), *network.buffers())
+            found[name] = saved_bytes(lambda: network(inputs[name]), besides)  # noqa: B023 (called at once)
+    return found
+
 
 def saved_bytes(forward: Callable[[], object], besides: Iterable[Tensor] = ()) -> int:
     """Bytes of what autograd saves while something is computed; each storage counts once, and as a whole.

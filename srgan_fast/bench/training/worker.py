@@ -1,49 +1,68 @@
-"""One row in a process of its own: its peak memory, and its time with nothing else loaded.
+"""One row in a process of its own: made, warmed up, a step whenever it is its turn, and taken apart at last.
 
-usage: python -m srgan_fast.bench.training.worker ORDER.json ANSWER.json
+usage: python -m srgan_fast.bench.training.worker (orders come by standard input; `srgan_fast.bench.conversation`)
 """
 
-import json
-import statistics
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from srgan_fast.bench.candidates import why_not
+from srgan_fast.bench.conversation import serve
 from srgan_fast.bench.machine import peak_rss_mib
-from srgan_fast.bench.rounds import PAUSE_S
-from srgan_fast.bench.training.rows import Work, find_row, make_trainee
+from srgan_fast.bench.rounds import timed
+from srgan_fast.bench.training.accuracy import first_step
+from srgan_fast.bench.training.phases import measure_phases
+from srgan_fast.bench.training.rows import Trainee, Work, find_row, make_trainee
+from srgan_fast.bench.training.saved import saved_by_networks
 from srgan_fast.training.memory import keep_freed_memory
 
 
 def main() -> None:
-    """Carries an order out and writes the answer, which is an error's text if it fails."""
-    order, answer = (Path(argument) for argument in sys.argv[1:])
-    try:
-        found: dict[str, Any] = _carry_out(json.loads(order.read_text(encoding="utf-8")))
-    except Exception as error:  # kernels have exceptions of their own
-        found = {"error": why_not(error)}
-    answer.write_text(json.dumps(found), encoding="utf-8")
+    """Carries orders out until there are no more."""
+    row = _Row()
+    serve({"make": row.make, "warm up": row.warm_up, "step": row.step, "take apart": row.take_apart})
 
 
-def _carry_out(order: dict[str, Any]) -> dict[str, float | None]:
-    work = Work(**order["work"])
-    torch.set_num_threads(work.threads)
-    base = _peak_mb()
-    row = find_row(order["row"])
-    if row.loop == "lean":
-        keep_freed_memory()  # our loop as the trainer runs it, others' as they are run
-    trainee = make_trainee(row, work)
-    taken = []
-    for _ in range(order["steps"]):
-        time.sleep(PAUSE_S)  # as in the rounds, so that the two differ by the neighbours only
-        began = time.perf_counter()
-        trainee.step()
-        taken.append(time.perf_counter() - began)
-    return {"alone_seconds": statistics.median(taken[1:]), "peak_rss_mb": _peak_mb(), "base_rss_mb": base}
+class _Row:
+    """What is made by the first order, and serves the others."""
+
+    _trainee: Trainee
+    _base_mb: float | None
+
+    def make(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Makes the row and does its first step, which is written to the file `first_step`."""
+        work, row = Work(**order["work"]), find_row(order["row"])
+        torch.set_num_threads(work.threads)
+        self._base_mb = _peak_mb()
+        if row.loop == "lean":
+            keep_freed_memory()  # our loop as the trainer runs it, others' as they are run
+        self._trainee = make_trainee(row, work)
+        first_step(self._trainee).write(Path(order["first_step"]))
+        return {}
+
+    def warm_up(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Does `steps` steps."""
+        for _ in range(order["steps"]):
+            self._trainee.step()
+        return {}
+
+    def step(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Does a step; tells its losses, its seconds and its CPU seconds."""
+        taken = timed(self._trainee.step)()
+        return {"losses": taken.result, "wall_s": taken.wall_s, "cpu_s": taken.cpu_s}
+
+    def take_apart(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Tells the peak of memory until now, then what needs more: parts of `steps` steps, what networks save."""
+        peak_mb = _peak_mb()
+        phases, profiled = measure_phases(self._trainee.step, order["steps"])
+        return {
+            "peak_rss_mb": peak_mb,
+            "base_rss_mb": self._base_mb,
+            "phases": phases,
+            "profiled_step_seconds": profiled,
+            "saved_mb": {name: size / 1e6 for name, size in saved_by_networks(self._trainee).items()},
+        }
 
 
 def _peak_mb() -> float | None:
