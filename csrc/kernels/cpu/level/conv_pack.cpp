@@ -1,5 +1,6 @@
 // Transforms the weights of training's convolutions, which change with every step; see kernels/cpu/conv.h.
 #include "kernels/cpu/level/geometry.h"
+#include "kernels/cpu/level/maps.h"
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/pack.h"
 
@@ -42,52 +43,57 @@ struct Pack {
         flush_stream();
     }
 
+    // A filter's taps, and its points, for a vector of output channels.
+    using Taps = S[kTaps * kTaps][kLanesOf<S>];
+    using Vectors = V[kSide * kSide];
+    static constexpr std::int64_t kVectors = kChannelGroup / kLanesOf<S>;
+
     static void pack_block(const Arguments& a, std::int64_t block) {
         const std::int64_t blocks = depth(a) / kDepthBlock, group = block / blocks, first = group * kChannelGroup;
-        const std::int64_t width = smaller(kChannelGroup, channels(a) - first);
+        const std::int64_t width = smaller(kChannelGroup, channels(a) - first), k = block % blocks * kDepthBlock;
+        alignas(kAlignment) Taps taps[kVectors][kDepthBlock]{};
+        for (std::int64_t v = 0; v < width / kLanesOf<S>; ++v) fetch(a, k, first + v * kLanesOf<S>, taps[v]);
         for (int phase = 0; phase < P::kPhases; ++phase)
-            for (std::int64_t k = block % blocks * kDepthBlock; k < (block % blocks + 1) * kDepthBlock; ++k)
-                for (std::int64_t c = 0; c < width; c += kLanesOf<S>) pack(a, phase, first, width, k, c);
-    }
-
-    // Where the matrices of a point begin: forward, the phases of a point stand together in its depth; backward, each
-    // phase has matrices of its own.
-    static S* matrix(const Arguments& a, int i, int j, int phase, std::int64_t first, std::int64_t width) {
-        const std::int64_t all = channels(a);
-        if (!a.backward) return a.packed + (P::kSlots * first + P::before(i, j) * width) * depth(a);
-        std::int64_t points = 0, behind = 0;  // of earlier phases; of earlier points of this phase
-        std::int64_t own = 0;
-        for (int q = 0; q < P::kPhases; ++q)
-            for (int p = 0; p < kSide * kSide; ++p) {
-                if (P::slot(p / kSide, p % kSide, q) < 0) continue;
-                points += q < phase;
-                own += q == phase;
-                behind += q == phase && p < i * kSide + j;
+            for (std::int64_t i = 0; i < kDepthBlock; ++i) {
+                Vectors points[kVectors];
+                for (std::int64_t v = 0; v < width / kLanesOf<S>; ++v)
+                    transform(a.backward, phase, taps[v][i], points[v]);
+                put(a, phase, first, width, k + i, points);
             }
-        return a.packed + (points * all + own * first + behind * width) * depth(a);
     }
 
-    static void pack(const Arguments& a, int phase, std::int64_t first, std::int64_t width, std::int64_t k,
-                     std::int64_t c) {
-        alignas(kAlignment) S taps[kFilterTaps * kFilterTaps][kLanesOf<S>]{};
-        const std::int64_t depths = a.backward ? a.out_channels : a.in_channels;
-        const std::int64_t all = a.backward ? a.in_channels : a.out_channels;
-        const std::int64_t lanes = k < depths ? smaller<std::int64_t>(kLanesOf<S>, all - first - c) : 0;
+    // Output channels' weights stand far apart, so all of one are read before those of the next.
+    static void fetch(const Arguments& a, std::int64_t k, std::int64_t c, Taps (&taps)[kDepthBlock]) {
+        const std::int64_t depths = smaller(kDepthBlock, (a.backward ? a.out_channels : a.in_channels) - k);
+        const std::int64_t lanes =
+            smaller<std::int64_t>(kLanesOf<S>, (a.backward ? a.in_channels : a.out_channels) - c);
         const std::int64_t k_stride = a.backward ? a.strides.out : a.strides.in;
         const std::int64_t n_stride = a.backward ? a.strides.in : a.strides.out;
-        const S* const filters = a.weight + k * k_stride + (first + c) * n_stride;
+        const S* const filters = a.weight + k * k_stride + c * n_stride;
+        const auto tap = [&](int t) { return t / kTaps * a.strides.row + t % kTaps * a.strides.column; };
+        if (n_stride == 1 && lanes == kLanesOf<S>) {
+            for (std::int64_t i = 0; i < depths; ++i)
+                for (int t = 0; t < kTaps * kTaps; ++t) store(taps[i][t], read(filters + i * k_stride + tap(t)));
+            return;
+        }
+        for (std::int64_t lane = 0; lane < lanes; ++lane)
+            for (std::int64_t i = 0; i < depths; ++i)
+                for (int t = 0; t < kTaps * kTaps; ++t)
+                    taps[i][t][lane] = filters[lane * n_stride + i * k_stride + tap(t)];
+    }
+
+    static SRGAN_FAST_INLINE void transform(bool backward, int phase, const Taps& taps, Vectors& points) {
+        V filter[kFilterTaps][kFilterTaps]{};
         for (int row = 0; row < kFilterTaps; ++row)
             for (int column = 0; column < kFilterTaps; ++column) {
                 int y = row, x = column;
                 if constexpr (P::kPhases == 4) {
-                    y = tap_of_phase(phase / 2, row, a.backward), x = tap_of_phase(phase % 2, column, a.backward);
+                    y = tap_of_phase(phase / 2, row, backward), x = tap_of_phase(phase % 2, column, backward);
                     if (y < 0 || x < 0) continue;
-                } else if (a.backward) {
+                } else if (backward) {
                     y = kTaps - 1 - row, x = kTaps - 1 - column;
                 }
-                const S* const tap = filters + y * a.strides.row + x * a.strides.column;
-                S* const target = taps[row * kFilterTaps + column];
-                for (std::int64_t lane = 0; lane < lanes; ++lane) target[lane] = tap[lane * n_stride];
+                filter[row][column] = load(taps[y * kTaps + x]);
             }
         V half[kSide][kFilterTaps];
         for (int i = 0; i < kSide; ++i)
@@ -95,28 +101,59 @@ struct Pack {
                 V sum{};
 #pragma GCC unroll 8
                 for (int row = 0; row < kFilterTaps; ++row)
-                    sum += load(taps[row * kFilterTaps + column]) * static_cast<S>(W::kFilter[i].tap[row]);
+                    sum += filter[row][column] * static_cast<S>(W::kFilter[i].tap[row]);
                 half[i][column] = sum;
             }
-        // Small weights are read from the cache at once.
-        const bool large = packed_size(a) * static_cast<std::int64_t>(sizeof(S)) > kCached;
-        const std::int64_t panel = c / kPanelOf<S> * kPanelOf<S>, across = smaller(kPanelOf<S>, width - panel);
         for (int i = 0; i < kSide; ++i)
             for (int j = 0; j < kSide; ++j) {
-                const int slot = P::slot(i, j, phase);
-                if (slot < 0) continue;
                 V sum{};
 #pragma GCC unroll 8
                 for (int column = 0; column < kFilterTaps; ++column)
                     sum += half[i][column] * static_cast<S>(W::kFilter[j].tap[column]);
-                const std::int64_t row = a.backward ? k : slot * depth(a) + k;
-                const std::int64_t deep = a.backward ? depth(a) : P::slots(i, j) * depth(a);
-                S* const target = matrix(a, i, j, phase, first, width) + panel * deep + row * across + c - panel;
-                if (large)
-                    stream(target, sum);
-                else
-                    store(target, sum);
+                points[i * kSide + j] = sum;
             }
+    }
+
+    // Backward each phase has matrices of its own: those of earlier phases, its own, and of these before each point.
+    struct OfPhase {
+        std::int64_t earlier, own, before[kSide * kSide];
+    };
+    static constexpr OfPhase matrices_of(int phase) {
+        OfPhase m{};
+        for (int q = 0; q <= phase; ++q)
+            for (int p = 0; p < kSide * kSide; ++p) {
+                if (q == phase) m.before[p] = m.own;
+                if (P::slot(p / kSide, p % kSide, q) >= 0) ++(q == phase ? m.own : m.earlier);
+            }
+        return m;
+    }
+    static constexpr OfPhase kMatrices[4]{matrices_of(0), matrices_of(1), matrices_of(2), matrices_of(3)};
+
+    // Where the matrices of a point begin; forward, its phases stand together in their depth.
+    static S* matrix(const Arguments& a, int point, int phase, std::int64_t first, std::int64_t width) {
+        const OfPhase& m = kMatrices[phase];
+        const std::int64_t before = a.backward ? m.earlier * channels(a) + m.own * first + m.before[point] * width
+                                               : P::kSlots * first + P::before(point / kSide, point % kSide) * width;
+        return a.packed + before * depth(a);
+    }
+
+    // The rows of value k, whole ones, since there are far too many for the caches.
+    static void put(const Arguments& a, int phase, std::int64_t first, std::int64_t width, std::int64_t k,
+                    const Vectors (&points)[kVectors]) {
+        // Small weights are read from the cache at once.
+        const bool large = packed_size(a) * static_cast<std::int64_t>(sizeof(S)) > kCached;
+        for (int p = 0; p < kSide * kSide; ++p) {
+            const int slot = P::slot(p / kSide, p % kSide, phase);
+            if (slot < 0) continue;
+            const std::int64_t row = a.backward ? k : slot * depth(a) + k;
+            const std::int64_t deep = a.backward ? depth(a) : P::slots(p / kSide, p % kSide) * depth(a);
+            S* const target = matrix(a, p, phase, first, width);
+            for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
+                const std::int64_t panel = c / kPanelOf<S> * kPanelOf<S>, across = smaller(kPanelOf<S>, width - panel);
+                S* const place = target + panel * deep + row * across + c - panel;
+                large ? stream(place, points[c / kLanesOf<S>][p]) : store(place, points[c / kLanesOf<S>][p]);
+            }
+        }
     }
 };
 
