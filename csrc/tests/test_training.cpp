@@ -34,11 +34,11 @@ using namespace srgan_fast::tests;
 using cpu::Isa;
 using cpu::padded;
 
-// F(4x4, 3x3) and F(4x4, 5x5) lose what test_conv.cpp says; most in a tile's corner, and there are results that are no
-// more than one corner: at worst 38 and 154 units were measured. The pixels of a tile have errors in common, so those
-// of sums over pixels do not fall by the square root of their number: 69 and 270. Sums over tiles are more even: 19
-// and 53. The coefficients of F(3x3, 2x2) are 1 and 1/2: it computes these data exactly until sums outgrow the 24 bits
-// of a float: 0, 4 and 7. Bounds are two to three times as much.
+// F(6x6, 3x3) and F(4x4, 5x5), which have their points in common, lose what test_conv.cpp says of the second; most in a
+// tile's corner, and there are results that are no more than one corner: at worst 99 and 154 units were measured. The
+// pixels of a tile have errors in common, so those of sums over pixels do not fall by the square root of their number:
+// 183 and 270. Sums over tiles are more even: 40 and 53. The coefficients of F(3x3, 2x2) are 1 and 1/2: it computes
+// these data exactly until sums outgrow the 24 bits of a float: 0, 4 and 7. Bounds are two to three times as much.
 struct Tolerance {
     double map, sums, weight;
 };
@@ -46,7 +46,7 @@ Tolerance tolerance_of(Geometry geometry) {
     switch (geometry) {
         case Geometry::k3x3Stride2: return {2.0, 8.0, 16.0};
         case Geometry::k5x5: return {300.0, 550.0, 160.0};
-        default: return {84.0, 150.0, 90.0};
+        default: return {250.0, 450.0, 100.0};
     }
 }
 constexpr double kSum = 4.0;  // of the bias's gradient, one number after the other; exact but for very large maps
@@ -607,8 +607,9 @@ void check_wgrad(const Problem& p, const Memory<E>& m, Isa isa, const std::strin
             } else {
                 std::vector<double> sum(size);
                 for (std::int64_t i = 0; i < parts * size; ++i) sum[i % size] += got.weight[i];
-                const double tolerance = tolerance_of(p.c.geometry).weight * unit<E>() +
-                                         factor_rounding<E>(isa, p.c.geometry, p.c.affine() || p.c.behind != Behind::kNothing);
+                const bool computed = p.c.affine() || p.c.behind != Behind::kNothing;
+                const double tolerance =
+                    tolerance_of(p.c.geometry).weight * unit<E>() + factor_rounding<E>(isa, p.c.geometry, computed);
                 check_values(sum, expected, tolerance * p.weight_scale, unit<E>(), what + ", weights");
                 check_values(add_up(got.bias, 1, 0, p.c.out), p.bias_gradient, kSum * unit<E>() * p.bias_scale,
                              unit<E>(), what + ", bias");

@@ -143,8 +143,8 @@ SRGAN_FAST_INLINE void store_sums(float* sums, const SumPlaces& p) {
     if constexpr (kM == 2) tile_store<2>(sums + p.below, p.row * 4);
     if constexpr (kM == 2 && kN == 2) tile_store<3>(sums + p.below + p.right, p.row * 4);
 }
-// A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes, b,
-// next_b), see multiply_tiles; left in `to`. meanwhile() is called between products: other work that the tile unit
+// A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes,
+// b, next_b), see multiply_tiles; left in `to`. meanwhile() is called between products: other work that the tile unit
 // leaves time for.
 template <int kM, int kN, typename Each, typename Meanwhile>
 SRGAN_FAST_INLINE void sum_products(std::int64_t, const float* from, const SumPlaces& from_places, float* to,

@@ -1,5 +1,5 @@
-// Training on maps of bfloat16 where AVX-512 has dot products of them and AMX is not there: each convolution in the form
-// that is faster, these direct products in bfloat16 or Winograd's in float.
+// Training on maps of bfloat16 where AVX-512 has dot products of them and AMX is not there: each convolution in the
+// form that is faster, these direct products in bfloat16 or Winograd's in float.
 #include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/bf16/tiles.h"
 
@@ -29,11 +29,10 @@ bool direct(const ConvWgrad<float>& a) { return a.geometry == Geometry::k3x3Stri
 template <auto kOwn, auto kOther, typename A>
 Kernel<A> either() {
     static constexpr auto of = [](const A& a) { return direct(a) ? kOwn() : winograd().*kOther; };
-    return {[](const A& a, int threads) { return of(a).tasks(a, threads); },
-            [](const A& a, std::int64_t tasks) { return of(a).scratch(a, tasks); },
-            [](const A& a, std::int64_t task, std::int64_t tasks, void* scratch) {
-                of(a).run(a, task, tasks, scratch);
-            }};
+    return {
+        [](const A& a, int threads) { return of(a).tasks(a, threads); },
+        [](const A& a, std::int64_t tasks) { return of(a).scratch(a, tasks); },
+        [](const A& a, std::int64_t task, std::int64_t tasks, void* scratch) { of(a).run(a, task, tasks, scratch); }};
 }
 
 std::int64_t packed_size(const ConvPack<float>& a) {

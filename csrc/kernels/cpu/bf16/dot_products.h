@@ -1,5 +1,5 @@
-// Blocks of sums in AVX-512's vectors, whose dot products take pairs of bfloat16: what amx_tiles.h does where there are no
-// tile registers, with twice the products of float.
+// Blocks of sums in AVX-512's vectors, whose dot products take pairs of bfloat16: what amx_tiles.h does where there are
+// no tile registers, with twice the products of float.
 //
 // A block's rows are taken in groups that fill the registers, one after the other over the whole depth.
 #pragma once
@@ -48,8 +48,7 @@ SRGAN_FAST_INLINE void sum_rows(const float* from, const SumPlaces& from_places,
                                      sizeof pair);
                          const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
 #pragma GCC unroll 2
-                         for (int n = 0; n < kN; ++n)
-                             sums[r][n] = (Vec)_mm512_dpbf16_ps((__m512)sums[r][n], x, w[n]);
+                         for (int n = 0; n < kN; ++n) sums[r][n] = (Vec)_mm512_dpbf16_ps((__m512)sums[r][n], x, w[n]);
                      }
                  }
              });
@@ -71,9 +70,10 @@ SRGAN_FAST_INLINE void sum_groups(std::int64_t rows, const float* from, const Su
     }
 }
 
-// A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes, b,
-// next_b): of kM tiles, the first at `a` and the second at `second_a`, with rows that many bytes apart, and kN in one
-// piece each, the first at `b` and the second that many elements behind; left in `to`. There is nothing to do meanwhile.
+// A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes,
+// b, next_b): of kM tiles, the first at `a` and the second at `second_a`, with rows that many bytes apart, and kN in
+// one piece each, the first at `b` and the second that many elements behind; left in `to`. There is nothing to do
+// meanwhile.
 template <int kM, int kN, typename Each, typename Meanwhile>
 SRGAN_FAST_INLINE void sum_products(std::int64_t rows, const float* from, const SumPlaces& from_places, float* to,
                                     const SumPlaces& places, const Each& each, const Meanwhile&) {

@@ -110,8 +110,8 @@ struct Wgrad {
 
     static std::int64_t most_tiles(const Arguments& a) { return (grid(a).total + a.splits - 1) / a.splits; }
 
-    // Input channels whose sums are made one after the other and become filters before the next ones: where all tiles are
-    // taken together few, so that they find them in the second-level cache; else sums wait for the other tiles.
+    // Input channels whose sums are made one after the other and become filters before the next ones: where all tiles
+    // are taken together few, so that they find them in the second-level cache; else sums wait for the other tiles.
     static std::int64_t depth_together(const Arguments& a) {
         const std::int64_t depth = padded(a.source.channels);
         return chunk(a) == most_tiles(a) ? smaller<std::int64_t>(depth, kDepthTogether) : depth;

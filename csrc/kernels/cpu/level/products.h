@@ -23,8 +23,8 @@ inline constexpr int kGroup = 1;  // values of k that one multiply-add takes
 template <>
 inline constexpr int kGroup<Bf16> = 2;
 
-// So many products are summed up in registers before they are added to those before: a sum of many numbers one after the
-// other would lose the more the longer it is.
+// So many products are summed up in registers before they are added to those before: a sum of many numbers one after
+// the other would lose the more the longer it is.
 inline constexpr std::int64_t kDepthOfSums = 64;
 
 // Rows kRows, vectors kVectors, over `depth` values of k; a is [kRows][depth], b [depth / group][kVectors *
