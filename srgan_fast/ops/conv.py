@@ -123,7 +123,7 @@ def prologue(
     if residual is not None:
         z = z + residual
     if slope is not None:
-        z = torch.where(z > 0, z, z * per_channel(slope))
+        z = F.prelu(z, slope)
     if shuffle:
         phases = z.reshape(z.shape[0], 4, -1, *z.shape[2:])
         z = F.pixel_shuffle(phases.transpose(1, 2).reshape(z.shape), 2)

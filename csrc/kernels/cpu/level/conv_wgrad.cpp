@@ -105,7 +105,7 @@ struct Wgrad {
     // Tiles taken together: enough to make up for reading and writing the sums each time, which for many channels do
     // not stay in the cache.
     static std::int64_t chunk(const Arguments& a) {
-        return smaller<std::int64_t>(a.source.channels <= 64 ? 48 : 144, most_tiles(a));
+        return smaller<std::int64_t>(a.source.channels <= 64 ? 48 : 96, most_tiles(a));
     }
 
     static std::int64_t most_tiles(const Arguments& a) { return (grid(a).total + a.splits - 1) / a.splits; }
