@@ -14,17 +14,17 @@ and keeps no normalised or activated map. Gradients of weights are rounded to th
 computes them on CUDA, as under autocast, else they are sums in float32.
 
 Maps are N, C, H, W in channels_last memory (others are copied into it). On a CPU they are float32, float64, or
-bfloat16, which is computed in float32, or on processors with AMX in its tiles: there z, weights and gradients are
-rounded to bfloat16 for the products, which are added in float32. On CUDA they are bfloat16 or float16, which tensor
-cores multiply as they are and add in float32, or float32, which torch's library multiplies, in TF32 if
-`torch.backends.cudnn.allow_tf32`; floats have channels in multiples of 8 wherever something stands before or behind,
-unless `ops.cuda.products` asks for our own products in TF32.
-With 16-bit maps the weights are float32. All other tensors have the weights' type. `shuffle` takes the channels of `x`
-phase by phase: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
+bfloat16, which is computed in float32; or on processors with AMX in its tiles, and with stride 2 where AVX-512 has dot
+products of bfloat16: there z, weights and gradients are rounded to it for the products, which are added in float32. On
+CUDA they are bfloat16 or float16, which tensor cores multiply as they are and add in float32, or float32, which torch's
+library multiplies, in TF32 if `torch.backends.cudnn.allow_tf32`; floats have channels in multiples of 8 wherever
+something stands before or behind, unless `ops.cuda.products` asks for our own products in TF32. With 16-bit maps the
+weights are float32. All other tensors have the weights' type. `shuffle` takes the channels of `x` phase by phase:
+channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
 
-The kernels are Winograd's on a CPU (csrc/kernels/cpu/conv.h), on AMX the direct form. On CUDA they are implicit
-products of matrices, or passes around the products of torch's library, as csrc/kernels/cuda/plan.h chooses. Gradients
-of gradients are refused: `create_graph=True` works, and the second backward pass raises.
+The kernels are Winograd's on a CPU (csrc/kernels/cpu/conv.h), of bfloat16's products the direct form. On CUDA they are
+implicit products of matrices, or passes around the products of torch's library, as csrc/kernels/cuda/plan.h chooses.
+Gradients of gradients are refused: `create_graph=True` works, and the second backward pass raises.
 """
 
 from collections.abc import Callable, Iterator
@@ -206,7 +206,7 @@ def conv(
 
 
 def conv_pack(weight: Tensor, stride: int, backward: bool, dtype: torch.dtype | None = None) -> Tensor:
-    """Weights as the kernels read them, in a form that belongs to the processor: Winograd's domain, or tiles for AMX.
+    """Weights as the kernels read them, in a form that belongs to the processor: Winograd's domain, or tiles.
 
     Args:
         weight: O, C, k, k, float32 or float64; see `conv`.

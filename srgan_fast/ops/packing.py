@@ -1,6 +1,6 @@
 """Keeps weights in the form that kernels read as long as they do not change.
 
-Each fused convolution transforms its weights (into Winograd's domain, or tiles for AMX), which for wide layers takes as
+Each fused convolution transforms its weights (into Winograd's domain, or tiles), which for wide layers takes as
 long as the convolution. Weights change once in a step; where they are used more often, as a discriminator's, or never
 change, as a VGG's, `PackedWeights` does it once.
 """

@@ -17,10 +17,10 @@
 // is computed where it is read. The data gradient's epilogue goes on through the prologue: it writes the gradient of x
 // (and of the residual), and sums up the gradients of s, b and the activation's slope.
 //
-// Maps are NHWC without gaps, of float, double, or bfloat16 that is computed with in float (on AMX its factors stay
-// bfloat16). All three convolutions are Winograd's, but for bfloat16 on AMX (amx/conv_fwd.cpp): F(4x4, 3x3), F(4x4,
-// 5x5), and for stride 2 F(3x3, 2x2) over the four phases of the input (49 products for 9 outputs, where the direct
-// form needs 81).
+// Maps are NHWC without gaps, of float, double, or bfloat16. All three convolutions are Winograd's, computed in float
+// or double: F(6x6, 3x3), F(4x4, 5x5), and for stride 2 F(3x3, 2x2) over the four phases of the input (49 products for
+// 9 outputs, where the direct form needs 81). Bfloat16 is multiplied as it is, in the direct form (bf16/conv_fwd.cpp),
+// by AMX and, where the stride is 2, by AVX-512's dot products.
 #pragma once
 
 #include <cstdint>

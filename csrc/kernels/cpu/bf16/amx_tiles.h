@@ -145,7 +145,7 @@ SRGAN_FAST_INLINE void store_sums(float* sums, const SumPlaces& p) {
 }
 // A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes,
 // b, next_b), see multiply_tiles; left in `to`. meanwhile() is called between products: other work that the tile unit
-// leaves time for.
+// leaves time for. How many rows are wanted makes no difference to tiles.
 template <int kM, int kN, typename Each, typename Meanwhile>
 SRGAN_FAST_INLINE void sum_products(std::int64_t, const float* from, const SumPlaces& from_places, float* to,
                                     const SumPlaces& places, const Each& each, const Meanwhile& meanwhile) {

@@ -1,4 +1,4 @@
-// The data gradient of training's convolutions on AMX, for maps of bfloat16; see kernels/cpu/conv.h.
+// The data gradient of training's convolutions, for maps of bfloat16; see kernels/cpu/conv.h and conv_fwd.cpp.
 //
 // The forward kernel with dy for its input and its taps turned around; stride 2 has four phases of z, each with taps
 // of its own over the same window of dy.

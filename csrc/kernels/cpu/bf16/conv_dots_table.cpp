@@ -18,12 +18,12 @@ const ConvTable<float>& winograd() {
     return table;
 }
 
-bool direct(Geometry geometry, std::int64_t, std::int64_t, bool) { return geometry == Geometry::k3x3Stride2; }
-
-bool direct(const ConvForward<float>& a) { return direct(a.geometry, a.source.channels, a.channels, false); }
-bool direct(const ConvDgrad<float>& a) { return direct(a.geometry, a.source.channels, a.gradient.channels, true); }
-bool direct(const ConvPack<float>& a) { return direct(a.geometry, a.in_channels, a.out_channels, a.backward); }
-bool direct(const ConvWgrad<float>& a) { return a.geometry == Geometry::k3x3Stride2; }
+// Where the direct form wins: Winograd's saves 39 % of the products where the stride is 2, 75 % and more elsewhere, and
+// AVX-512 makes twice as many in bfloat16 as in float.
+template <typename A>
+bool direct(const A& a) {
+    return a.geometry == Geometry::k3x3Stride2;
+}
 
 // A call goes to kOwn or to what the table of Winograd's kernels has in kOther.
 template <auto kOwn, auto kOther, typename A>

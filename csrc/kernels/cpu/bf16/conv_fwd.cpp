@@ -1,8 +1,8 @@
-// The forward convolution of training on AMX, for maps of bfloat16; see kernels/cpu/conv.h.
+// The forward convolution of training, for maps of bfloat16 that are multiplied as such; see kernels/cpu/conv.h.
 //
-// It is the direct form: with many times the products of AVX-512 there is nothing to gain from Winograd's, and z and
-// weights are rounded to bfloat16 as by every library. A task makes the window of some rows of z, then multiplies all
-// of it by one block of channels after the other.
+// It is the direct form: with many times the products of float there is nothing to gain from Winograd's on AMX, and z
+// and weights are rounded to bfloat16 as by every library. A task makes the window of some rows of z, then multiplies
+// all of it by one block of channels after the other.
 #include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/bf16/windows.h"
 

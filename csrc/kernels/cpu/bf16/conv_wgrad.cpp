@@ -1,7 +1,7 @@
-// The weight gradient of training's convolutions on AMX, for maps of bfloat16; see kernels/cpu/conv.h.
+// The weight gradient of training's convolutions, for maps of bfloat16; see kernels/cpu/conv.h and conv_fwd.cpp.
 //
 // For each tap it is a product of matrices with the pixels for its depth: dy with channels for rows, and z moved by the
-// tap. AMX multiplies pairs of depths that stand side by side: here a pixel of the first half of a task's rows and the
+// tap. Products take pairs of depths that stand side by side: here a pixel of the first half of a task's rows and the
 // one as far on in the second half, so that both move by any tap. Pixels are counted through the rows of z's window;
 // where that has padding, dy is zero. Some rows are taken at a time; sums stay in registers while these are multiplied,
 // are added up in memory, and go to their places with the last rows.

@@ -72,8 +72,8 @@ SRGAN_FAST_INLINE void sum_groups(std::int64_t rows, const float* from, const Su
 
 // A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes,
 // b, next_b): of kM tiles, the first at `a` and the second at `second_a`, with rows that many bytes apart, and kN in
-// one piece each, the first at `b` and the second that many elements behind; left in `to`. There is nothing to do
-// meanwhile.
+// one piece each, the first at `b` and the second that many elements behind; left in `to`. Only the first `rows` rows
+// are wanted. There is nothing to do meanwhile.
 template <int kM, int kN, typename Each, typename Meanwhile>
 SRGAN_FAST_INLINE void sum_products(std::int64_t rows, const float* from, const SumPlaces& from_places, float* to,
                                     const SumPlaces& places, const Each& each, const Meanwhile&) {

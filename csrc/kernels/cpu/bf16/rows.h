@@ -1,4 +1,4 @@
-// Rows of z and of dy as AMX multiplies them: bfloat16, pixel after pixel, with zeros wherever the image ends.
+// Rows of z and of dy as they are multiplied: bfloat16, pixel after pixel, with zeros wherever the image ends.
 #pragma once
 
 #include <cstring>

@@ -1,5 +1,5 @@
-// What the AMX level has kernels of its own for: all that is computed in bfloat16. Its tables say so; what they have in
-// float and double is the level's below.
+// Kernels that multiply bfloat16. The AMX level has all of them, and takes what it does in float and double from the
+// level below; that one has those of training, too, and its tables say for which convolutions it takes them.
 #pragma once
 
 #include "kernels/cpu/conv.h"

@@ -178,7 +178,7 @@ std::int64_t windows_size(const Windows& w, std::int64_t rows, std::int64_t heig
     return w.size(rows) + most_segments(rows, height) * w.size(0);
 }
 
-// A block of results: kBlockRows counted pixels by kN * 16 channels from `channel` on, left in `sums`, kBlockColumns
+// A block of results: `count` of kBlockRows pixels by kN * 16 channels from `channel` on, left in `sums`, kBlockColumns
 // floats a pixel. `window` is where the first pixel's results are counted from; its pixels lie `pixel` elements apart,
 // blocks of channels `block`. meanwhile() is called between products: other work that the tile unit leaves time for.
 template <int kN, typename Meanwhile>
