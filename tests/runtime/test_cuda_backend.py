@@ -24,14 +24,18 @@ CPU = torch.device("cpu")
 
 
 def product(x: Tensor, weights: Tensor, out: int, rows: int, columns: int) -> Tensor:
-    """A convolution with packed weights, one tap after the other, as the kernels go through them."""
+    """A convolution with packed weights, one tap after the other, as the kernels go through them.
+
+    In float64, since torch may add up in another order where a picture has another size, and rounding its maps to 16
+    bits would magnify that.
+    """
     height, width = x.shape[2:]
-    padded = F.pad(x.float(), (columns // 2, columns // 2, rows // 2, rows // 2))
-    total = torch.zeros(x.shape[0], out, height, width)
+    padded = F.pad(x.double(), (columns // 2, columns // 2, rows // 2, rows // 2))
+    total = torch.zeros(x.shape[0], out, height, width, dtype=torch.float64)
     for tap in range(rows * columns):
         window = padded[:, :, tap // columns :, tap % columns :][:, :, :height, :width]
-        total += torch.einsum("nchw,oc->nohw", window, weights[tap, :out, : x.shape[1]].float())
-    return total
+        total += torch.einsum("nchw,oc->nohw", window, weights[tap, :out, : x.shape[1]].double())
+    return total.float()
 
 
 def emulated_conv(
@@ -62,11 +66,11 @@ def emulated_head(
     """Rows of pixels by twos, from one above the picture on."""
     mapped = pictures * torch.tensor(gain).view(3, 1, 1) + torch.tensor(offset).view(3, 1, 1)
     height, width = pictures.shape[2:]
-    padded = F.pad(mapped, (4, 4, 4, 5))
-    y = bias[:, None, None].expand(len(pictures), -1, height, width)
+    padded = F.pad(mapped, (4, 4, 4, 5)).double()
+    y = bias[:, None, None].double().expand(len(pictures), -1, height, width)
     for tap in range(5):
         rows = [padded[:, :, 2 * tap + r :, a:][:, :, :height, :width] for r in range(2) for a in range(9)]
-        y = y + torch.einsum("nchw,oc->nohw", torch.cat(rows, 1), weights[tap, : len(bias), :54].float())
+        y = y + torch.einsum("nchw,oc->nohw", torch.cat(rows, 1), weights[tap, : len(bias), :54].double())
     return torch.where(y > 0, y, y * slope[:, None, None]).to(weights.dtype)
 
 
