@@ -114,40 +114,37 @@ struct Pack {
             }
     }
 
-    // Backward each phase has matrices of its own: those of earlier phases, its own, and of these before each point.
-    struct OfPhase {
+    // Where the matrices of a phase stand: behind those of earlier phases, its own, and of these before each point.
+    // Backward each phase has matrices of its own; forward the phases of a point stand together in its depth.
+    struct Places {
         std::int64_t earlier, own, before[kSide * kSide];
     };
-    static constexpr OfPhase matrices_of(int phase) {
-        OfPhase m{};
-        for (int q = 0; q <= phase; ++q)
-            for (int p = 0; p < kSide * kSide; ++p) {
-                if (q == phase) m.before[p] = m.own;
-                if (P::slot(p / kSide, p % kSide, q) >= 0) ++(q == phase ? m.own : m.earlier);
-            }
-        return m;
+    static constexpr Places places(bool backward, int phase) {
+        Places found{0, backward ? 0 : P::kSlots, {}};
+        for (int p = 0; p < kSide * kSide; ++p) {
+            const int i = p / kSide, j = p % kSide;
+            found.before[p] = backward ? found.own : P::before(i, j);
+            for (int q = 0; backward && q <= phase; ++q)
+                if (P::slot(i, j, q) >= 0) ++(q == phase ? found.own : found.earlier);
+        }
+        return found;
     }
-    static constexpr OfPhase kMatrices[4]{matrices_of(0), matrices_of(1), matrices_of(2), matrices_of(3)};
-
-    // Where the matrices of a point begin; forward, its phases stand together in their depth.
-    static S* matrix(const Arguments& a, int point, int phase, std::int64_t first, std::int64_t width) {
-        const OfPhase& m = kMatrices[phase];
-        const std::int64_t before = a.backward ? m.earlier * channels(a) + m.own * first + m.before[point] * width
-                                               : P::kSlots * first + P::before(point / kSide, point % kSide) * width;
-        return a.packed + before * depth(a);
-    }
+    static constexpr Places kPlaces[2][4]{{places(false, 0), places(false, 1), places(false, 2), places(false, 3)},
+                                          {places(true, 0), places(true, 1), places(true, 2), places(true, 3)}};
 
     // The rows of value k, whole ones, since there are far too many for the caches.
     static void put(const Arguments& a, int phase, std::int64_t first, std::int64_t width, std::int64_t k,
                     const Vectors (&points)[kVectors]) {
         // Small weights are read from the cache at once.
         const bool large = packed_size(a) * static_cast<std::int64_t>(sizeof(S)) > kCached;
+        const Places& places = kPlaces[a.backward][phase];
         for (int p = 0; p < kSide * kSide; ++p) {
             const int slot = P::slot(p / kSide, p % kSide, phase);
             if (slot < 0) continue;
             const std::int64_t row = a.backward ? k : slot * depth(a) + k;
             const std::int64_t deep = a.backward ? depth(a) : P::slots(p / kSide, p % kSide) * depth(a);
-            S* const target = matrix(a, p, phase, first, width);
+            S* const target =
+                a.packed + (places.earlier * channels(a) + places.own * first + places.before[p] * width) * depth(a);
             for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
                 const std::int64_t panel = c / kPanelOf<S> * kPanelOf<S>, across = smaller(kPanelOf<S>, width - panel);
                 S* const place = target + panel * deep + row * across + c - panel;

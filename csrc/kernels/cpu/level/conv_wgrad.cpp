@@ -85,7 +85,6 @@ struct Wgrad {
     static constexpr int kSide = P::kSide, kOutputs = W::kOutputs;
     static constexpr int kTaps = Form<kGeometry>::kTaps;
     static constexpr std::int64_t kSkew = kSkewOf<S>;
-    static constexpr std::int64_t kDepthTogether = 8 * kRowBlock;
 
     static TileGrid grid(const Arguments& a) { return {a.batch, a.gradient.height, a.gradient.width, kOutputs}; }
 
@@ -110,15 +109,8 @@ struct Wgrad {
 
     static std::int64_t most_tiles(const Arguments& a) { return (grid(a).total + a.splits - 1) / a.splits; }
 
-    // Input channels whose sums are made one after the other and become filters before the next ones: where all tiles
-    // are taken together few, so that they find them in the second-level cache; else sums wait for the other tiles.
-    static std::int64_t depth_together(const Arguments& a) {
-        const std::int64_t depth = padded(a.source.channels);
-        return chunk(a) == most_tiles(a) ? smaller<std::int64_t>(depth, kDepthTogether) : depth;
-    }
-
     static std::int64_t group_size(const Arguments& a) {
-        return P::kSlots * depth_together(a) * smaller(padded(a.gradient.channels), kChannelGroup);
+        return P::kSlots * padded(a.source.channels) * smaller(padded(a.gradient.channels), kChannelGroup);
     }
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
@@ -183,18 +175,16 @@ struct Wgrad {
     static constexpr std::int64_t kDepthBlock = 16;
     using Block = S[kDepthBlock][kTaps * kTaps][kLanesOf<S>];
 
-    // Of `depth` input channels from `from` on, and `width` output channels from `first` on.
-    static void write_filters(const Arguments& a, std::int64_t from, std::int64_t depth, std::int64_t first,
-                              std::int64_t width, const S* sums, S* out) {
+    // Of `width` output channels from `first` on.
+    static void write_filters(const Arguments& a, std::int64_t first, std::int64_t width, const S* sums, S* out) {
         alignas(kAlignment) Block block;
-        const std::int64_t end = smaller(depth, a.source.channels - from);
-        for (std::int64_t k = 0; k < end; k += kDepthBlock)
+        for (std::int64_t k = 0; k < a.source.channels; k += kDepthBlock)
             for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
-                const std::int64_t depths = smaller(kDepthBlock, end - k);
+                const std::int64_t depths = smaller(kDepthBlock, a.source.channels - k);
                 const std::int64_t lanes = smaller<std::int64_t>(kLanesOf<S>, a.gradient.channels - first - c);
                 for (std::int64_t i = 0; i < depths; ++i)
-                    make_filter(depth, width, sums + (k + i) * width + c, block[i]);
-                S* const filters = out + (first + c) * a.strides.out + (from + k) * a.strides.in;
+                    make_filter(padded(a.source.channels), width, sums + (k + i) * width + c, block[i]);
+                S* const filters = out + (first + c) * a.strides.out + k * a.strides.in;
                 for (std::int64_t lane = 0; lane < lanes; ++lane)
                     for (std::int64_t i = 0; i < depths; ++i)
                         for (int tap = 0; tap < kTaps * kTaps; ++tap)
@@ -250,17 +240,15 @@ struct Wgrad {
                 transform_gradients(a, tiles, begin, stop, first, width, m, bias);
                 S* const target = together ? sums : sums + (group - first_group) * group_size(a);
                 const auto multiply = begin == start ? outer_product<false, S> : outer_product<true, S>;
-                for (std::int64_t k = 0, deep; k < depth; k += deep) {
-                    deep = smaller(depth_together(a), depth - k);
-                    for (int p = 0; p < kSide * kSide; ++p)
-                        for (int i = p / kSide, j = p % kSide, slot = 0; slot < P::slots(i, j); ++slot)
-                            multiply(deep, width, count, v + Inputs::point(i, j, depth, count) + slot * depth + k,
-                                     P::slots(i, j) * depth, m + p * (count * width + kSkew),
-                                     target + (P::before(i, j) + slot) * deep * width);
-                    if (stop == end)
-                        write_filters(a, k, deep, first, width, target,
-                                      a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps);
+                for (int p = 0; p < kSide * kSide; ++p) {
+                    const int i = p / kSide, j = p % kSide;
+                    multiply(P::slots(i, j) * depth, width, count, v + Inputs::point(i, j, depth, count),
+                             P::slots(i, j) * depth, m + p * (count * width + kSkew),
+                             target + P::before(i, j) * depth * width);
                 }
+                if (stop == end)
+                    write_filters(a, first, width, target,
+                                  a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps);
             }
         }
     }
