@@ -6,6 +6,7 @@
 #include "kernels/cpu/level/products.h"
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/level/through_prologue.h"
+#include "kernels/cpu/level/tile_passes.h"
 #include "kernels/cpu/pack.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
@@ -19,6 +20,7 @@ struct Dgrad {
     using P = Points<kGeometry>;
     using Arguments = ConvDgrad<S>;
     static constexpr int kSide = P::kSide, kOutputs = W::kOutputs, kStep = Form<kGeometry>::kStep;
+    using L = Line<kGeometry>;
     static constexpr std::int64_t kSkew = kSkewOf<S>;
 
     // Over the pixels of a phase; the phase of the even rows and columns is the largest.
@@ -35,7 +37,7 @@ struct Dgrad {
         const std::int64_t group = smaller(padded(a.source.channels), kChannelGroup);
         const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
         return aligned_bytes(kSide * kSide * (tiles * padded(a.gradient.channels) + kSkew) * size) +
-               aligned_bytes(kSide * kSide * (tiles * group + kSkew) * size);
+               aligned_bytes(L::kPoints * L::kPoints * (tiles * group + kSkew) * size);
     }
 
     static void transform(const Arguments& a, const TileGrid& tiles, std::int64_t begin, std::int64_t end, S* v) {
@@ -43,131 +45,75 @@ struct Dgrad {
         constexpr int kBefore = kStep == 1 ? W::kRadius : 0;
         for (std::int64_t t = begin; t < end; ++t, v += depth) {
             const TileGrid::Place at = tiles[t];
-            for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
-                alignas(kAlignment) V d[kSide * kSide];
-                read_window<kSide, kOutputs, X>(a.gradient, at.image, at.y * kOutputs - kBefore,
-                                                at.x * kOutputs - kBefore, c, d);
-                transform_input<W, V>([&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kSide + j]; },
-                                      [&](int i, int j, V value)
-                                          SRGAN_FAST_INLINE_LAMBDA { store(v + (i * kSide + j) * stride + c, value); });
-            }
+            const std::int64_t ahead = distance(a.gradient, at, tiles[smaller(t + 1, end - 1)], kOutputs, false);
+            rows_then_columns<kSide, kSide, S>(
+                depth, [](const V* d, V* to) SRGAN_FAST_INLINE_LAMBDA { W::input(d, to); },
+                [&](int i, std::int64_t first, std::int64_t last, const auto& take) SRGAN_FAST_INLINE_LAMBDA {
+                    read_row<kSide, X>(a.gradient, at.image, at.y * kOutputs - kBefore + i, at.x * kOutputs - kBefore,
+                                       first, last, ahead, take);
+                },
+                [&](std::int64_t c, int i, int j, V value)
+                    SRGAN_FAST_INLINE_LAMBDA { store(v + (i * kSide + j) * stride + c, value); });
         }
     }
 
-    // Gradients dz of a tile's pixels of one phase, and one vector of channels.
-    template <bool kWhole, Prologue kPrologue>
-    static void finish(const Arguments& a, const TileGrid::Place& at, int phase, std::int64_t c, S* sums, const V* dz) {
+    // The channels first .. first + width of a tile of dz; `m` holds their products, `stride` from point to point.
+    template <Prologue kPrologue, bool kShuffle>
+    static void finish(const Arguments& a, const TileGrid::Place& at, std::int64_t ahead, std::int64_t first,
+                       std::int64_t width, S* sums, const S* m, std::int64_t stride) {
         const Source<S>& s = a.source;
-        const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
-        const std::int64_t top = kStep * at.y * kOutputs + (kStep == 2 ? 1 - phase / 2 : 0);
-        const std::int64_t left = kStep * at.x * kOutputs + (kStep == 2 ? 1 - phase % 2 : 0);
-        const int rows = static_cast<int>(smaller<std::int64_t>((s.height - top + kStep - 1) / kStep, kOutputs));
-        const int columns = static_cast<int>(smaller<std::int64_t>((s.width - left + kStep - 1) / kStep, kOutputs));
-        const Strides strides = strides_of(s, at.image, c);
-        const std::int64_t start = strides(top, left);
-        X* const gradient = static_cast<X*>(a.x_gradient);
-        const auto each = [&](const auto& put) SRGAN_FAST_INLINE_LAMBDA {
-            if (rows == kOutputs && columns == kOutputs) {
-#pragma GCC unroll 4
-                for (int i = 0; i < kOutputs; ++i)
-#pragma GCC unroll 4
-                    for (int j = 0; j < kOutputs; ++j) {
-                        const std::int64_t offset = start + kStep * (i * strides.row + j * strides.pixel);
-                        const std::int64_t next = offset + kStep * kOutputs * strides.pixel;
-                        __builtin_prefetch(gradient + next, 1);
-                        if (kPrologue != Prologue::kPlain) __builtin_prefetch(static_cast<const X*>(s.x) + next);
-                        put(offset, dz[i * kOutputs + j]);
+        const std::int64_t top = at.y * L::kOutputs, left = at.x * L::kOutputs;
+        const int rows = static_cast<int>(smaller<std::int64_t>(s.height - top, L::kOutputs));
+        const int columns = static_cast<int>(smaller<std::int64_t>(s.width - left, L::kOutputs));
+        const Strides strides = strides_of(s, at.image, 0);
+        const std::int64_t length = padded(kShuffle ? 4 * s.channels : s.channels);
+        columns_then_rows<L::kPoints, L::kOutputs, S>(
+            width, rows, [](const V* from, V* to) SRGAN_FAST_INLINE_LAMBDA { L::output(from, to); },
+            [&](std::int64_t c, int i, int j)
+                SRGAN_FAST_INLINE_LAMBDA { return load(m + (i * L::kPoints + j) * stride + c); },
+            [&](int i, std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
+                const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - first - c));
+                if (count <= 0) return;
+                const std::int64_t y = top + i, channel = first + c;
+            // Of a shuffled row, the pixels of two phases by turns.
+#pragma GCC unroll 2
+                for (int phase = 0; phase < (kShuffle ? 2 : 1); ++phase) {
+                    const std::int64_t source =
+                        kShuffle ? ((y & 1) * 2 + ((left + phase) & 1)) * s.channels + channel : channel;
+                    Affine<S> affine;
+                    PrologueSums<S> mine;
+                    if constexpr (kPrologue != Prologue::kPlain)
+                        affine = Affine<S>(s, source), mine.take(sums + source, length, count);
+                    const auto put = [&](int j, auto whole) SRGAN_FAST_INLINE_LAMBDA {
+                        const std::int64_t offset = kShuffle ? Shuffled(s, at.image, y, left + j, channel).offset
+                                                             : strides(y, left + j) + channel;
+                        __builtin_prefetch(static_cast<X*>(a.x_gradient) + offset + ahead, 1);
+                        if constexpr (kPrologue != Prologue::kPlain)
+                            __builtin_prefetch(static_cast<const X*>(s.x) + offset + ahead);
+                        if constexpr (kPrologue == Prologue::kPlain)
+                            write<whole.value>(static_cast<X*>(a.x_gradient) + offset, pixels[j], count);
+                        else
+                            through_prologue<X, whole.value, kPrologue>(a, offset, count, affine, pixels[j], mine);
+                    };
+                    if (columns == L::kOutputs && count == kLanesOf<S>) {
+#pragma GCC unroll 8
+                        for (int j = phase; j < L::kOutputs; j += kShuffle ? 2 : 1) put(j, std::true_type());
+                    } else {
+#pragma GCC unroll 8
+                        for (int j = phase; j < L::kOutputs; j += kShuffle ? 2 : 1)
+                            if (j < columns) put(j, std::false_type());
                     }
-            } else {
-                for (int i = 0; i < rows; ++i)
-                    for (int j = 0; j < columns; ++j)
-                        put(start + kStep * (i * strides.row + j * strides.pixel), dz[i * kOutputs + j]);
-            }
-        };
-        if constexpr (kPrologue == Prologue::kPlain) {
-            each([&](std::int64_t offset, V g)
-                     SRGAN_FAST_INLINE_LAMBDA { write<kWhole>(gradient + offset, g, count); });
-        } else {
-            const Affine<S> affine(s, c);
-            PrologueSums<S> mine;
-            mine.take(sums + c, padded(s.channels), count);
-            each([&](std::int64_t offset, V g) SRGAN_FAST_INLINE_LAMBDA {
-                through_prologue<X, kWhole, kPrologue>(a, offset, count, affine, g, mine);
+                    if constexpr (kPrologue != Prologue::kPlain) mine.put(sums + source, length, count);
+                }
             });
-            mine.put(sums + c, padded(s.channels), count);
-        }
     }
 
-    // The same where z is shuffled, which its four phases undo one after the other.
-    template <bool kWhole, bool kAffine>
-    static void finish_shuffled(const Arguments& a, const TileGrid::Place& at, int phase, std::int64_t c, S* sums,
-                                const V* dz) {
-        const Source<S>& s = a.source;
-        const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
-        const std::int64_t length = padded(4 * s.channels);
-        for (int quarter = 0; quarter < 4; ++quarter) {
-            const std::int64_t channel = quarter * s.channels + c;
-            Affine<S> affine;
-            PrologueSums<S> mine;
-            if constexpr (kAffine) affine = Affine<S>(s, channel), mine.take(sums + channel, length, count);
-            for (int i = 0; i < kOutputs; ++i)
-                for (int j = 0; j < kOutputs; ++j) {
-                    const std::int64_t y = kStep * (at.y * kOutputs + i) + (kStep == 2 ? 1 - phase / 2 : 0);
-                    const std::int64_t x = kStep * (at.x * kOutputs + j) + (kStep == 2 ? 1 - phase % 2 : 0);
-                    if (y >= s.height || x >= s.width || (y & 1) * 2 + (x & 1) != quarter) continue;
-                    const std::int64_t offset = Shuffled(s, at.image, y, x, c).offset;
-                    if constexpr (kAffine)
-                        through_prologue<X, kWhole, Prologue::kAffine>(a, offset, count, affine, dz[i * kOutputs + j],
-                                                                       mine);
-                    else
-                        write<kWhole>(static_cast<X*>(a.x_gradient) + offset, dz[i * kOutputs + j], count);
-                }
-            if constexpr (kAffine) mine.put(sums + channel, length, count);
-        }
-    }
-
-    template <bool kWhole>
-    static void finish(const Arguments& a, const TileGrid::Place& at, int phase, std::int64_t c, S* sums, const V* dz) {
-        if (a.source.shuffle)
-            a.source.affine ? finish_shuffled<kWhole, true>(a, at, phase, c, sums, dz)
-                            : finish_shuffled<kWhole, false>(a, at, phase, c, sums, dz);
-        else if (!a.source.affine)
-            finish<kWhole, Prologue::kPlain>(a, at, phase, c, sums, dz);
-        else if (a.source.residual)
-            finish<kWhole, Prologue::kResidual>(a, at, phase, c, sums, dz);
-        else
-            finish<kWhole, Prologue::kAffine>(a, at, phase, c, sums, dz);
-    }
-
-    template <int kPhase>
-    static void run_phase(const Arguments& a, const TileGrid& tiles, std::int64_t begin, std::int64_t end,
-                          const S* inputs, S* products, const S*& weights, S* sums) {
-        const std::int64_t count = end - begin, depth = padded(a.gradient.channels);
-        const std::int64_t channels = padded(a.source.channels), input_stride = count * depth + kSkew;
-        for (std::int64_t group = 0; group < channels; group += kChannelGroup) {
-            const std::int64_t width = smaller(kChannelGroup, channels - group), stride = count * width + kSkew;
-            for (int p = 0; p < kSide * kSide; ++p) {
-                if (P::slot(p / kSide, p % kSide, kPhase) < 0) continue;
-                product<false>(count, width, inputs + p * input_stride, weights, depth, products + p * stride, width);
-                weights += depth * width;
-            }
-            for (std::int64_t t = 0; t < count; ++t)
-                for (std::int64_t c = 0; c < width && group + c < a.source.channels; c += kLanesOf<S>) {
-                    alignas(kAlignment) V dz[kOutputs * kOutputs];
-                    const S* const m = products + t * width + c;
-                    transform_output<W, V>(
-                        [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA {
-                            return P::slot(i, j, kPhase) < 0 ? V{} : load(m + (i * kSide + j) * stride);
-                        },
-                        [&](int i, const V* row) SRGAN_FAST_INLINE_LAMBDA {
-                            for (int j = 0; j < kOutputs; ++j) dz[i * kOutputs + j] = row[j];
-                        });
-                    if (group + c + kLanesOf<S> <= a.source.channels)
-                        finish<true>(a, tiles[begin + t], kPhase, group + c, sums, dz);
-                    else
-                        finish<false>(a, tiles[begin + t], kPhase, group + c, sums, dz);
-                }
-        }
+    using Finish = void (*)(const Arguments&, const TileGrid::Place&, std::int64_t, std::int64_t, std::int64_t, S*,
+                            const S*, std::int64_t);
+    static Finish finish_of(const Source<S>& s) {
+        if (s.shuffle) return s.affine ? finish<Prologue::kAffine, true> : finish<Prologue::kPlain, true>;
+        if (!s.affine) return finish<Prologue::kPlain, false>;
+        return s.residual ? finish<Prologue::kResidual, false> : finish<Prologue::kAffine, false>;
     }
 
     static void run(const Arguments& a, std::int64_t task, std::int64_t tasks, void* scratch) {
@@ -186,12 +132,28 @@ struct Dgrad {
         }
         if (count == 0) return;
         transform(a, tiles, begin, end, inputs);
-        const S* weights = a.weights;
-        run_phase<0>(a, tiles, begin, end, inputs, products, weights, sums);
-        if constexpr (P::kPhases == 4) {
-            run_phase<1>(a, tiles, begin, end, inputs, products, weights, sums);
-            run_phase<2>(a, tiles, begin, end, inputs, products, weights, sums);
-            run_phase<3>(a, tiles, begin, end, inputs, products, weights, sums);
+        const std::int64_t channels = padded(a.source.channels), input_stride = count * depth + kSkew;
+        const Finish end_of = finish_of(a.source);
+        for (std::int64_t group = 0; group < channels; group += kChannelGroup) {
+            const std::int64_t width = smaller(kChannelGroup, channels - group), stride = count * width + kSkew;
+            const S* phase_weights = a.weights;
+            for (int phase = 0; phase < P::kPhases; ++phase) {
+                const S* weights = phase_weights + group * P::of_phase(phase) * depth;
+                for (int p = 0; p < kSide * kSide; ++p) {
+                    const int i = p / kSide, j = p % kSide;
+                    if (P::slot(i, j, phase) < 0) continue;
+                    const int point = (phase / 2 * kSide + i) * L::kPoints + phase % 2 * kSide + j;
+                    product<false>(count, width, inputs + p * input_stride, weights, depth, products + point * stride,
+                                   width);
+                    weights += depth * width;
+                }
+                phase_weights += channels * P::of_phase(phase) * depth;
+            }
+            for (std::int64_t t = 0; t < count; ++t)
+                end_of(a, tiles[begin + t],
+                       distance(a.source, tiles[begin + t], tiles[begin + smaller(t + 1, count - 1)], L::kOutputs,
+                                a.source.shuffle),
+                       group, width, sums, products + t * width, stride);
         }
     }
 };

@@ -36,22 +36,30 @@ struct Forward {
                aligned_bytes(kSide * kSide * (tiles * group + kSkew) * size) + 3 * padded(a.channels) * size;
     }
 
-    // The pixels of z that belong to this tile and to no other.
-    static void write_sum(const Arguments& a, const TileGrid::Place& at, std::int64_t c, const V* d) {
+    // Of row i of a window, the pixels of z that belong to its tile and to no other.
+    static SRGAN_FAST_INLINE void write_sum(const Arguments& a, const TileGrid::Place& at, int i, std::int64_t c,
+                                            const V* pixels) {
         const Source<S>& s = a.source;
         const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - c));
-        if (count <= 0) return;
-        for (int i = 0; i < kOutputs; ++i)
-            for (int j = 0; j < kOutputs; ++j) {
-                const std::int64_t y = at.y * kOutputs + i, x = at.x * kOutputs + j;
-                if (y >= s.height || x >= s.width) continue;
-                X* const target = static_cast<X*>(s.sum) + strides_of(s, at.image, c)(y, x);
-                const V value = d[(i + W::kRadius) * kSide + j + W::kRadius];
-                if (count == kLanesOf<S>)
-                    write(target, value);
-                else
-                    write_part(target, value, count);
-            }
+        const std::int64_t y = at.y * kOutputs + i - W::kRadius;
+        if (count <= 0 || i < W::kRadius || i >= W::kRadius + kOutputs || y >= s.height) return;
+        X* const row = static_cast<X*>(s.sum) + strides_of(s, at.image, c)(y, at.x * kOutputs);
+        const int columns = static_cast<int>(smaller<std::int64_t>(s.width - at.x * kOutputs, kOutputs));
+        const auto put = [&](int j) SRGAN_FAST_INLINE_LAMBDA {
+            X* const target = row + j * s.channels;
+            if (count == kLanesOf<S>)
+                write(target, pixels[j + W::kRadius]);
+            else
+                write_part(target, pixels[j + W::kRadius], count);
+        };
+        if (columns == kOutputs) {
+#pragma GCC unroll 8
+            for (int j = 0; j < kOutputs; ++j) put(j);
+        } else {
+#pragma GCC unroll 8
+            for (int j = 0; j < kOutputs; ++j)
+                if (j < columns) put(j);
+        }
     }
 
     // Sums of a channel's differences from its first value in the task, and of their squares.
@@ -59,58 +67,55 @@ struct Forward {
         S *first, *sum, *squares;
     };
 
-    template <bool kWhole, bool kActivate, bool kMoments>
-    static void finish(const Arguments& a, const TileGrid::Place& at, std::int64_t c, bool first,
-                       const Moments& moments, const V* y) {
+    // The channels first .. first + width of a tile of y; `m` holds their products, `stride` from point to point.
+    template <bool kActivate, bool kMoments>
+    static void finish(const Arguments& a, const TileGrid::Place& at, std::int64_t ahead, std::int64_t first,
+                       std::int64_t width, bool first_tile, const Moments& moments, const S* m, std::int64_t stride) {
         const std::int64_t top = at.y * kOutputs, left = at.x * kOutputs;
         const int rows = static_cast<int>(smaller<std::int64_t>(a.height - top, kOutputs));
         const int columns = static_cast<int>(smaller<std::int64_t>(a.width - left, kOutputs));
-        const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, a.channels - c));
-        const V bias = load(a.bias + c), slope = broadcast(a.slope);
-        V start{}, sum{}, squares{};
-        if constexpr (kMoments) {
-            if (first) store(moments.first + c, y[0] + bias);
-            start = load(moments.first + c);
-            if (!first) sum = load(moments.sum + c), squares = load(moments.squares + c);
-        }
-        X* const out = static_cast<X*>(a.y) + strides_of(a, at.image, c)(top, left);
-        const std::int64_t row_stride = a.width * a.channels;
-        const auto put = [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA {
-            V value = y[i * kOutputs + j] + bias;
-            if constexpr (kActivate) value = value > S(0) ? value : value * slope;
-            if constexpr (kMoments) {
-                const V difference = value - start;
-                sum += difference;
-                squares += difference * difference;
-            }
-            write<kWhole>(out + i * row_stride + j * a.channels, value, count);
-        };
-        if (rows == kOutputs && columns == kOutputs) {
-#pragma GCC unroll 4
-            for (int i = 0; i < kOutputs; ++i)
-#pragma GCC unroll 4
-                for (int j = 0; j < kOutputs; ++j) {
-                    __builtin_prefetch(out + i * row_stride + (j + kOutputs) * a.channels, 1);
-                    put(i, j);
+        const Strides strides = strides_of(a, at.image, first);
+        const V slope = broadcast(a.slope);
+        columns_then_rows<kSide, kOutputs, S>(
+            smaller(width, padded(a.channels) - first), rows,
+            [](const V* from, V* to) SRGAN_FAST_INLINE_LAMBDA { W::output(from, to); },
+            [&](std::int64_t c, int i, int j)
+                SRGAN_FAST_INLINE_LAMBDA { return load(m + (i * kSide + j) * stride + c); },
+            [&](int i, std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
+                const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, a.channels - first - c));
+                if (count <= 0) return;
+                const V bias = load(a.bias + first + c);
+                V start{}, sum{}, squares{};
+                if constexpr (kMoments) {
+                    if (first_tile && i == 0)
+                        store(moments.first + first + c, pixels[0] + bias);
+                    else
+                        sum = load(moments.sum + first + c), squares = load(moments.squares + first + c);
+                    start = load(moments.first + first + c);
                 }
-        } else {
-            for (int i = 0; i < rows; ++i)
-                for (int j = 0; j < columns; ++j) put(i, j);
-        }
-        if constexpr (kMoments) store(moments.sum + c, sum), store(moments.squares + c, squares);
-    }
-
-    static void finish(const Arguments& a, const TileGrid::Place& at, std::int64_t c, bool first,
-                       const Moments& moments, const V* y) {
-        const bool whole = c + kLanesOf<S> <= a.channels;
-        if (a.moments)
-            return whole ? finish<true, false, true>(a, at, c, first, moments, y)
-                         : finish<false, false, true>(a, at, c, first, moments, y);
-        if (a.activate)
-            return whole ? finish<true, true, false>(a, at, c, first, moments, y)
-                         : finish<false, true, false>(a, at, c, first, moments, y);
-        whole ? finish<true, false, false>(a, at, c, first, moments, y)
-              : finish<false, false, false>(a, at, c, first, moments, y);
+                X* const row = static_cast<X*>(a.y) + strides(top + i, left) + c;
+                const auto put = [&](int j, auto whole) SRGAN_FAST_INLINE_LAMBDA {
+                    V value = pixels[j] + bias;
+                    if constexpr (kActivate) value = value > S(0) ? value : value * slope;
+                    if constexpr (kMoments) {
+                        const V difference = value - start;
+                        sum += difference;
+                        squares += difference * difference;
+                    }
+                    write<whole.value>(row + j * strides.pixel, value, count);
+                    __builtin_prefetch(row + j * strides.pixel + ahead, 1);
+                };
+                if (columns == kOutputs && count == kLanesOf<S>) {
+#pragma GCC unroll 8
+                    for (int j = 0; j < kOutputs; ++j) put(j, std::true_type());
+                } else {
+#pragma GCC unroll 8
+                    for (int j = 0; j < kOutputs; ++j)
+                        if (j < columns) put(j, std::false_type());
+                }
+                if constexpr (kMoments)
+                    store(moments.sum + first + c, sum), store(moments.squares + first + c, squares);
+            });
     }
 
     static void run(const Arguments& a, std::int64_t task, std::int64_t tasks, void* scratch) {
@@ -129,10 +134,11 @@ struct Forward {
         S* const sums = reinterpret_cast<S*>(behind + aligned_bytes(kSide * kSide * (count * widest + kSkew) * size));
         const Moments moments{sums, sums + channels, sums + 2 * channels};
         Inputs::transform(a.source, tiles, begin, end, inputs,
-                          [&](const TileGrid::Place& at, std::int64_t c, const V* d) SRGAN_FAST_INLINE_LAMBDA {
-                              if constexpr (kGeometry == Geometry::k3x3)
-                                  if (a.source.sum) write_sum(a, at, c, d);
-                          });
+                          [&](const TileGrid::Place& at, int i, std::int64_t c, const V* pixels)
+                              SRGAN_FAST_INLINE_LAMBDA {
+                                  if constexpr (kGeometry == Geometry::k3x3)
+                                      if (a.source.sum) write_sum(a, at, i, c, pixels);
+                              });
         const S* weights = a.weights;
         for (std::int64_t group = 0; group < channels; group += kChannelGroup) {
             const std::int64_t width = smaller(kChannelGroup, channels - group), stride = count * width + kSkew;
@@ -142,17 +148,13 @@ struct Forward {
                                products + p * stride, width);
                 weights += deep * width;
             }
+            const auto end_of = a.moments    ? finish<false, true>
+                                : a.activate ? finish<true, false>
+                                             : finish<false, false>;
             for (std::int64_t t = 0; t < count; ++t)
-                for (std::int64_t c = 0; c < width && group + c < a.channels; c += kLanesOf<S>) {
-                    alignas(kAlignment) V y[kOutputs * kOutputs];
-                    const S* const m = products + t * width + c;
-                    transform_output<W, V>([&](int i, int j)
-                                               SRGAN_FAST_INLINE_LAMBDA { return load(m + (i * kSide + j) * stride); },
-                                           [&](int i, const V* row) SRGAN_FAST_INLINE_LAMBDA {
-                                               for (int j = 0; j < kOutputs; ++j) y[i * kOutputs + j] = row[j];
-                                           });
-                    finish(a, tiles[begin + t], group + c, t == 0, moments, y);
-                }
+                end_of(a, tiles[begin + t],
+                       distance(a, tiles[begin + t], tiles[begin + smaller(t + 1, count - 1)], kOutputs, false), group,
+                       width, t == 0, moments, products + t * width, stride);
         }
         if (a.moments) write_moments(a, tiles, begin, end, moments, a.moments + task * moments_size(a.channels));
     }

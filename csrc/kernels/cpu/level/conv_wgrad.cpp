@@ -128,20 +128,24 @@ struct Wgrad {
         const std::int64_t stride = (end - begin) * width + kSkew;
         for (std::int64_t t = begin; t < end; ++t, m += width) {
             const TileGrid::Place at = tiles[t];
-            for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
-                alignas(kAlignment) V d[kOutputs * kOutputs];
-                read_window<kOutputs, kOutputs, X>(a.gradient, at.image, at.y * kOutputs, at.x * kOutputs, first + c,
-                                                   d);
-                if (bias) {
-                    V sum = load(bias + first + c);
-                    for (int i = 0; i < kOutputs * kOutputs; ++i) sum += d[i];
-                    store(bias + first + c, sum);
-                }
-                transform_spread<W, V>([&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kOutputs + j]; },
-                                       [&](int i, int j, V value) SRGAN_FAST_INLINE_LAMBDA {
-                                           store(m + (i * kSide + j) * stride + c, value);
-                                       });
-            }
+            const std::int64_t ahead = distance(a.gradient, at, tiles[smaller(t + 1, end - 1)], kOutputs, false);
+            rows_then_columns<kOutputs, kSide, S>(
+                width, [](const V* y, V* to) SRGAN_FAST_INLINE_LAMBDA { W::spread(y, to); },
+                [&](int i, std::int64_t begin_channel, std::int64_t end_channel, const auto& take)
+                    SRGAN_FAST_INLINE_LAMBDA {
+                        read_row<kOutputs, X>(a.gradient, at.image, at.y * kOutputs + i, at.x * kOutputs,
+                                              first + begin_channel, first + end_channel, ahead,
+                                              [&](std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
+                                                  if (bias) {
+                                                      V sum = load(bias + c);
+                                                      for (int n = 0; n < kOutputs; ++n) sum += pixels[n];
+                                                      store(bias + c, sum);
+                                                  }
+                                                  take(c - first, pixels);
+                                              });
+                    },
+                [&](std::int64_t c, int i, int j, V value)
+                    SRGAN_FAST_INLINE_LAMBDA { store(m + (i * kSide + j) * stride + c, value); });
         }
     }
 
@@ -234,7 +238,7 @@ struct Wgrad {
         for (std::int64_t begin = start; begin < end; begin += most) {
             const std::int64_t stop = smaller(begin + most, end), count = stop - begin;
             Inputs::transform(a.source, tiles, begin, stop, v,
-                              [](const TileGrid::Place&, std::int64_t, const V*) SRGAN_FAST_INLINE_LAMBDA {});
+                              [](const TileGrid::Place&, int, std::int64_t, const V*) SRGAN_FAST_INLINE_LAMBDA {});
             for (std::int64_t group = first_group; group < last_group; ++group) {
                 const std::int64_t first = group * kChannelGroup, width = smaller(kChannelGroup, channels - first);
                 transform_gradients(a, tiles, begin, stop, first, width, m, bias);

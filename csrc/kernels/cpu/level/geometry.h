@@ -73,6 +73,12 @@ struct Points {
         return sum;
     }
     static constexpr int kSlots = before(kSide, 0);
+    // Points that have products with a phase.
+    static constexpr int of_phase(int phase) {
+        int sum = 0;
+        for (int p = 0; p < kSide * kSide; ++p) sum += slot(p / kSide, p % kSide, phase) >= 0;
+        return sum;
+    }
 };
 
 // Taps of a phase's filter, in one dimension: the index into the three taps, or -1 for none.

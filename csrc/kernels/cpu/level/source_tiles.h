@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/level/geometry.h"
 #include "kernels/cpu/level/source.h"
+#include "kernels/cpu/level/tile_passes.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
@@ -23,30 +24,32 @@ struct SourceTiles {
         return P::before(i, j) * depth * tiles + (i * kSide + j) * kSkewOf<S>;
     }
 
-    // Transforms the tiles begin .. end; `seen(place, channel, window)` is shown each window before.
+    // Transforms the tiles begin .. end; `seen(place, i, c, pixels)` is shown a vector of channels of row i of a
+    // window.
     template <typename Seen>
     static void transform(const Source<S>& source, const TileGrid& tiles, std::int64_t begin, std::int64_t end, S* v,
                           const Seen& seen) {
+        using L = Line<kGeometry>;
         const std::int64_t depth = padded(source.channels), count = end - begin;
         for (std::int64_t t = begin; t < end; ++t) {
             const TileGrid::Place at = tiles[t];
-            for (int phase = 0; phase < P::kPhases; ++phase) {
-                const std::int64_t y = kStep * at.y * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase / 2);
-                const std::int64_t x = kStep * at.x * kOutputs - (kStep == 1 ? W::kRadius : 1 - phase % 2);
-                for (std::int64_t c = 0; c < depth; c += kLanesOf<S>) {
-                    alignas(kAlignment) V d[kSide * kSide];
-                    read_window<kSide, kStep, kOutputs, X>(source, at.image, y, x, c, d);
-                    seen(at, c, d);
-                    transform_input<W, V>(
-                        [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA { return d[i * kSide + j]; },
-                        [&](int i, int j, V value) SRGAN_FAST_INLINE_LAMBDA {
-                            const int slot = P::slot(i, j, phase);
-                            if (slot < 0) return;
-                            store(v + point(i, j, depth, count) + ((t - begin) * P::slots(i, j) + slot) * depth + c,
-                                  value);
-                        });
-                }
-            }
+            const std::int64_t y = L::kStep * at.y * kOutputs - L::kBefore, x = L::kStep * at.x * kOutputs - L::kBefore;
+            const std::int64_t ahead =
+                distance(source, at, tiles[smaller(t + 1, end - 1)], L::kOutputs, source.shuffle);
+            rows_then_columns<L::kPixels, L::kPoints, S>(
+                depth, [](const V* d, V* to) SRGAN_FAST_INLINE_LAMBDA { L::input(d, to); },
+                [&](int i, std::int64_t first, std::int64_t last, const auto& take) SRGAN_FAST_INLINE_LAMBDA {
+                    read_row<L::kPixels, X>(source, at.image, y + i, x, first, last, ahead,
+                                            [&](std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
+                                                seen(at, i, c, pixels);
+                                                take(c, pixels);
+                                            });
+                },
+                [&](std::int64_t c, int row, int column, V value) SRGAN_FAST_INLINE_LAMBDA {
+                    const int i = L::point(row), j = L::point(column);
+                    const int slot = P::slot(i, j, L::phase(row) * 2 + L::phase(column));
+                    store(v + point(i, j, depth, count) + ((t - begin) * P::slots(i, j) + slot) * depth + c, value);
+                });
         }
     }
 };

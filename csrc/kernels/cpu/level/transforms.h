@@ -231,15 +231,4 @@ SRGAN_FAST_INLINE void transform_output(const Fetch& fetch, const Put& put) {
                                                 fetch, put);
 }
 
-// v = A y A^T. `fetch(i, j)` gives an output's gradient; `put(i, j, v)` takes a point.
-template <typename W, typename V = Vec, typename Fetch, typename Put>
-SRGAN_FAST_INLINE void transform_spread(const Fetch& fetch, const Put& put) {
-    both_dimensions<W::kOutputs, W::kPoints, V>([](const V* y, V* v) SRGAN_FAST_INLINE_LAMBDA { W::spread(y, v); },
-                                                fetch,
-                                                [&](int i, const V* row) SRGAN_FAST_INLINE_LAMBDA {
-#pragma GCC unroll 8
-                                                    for (int j = 0; j < W::kPoints; ++j) put(i, j, row[j]);
-                                                });
-}
-
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL
