@@ -291,6 +291,8 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed);
 }
 
+constexpr std::int64_t kAddedTogether = 1 << 15;  // elements that are worth another thread
+
 template <typename S>
 Wgrad wgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient, const Tensor& x,
             const Tensor& weight, const PrologueTensors& t, bool shuffle, bool bias) {
@@ -314,9 +316,11 @@ Wgrad wgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     run(functions.wgrad, a, functions.wgrad.tasks(a, threads()));
     if (a.splits > 1) {
         S* const target = static_cast<S*>(result.mutable_data_ptr());
-        for (std::int64_t i = 0; i < size; ++i) target[i] = parts[i];
-        for (std::int64_t split = 1; split < a.splits; ++split)
-            for (std::int64_t i = 0; i < size; ++i) target[i] += parts[split * size + i];
+        torch::stable::parallel_for(0, size, kAddedTogether, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = begin; i < end; ++i) target[i] = parts[i];
+            for (std::int64_t split = 1; split < a.splits; ++split)
+                for (std::int64_t i = begin; i < end; ++i) target[i] += parts[split * size + i];
+        });
     }
     return {result, bias ? add_up(weight, a.bias, a.splits, biases, p.out) : new_vector(weight, 0)};
 }

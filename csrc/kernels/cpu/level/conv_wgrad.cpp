@@ -92,8 +92,11 @@ struct Wgrad {
         return (padded(a.gradient.channels) + kChannelGroup - 1) / kChannelGroup;
     }
 
+    // Where there are few weights, threads rather share the tiles than the groups, for which each would transform all of
+    // the inputs.
     static std::int64_t splits(const Arguments& a, int threads) {
-        return smaller(grid(a).total, (threads + groups(a) - 1) / groups(a));
+        const bool few = padded(a.source.channels) * padded(a.gradient.channels) <= 128 * 128;
+        return smaller<std::int64_t>(grid(a).total, few ? threads : (threads + groups(a) - 1) / groups(a));
     }
 
     // Shares of the groups: few, so that the inputs are transformed seldom.
@@ -110,7 +113,12 @@ struct Wgrad {
     static std::int64_t most_tiles(const Arguments& a) { return (grid(a).total + a.splits - 1) / a.splits; }
 
     static std::int64_t group_size(const Arguments& a) {
-        return P::kSlots * padded(a.source.channels) * smaller(padded(a.gradient.channels), kChannelGroup);
+        return sums_of(P::kSlots, padded(a.source.channels), smaller(padded(a.gradient.channels), kChannelGroup));
+    }
+
+    // Where the sums of slot number `slot` stand: [k][channel].
+    static constexpr std::int64_t sums_of(int slot, std::int64_t depth, std::int64_t width) {
+        return slot * (depth * width + kSkew);
     }
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
@@ -175,36 +183,69 @@ struct Wgrad {
     }
 
     // Filters are transformed for some input channels at a time, and then written one output channel after the other,
-    // whose places are far apart.
+    // whose places are far apart. A row of taps is a vector of output channels.
     static constexpr std::int64_t kDepthBlock = 16;
-    using Block = S[kDepthBlock][kTaps * kTaps][kLanesOf<S>];
+    using Taps = V[kTaps * kTaps];
 
     // Of `width` output channels from `first` on.
     static void write_filters(const Arguments& a, std::int64_t first, std::int64_t width, const S* sums, S* out) {
-        alignas(kAlignment) Block block;
+        constexpr std::int64_t kLanes = kLanesOf<S>;
         for (std::int64_t k = 0; k < a.source.channels; k += kDepthBlock)
-            for (std::int64_t c = 0; c < width; c += kLanesOf<S>) {
+            for (std::int64_t c = 0; c < width; c += kLanes) {
+                alignas(kAlignment) Taps block[kDepthBlock];
                 const std::int64_t depths = smaller(kDepthBlock, a.source.channels - k);
-                const std::int64_t lanes = smaller<std::int64_t>(kLanesOf<S>, a.gradient.channels - first - c);
                 for (std::int64_t i = 0; i < depths; ++i)
                     make_filter(padded(a.source.channels), width, sums + (k + i) * width + c, block[i]);
                 S* const filters = out + (first + c) * a.strides.out + k * a.strides.in;
-                for (std::int64_t lane = 0; lane < lanes; ++lane)
-                    for (std::int64_t i = 0; i < depths; ++i)
-                        for (int tap = 0; tap < kTaps * kTaps; ++tap)
-                            filters[lane * a.strides.out + i * a.strides.in + tap / kTaps * a.strides.row +
-                                    tap % kTaps * a.strides.column] = block[i][tap][lane];
+                const std::int64_t lanes = smaller(kLanes, a.gradient.channels - first - c);
+                if (lanes < kLanes || depths < kDepthBlock || !write_whole(a, block, filters))
+                    write_single(a, block, depths, lanes, filters);
             }
     }
 
+    static void write_single(const Arguments& a, const Taps* block, std::int64_t depths, std::int64_t lanes,
+                             S* filters) {
+        for (std::int64_t lane = 0; lane < lanes; ++lane)
+            for (std::int64_t i = 0; i < depths; ++i)
+                for (int tap = 0; tap < kTaps * kTaps; ++tap)
+                    filters[lane * a.strides.out + i * a.strides.in + tap / kTaps * a.strides.row +
+                            tap % kTaps * a.strides.column] = block[i][tap][lane];
+    }
+
+    // A whole block, where an output channel's elements stand in one of the usual two orders.
+    static bool write_whole(const Arguments& a, const Taps* block, S* filters) {
+        constexpr std::int64_t kLanes = kLanesOf<S>;
+        const WeightStrides& strides = a.strides;
+        const auto write_columns = [&](const V* from, std::int64_t distance, S* to) SRGAN_FAST_INLINE_LAMBDA {
+            V rows[kLanes];
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; ++i) rows[i] = from[i * distance];
+            transpose<1>(rows);
+#pragma GCC unroll 16
+            for (int lane = 0; lane < kLanes; ++lane) write(to + lane * strides.out, rows[lane]);
+        };
+        if (strides.column == 1 && strides.row == kTaps && strides.in == kTaps * kTaps) {
+            for (std::int64_t i = 0; i < kDepthBlock * kTaps * kTaps; i += kLanes)
+                write_columns(&block[0][0] + i, 1, filters + i);
+            return true;
+        }
+        if (strides.in == 1) {
+            for (int tap = 0; tap < kTaps * kTaps; ++tap)
+                for (std::int64_t i = 0; i < kDepthBlock; i += kLanes)
+                    write_columns(&block[i][tap], kTaps * kTaps,
+                                  filters + i + tap / kTaps * strides.row + tap % kTaps * strides.column);
+            return true;
+        }
+        return false;
+    }
+
     // A vector of filters of one input channel.
-    static void make_filter(std::int64_t depth, std::int64_t width, const S* sums,
-                            S (&filter)[kTaps * kTaps][kLanesOf<S>]) {
+    static void make_filter(std::int64_t depth, std::int64_t width, const S* sums, Taps& filter) {
         for (int phase = 0; phase < P::kPhases; ++phase)
             transform_filter(
                 [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA {
                     const int slot = P::slot(i, j, phase);
-                    return slot < 0 ? V{} : load(sums + (P::before(i, j) + slot) * depth * width);
+                    return slot < 0 ? V{} : load(sums + sums_of(P::before(i, j) + slot, depth, width));
                 },
                 [&](int row, int column, V value) SRGAN_FAST_INLINE_LAMBDA {
                     int y = row, x = column;
@@ -212,7 +253,7 @@ struct Wgrad {
                         y = tap_of_phase(phase / 2, row, false), x = tap_of_phase(phase % 2, column, false);
                         if (y < 0 || x < 0) return;
                     }
-                    store(filter[y * kTaps + x], value);
+                    filter[y * kTaps + x] = value;
                 });
     }
 
@@ -246,9 +287,10 @@ struct Wgrad {
                 const auto multiply = begin == start ? outer_product<false, S> : outer_product<true, S>;
                 for (int p = 0; p < kSide * kSide; ++p) {
                     const int i = p / kSide, j = p % kSide;
-                    multiply(P::slots(i, j) * depth, width, count, v + Inputs::point(i, j, depth, count),
-                             P::slots(i, j) * depth, m + p * (count * width + kSkew),
-                             target + P::before(i, j) * depth * width);
+                    for (int slot = 0; slot < P::slots(i, j); ++slot)
+                        multiply(depth, width, count, v + Inputs::point(i, j, depth, count) + slot * depth,
+                                 P::slots(i, j) * depth, m + p * (count * width + kSkew),
+                                 target + sums_of(P::before(i, j) + slot, depth, width));
                 }
                 if (stop == end)
                     write_filters(a, first, width, target,

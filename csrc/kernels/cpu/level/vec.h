@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -75,6 +76,24 @@ struct Bf16 {
 template <typename T>
 constexpr T smaller(T a, T b) {
     return a < b ? a : b;
+}
+
+// As many vectors as they have lanes, rows to columns: in step `kStep`, blocks of so many change places.
+template <int kStep, typename V, int kCount>
+SRGAN_FAST_INLINE void transpose(V (&rows)[kCount]) {
+    if constexpr (kStep < kCount) {
+#pragma GCC unroll 16
+        for (int r = 0; r < kCount; ++r) {
+            if (r & kStep) continue;
+            const V a = rows[r], b = rows[r + kStep];
+            const auto mix = [&]<int... kLane>(std::integer_sequence<int, kLane...>) SRGAN_FAST_INLINE_LAMBDA {
+                rows[r] = __builtin_shufflevector(a, b, (kLane & kStep ? kCount + kLane - kStep : kLane)...);
+                rows[r + kStep] = __builtin_shufflevector(a, b, (kLane & kStep ? kCount + kLane : kLane + kStep)...);
+            };
+            mix(std::make_integer_sequence<int, kCount>());
+        }
+        transpose<2 * kStep>(rows);
+    }
 }
 
 // The register block of the inner products: kRowBlock pixels times kPanelVectors vectors of output channels, each
