@@ -7,6 +7,7 @@
 #include <torch/headeronly/core/MemoryFormat.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -42,14 +43,26 @@ inline Tensor nhwc(const Tensor& x) {
     return x;
 }
 
-inline Tensor new_map(const Tensor& like, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
-    return torch::stable::empty(std::vector<std::int64_t>{n, c, h, w}, like.scalar_type(), std::nullopt, like.device(),
-                                std::nullopt, MemoryFormat::ChannelsLast);
+// New tensors of another's type and device, not initialised. Torch's own functions for that go through its dispatcher,
+// by name, which for the six results of a small convolution takes as long as the convolution.
+template <std::size_t kDims>
+Tensor new_tensor(const Tensor& like, const std::array<std::int64_t, kDims>& sizes,
+                  const std::array<std::int64_t, kDims>& strides) {
+    std::int32_t type = 0, device = 0, index = 0;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &type));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &index));
+    AtenTensorHandle made = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        aoti_torch_empty_strided(kDims, sizes.data(), strides.data(), type, device, index, &made));
+    return Tensor(made);
 }
 
-inline Tensor new_vector(const Tensor& like, std::int64_t size) {
-    return torch::stable::new_empty(like, std::vector<std::int64_t>{size});
+inline Tensor new_map(const Tensor& like, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
+    return new_tensor<4>(like, {n, c, h, w}, {h * w * c, 1, w * c, c});
 }
+
+inline Tensor new_vector(const Tensor& like, std::int64_t size) { return new_tensor<1>(like, {size}, {1}); }
 
 // The side of a convolution's filters, if there is a kernel for it.
 inline std::int64_t taps_of(const Tensor& weight, std::int64_t stride) {
@@ -131,10 +144,9 @@ inline void check_gradient(const Problem& p, const Tensor& g, const Maybe& y, co
 
 // Where a weight's gradient is written: as the parameter stands, so that it need not be copied when it is accumulated.
 inline Tensor new_weight_gradient(const Problem& p, const Tensor& weight) {
-    const bool last = weight.stride(1) == 1 && p.in > 1;
-    return torch::stable::empty(std::vector<std::int64_t>{p.out, p.in, p.taps, p.taps}, weight.scalar_type(),
-                                std::nullopt, weight.device(), std::nullopt,
-                                last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+    if (weight.stride(1) == 1 && p.in > 1) return new_map(weight, p.out, p.in, p.taps, p.taps);
+    const std::int64_t filter = p.taps * p.taps;
+    return new_tensor<4>(weight, {p.out, p.in, p.taps, p.taps}, {p.in * filter, filter, p.taps, 1});
 }
 
 }  // namespace srgan_fast::torch_ops

