@@ -45,13 +45,12 @@ struct Dgrad {
         constexpr int kBefore = kStep == 1 ? W::kRadius : 0;
         for (std::int64_t t = begin; t < end; ++t, v += depth) {
             const TileGrid::Place at = tiles[t];
-            const std::int64_t ahead = distance(a.gradient, at, tiles[smaller(t + 1, end - 1)], kOutputs, false);
+            const Window<kSide> window(a.gradient, at.image, at.y * kOutputs - kBefore, at.x * kOutputs - kBefore,
+                                       distance(a.gradient, at, tiles[smaller(t + 1, end - 1)], kOutputs, false));
             rows_then_columns<kSide, kSide, S>(
                 depth, [](const V* d, V* to) SRGAN_FAST_INLINE_LAMBDA { W::input(d, to); },
-                [&](int i, std::int64_t first, std::int64_t last, const auto& take) SRGAN_FAST_INLINE_LAMBDA {
-                    read_row<kSide, X>(a.gradient, at.image, at.y * kOutputs - kBefore + i, at.x * kOutputs - kBefore,
-                                       first, last, ahead, take);
-                },
+                [&](int i, std::int64_t first, std::int64_t last, const auto& take)
+                    SRGAN_FAST_INLINE_LAMBDA { read_row<X>(a.gradient, window, i, first, last, take); },
                 [&](std::int64_t c, int i, int j, V value)
                     SRGAN_FAST_INLINE_LAMBDA { store(v + (i * kSide + j) * stride + c, value); });
         }
@@ -143,8 +142,8 @@ struct Dgrad {
                     const int i = p / kSide, j = p % kSide;
                     if (P::slot(i, j, phase) < 0) continue;
                     const int point = (phase / 2 * kSide + i) * L::kPoints + phase % 2 * kSide + j;
-                    product<false>(count, width, inputs + p * input_stride, weights, depth, products + point * stride,
-                                   width);
+                    product<false>(count, width, inputs + p * input_stride, weights, {depth, a.gradient.channels},
+                                   products + point * stride, width);
                     weights += depth * width;
                 }
                 phase_weights += channels * P::of_phase(phase) * depth;

@@ -144,8 +144,8 @@ struct Forward {
             const std::int64_t width = smaller(kChannelGroup, channels - group), stride = count * width + kSkew;
             for (int p = 0; p < kSide * kSide; ++p) {
                 const std::int64_t deep = P::slots(p / kSide, p % kSide) * depth;
-                product<false>(count, width, inputs + Inputs::point(p / kSide, p % kSide, depth, count), weights, deep,
-                               products + p * stride, width);
+                product<false>(count, width, inputs + Inputs::point(p / kSide, p % kSide, depth, count), weights,
+                               {deep, P::kPhases == 1 ? a.source.channels : deep}, products + p * stride, width);
                 weights += deep * width;
             }
             const auto end_of = a.moments    ? finish<false, true>

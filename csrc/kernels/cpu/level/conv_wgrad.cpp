@@ -92,8 +92,8 @@ struct Wgrad {
         return (padded(a.gradient.channels) + kChannelGroup - 1) / kChannelGroup;
     }
 
-    // Where there are few weights, threads rather share the tiles than the groups, for which each would transform all of
-    // the inputs.
+    // Where there are few weights, threads rather share the tiles than the groups, for which each would transform all
+    // of the inputs.
     static std::int64_t splits(const Arguments& a, int threads) {
         const bool few = padded(a.source.channels) * padded(a.gradient.channels) <= 128 * 128;
         return smaller<std::int64_t>(grid(a).total, few ? threads : (threads + groups(a) - 1) / groups(a));
@@ -136,21 +136,21 @@ struct Wgrad {
         const std::int64_t stride = (end - begin) * width + kSkew;
         for (std::int64_t t = begin; t < end; ++t, m += width) {
             const TileGrid::Place at = tiles[t];
-            const std::int64_t ahead = distance(a.gradient, at, tiles[smaller(t + 1, end - 1)], kOutputs, false);
+            const Window<kOutputs> window(a.gradient, at.image, at.y * kOutputs, at.x * kOutputs,
+                                          distance(a.gradient, at, tiles[smaller(t + 1, end - 1)], kOutputs, false));
             rows_then_columns<kOutputs, kSide, S>(
                 width, [](const V* y, V* to) SRGAN_FAST_INLINE_LAMBDA { W::spread(y, to); },
                 [&](int i, std::int64_t begin_channel, std::int64_t end_channel, const auto& take)
                     SRGAN_FAST_INLINE_LAMBDA {
-                        read_row<kOutputs, X>(a.gradient, at.image, at.y * kOutputs + i, at.x * kOutputs,
-                                              first + begin_channel, first + end_channel, ahead,
-                                              [&](std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
-                                                  if (bias) {
-                                                      V sum = load(bias + c);
-                                                      for (int n = 0; n < kOutputs; ++n) sum += pixels[n];
-                                                      store(bias + c, sum);
-                                                  }
-                                                  take(c - first, pixels);
-                                              });
+                        read_row<X>(a.gradient, window, i, first + begin_channel, first + end_channel,
+                                    [&](std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
+                                        if (bias) {
+                                            V sum = load(bias + c);
+                                            for (int n = 0; n < kOutputs; ++n) sum += pixels[n];
+                                            store(bias + c, sum);
+                                        }
+                                        take(c - first, pixels);
+                                    });
                     },
                 [&](std::int64_t c, int i, int j, V value)
                     SRGAN_FAST_INLINE_LAMBDA { store(m + (i * kSide + j) * stride + c, value); });
@@ -288,7 +288,7 @@ struct Wgrad {
                 for (int p = 0; p < kSide * kSide; ++p) {
                     const int i = p / kSide, j = p % kSide;
                     for (int slot = 0; slot < P::slots(i, j); ++slot)
-                        multiply(depth, width, count, v + Inputs::point(i, j, depth, count) + slot * depth,
+                        multiply(a.source.channels, width, count, v + Inputs::point(i, j, depth, count) + slot * depth,
                                  P::slots(i, j) * depth, m + p * (count * width + kSkew),
                                  target + sums_of(P::before(i, j) + slot, depth, width));
                 }

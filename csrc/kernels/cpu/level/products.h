@@ -27,13 +27,21 @@ inline constexpr int kGroup<Bf16> = 2;
 // the other would lose the more the longer it is.
 inline constexpr std::int64_t kDepthOfSums = 64;
 
+// Values of k: as many as the matrices hold, of which the first `used` are summed up, the others being zero.
+struct Depth {
+    std::int64_t held, used;
+
+    constexpr Depth(std::int64_t held) : held(held), used(held) {}
+    constexpr Depth(std::int64_t held, std::int64_t used) : held(held), used(used) {}
+};
+
 // Rows kRows, vectors kVectors, over `depth` values of k; a is [kRows][depth], b [depth / group][kVectors *
 // kLanes][group]. kDepth is the depth where it is known: then rows lie at constant distances, and addresses need no
 // registers.
 template <int kRows, int kVectors, bool kAccumulate, int kDepth, typename T>
-SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_depth, Sum<T>* out,
-                                     std::ptrdiff_t out_stride, const T* ahead) {
-    const std::int64_t depth = kDepth ? kDepth : any_depth;
+SRGAN_FAST_INLINE void product_block(const T* a, const T* b, Depth any_depth, Sum<T>* out, std::ptrdiff_t out_stride,
+                                     const T* ahead) {
+    const std::int64_t held = kDepth ? kDepth : any_depth.held, depth = kDepth ? kDepth : any_depth.used;
     constexpr int kLanes = kLanesOf<T>;
     constexpr std::int64_t kLine = kAlignment / static_cast<std::int64_t>(sizeof(T)) / kGroup<T>;
     for (std::int64_t begin = 0; begin < depth; begin += kDepthOfSums) {
@@ -47,7 +55,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_de
                 for (int v = 0; v < kVectors; ++v) w[v] = load(b + k * kVectors * kLanes + v * kLanes);
 #pragma GCC unroll 16
                 for (int r = 0; r < kRows; ++r) {
-                    const Simd<T> x = broadcast(a[r * depth + k]);
+                    const Simd<T> x = broadcast(a[r * held + k]);
 #pragma GCC unroll 8
                     for (int v = 0; v < kVectors; ++v) acc[r][v] += x * w[v];
                 }
@@ -60,7 +68,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_de
 #pragma GCC unroll 16
                 for (int r = 0; r < kRows; ++r) {
                     int pair;
-                    __builtin_memcpy(&pair, a + r * depth + k, sizeof pair);
+                    __builtin_memcpy(&pair, a + r * held + k, sizeof pair);
                     const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
 #pragma GCC unroll 8
                     for (int v = 0; v < kVectors; ++v) acc[r][v] = (Vec)_mm512_dpbf16_ps((__m512)acc[r][v], x, w[v]);
@@ -81,7 +89,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, const T* b, std::int64_t any_de
 
 // The rows that are left over behind the last whole block.
 template <int kRows, int kVectors, bool kAccumulate, int kDepth, typename T>
-SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, std::int64_t depth, Sum<T>* out,
+SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, Depth depth, Sum<T>* out,
                                     std::ptrdiff_t out_stride, const T* ahead) {
     if constexpr (kRows > 0) {
         if (rows == kRows) {
@@ -93,31 +101,30 @@ SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, s
 }
 
 template <int kVectors, bool kAccumulate, int kDepth, typename T>
-void product_panel(std::int64_t rows, const T* a, const T* b, std::int64_t depth, Sum<T>* out,
-                   std::ptrdiff_t out_stride) {
+void product_panel(std::int64_t rows, const T* a, const T* b, Depth depth, Sum<T>* out, std::ptrdiff_t out_stride) {
     constexpr int kLanes = kLanesOf<T>;
     // With few vectors, more rows keep enough independent sums under way to hide the latency of an addition.
     constexpr int kBlock = kVectors == 1 ? 2 * kRowBlock : kRowBlock;
     // While a block is computed, a part of the weights that come next is fetched: a cache line for each k.
-    const T* ahead = b + depth * kVectors * kLanes;
+    const T* ahead = b + depth.held * kVectors * kLanes;
     std::int64_t r = 0;
     for (; r + kBlock <= rows;
-         r += kBlock, ahead += depth / kGroup<T> * (kAlignment / static_cast<std::int64_t>(sizeof(T))))
-        product_block<kBlock, kVectors, kAccumulate, kDepth>(a + r * depth, b, depth, out + r * out_stride, out_stride,
-                                                             ahead);
-    product_rest<kBlock - 1, kVectors, kAccumulate, kDepth>(rows - r, a + r * depth, b, depth, out + r * out_stride,
-                                                            out_stride, ahead);
+         r += kBlock, ahead += depth.held / kGroup<T> * (kAlignment / static_cast<std::int64_t>(sizeof(T))))
+        product_block<kBlock, kVectors, kAccumulate, kDepth>(a + r * depth.held, b, depth, out + r * out_stride,
+                                                             out_stride, ahead);
+    product_rest<kBlock - 1, kVectors, kAccumulate, kDepth>(rows - r, a + r * depth.held, b, depth,
+                                                            out + r * out_stride, out_stride, ahead);
 }
 
 // All panels: a is [rows][depth], b is [panel][depth / group][panel width][group], the last panel may be narrower.
 template <bool kAccumulate, int kDepth, typename T>
-SRGAN_FAST_INLINE void product_of(std::int64_t rows, std::int64_t channels, const T* a, const T* b, std::int64_t depth,
+SRGAN_FAST_INLINE void product_of(std::int64_t rows, std::int64_t channels, const T* a, const T* b, Depth depth,
                                   Sum<T>* out, std::ptrdiff_t out_stride) {
     constexpr std::int64_t kPanel = kPanelOf<T>;
     std::int64_t c = 0;
     for (; c + kPanel <= channels; c += kPanel)
-        product_panel<kPanelVectors, kAccumulate, kDepth>(rows, a, b + c * depth, depth, out + c, out_stride);
-    const T* const last = b + c * depth;
+        product_panel<kPanelVectors, kAccumulate, kDepth>(rows, a, b + c * depth.held, depth, out + c, out_stride);
+    const T* const last = b + c * depth.held;
     switch ((channels - c) / kLanesOf<T>) {
         case 1: return product_panel<1, kAccumulate, kDepth>(rows, a, last, depth, out + c, out_stride);
         case 2: return product_panel<2, kAccumulate, kDepth>(rows, a, last, depth, out + c, out_stride);
@@ -127,9 +134,9 @@ SRGAN_FAST_INLINE void product_of(std::int64_t rows, std::int64_t channels, cons
 }
 
 template <bool kAccumulate, typename T>
-SRGAN_FAST_INLINE void product(std::int64_t rows, std::int64_t channels, const T* a, const T* b, std::int64_t depth,
+SRGAN_FAST_INLINE void product(std::int64_t rows, std::int64_t channels, const T* a, const T* b, Depth depth,
                                Sum<T>* out, std::ptrdiff_t out_stride) {
-    if (depth == 64) return product_of<kAccumulate, 64>(rows, channels, a, b, depth, out, out_stride);
+    if (depth.used == 64) return product_of<kAccumulate, 64>(rows, channels, a, b, depth, out, out_stride);
     product_of<kAccumulate, 0>(rows, channels, a, b, depth, out, out_stride);
 }
 

@@ -61,44 +61,65 @@ struct Shuffled {
     }
 };
 
-// Neighbouring pixels of a row: where each stands, and whether it is inside the image.
-template <int kCount>
-struct Places {
-    std::int64_t offset[kCount];
-    bool inside[kCount], all_inside;
+template <typename S>
+bool is_shuffled(const Source<S>& s) {
+    return s.shuffle;
+}
+template <typename S>
+bool is_shuffled(const Gradient<S>&) {
+    return false;
+}
 
-    // Columns x .. of an image that wide; `at(column)` is where one stands.
-    template <typename At>
-    SRGAN_FAST_INLINE Places(std::int64_t x, std::int64_t width, const At& at)
-        : all_inside(x >= 0 && x + kCount <= width) {
-        for (int j = 0; j < kCount; ++j) {
-            inside[j] = x + j >= 0 && x + j < width;
-            offset[j] = inside[j] ? at(x + j) : 0;
+// A tile's pixels and those around it that it is computed from: kSide rows of kSide pixels of a map that may end before
+// they do. Of each row the same pixels are inside and as far from its beginning, so that is found out once.
+template <int kSide>
+struct Window {
+    std::int64_t image, y, x;    // of the first pixel
+    std::int64_t ahead;          // elements to the window that will be read next
+    std::int64_t column[kSide];  // elements from the row's beginning; 0 for those outside
+    bool inside[kSide], all_inside;
+
+    template <typename A>
+    Window(const A& map, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t ahead)
+        : image(image), y(y), x(x), ahead(ahead), all_inside(x >= 0 && x + kSide <= map.width) {
+        for (int j = 0; j < kSide; ++j) {
+            const std::int64_t at = x + j;
+            inside[j] = at >= 0 && at < map.width;
+            column[j] = !inside[j] ? 0 : is_shuffled(map) ? (at / 2 * 4 + at % 2) * map.channels : at * map.channels;
         }
+    }
+
+    // Where row i of the window begins.
+    template <typename A>
+    std::int64_t row(const A& map, int i) const {
+        const std::int64_t line = y + i, whole = image * map.height + (is_shuffled(map) ? line / 2 * 2 : line);
+        return (whole * map.width + (is_shuffled(map) ? line % 2 * 2 : 0)) * map.channels;
     }
 };
 
-// Channels of a row's pixels: `take(c, pixels)` is given one vector after the other, from `first` to `last`.
-// `read(c, whole, count)` gives what reads such a vector, `count` channels of it: `at(offset, j)` for pixel j.
-// `fetch(offset)` brings what the next row of pixels will be read from to the cache.
-template <int kCount, typename S, typename Read, typename Fetch, typename Take>
-SRGAN_FAST_INLINE void read_pixels(const Places<kCount>& places, std::int64_t channels, std::int64_t first,
-                                   std::int64_t last, const Read& read, const Fetch& fetch, const Take& take) {
-    constexpr int kLanes = kLanesOf<S>;
+// Channels of a row of a window: `take(c, pixels)` is given one vector after the other, from `first` to `last`.
+// `read(c, whole, count)` gives what reads such a vector, `count` channels of it: `at(offset, j)` for pixel j, which
+// stands at `offset`. `fetch(offset)` brings what stands there to the cache, for the next window.
+template <int kSide, typename S, typename Read, typename Fetch, typename Take>
+SRGAN_FAST_INLINE void read_pixels(const Window<kSide>& window, std::int64_t row, std::int64_t channels,
+                                   std::int64_t first, std::int64_t last, const Read& read, const Fetch& fetch,
+                                   const Take& take) {
+    constexpr int kLanes = kLanesOf<S>, kFirstFetched = kSide > 7 ? 1 : 0;  // windows overlap by a pixel at least
     const auto vector = [&](std::int64_t c, auto whole) SRGAN_FAST_INLINE_LAMBDA {
         const auto at = read(c, whole, static_cast<int>(smaller<std::int64_t>(kLanes, channels - c)));
-        Simd<S> pixels[kCount];
-        if (places.all_inside) {
+        const std::int64_t start = row + c;
+        Simd<S> pixels[kSide];
+        if (window.all_inside) {
 #pragma GCC unroll 8
-            for (int j = 0; j < kCount; ++j) {
-                pixels[j] = at(places.offset[j] + c, j);
-                if (j >= kCount - 7) fetch(places.offset[j] + c);
+            for (int j = 0; j < kSide; ++j) {
+                pixels[j] = at(start + window.column[j], j);
+                if (j >= kFirstFetched) fetch(start + window.column[j] + window.ahead);
             }
         } else {
 #pragma GCC unroll 8
-            for (int j = 0; j < kCount; ++j) {
-                pixels[j] = places.inside[j] ? at(places.offset[j] + c, j) : Simd<S>{};
-                if (j >= kCount - 7) fetch(places.offset[j] + c);
+            for (int j = 0; j < kSide; ++j) {
+                pixels[j] = window.inside[j] ? at(start + window.column[j], j) : Simd<S>{};
+                if (j >= kFirstFetched) fetch(start + window.column[j] + window.ahead);
             }
         }
         take(c, pixels);
@@ -108,109 +129,102 @@ SRGAN_FAST_INLINE void read_pixels(const Places<kCount>& places, std::int64_t ch
     for (; c < last; c += kLanes) vector(c, std::false_type());
 }
 
-template <int kCount, typename S, typename Take>
+template <int kSide, typename S, typename Take>
 void read_nothing(std::int64_t first, std::int64_t last, const Take& take) {
-    const Simd<S> nothing[kCount]{};
+    const Simd<S> nothing[kSide]{};
     for (std::int64_t c = first; c < last; c += kLanesOf<S>) take(c, nothing);
 }
 
-template <int kCount, typename X, typename S, typename Take>
-void read_shuffled(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t first,
-                   std::int64_t last, std::int64_t ahead, const Take& take) {
+// Channels first .. last of row i of a window of z; see `read_pixels`.
+template <typename X, int kSide, typename S, typename Take>
+void read_row(const Source<S>& s, const Window<kSide>& window, int i, std::int64_t first, std::int64_t last,
+              const Take& take) {
+    const std::int64_t y = window.y + i, x = window.x;
+    if (y < 0 || y >= s.height) return read_nothing<kSide, S>(first, last, take);
     const X* const map = static_cast<const X*>(s.x);
-    const Places<kCount> places(x, s.width, [&](std::int64_t column) SRGAN_FAST_INLINE_LAMBDA {
-        return Shuffled(s, image, y, column, 0).offset;
-    });
-    const auto fetch = [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { __builtin_prefetch(map + offset + ahead); };
-    const auto run = [&](const auto& read) SRGAN_FAST_INLINE_LAMBDA {
-        read_pixels<kCount, S>(places, s.channels, first, last, read, fetch, take);
+    const X* const residual = static_cast<const X*>(s.residual);
+    const auto fetch = [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { __builtin_prefetch(map + offset); };
+    const auto run = [&](const auto& read, const auto& fetch) SRGAN_FAST_INLINE_LAMBDA {
+        read_pixels<kSide, S>(window, window.row(s, i), s.channels, first, last, read, fetch, take);
     };
     if (!s.affine)
-        return run([&](std::int64_t, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
-            return [=](std::int64_t offset, int)
-                       SRGAN_FAST_INLINE_LAMBDA { return read<whole.value>(map + offset, count); };
-        });
-    // Neighbouring pixels are of two phases by turns.
-    const std::int64_t even = ((y & 1) * 2 + (x & 1)) * s.channels, odd = ((y & 1) * 2 + ((x + 1) & 1)) * s.channels;
-    run([&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
-        return [=, evens = Affine<S>(s, even + c), odds = Affine<S>(s, odd + c)](std::int64_t offset, int j)
-                   SRGAN_FAST_INLINE_LAMBDA {
-                       const Simd<S> value = read<whole.value>(map + offset, count);
-                       return j % 2 == 0 ? evens(value) : odds(value);
-                   };
-    });
-}
-
-// Channels first .. last of pixels (y, x) .. (y, x + kCount - 1) of z; see `read_pixels`.
-template <int kCount, typename X, typename S, typename Take>
-void read_row(const Source<S>& s, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t first,
-              std::int64_t last, std::int64_t ahead, const Take& take) {
-    if (y < 0 || y >= s.height) return read_nothing<kCount, S>(first, last, take);
-    if (s.shuffle) return read_shuffled<kCount, X>(s, image, y, x, first, last, ahead, take);
-    const X* const map = static_cast<const X*>(s.x);
-    const Strides strides = strides_of(s, image, 0);
-    const Places<kCount> places(x, s.width,
-                                [&](std::int64_t column) SRGAN_FAST_INLINE_LAMBDA { return strides(y, column); });
-    const auto fetch = [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { __builtin_prefetch(map + offset + ahead); };
-    const auto run = [&](const auto& read) SRGAN_FAST_INLINE_LAMBDA {
-        read_pixels<kCount, S>(places, s.channels, first, last, read, fetch, take);
-    };
-    if (!s.affine)
-        return run([&](std::int64_t, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
-            return [=](std::int64_t offset, int)
-                       SRGAN_FAST_INLINE_LAMBDA { return read<whole.value>(map + offset, count); };
-        });
-    if (s.residual) {
-        const X* const residual = static_cast<const X*>(s.residual);
-        return run([&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
-            return [=, affine = Affine<S>(s, c)](std::int64_t offset, int) SRGAN_FAST_INLINE_LAMBDA {
-                return affine.before(read<whole.value>(map + offset, count)) +
-                       read<whole.value>(residual + offset, count);
-            };
-        });
+        return run(
+            [&](std::int64_t, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
+                return [=](std::int64_t offset, int)
+                           SRGAN_FAST_INLINE_LAMBDA { return read<whole.value>(map + offset, count); };
+            },
+            fetch);
+    if (s.shuffle) {  // neighbouring pixels are of two phases by turns
+        const std::int64_t even = (y % 2 * 2 + (x & 1)) * s.channels, odd = (y % 2 * 2 + ((x + 1) & 1)) * s.channels;
+        return run(
+            [&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
+                return [=, evens = Affine<S>(s, even + c), odds = Affine<S>(s, odd + c)](std::int64_t offset, int j)
+                           SRGAN_FAST_INLINE_LAMBDA {
+                               const Simd<S> value = read<whole.value>(map + offset, count);
+                               return j % 2 == 0 ? evens(value) : odds(value);
+                           };
+            },
+            fetch);
     }
-    run([&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
-        return [=, affine = Affine<S>(s, c)](std::int64_t offset, int)
-                   SRGAN_FAST_INLINE_LAMBDA { return affine(read<whole.value>(map + offset, count)); };
-    });
+    if (residual)
+        return run(
+            [&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
+                return [=, affine = Affine<S>(s, c)](std::int64_t offset, int) SRGAN_FAST_INLINE_LAMBDA {
+                    return affine.before(read<whole.value>(map + offset, count)) +
+                           read<whole.value>(residual + offset, count);
+                };
+            },
+            [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA {
+                __builtin_prefetch(map + offset);
+                __builtin_prefetch(residual + offset);
+            });
+    run(
+        [&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
+            return [=, affine = Affine<S>(s, c)](std::int64_t offset, int)
+                       SRGAN_FAST_INLINE_LAMBDA { return affine(read<whole.value>(map + offset, count)); };
+        },
+        fetch);
 }
 
 // The same of dy.
-template <int kCount, typename X, typename S, typename Take>
-void read_row(const Gradient<S>& a, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t first,
-              std::int64_t last, std::int64_t ahead, const Take& take) {
-    if (y < 0 || y >= a.height) return read_nothing<kCount, S>(first, last, take);
+template <typename X, int kSide, typename S, typename Take>
+void read_row(const Gradient<S>& a, const Window<kSide>& window, int i, std::int64_t first, std::int64_t last,
+              const Take& take) {
+    if (window.y + i < 0 || window.y + i >= a.height) return read_nothing<kSide, S>(first, last, take);
     const X* const g = static_cast<const X*>(a.g);
     const X* const out = static_cast<const X*>(a.y);
-    const Strides strides = strides_of(a, image, 0);
-    const Places<kCount> places(x, a.width,
-                                [&](std::int64_t column) SRGAN_FAST_INLINE_LAMBDA { return strides(y, column); });
-    const auto fetch = [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA {
-        __builtin_prefetch(g + offset + ahead);
-        if (out) __builtin_prefetch(out + offset + ahead);
-    };
-    const auto run = [&](const auto& read) SRGAN_FAST_INLINE_LAMBDA {
-        read_pixels<kCount, S>(places, a.channels, first, last, read, fetch, take);
+    const auto run = [&](const auto& read, const auto& fetch) SRGAN_FAST_INLINE_LAMBDA {
+        read_pixels<kSide, S>(window, window.row(a, i), a.channels, first, last, read, fetch, take);
     };
     if (!out)
-        return run([&](std::int64_t, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
-            return [=](std::int64_t offset, int)
-                       SRGAN_FAST_INLINE_LAMBDA { return read<whole.value>(g + offset, count); };
-        });
+        return run(
+            [&](std::int64_t, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
+                return [=](std::int64_t offset, int)
+                           SRGAN_FAST_INLINE_LAMBDA { return read<whole.value>(g + offset, count); };
+            },
+            [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA { __builtin_prefetch(g + offset); });
+    const auto fetch = [&](std::int64_t offset) SRGAN_FAST_INLINE_LAMBDA {
+        __builtin_prefetch(g + offset);
+        __builtin_prefetch(out + offset);
+    };
     if (a.mean)
-        return run([&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
-            return [=, mean = read(a.mean + c), more = read(a.offset + c), factor = read(a.factor + c)](
-                       std::int64_t offset, int) SRGAN_FAST_INLINE_LAMBDA {
-                return read<whole.value>(g + offset, count) + more +
-                       factor * (read<whole.value>(out + offset, count) - mean);
+        return run(
+            [&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
+                return [=, mean = read(a.mean + c), more = read(a.offset + c), factor = read(a.factor + c)](
+                           std::int64_t offset, int) SRGAN_FAST_INLINE_LAMBDA {
+                    return read<whole.value>(g + offset, count) + more +
+                           factor * (read<whole.value>(out + offset, count) - mean);
+                };
+            },
+            fetch);
+    run(
+        [&](std::int64_t, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
+            return [=, slope = broadcast(a.slope)](std::int64_t offset, int) SRGAN_FAST_INLINE_LAMBDA {
+                const Simd<S> value = read<whole.value>(g + offset, count);
+                return read<whole.value>(out + offset, count) > S(0) ? value : value * slope;
             };
-        });
-    run([&](std::int64_t, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
-        return [=, slope = broadcast(a.slope)](std::int64_t offset, int) SRGAN_FAST_INLINE_LAMBDA {
-            const Simd<S> value = read<whole.value>(g + offset, count);
-            return read<whole.value>(out + offset, count) > S(0) ? value : value * slope;
-        };
-    });
+        },
+        fetch);
 }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -34,16 +34,17 @@ struct SourceTiles {
         for (std::int64_t t = begin; t < end; ++t) {
             const TileGrid::Place at = tiles[t];
             const std::int64_t y = L::kStep * at.y * kOutputs - L::kBefore, x = L::kStep * at.x * kOutputs - L::kBefore;
-            const std::int64_t ahead =
-                distance(source, at, tiles[smaller(t + 1, end - 1)], L::kOutputs, source.shuffle);
+            const Window<L::kPixels> window(
+                source, at.image, y, x,
+                distance(source, at, tiles[smaller(t + 1, end - 1)], L::kOutputs, source.shuffle));
             rows_then_columns<L::kPixels, L::kPoints, S>(
                 depth, [](const V* d, V* to) SRGAN_FAST_INLINE_LAMBDA { L::input(d, to); },
                 [&](int i, std::int64_t first, std::int64_t last, const auto& take) SRGAN_FAST_INLINE_LAMBDA {
-                    read_row<L::kPixels, X>(source, at.image, y + i, x, first, last, ahead,
-                                            [&](std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
-                                                seen(at, i, c, pixels);
-                                                take(c, pixels);
-                                            });
+                    read_row<X>(source, window, i, first, last,
+                                [&](std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
+                                    seen(at, i, c, pixels);
+                                    take(c, pixels);
+                                });
                 },
                 [&](std::int64_t c, int row, int column, V value) SRGAN_FAST_INLINE_LAMBDA {
                     const int i = L::point(row), j = L::point(column);
