@@ -46,7 +46,7 @@ struct Dgrad {
         for (std::int64_t t = begin; t < end; ++t, v += depth) {
             const TileGrid::Place at = tiles[t];
             const Window<kSide> window(a.gradient, at.image, at.y * kOutputs - kBefore, at.x * kOutputs - kBefore,
-                                       distance(a.gradient, at, tiles[smaller(t + 1, end - 1)], kOutputs, false));
+                                       to_next_tile(a.gradient, tiles, t, end, kOutputs));
             rows_then_columns<kSide, kSide, S>(
                 depth, [](const V* d, V* to) SRGAN_FAST_INLINE_LAMBDA { W::input(d, to); },
                 [&](int i, std::int64_t first, std::int64_t last, const auto& take)
@@ -66,6 +66,7 @@ struct Dgrad {
         const int columns = static_cast<int>(smaller<std::int64_t>(s.width - left, L::kOutputs));
         const Strides strides = strides_of(s, at.image, 0);
         const std::int64_t length = padded(kShuffle ? 4 * s.channels : s.channels);
+        constexpr int kInTurn = kShuffle ? 2 : 1;  // phases that pixels of a row belong to by turns
         columns_then_rows<L::kPoints, L::kOutputs, S>(
             width, rows, [](const V* from, V* to) SRGAN_FAST_INLINE_LAMBDA { L::output(from, to); },
             [&](std::int64_t c, int i, int j)
@@ -74,9 +75,8 @@ struct Dgrad {
                 const int count = static_cast<int>(smaller<std::int64_t>(kLanesOf<S>, s.channels - first - c));
                 if (count <= 0) return;
                 const std::int64_t y = top + i, channel = first + c;
-            // Of a shuffled row, the pixels of two phases by turns.
 #pragma GCC unroll 2
-                for (int phase = 0; phase < (kShuffle ? 2 : 1); ++phase) {
+                for (int phase = 0; phase < kInTurn; ++phase) {
                     const std::int64_t source =
                         kShuffle ? ((y & 1) * 2 + ((left + phase) & 1)) * s.channels + channel : channel;
                     Affine<S> affine;
@@ -96,10 +96,10 @@ struct Dgrad {
                     };
                     if (columns == L::kOutputs && count == kLanesOf<S>) {
 #pragma GCC unroll 8
-                        for (int j = phase; j < L::kOutputs; j += kShuffle ? 2 : 1) put(j, std::true_type());
+                        for (int j = phase; j < L::kOutputs; j += kInTurn) put(j, std::true_type());
                     } else {
 #pragma GCC unroll 8
-                        for (int j = phase; j < L::kOutputs; j += kShuffle ? 2 : 1)
+                        for (int j = phase; j < L::kOutputs; j += kInTurn)
                             if (j < columns) put(j, std::false_type());
                     }
                     if constexpr (kPrologue != Prologue::kPlain) mine.put(sums + source, length, count);
@@ -149,10 +149,8 @@ struct Dgrad {
                 phase_weights += channels * P::of_phase(phase) * depth;
             }
             for (std::int64_t t = 0; t < count; ++t)
-                end_of(a, tiles[begin + t],
-                       distance(a.source, tiles[begin + t], tiles[begin + smaller(t + 1, count - 1)], L::kOutputs,
-                                a.source.shuffle),
-                       group, width, sums, products + t * width, stride);
+                end_of(a, tiles[begin + t], to_next_tile(a.source, tiles, begin + t, end, L::kOutputs), group, width,
+                       sums, products + t * width, stride);
         }
     }
 };

@@ -77,8 +77,7 @@ struct Forward {
         const Strides strides = strides_of(a, at.image, first);
         const V slope = broadcast(a.slope);
         columns_then_rows<kSide, kOutputs, S>(
-            smaller(width, padded(a.channels) - first), rows,
-            [](const V* from, V* to) SRGAN_FAST_INLINE_LAMBDA { W::output(from, to); },
+            width, rows, [](const V* from, V* to) SRGAN_FAST_INLINE_LAMBDA { W::output(from, to); },
             [&](std::int64_t c, int i, int j)
                 SRGAN_FAST_INLINE_LAMBDA { return load(m + (i * kSide + j) * stride + c); },
             [&](int i, std::int64_t c, const V* pixels) SRGAN_FAST_INLINE_LAMBDA {
@@ -152,9 +151,8 @@ struct Forward {
                                 : a.activate ? finish<true, false>
                                              : finish<false, false>;
             for (std::int64_t t = 0; t < count; ++t)
-                end_of(a, tiles[begin + t],
-                       distance(a, tiles[begin + t], tiles[begin + smaller(t + 1, count - 1)], kOutputs, false), group,
-                       width, t == 0, moments, products + t * width, stride);
+                end_of(a, tiles[begin + t], to_next_tile(a, tiles, begin + t, end, kOutputs), group, width, t == 0,
+                       moments, products + t * width, stride);
         }
         if (a.moments) write_moments(a, tiles, begin, end, moments, a.moments + task * moments_size(a.channels));
     }

@@ -112,8 +112,18 @@ struct Wgrad {
 
     static std::int64_t most_tiles(const Arguments& a) { return (grid(a).total + a.splits - 1) / a.splits; }
 
+    static bool together(const Arguments& a) { return chunk(a) == most_tiles(a); }
+
+    // Input channels whose sums are made at a time: where all tiles are taken together, so many that their sums are
+    // still in the second-level cache when they become filters.
+    static constexpr std::int64_t kDepthTogether = 48;
+    static std::int64_t depth_of_sums(const Arguments& a) {
+        const std::int64_t depth = padded(a.source.channels);
+        return together(a) ? smaller(kDepthTogether, depth) : depth;
+    }
+
     static std::int64_t group_size(const Arguments& a) {
-        return sums_of(P::kSlots, padded(a.source.channels), smaller(padded(a.gradient.channels), kChannelGroup));
+        return sums_of(P::kSlots, depth_of_sums(a), smaller(padded(a.gradient.channels), kChannelGroup));
     }
 
     // Where the sums of slot number `slot` stand: [k][channel].
@@ -123,7 +133,7 @@ struct Wgrad {
 
     static std::int64_t scratch(const Arguments& a, std::int64_t tasks) {
         const std::int64_t shares = tasks / a.splits;
-        const std::int64_t most = chunk(a) == most_tiles(a) ? 1 : (groups(a) + shares - 1) / shares;
+        const std::int64_t most = together(a) ? 1 : (groups(a) + shares - 1) / shares;
         const std::int64_t size = static_cast<std::int64_t>(sizeof(S));
         return aligned_bytes(Inputs::size(a.source, chunk(a)) * size) +
                aligned_bytes(kSide * kSide * (chunk(a) * kChannelGroup + kSkew) * size) +
@@ -137,7 +147,7 @@ struct Wgrad {
         for (std::int64_t t = begin; t < end; ++t, m += width) {
             const TileGrid::Place at = tiles[t];
             const Window<kOutputs> window(a.gradient, at.image, at.y * kOutputs, at.x * kOutputs,
-                                          distance(a.gradient, at, tiles[smaller(t + 1, end - 1)], kOutputs, false));
+                                          to_next_tile(a.gradient, tiles, t, end, kOutputs));
             rows_then_columns<kOutputs, kSide, S>(
                 width, [](const V* y, V* to) SRGAN_FAST_INLINE_LAMBDA { W::spread(y, to); },
                 [&](int i, std::int64_t begin_channel, std::int64_t end_channel, const auto& take)
@@ -187,17 +197,19 @@ struct Wgrad {
     static constexpr std::int64_t kDepthBlock = 16;
     using Taps = V[kTaps * kTaps];
 
-    // Of `width` output channels from `first` on.
-    static void write_filters(const Arguments& a, std::int64_t first, std::int64_t width, const S* sums, S* out) {
+    // Of `depth` input and `width` output channels, at most. `out` is where the filter of the first of them stands,
+    // and as many output channels as there are stand behind it.
+    static void write_filters(const Arguments& a, std::int64_t depth, std::int64_t width, std::int64_t channels,
+                              const S* sums, S* out) {
         constexpr std::int64_t kLanes = kLanesOf<S>;
-        for (std::int64_t k = 0; k < a.source.channels; k += kDepthBlock)
+        for (std::int64_t k = 0; k < depth; k += kDepthBlock)
             for (std::int64_t c = 0; c < width; c += kLanes) {
                 alignas(kAlignment) Taps block[kDepthBlock];
-                const std::int64_t depths = smaller(kDepthBlock, a.source.channels - k);
+                const std::int64_t depths = smaller(kDepthBlock, depth - k);
                 for (std::int64_t i = 0; i < depths; ++i)
-                    make_filter(padded(a.source.channels), width, sums + (k + i) * width + c, block[i]);
-                S* const filters = out + (first + c) * a.strides.out + k * a.strides.in;
-                const std::int64_t lanes = smaller(kLanes, a.gradient.channels - first - c);
+                    make_filter(depth_of_sums(a), width, sums + (k + i) * width + c, block[i]);
+                S* const filters = out + c * a.strides.out + k * a.strides.in;
+                const std::int64_t lanes = smaller(kLanes, channels - c);
                 if (lanes < kLanes || depths < kDepthBlock || !write_whole(a, block, filters))
                     write_single(a, block, depths, lanes, filters);
             }
@@ -274,7 +286,6 @@ struct Wgrad {
         if (bias)
             for (std::int64_t c = first_group * kChannelGroup; c < smaller(last_group * kChannelGroup, channels); ++c)
                 bias[c] = S(0);
-        const bool together = most == most_tiles(a);
         const std::int64_t start = tiles.total * split / a.splits;
         for (std::int64_t begin = start; begin < end; begin += most) {
             const std::int64_t stop = smaller(begin + most, end), count = stop - begin;
@@ -283,18 +294,23 @@ struct Wgrad {
             for (std::int64_t group = first_group; group < last_group; ++group) {
                 const std::int64_t first = group * kChannelGroup, width = smaller(kChannelGroup, channels - first);
                 transform_gradients(a, tiles, begin, stop, first, width, m, bias);
-                S* const target = together ? sums : sums + (group - first_group) * group_size(a);
+                S* const target = together(a) ? sums : sums + (group - first_group) * group_size(a);
+                S* const filters =
+                    a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps + first * a.strides.out;
                 const auto multiply = begin == start ? outer_product<false, S> : outer_product<true, S>;
-                for (int p = 0; p < kSide * kSide; ++p) {
-                    const int i = p / kSide, j = p % kSide;
-                    for (int slot = 0; slot < P::slots(i, j); ++slot)
-                        multiply(a.source.channels, width, count, v + Inputs::point(i, j, depth, count) + slot * depth,
-                                 P::slots(i, j) * depth, m + p * (count * width + kSkew),
-                                 target + sums_of(P::before(i, j) + slot, depth, width));
+                const std::int64_t held = depth_of_sums(a);
+                for (std::int64_t k = 0; k < a.source.channels; k += held) {
+                    const std::int64_t used = smaller(held, a.source.channels - k);
+                    for (int p = 0; p < kSide * kSide; ++p) {
+                        const int i = p / kSide, j = p % kSide;
+                        for (int slot = 0; slot < P::slots(i, j); ++slot)
+                            multiply(used, width, count, v + Inputs::point(i, j, depth, count) + slot * depth + k,
+                                     P::slots(i, j) * depth, m + p * (count * width + kSkew),
+                                     target + sums_of(P::before(i, j) + slot, held, width));
+                    }
+                    if (stop == end)
+                        write_filters(a, used, width, a.gradient.channels - first, target, filters + k * a.strides.in);
                 }
-                if (stop == end)
-                    write_filters(a, first, width, target,
-                                  a.weight + split * a.gradient.channels * a.source.channels * kTaps * kTaps);
             }
         }
     }

@@ -23,12 +23,24 @@ SRGAN_FAST_INLINE Strides strides_of(const A& a, std::int64_t image, std::int64_
     return {image * a.height * a.width * a.channels + c, a.width * a.channels, a.channels};
 }
 
-// Elements from where one tile of a map stands to where another does; tiles are `side` pixels high and wide.
+// Whether pixels stand in a map as before a shuffle, four of z side by side.
 template <typename A>
-SRGAN_FAST_INLINE std::int64_t distance(const A& a, const TileGrid::Place& from, const TileGrid::Place& to,
-                                        std::int64_t side, bool shuffled) {
-    const std::int64_t rows = (to.image - from.image) * a.height + (to.y - from.y) * side;
-    return (rows * a.width + (to.x - from.x) * side * (shuffled ? 2 : 1)) * a.channels;
+constexpr bool is_shuffled(const A&) {
+    return false;
+}
+template <typename S>
+constexpr bool is_shuffled(const Source<S>& s) {
+    return s.shuffle;
+}
+
+// Elements from where a tile of a map stands to where the next one before `end` does; they are `side` pixels high and
+// wide.
+template <typename A>
+SRGAN_FAST_INLINE std::int64_t to_next_tile(const A& map, const TileGrid& tiles, std::int64_t tile, std::int64_t end,
+                                            std::int64_t side) {
+    const TileGrid::Place from = tiles[tile], to = tiles[smaller(tile + 1, end - 1)];
+    const std::int64_t rows = (to.image - from.image) * map.height + (to.y - from.y) * side;
+    return (rows * map.width + (to.x - from.x) * side * (is_shuffled(map) ? 2 : 1)) * map.channels;
 }
 
 // What a prologue knows of one vector of channels.
@@ -60,15 +72,6 @@ struct Shuffled {
         offset = ((image * (s.height >> 1) + (y >> 1)) * (s.width >> 1) + (x >> 1)) * 4 * s.channels + channel;
     }
 };
-
-template <typename S>
-bool is_shuffled(const Source<S>& s) {
-    return s.shuffle;
-}
-template <typename S>
-bool is_shuffled(const Gradient<S>&) {
-    return false;
-}
 
 // A tile's pixels and those around it that it is computed from: kSide rows of kSide pixels of a map that may end before
 // they do. Of each row the same pixels are inside and as far from its beginning, so that is found out once.

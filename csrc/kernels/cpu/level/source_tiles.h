@@ -34,9 +34,7 @@ struct SourceTiles {
         for (std::int64_t t = begin; t < end; ++t) {
             const TileGrid::Place at = tiles[t];
             const std::int64_t y = L::kStep * at.y * kOutputs - L::kBefore, x = L::kStep * at.x * kOutputs - L::kBefore;
-            const Window<L::kPixels> window(
-                source, at.image, y, x,
-                distance(source, at, tiles[smaller(t + 1, end - 1)], L::kOutputs, source.shuffle));
+            const Window<L::kPixels> window(source, at.image, y, x, to_next_tile(source, tiles, t, end, L::kOutputs));
             rows_then_columns<L::kPixels, L::kPoints, S>(
                 depth, [](const V* d, V* to) SRGAN_FAST_INLINE_LAMBDA { L::input(d, to); },
                 [&](int i, std::int64_t first, std::int64_t last, const auto& take) SRGAN_FAST_INLINE_LAMBDA {
