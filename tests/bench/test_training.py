@@ -231,7 +231,14 @@ def test_wrong_losses_and_gradients_are_found(tmp_path: Path) -> None:
     losses = right.losses | {"content": right.losses["content"] * 1.01}
     problem = compare(replace(right, losses=losses), trusted, tolerance).problem
     assert re.match(r"content loss \S+ instead of \S+: off by 1\.0e-02, beyond 1e-03", problem or "")
-    right.gradients["generator"]["blocks.1.conv2.weight"].mul_(1.1)
+    slope = right.gradients["generator"].pop("blocks.1.act.weight")
+    lost = {"generator": right.gradients["generator"] | {"blocks.1.act.weight": 0 * slope}}
+    problem = compare(replace(right, gradients=right.gradients | lost), trusted, tolerance).problem
+    assert (problem or "").startswith("gradient of the generator's blocks.1.act.weight is off by ")
+    right.gradients["generator"] |= {
+        "blocks.1.act.weight": slope,
+        "blocks.1.conv2.weight": 1.1 * right.gradients["generator"]["blocks.1.conv2.weight"],
+    }
     problem = compare(right, trusted, tolerance).problem
     assert (problem or "").startswith("gradient of the generator's blocks.1.conv2.weight is off by 1.0e-01, beyond ")
 
