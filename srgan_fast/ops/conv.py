@@ -386,8 +386,10 @@ def data_gradients_only() -> Iterator[None]:
 
 def _reduced(gradient: Tensor, like: Maybe) -> Maybe:
     """The gradient of a vector, which may have been one value for all channels."""
-    if like is None or gradient.shape == like.shape:
-        return None if like is None else gradient
+    if like is None:
+        return None
+    if gradient.shape == like.shape:
+        return gradient
     return gradient.sum().reshape(like.shape) if like.numel() == 1 != gradient.numel() else gradient.view(like.shape)
 
 
@@ -411,15 +413,7 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
     if wants_source and wants_weight and y is not None and _makes_dy(g):
         # Both gradients read it.
         g, d_bias = below_autograd(
-            _ops.conv_dy,
-            g,
-            y,
-            mean,
-            mean_gradient,
-            var_gradient,
-            weight,
-            activation,
-            wants_bias,
+            _ops.conv_dy, g, y, mean, mean_gradient, var_gradient, weight, activation, wants_bias
         )
         gradients[2] = d_bias if wants_bias else None
         y = mean = mean_gradient = var_gradient = activation = None

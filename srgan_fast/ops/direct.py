@@ -43,7 +43,10 @@ def with_gradient(name: str, backward: Backward, save: Save) -> Callable[..., An
             save(ctx, arguments, results)
             return results
 
-    Direct.backward = staticmethod(backward)  # type: ignore[method-assign]
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            return backward(ctx, *gradients)
+
     if available():
         torch.library.register_autograd(f"srgan_fast::{name}", backward, setup_context=cast(Any, save))
 

@@ -86,18 +86,6 @@ struct Winograd43 {
         y[2] = sum + 4.0f * sum2;
         y[3] = difference + 8.0f * difference2 + m[5];
     }
-
-    template <typename V>
-    static SRGAN_FAST_INLINE void spread(const V* y, V* v) {
-        const V even = y[0] + y[2], odd = y[1] + y[3];
-        const V even2 = y[0] + 4.0f * y[2], odd2 = 2.0f * y[1] + 8.0f * y[3];
-        v[0] = y[0];
-        v[1] = even + odd;
-        v[2] = even - odd;
-        v[3] = even2 + odd2;
-        v[4] = even2 - odd2;
-        v[5] = y[3];
-    }
 };
 
 // F(4, 5), points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity: 4 outputs of a 5-tap filter from 8 inputs.
