@@ -1,0 +1,139 @@
+"""A super-resolution network as data: a list of convolutions, each with a prologue and an epilogue.
+
+Everything that computes a network (the CPU engine, the CUDA path, ONNX, PyTorch, the NumPy interpreter) reads this list;
+everything else about a network (scale, receptive radius, multiply-adds, which values live when) is computed from it in
+`analysis`. Files in `srgan_fast.architectures` write it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Skip = Literal["none", "nearest", "bilinear"]
+
+IMAGE = 0
+"""The value that stands for the image, after its colour map and pixel-unshuffle."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColourMap:
+    """Per-channel map of pixel values, `y = gain * x + offset`.
+
+    Attributes:
+        gain: one factor for each channel.
+        offset: one summand for each channel.
+    """
+
+    gain: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    @staticmethod
+    def identity(channels: int) -> "ColourMap":
+        """The map that changes nothing."""
+        return ColourMap((1.0,) * channels, (0.0,) * channels)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether values pass through unchanged."""
+        return all(g == 1.0 for g in self.gain) and all(o == 0.0 for o in self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A value that is added to a convolution's result after its activation.
+
+    Attributes:
+        value: index of the value.
+        scale: factor.
+    """
+
+    value: int
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conv:
+    """A stride-1 convolution with zero padding that keeps the size, and its epilogue.
+
+    `y = shuffle(act(conv(concat(inputs)) + bias) + sum_k scale_k * residual_k)`
+
+    Attributes:
+        name: for messages, timings and ONNX nodes; unique in its network.
+        inputs: indices of the values whose channels are concatenated; 0 is the image, i + 1 the result of `convs[i]`.
+        weight: C_out, C_in, k, k with k odd.
+        bias: C_out.
+        slope: factor of negative values (0 for ReLU, 0.2 for ESRGAN's LeakyReLU, PReLU's), 1 or C_out values; None for
+            a linear layer.
+        residuals: added after the activation, in the shape of the convolution's result before the shuffle.
+        shuffle: factor r of the pixel shuffle at the end: channel c * r^2 + dy * r + dx becomes channel c of pixel
+            (r * y + dy, r * x + dx); 1 for none.
+    """
+
+    name: str
+    inputs: tuple[int, ...]
+    weight: Array
+    bias: Array
+    slope: Array | None = None
+    residuals: tuple[Residual, ...] = ()
+    shuffle: int = 1
+
+    @property
+    def out_channels(self) -> int:
+        """Channels before the shuffle."""
+        return int(self.weight.shape[0])
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of all inputs together."""
+        return int(self.weight.shape[1])
+
+    @property
+    def size(self) -> int:
+        """Side of the kernel."""
+        return int(self.weight.shape[2])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A whole network: `output_map(tanh?(convs(unshuffle(input_map(image))) + skip(input_map(image))))`.
+
+    Attributes:
+        convs: in order of use; the last one's result is the output.
+        channels: of the image and of the output: 1, 3 or 4.
+        unshuffle: factor of the pixel-unshuffle before the first convolution (the inverse of `Conv.shuffle`'s order).
+        skip: how the mapped image, enlarged to the output's size, is added to the last convolution's result: not at
+            all, by nearest neighbour, or bilinear with half-pixel centres and repeated borders.
+        input_map: applied to images in 0..1.
+        tanh: whether tanh follows the last convolution.
+        output_map: applied last, to the output in 0..1.
+
+    Raises:
+        ModelError: the parts do not fit each other; the message names the convolution.
+    """
+
+    convs: tuple[Conv, ...]
+    channels: int = 3
+    unshuffle: int = 1
+    skip: Skip = "none"
+    input_map: ColourMap = field(default=ColourMap((), ()))
+    tanh: bool = False
+    output_map: ColourMap = field(default=ColourMap((), ()))
+
+    def __post_init__(self) -> None:
+        for name in ("input_map", "output_map"):
+            if not getattr(self, name).gain:
+                object.__setattr__(self, name, ColourMap.identity(self.channels))
+        from srgan_fast.network.analysis import check  # noqa: PLC0415 (analysis reads this module's types)
+
+        check(self)
+
+
+def value_of(index: int) -> int:
+    """The value that `convs[index]` produces."""
+    return index + 1
+
+
+__all__ = ["IMAGE", "Array", "ColourMap", "Conv", "Network", "Residual", "Skip", "value_of"]
