@@ -5,19 +5,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-_Layer = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
-_Colours = tuple[float, float, float]
+# Name, inputs, weight, bias, slope, residuals, shuffle; see srgan_fast.network.graph.Conv.
+_Layer = tuple[
+    str, Sequence[int], NDArray[Any], NDArray[Any], NDArray[Any] | None, Sequence[tuple[int, float]], int
+]
+_ColourMap = tuple[Sequence[float], Sequence[float]]
 
 class Engine:
     def __init__(
         self,
         *,
-        head: _Layer,
-        trunk: Sequence[_Layer],
-        upsample: Sequence[_Layer],
-        tail: _Layer,
-        input_map: tuple[_Colours, _Colours],
-        output_map: tuple[_Colours, _Colours],
+        layers: Sequence[_Layer],
+        channels: int,
+        unshuffle: int,
+        skip: str,
+        input_map: _ColourMap,
+        output_map: _ColourMap,
         tanh: bool,
         precision: str,
         threads: int,
@@ -28,6 +31,8 @@ class Engine:
     def scale(self) -> int: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
     def working_memory(self, height: int, width: int) -> int: ...
     def peak(self) -> float: ...
     def layer_times(self) -> list[tuple[str, float, float]]: ...

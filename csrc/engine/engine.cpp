@@ -43,12 +43,16 @@ class Engine::Turn {
     Engine& engine_;
 };
 
-Engine::Engine(const PlainGenerator& generator, Precision precision, cpu::Isa isa, int threads)
-    : model_(generator, precision, isa), pool_(checked_threads(threads)) {}
+Engine::Engine(const Network& network, Precision precision, cpu::Isa isa, int threads)
+    : model_(network, precision, isa), pool_(checked_threads(threads)) {}
 
 Engine::~Engine() = default;
 
 Plan& Engine::plan_for(std::int64_t height, std::int64_t width) {
+    const std::int64_t step = model_.unshuffle();
+    if (height % step != 0 || width % step != 0)
+        throw std::invalid_argument("the sides of an image must be multiples of " + std::to_string(step) + ", got " +
+                                    std::to_string(height) + " x " + std::to_string(width));
     if (!plan_ || plan_->height() != height || plan_->width() != width) {
         plan_.reset();  // its memory goes before the next one's comes
         plan_ = std::make_unique<Plan>(model_, height, width, pool_.threads());

@@ -1,9 +1,9 @@
-// The generator, run depth first.
+// A network, run depth first.
 //
-// A strip of the image's rows goes through the head and the whole trunk before the next is read; each layer keeps the
-// few rows that its successor will look back at. Nothing is computed twice, as overlapping tiles would, the working set
-// stays in cache, and memory grows with the width of the image alone. Behind the trunk, where pixels multiply, strips
-// are thinner still and cut into panels of columns, which overlap by a few.
+// A strip of the image's rows goes through all layers of the image's size before the next is read; each layer keeps the
+// few rows that its readers will look back at. Nothing is computed twice, as with overlapping tiles, the working set
+// stays in cache, and memory grows with the width of the image alone. After that, where pixels multiply, strips are
+// thinner still and cut into panels of columns, which overlap by a few.
 #pragma once
 
 #include <atomic>
@@ -17,18 +17,12 @@
 #include <vector>
 
 #include "engine/model.h"
+#include "engine/pixels.h"
 #include "engine/pool.h"
 
 namespace srgan_fast::engine {
 
-// Dense pixels: integers [height][width][3], float [3][height][width] in 0..1.
-struct ImageIn {
-    cpu::PixelType type;
-    const void* data;
-    std::int64_t height, width;
-};
-
-// What the layers of one kind took in a run.
+// What the layers of one shape took in a run.
 struct LayerTime {
     std::string layer;
     double seconds;
@@ -43,7 +37,7 @@ class Plan;
 class Engine {
   public:
     // Throws std::invalid_argument where `threads` is not positive, and whatever Model's constructor throws.
-    Engine(const PlainGenerator& generator, Precision precision, cpu::Isa isa, int threads);
+    Engine(const Network& network, Precision precision, cpu::Isa isa, int threads);
     ~Engine();
 
     // Upscales one image into `out`, which holds scale * height rows of the same type and layout. Several threads may

@@ -1,75 +1,88 @@
-// A generator's layers with weights packed for one instruction set; immutable once built.
+// A network's layers with weights packed for one instruction set; immutable once built.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/memory.h"
+#include "engine/network.h"
 #include "kernels/cpu/kernels.h"
 
 namespace srgan_fast::engine {
 
 enum class Precision { kFp32, kBf16 };
 
-// A convolution as it comes, with BatchNorm folded: weight [out][in][k][k], bias [out], slopes of its PReLU: one or one
-// for each channel (counted behind a pixel shuffle, where there is one), empty for none.
-struct PlainConv {
-    std::int64_t out_channels, in_channels, size;
-    std::span<const float> weight, bias, slope;
+enum class LayerKind {
+    kConv3x3,
+    kHead9x9,  // from an image of three colours
+    kTail9x9,  // to an image of three colours, before the shuffle that precedes it
 };
 
-struct ColourMap {
-    std::array<float, 3> gain{1.0f, 1.0f, 1.0f}, offset{};
-};
-
-struct PlainGenerator {
-    PlainConv head;
-    std::vector<PlainConv> trunk;     // pairs of a block, then the one that closes the trunk
-    std::vector<PlainConv> upsample;  // each before a pixel shuffle by 2
-    PlainConv tail;
-    ColourMap input, output;
-    bool tanh = false;
-};
-
-// A packed layer; the values lie in the model's memory.
-struct Conv {
-    std::int64_t in_channels = 0, out_channels = 0;
+// A packed layer; the values lie in the model's memory. It computes `out_channels` for every pixel of its grid.
+struct Layer {
+    LayerKind kind;
+    std::string name;
+    std::vector<std::int64_t> inputs;
+    std::vector<Residual> residuals;
+    std::int64_t grid;          // pixels of its grid for a pixel of the network's input, in each direction
+    std::int64_t out_channels;  // padded to whole blocks
+    std::int64_t shuffle;       // of the map that it writes
+    bool upsamples;             // a shuffle follows, in its own epilogue or in the layer that reads it
+    double multiply_adds;       // of the direct convolution, for each pixel of its grid
+    const cpu::LayerKernel<cpu::Conv3x3>* kernel = nullptr;  // where it is a 3x3 convolution
     const void* weights = nullptr;
     const float* bias = nullptr;
     const float* slope = nullptr;  // null where there is no PReLU
+
+    std::int64_t radius() const { return kind == LayerKind::kHead9x9 ? 4 : kind == LayerKind::kTail9x9 ? 2 : 1; }
+};
+
+// A value's map.
+struct Value {
+    std::int64_t channels;  // padded to whole blocks
+    std::int64_t grid;      // pixels for a pixel of the network's input, in each direction
 };
 
 class Model {
   public:
-    // Throws std::invalid_argument where shapes do not fit each other, or the level cannot compute in that precision.
-    Model(const PlainGenerator& plain, Precision precision, cpu::Isa isa);
+    // Throws std::invalid_argument where parts do not fit each other, where there is no kernel for a layer, or where
+    // the level cannot compute in that precision; the message begins with the layer's name.
+    Model(const Network& network, Precision precision, cpu::Isa isa);
 
     const cpu::KernelTable& level() const { return *level_; }
-    const cpu::GeneratorKernels& kernels() const { return *kernels_; }
-    std::int64_t channels() const { return channels_; }  // padded to whole blocks
-    std::int64_t scale() const { return std::int64_t{1} << upsample.size(); }
+    const cpu::NetworkKernels& kernels() const { return *kernels_; }
+    const std::vector<Layer>& layers() const { return layers_; }
+    const std::vector<Value>& values() const { return values_; }  // of the image and of all layers but the last
+    std::int64_t channels() const { return channels_; }
+    std::int64_t unshuffle() const { return unshuffle_; }
+    // Pixels of the output for a pixel of the last layer's grid, and for one of the network's input; and the factor by
+    // which images become larger.
+    std::int64_t output_shuffle() const { return output_shuffle_; }
+    std::int64_t output_grid() const { return layers_.back().grid * output_shuffle_; }
+    std::int64_t scale() const { return output_grid() / unshuffle_; }
+    std::int64_t weight_bytes() const { return memory_.size(); }
 
-    Conv head, tail;
-    std::vector<Conv> trunk, upsample;
+    Skip skip;
     ColourMap input, output;
     bool tanh;
 
   private:
-    Conv pack_head(const PlainConv& plain);
-    Conv pack_conv(const PlainConv& plain, std::int64_t phases);
-    Conv pack_tail(const PlainConv& plain);
-    template <typename Arguments>
-    const void* pack(const cpu::LayerKernel<Arguments>& kernel, std::span<const float> weight, std::int64_t in_channels,
-                     std::int64_t out_channels);
+    void describe(const Network& network);
+    void pack(const Network& network);
     std::span<std::byte> take(std::int64_t bytes);
     std::span<float> take_floats(std::int64_t size);
+    std::vector<float> arranged(const PlainConv& conv, const Layer& layer) const;
+    std::int64_t arranged_inputs(const Layer& layer) const;
 
     const cpu::KernelTable* level_;
-    const cpu::GeneratorKernels* kernels_;
-    std::int64_t channels_ = 0;
+    const cpu::NetworkKernels* kernels_;
+    std::int64_t channels_, unshuffle_, output_shuffle_ = 1;
+    std::vector<Layer> layers_;
+    std::vector<Value> values_;
+    std::vector<std::int64_t> value_channels_;  // as the network has them, without padding
     Aligned<std::byte> memory_;
     std::int64_t used_ = 0;  // bytes of it
 };

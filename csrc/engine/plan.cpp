@@ -7,20 +7,20 @@
 namespace srgan_fast::engine {
 namespace {
 
-constexpr std::int64_t kColours = 3;
-constexpr std::int64_t kHeadRadius = 4, kTrunkRadius = 1, kTailRadius = 2;
+// Zero pixels on both sides of an image's rows as the head reads them.
+constexpr std::int64_t kColoursPads = 4;
 
-// Bytes of a trunk's map in one strip. Larger strips read each layer's weights (590 KB at 64 channels) less often and
-// leave fewer Winograd tiles half full, smaller ones stay nearer to the processor. Measured on Zen 5, 1 MB of
-// second-level cache for each of 2 cores: 128 columns do best with 32 to 64 rows, 1024 columns with 8.
+// Bytes of a map in one strip. Larger strips read each layer's weights (590 KB at 64 channels) less often and leave
+// fewer Winograd tiles half full, smaller ones stay nearer to the processor. Measured on Zen 5, 1 MB of second-level
+// cache for each of 2 cores: 128 columns of 64 channels do best with 32 to 64 rows, 1024 columns with 8.
 constexpr std::int64_t kStripBytes = 5 << 19;
-// Columns of a panel, counted in the last map before its shuffle, and rows of it that are computed at a time: with the
-// 4 rows that the tail looks back at, they are 3 MB of 256 channels.
-constexpr std::int64_t kPanelColumns = 256, kPanelRows = 8;
+// Columns of a panel, counted in a map of 256 channels, and rows of it that are computed at a time: with the 4 rows
+// that the tail looks back at, they are 3 MB.
+constexpr std::int64_t kPanelColumns = 256, kPanelChannels = 256, kPanelRows = 8;
 
 std::int64_t rounded_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
-// Rows of `map` from `first` on, each that many bytes from its first pixel; what is outside reads as zeros.
+// Rows of a map from `first` on, each that many bytes from its first pixel; what is outside reads as zeros.
 template <typename Pointer>
 void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t first, std::int64_t count,
                std::byte* zeros, std::int64_t shift = 0) {
@@ -32,151 +32,183 @@ void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t 
     }
 }
 
-// What a layer can compute when the first `end` rows of its input are there.
-std::int64_t reachable(const FeatureMap& input, std::int64_t end, std::int64_t radius) {
-    return end == input.height() ? end : std::max<std::int64_t>(0, end - radius);
-}
-
-void* advanced(const cpu::PixelSink& sink, std::int64_t columns) {
-    switch (sink.type) {
-        case cpu::PixelType::kUint8: return static_cast<std::uint8_t*>(sink.data) + columns * kColours;
-        case cpu::PixelType::kUint16: return static_cast<std::uint16_t*>(sink.data) + columns * kColours;
-        default: return static_cast<float*>(sink.data) + columns;
-    }
-}
-
-// One row of pixels in 0..1, mapped to the network's range, colours side by side.
-void read_row(const ImageIn& in, std::int64_t y, const ColourMap& map, float* out) {
-    const std::int64_t values = in.width * kColours;
-    switch (in.type) {
-        case cpu::PixelType::kUint8: {
-            const auto* row = static_cast<const std::uint8_t*>(in.data) + y * values;
-            for (std::int64_t i = 0; i < values; ++i) out[i] = static_cast<float>(row[i]) / 255.0f;
-            break;
-        }
-        case cpu::PixelType::kUint16: {
-            const auto* row = static_cast<const std::uint16_t*>(in.data) + y * values;
-            for (std::int64_t i = 0; i < values; ++i) out[i] = static_cast<float>(row[i]) / 65535.0f;
-            break;
-        }
-        case cpu::PixelType::kFloat: {
-            const auto* planes = static_cast<const float*>(in.data);
-            for (std::int64_t c = 0; c < kColours; ++c) {
-                const float* const row = planes + (c * in.height + y) * in.width;
-                for (std::int64_t x = 0; x < in.width; ++x) out[x * kColours + c] = row[x];
-            }
-            break;
-        }
-    }
-    for (std::int64_t x = 0; x < in.width; ++x)
-        for (std::int64_t c = 0; c < kColours; ++c)
-            out[x * kColours + c] = out[x * kColours + c] * map.gain[c] + map.offset[c];
-}
-
 }  // namespace
 
 struct Plan::Call {
     const ImageIn& in;
-    cpu::PixelSink sink;
+    void* out;
     ThreadPool& pool;
     const Progress& progress;
 };
 
 Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int threads)
-    : model_(model), height_(height), width_(width), threads_(threads), seconds_(model.upsample.size() + 3) {
-    const std::int64_t channels = model.channels();
-    // Of the image: 4 pixels of zeros on both sides, where feature maps have what kernels want.
-    constexpr std::int64_t kPixel = kColours * std::int64_t(sizeof(float));
-    pools_.push_back(std::make_unique<RowPool>(rounded_up((width + 2 * kHeadRadius) * kPixel, cpu::kAlignment), width,
-                                               kPixel, kHeadRadius));
-    image_ = &add_map(*pools_.back(), height);
-    RowPool& pool = pool_for(width, channels);
-    Map* x = head_ = &add_map(pool, height);
-    image_->readers.push_back({&head_->rows, kHeadRadius});
-    double* const seconds = &seconds_[1];
-    for (std::size_t i = 0; i + 2 < model.trunk.size(); i += 2) {
-        Map* const inner = &add_map(pool, height);
-        Map* const sum = &add_map(pool, height);
-        add_stage(trunk_, {&model.trunk[i], x, inner, nullptr, width, 0, false, seconds});
-        add_stage(trunk_, {&model.trunk[i + 1], inner, sum, x, width, 0, false, seconds});
-        x = sum;
+    : model_(model), height_(height / model.unshuffle()), width_(width / model.unshuffle()), threads_(threads) {
+    const std::vector<Layer>& layers = model.layers();
+    for (const Layer& layer : layers) {
+        Group& group = groups_[group_of(layer)];
+        ++group.layers;
+        group.multiply_adds += layer.multiply_adds * static_cast<double>(height_ * width_ * layer.grid * layer.grid);
     }
-    features_ = &add_map(pool, height);
-    add_stage(trunk_, {&model.trunk.back(), x, features_, head_, width, 0, false, seconds});
+    seconds_.resize(groups_.size());
+    add_image_maps();
+    std::size_t split = 0;
+    while (split + 1 < layers.size() && !layers[split].upsamples) ++split;
+    // The values' maps, by their numbers; the image's is chosen by the layer that reads it.
+    std::vector<Input> values{{features_, 0}};
+    std::vector<std::int64_t> lags{0};
+    const std::int64_t element = model.kernels().element;
+    std::int64_t widest = element * model.values()[0].channels;
+    for (std::size_t i = 0; i < split; ++i) {
+        const std::int64_t pixel = element * layers[i].out_channels;
+        values.push_back({&add_map(pool_for(width_, pixel), height_, pixel, true), 0});
+        widest = std::max(widest, pixel);
+        Stage stage = stage_of(i, values, {0, width_});
+        stage.out = values.back().map;
+        std::int64_t lag = 0;
+        for (const std::int64_t value : layers[i].inputs) {
+            if (value == 0)
+                read_ahead_ = std::max(read_ahead_, layers[i].radius());
+            else
+                lag = std::max(lag, lags[value] + layers[i].radius());
+        }
+        for (const Residual& residual : layers[i].residuals) lag = std::max(lag, lags[residual.value]);
+        lags.push_back(lag);
+        lag_ = std::max(lag_, lag);
+        read_by(stage, stage.out->rows);
+        strip_.push_back(std::move(stage));
+    }
 
-    const std::int64_t factor = model.scale() / 2;  // from the image to the last map before its shuffle
-    const std::int64_t panels = (width * factor + kPanelColumns - 1) / kPanelColumns;
+    // Columns of a panel in the widest map after the split, if it had as many channels as are counted.
+    std::int64_t panel_width = 0;
+    for (std::size_t i = split; i < layers.size(); ++i)
+        panel_width = std::max(panel_width, layers[i].grid * layers[i].out_channels / layers[i].shuffle * width_);
+    const std::int64_t panels = std::max<std::int64_t>(
+        1, (panel_width + kPanelColumns * kPanelChannels - 1) / (kPanelColumns * kPanelChannels));
     for (std::int64_t i = 0; i < panels; ++i)
-        add_panel(width * i / panels / cpu::kTile * cpu::kTile,
-                  i + 1 == panels ? width : width * (i + 1) / panels / cpu::kTile * cpu::kTile);
+        add_panel(width_ * i / panels / cpu::kTile * cpu::kTile,
+                  i + 1 == panels ? width_ : width_ * (i + 1) / panels / cpu::kTile * cpu::kTile, split, values);
 
-    strip_rows_ = std::max(cpu::kTile, kStripBytes / pool.row_bytes() / cpu::kTile * cpu::kTile);
-    thin_rows_ = std::max(cpu::kTile, kPanelRows / factor);
+    strip_rows_ = std::max(cpu::kTile, kStripBytes / (width_ * widest) / cpu::kTile * cpu::kTile);
+    // A last layer that alone stands after the split reads what a strip left.
+    thin_rows_ = split + 1 == layers.size() ? strip_rows_ : std::max(cpu::kTile, kPanelRows / layers.back().grid);
     // Once filled, the schedule repeats itself from strip to strip, so a lower image with as many rows behind its last
     // whole strip takes as much memory as a high one.
-    const std::int64_t enough = static_cast<std::int64_t>(trunk_.size()) + 8 * strip_rows_;
+    const std::int64_t enough = lag_ + 8 * strip_rows_;
     if (height_ > enough + strip_rows_) {
-        const Plan lower(model, height_ - (height_ - enough) / strip_rows_ * strip_rows_, width_, threads_);
-        for (std::size_t i = 0; i < pools_.size(); ++i) pools_[i]->reserve(lower.pools_[i]->rows());
-        scratch_stride_ = lower.scratch_stride_;
+        const std::int64_t lower = height_ - (height_ - enough) / strip_rows_ * strip_rows_;
+        const Plan plan(model, lower * model.unshuffle(), width, threads_);
+        for (std::size_t i = 0; i < pools_.size(); ++i) pools_[i]->reserve(plan.pools_[i]->rows());
+        scratch_stride_ = plan.scratch_stride_;
     } else {
         walk(nullptr);
     }
 }
 
-RowPool& Plan::pool_for(std::int64_t width, std::int64_t channels) {
-    const std::int64_t pixel = pixel_bytes(channels);
+std::size_t Plan::group_of(const Layer& layer) {
+    std::int64_t in = 0;
+    for (const std::int64_t value : layer.inputs) in += model_.values()[value].channels;
+    const bool head = layer.kind == LayerKind::kHead9x9, tail = layer.kind == LayerKind::kTail9x9;
+    const std::string name = std::string(head || tail ? "9x9" : "3x3") + ", " + std::to_string(head ? 3 : in) + " to " +
+                             std::to_string(tail ? 3 : layer.out_channels);
+    for (std::size_t i = 0; i < groups_.size(); ++i)
+        if (groups_[i].name == name && groups_[i].grid == layer.grid) return i;
+    groups_.push_back({name, layer.grid, 0, 0.0});
+    return groups_.size() - 1;
+}
+
+RowPool& Plan::pool_for(std::int64_t width, std::int64_t pixel_bytes) {
     for (const auto& pool : pools_)
-        if (pool->fits(width, pixel)) return *pool;
+        if (pool->fits(width, pixel_bytes)) return *pool;
     const std::int64_t pixels = cpu::kLeftPad + width + model_.kernels().right_pad;
-    pools_.push_back(
-        std::make_unique<RowPool>(rounded_up(pixels * pixel, cpu::kAlignment), width, pixel, cpu::kLeftPad));
+    pools_.push_back(std::make_unique<RowPool>(rounded_up(pixels * pixel_bytes, cpu::kAlignment), width, pixel_bytes,
+                                               cpu::kLeftPad));
     return *pools_.back();
 }
 
-Plan::Map& Plan::add_map(RowPool& pool, std::int64_t height) {
-    maps_.push_back(std::make_unique<Map>(Map{FeatureMap(pool, height), {}}));
+Plan::Map& Plan::add_map(RowPool& pool, std::int64_t height, std::int64_t pixel_bytes, bool whole_width) {
+    maps_.push_back(std::make_unique<Map>(Map{FeatureMap(pool, height), pixel_bytes, whole_width}));
     return *maps_.back();
 }
 
-void Plan::add_stage(std::vector<Stage>& stages, const Stage& stage) {
-    stages.push_back(stage);
-    stage.in->readers.push_back({&stage.out->rows, kTrunkRadius});
-    if (stage.residual) stage.residual->readers.push_back({&stage.out->rows, 0});
+void Plan::add_image_maps() {
+    bool colours = model_.skip != Skip::kNone, features = false;
+    for (const Layer& layer : model_.layers())
+        if (std::ranges::count(layer.inputs, 0) > 0) (layer.kind == LayerKind::kHead9x9 ? colours : features) = true;
+    if (colours) {
+        const std::int64_t pixel = model_.channels() * static_cast<std::int64_t>(sizeof(float));
+        pools_.push_back(std::make_unique<RowPool>(rounded_up((width_ + 2 * kColoursPads) * pixel, cpu::kAlignment),
+                                                   width_, pixel, kColoursPads));
+        colours_ = &add_map(*pools_.back(), height_, pixel, true);
+    }
+    if (features) {
+        const std::int64_t pixel = model_.values()[0].channels * model_.kernels().element;
+        features_ = &add_map(pool_for(width_, pixel), height_, pixel, true);
+    }
 }
 
-void Plan::add_panel(std::int64_t left, std::int64_t right) {
-    struct Span {
-        std::int64_t begin, end;
+// The layer for a span of columns of its grid, without its result.
+Plan::Stage Plan::stage_of(std::size_t index, const std::vector<Input>& values, const Span& columns) {
+    const Layer& layer = model_.layers()[index];
+    Stage stage{&layer, {}, {}, nullptr, columns.end - columns.begin, columns.begin, &seconds_[group_of(layer)]};
+    // `shift` of a value is the column of its grid at which its map begins.
+    for (const std::int64_t value : layer.inputs) {
+        const bool head = layer.kind == LayerKind::kHead9x9;
+        stage.inputs.push_back({head ? colours_ : values[value].map, columns.begin - values[value].shift});
+    }
+    for (const Residual& residual : layer.residuals)
+        stage.residuals.push_back({values[residual.value].map, columns.begin - values[residual.value].shift});
+    return stage;
+}
+
+void Plan::read_by(const Stage& stage, const Extent& produces) {
+    for (const Input& input : stage.inputs) input.map->readers.push_back({&produces, stage.layer->radius()});
+    for (const Input& residual : stage.residuals) residual.map->readers.push_back({&produces, 0});
+}
+
+void Plan::add_panel(std::int64_t left, std::int64_t right, std::size_t split, const std::vector<Input>& outside) {
+    const std::vector<Layer>& layers = model_.layers();
+    const Layer& last = layers.back();
+    // From the last layer backwards: which columns of its grid each has to compute, in whole tiles except at the
+    // image's end, since what a tile sees beyond a map's end must be the zeros that stand for the outside.
+    std::vector<Span> needed(layers.size() + 1), spans(layers.size());
+    const auto need = [&](std::int64_t value, std::int64_t begin, std::int64_t end) {
+        Span& span = needed[value];
+        span = span.end == 0 ? Span{begin, end} : Span{std::min(span.begin, begin), std::max(span.end, end)};
     };
-    const std::size_t count = model_.upsample.size();
-    // From the tail backwards: which columns each stage has to compute, in whole tiles except at the image's end, since
-    // what a tile sees beyond a map's end must be the zeros that stand for the outside.
-    std::vector<Span> spans(count);
-    for (std::size_t i = count; i-- > 0;) {
-        const std::int64_t factor = std::int64_t{1} << i, width = width_ * factor;
-        const bool last = i + 1 == count;
-        const std::int64_t begin = last ? left * factor - kTailRadius : (spans[i + 1].begin - kTrunkRadius) / 2 - 1;
-        const std::int64_t end = last ? right * factor + kTailRadius : (spans[i + 1].end + kTrunkRadius + 1) / 2;
-        spans[i].begin = std::max<std::int64_t>(0, begin);
+    for (std::size_t i = layers.size(); i-- > split;) {
+        const Layer& layer = layers[i];
+        const std::int64_t width = width_ * layer.grid, factor = layer.shuffle;
+        const bool is_last = i + 1 == layers.size();
+        const Span wanted = is_last ? Span{left * last.grid, right * last.grid} : needed[i + 1];
+        spans[i].begin = std::max<std::int64_t>(0, wanted.begin) / factor;
+        const std::int64_t end = (std::min(wanted.end, width * factor) + factor - 1) / factor;
         spans[i].end = std::min(width, spans[i].begin + rounded_up(end - spans[i].begin, cpu::kTile));
+        if (layer.kind == LayerKind::kTail9x9) spans[i] = wanted;
+        for (const std::int64_t value : layer.inputs)
+            need(value, spans[i].begin - layer.radius(), spans[i].end + layer.radius());
+        for (const Residual& residual : layer.residuals) need(residual.value, spans[i].begin, spans[i].end);
     }
-    Panel panel{left, right, {}, nullptr, 0};
-    Map* x = features_;
-    std::int64_t origin = 0;  // column of x's map at which it starts
-    for (std::size_t i = 0; i < count; ++i) {
-        const bool last = i + 1 == count;  // the tail takes the map before its shuffle
-        const std::int64_t columns = spans[i].end - spans[i].begin, factor = last ? 1 : 2;
-        RowPool& pool = pool_for(factor * columns, (last ? 4 : 1) * model_.channels());
-        Map* const out = &add_map(pool, (height_ << i) * factor);
-        add_stage(panel.stages,
-                  {&model_.upsample[i], x, out, nullptr, columns, spans[i].begin - origin, !last, &seconds_[2 + i]});
-        x = out;
-        origin = factor * spans[i].begin;
+    panels_.push_back(std::make_unique<Panel>(Panel{left, right, {}, Extent(height_ * last.grid)}));
+    Panel& panel = *panels_.back();
+    std::vector<Input> values = outside;
+    for (std::size_t i = split; i < layers.size(); ++i) {
+        const Layer& layer = layers[i];
+        Stage stage = stage_of(i, values, spans[i]);
+        if (layer.kind == LayerKind::kTail9x9) {
+            read_by(stage, panel.finished);
+        } else {
+            const bool is_last = i + 1 == layers.size();
+            const std::int64_t factor = layer.shuffle;
+            const std::int64_t pixel = layer.out_channels / (factor * factor) *
+                                       (is_last ? static_cast<std::int64_t>(sizeof(float)) : model_.kernels().element);
+            stage.out = &add_map(pool_for(factor * stage.columns, pixel), height_ * layer.grid * factor, pixel, false);
+            values.push_back({stage.out, factor * spans[i].begin});
+            read_by(stage, stage.out->rows);
+            if (is_last) stage.out->readers.push_back({&panel.finished, 0});
+        }
+        panel.stages.push_back(std::move(stage));
     }
-    panel.last = x;
-    panel.tail_shift = (left << (count - 1)) - origin;
-    panels_.push_back(std::move(panel));
+    if (model_.skip != Skip::kNone) colours_->readers.push_back({&panel.finished, 1});
 }
 
 // A row that reads as zeros wherever any map's row may be read: from the widest left pad to the farthest end.
@@ -184,14 +216,14 @@ Plan::ZeroRow Plan::zero_row() const {
     ZeroRow row{0, 0};
     for (const auto& pool : pools_) {
         row.before = std::max(row.before, rounded_up(pool->offset(), cpu::kAlignment));
-        row.behind = std::max(row.behind, rounded_up(pool->row_bytes() - pool->offset(), cpu::kAlignment));
+        row.after = std::max(row.after, rounded_up(pool->row_bytes() - pool->offset(), cpu::kAlignment));
     }
     return row;
 }
 
 std::int64_t Plan::bytes() const {
     const ZeroRow zeros = zero_row();
-    std::int64_t sum = zeros.before + zeros.behind + threads_ * scratch_stride_;
+    std::int64_t sum = zeros.before + zeros.after + threads_ * scratch_stride_;
     for (const auto& pool : pools_) sum += pool->bytes();
     return sum;
 }
@@ -200,9 +232,9 @@ void Plan::allocate() {
     memory_ = Aligned<std::byte>(bytes());
     const ZeroRow zeros = zero_row();
     std::byte* next = memory_.data();
-    std::memset(next, 0, zeros.before + zeros.behind);
+    std::memset(next, 0, zeros.before + zeros.after);
     zeros_ = next + zeros.before;
-    next += zeros.before + zeros.behind;
+    next += zeros.before + zeros.after;
     for (const auto& pool : pools_) {
         pool->place(next);
         pool->clear_pads();
@@ -213,38 +245,30 @@ void Plan::allocate() {
 
 void Plan::reset() {
     for (const auto& map : maps_) map->rows.reset();
-    for (Panel& panel : panels_) panel.given = panel.tail_rows = 0;
+    for (const auto& panel : panels_) {
+        panel->given = 0;
+        panel->finished.set_end(0);
+    }
 }
 
 bool Plan::run(const ImageIn& in, void* out, ThreadPool& pool, const Progress& progress) {
     if (!memory_.size()) allocate();
-    const std::int64_t scale = model_.scale();
-    const std::int64_t rows = height_ * scale, columns = width_ * scale;
-    cpu::PixelSink sink{in.type, out, columns, 0, model_.tanh, {}, {}};
-    if (in.type == cpu::PixelType::kFloat)
-        sink.plane_stride = rows * columns;
-    else
-        sink.row_stride = columns * kColours;
-    std::copy(model_.output.gain.begin(), model_.output.gain.end(), sink.gain);
-    std::copy(model_.output.offset.begin(), model_.output.offset.end(), sink.offset);
-    const Call call{in, sink, pool, progress};
+    const Call call{in, out, pool, progress};
     std::ranges::fill(seconds_, 0.0);
     return walk(&call);
 }
 
 // Goes through the image; without a call, only through the motions, which finds out what memory they take.
 bool Plan::walk(const Call* call) {
-    const auto lag = static_cast<std::int64_t>(trunk_.size());  // rows that the trunk's end is behind the head
     // What hardly fills two strips is computed in one, without the rows that strips leave half done.
-    std::int64_t until = height_ <= strip_rows_ * 3 / 2 ? height_ + lag : strip_rows_;
+    std::int64_t until = height_ <= strip_rows_ * 3 / 2 ? height_ + lag_ : strip_rows_;
     bool going = true;
-    const Panel& last = panels_.back();
-    for (; going && last.tail_rows < last.last->rows.height(); until += strip_rows_) {
-        read_and_head(call, std::min(until, height_));
-        for (std::size_t i = 0; i < trunk_.size(); ++i)
-            convolve(call, trunk_[i], std::clamp<std::int64_t>(until - static_cast<std::int64_t>(i) - 1, 0, height_));
-        for (Panel& panel : panels_) upsample(call, panel);
-        if (call && call->progress) going = call->progress(2 * last.tail_rows);
+    const Panel& last = *panels_.back();
+    for (; going && !last.finished.complete(); until += strip_rows_) {
+        read_image(call, until);
+        for (const Stage& stage : strip_) execute_stage(call, stage, reachable(stage, height_));
+        for (const auto& panel : panels_) advance(call, *panel);
+        if (call && call->progress) going = call->progress(last.finished.end() * model_.output_shuffle());
     }
     reset();
     return going;
@@ -266,102 +290,185 @@ void Plan::execute(const Call* call, const cpu::Kernel<Arguments>& kernel, const
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
-void Plan::read_and_head(const Call* call, std::int64_t until) {
-    const std::int64_t read = image_->rows.end(), ready = std::min(until + kHeadRadius, height_);
-    image_->rows.grow(ready);
-    if (call)
-        call->pool.run(ready - read, [&](std::int64_t i, int) {
-            read_row(call->in, read + i, model_.input, reinterpret_cast<float*>(image_->rows.row(read + i, zeros_)));
-        });
-    FeatureMap& out = head_->rows;
-    const std::int64_t first = out.end(), rows = until - first;
+// As many rows as the first layers need for `until` rows of theirs.
+void Plan::read_image(const Call* call, std::int64_t until) {
+    const std::int64_t ready = std::min(until + read_ahead_, height_);
+    const std::int64_t read = (colours_ ? colours_ : features_)->rows.end(), rows = ready - read;
     if (rows <= 0) return;
-    out.grow(until);
-    fill_rows(in_rows_, image_->rows, first - kHeadRadius, rows + 2 * kHeadRadius + 1, zeros_);
-    fill_rows(out_rows_, out, first, rows, zeros_);
-    const Conv& conv = model_.head;
-    execute(call, model_.kernels().head,
-            cpu::Conv9x9Head{rows, width_, conv.out_channels, in_rows_.data(), out_rows_.data(), conv.weights,
-                             conv.bias, conv.slope, threads_},
-            seconds_.front());
-    release(*image_);
+    for (Map* const map : {colours_, features_})
+        if (map) map->rows.grow(ready);
+    if (colours_) fill_rows(out_rows_, colours_->rows, read, rows, zeros_);
+    if (features_) fill_rows(feature_rows_, features_->rows, read, rows, zeros_);
+    execute(call, kReadPixels,
+            ReadPixels{call ? &call->in : nullptr, model_.channels(), model_.unshuffle(), &model_.input, read, rows,
+                       width_, colours_ ? out_rows_.data() : nullptr, features_ ? feature_rows_.data() : nullptr,
+                       model_.values()[0].channels, model_.kernels().element != sizeof(float)},
+            reading_);
 }
 
-void Plan::convolve(const Call* call, const Stage& stage, std::int64_t until) {
-    const std::int64_t factor = stage.factor();
+// Rows of its grid that a stage can compute, when `given` rows of the maps of the image's whole width are there.
+std::int64_t Plan::reachable(const Stage& stage, std::int64_t given) const {
+    std::int64_t rows = height_ * stage.layer->grid;
+    const auto limit = [&](const Input& input, std::int64_t radius) {
+        const FeatureMap& map = input.map->rows;
+        const std::int64_t end = input.map->whole_width ? std::min(map.end(), given) : map.end();
+        rows = std::min(rows, end == map.height() ? end : std::max<std::int64_t>(0, end - radius));
+    };
+    for (const Input& input : stage.inputs) limit(input, stage.layer->radius());
+    for (const Input& residual : stage.residuals) limit(residual, 0);
+    return rows;
+}
+
+void Plan::execute_stage(const Call* call, const Stage& stage, std::int64_t until) {
     FeatureMap& out = stage.out->rows;
-    const std::int64_t first = out.end() / factor, rows = until - first;
+    const std::int64_t factor = stage.layer->shuffle, first = out.end() / factor, rows = until - first;
     if (rows <= 0) return;
     out.grow(until * factor);
-    const Conv& conv = *stage.conv;
-    fill_rows(in_rows_, stage.in->rows, first - kTrunkRadius, rows + cpu::kTile + kTrunkRadius, zeros_,
-              stage.in_shift * pixel_bytes(conv.in_channels));
     fill_rows(out_rows_, out, first * factor, rows * factor, zeros_);
-    if (stage.residual) fill_rows(residual_rows_, stage.residual->rows, first, rows, zeros_);
-    execute(call, model_.kernels().conv3x3,
-            cpu::Conv3x3{rows, stage.columns, conv.in_channels, conv.out_channels, in_rows_.data(), out_rows_.data(),
-                         stage.residual ? residual_rows_.data() : nullptr, conv.weights, conv.bias, conv.slope,
-                         stage.shuffle, threads_},
-            *stage.seconds);
-    release(*stage.in);
-    if (stage.residual) release(*stage.residual);
+    if (stage.layer->kind == LayerKind::kHead9x9)
+        head(call, stage, first, rows);
+    else
+        convolve(call, stage, first, rows);
+    release_inputs(stage);
 }
 
-void Plan::upsample(const Call* call, Panel& panel) {
-    while (panel.given < features_->rows.end()) {
-        panel.given = std::min(panel.given + thin_rows_, features_->rows.end());
-        std::int64_t end = panel.given;
-        for (const Stage& stage : panel.stages) {
-            convolve(call, stage, reachable(stage.in->rows, end, kTrunkRadius));
-            end = stage.out->rows.end();
-        }
-        tail(call, panel, reachable(panel.last->rows, end, kTailRadius));
+void Plan::head(const Call* call, const Stage& stage, std::int64_t first, std::int64_t rows) {
+    const Layer& layer = *stage.layer;
+    const std::int64_t radius = layer.radius();
+    in_rows_.resize(std::max<std::size_t>(in_rows_.size(), 1));
+    fill_rows(in_rows_[0], colours_->rows, first - radius, rows + 2 * radius + 1, zeros_);
+    execute(call, model_.kernels().head,
+            cpu::Conv9x9Head{rows, stage.columns, layer.out_channels, in_rows_[0].data(), out_rows_.data(),
+                             layer.weights, layer.bias, layer.slope, threads_},
+            *stage.seconds);
+}
+
+void Plan::convolve(const Call* call, const Stage& stage, std::int64_t first, std::int64_t rows) {
+    const Layer& layer = *stage.layer;
+    const std::int64_t radius = layer.radius();
+    in_rows_.resize(std::max(in_rows_.size(), stage.inputs.size()));
+    residual_rows_.resize(std::max(residual_rows_.size(), stage.residuals.size()));
+    inputs_.clear();
+    residuals_.clear();
+    for (std::size_t i = 0; i < stage.inputs.size(); ++i) {
+        const auto& [map, shift] = stage.inputs[i];
+        fill_rows(in_rows_[i], map->rows, first - radius, rows + cpu::kTile + radius, zeros_, shift * map->pixel_bytes);
+        inputs_.push_back({in_rows_[i].data(), model_.values()[layer.inputs[i]].channels});
     }
+    for (std::size_t i = 0; i < stage.residuals.size(); ++i) {
+        const auto& [map, shift] = stage.residuals[i];
+        fill_rows(residual_rows_[i], map->rows, first, rows, zeros_, shift * map->pixel_bytes);
+        residuals_.push_back({residual_rows_[i].data(), layer.residuals[i].scale});
+    }
+    const bool last = &layer == &model_.layers().back();
+    execute(
+        call, *layer.kernel,
+        cpu::Conv3x3{rows, stage.columns, layer.out_channels, inputs_.data(), static_cast<std::int64_t>(inputs_.size()),
+                     out_rows_.data(), residuals_.data(), static_cast<std::int64_t>(residuals_.size()), layer.weights,
+                     layer.bias, layer.slope, layer.shuffle, last, threads_},
+        *stage.seconds);
+}
+
+void Plan::advance(const Call* call, Panel& panel) {
+    std::int64_t ready = 0;
+    for (const Stage& stage : panel.stages)
+        for (const std::vector<Input>* from : {&stage.inputs, &stage.residuals})
+            for (const Input& input : *from)
+                if (input.map->whole_width) ready = std::max(ready, input.map->rows.end());
+    while (panel.given < ready) {
+        panel.given = std::min(panel.given + thin_rows_, ready);
+        for (const Stage& stage : panel.stages) {
+            const std::int64_t until = reachable(stage, panel.given);
+            if (stage.out)
+                execute_stage(call, stage, until);
+            else
+                tail(call, panel, until);
+        }
+        if (panel.stages.back().out) write(call, panel);
+    }
+}
+
+cpu::PixelSink Plan::sink_of(const Call& call, const Panel& panel) const {
+    const std::int64_t channels = model_.channels(), columns = width_ * model_.output_grid();
+    const std::int64_t left = panel.left * model_.output_grid();
+    cpu::PixelSink sink{call.in.type, call.out, columns * channels, 0, model_.tanh, {}, {}};
+    const auto advanced = [&](auto* pixels, std::int64_t step) { sink.data = pixels + left * step; };
+    switch (sink.type) {
+        case cpu::PixelType::kUint8: advanced(static_cast<std::uint8_t*>(call.out), channels); break;
+        case cpu::PixelType::kUint16: advanced(static_cast<std::uint16_t*>(call.out), channels); break;
+        case cpu::PixelType::kFloat:
+            advanced(static_cast<float*>(call.out), 1);
+            sink.row_stride = columns;
+            sink.plane_stride = columns * height_ * model_.output_grid();
+            break;
+    }
+    std::ranges::copy(model_.output.gain, sink.gain);
+    std::ranges::copy(model_.output.offset, sink.offset);
+    return sink;
 }
 
 void Plan::tail(const Call* call, Panel& panel, std::int64_t until) {
-    const std::int64_t rows = until - panel.tail_rows;
+    const Stage& stage = panel.stages.back();
+    const Layer& layer = *stage.layer;
+    const std::int64_t first = panel.finished.end(), rows = until - first, radius = layer.radius();
     if (rows <= 0) return;
-    FeatureMap& map = panel.last->rows;
-    const Conv& conv = model_.tail;
-    fill_rows(in_rows_, map, panel.tail_rows - kTailRadius, rows + cpu::kTile + kTailRadius + 1, zeros_,
-              panel.tail_shift * pixel_bytes(conv.in_channels));
-    const std::int64_t factor = model_.scale() / 2;
-    cpu::PixelSink sink{};
-    if (call) {
-        sink = call->sink;
-        sink.data = advanced(sink, panel.left * model_.scale());
-    }
+    const auto& [map, shift] = stage.inputs[0];
+    in_rows_.resize(std::max<std::size_t>(in_rows_.size(), 1));
+    fill_rows(in_rows_[0], map->rows, first - radius, rows + cpu::kTile + radius + 1, zeros_, shift * map->pixel_bytes);
     execute(call, model_.kernels().tail,
-            cpu::Conv9x9Tail{panel.tail_rows, rows, (panel.right - panel.left) * factor, conv.in_channels,
-                             in_rows_.data(), conv.weights, conv.bias, sink, threads_},
-            seconds_.back());
-    panel.tail_rows = until;
-    map.shrink(until == map.height() ? until : std::max<std::int64_t>(0, until - kTailRadius));
+            cpu::Conv9x9Tail{first, rows, stage.columns, model_.values()[layer.inputs[0]].channels, in_rows_[0].data(),
+                             layer.weights, layer.bias, call ? sink_of(*call, panel) : cpu::PixelSink{}, threads_},
+            *stage.seconds);
+    panel.finished.set_end(until);
+    release(*map);
+}
+
+// The last map's rows as pixels.
+void Plan::write(const Call* call, Panel& panel) {
+    const Stage& stage = panel.stages.back();
+    FeatureMap& map = stage.out->rows;
+    const std::int64_t first = panel.finished.end(), rows = map.end() - first, step = stage.layer->grid;
+    if (rows <= 0) return;
+    in_rows_.resize(std::max<std::size_t>(in_rows_.size(), 2));
+    fill_rows(in_rows_[0], map, first, rows, zeros_);
+    if (model_.skip != Skip::kNone && zeros_) {
+        in_rows_[1].clear();
+        for (std::int64_t y = first / step - 1; y <= (first + rows - 1) / step + 1; ++y)
+            in_rows_[1].push_back(colours_->rows.row(std::clamp<std::int64_t>(y, 0, height_ - 1), zeros_));
+    }
+    execute(call, kWritePixels,
+            WritePixels{in_rows_[0].data(), first, rows, (panel.right - panel.left) * step, stage.layer->out_channels,
+                        model_.channels(), model_.output_shuffle(), model_.skip, in_rows_[1].data(), stage.first_column,
+                        width_, step, call ? sink_of(*call, panel) : cpu::PixelSink{}},
+            *stage.seconds);
+    panel.finished.set_end(map.end());
+    release(*stage.out);
+    if (model_.skip != Skip::kNone) release(*colours_);
+}
+
+void Plan::release_inputs(const Stage& stage) {
+    for (const Input& input : stage.inputs) release(*input.map);
+    for (const Input& residual : stage.residuals) release(*residual.map);
 }
 
 void Plan::release(Map& map) {
     std::int64_t needed = map.rows.end();
     for (const Map::Reader& reader : map.readers) {
-        const FeatureMap& out = *reader.produces;
-        if (out.end() == out.height()) continue;  // it has seen everything
-        const std::int64_t factor = std::max<std::int64_t>(1, out.height() / map.rows.height());
-        needed = std::min(needed, out.end() / factor - reader.radius);
+        if (reader.produces->complete()) continue;  // it has seen everything
+        const std::int64_t factor = std::max<std::int64_t>(1, reader.produces->height() / map.rows.height());
+        needed = std::min(needed, reader.produces->end() / factor - reader.radius);
     }
     map.rows.shrink(std::max<std::int64_t>(0, needed));
 }
 
 std::vector<LayerTime> Plan::layer_times() const {
-    const auto pixels = static_cast<double>(height_ * width_), channels = static_cast<double>(model_.channels());
-    const auto depth = static_cast<double>(trunk_.size());
-    std::vector<LayerTime> times{
-        {"head 9x9", seconds_.front(), pixels * 81 * kColours * channels},
-        {"trunk, " + std::to_string(trunk_.size()) + " x 3x3", seconds_[1], pixels * 9 * channels * channels * depth}};
-    double factor = 1.0;
-    for (std::size_t i = 0; i < model_.upsample.size(); ++i, factor *= 4.0)
-        times.push_back({"upsample " + std::to_string(i + 1) + " 3x3", seconds_[2 + i],
-                         factor * pixels * 36 * channels * channels});
-    times.push_back({"tail 9x9", seconds_.back(), factor * pixels * 81 * kColours * channels});
+    std::vector<LayerTime> times;
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        const Group& group = groups_[i];
+        std::string name = group.layers > 1 ? std::to_string(group.layers) + " x " + group.name : group.name;
+        if (group.grid > 1) name += " at x" + std::to_string(group.grid);
+        times.push_back({name, seconds_[i], group.multiply_adds});
+    }
     return times;
 }
 

@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/engine.h"
 #include "engine/model.h"
+#include "engine/pixels.h"
 #include "engine/pool.h"
 #include "engine/rows.h"
 
@@ -15,12 +17,13 @@ namespace srgan_fast::engine {
 
 class Plan {
   public:
+    // Of an image whose sides are multiples of the model's unshuffle.
     Plan(const Model& model, std::int64_t height, std::int64_t width, int threads);
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
 
-    std::int64_t height() const { return height_; }
-    std::int64_t width() const { return width_; }
+    std::int64_t height() const { return height_ * model_.unshuffle(); }
+    std::int64_t width() const { return width_ * model_.unshuffle(); }
     std::int64_t bytes() const;
 
     // See Engine::run. The first run takes the memory.
@@ -30,74 +33,99 @@ class Plan {
     std::vector<LayerTime> layer_times() const;
 
   private:
-    // A map and the layers that read it: what they have produced tells which of its rows are still needed.
+    // A map and what reads it: how far its readers are tells which of its rows are still needed.
     struct Map {
         struct Reader {
-            const FeatureMap* produces;
-            std::int64_t radius;
+            const Extent* produces;
+            std::int64_t radius;  // rows of the map that it looks aside
         };
         FeatureMap rows;
-        std::vector<Reader> readers;
+        std::int64_t pixel_bytes;
+        bool whole_width;  // of the image, not of a panel
+        std::vector<Reader> readers{};
     };
-    // A 3x3 convolution between two maps; `residual` is added to its output.
+    struct Input {
+        Map* map;
+        std::int64_t shift;  // column of the map that belongs to column 0 of the layer's grid
+    };
+    // A layer for some columns.
     struct Stage {
-        const Conv* conv;
-        Map *in, *out, *residual;
-        std::int64_t columns;   // that are computed, before a shuffle
-        std::int64_t in_shift;  // column of `in` that belongs to column 0 of `out`
-        bool shuffle;
+        const Layer* layer;
+        std::vector<Input> inputs, residuals;
+        Map* out;              // null for the tail, which writes pixels
+        std::int64_t columns;  // of its grid, that are computed
+        std::int64_t first_column;
         double* seconds;  // where its time is counted
-
-        std::int64_t factor() const { return shuffle ? 2 : 1; }
     };
-    // What comes behind the trunk, for some columns of the image: there the maps are so wide that whole rows of them
-    // would not stay in cache from one layer to the next. Panels overlap by the few columns that layers look aside.
+    // From the first layer that enlarges on, for some columns of the image: there maps are so wide that whole rows of
+    // them would not stay in cache from one layer to the next. Panels overlap by the few columns that layers look
+    // aside.
     struct Panel {
-        std::int64_t left, right;  // columns of the image
+        std::int64_t left, right;  // columns of the network's input
         std::vector<Stage> stages;
-        Map* last;                   // input of the tail, before its shuffle
-        std::int64_t tail_shift;     // column of `last` that belongs to the panel's first
-        std::int64_t given = 0;      // rows of the trunk's result that were taken
-        std::int64_t tail_rows = 0;  // finished rows of the tail, in rows of `last`
+        Extent finished;         // rows of the last layer's grid whose pixels are written
+        std::int64_t given = 0;  // rows of the maps before that were taken
     };
-    struct Call;  // what one run is about; without memory it only counts
+    struct Span {
+        std::int64_t begin = 0, end = 0;
+    };
+    struct Call;  // what one run is about; without it, plans only count
 
     struct ZeroRow {
-        std::int64_t before, behind;  // bytes before pixel 0 and from there on
+        std::int64_t before, after;  // bytes before pixel 0 and from there on
     };
 
     ZeroRow zero_row() const;
-    std::int64_t pixel_bytes(std::int64_t channels) const { return channels * model_.kernels().element; }
-    RowPool& pool_for(std::int64_t width, std::int64_t channels);
-    Map& add_map(RowPool& pool, std::int64_t height);
-    void add_stage(std::vector<Stage>& stages, const Stage& stage);
-    void add_panel(std::int64_t left, std::int64_t right);
+    RowPool& pool_for(std::int64_t width, std::int64_t pixel_bytes);
+    Map& add_map(RowPool& pool, std::int64_t height, std::int64_t pixel_bytes, bool whole_width);
+    void add_image_maps();
+    Stage stage_of(std::size_t index, const std::vector<Input>& values, const Span& columns);
+    void read_by(const Stage& stage, const Extent& produces);
+    void add_panel(std::int64_t left, std::int64_t right, std::size_t split, const std::vector<Input>& values);
+    std::size_t group_of(const Layer& layer);
     bool walk(const Call* call);
-    void read_and_head(const Call* call, std::int64_t until);
-    void convolve(const Call* call, const Stage& stage, std::int64_t until);
-    void upsample(const Call* call, Panel& panel);
+    void read_image(const Call* call, std::int64_t until);
+    std::int64_t reachable(const Stage& stage, std::int64_t given) const;
+    void execute_stage(const Call* call, const Stage& stage, std::int64_t until);
+    void head(const Call* call, const Stage& stage, std::int64_t first, std::int64_t rows);
+    void convolve(const Call* call, const Stage& stage, std::int64_t first, std::int64_t rows);
+    void advance(const Call* call, Panel& panel);
     void tail(const Call* call, Panel& panel, std::int64_t until);
+    void write(const Call* call, Panel& panel);
     void release(Map& map);
+    void release_inputs(const Stage& stage);
     void reset();
     void allocate();
+    cpu::PixelSink sink_of(const Call& call, const Panel& panel) const;
     template <typename Arguments>
     void execute(const Call* call, const cpu::Kernel<Arguments>& kernel, const Arguments& arguments, double& seconds);
 
     const Model& model_;
-    std::int64_t height_, width_;
+    std::int64_t height_, width_;  // of the network's input
     int threads_;
     std::int64_t strip_rows_ = 0, thin_rows_ = 0;
+    std::int64_t read_ahead_ = 0;  // rows that the image's readers look ahead
+    std::int64_t lag_ = 0;         // rows that the last layer of the image's size is behind the first
     std::vector<std::unique_ptr<RowPool>> pools_;
     std::vector<std::unique_ptr<Map>> maps_;
-    Map *image_ = nullptr, *head_ = nullptr, *features_ = nullptr;
-    std::vector<Stage> trunk_;
-    std::vector<Panel> panels_;
-    // Of the last run: head, trunk, upsampling stages, tail.
-    std::vector<double> seconds_;
+    Map *colours_ = nullptr, *features_ = nullptr;  // of the image, as the head and skips, and as 3x3 layers want it
+    std::vector<Stage> strip_;
+    std::vector<std::unique_ptr<Panel>> panels_;
+    // Layers of one shape, whose times are added up.
+    struct Group {
+        std::string name;
+        std::int64_t grid, layers;
+        double multiply_adds;  // of all of them, for the image
+    };
+    std::vector<Group> groups_;
+    std::vector<double> seconds_;  // of the last run, by group
+    double reading_ = 0.0;
 
     // Row tables of the call that is being prepared.
-    std::vector<const void*> in_rows_, residual_rows_;
-    std::vector<void*> out_rows_;
+    std::vector<std::vector<const void*>> in_rows_, residual_rows_;
+    std::vector<cpu::InputMap> inputs_;
+    std::vector<cpu::ResidualMap> residuals_;
+    std::vector<void*> out_rows_, feature_rows_;
 
     Aligned<std::byte> memory_;
     std::byte* zeros_ = nullptr;

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -29,32 +30,55 @@ std::span<const float> values(const FloatArray& array) {
     return {array.data(), static_cast<std::size_t>(array.size())};
 }
 
-// A layer as Python gives it: (weight, bias, slope or None). The arrays live as long as the caller's list.
-PlainConv plain_conv(const py::handle& layer, const std::string& name) {
+// A convolution as Python gives it: (name, inputs, weight, bias, slope or None, residuals, shuffle), see
+// srgan_fast/network/graph.py. The arrays live as long as the caller's list.
+PlainConv plain_conv(const py::handle& layer) {
     const auto parts = layer.cast<py::tuple>();
-    if (parts.size() != 3) throw py::value_error(name + " must be a tuple (weight, bias, slope)");
-    for (std::size_t i = 0; i < 3; ++i) {
+    if (parts.size() != 7)
+        throw py::value_error("a layer must be a tuple (name, inputs, weight, bias, slope, residuals, shuffle)");
+    PlainConv conv;
+    conv.name = parts[0].cast<std::string>();
+    for (std::size_t i = 2; i < 5; ++i) {
         const py::object part = parts[i];
-        if (!(i == 2 && part.is_none()) && !FloatArray::check_(part))
-            throw py::type_error(name + " must hold C-contiguous float32 arrays");
+        if (!(i == 4 && part.is_none()) && !FloatArray::check_(part))
+            throw py::type_error(conv.name + " must hold C-contiguous float32 arrays");
     }
-    const auto weight = parts[0].cast<FloatArray>(), bias = parts[1].cast<FloatArray>();
+    const auto weight = parts[2].cast<FloatArray>(), bias = parts[3].cast<FloatArray>();
     if (weight.ndim() != 4 || weight.shape(2) != weight.shape(3))
-        throw py::value_error(name + ": weight must have shape (out, in, k, k), got " + shape_of(weight));
-    PlainConv conv{weight.shape(0), weight.shape(1), weight.shape(2), values(weight), values(bias), {}};
-    if (!parts[2].is_none()) {
-        const auto slope = parts[2].cast<FloatArray>();
-        if (slope.size() == 0) throw py::value_error(name + ": slope is empty");
+        throw py::value_error(conv.name + ": weight must have shape (out, in, k, k), got " + shape_of(weight));
+    conv.inputs = parts[1].cast<std::vector<std::int64_t>>();
+    conv.out_channels = weight.shape(0);
+    conv.in_channels = weight.shape(1);
+    conv.size = weight.shape(2);
+    conv.weight = values(weight);
+    conv.bias = values(bias);
+    if (!parts[4].is_none()) {
+        const auto slope = parts[4].cast<FloatArray>();
+        if (slope.size() == 0) throw py::value_error(conv.name + ": slope is empty");
         conv.slope = values(slope);
     }
+    for (const auto& [value, scale] : parts[5].cast<std::vector<std::pair<std::int64_t, float>>>())
+        conv.residuals.push_back({value, scale});
+    conv.shuffle = parts[6].cast<std::int64_t>();
     return conv;
 }
 
-std::vector<PlainConv> plain_convs(const py::list& layers, const std::string& name) {
-    std::vector<PlainConv> convs;
-    for (std::size_t i = 0; i < layers.size(); ++i)
-        convs.push_back(plain_conv(layers[i], name + " " + std::to_string(i)));
-    return convs;
+Skip skip_of(const std::string& name) {
+    if (name == "none") return Skip::kNone;
+    if (name == "nearest") return Skip::kNearest;
+    if (name == "bilinear") return Skip::kBilinear;
+    throw py::value_error("skip must be 'none', 'nearest' or 'bilinear', got '" + name + "'");
+}
+
+using Colours = std::vector<float>;
+
+ColourMap colour_map(const std::pair<Colours, Colours>& map, std::int64_t channels) {
+    ColourMap result;
+    if (std::ssize(map.first) != channels || std::ssize(map.second) != channels || channels > kMaxImageChannels)
+        throw py::value_error("a colour map must have a gain and an offset for each of 1 to 4 channels");
+    std::ranges::copy(map.first, result.gain.begin());
+    std::ranges::copy(map.second, result.offset.begin());
+    return result;
 }
 
 // What Python holds. Python can make an object without initialising it; this one then is empty and says so.
@@ -73,25 +97,24 @@ struct Handle {
     }
 };
 
-using Colours = std::array<float, 3>;
-
-std::unique_ptr<Handle> make_engine(const py::tuple& head, const py::list& trunk, const py::list& upsample,
-                                    const py::tuple& tail, const std::pair<Colours, Colours>& input,
+std::unique_ptr<Handle> make_engine(const py::sequence& layers, std::int64_t channels, std::int64_t unshuffle,
+                                    const std::string& skip, const std::pair<Colours, Colours>& input,
                                     const std::pair<Colours, Colours>& output, bool tanh, const std::string& precision,
                                     int threads) {
     if (precision != "fp32" && precision != "bf16")
         throw py::value_error("precision must be 'fp32' or 'bf16', got '" + precision + "'");
-    PlainGenerator plain{plain_conv(head, "head"),
-                         plain_convs(trunk, "trunk"),
-                         plain_convs(upsample, "upsample"),
-                         plain_conv(tail, "tail"),
-                         {input.first, input.second},
-                         {output.first, output.second},
-                         tanh};
+    Network network;
+    for (const auto& layer : layers) network.convs.push_back(plain_conv(layer));
+    network.channels = channels;
+    network.unshuffle = unshuffle;
+    network.skip = skip_of(skip);
+    network.input = colour_map(input, channels);
+    network.output = colour_map(output, channels);
+    network.tanh = tanh;
     const cpu::Isa isa = cpu::choose_isa();
     const py::gil_scoped_release release;
     return std::unique_ptr<Handle>(new Handle{
-        std::make_unique<Engine>(plain, precision == "bf16" ? Precision::kBf16 : Precision::kFp32, isa, threads)});
+        std::make_unique<Engine>(network, precision == "bf16" ? Precision::kBf16 : Precision::kFp32, isa, threads)});
 }
 
 std::optional<cpu::PixelType> pixel_type(const py::array& array) {
@@ -107,7 +130,7 @@ void check_size(std::int64_t height, std::int64_t width) {
                               std::to_string(height) + " x " + std::to_string(width));
 }
 
-// Integers (H, W, 3) or float (3, H, W); the result is a new array of the same kind.
+// Integers (H, W, C) or float (C, H, W); the result is a new array of the same kind.
 py::array run(const Handle& handle, const py::array& image, const py::object& progress) {
     Engine& engine = handle.get();
     const auto type = pixel_type(image);
@@ -115,9 +138,12 @@ py::array run(const Handle& handle, const py::array& image, const py::object& pr
         throw py::type_error("image must be uint8, uint16 or float32, got " +
                              py::str(image.dtype()).cast<std::string>());
     const bool planes = *type == cpu::PixelType::kFloat;
-    if (image.ndim() != 3 || image.shape(planes ? 0 : 2) != 3)
-        throw py::value_error(std::string("image must have shape ") + (planes ? "(3, H, W)" : "(H, W, 3)") + ", got " +
-                              shape_of(image));
+    const std::int64_t channels = engine.model().channels();
+    if (image.ndim() != 3 || image.shape(planes ? 0 : 2) != channels) {
+        const std::string count = std::to_string(channels);
+        throw py::value_error("image must have shape " + (planes ? "(" + count + ", H, W)" : "(H, W, " + count + ")") +
+                              ", got " + shape_of(image));
+    }
     const std::int64_t height = image.shape(planes ? 1 : 0), width = image.shape(planes ? 2 : 1);
     check_size(height, width);
     // The engine wants dense, aligned pixels; other views are copied.
@@ -127,7 +153,7 @@ py::array run(const Handle& handle, const py::array& image, const py::object& pr
                              : py::array(dense.attr("copy")());
     const std::int64_t scale = engine.model().scale();
     std::vector<py::ssize_t> shape{scale * height, scale * width};
-    shape.insert(planes ? shape.begin() : shape.end(), 3);
+    shape.insert(planes ? shape.begin() : shape.end(), channels);
     py::array result(image.dtype(), shape);
     const ImageIn in{*type, aligned.data(), height, width};
     void* const out = result.mutable_data();
@@ -170,12 +196,13 @@ PYBIND11_MODULE(_engine, m) {
         "isa", [] { return std::string(cpu::isa_name(cpu::choose_isa())); },
         "The instruction set that a new engine uses; SRGAN_FAST_ISA names another.");
     py::class_<Handle>(m, "Engine")
-        .def(py::init(&srgan_fast::engine::make_engine), py::kw_only(), py::arg("head"), py::arg("trunk"),
-             py::arg("upsample"), py::arg("tail"), py::arg("input_map"), py::arg("output_map"), py::arg("tanh"),
+        .def(py::init(&srgan_fast::engine::make_engine), py::kw_only(), py::arg("layers"), py::arg("channels"),
+             py::arg("unshuffle"), py::arg("skip"), py::arg("input_map"), py::arg("output_map"), py::arg("tanh"),
              py::arg("precision"), py::arg("threads"))
         .def_property_readonly("isa",
                                [](const Handle& e) { return std::string(cpu::isa_name(e.get().model().level().isa)); })
         .def_property_readonly("scale", [](const Handle& e) { return e.get().model().scale(); })
+        .def_property_readonly("weight_bytes", [](const Handle& e) { return e.get().model().weight_bytes(); })
         .def_property_readonly("threads", [](const Handle& e) { return e.get().threads(); })
         .def(
             "working_memory",

@@ -63,14 +63,26 @@ class RowPool {
     std::byte* memory_ = nullptr;
 };
 
-// Rows begin .. end of a map of `height` rows.
-class FeatureMap {
+// How many of `height` rows are there.
+class Extent {
   public:
-    FeatureMap(RowPool& pool, std::int64_t height) : pool_(&pool), height_(height) {}
+    explicit Extent(std::int64_t height) : height_(height) {}
 
-    std::int64_t begin() const { return begin_; }
     std::int64_t end() const { return end_; }
     std::int64_t height() const { return height_; }
+    bool complete() const { return end_ == height_; }
+    void set_end(std::int64_t end) { end_ = end; }
+
+  protected:
+    std::int64_t height_, end_ = 0;
+};
+
+// Rows begin .. end of a map.
+class FeatureMap : public Extent {
+  public:
+    FeatureMap(RowPool& pool, std::int64_t height) : Extent(height), pool_(&pool) {}
+
+    std::int64_t begin() const { return begin_; }
 
     void grow(std::int64_t end) {
         for (; end_ < end; ++end_) numbers_.push_back(pool_->take());
@@ -96,8 +108,7 @@ class FeatureMap {
 
   private:
     RowPool* pool_;
-    std::int64_t height_;
-    std::int64_t begin_ = 0, end_ = 0;
+    std::int64_t begin_ = 0;
     std::deque<std::int64_t> numbers_;  // of the rows begin .. end in the pool
 };
 

@@ -7,40 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast import _engine
-from srgan_fast.models import GeneratorFile
-from srgan_fast.models.config import AffineMap
-from srgan_fast.models.folding import Array, FoldedConv, fold_generator
+from srgan_fast.models import ModelFile
+from srgan_fast.network.graph import Conv, Network
 from srgan_fast.runtime.protocol import FloatImages, Precision
-
-_Layer = tuple[Array, Array, Array | None]
 
 
 class NativeBackend:
-    """The generator in the native engine; fp32, or bf16 where the processor multiplies it.
+    """A network in the native engine; fp32, or bf16 where the processor multiplies it.
 
     Images of any size are computed in one piece: the engine's memory grows with their width only.
 
     Attributes:
-        isa: the instruction set in use; the environment variable SRGAN_FAST_ISA names a lower one.
+        isa: instruction set in use; the environment variable SRGAN_FAST_ISA names a lower one.
     """
 
     name = "native"
 
-    def __init__(self, file: GeneratorFile, precision: Precision, threads: int) -> None:
-        folded = fold_generator(file)
-        conventions = folded.config.conventions
-        trunk = [_layer(conv) for block in folded.blocks for conv in block]
-        self._engine = _engine.Engine(
-            head=_layer(folded.head),
-            trunk=[*trunk, _layer(folded.fuse)],
-            upsample=[_layer(conv) for conv in folded.upsample],
-            tail=_layer(folded.tail),
-            input_map=_map(conventions.lr_map),
-            output_map=_map(folded.hr_map),
-            tanh=conventions.output == "tanh",
-            precision=precision,
-            threads=threads,
-        )
+    def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
+        self._engine = create_engine(file.network, precision, threads)
         self.isa: str = self._engine.isa
         self.device = f"CPU, {self.isa}"
 
@@ -67,15 +51,33 @@ class NativeBackend:
         return list(self._engine.layer_times())
 
 
+def create_engine(network: Network, precision: Precision, threads: int) -> _engine.Engine:
+    """The native engine for a network.
+
+    Raises:
+        ValueError: the engine has no kernel for a layer, or the processor cannot compute in that precision; the message
+            names the layer.
+    """
+    return _engine.Engine(
+        layers=[_layer(conv) for conv in network.convs],
+        channels=network.channels,
+        unshuffle=network.unshuffle,
+        skip=network.skip,
+        input_map=(network.input_map.gain, network.input_map.offset),
+        output_map=(network.output_map.gain, network.output_map.offset),
+        tanh=network.tanh,
+        precision=precision,
+        threads=threads,
+    )
+
+
 def computes(precision: Precision) -> bool:
     """Whether the instruction set in use can compute in that precision."""
     return precision == "fp32" or _engine.isa() in ("avx512_bf16", "amx")
 
 
-def _layer(conv: FoldedConv) -> _Layer:
+def _layer(conv: Conv) -> Any:
     slope = None if conv.slope is None else np.ascontiguousarray(conv.slope.reshape(-1))
-    return np.ascontiguousarray(conv.weight), np.ascontiguousarray(conv.bias), slope
-
-
-def _map(values: AffineMap) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    return values.gain, values.offset
+    residuals = [(residual.value, residual.scale) for residual in conv.residuals]
+    weight, bias = np.ascontiguousarray(conv.weight), np.ascontiguousarray(conv.bias)
+    return conv.name, conv.inputs, weight, bias, slope, residuals, conv.shuffle

@@ -26,19 +26,41 @@ inline constexpr std::int64_t kLeftPad = 2;        // pixels; the radius of the 
 
 inline constexpr std::int64_t kTile = 4;  // outputs of a Winograd tile in each direction
 
-// 3x3 convolution with zero padding, then the epilogue: + bias, + residual (if any), PReLU (if any), pixel shuffle.
+// A map that a convolution reads.
+struct InputMap {
+    const void* const* rows;  // of the output + 5 pointers at least, the first to the row above the first output row
+    std::int64_t channels;    // multiple of kChannelBlock
+};
+
+// A map of as many channels as the result that is added to it.
+struct ResidualMap {
+    const void* const* rows;  // as many pointers as output rows
+    float scale;
+};
+
+// 3x3 convolution with zero padding of one map or of several side by side, then the epilogue: + bias, PReLU (if any),
+// + residuals (if any) or pixel shuffle (if any).
 struct Conv3x3 {
-    std::int64_t rows, width;     // of the output, before a shuffle
-    std::int64_t in_channels;     // multiple of kChannelBlock
-    std::int64_t out_channels;    // multiple of kChannelBlock; of 4 * kChannelBlock where shuffled
-    const void* const* in;        // rows + 5 pointers at least, the first to the row above the first output row
-    void* const* out;             // `rows` pointers, or 2 * rows where shuffled
-    const void* const* residual;  // `rows` pointers to maps of out_channels, or null
+    std::int64_t rows, width;   // of the output, before a shuffle
+    std::int64_t out_channels;  // multiple of kChannelBlock, for each phase of a shuffle
+    const InputMap* inputs;
+    std::int64_t input_count;
+    void* const* out;  // `rows` pointers, or shuffle * rows
+    const ResidualMap* residuals;
+    std::int64_t residual_count;  // 0 where there is a shuffle
     const void* weights;          // packed by the kernel's `pack`
     const float* bias;            // out_channels
     const float* slope;           // out_channels, or null for no PReLU
-    bool shuffle;                 // channel (dy * 2 + dx) * C + c becomes channel c of pixel (2y + dy, 2x + dx)
+    std::int64_t shuffle = 1;     // channel (dy * shuffle + dx) * C + c becomes channel c of pixel
+                                  // (shuffle * y + dy, shuffle * x + dx)
+    bool float_out = false;       // the result is floats even where maps are bfloat16; without residuals and shuffle
     std::int64_t bands = 1;
+
+    std::int64_t in_channels() const {
+        std::int64_t sum = 0;
+        for (std::int64_t i = 0; i < input_count; ++i) sum += inputs[i].channels;
+        return sum;
+    }
 };
 
 // Convolution of RGB rows (3 floats a pixel, 4 pixels of zeros on both sides) with a 9x9 kernel, + bias, PReLU.
@@ -58,11 +80,12 @@ enum class PixelType { kUint8, kUint16, kFloat };
 // Where and how finished pixels are written.
 struct PixelSink {
     PixelType type;
-    void* data;                 // integers: [rows][columns][3], rounded and clamped; float: [3][rows][columns], as is
+    void* data;                 // integers: [rows][columns][channels], rounded and clamped; float:
+                                // [channels][rows][columns], as is
     std::int64_t row_stride;    // elements from a row to the next
-    std::int64_t plane_stride;  // of float: elements from a colour to the next
+    std::int64_t plane_stride;  // of float: elements from a channel to the next
     bool tanh;                  // out = gain * tanh(x) + offset, in 0..1
-    float gain[3], offset[3];
+    float gain[4], offset[4];
 };
 
 // The 9x9 convolution to RGB on the pixel-shuffled map, computed on the map before the shuffle: a 5x5 convolution of
@@ -86,7 +109,7 @@ struct Kernel {
     void (*run)(const Arguments&, std::int64_t task, std::int64_t tasks, void* scratch);
 };
 
-// A generator's layer, with the form in which it wants weights.
+// A layer, with the form in which it wants weights.
 template <typename Arguments>
 struct LayerKernel : Kernel<Arguments> {
     // Bytes of the packed weights; and packs `weight`, [out][in][k][k]. Channels are those of the convolution; of the
@@ -95,10 +118,11 @@ struct LayerKernel : Kernel<Arguments> {
     void (*pack)(const float* weight, std::int64_t in_channels, std::int64_t out_channels, void* packed);
 };
 
-// What computes a generator in one precision, and the maps it wants.
-struct GeneratorKernels {
-    std::int64_t element;    // bytes of a value in feature maps: 4 of floats, 2 of bfloat16
-    std::int64_t right_pad;  // pixels of zeros behind a row of a feature map
+// What computes a network in one precision, and the maps it wants.
+struct NetworkKernels {
+    std::int64_t element;      // bytes of a value in feature maps: 4 of floats, 2 of bfloat16
+    std::int64_t right_pad;    // pixels of zeros after a row of a feature map
+    std::int64_t input_block;  // the weights of every input of a 3x3 convolution are padded to multiples of this
     LayerKernel<Conv3x3> conv3x3;
     LayerKernel<Conv9x9Head> head;
     LayerKernel<Conv9x9Tail> tail;
@@ -106,9 +130,9 @@ struct GeneratorKernels {
 
 struct KernelTable {
     Isa isa;
-    GeneratorKernels fp32;
-    GeneratorKernels bf16;  // operands of the 3x3 products, or of all, rounded to bfloat16; null functions where there
-                            // is none
+    NetworkKernels fp32;
+    NetworkKernels bf16;  // operands of the 3x3 products, or of all, rounded to bfloat16; null functions where there
+                          // is none
     // Does nothing but fp32 multiply-adds, and returns how many: the time tells the processor's peak.
     std::int64_t (*multiply_adds)(std::int64_t repeats);
 };

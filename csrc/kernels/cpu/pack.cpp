@@ -71,11 +71,14 @@ void pack_conv3x3_as(const float* weight, std::int64_t in_channels, std::int64_t
         const std::int64_t channels = std::min(kChannelGroup, out_channels - first);
         T* const target = packed + first * in_channels * kPoints2;
         for (std::int64_t i = 0; i < in_channels; ++i) {
+            const std::int64_t begin = i / kDepthBlock * kDepthBlock;
+            const std::int64_t depth = std::min(kDepthBlock, in_channels - begin);
             std::array<double, 9> filter;
             std::copy_n(weight + (o * in_channels + i) * 9, 9, filter.begin());
             const auto points = transform<6, 3>(kFilter43, filter.data());
-            const std::int64_t offset = panel_offset(i, o - first, in_channels, channels, panel, group);
-            for (int p = 0; p < kPoints2; ++p) put(target[p * in_channels * channels + offset], points[p]);
+            T* const block = target + begin * channels * kPoints2;
+            const std::int64_t offset = panel_offset(i - begin, o - first, depth, channels, panel, group);
+            for (int p = 0; p < kPoints2; ++p) put(block[p * depth * channels + offset], points[p]);
         }
     }
 }

@@ -9,6 +9,7 @@
 namespace srgan_fast::cpu {
 
 inline constexpr std::int64_t kChannelGroup = 64;  // output channels whose products are kept at a time
+inline constexpr std::int64_t kDepthBlock = 64;    // input channels whose products are added up at a time
 inline constexpr std::int64_t kTailOutputs = 16;   // 2 x 2 pixels of 3 colours, padded to whole vectors
 
 // Elements of the packed weights.
@@ -16,8 +17,9 @@ std::int64_t packed_conv3x3_size(std::int64_t in_channels, std::int64_t out_chan
 std::int64_t packed_head_size(std::int64_t out_channels);
 std::int64_t packed_tail_size(std::int64_t channels);
 
-// `weight` is [out][in][3][3]; `packed` is float or the bits of bfloat16. Channel counts are multiples of
-// kChannelBlock, `panel` is how many output channels the inner product computes together.
+// `weight` is [out][in][3][3]; `packed` is float or the bits of bfloat16: [group of output channels][block of input
+// channels][point of the Winograd domain][panel]. Channel counts are multiples of kChannelBlock, `panel` is how many
+// output channels the inner product computes together.
 void pack_conv3x3(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
                   float* packed);
 void pack_conv3x3(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,

@@ -18,33 +18,44 @@ using Blocks = MapTiling<Conv3x3>;
 constexpr std::int64_t kTaskBytes = 256 << 10;
 
 std::int64_t tasks_of(const Conv3x3& a, int threads) {
-    const std::int64_t block = kBlockRows * a.in_channels * static_cast<std::int64_t>(sizeof(Bf16));
+    const std::int64_t block = kBlockRows * a.in_channels() * static_cast<std::int64_t>(sizeof(Bf16));
     return Blocks(a).tasks(kTaskBytes / block < 1 ? 1 : kTaskBytes / block, threads);
 }
 
 std::int64_t scratch_of(const Conv3x3&, std::int64_t) { return kPipelineBytes; }
 
+// Tiles of input channels of all maps: every map has its own, the last of which may reach into the next pixel, where
+// weights are zero.
+std::int64_t depth_of(const Conv3x3& a) {
+    std::int64_t depth = 0;
+    for (std::int64_t i = 0; i < a.input_count; ++i) depth += deep(a.inputs[i].channels);
+    return depth;
+}
+
 template <int kN, typename Meanwhile>
 SRGAN_FAST_INLINE void multiply(const Conv3x3& a, const WeightTiles& weights, const MapBlock& block,
                                 const Meanwhile& meanwhile) {
-    const std::int64_t pixel = a.in_channels, pixel_bytes = pixel * static_cast<std::int64_t>(sizeof(Bf16));
-    const Bf16* rows[kRows + kTaps - 1];
-    for (int i = 0; i < kRows + kTaps - 1; ++i)
-        rows[i] = static_cast<const Bf16*>(a.in[block.y + i]) + (block.x - 1) * pixel;
-    for (std::int64_t k = 0; k < weights.blocks; ++k) {
-        const Bf16* tiles = weights.at(block.channel, k);
-        for (int ky = 0; ky < kTaps; ++ky)
-            for (int kx = 0; kx < kTaps; ++kx, tiles += kTileElements) {
-                const std::int64_t tap = kx * pixel + k * kTileDepth;
-                multiply_tiles<kRows, kN>(rows[ky] + tap, rows[ky + 1] + tap, pixel_bytes, tiles, weights.group());
-                meanwhile();
-            }
+    std::int64_t k = 0;
+    for (std::int64_t m = 0; m < a.input_count; ++m) {
+        const std::int64_t pixel = a.inputs[m].channels, pixel_bytes = pixel * static_cast<std::int64_t>(sizeof(Bf16));
+        const Bf16* rows[kRows + kTaps - 1];
+        for (int i = 0; i < kRows + kTaps - 1; ++i)
+            rows[i] = static_cast<const Bf16*>(a.inputs[m].rows[block.y + i]) + (block.x - 1) * pixel;
+        for (std::int64_t c = 0; c < pixel; c += kTileDepth, ++k) {
+            const Bf16* tiles = weights.at(block.channel, k);
+            for (int ky = 0; ky < kTaps; ++ky)
+                for (int kx = 0; kx < kTaps; ++kx, tiles += kTileElements) {
+                    const std::int64_t tap = kx * pixel + c;
+                    multiply_tiles<kRows, kN>(rows[ky] + tap, rows[ky + 1] + tap, pixel_bytes, tiles, weights.group());
+                    meanwhile();
+                }
+        }
     }
 }
 
 template <Epilogue kEpilogue, bool kPRelu>
 void run(const Conv3x3& a, const Blocks::Run& blocks, float* memory) {
-    const WeightTiles weights(a.weights, kTaps * kTaps, deep(a.in_channels));
+    const WeightTiles weights(a.weights, kTaps * kTaps, depth_of(a));
     run_blocks<kEpilogue, kPRelu>(
         a, memory,
         [&](const auto& next) {
@@ -64,10 +75,12 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
     const Blocks::Run blocks = Blocks(a).of(a, task, tasks);
     float* const memory = static_cast<float*>(scratch);
     if (blocks.count() == 0) return;
-    if (a.shuffle)
+    if (a.shuffle > 1)
         run<Epilogue::kShuffle>(a, blocks, memory);
-    else if (a.residual)
-        run<Epilogue::kResidual>(a, blocks, memory);
+    else if (a.float_out)
+        run<Epilogue::kFloats>(a, blocks, memory);
+    else if (a.residual_count > 0)
+        run<Epilogue::kResiduals>(a, blocks, memory);
     else
         run<Epilogue::kPlain>(a, blocks, memory);
 }

@@ -20,7 +20,7 @@ struct MapBlock {
     const float* sums;
 };
 
-enum class Epilogue { kPlain, kResidual, kShuffle };
+enum class Epilogue { kPlain, kResiduals, kShuffle, kFloats };  // kFloats: results are not rounded
 
 // Writes a part of a block's results, kN * 16 channels: some pixels of a row.
 template <int kN, Epilogue kEpilogue, bool kPRelu, typename Arguments>
@@ -29,32 +29,35 @@ template <int kN, Epilogue kEpilogue, bool kPRelu, typename Arguments>
     const std::int64_t row = part / kPartsOfRow, first = part % kPartsOfRow * kPixels;
     const std::int64_t y = b.y + row, x = b.x + first, count = smaller<std::int64_t>(kPixels, a.width - x);
     if (y >= a.rows) return;
-    const std::int64_t pixel = kEpilogue == Epilogue::kShuffle ? a.out_channels / 4 : a.out_channels;
-    constexpr std::int64_t kStep = kEpilogue == Epilogue::kShuffle ? 2 : 1;
+    constexpr bool kShuffles = kEpilogue == Epilogue::kShuffle;
+    using Result = std::conditional_t<kEpilogue == Epilogue::kFloats, float, Bf16>;
+    std::int64_t pixel = a.out_channels, factor = 1;
+    if constexpr (kShuffles) factor = a.shuffle, pixel /= factor * factor;
     Vec bias[kN], slope[kN];
-    Bf16* out[kN];
+    Result* out[kN];
     for (int n = 0; n < kN; ++n) {
         const std::int64_t c = b.channel + n * kLanes;
         bias[n] = load(a.bias + c);
         if constexpr (kPRelu) slope[n] = load(a.slope + c);
-        if constexpr (kEpilogue == Epilogue::kShuffle) {
-            const std::int64_t phase = c / pixel;
-            out[n] = static_cast<Bf16*>(a.out[2 * y + phase / 2]) + (2 * x + phase % 2) * pixel + c - phase * pixel;
-        } else {
-            out[n] = static_cast<Bf16*>(a.out[y]) + x * pixel + c;
-        }
+        const std::int64_t phase = kShuffles ? c / pixel : 0;
+        out[n] = static_cast<Result*>(a.out[factor * y + phase / factor]) + (factor * x + phase % factor) * pixel + c -
+                 phase * pixel;
     }
-    const Bf16* residual = nullptr;
-    if constexpr (kEpilogue == Epilogue::kResidual)
-        residual = static_cast<const Bf16*>(a.residual[y]) + x * pixel + b.channel;
     const float* sums = b.sums + (row * kTileRows + first) * kBlockColumns;
     for (std::int64_t p = 0; p < count; ++p, sums += kBlockColumns)
 #pragma GCC unroll 2
         for (int n = 0; n < kN; ++n) {
             Vec value = load(sums + n * kLanes) + bias[n];
-            if constexpr (kEpilogue == Epilogue::kResidual) value += read(residual + p * pixel + n * kLanes);
             if constexpr (kPRelu) value = value > 0.0f ? value : value * slope[n];
-            write(out[n] + p * kStep * pixel, value);
+            if constexpr (kEpilogue == Epilogue::kResiduals)
+                for (std::int64_t k = 0; k < a.residual_count; ++k) {
+                    const auto* const from = static_cast<const Bf16*>(a.residuals[k].rows[y]);
+                    value += read(from + (x + p) * pixel + b.channel + n * kLanes) * a.residuals[k].scale;
+                }
+            if constexpr (kEpilogue == Epilogue::kFloats)
+                store(out[n] + p * pixel, value);
+            else
+                write(out[n] + p * factor * pixel, value);
         }
 }
 

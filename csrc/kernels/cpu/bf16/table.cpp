@@ -22,7 +22,7 @@ KernelTable table() {
     const KernelTable below = avx512_bf16::table();
     return {Isa::SRGAN_FAST_ISA,
             below.fp32,
-            {sizeof(Bf16), kRightPad, conv3x3(), conv9x9_head(), conv9x9_tail()},
+            {sizeof(Bf16), kRightPad, kTileDepth, conv3x3(), conv9x9_head(), conv9x9_tail()},
             below.multiply_adds};
 }
 

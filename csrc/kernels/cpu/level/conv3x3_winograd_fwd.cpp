@@ -19,19 +19,39 @@ constexpr int kPoints2 = W::kPoints * W::kPoints;
 // second-level cache for the weights that stream through; 12 to 48 measured the same on Zen 5.
 constexpr std::int64_t kTiles = 24, kTilesChannels = 64;
 
+// Input channels are multiplied in blocks whose products are added up. The transformed inputs of one block are there at
+// a time, but where output channels come in several groups, each of which wants all of them.
+struct Blocks {
+    std::int64_t channels, held;
+
+    explicit Blocks(const Conv3x3& a)
+        : channels(a.in_channels()), held(a.out_channels > kChannelGroup ? channels : smaller(channels, kDepthBlock)) {}
+
+    std::int64_t depth(std::int64_t first) const { return smaller(kDepthBlock, channels - first); }
+    // Elements of the transformed inputs of the blocks before channel `first`, of so many tiles.
+    static std::int64_t elements(std::int64_t first, std::int64_t tiles) {
+        return kPoints2 * (tiles * first + (first + kDepthBlock - 1) / kDepthBlock * kSkew);
+    }
+};
+
 std::int64_t tasks_of(const Conv3x3& a, int threads) {
-    std::int64_t most = kTiles * kTilesChannels / a.in_channels / kRowBlock * kRowBlock;
+    std::int64_t most = kTiles * kTilesChannels / Blocks(a).held / kRowBlock * kRowBlock;
     if (most < kRowBlock) most = kRowBlock;
     if (most > 2 * kTiles) most = 2 * kTiles;
     return Tiling(a).tasks(most, threads);
 }
 
 template <typename T>
+std::int64_t input_bytes(const Conv3x3& a, std::int64_t tiles) {
+    const std::int64_t bytes = Blocks::elements(Blocks(a).held, tiles) * static_cast<std::int64_t>(sizeof(T));
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+template <typename T>
 std::int64_t scratch_of(const Conv3x3& a, std::int64_t tasks) {
     const std::int64_t tiles = Tiling(a).most_tiles(a, tasks);
     const std::int64_t group = smaller(a.out_channels, kChannelGroup);
-    const std::int64_t inputs = kPoints2 * (tiles * a.in_channels + kSkew) * static_cast<std::int64_t>(sizeof(T));
-    return inputs + kPoints2 * (tiles * group + kSkew) * static_cast<std::int64_t>(sizeof(float)) + kAlignment;
+    return input_bytes<T>(a, tiles) + kPoints2 * (tiles * group + kSkew) * static_cast<std::int64_t>(sizeof(float));
 }
 
 SRGAN_FAST_INLINE void store_operand(float* p, Vec v) { store(p, v); }
@@ -41,27 +61,39 @@ SRGAN_FAST_INLINE void store_operand(Bf16* p, Vec v) {
 }
 #endif
 
-// v[point][tile][channel] of the tiles begin .. end.
+// v[point][tile][channel] of the channels first .. first + depth of all maps side by side.
 template <typename T>
-void transform_inputs(const Conv3x3& a, const Tiles<>& tiles, T* v) {
-    const std::int64_t channels = a.in_channels, point_stride = tiles.count() * channels + kSkew;
-    for (std::int64_t t = tiles.begin; t < tiles.end; ++t, v += channels) {
-        const void* const* rows = a.in + tiles.y(t);
-        const std::ptrdiff_t left = (tiles.x(t) - W::kRadius) * channels;
-        for (std::int64_t c = 0; c < channels; c += kLanes)
-            transform_input<W>(
-                [&](int i, int j) { return load(static_cast<const float*>(rows[i]) + left + j * channels + c); },
-                [&](int i, int j, Vec x) { store_operand(v + (i * W::kPoints + j) * point_stride + c, x); });
+void transform_inputs(const Conv3x3& a, const Tiles<>& tiles, std::int64_t first, std::int64_t depth, T* v) {
+    const std::int64_t point_stride = tiles.count() * depth + kSkew;
+    std::int64_t before = 0;  // channels of the maps before this one
+    for (const InputMap* map = a.inputs; before < first + depth; before += map++->channels) {
+        const std::int64_t begin = larger<std::int64_t>(0, first - before);
+        const std::int64_t end = smaller(map->channels, first + depth - before);
+        if (begin >= end) continue;
+        T* target = v + before + begin - first;
+        for (std::int64_t t = tiles.begin; t < tiles.end; ++t, target += depth) {
+            const void* const* rows = map->rows + tiles.y(t);
+            const std::ptrdiff_t left = (tiles.x(t) - W::kRadius) * map->channels;
+            for (std::int64_t c = begin; c < end; c += kLanes)
+                transform_input<W>(
+                    [&](int i, int j) {
+                        return load(static_cast<const float*>(rows[i]) + left + j * map->channels + c);
+                    },
+                    [&](int i, int j, Vec x) {
+                        store_operand(target + (i * W::kPoints + j) * point_stride + c - begin, x);
+                    });
+        }
     }
 }
 
-enum class Epilogue { kPlain, kResidual, kShuffle };
+enum class Epilogue { kPlain, kResidual, kResiduals, kShuffle };  // kResidual: one, as it is
 
 // From products m[point][tile][channel of the group] to the outputs of channels first .. first + count.
 template <Epilogue kEpilogue, bool kPRelu>
 void transform_outputs(const Conv3x3& a, const Tiles<>& tiles, std::int64_t first, std::int64_t count, const float* m) {
-    const std::int64_t point_stride = tiles.count() * count + kSkew;
-    const std::int64_t pixel = kEpilogue == Epilogue::kShuffle ? a.out_channels / 4 : a.out_channels;
+    constexpr bool kShuffles = kEpilogue == Epilogue::kShuffle;
+    const std::int64_t point_stride = tiles.count() * count + kSkew, factor = kShuffles ? a.shuffle : 1;
+    const std::int64_t pixel = a.out_channels / (factor * factor);
     for (std::int64_t t = tiles.begin; t < tiles.end; ++t, m += count) {
         const std::int64_t y = tiles.y(t), x = tiles.x(t);
         const int rows = static_cast<int>(smaller(a.rows - y, kTile));
@@ -70,29 +102,45 @@ void transform_outputs(const Conv3x3& a, const Tiles<>& tiles, std::int64_t firs
             const std::int64_t channel = first + c;
             const Vec bias = load(a.bias + channel);
             const Vec slope = kPRelu ? load(a.slope + channel) : Vec{};
-            const std::int64_t phase = kEpilogue == Epilogue::kShuffle ? channel / pixel : 0;
+            const std::int64_t phase = kShuffles ? channel / pixel : 0;
+            const std::int64_t phase_row = kShuffles ? phase / factor : 0, phase_column = phase - phase_row * factor;
             const auto finish = [&](int i, int columns_here, const Vec values[kTile]) SRGAN_FAST_INLINE_LAMBDA {
                 float* out;
                 std::int64_t step;
-                if constexpr (kEpilogue == Epilogue::kShuffle) {
-                    out = static_cast<float*>(a.out[2 * (y + i) + phase / 2]) + (2 * x + phase % 2) * pixel + channel -
-                          phase * pixel;
-                    step = 2 * pixel;
+                if constexpr (kShuffles) {
+                    out = static_cast<float*>(a.out[factor * (y + i) + phase_row]) +
+                          (factor * x + phase_column) * pixel + channel - phase * pixel;
+                    step = factor * pixel;
                 } else {
                     out = static_cast<float*>(a.out[y + i]) + x * pixel + channel;
                     step = pixel;
                 }
-                const float* residual = nullptr;
-                if constexpr (kEpilogue == Epilogue::kResidual)
-                    residual = static_cast<const float*>(a.residual[y + i]) + x * pixel + channel;
+                const auto residual = [&](std::int64_t k) SRGAN_FAST_INLINE_LAMBDA {
+                    return static_cast<const float*>(a.residuals[k].rows[y + i]) + x * pixel + channel;
+                };
+                Vec results[kTile];
 #pragma GCC unroll 4
                 for (int j = 0; j < kTile; ++j) {
-                    if (j >= columns_here) break;
-                    Vec value = values[j] + bias;
-                    if constexpr (kEpilogue == Epilogue::kResidual) value += load(residual + j * pixel);
-                    if constexpr (kPRelu) value = value > 0.0f ? value : value * slope;
-                    store(out + j * step, value);
+                    results[j] = values[j] + bias;
+                    if constexpr (kPRelu) results[j] = results[j] > 0.0f ? results[j] : results[j] * slope;
                 }
+                if constexpr (kEpilogue == Epilogue::kResidual) {
+                    const float* const from = residual(0);
+#pragma GCC unroll 4
+                    for (int j = 0; j < kTile; ++j)
+                        if (j < columns_here) results[j] += load(from + j * pixel);
+                }
+                if constexpr (kEpilogue == Epilogue::kResiduals)
+                    for (std::int64_t k = 0; k < a.residual_count; ++k) {
+                        const float* const from = residual(k);
+                        const Vec scale = broadcast(a.residuals[k].scale);
+#pragma GCC unroll 4
+                        for (int j = 0; j < kTile; ++j)
+                            if (j < columns_here) results[j] += load(from + j * pixel) * scale;
+                    }
+#pragma GCC unroll 4
+                for (int j = 0; j < kTile; ++j)
+                    if (j < columns_here) store(out + j * step, results[j]);
             };
             const auto fetch = [&](int i, int j) { return load(m + (i * W::kPoints + j) * point_stride + c); };
             if (rows == kTile && columns == kTile) {
@@ -117,25 +165,35 @@ void transform_outputs(const Conv3x3& a, const Tiles<>& tiles, std::int64_t firs
 template <typename T>
 void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch) {
     const Tiles<> tiles = Tiling(a).of(a, task, tasks);
-    const std::int64_t count = tiles.count(), depth = a.in_channels;
+    const Blocks blocks(a);
+    const std::int64_t count = tiles.count();
     if (count == 0) return;
     T* const inputs = static_cast<T*>(scratch);
-    transform_inputs(a, tiles, inputs);
-    const std::int64_t input_bytes = kPoints2 * (count * depth + kSkew) * static_cast<std::int64_t>(sizeof(T));
-    auto* const products = reinterpret_cast<float*>(static_cast<char*>(scratch) +
-                                                    (input_bytes + kAlignment - 1) / kAlignment * kAlignment);
+    auto* const products = reinterpret_cast<float*>(static_cast<char*>(scratch) + input_bytes<T>(a, count));
     const T* weights = static_cast<const T*>(a.weights);
     for (std::int64_t first = 0; first < a.out_channels; first += kChannelGroup) {
         const std::int64_t group = smaller(kChannelGroup, a.out_channels - first);
-        for (int p = 0; p < kPoints2; ++p, weights += depth * group)
-            product<false>(count, group, inputs + p * (count * depth + kSkew), weights, depth,
-                           products + p * (count * group + kSkew), group);
-        if (a.shuffle)
+        for (std::int64_t channel = 0; channel < blocks.channels; channel += kDepthBlock) {
+            const std::int64_t depth = blocks.depth(channel);
+            T* const v = inputs + (blocks.held < blocks.channels ? 0 : Blocks::elements(channel, count));
+            if (first == 0) transform_inputs(a, tiles, channel, depth, v);
+            for (int p = 0; p < kPoints2; ++p, weights += depth * group) {
+                float* const out = products + p * (count * group + kSkew);
+                const T* const in = v + p * (count * depth + kSkew);
+                if (channel == 0)
+                    product<false>(count, group, in, weights, depth, out, group);
+                else
+                    product<true>(count, group, in, weights, depth, out, group);
+            }
+        }
+        if (a.shuffle > 1)
             transform_outputs<Epilogue::kShuffle>(a, tiles, first, group, products);
-        else if (a.residual)
+        else if (a.residual_count == 0)
+            transform_outputs<Epilogue::kPlain>(a, tiles, first, group, products);
+        else if (a.residual_count == 1 && a.residuals[0].scale == 1.0f)
             transform_outputs<Epilogue::kResidual>(a, tiles, first, group, products);
         else
-            transform_outputs<Epilogue::kPlain>(a, tiles, first, group, products);
+            transform_outputs<Epilogue::kResiduals>(a, tiles, first, group, products);
     }
 }
 

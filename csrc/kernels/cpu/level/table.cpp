@@ -12,8 +12,8 @@ KernelTable table() {
     const LayerKernel<Conv9x9Head> head = conv9x9_head();
     const LayerKernel<Conv9x9Tail> tail = conv9x9_tail();
     return {Isa::SRGAN_FAST_ISA,
-            {sizeof(float), kRightPad, conv3x3(), head, tail},
-            {sizeof(float), kRightPad, conv3x3_bf16(), head, tail},
+            {sizeof(float), kRightPad, kChannelBlock, conv3x3(), head, tail},
+            {sizeof(float), kRightPad, kChannelBlock, conv3x3_bf16(), head, tail},
             multiply_adds};
 }
 

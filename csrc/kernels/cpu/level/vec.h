@@ -77,6 +77,10 @@ template <typename T>
 constexpr T smaller(T a, T b) {
     return a < b ? a : b;
 }
+template <typename T>
+constexpr T larger(T a, T b) {
+    return a > b ? a : b;
+}
 
 // As many vectors as they have lanes, rows to columns: in step `kStep`, blocks of so many change places.
 template <int kStep, typename V, int kCount>
