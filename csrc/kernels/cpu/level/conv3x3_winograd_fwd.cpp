@@ -76,8 +76,11 @@ void transform_inputs(const Conv3x3& a, const Tiles<>& tiles, std::int64_t first
             const std::ptrdiff_t left = (tiles.x(t) - W::kRadius) * map->channels;
             for (std::int64_t c = begin; c < end; c += kLanes)
                 transform_input<W>(
-                    [&](int i, int j) {
-                        return load(static_cast<const float*>(rows[i]) + left + j * map->channels + c);
+                    [&](int i, int j) SRGAN_FAST_INLINE_LAMBDA {
+                        const float* const from = static_cast<const float*>(rows[i]) + left + j * map->channels + c;
+                        // What the next tile reads and this one does not: without it every line is waited for.
+                        if (j >= W::kPoints - kTile) __builtin_prefetch(from + kTile * map->channels);
+                        return load(from);
                     },
                     [&](int i, int j, Vec x) {
                         store_operand(target + (i * W::kPoints + j) * point_stride + c - begin, x);
