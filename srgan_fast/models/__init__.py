@@ -6,6 +6,7 @@ for runtimes without torch. Everything that needs torch is imported on first use
 
 from typing import TYPE_CHECKING
 
+from srgan_fast.architectures.srgan import Conventions, GeneratorConfig
 from srgan_fast.lazy import on_first_use
 from srgan_fast.models.checkpoint import (
     DEFAULT_MODEL,
@@ -16,8 +17,8 @@ from srgan_fast.models.checkpoint import (
     shipped_models,
     write_generator,
 )
-from srgan_fast.models.config import AffineMap, Conventions, GeneratorConfig
 from srgan_fast.models.presets import PRESETS, Preset, generator_config, get_preset
+from srgan_fast.network.graph import ColourMap
 
 if TYPE_CHECKING:
     from srgan_fast.models.discriminator import PatchDiscriminator, SRGANDiscriminator, build_discriminator
@@ -35,7 +36,7 @@ _NEEDS_TORCH = {
 __all__ = [
     "DEFAULT_MODEL",
     "PRESETS",
-    "AffineMap",
+    "ColourMap",
     "Conventions",
     "FeatureExtractor",
     "Generator",

@@ -5,21 +5,21 @@ value ranges, the epsilons, the output activation), where the weights come from 
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from srgan_fast.architectures.srgan import Conventions, GeneratorConfig, infer_config
 from srgan_fast.errors import FileError, ModelError
 from srgan_fast.files import atomic_write
-from srgan_fast.models.config import AffineMap, Conventions, GeneratorConfig
 from srgan_fast.models.presets import PRESETS
+from srgan_fast.network.graph import ColourMap
 
 if TYPE_CHECKING:
     from srgan_fast.models.generator import Generator
@@ -32,8 +32,6 @@ WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
 # Gains, offsets and epsilons lie far below this, and their inverses far above its inverse; a damaged record may not.
 _LARGEST = 1e6
-
-_KERNEL_SIZES = {"head": 9, "tail": 9, "trunk": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +157,7 @@ def _conventions_from_json(text: str) -> Conventions:
     for name in ("lr_map", "hr_map"):
         (r, g, b), (x, y, z) = values[name]["gain"], values[name]["offset"]
         low = 1 / _LARGEST  # so that the map can be undone
-        values[name] = AffineMap(
+        values[name] = ColourMap(
             (_number(r, low), _number(g, low), _number(b, low)), (_number(x), _number(y), _number(z))
         )
     for name in ("block_eps", "upsample_eps"):
@@ -177,87 +175,6 @@ def _number(value: Any, smallest: float = 0.0) -> float:
     if not smallest <= abs(number) <= _LARGEST:  # not-a-number fails too
         raise ValueError(f"{number} is out of range")
     return number
-
-
-def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, source: str) -> GeneratorConfig:
-    """The architecture that a state dict belongs to.
-
-    Args:
-        weights: by the names of `Generator.state_dict()`.
-        conventions: recorded beside them.
-        source: named in errors.
-
-    Raises:
-        ModelError: tensors are missing, superfluous, or of the wrong shape.
-    """
-    head = weights.get("head.conv.weight")
-    if head is None or head.ndim != 4:
-        found = ", ".join(sorted(weights)[:4]) or "nothing"
-        raise ModelError(f"{source}: not an SRGAN generator (no head.conv.weight; it holds {found}, ...)")
-    channels = int(head.shape[0])
-    stages = _count(weights, r"upsample\.(\d+)\.")
-    slopes = weights.get("head.act.weight")
-    prelu: Literal["shared", "channel"] = "channel" if slopes is not None and slopes.size > 1 else "shared"
-    try:
-        config = GeneratorConfig(
-            scale=2**stages,
-            channels=channels,
-            blocks=_count(weights, r"blocks\.(\d+)\."),
-            block_bias="fuse.conv.bias" in weights,
-            upsample_bn="upsample.0.bn.weight" in weights,
-            prelu=prelu,
-            conventions=conventions,
-        )
-    except ModelError as error:
-        raise ModelError(f"{source}: {error}") from None
-    expected = expected_shapes(config)
-    missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if missing or surplus:
-        parts = [
-            f"lacks {', '.join(missing[:3])}" if missing else "",
-            f"has {', '.join(surplus[:3])}" if surplus else "",
-        ]
-        raise ModelError(f"{source}: not a complete SRGAN generator; it {' and '.join(p for p in parts if p)}")
-    for name, shape in expected.items():
-        if tuple(weights[name].shape) != shape:
-            raise ModelError(f"{source}: {name} has shape {tuple(weights[name].shape)}, a generator needs {shape}")
-    return config
-
-
-def _count(weights: Mapping[str, Any], pattern: str) -> int:
-    # How many there are, not the highest: a damaged name must not ask for a billion blocks. Gaps show as missing ones.
-    return len({match[1] for name in weights if (match := re.match(pattern, name))})
-
-
-def expected_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a generator's state dict, without BatchNorm's counters."""
-    c, slopes = config.channels, config.channels if config.prelu == "channel" else 1
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def conv(name: str, out_channels: int, in_channels: int, size: int, bias: bool) -> None:
-        shapes[f"{name}.weight"] = (out_channels, in_channels, size, size)
-        if bias:
-            shapes[f"{name}.bias"] = (out_channels,)
-
-    def bn(name: str, width: int) -> None:
-        shapes.update({f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")})
-
-    conv("head.conv", c, 3, _KERNEL_SIZES["head"], True)
-    shapes["head.act.weight"] = (slopes,)
-    for i in range(config.blocks):
-        for k in (1, 2):
-            conv(f"blocks.{i}.conv{k}", c, c, _KERNEL_SIZES["trunk"], config.block_bias)
-            bn(f"blocks.{i}.bn{k}", c)
-        shapes[f"blocks.{i}.act.weight"] = (slopes,)
-    conv("fuse.conv", c, c, _KERNEL_SIZES["trunk"], config.block_bias)
-    bn("fuse.bn", c)
-    for i in range(config.stages):
-        conv(f"upsample.{i}.conv", 4 * c, c, _KERNEL_SIZES["trunk"], True)
-        if config.upsample_bn:
-            bn(f"upsample.{i}.bn", 4 * c)
-        shapes[f"upsample.{i}.act.weight"] = (slopes,)
-    conv("tail", 3, c, _KERNEL_SIZES["tail"], True)
-    return shapes
 
 
 def load_generator(name_or_path: "str | Path | GeneratorFile" = DEFAULT_MODEL) -> "Generator":

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from srgan_fast.architectures.srgan import IDENTITY, IMAGENET_NORMALISED, SIGNED, Conventions
 from srgan_fast.errors import ModelError
 from srgan_fast.models.checkpoint import GeneratorFile, infer_config, write_generator
-from srgan_fast.models.config import IDENTITY, IMAGENET_NORMALISED, SIGNED, Conventions
 
 # Where training scripts hide a state dict inside what they save; averaged weights are preferred.
 _NESTED_KEYS = (

@@ -23,12 +23,12 @@ class ColourMap:
     """Per-channel map of pixel values, `y = gain * x + offset`.
 
     Attributes:
-        gain: one factor for each channel.
+        gain: one factor for each channel; RGB's by default.
         offset: one summand for each channel.
     """
 
-    gain: tuple[float, ...]
-    offset: tuple[float, ...]
+    gain: tuple[float, ...] = (1.0, 1.0, 1.0)
+    offset: tuple[float, ...] = (0.0, 0.0, 0.0)
 
     @staticmethod
     def identity(channels: int) -> "ColourMap":

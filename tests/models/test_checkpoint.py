@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import srgan_fast.models
+from srgan_fast.architectures.srgan import expected_shapes, infer_config
 from srgan_fast.errors import ModelError
 from srgan_fast.models import (
-    AffineMap,
+    ColourMap,
     Conventions,
     Generator,
     GeneratorConfig,
@@ -37,7 +38,7 @@ from srgan_fast.models import (
     write_generator,
 )
 from srgan_fast.models import checkpoint as checkpoint_module
-from srgan_fast.models.checkpoint import FORMAT, expected_shapes, infer_config
+from srgan_fast.models.checkpoint import FORMAT
 
 from .conftest import MakeGenerator
 
@@ -57,7 +58,7 @@ small_configs = st.builds(
         block_eps=st.floats(1e-8, 1),
         upsample_eps=st.floats(1e-8, 1),
         output=st.sampled_from(["linear", "tanh"]),
-        lr_map=st.builds(AffineMap, st.tuples(*[st.floats(0.1, 9)] * 3), st.tuples(*[st.floats(-9, 9)] * 3)),
+        lr_map=st.builds(ColourMap, st.tuples(*[st.floats(0.1, 9)] * 3), st.tuples(*[st.floats(-9, 9)] * 3)),
     ),
 )
 
