@@ -1,7 +1,8 @@
-"""Networks, presets and model files.
+"""Presets and model files.
 
-`load_generator` and `read_generator` are the doors to model files; the first gives a torch module, the second arrays
-for runtimes without torch. Everything that needs torch is imported on first use.
+`read_model` is the door to model files, ours and other people's; it gives a network, which runtimes compute.
+`load_generator` and `read_generator` give an SRGAN generator of ours to train on, as a module and as arrays. Everything
+that needs torch is imported on first use.
 """
 
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from srgan_fast.models.checkpoint import (
     shipped_models,
     write_generator,
 )
+from srgan_fast.models.model_file import ModelFile, model_of, read_model
 from srgan_fast.models.presets import PRESETS, Preset, generator_config, get_preset
 from srgan_fast.network.graph import ColourMap
 
@@ -42,6 +44,7 @@ __all__ = [
     "Generator",
     "GeneratorConfig",
     "GeneratorFile",
+    "ModelFile",
     "PatchDiscriminator",
     "Preset",
     "SRGANDiscriminator",
@@ -49,7 +52,9 @@ __all__ = [
     "generator_config",
     "get_preset",
     "load_generator",
+    "model_of",
     "read_generator",
+    "read_model",
     "save_generator",
     "shipped_models",
     "write_generator",

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from srgan_fast.architectures.srgan import Conventions, GeneratorConfig, infer_config
 from srgan_fast.errors import FileError, ModelError
 from srgan_fast.files import atomic_write
 from srgan_fast.models.presets import PRESETS
+from srgan_fast.models.safetensors_file import read_safetensors
+from srgan_fast.models.state_dicts import as_float32
 from srgan_fast.network.graph import ColourMap
 
 if TYPE_CHECKING:
@@ -86,36 +87,27 @@ def read_generator(name_or_path: str | Path = DEFAULT_MODEL) -> GeneratorFile:
     path = resolve_model(name_or_path)
     if path.suffix.lower() in (".pth", ".pt", ".ckpt", ".bin"):
         raise ModelError(f"{path}: a PyTorch file; make it ours first: srgan-fast convert {path} -o model.safetensors")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error})") from None
+    return generator_from(path, *read_safetensors(path))
+
+
+def generator_from(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> GeneratorFile:
+    """A generator of what a safetensors file holds.
+
+    Raises:
+        ModelError: it is another network, or damaged.
+    """
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
         raise ModelError(
             f"{path}: not a generator of srgan_fast (format {found!r} instead of {FORMAT!r}); "
             f"if it is another project's: srgan-fast convert {path} -o model.safetensors"
         )
-    weights = {name: _as_float32(path, name, tensor) for name, tensor in tensors.items()}
+    weights = {name: as_float32(tensor, f"{path}: {name}") for name, tensor in tensors.items()}
     try:
         conventions = _conventions_from_json(metadata["conventions"])
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{path}: its record of conventions is damaged ({error!r:.200})") from None
-    return GeneratorFile(infer_config(weights, conventions, str(path)), weights, metadata, path.stem)
-
-
-def _as_float32(path: Path, name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
-    if tensor.dtype.kind != "f":
-        raise ModelError(f"{path}: {name} holds {tensor.dtype}, not floating-point weights")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
-        values = tensor.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ModelError(f"{path}: {name} holds values that are not finite; the file is damaged or training diverged")
-    if name.endswith("running_var") and (values < 0).any():
-        raise ModelError(f"{path}: {name} holds negative variances; the file is damaged")
-    return values
+    return GeneratorFile(infer_config(weights, conventions, str(path)), weights, dict(metadata), path.stem)
 
 
 def write_generator(
@@ -138,7 +130,7 @@ def write_generator(
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: generator files end in .safetensors")
     tensors = {
-        name: np.ascontiguousarray(_as_float32(path, name, array))
+        name: np.ascontiguousarray(as_float32(array, f"{path}: {name}"))
         for name, array in weights.items()
         if not name.endswith("num_batches_tracked")
     }
