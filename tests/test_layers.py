@@ -1,4 +1,4 @@
-"""Imports go one way: command line, tasks, then models, data and runtimes, then operators, then native code."""
+"""Imports go one way: command line, tasks, runtimes, models, data, architectures, networks, operators."""
 
 import ast
 from pathlib import Path
@@ -14,10 +14,12 @@ BELOW = {"ops", "_engine", "_imaging", "_C", "_C_cuda"}
 
 # What a part may import beside itself and SHARED; "part.module" allows that module only.
 ALLOWED: dict[str, set[str]] = {
-    "cli": TASKS | {"models", "data", "runtime"} | BELOW,
-    **{task: {"models", "data", "runtime"} | BELOW for task in TASKS},
-    "models": BELOW,
-    "runtime": {"models", "data"} | BELOW,
+    "cli": TASKS | {"models", "data", "runtime", "network", "architectures"} | BELOW,
+    **{task: {"models", "data", "runtime", "network", "architectures"} | BELOW for task in TASKS},
+    "runtime": {"models", "data", "network"} | BELOW,
+    "models": {"network", "architectures"} | BELOW,
+    "architectures": {"network"},
+    "network": set(),
     "data": BELOW,
     "ops": {"_C", "_C_cuda"},
     "errors": set(),

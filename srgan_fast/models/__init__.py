@@ -1,11 +1,13 @@
-"""Networks, presets and model files.
+"""Presets and model files.
 
-`load_generator` and `read_generator` are the doors to model files; the first gives a torch module, the second arrays
-for runtimes without torch. Everything that needs torch is imported on first use.
+`read_model` is the door to model files, ours and other people's; it gives a network, which runtimes compute.
+`load_generator` and `read_generator` give an SRGAN generator of ours to train on, as a module and as arrays. Everything
+that needs torch is imported on first use.
 """
 
 from typing import TYPE_CHECKING
 
+from srgan_fast.architectures.srgan import Conventions, GeneratorConfig
 from srgan_fast.lazy import on_first_use
 from srgan_fast.models.checkpoint import (
     DEFAULT_MODEL,
@@ -16,8 +18,9 @@ from srgan_fast.models.checkpoint import (
     shipped_models,
     write_generator,
 )
-from srgan_fast.models.config import AffineMap, Conventions, GeneratorConfig
+from srgan_fast.models.model_file import ModelFile, model_of, read_model
 from srgan_fast.models.presets import PRESETS, Preset, generator_config, get_preset
+from srgan_fast.network.graph import ColourMap
 
 if TYPE_CHECKING:
     from srgan_fast.models.discriminator import PatchDiscriminator, SRGANDiscriminator, build_discriminator
@@ -35,12 +38,13 @@ _NEEDS_TORCH = {
 __all__ = [
     "DEFAULT_MODEL",
     "PRESETS",
-    "AffineMap",
+    "ColourMap",
     "Conventions",
     "FeatureExtractor",
     "Generator",
     "GeneratorConfig",
     "GeneratorFile",
+    "ModelFile",
     "PatchDiscriminator",
     "Preset",
     "SRGANDiscriminator",
@@ -48,7 +52,9 @@ __all__ = [
     "generator_config",
     "get_preset",
     "load_generator",
+    "model_of",
     "read_generator",
+    "read_model",
     "save_generator",
     "shipped_models",
     "write_generator",

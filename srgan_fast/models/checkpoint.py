@@ -5,21 +5,22 @@ value ranges, the epsilons, the output activation), where the weights come from 
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from srgan_fast.architectures.srgan import Conventions, GeneratorConfig, infer_config
 from srgan_fast.errors import FileError, ModelError
 from srgan_fast.files import atomic_write
-from srgan_fast.models.config import AffineMap, Conventions, GeneratorConfig
 from srgan_fast.models.presets import PRESETS
+from srgan_fast.models.safetensors_file import read_safetensors
+from srgan_fast.models.state_dicts import as_float32
+from srgan_fast.network.graph import ColourMap
 
 if TYPE_CHECKING:
     from srgan_fast.models.generator import Generator
@@ -32,8 +33,6 @@ WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
 # Gains, offsets and epsilons lie far below this, and their inverses far above its inverse; a damaged record may not.
 _LARGEST = 1e6
-
-_KERNEL_SIZES = {"head": 9, "tail": 9, "trunk": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +87,27 @@ def read_generator(name_or_path: str | Path = DEFAULT_MODEL) -> GeneratorFile:
     path = resolve_model(name_or_path)
     if path.suffix.lower() in (".pth", ".pt", ".ckpt", ".bin"):
         raise ModelError(f"{path}: a PyTorch file; make it ours first: srgan-fast convert {path} -o model.safetensors")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error})") from None
+    return generator_from(path, *read_safetensors(path))
+
+
+def generator_from(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> GeneratorFile:
+    """A generator of what a safetensors file holds.
+
+    Raises:
+        ModelError: it is another network, or damaged.
+    """
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
         raise ModelError(
             f"{path}: not a generator of srgan_fast (format {found!r} instead of {FORMAT!r}); "
             f"if it is another project's: srgan-fast convert {path} -o model.safetensors"
         )
-    weights = {name: _as_float32(path, name, tensor) for name, tensor in tensors.items()}
+    weights = {name: as_float32(tensor, f"{path}: {name}") for name, tensor in tensors.items()}
     try:
         conventions = _conventions_from_json(metadata["conventions"])
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{path}: its record of conventions is damaged ({error!r:.200})") from None
-    return GeneratorFile(infer_config(weights, conventions, str(path)), weights, metadata, path.stem)
-
-
-def _as_float32(path: Path, name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
-    if tensor.dtype.kind != "f":
-        raise ModelError(f"{path}: {name} holds {tensor.dtype}, not floating-point weights")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
-        values = tensor.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ModelError(f"{path}: {name} holds values that are not finite; the file is damaged or training diverged")
-    if name.endswith("running_var") and (values < 0).any():
-        raise ModelError(f"{path}: {name} holds negative variances; the file is damaged")
-    return values
+    return GeneratorFile(infer_config(weights, conventions, str(path)), weights, dict(metadata), path.stem)
 
 
 def write_generator(
@@ -140,7 +130,7 @@ def write_generator(
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: generator files end in .safetensors")
     tensors = {
-        name: np.ascontiguousarray(_as_float32(path, name, array))
+        name: np.ascontiguousarray(as_float32(array, f"{path}: {name}"))
         for name, array in weights.items()
         if not name.endswith("num_batches_tracked")
     }
@@ -159,7 +149,7 @@ def _conventions_from_json(text: str) -> Conventions:
     for name in ("lr_map", "hr_map"):
         (r, g, b), (x, y, z) = values[name]["gain"], values[name]["offset"]
         low = 1 / _LARGEST  # so that the map can be undone
-        values[name] = AffineMap(
+        values[name] = ColourMap(
             (_number(r, low), _number(g, low), _number(b, low)), (_number(x), _number(y), _number(z))
         )
     for name in ("block_eps", "upsample_eps"):
@@ -177,87 +167,6 @@ def _number(value: Any, smallest: float = 0.0) -> float:
     if not smallest <= abs(number) <= _LARGEST:  # not-a-number fails too
         raise ValueError(f"{number} is out of range")
     return number
-
-
-def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, source: str) -> GeneratorConfig:
-    """The architecture that a state dict belongs to.
-
-    Args:
-        weights: by the names of `Generator.state_dict()`.
-        conventions: recorded beside them.
-        source: named in errors.
-
-    Raises:
-        ModelError: tensors are missing, superfluous, or of the wrong shape.
-    """
-    head = weights.get("head.conv.weight")
-    if head is None or head.ndim != 4:
-        found = ", ".join(sorted(weights)[:4]) or "nothing"
-        raise ModelError(f"{source}: not an SRGAN generator (no head.conv.weight; it holds {found}, ...)")
-    channels = int(head.shape[0])
-    stages = _count(weights, r"upsample\.(\d+)\.")
-    slopes = weights.get("head.act.weight")
-    prelu: Literal["shared", "channel"] = "channel" if slopes is not None and slopes.size > 1 else "shared"
-    try:
-        config = GeneratorConfig(
-            scale=2**stages,
-            channels=channels,
-            blocks=_count(weights, r"blocks\.(\d+)\."),
-            block_bias="fuse.conv.bias" in weights,
-            upsample_bn="upsample.0.bn.weight" in weights,
-            prelu=prelu,
-            conventions=conventions,
-        )
-    except ModelError as error:
-        raise ModelError(f"{source}: {error}") from None
-    expected = expected_shapes(config)
-    missing, surplus = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if missing or surplus:
-        parts = [
-            f"lacks {', '.join(missing[:3])}" if missing else "",
-            f"has {', '.join(surplus[:3])}" if surplus else "",
-        ]
-        raise ModelError(f"{source}: not a complete SRGAN generator; it {' and '.join(p for p in parts if p)}")
-    for name, shape in expected.items():
-        if tuple(weights[name].shape) != shape:
-            raise ModelError(f"{source}: {name} has shape {tuple(weights[name].shape)}, a generator needs {shape}")
-    return config
-
-
-def _count(weights: Mapping[str, Any], pattern: str) -> int:
-    # How many there are, not the highest: a damaged name must not ask for a billion blocks. Gaps show as missing ones.
-    return len({match[1] for name in weights if (match := re.match(pattern, name))})
-
-
-def expected_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a generator's state dict, without BatchNorm's counters."""
-    c, slopes = config.channels, config.channels if config.prelu == "channel" else 1
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def conv(name: str, out_channels: int, in_channels: int, size: int, bias: bool) -> None:
-        shapes[f"{name}.weight"] = (out_channels, in_channels, size, size)
-        if bias:
-            shapes[f"{name}.bias"] = (out_channels,)
-
-    def bn(name: str, width: int) -> None:
-        shapes.update({f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")})
-
-    conv("head.conv", c, 3, _KERNEL_SIZES["head"], True)
-    shapes["head.act.weight"] = (slopes,)
-    for i in range(config.blocks):
-        for k in (1, 2):
-            conv(f"blocks.{i}.conv{k}", c, c, _KERNEL_SIZES["trunk"], config.block_bias)
-            bn(f"blocks.{i}.bn{k}", c)
-        shapes[f"blocks.{i}.act.weight"] = (slopes,)
-    conv("fuse.conv", c, c, _KERNEL_SIZES["trunk"], config.block_bias)
-    bn("fuse.bn", c)
-    for i in range(config.stages):
-        conv(f"upsample.{i}.conv", 4 * c, c, _KERNEL_SIZES["trunk"], True)
-        if config.upsample_bn:
-            bn(f"upsample.{i}.bn", 4 * c)
-        shapes[f"upsample.{i}.act.weight"] = (slopes,)
-    conv("tail", 3, c, _KERNEL_SIZES["tail"], True)
-    return shapes
 
 
 def load_generator(name_or_path: "str | Path | GeneratorFile" = DEFAULT_MODEL) -> "Generator":

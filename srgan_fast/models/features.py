@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from srgan_fast.architectures.srgan import IMAGENET_NORMALISED
 from srgan_fast.errors import ModelError
-from srgan_fast.models.config import IMAGENET_NORMALISED, AffineMap
 from srgan_fast.models.generator import Affine
+from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops.modules import vgg_features
 from srgan_fast.ops.switch import Switched
 
@@ -90,7 +91,7 @@ class FeatureExtractor(Switched):
         activated: bool = True,
         weights: Literal["torchvision", "random"] | Path = "torchvision",
         vgg: VggName = "vgg19",
-        input_map: AffineMap = IMAGENET_NORMALISED,
+        input_map: ColourMap = IMAGENET_NORMALISED,
         trainable: bool = False,
     ) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class FeatureExtractor(Switched):
             cut,
             weights=path,
             vgg="vgg16",
-            input_map=AffineMap((255.0, 255.0, 255.0), (-r, -g, -b)),
+            input_map=ColourMap((255.0, 255.0, 255.0), (-r, -g, -b)),
             trainable=trainable,
         )
         first = cast(nn.Conv2d, extractor.features[0])

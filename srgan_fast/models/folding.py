@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from srgan_fast.architectures.srgan import GeneratorConfig
 from srgan_fast.errors import ModelError
 from srgan_fast.models.checkpoint import GeneratorFile
-from srgan_fast.models.config import AffineMap, GeneratorConfig
+from srgan_fast.network.graph import ColourMap
 
 Array = NDArray[np.float32]
 
@@ -52,7 +53,7 @@ class FoldedGenerator:
     fuse: FoldedConv
     upsample: tuple[FoldedConv, ...]
     tail: FoldedConv
-    hr_map: AffineMap
+    hr_map: ColourMap
 
 
 def fold_generator(file: GeneratorFile) -> FoldedGenerator:
@@ -103,7 +104,7 @@ def _fold(file: GeneratorFile) -> FoldedGenerator:
         gain = np.array(hr_map.gain)
         weight = tail.weight.astype(np.float64) * gain[:, None, None, None]
         bias = tail.bias * gain + np.array(hr_map.offset)
-        tail, hr_map = FoldedConv(weight.astype(np.float32), bias.astype(np.float32), None), AffineMap()
+        tail, hr_map = FoldedConv(weight.astype(np.float32), bias.astype(np.float32), None), ColourMap()
     return FoldedGenerator(
         config=config,
         head=conv("head.conv", None, "head.act"),

@@ -11,9 +11,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from srgan_fast.architectures.srgan import GeneratorConfig
 from srgan_fast.errors import ModelError
-from srgan_fast.models.config import AffineMap, GeneratorConfig
 from srgan_fast.models.recompute import recomputed
+from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops.modules import ConvAct, ConvBN, ResidualBlock, UpsampleBlock, start, tail
 from srgan_fast.ops.switch import Switched
 
@@ -24,7 +25,7 @@ class Affine(nn.Module):
     gain: Tensor
     offset: Tensor
 
-    def __init__(self, values: AffineMap) -> None:
+    def __init__(self, values: ColourMap) -> None:
         super().__init__()
         self.is_identity = values.is_identity
         self.register_buffer("gain", torch.tensor(values.gain).view(1, 3, 1, 1), persistent=False)

@@ -7,15 +7,9 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from srgan_fast.architectures.srgan import IDENTITY, IMAGENET_NORMALISED, SIGNED, Conventions, GeneratorConfig
 from srgan_fast.errors import ModelError
-from srgan_fast.models.config import (
-    IDENTITY,
-    IMAGENET_NORMALISED,
-    SIGNED,
-    AffineMap,
-    Conventions,
-    GeneratorConfig,
-)
+from srgan_fast.network.graph import ColourMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +49,8 @@ class Preset:
     name: str
     generator: GeneratorConfig
     discriminator: Literal["paper", "patch"]
-    critic_map: AffineMap
-    feature_map: AffineMap
+    critic_map: ColourMap
+    feature_map: ColourMap
     losses: LossRecipe
 
 

@@ -1,6 +1,6 @@
 """A super-resolution network as data: a list of convolutions, each with a prologue and an epilogue.
 
-Everything that computes a network (the CPU engine, the CUDA path, ONNX, PyTorch, the NumPy interpreter) reads this list;
+Everything that computes a network (CPU engine, CUDA path, ONNX, PyTorch, NumPy interpreter) reads this list;
 everything else about a network (scale, receptive radius, multiply-adds, which values live when) is computed from it in
 `analysis`. Files in `srgan_fast.architectures` write it.
 """
@@ -23,12 +23,12 @@ class ColourMap:
     """Per-channel map of pixel values, `y = gain * x + offset`.
 
     Attributes:
-        gain: one factor for each channel.
+        gain: one factor for each channel; RGB's by default.
         offset: one summand for each channel.
     """
 
-    gain: tuple[float, ...]
-    offset: tuple[float, ...]
+    gain: tuple[float, ...] = (1.0, 1.0, 1.0)
+    offset: tuple[float, ...] = (0.0, 0.0, 0.0)
 
     @staticmethod
     def identity(channels: int) -> "ColourMap":
@@ -39,6 +39,11 @@ class ColourMap:
     def is_identity(self) -> bool:
         """Whether values pass through unchanged."""
         return all(g == 1.0 for g in self.gain) and all(o == 0.0 for o in self.offset)
+
+    def inverse(self) -> "ColourMap":
+        """The map that undoes this one; its gains must not be 0."""
+        gain = tuple(1 / g for g in self.gain)
+        return ColourMap(gain, tuple(-o / g for g, o in zip(self.gain, self.offset, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ class Network:
         convs: in order of use; the last one's result is the output.
         channels: of the image and of the output: 1, 3 or 4.
         unshuffle: factor of the pixel-unshuffle before the first convolution (the inverse of `Conv.shuffle`'s order).
+            Runtimes take images whose sides are multiples of it; whoever calls them extends others by
+            `interpreter.pad_to_multiple` and crops the result.
         skip: how the mapped image, enlarged to the output's size, is added to the last convolution's result: not at
             all, by nearest neighbour, or bilinear with half-pixel centres and repeated borders.
         input_map: applied to images in 0..1.

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from srgan_fast.errors import ModelError
 from srgan_fast.models.checkpoint import GeneratorFile
-from srgan_fast.models.config import AffineMap
 from srgan_fast.models.folding import Array, FoldedConv, FoldedGenerator, fold_generator
+from srgan_fast.network.graph import ColourMap
 
 OPSET = 20
 IR_VERSION = 10  # what runtimes of 2024 and later read
@@ -48,7 +48,7 @@ class _Graph:
         y = self.conv(x, layer, f"{name}.conv")
         return y if layer.slope is None else self.prelu(y, layer.slope, name)
 
-    def affine(self, x: str, values: AffineMap, name: str) -> str:
+    def affine(self, x: str, values: ColourMap, name: str) -> str:
         if values.is_identity:
             return x
         gain = self.constant(f"{name}.gain", _column(values.gain))

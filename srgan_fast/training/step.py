@@ -29,9 +29,9 @@ from torch.optim import Optimizer
 from torch.profiler import record_function
 
 from srgan_fast.errors import TrainingError
-from srgan_fast.models.config import AffineMap
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Affine, Generator
+from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops import PackedWeights, data_gradients_only
 from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
@@ -267,7 +267,7 @@ class GanStep:
     generator_optimiser: Optimizer
     discriminator_optimiser: Optimizer
     recipe: GanLosses
-    critic_map: AffineMap
+    critic_map: ColourMap
     options: StepOptions = field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import srgan_fast
+from srgan_fast.architectures.srgan import expected_shapes
 from srgan_fast.errors import BackendError, FileError, ModelError
 from srgan_fast.export import ExportReport, export_onnx, onnx_export, trace, verify
 from srgan_fast.export.verify import TOLERANCES, Agreement
 from srgan_fast.models import generator_config, load_generator, read_generator, write_generator
-from srgan_fast.models.checkpoint import expected_shapes
 
 VARIANTS = {"x4": ("paper", 4), "x2": ("paper", 2), "x8": ("paper", 8), "pytorch-gan": ("pytorch-gan", 4)}
 SIZES = [(1, 1, 1), (1, 1, 19), (1, 11, 5), (3, 8, 8), (2, 33, 50)]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from srgan_fast.architectures.srgan import IDENTITY, IMAGENET_NORMALISED, SIGNED
 from srgan_fast.errors import ModelError
-from srgan_fast.models import AffineMap, Generator, GeneratorConfig
-from srgan_fast.models.config import IDENTITY, IMAGENET_NORMALISED, SIGNED
+from srgan_fast.models import ColourMap, Generator, GeneratorConfig
 
 gains = st.tuples(*[st.floats(0.01, 100) | st.floats(-100, -0.01)] * 3)
 offsets = st.tuples(*[st.floats(-100, 100)] * 3)
@@ -70,7 +70,7 @@ def test_a_config_cannot_be_changed() -> None:
 
 @given(gain=gains, offset=offsets)
 def test_the_inverse_undoes_a_map(gain: tuple[float, float, float], offset: tuple[float, float, float]) -> None:
-    there = AffineMap(gain, offset)
+    there = ColourMap(gain, offset)
     back = there.inverse()
     x = np.linspace(-1, 2, 9)[:, None]
     mapped = x * np.array(there.gain) + np.array(there.offset)
@@ -81,8 +81,8 @@ def test_the_inverse_undoes_a_map(gain: tuple[float, float, float], offset: tupl
 def test_only_the_neutral_map_is_the_identity() -> None:
     assert IDENTITY.is_identity
     assert not SIGNED.is_identity
-    assert not AffineMap(offset=(0.0, 0.0, 0.1)).is_identity
-    assert not AffineMap(gain=(1.0, 1.1, 1.0)).is_identity
+    assert not ColourMap(offset=(0.0, 0.0, 0.1)).is_identity
+    assert not ColourMap(gain=(1.0, 1.1, 1.0)).is_identity
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_only_the_neutral_map_is_the_identity() -> None:
     ids=["signed", "imagenet"],
 )
 def test_named_spaces_map_black_and_white(
-    mapping: AffineMap, black: tuple[float, ...], white: tuple[float, ...]
+    mapping: ColourMap, black: tuple[float, ...], white: tuple[float, ...]
 ) -> None:
     assert np.allclose(mapping.offset, black)
     assert np.allclose(np.add(mapping.gain, mapping.offset), white)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from srgan_fast.errors import ModelError
-from srgan_fast.models import AffineMap, FeatureExtractor
+from srgan_fast.models import ColourMap, FeatureExtractor
 from srgan_fast.models.features import VggName, cut_index, feature_layers
 
 
@@ -143,7 +143,7 @@ def test_deep_features_are_torchvisions() -> None:
 
 
 def test_input_map_replaces_the_normalisation(file: Path, lower: nn.Sequential) -> None:
-    doubled = FeatureExtractor("vgg22", weights=file, input_map=AffineMap((2.0, 2.0, 2.0), (-1.0, 0.0, 1.0)))
+    doubled = FeatureExtractor("vgg22", weights=file, input_map=ColourMap((2.0, 2.0, 2.0), (-1.0, 0.0, 1.0)))
     image = torch.rand(1, 3, 8, 8)
     with torch.no_grad():
         expected = lower(2 * image + torch.tensor([-1.0, 0.0, 1.0])[:, None, None])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srgan_fast.errors import ModelError
-from srgan_fast.models import AffineMap, Conventions, GeneratorConfig, GeneratorFile, generator_config, load_generator
+from srgan_fast.models import ColourMap, Conventions, GeneratorConfig, GeneratorFile, generator_config, load_generator
 from srgan_fast.models.checkpoint import save_generator
 from srgan_fast.models.folding import FoldedConv, FoldedGenerator, fold_generator
 
@@ -30,8 +30,8 @@ CONFIGS = {
         conventions=Conventions(
             block_eps=0.5,
             upsample_eps=0.05,
-            lr_map=AffineMap((2.0, 1.0, 0.5), (0.1, 0.2, -0.3)),
-            hr_map=AffineMap((2.0, 0.25, -4.0), (0.3, -0.1, 0.5)),
+            lr_map=ColourMap((2.0, 1.0, 0.5), (0.1, 0.2, -0.3)),
+            hr_map=ColourMap((2.0, 0.25, -4.0), (0.3, -0.1, 0.5)),
         ),
     ),
 }
@@ -43,7 +43,7 @@ def apply(folded: FoldedGenerator, lr: Tensor) -> Tensor:
     def tensor(values: object) -> Tensor:
         return torch.as_tensor(np.asarray(values)).to(lr.dtype)
 
-    def mapped(x: Tensor, values: AffineMap) -> Tensor:
+    def mapped(x: Tensor, values: ColourMap) -> Tensor:
         return x * tensor(values.gain)[:, None, None] + tensor(values.offset)[:, None, None]
 
     def linear(layer: FoldedConv, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def test_folded_layers_are_float32_with_slopes_only_where_a_prelu_follows(file: 
 
 def test_a_linear_output_needs_no_map_and_a_tanh_keeps_it(file: GeneratorFile) -> None:
     conventions = file.config.conventions
-    left = AffineMap() if conventions.output == "linear" else conventions.hr_map.inverse()
+    left = ColourMap() if conventions.output == "linear" else conventions.hr_map.inverse()
     assert fold_generator(file).hr_map == left
 
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srgan_fast.architectures.srgan import expected_shapes
 from srgan_fast.errors import ModelError
-from srgan_fast.models import AffineMap, Conventions, Generator, GeneratorConfig, generator_config
-from srgan_fast.models.checkpoint import expected_shapes
+from srgan_fast.models import ColourMap, Conventions, Generator, GeneratorConfig, generator_config
 from srgan_fast.models.generator import icnr_
 
 from .conftest import MakeGenerator
@@ -17,8 +17,8 @@ from .conftest import MakeGenerator
 ODD_MAPS = Conventions(
     block_eps=0.3,
     upsample_eps=0.02,
-    lr_map=AffineMap((2.0, 3.0, 0.5), (-1.0, 0.2, 0.1)),
-    hr_map=AffineMap((4.0, 0.5, -2.0), (0.3, -0.4, 1.0)),
+    lr_map=ColourMap((2.0, 3.0, 0.5), (-1.0, 0.2, 0.1)),
+    hr_map=ColourMap((4.0, 0.5, -2.0), (0.3, -0.4, 1.0)),
 )
 
 CONFIGS = {
@@ -56,7 +56,7 @@ def described(state: dict[str, Tensor], config: GeneratorConfig, lr: Tensor) -> 
             out[:, :, k // 2 :: 2, k % 2 :: 2] = x[:, k::4]
         return out
 
-    def mapped(x: Tensor, values: AffineMap) -> Tensor:
+    def mapped(x: Tensor, values: ColourMap) -> Tensor:
         return x * x.new_tensor(values.gain)[:, None, None] + x.new_tensor(values.offset)[:, None, None]
 
     how = config.conventions

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED
 from srgan_fast.errors import ModelError
-from srgan_fast.models import PRESETS, AffineMap, Generator, generator_config, get_preset
-from srgan_fast.models.config import IMAGENET_NORMALISED, SIGNED
+from srgan_fast.models import PRESETS, ColourMap, Generator, generator_config, get_preset
 
 
 def test_there_are_two_presets_under_their_own_names() -> None:
@@ -20,7 +20,7 @@ def test_paper_is_the_papers_recipe() -> None:
     assert (generator.block_bias, generator.upsample_bn, generator.conventions.output) == (False, False, "linear")
     assert (generator.conventions.block_eps, generator.conventions.upsample_eps) == (1e-5, 1e-5)
     # LR images in 0..1, HR images in -1..1 (section 3.2).
-    assert generator.conventions.lr_map == AffineMap()
+    assert generator.conventions.lr_map == ColourMap()
     assert generator.conventions.hr_map == SIGNED == preset.critic_map
     assert preset.discriminator == "paper"
     assert preset.feature_map == IMAGENET_NORMALISED

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srgan_fast.architectures.srgan import Conventions
 from srgan_fast.bench.training.saved import saved_bytes
 from srgan_fast.models import (
     FeatureExtractor,
@@ -25,7 +26,6 @@ from srgan_fast.models import (
     features,
     generator_config,
 )
-from srgan_fast.models.config import Conventions
 from srgan_fast.ops import (
     ConvAct,
     ConvBN,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from srgan_fast.architectures.srgan import expected_shapes
 from srgan_fast.models import GeneratorConfig, GeneratorFile, load_generator
-from srgan_fast.models.checkpoint import expected_shapes
 
 FileOf = Callable[[GeneratorConfig], GeneratorFile]
 Exact = Callable[[GeneratorFile, NDArray[np.float32]], NDArray[np.float64]]

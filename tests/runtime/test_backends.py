@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED
 from srgan_fast.models import DEFAULT_MODEL, Conventions, GeneratorConfig, GeneratorFile, read_generator
-from srgan_fast.models.config import IMAGENET_NORMALISED, SIGNED
 from srgan_fast.runtime import Backend, create_backend, usable_backends
 
 NAMES = sorted(usable_backends())

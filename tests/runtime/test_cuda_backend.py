@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED, Conventions, GeneratorConfig
 from srgan_fast.bench.accuracy import compare
 from srgan_fast.errors import BackendError
 from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
-from srgan_fast.models.config import IMAGENET_NORMALISED, SIGNED, Conventions, GeneratorConfig
 from srgan_fast.models.folding import fold_generator
 from srgan_fast.ops import infer
 from srgan_fast.ops.conv import tail_weight

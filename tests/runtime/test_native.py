@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from srgan_fast import _engine
-from srgan_fast.models import AffineMap, Conventions, GeneratorConfig, GeneratorFile, generator_config
-from srgan_fast.models.config import IMAGENET_NORMALISED, SIGNED
+from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED
+from srgan_fast.models import ColourMap, Conventions, GeneratorConfig, GeneratorFile, generator_config
 from srgan_fast.runtime.native_backend import NativeBackend
 
 from .conftest import Exact, FileOf
@@ -96,8 +96,8 @@ configs = st.builds(
     conventions=st.builds(
         Conventions,
         output=st.sampled_from(["linear", "tanh"]),
-        lr_map=st.builds(AffineMap, st.tuples(*[st.floats(0.5, 2)] * 3), st.tuples(*[st.floats(-1, 1)] * 3)),
-        hr_map=st.builds(AffineMap, st.tuples(*[st.floats(0.5, 2)] * 3), st.tuples(*[st.floats(-1, 1)] * 3)),
+        lr_map=st.builds(ColourMap, st.tuples(*[st.floats(0.5, 2)] * 3), st.tuples(*[st.floats(-1, 1)] * 3)),
+        hr_map=st.builds(ColourMap, st.tuples(*[st.floats(0.5, 2)] * 3), st.tuples(*[st.floats(-1, 1)] * 3)),
     ),
 )
 

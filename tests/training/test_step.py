@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from srgan_fast.models import PRESETS, FeatureExtractor, Generator, PatchDiscriminator, generator_config
-from srgan_fast.models.config import AffineMap
 from srgan_fast.models.discriminator import build_discriminator
+from srgan_fast.network.graph import ColourMap
 from srgan_fast.training.config import GanSection
 from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 from srgan_fast.training.trainer import gan_losses
@@ -21,7 +21,7 @@ from srgan_fast.training.trainer import gan_losses
 CROP, BATCH = 32, 2
 pytestmark = pytest.mark.usefixtures("_narrow")
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-FREE = AffineMap()
+FREE = ColourMap()
 
 
 def pair(seed: int, dtype: torch.dtype | None = None) -> Batch:

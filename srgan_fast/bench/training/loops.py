@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.profiler import record_function
 
-from srgan_fast.models.config import AffineMap
 from srgan_fast.models.generator import Affine
+from srgan_fast.network.graph import ColourMap
 from srgan_fast.training.step import Autocast
 
 
@@ -62,7 +62,7 @@ class CommonGanLoop:
     features: nn.Module
     generator_optimiser: Optimizer
     discriminator_optimiser: Optimizer
-    critic_map: AffineMap
+    critic_map: ColourMap
     adversarial_weight: float
     graph_of_real: bool
     autocast: Autocast

@@ -1,0 +1,154 @@
+"""RRDBNet: ESRGAN, Real-ESRGAN, BSRGAN, RealSR and most community models.
+
+Wang et al. 2018, "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", section 3.1; pixel-unshuffle for
+scales 1 and 2 is from Wang et al. 2021, "Real-ESRGAN".
+"""
+
+import re
+
+import numpy as np
+
+from srgan_fast.architectures.base import Architecture, Facts, Recognised, State, Tensors, count_numbered, square_root
+from srgan_fast.errors import ModelError
+from srgan_fast.network.graph import IMAGE, Conv, Network, Residual, value_of
+from srgan_fast.network.lowering import Exact, embedded, nearest_as_phases, rounded
+
+_SLOPE = np.array([0.2], np.float32)  # of every LeakyReLU in it
+_DAMPING = 0.2  # of a dense block's and of a whole block's result
+
+# From the names of 2018 (`model.0`), and from those of BSRGAN, to those of BasicSR. The numbers after the trunk depend
+# on how many upsamplers there are: see `_flat_tail`.
+_RENAMES = (
+    (r"model\.0\.(\w+)", r"conv_first.\1"),
+    (r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\w+?)(?:\.0)?\.(weight|bias)", r"body.\1.rdb\2.conv\3.\4"),
+    (r"model\.1\.sub\.\d+\.(weight|bias)", r"conv_body.\1"),
+    (r"RRDB_trunk\.(\d+)\.RDB(\d)\.conv(\w+)\.(weight|bias)", r"body.\1.rdb\2.conv\3.\4"),
+    (r"trunk_conv\.(\w+)", r"conv_body.\1"),
+    (r"upconv(\d)\.(\w+)", r"conv_up\1.\2"),
+    (r"HRconv\.(\w+)", r"conv_hr.\1"),
+)
+_FIRST_BLOCKS = (
+    "body.0.rdb1.conv1.weight",
+    "RRDB_trunk.0.RDB1.conv1.weight",
+    "model.1.sub.0.RDB1.conv1.0.weight",
+    "model.1.sub.0.RDB1.conv1.weight",
+)
+
+
+def _matches(state: State) -> bool:
+    return any(name in state for name in _FIRST_BLOCKS)
+
+
+def _flat_tail(state: State) -> dict[str, str]:
+    """What the flat numbers after the trunk stand for: upsampler, convolution, activation; two convolutions at the end.
+
+    With n upsamplers their convolutions are 3, 6, ..., 3 n; the last two are 3 n + 2 and 3 n + 4.
+    """
+    found = (re.fullmatch(r"model\.(\d{1,3})\.weight", name) for name in state)
+    numbers = sorted(int(match[1]) for match in found if match and int(match[1]) > 1)
+    if len(numbers) < 2:
+        raise ModelError("it lacks the convolutions after the trunk")
+    names = [*(f"conv_up{i + 1}" for i in range(len(numbers) - 2)), "conv_hr", "conv_last"]
+    wanted = [*(3 * (i + 1) for i in range(len(numbers) - 2)), 3 * len(numbers) - 4, 3 * len(numbers) - 2]
+    if numbers != wanted:
+        raise ModelError(f"its convolutions after the trunk are number {numbers}, where {wanted} are expected")
+    return {f"model.{number}": name for number, name in zip(numbers, names, strict=True)}
+
+
+def _renamed(state: State) -> dict[str, np.ndarray]:
+    """The state dict under BasicSR's names."""
+    flat = _flat_tail(state) if "model.0.weight" in state else {}
+    result: dict[str, np.ndarray] = {}
+    for name, array in state.items():
+        module, _, part = name.rpartition(".")
+        new = f"{flat[module]}.{part}" if module in flat else name
+        for pattern, replacement in _RENAMES:
+            match = re.fullmatch(pattern, new)
+            if match:
+                new = match.expand(replacement)
+                break
+        if new in result:
+            raise ModelError(f"it holds {new} twice")
+        result[new] = array
+    return result
+
+
+class _Builder:
+    """Collects convolutions; methods return the value of what they added."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+        self.convs: list[Conv] = []
+
+    def add(
+        self,
+        name: str,
+        arrays: tuple[Exact, Exact],
+        inputs: tuple[int, ...],
+        *residuals: Residual,
+        active: bool = True,
+        shuffle: int = 1,
+    ) -> int:
+        weight, bias = (rounded(array, name) for array in arrays)
+        slope = _SLOPE if active else None
+        self.convs.append(Conv(name, inputs, weight, bias, slope, residuals, shuffle))
+        return value_of(len(self.convs) - 1)
+
+    def dense(self, name: str, x: int, *residuals: Residual, damping: float) -> int:
+        """Five convolutions, each of which reads what all before it gave; returns `damping * fifth + residuals`."""
+        first = self.tensors.conv(f"{name}.conv1")
+        growth, channels = first[0].shape[:2]
+        beside = None
+        if f"{name}.conv1x1.weight" in self.tensors:  # ESRGAN+ (Rakotonirina and Rasoanaivo 2020)
+            weight, bias = self.tensors.conv(f"{name}.conv1x1", channels, growth, 1)
+            beside = self.add(f"{name}.conv1x1", (embedded(weight, 3), bias), (x,), active=False)
+        values = [x, self.add(f"{name}.conv1", first, (x,))]
+        for i in (2, 3, 4):
+            arrays = self.tensors.conv(f"{name}.conv{i}", channels + (i - 1) * growth, growth)
+            extra = () if beside is None or i == 3 else (Residual(beside if i == 2 else values[2]),)
+            values.append(self.add(f"{name}.conv{i}", arrays, tuple(values), *extra))
+        weight, bias = self.tensors.conv(f"{name}.conv5", channels + 4 * growth, channels)
+        return self.add(f"{name}.conv5", (weight * damping, bias * damping), tuple(values), *residuals, active=False)
+
+    def block(self, name: str, x: int) -> int:
+        """Three dense blocks; their damped sum is added to what they began with."""
+        y = self.dense(f"{name}.rdb1", x, Residual(x), damping=_DAMPING)
+        y = self.dense(f"{name}.rdb2", y, Residual(y), damping=_DAMPING)
+        return self.dense(f"{name}.rdb3", y, Residual(y, _DAMPING), Residual(x), damping=_DAMPING**2)
+
+
+def _build(state: State, facts: Facts) -> Recognised:
+    state = _renamed(state)
+    tensors = Tensors(state)
+    build = _Builder(tensors)
+    first = tensors.conv("conv_first")
+    channels, given = first[0].shape[:2]
+    feature = x = build.add("conv_first", first, (IMAGE,), active=False)
+    blocks, stages = count_numbered(state, "body."), _count_upsamplers(state)
+    growth = state["body.0.rdb1.conv1.weight"].shape[0]
+    for i in range(blocks):
+        x = build.block(f"body.{i}", x)
+    x = build.add("conv_body", tensors.conv("conv_body", channels, channels), (x,), Residual(feature), active=False)
+    for i in range(stages):
+        arrays = nearest_as_phases(*tensors.conv(f"conv_up{i + 1}", channels, channels), 2)
+        x = build.add(f"conv_up{i + 1}", arrays, (x,), shuffle=2)
+    x = build.add("conv_hr", tensors.conv("conv_hr", channels, channels), (x,))
+    last = tensors.conv("conv_last", channels)
+    build.add("conv_last", last, (x,), active=False)
+    tensors.finish()
+    colours = last[0].shape[0]
+    if given % colours:
+        raise ModelError(f"it takes images of {given} channels and gives {colours}")
+    unshuffle = square_root(given // colours, "conv_first: channels of the input for each of the output")
+    if 2**stages % unshuffle:
+        raise ModelError(f"it enlarges by {2**stages} what pixel-unshuffle divides by {unshuffle}")
+    network = Network(tuple(build.convs), channels=colours, unshuffle=unshuffle)
+    words = f"RRDB (ESRGAN), {blocks} blocks, {channels} channels, growth {growth}"
+    return Recognised(network, f"{words}, pixel-unshuffle {unshuffle}" if unshuffle > 1 else words)
+
+
+def _count_upsamplers(state: State) -> int:
+    return len({name for name in state if re.fullmatch(r"conv_up\d\.weight", name)})
+
+
+RRDB = Architecture("RRDB (ESRGAN)", _matches, _build)

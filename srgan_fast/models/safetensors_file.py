@@ -1,0 +1,43 @@
+"""Safetensors files, ours and other people's: metadata and arrays."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize, safe_open
+
+from srgan_fast.errors import ModelError
+
+_DTYPES = {
+    "F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
+    "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and arrays by name; bfloat16 as float32.
+
+    Raises:
+        ModelError: a damaged file, or types that NumPy does not have, such as 8-bit floats.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:  # checks the header against the file's length
+            metadata = dict(file.metadata() or {})
+        tensors = {name: _array(tensor) for name, tensor in deserialize(path.read_bytes())}  # type: ignore[no-untyped-call]
+    except KeyError as error:
+        raise ModelError(f"{path}: holds arrays of type {error}, which cannot be computed with") from None
+    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from None
+    return metadata, tensors
+
+
+def _array(tensor: dict[str, Any]) -> NDArray[Any]:
+    dtype, data, shape = tensor["dtype"], tensor["data"], tuple(tensor["shape"])
+    if dtype == "BF16":
+        wide = np.frombuffer(data, np.uint16).astype(np.uint32) << 16
+        return wide.view(np.float32).reshape(shape)
+    return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
+
+
+__all__ = ["read_safetensors"]

@@ -1,0 +1,197 @@
+"""A network as an ONNX graph, written node by node: what runtimes that read ONNX get, and what is exported."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from srgan_fast.errors import ModelError
+from srgan_fast.network.analysis import scale_of
+from srgan_fast.network.graph import Array, ColourMap, Conv, Network
+
+OPSET = 20
+_WHITE = 255
+
+
+def ir_version_of(opset: int) -> int:
+    """The file format that came with an operator set: the oldest that may hold it, for the sake of older runtimes.
+
+    Raises:
+        ModelError: the installed onnx does not know the operator set.
+    """
+    found = helper.OP_SET_ID_VERSION_MAP.get(("ai.onnx", opset))
+    if found is None:
+        raise ModelError(f"opset is {opset}; the onnx {onnx.__version__} that is installed does not know it")
+    # OPSET itself stays at 10, which runtimes of 2024 and later read.
+    return max(int(found), 10)
+
+
+class _Graph:
+    """Collects nodes and constants; every method returns the name of its result."""
+
+    def __init__(self, dtype: type[np.float32] | type[np.float16]) -> None:
+        self.dtype = dtype
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """In the graph's dtype if it holds floats."""
+        with np.errstate(over="ignore"):  # found out when all are there
+            values = array.astype(self.dtype) if array.dtype.kind == "f" else array
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def single(self, name: str, array: Array) -> str:
+        """A constant that is float32 in every graph."""
+        self.constants.append(numpy_helper.from_array(array.astype(np.float32), name))
+        return name
+
+    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [output], output, **attributes))
+        return output
+
+    def conv(self, conv: Conv, values: list[str]) -> str:
+        """A convolution with its epilogue."""
+        name, size = conv.name, conv.size
+        given = [values[value] for value in conv.inputs]
+        x = given[0] if len(given) == 1 else self.node("Concat", given, f"{name}.inputs", axis=1)
+        arrays = [self.constant(f"{name}.weight", conv.weight), self.constant(f"{name}.bias", conv.bias)]
+        y = self.node("Conv", [x, *arrays], name, kernel_shape=[size, size], pads=[size // 2] * 4)
+        if conv.slope is not None:
+            y = self.activation(y, conv.slope, name)
+        for residual in conv.residuals:
+            added = values[residual.value]
+            what = f"{name}.plus.{added}"
+            if residual.scale != 1.0:
+                factor = self.constant(f"{what}.scale", np.array(residual.scale, np.float32))
+                added = self.node("Mul", [added, factor], f"{what}.scaled")
+            y = self.node("Add", [y, added], what)
+        if conv.shuffle == 1:
+            return y
+        # CRD is pixel shuffle's order: channel c * r^2 + row * r + column.
+        return self.node("DepthToSpace", [y], f"{name}.shuffle", blocksize=conv.shuffle, mode="CRD")
+
+    def activation(self, x: str, slope: Array, name: str) -> str:
+        output = f"{name}.act"
+        if not slope.any():
+            return self.node("Relu", [x], output)
+        if slope.size == 1:
+            return self.node("LeakyRelu", [x], output, alpha=float(slope[0]))
+        return self.node("PRelu", [x, self.constant(f"{name}.slope", slope.reshape(-1, 1, 1))], output)
+
+    def affine(self, x: str, values: ColourMap, name: str) -> str:
+        if values.is_identity:
+            return x
+        gain = self.constant(f"{name}.gain", _column(values.gain))
+        offset = self.constant(f"{name}.offset", _column(values.offset))
+        return self.node("Add", [self.node("Mul", [x, gain], f"{name}.scaled"), offset], name)
+
+    def unshuffle(self, x: str, network: Network) -> str:
+        if network.unshuffle == 1:
+            return x
+        y = self.node("SpaceToDepth", [x], "unshuffle.blocks", blocksize=network.unshuffle)
+        # ONNX counts channels within a place in the block, a network places within a channel.
+        order = np.arange(network.channels * network.unshuffle**2).reshape(-1, network.channels).T.reshape(-1)
+        return self.node("Gather", [y, self.constant("unshuffle.order", order)], "unshuffle", axis=1)
+
+    def enlarged(self, x: str, network: Network) -> str:
+        """The image at the output's size, for the skip."""
+        scale = scale_of(network)
+        if scale == 1:
+            return x
+        scales = self.single("enlarged.scales", np.array([1, 1, scale, scale], np.float32))
+        if network.skip == "nearest":
+            how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        else:
+            how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        return self.node("Resize", [x, "", scales], "enlarged", **how)
+
+
+def _column(values: tuple[float, ...]) -> Array:
+    return np.array(values, np.float32).reshape(1, -1, 1, 1)
+
+
+def build_onnx(
+    network: Network,
+    name: str,
+    dtype: type[np.float32] | type[np.float16] = np.float32,
+    *,
+    pixels: bool = False,
+    opset: int = OPSET,
+) -> onnx.ModelProto:
+    """A checked ONNX model: `lr` of N, C, H, W in 0..1 to `sr` of N, C, scale * H, scale * W, float32, not clamped.
+
+    N, H and W are free; H and W are multiples of the network's pixel-unshuffle. Initialisers are called as the
+    convolutions, with `.weight`, `.bias` and `.slope`.
+
+    Args:
+        network: to write.
+        name: of the graph, and in messages.
+        dtype: that everything between the two is in.
+        pixels: `lr` is N, H, W, C and `sr` N, scale * H, scale * W, C, both uint8, and the graph converts.
+        opset: version of ONNX's operators.
+
+    Raises:
+        ModelError: weights that leave float16's range, or an opset that the installed onnx does not know.
+    """
+    graph = _Graph(dtype)
+    x = "lr"
+    if pixels:
+        # Casts stand beside the input and the output: TensorRT takes uint8 nowhere else.
+        x = graph.node("Cast", [x], "lr_float", to=TensorProto.FLOAT)
+        x = graph.node("Transpose", [x], "lr_planes", perm=[0, 3, 1, 2])
+        x = graph.node("Div", [x, graph.single("white", np.array(_WHITE, np.float32))], "lr_unit")
+    if dtype is not np.float32:
+        x = graph.node("Cast", [x], "lr_half", to=TensorProto.FLOAT16)
+    image = graph.affine(x, network.input_map, "input_map")
+    values = [graph.unshuffle(image, network)]
+    for conv in network.convs:
+        values.append(graph.conv(conv, values))
+    x = values[-1]
+    if network.skip != "none":
+        x = graph.node("Add", [x, graph.enlarged(image, network)], "skip")
+    if network.tanh:
+        x = graph.node("Tanh", [x], "tanh")
+    x = graph.affine(x, network.output_map, "output_map")
+    if dtype is not np.float32:
+        x = graph.node("Cast", [x], "sr_float", to=TensorProto.FLOAT)
+    if pixels:
+        black, one = (graph.single(n, np.array(v, np.float32)) for n, v in (("black", 0), ("one", 1)))
+        x = graph.node("Clip", [x, black, one], "sr_clipped")
+        x = graph.node("Round", [graph.node("Mul", [x, "white"], "sr_levels")], "sr_rounded")
+        x = graph.node("Transpose", [x], "sr_pixels", perm=[0, 2, 3, 1])
+        graph.node("Cast", [x], "sr", to=TensorProto.UINT8)
+    else:
+        graph.node("Identity", [x], "sr")
+    _check_range(name, graph)
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, name, *_ends(network, pixels), graph.constants),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=ir_version_of(opset),
+        producer_name="srgan_fast",
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def _ends(network: Network, pixels: bool) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """The graph's input and output."""
+    scale, dtype = scale_of(network), TensorProto.UINT8 if pixels else TensorProto.FLOAT
+
+    def shape(height: str, width: str) -> list[str | int]:
+        return ["batch", height, width, network.channels] if pixels else ["batch", network.channels, height, width]
+
+    lr = helper.make_tensor_value_info("lr", dtype, shape("height", "width"))
+    sr = helper.make_tensor_value_info("sr", dtype, shape(f"{scale}*height", f"{scale}*width"))
+    return [lr], [sr]
+
+
+def _check_range(name: str, graph: _Graph) -> None:
+    for tensor in graph.constants:
+        if not np.isfinite(numpy_helper.to_array(tensor)).all():
+            raise ModelError(f"{name}: {tensor.name} leaves the range of {np.dtype(graph.dtype)}; take fp32")
+
+
+__all__ = ["OPSET", "build_onnx", "ir_version_of"]
