@@ -13,7 +13,7 @@ import numpy as np
 
 from srgan_fast import _engine
 
-Layer = tuple[Any, Any, Any]
+Layer = tuple[Any, ...]  # name, inputs, weight, bias, slope, residuals, shuffle
 
 # Far longer than any of them takes, as machines can be busy; a process that hangs fails by it.
 TIMEOUT = 120
@@ -22,22 +22,35 @@ TIMEOUT = 120
 def layers(
     channels: int = 16, blocks: int = 1, stages: int = 2, slopes: int | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """All arguments of an engine of that size but `precision` and `threads`, with random weights."""
+    """All arguments of an engine but `precision` and `threads`: an SRGAN generator of that size, random weights."""
     rng = np.random.default_rng(seed)
-    per_layer = channels if slopes is None else slopes
+    made: list[Layer] = []
 
-    def conv(out: int, into: int, size: int, count: int) -> Layer:
+    def conv(
+        name: str, out: int, into: int, size: int, count: int, residual: int | None = None, shuffle: int = 1
+    ) -> int:
         weight = rng.normal(0, 1 / np.sqrt(into * size * size), (out, into, size, size)).astype(np.float32)
         bias = rng.uniform(-0.1, 0.1, out).astype(np.float32)
-        return weight, bias, rng.uniform(0.05, 0.4, count).astype(np.float32) if count else None
+        slope = rng.uniform(0.05, 0.4, count).astype(np.float32) if count else None
+        residuals = [] if residual is None else [(residual, 1.0)]
+        made.append((name, (len(made),), weight, bias, slope, residuals, shuffle))
+        return len(made)  # the number of the result
 
-    trunk = [conv(channels, channels, 3, 0 if i % 2 else per_layer) for i in range(2 * blocks)]
+    c = channels
+    x = head = conv("head", c, 3, 9, c if slopes is None else slopes)
+    for i in range(blocks):
+        conv(f"block {i}, first", c, c, 3, c if slopes is None else slopes)
+        x = conv(f"block {i}, second", c, c, 3, 0, residual=x)
+    conv("fuse", c, c, 3, 0, residual=head)
+    for i in range(stages):
+        conv(f"upsample {i}", 4 * c, c, 3, 4 * c if slopes is None else slopes, shuffle=2)
+    conv("tail", 3, c, 9, 0)
     same = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     return {
-        "head": conv(channels, 3, 9, per_layer),
-        "trunk": [*trunk, conv(channels, channels, 3, 0)],
-        "upsample": [conv(4 * channels, channels, 3, per_layer) for _ in range(stages)],
-        "tail": conv(3, channels, 9, 0),
+        "layers": made,
+        "channels": 3,
+        "unshuffle": 1,
+        "skip": "none",
         "input_map": same,
         "output_map": same,
         "tanh": False,

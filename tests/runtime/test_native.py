@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from srgan_fast import _engine
 from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED
 from srgan_fast.models import ColourMap, Conventions, GeneratorConfig, GeneratorFile, generator_config
+from srgan_fast.models.model_file import model_of
 from srgan_fast.runtime.native_backend import NativeBackend
 
 from .conftest import Exact, FileOf
@@ -70,7 +71,7 @@ def test_agrees_with_float64(
 ) -> None:
     file, lr, expected = case(config, *size)
     monkeypatch.setenv("SRGAN_FAST_ISA", isa)
-    backend = NativeBackend(file, "fp32", 2)
+    backend = NativeBackend(model_of(file), "fp32", 2)
     assert backend.isa == isa
     assert_near(backend.run(lr), expected)
 
@@ -82,7 +83,7 @@ def test_pictures_of_many_strips_agree_with_float64(
 ) -> None:
     file, lr, expected = case(replace(CONFIGS["pytorch-gan"], scale=2, channels=32, blocks=1), *size)
     monkeypatch.setenv("SRGAN_FAST_ISA", isa)
-    assert_near(NativeBackend(file, "fp32", 2).run(lr), expected)
+    assert_near(NativeBackend(model_of(file), "fp32", 2).run(lr), expected)
 
 
 configs = st.builds(
@@ -127,13 +128,13 @@ def test_any_generator_and_size_agrees_with_float64(
     file = file_of(config)
     lr = np.random.default_rng(height).random((count, 3, height, width), np.float32)
     monkeypatch.setenv("SRGAN_FAST_ISA", isa)
-    assert_near(NativeBackend(file, "fp32", threads).run(lr), exact(file, lr))
+    assert_near(NativeBackend(model_of(file), "fp32", threads).run(lr), exact(file, lr))
 
 
 def test_values_far_outside_of_0_to_1_agree_with_float64(file_of: FileOf, exact: Exact) -> None:
     file = file_of(CONFIGS["paper"])
     lr = np.random.default_rng(2).normal(0, 1e4, (1, 3, 9, 10)).astype(np.float32)
-    assert_near(NativeBackend(file, "fp32", 1).run(lr), exact(file, lr))
+    assert_near(NativeBackend(model_of(file), "fp32", 1).run(lr), exact(file, lr))
 
 
 @pytest.mark.skipif("avx512_bf16" not in ISAS, reason="this processor does not multiply bfloat16")
@@ -141,7 +142,7 @@ def test_values_far_outside_of_0_to_1_agree_with_float64(file_of: FileOf, exact:
 @pytest.mark.parametrize("name", ["paper", "64 channels, a slope each", "7 channels, a slope each, x8"])
 def test_bf16_is_near_float64_at_every_size(case: Any, name: str, size: tuple[int, int]) -> None:
     file, lr, expected = case(CONFIGS[name], *size)
-    error = NativeBackend(file, "bf16", 2).run(lr) - expected
+    error = NativeBackend(model_of(file), "bf16", 2).run(lr) - expected
     assert 0 < np.abs(error).max() <= 0.05 * max(np.ptp(expected), np.abs(expected).max())
 
 
@@ -152,7 +153,7 @@ def test_bf16_is_refused_where_the_instruction_set_lacks_it(
     file, *_ = case(CONFIGS["paper"], 1, 1)
     monkeypatch.setenv("SRGAN_FAST_ISA", isa)
     with pytest.raises(ValueError, match=f"bf16 needs a processor with AVX-512 BF16; this is computed with {isa}"):
-        NativeBackend(file, "bf16", 1)
+        NativeBackend(model_of(file), "bf16", 1)
 
 
 def test_an_empty_choice_of_the_instruction_set_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,12 +163,18 @@ def test_an_empty_choice_of_the_instruction_set_is_none(monkeypatch: pytest.Monk
 
 def test_what_it_is_can_be_asked(case: Any) -> None:
     file, *_ = case(CONFIGS["paper"], 1, 1)
-    backend = NativeBackend(file, "fp32", 3)
+    backend = NativeBackend(model_of(file), "fp32", 3)
     assert (backend._engine.scale, backend._engine.threads, backend._engine.isa) == (4, 3, ISAS[-1])
     assert backend.device == f"CPU, {ISAS[-1]}"
     assert backend.layer_times() == []
     backend.run(np.zeros((1, 3, 8, 5), np.float32))
     names, seconds, multiply_adds = zip(*backend.layer_times(), strict=True)
-    assert names == ("head 9x9", "trunk, 5 x 3x3", "upsample 1 3x3", "upsample 2 3x3", "tail 9x9")
+    assert names == (
+        "9x9, 3 to 16",
+        "5 x 3x3, 16 to 16",
+        "3x3, 16 to 64",
+        "3x3, 16 to 64 at x2",
+        "9x9, 64 to 3 at x2",
+    )
     assert min(seconds) > 0
     assert sum(multiply_adds) == 40 * file.config.macs_per_lr_pixel

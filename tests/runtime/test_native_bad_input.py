@@ -90,19 +90,18 @@ def test_unaligned_pixels_give_the_same(shared: Any, dtype: Any) -> None:
     np.testing.assert_array_equal(shared.run(moved), shared.run(image))
 
 
-def _changed(name: str, index: int | None, part: int, value: Any) -> dict[str, Any]:
-    """The layers of a good engine with one array replaced."""
+NAME, INPUTS, WEIGHT, BIAS, SLOPE, RESIDUALS, SHUFFLE = range(7)  # the parts of a layer
+HEAD, FIRST, SECOND, FUSE, UPSAMPLE, LAST_UPSAMPLE, TAIL = range(7)  # the layers of `layers()`
+
+
+def _changed(layer: int, part: int, value: Any) -> dict[str, Any]:
+    """The arguments of a good engine with one part of one layer replaced."""
     given = layers()
-    old = given[name] if index is None else given[name][index]
-    new = tuple(value(array) if i == part else array for i, array in enumerate(old))
-    if index is None:
-        given[name] = new
-    else:
-        given[name][index] = new
+    old = given["layers"][layer]
+    given["layers"][layer] = tuple(value(x) if i == part else x for i, x in enumerate(old))
     return given
 
 
-LAYERS = [("head", None), ("trunk", 0), ("trunk", 2), ("upsample", 1), ("tail", None)]
 ARRAYS: dict[str, tuple[Any, type[Exception]]] = {
     "float64": (lambda a: a.astype(np.float64), TypeError),
     "float16": (lambda a: a.astype(np.float16), TypeError),
@@ -118,46 +117,55 @@ ARRAYS: dict[str, tuple[Any, type[Exception]]] = {
 }
 
 
-@pytest.mark.parametrize("part", [0, 1], ids=["weight", "bias"])
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("part", [WEIGHT, BIAS], ids=["weight", "bias"])
+@pytest.mark.parametrize("layer", [HEAD, FIRST, FUSE, LAST_UPSAMPLE, TAIL])
 @pytest.mark.parametrize(("change", "error"), ARRAYS.values(), ids=ARRAYS)
-def test_wrong_arrays_of_layers_are_refused(change: Any, error: type[Exception], layer: Any, part: int) -> None:
-    with pytest.raises(error, match=layer[0]):
-        _engine.Engine(**_changed(*layer, part, change), precision="fp32", threads=1)
+def test_wrong_arrays_of_layers_are_refused(change: Any, error: type[Exception], layer: int, part: int) -> None:
+    with pytest.raises(error, match=layers()["layers"][layer][NAME]):
+        _engine.Engine(**_changed(layer, part, change), precision="fp32", threads=1)
 
 
 @pytest.mark.parametrize(
-    ("layer", "part", "change", "error"),
+    ("layer", "part", "change", "error", "message"),
     [
-        (("head", None), 0, lambda a: a[..., :7].copy(), ValueError),
-        (("head", None), 0, lambda a: a[..., :7, :7].copy(), ValueError),
-        (("head", None), 0, lambda a: a[0], ValueError),
-        (("head", None), 0, lambda a: np.zeros((1 << 40, 0, 9, 9), np.float32), ValueError),
-        (("head", None), 0, lambda a: np.zeros((0, 3, 9, 9), np.float32), ValueError),
-        (("head", None), 0, lambda a: a.reshape(-1), ValueError),
-        (("trunk", 1), 0, lambda a: a.reshape(16, 9, 4, 4), ValueError),
-        (("trunk", 0), 0, lambda a: np.zeros((16, 15, 3, 3), np.float32), ValueError),
-        (("upsample", 0), 0, lambda a: np.zeros((16, 16, 3, 3), np.float32), ValueError),
-        (("tail", None), 0, lambda a: np.zeros((4, 16, 9, 9), np.float32), ValueError),
-        (("head", None), 0, lambda a: None, TypeError),
-        (("tail", None), 1, lambda a: None, TypeError),
-        (("head", None), 2, lambda a: None, ValueError),
-        (("head", None), 2, lambda a: a[:0], ValueError),
-        (("head", None), 2, lambda a: a[:7].copy(), ValueError),
-        (("head", None), 2, lambda a: a[::-1], TypeError),
-        (("trunk", 0), 2, lambda a: None, ValueError),
-        (("trunk", 1), 2, lambda a: np.ones(1, np.float32), ValueError),
-        (("trunk", 2), 2, lambda a: np.ones(16, np.float32), ValueError),
-        (("upsample", 0), 2, lambda a: np.ones(64, np.float32), ValueError),
-        (("upsample", 1), 2, lambda a: None, ValueError),
-        (("tail", None), 2, lambda a: np.ones(3, np.float32), ValueError),
+        (HEAD, WEIGHT, lambda a: a[..., :7].copy(), ValueError, r"weight must have shape \(out, in, k, k\)"),
+        (HEAD, WEIGHT, lambda a: a[..., :7, :7].copy(), ValueError, "no kernel for a convolution of 7x7"),
+        (HEAD, WEIGHT, lambda a: a[0], ValueError, "weight must have shape"),
+        (HEAD, WEIGHT, lambda a: np.zeros((1 << 40, 0, 9, 9), np.float32), ValueError, "0 input and 1099511627776"),
+        (HEAD, WEIGHT, lambda a: np.zeros((0, 3, 9, 9), np.float32), ValueError, "0 output channels"),
+        (HEAD, WEIGHT, lambda a: a.reshape(-1), ValueError, "weight must have shape"),
+        (SECOND, WEIGHT, lambda a: a.reshape(16, 9, 4, 4), ValueError, "no kernel for a convolution of 4x4"),
+        (FIRST, WEIGHT, lambda a: np.zeros((16, 15, 3, 3), np.float32), ValueError, r"\(16, 15, 3, 3\).*expected"),
+        (UPSAMPLE, WEIGHT, lambda a: np.zeros((18, 16, 3, 3), np.float32), ValueError, "18"),
+        (TAIL, WEIGHT, lambda a: np.zeros((4, 16, 9, 9), np.float32), ValueError, "tail: bias has 3"),
+        (HEAD, WEIGHT, lambda a: None, TypeError, "float32 arrays"),
+        (TAIL, BIAS, lambda a: None, TypeError, "float32 arrays"),
+        (HEAD, SLOPE, lambda a: a[:0], ValueError, "slope is empty"),
+        (HEAD, SLOPE, lambda a: a[:7].copy(), ValueError, "7 slopes, expected none, 1 or 16"),
+        (HEAD, SLOPE, lambda a: a[::-1], TypeError, "float32 arrays"),
+        (UPSAMPLE, SLOPE, lambda a: a[:16].copy(), ValueError, "16 slopes, expected none, 1 or 64"),
+        (TAIL, SLOPE, lambda a: np.ones(3, np.float32), ValueError, "no kernel|only from an image"),
+        (FIRST, INPUTS, lambda a: (), ValueError, "it has no inputs"),
+        (FIRST, INPUTS, lambda a: (2,), ValueError, "reads a value that is not there yet"),
+        (FIRST, INPUTS, lambda a: (-1,), ValueError, "reads a value that is not there yet"),
+        (FIRST, INPUTS, lambda a: (1, 1), ValueError, r"expected \(16, 32, 3, 3\)"),
+        (FIRST, INPUTS, lambda a: "first", (TypeError, RuntimeError), ""),
+        (SECOND, RESIDUALS, lambda a: [(0, 1.0)], ValueError, "its residual is the image"),
+        (SECOND, RESIDUALS, lambda a: [(3, 1.0)], ValueError, "its residual is the image or a value that is not"),
+        (SECOND, RESIDUALS, lambda a: [1], (TypeError, RuntimeError), ""),
+        (UPSAMPLE, RESIDUALS, lambda a: [(1, 1.0)], ValueError, "residual has another shape"),
+        (UPSAMPLE, SHUFFLE, lambda a: 3, ValueError, "a pixel shuffle by 3 does not fit 64 channels"),
+        (UPSAMPLE, SHUFFLE, lambda a: 0, ValueError, "a pixel shuffle by 0"),
+        (UPSAMPLE, SHUFFLE, lambda a: 1 << 40, ValueError, "a pixel shuffle by 1099511627776"),
+        (LAST_UPSAMPLE, SHUFFLE, lambda a: 4, ValueError, r"weight has shape"),
+        (FUSE, NAME, lambda a: None, (TypeError, RuntimeError), ""),
     ],
 )
 def test_layers_that_do_not_fit_together_are_refused(
-    layer: Any, part: int, change: Any, error: type[Exception]
+    layer: int, part: int, change: Any, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error):
-        _engine.Engine(**_changed(*layer, part, change), precision="fp32", threads=1)
+    with pytest.raises(error, match=message):
+        _engine.Engine(**_changed(layer, part, change), precision="fp32", threads=1)
 
 
 @pytest.mark.parametrize(
@@ -171,17 +179,21 @@ def test_layers_that_do_not_fit_together_are_refused(
         ({"threads": 1 << 40}, TypeError),
         ({"threads": 1.5}, TypeError),
         ({"threads": None}, TypeError),
-        ({"trunk": []}, ValueError),
-        ({"trunk": [None]}, TypeError),
-        ({"trunk": [3]}, TypeError),
-        ({"trunk": layers(blocks=1)["trunk"][:2]}, ValueError),
-        ({"upsample": []}, ValueError),
-        ({"upsample": layers(stages=2)["upsample"] * 2}, ValueError),
-        ({"upsample": layers(channels=8)["upsample"]}, ValueError),
-        ({"head": layers()["head"][:2]}, ValueError),
-        ({"head": ()}, ValueError),
-        ({"head": None}, TypeError),
-        ({"input_map": ((1.0, 1.0), (0.0, 0.0, 0.0))}, TypeError),
+        ({"layers": []}, ValueError),
+        ({"layers": None}, TypeError),
+        ({"layers": [None]}, (TypeError, RuntimeError)),
+        ({"layers": [3]}, (TypeError, RuntimeError)),
+        ({"layers": layers()["layers"][:-1]}, ValueError),
+        ({"layers": layers()["layers"][1:]}, ValueError),
+        ({"layers": [layers()["layers"][0][:3]]}, ValueError),
+        ({"channels": 0}, ValueError),
+        ({"channels": 5}, ValueError),
+        ({"channels": 1}, ValueError),
+        ({"unshuffle": 0}, ValueError),
+        ({"unshuffle": 2}, ValueError),
+        ({"skip": "cubic"}, ValueError),
+        ({"skip": None}, TypeError),
+        ({"input_map": ((1.0, 1.0), (0.0, 0.0, 0.0))}, ValueError),
         ({"output_map": None}, TypeError),
         ({"tanh": "yes"}, TypeError),
     ],
@@ -192,14 +204,10 @@ def test_other_arguments_of_an_engine_are_refused(changes: dict[str, Any], error
         _engine.Engine(**{**layers(), "precision": "fp32", "threads": 1, **changes})
 
 
-@pytest.mark.parametrize("layer", [("head", None), ("trunk", 0)], ids=str)
-def test_a_bias_that_is_none_is_refused_with_one_channel_too(layer: Any) -> None:
-    given = layers(channels=1)
-    if layer[1] is None:
-        given[layer[0]] = (given[layer[0]][0], None, given[layer[0]][2])
-    else:
-        given[layer[0]][layer[1]] = (given[layer[0]][layer[1]][0], None, given[layer[0]][layer[1]][2])
-    with pytest.raises((TypeError, ValueError)):
+def test_a_layer_whose_result_nobody_reads_is_refused() -> None:
+    given = layers()
+    given["layers"][FUSE] = (*given["layers"][FUSE][:INPUTS], (1,), *given["layers"][FUSE][WEIGHT:])
+    with pytest.raises(ValueError, match="block 0, second: its result is not used"):
         _engine.Engine(**given, precision="fp32", threads=1)
 
 

@@ -103,7 +103,7 @@ def test_python_threads_may_share_one_engine() -> None:
 def test_an_engine_outlives_the_arrays_it_was_made_of() -> None:
     given = layers()
     made = _engine.Engine(**given, precision="fp32", threads=1)
-    for weight, bias, slope in (given["head"], *given["trunk"], *given["upsample"], given["tail"]):
+    for _, _, weight, bias, slope, _, _ in given["layers"]:
         for array in (weight, bias, slope):
             if array is not None:
                 array.fill(np.nan)
