@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from srgan_fast.errors import ModelError
 from srgan_fast.models.graphs import graph as g
 from srgan_fast.models.graphs.graph import quoted
-from srgan_fast.network.graph import IMAGE, ColourMap, Conv, Network, Residual, Skip, value_of
+from srgan_fast.network.graph import IMAGE, Array, ColourMap, Conv, Network, Residual, Skip, value_of
 from srgan_fast.network.lowering import nearest_as_phases, slopes_before_shuffle
 
 Exact = NDArray[np.float64]
@@ -58,7 +58,7 @@ class _Open:
     weight: g.Floats
     bias: Exact
     gain: Exact
-    slope: Exact | None = None
+    slope: Array | None = None
     residuals: tuple[Residual, ...] = ()
     shuffle: int = 1
     # What only the last convolution of a network can have.
@@ -175,7 +175,7 @@ class _Fuser:
 
     # From one form to the next.
 
-    def _apply(self, node: g.Node, inputs: list[_Form]) -> _Form:  # noqa: PLR0911 (one for each operation)
+    def _apply(self, node: g.Node, inputs: list[_Form]) -> _Form:  # noqa: PLR0911, PLR0912 (one for each operation)
         op = node.op
         match op:
             case g.Concat():
@@ -185,7 +185,7 @@ class _Fuser:
             case g.Conv2d():
                 return self._convolve(node, op, inputs[0])
             case g.Slope():
-                return self._activate(self._open(inputs[0]), op.slope.astype(np.float64).reshape(-1))
+                return self._activate(self._open(inputs[0]), op.slope.astype(np.float32).reshape(-1))
             case g.Affine():
                 return self._affine(node, op, inputs[0])
             case g.Resize():
@@ -194,6 +194,8 @@ class _Fuser:
                 return self._shuffle(node, op, self._open(inputs[0]))
             case g.Unshuffle():
                 return self._unshuffle(node, op, inputs[0])
+            case g.Reorder():
+                return self._reorder(node, op, inputs[0])
             case g.Tanh():
                 x = self._open(inputs[0])
                 if x.tanh or x.mapped or x.clip is not None:
@@ -225,13 +227,13 @@ class _Fuser:
             weight = phases.astype(np.float32)
         return _Open(node.name, source.parts, weight, bias, np.ones(len(bias)), shuffle=factor)
 
-    def _activate(self, x: _Open, slope: Exact) -> _Open:
+    def _activate(self, x: _Open, slope: Array) -> _Open:
         if slope.size not in (1, x.channels):
             raise ModelError(f"{quoted(self.node.name)}: {slope.size} slopes for {x.channels} channels")
         if x.slope is not None or not x.plain:
             x = self._identity(self._finished(x))
         x = self._with_residuals_as_inputs(x)
-        return replace(x, slope=slopes_before_shuffle(slope.astype(np.float64), x.shuffle))
+        return replace(x, slope=slopes_before_shuffle(slope, x.shuffle))
 
     def _affine(self, node: g.Node, op: g.Affine, x: _Form) -> _Form:
         gain, offset = (v.astype(np.float64).reshape(-1) for v in (op.gain, op.offset))
@@ -329,6 +331,15 @@ class _Fuser:
         if op.blocks_first:
             self.image_order = np.arange(self.shapes[IMAGE][0]).reshape(-1, op.factor**2).T.reshape(-1)
         return source
+
+    def _reorder(self, node: g.Node, op: g.Reorder, x: _Form) -> _Form:
+        count = self.shapes[IMAGE][0] if self.shapes else 0
+        if x != _Values((IMAGE,)) or self.uses[node.inputs[0]] > 1 or sorted(op.order) != list(range(count)):
+            raise ModelError(f"{quoted(node.name)}: another order of channels than those of an unshuffled image")
+        before = np.arange(count) if self.image_order is None else self.image_order
+        order = before[list(op.order)]
+        self.image_order = None if (order == np.arange(count)).all() else order
+        return x
 
     def _sum(self, node: g.Node, inputs: list[_Form], scales: Sequence[float]) -> _Form:
         terms = list(zip(inputs, scales, strict=True))
@@ -470,9 +481,8 @@ class _Fuser:
         weight = np.empty(x.weight.shape, np.float32)
         with np.errstate(all="ignore"):  # what leaves float32's range is refused when the network is checked
             np.multiply(x.weight, x.gain[:, None, None, None], out=weight, casting="same_kind")
-            slope = None if x.slope is None else x.slope.astype(np.float32)
             bias = x.bias.astype(np.float32)
-        self.convs.append(Conv(self._unique(x.name), x.inputs, weight, bias, slope, x.residuals, x.shuffle))
+        self.convs.append(Conv(self._unique(x.name), x.inputs, weight, bias, x.slope, x.residuals, x.shuffle))
         if x.channels > g.MAX_CHANNELS:
             raise ModelError(f"{quoted(x.name)}: {x.channels} channels, more than {g.MAX_CHANNELS}")
         self.shapes.append((x.channels, self._checked_resolution(self._resolution(x.inputs[0]) * x.shuffle)))

@@ -116,6 +116,17 @@ class Unshuffle:
 
 
 @dataclass(frozen=True, slots=True)
+class Reorder:
+    """The same channels in another order.
+
+    Attributes:
+        order: which channel each channel of the result is.
+    """
+
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tanh:
     """The hyperbolic tangent of every value."""
 
@@ -128,7 +139,7 @@ class Clip:
     high: float
 
 
-Op = Conv2d | Slope | Concat | Sum | Affine | Resize | Shuffle | Unshuffle | Tanh | Clip
+Op = Conv2d | Slope | Concat | Sum | Affine | Resize | Shuffle | Unshuffle | Reorder | Tanh | Clip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,6 +242,7 @@ __all__ = [
     "GraphBuilder",
     "Node",
     "Op",
+    "Reorder",
     "Resize",
     "Shuffle",
     "Slope",
