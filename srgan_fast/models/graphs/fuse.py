@@ -159,7 +159,7 @@ class _Fuser:
     def _network(self, last: _Open) -> Network:
         if last.clip is not None:
             low, high = last.clip
-            if (low > 1e-6).any() or (high < 1 - 1e-6).any():
+            if not ((low <= 1e-6).all() and (high >= 1 - 1e-6).all()):
                 raise ModelError(f"the result is clipped to {low.min():g}..{high.max():g}, which is less than 0..1")
         self._finish(last)
         channels = self.channels
@@ -209,10 +209,6 @@ class _Fuser:
 
     def _convolve(self, node: g.Node, op: g.Conv2d, x: _Form) -> _Form:
         c_out, c_in, size, _ = op.weight.shape
-        if size == 1 and c_in == c_out <= 4:  # EDSR's shift of the mean
-            diagonal = np.diagonal(op.weight[:, :, 0, 0])
-            if np.count_nonzero(op.weight) == np.count_nonzero(diagonal) == c_out:
-                return self._affine(node, g.Affine(diagonal, op.bias), x)
         factor = 1
         if isinstance(x, _Enlarged) and x.kind == "nearest" and size // 2 <= x.factor:
             factor, x = x.factor, x.source
@@ -240,8 +236,7 @@ class _Fuser:
         if isinstance(x, _Image):
             _check_per_channel(node, self.channels, gain, offset)
             if self.uses[node.inputs[0]] == 1 and self.unshuffle == 0:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    self.image_gain, self.image_offset = self.image_gain * gain, self.image_offset * gain + offset
+                self.image_gain, self.image_offset = self.image_gain * gain, self.image_offset * gain + offset
                 return x
         elif isinstance(x, _Values) and gain.size == 1 and not offset.any():
             return replace(x, scale=x.scale * float(gain[0]))
@@ -250,21 +245,20 @@ class _Fuser:
     def _scaled(self, x: _Open, gain: Exact, offset: Exact) -> _Open:
         """`gain * x + offset` as part of the convolution, or as the network's output map."""
         _check_per_channel(self.node, x.channels, gain, offset)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not x.plain:  # a skip, tanh, map or clip stands between the convolution and this
-                clip = x.clip
-                if clip is not None:
-                    ends = (clip[0] * gain + offset, clip[1] * gain + offset)
-                    clip = np.minimum(*ends), np.maximum(*ends)
-                map_gain, map_offset = x.map_gain * gain, x.map_offset * gain + offset
-                return replace(x, map_gain=map_gain, map_offset=map_offset, clip=clip)
-            if x.slope is not None and (offset.any() or (gain <= 0).any() or (gain.size > 1 and x.residuals)):
-                x = self._identity(self._finished(x))
-            if gain.size > 1 or offset.any():
-                x = self._with_residuals_as_inputs(x) if gain.size > 1 else x
-                gain, offset = (np.repeat(np.broadcast_to(v, x.channels), x.shuffle**2) for v in (gain, offset))
-            residuals = tuple(Residual(r.value, r.scale * float(gain[0])) for r in x.residuals)
-            return replace(x, gain=x.gain * gain, bias=x.bias * gain + offset, residuals=residuals)
+        if not x.plain:  # a skip, tanh, map or clip stands between the convolution and this
+            clip = x.clip
+            if clip is not None:
+                ends = (clip[0] * gain + offset, clip[1] * gain + offset)
+                clip = np.minimum(*ends), np.maximum(*ends)
+            map_gain, map_offset = x.map_gain * gain, x.map_offset * gain + offset
+            return replace(x, map_gain=map_gain, map_offset=map_offset, clip=clip)
+        if x.slope is not None and (offset.any() or (gain <= 0).any() or (gain.size > 1 and x.residuals)):
+            x = self._identity(self._finished(x))
+        if gain.size > 1 or offset.any():
+            x = self._with_residuals_as_inputs(x) if gain.size > 1 else x
+            gain, offset = (np.repeat(np.broadcast_to(v, x.channels), x.shuffle**2) for v in (gain, offset))
+        residuals = tuple(Residual(r.value, r.scale * float(gain[0])) for r in x.residuals)
+        return replace(x, gain=x.gain * gain, bias=x.bias * gain + offset, residuals=residuals)
 
     def _concat(self, inputs: list[_Form]) -> _Form:
         done = [self._unscaled(self._finished(form)) for form in inputs]
@@ -359,6 +353,8 @@ class _Fuser:
         """`total + scale * x`."""
         if not total.plain:
             raise ModelError(f"{quoted(node.name)}: a sum after the network's last sum")
+        if isinstance(x, _Image) and self.unshuffle > 1:
+            x = _Enlarged(x, "nearest", 1)  # the result has the image's size
         if isinstance(x, _Enlarged):
             if self._is_skip(node, total, x, scale):
                 return replace(total, skip="nearest" if x.kind == "nearest" else "bilinear")
@@ -467,10 +463,9 @@ class _Fuser:
         rows, size = x.weight.shape[0], x.weight.shape[2]
         self._spend(rows * (x.weight.shape[1] + channels) * size**2)
         more = np.zeros((rows, channels, size, size), np.float32)
-        with np.errstate(all="ignore"):
-            each = np.repeat(np.eye(channels), rows // channels, 0) * (scale * source.scale)
-            more[:, :, size // 2, size // 2] = each
-            weight = np.concatenate([np.multiply(x.weight, x.gain[:, None, None, None], dtype=np.float32), more], 1)
+        each = np.repeat(np.eye(channels), rows // channels, 0) * (scale * source.scale)
+        more[:, :, size // 2, size // 2] = each
+        weight = np.concatenate([np.multiply(x.weight, x.gain[:, None, None, None], dtype=np.float32), more], 1)
         return replace(x, inputs=(*x.inputs, *source.parts), weight=weight, gain=np.ones(rows))
 
     def _finish(self, x: _Open) -> int:
@@ -479,9 +474,8 @@ class _Fuser:
         if IMAGE in x.inputs and self.image_order is not None:
             x = self._with_image_order(x, self.image_order)
         weight = np.empty(x.weight.shape, np.float32)
-        with np.errstate(all="ignore"):  # what leaves float32's range is refused when the network is checked
-            np.multiply(x.weight, x.gain[:, None, None, None], out=weight, casting="same_kind")
-            bias = x.bias.astype(np.float32)
+        np.multiply(x.weight, x.gain[:, None, None, None], out=weight, casting="same_kind")
+        bias = x.bias.astype(np.float32)
         self.convs.append(Conv(self._unique(x.name), x.inputs, weight, bias, x.slope, x.residuals, x.shuffle))
         if x.channels > g.MAX_CHANNELS:
             raise ModelError(f"{quoted(x.name)}: {x.channels} channels, more than {g.MAX_CHANNELS}")
@@ -539,10 +533,20 @@ def _needed(graph: g.Graph) -> list[g.Node]:
     for node in reversed(graph.nodes):
         if node.output in needed:
             needed.update(node.inputs)
-            nodes.append(node)
+            nodes.append(_simplified(node))
     if not any(isinstance(node.op, g.Conv2d) for node in nodes):
         raise ModelError("no convolution lies between its input and its output")
     return nodes[::-1]
+
+
+def _simplified(node: g.Node) -> g.Node:
+    """A convolution that only scales and shifts the image's channels, as EDSR's of the mean, is a colour map."""
+    match node.op:
+        case g.Conv2d(weight, bias) if weight.shape[2] == 1 and weight.shape[0] == weight.shape[1] <= 4:
+            diagonal = np.diagonal(weight[:, :, 0, 0])
+            if np.count_nonzero(weight) == np.count_nonzero(diagonal) == len(diagonal):
+                return replace(node, op=g.Affine(diagonal, bias))
+    return node
 
 
 def _check_per_channel(node: g.Node, channels: int, *values: Exact) -> None:

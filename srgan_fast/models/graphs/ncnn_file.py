@@ -23,6 +23,7 @@ from srgan_fast.network.graph import Network
 
 _MAGIC = "7767517"
 _BINARY_MAGIC = int(_MAGIC).to_bytes(4, "little")
+_MAX_PARAMETERS = 100  # of a layer; ncnn's own limit is 32
 _MAX_PARAM_FILE = 4 << 20  # the longest known has 120 KB
 
 # The word before an array of weights. Any other whose first byte is not 0 stands for a table of 256 values.
@@ -51,7 +52,8 @@ def read_ncnn(param: Path, weights: Path | None = None) -> Network:
     except OSError as error:
         raise ModelError(f"{error.filename}: cannot be read ({error.strerror or error})") from None
     try:
-        return fuse(parse_ncnn(text, data))
+        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
+            return fuse(parse_ncnn(text, data))
     except ModelError as error:
         raise ModelError(f"{param}: {error}") from None
 
@@ -144,6 +146,8 @@ def _parse_layer(line: str) -> _Layer:
         raise ModelError(f"{kind} {quoted(name)}: does not name as many values as it says")
     blobs = words[4 : 4 + sum(counts)]
     values: dict[int, float | tuple[float, ...]] = {}
+    if len(words) - 4 - sum(counts) > _MAX_PARAMETERS:
+        raise ModelError(f"{kind} {quoted(name)}: more than {_MAX_PARAMETERS} parameters")
     for word in words[4 + sum(counts) :]:
         key, value = _parse_value(word, f"{kind} {quoted(name)}")
         values[key] = value
@@ -352,9 +356,8 @@ class _Reader:
     def batch_norm(self, layer: _Layer) -> None:
         count = layer.size(0, g.MAX_CHANNELS, "the number of channels")
         gamma, mean, variance, beta = (self._floats(layer, count).astype(np.float64) for _ in range(4))
-        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
-            gain = gamma / np.sqrt(variance + layer.number(1, 0.0))
-            self._one(layer, g.Affine(gain, beta - mean * gain))
+        gain = gamma / np.sqrt(variance + layer.number(1, 0.0))
+        self._one(layer, g.Affine(gain, beta - mean * gain))
 
     def interp(self, layer: _Layer) -> None:
         kinds: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {1: "nearest", 2: "bilinear", 3: "bicubic"}
@@ -413,18 +416,17 @@ class _Reader:
 def _affine(layer: _Layer, operation: int, constant: g.Floats) -> g.Affine:
     """`x + b`, `x - b`, `x * b`, `x / b` or `b - x`."""
     b, one, zero = constant.astype(np.float64), np.ones(1), np.zeros(1)
-    with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
-        match operation:
-            case 0:
-                return g.Affine(one, b)
-            case 1:
-                return g.Affine(one, -b)
-            case 2:
-                return g.Affine(b, zero)
-            case 3:
-                return g.Affine(1 / b, zero)
-            case 7:
-                return g.Affine(-one, b)
+    match operation:
+        case 0:
+            return g.Affine(one, b)
+        case 1:
+            return g.Affine(one, -b)
+        case 2:
+            return g.Affine(b, zero)
+        case 3:
+            return g.Affine(1 / b, zero)
+        case 7:
+            return g.Affine(-one, b)
     raise ModelError(f"{layer}: a quotient with a map below is not supported")
 
 

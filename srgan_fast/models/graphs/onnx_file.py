@@ -42,7 +42,8 @@ def read_onnx(path: Path) -> Network:
             raise ModelError(f"{size} bytes, more than the {g.MAX_FILE} that such a file may have")
         with path.open("rb") as file:
             data = file.read(g.MAX_FILE)
-        return fuse(parse_onnx(data, path.parent))
+        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
+            return fuse(parse_onnx(data, path.parent))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ModelError as error:
@@ -95,10 +96,10 @@ class _Reader:
         inputs: list[ValueInfo] = []
         outputs: list[ValueInfo] = []
         for number, value in fields(message, self.messages.budget):
+            if max(len(nodes), len(self.constants), len(inputs), len(outputs)) > g.MAX_NODES:
+                raise ModelError(f"more than {g.MAX_NODES} nodes, constants, inputs or outputs")
             match number:
                 case 1:
-                    if len(nodes) >= g.MAX_NODES:
-                        raise ModelError(f"more than {g.MAX_NODES} nodes")
                     nodes.append(self.messages.node(as_bytes(value)))
                 case 5:
                     tensor = self.messages.tensor(as_bytes(value))
@@ -232,9 +233,8 @@ class _Reader:
         )
         if len({len(gamma), len(beta), len(mean), len(variance)}) != 1 or node.integer("training_mode", 0):
             raise ModelError("its constants do not fit each other, or it is in training mode")
-        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
-            gain = gamma / np.sqrt(variance + node.number("epsilon", 1e-5))
-            self._add(node, g.Affine(gain, beta - mean * gain), node.inputs[0])
+        gain = gamma / np.sqrt(variance + node.number("epsilon", 1e-5))
+        self._add(node, g.Affine(gain, beta - mean * gain), node.inputs[0])
 
     def arithmetic(self, node: Node) -> None:
         """Add, Sub, Mul, Div and Sum, of maps or of a map and a constant."""
@@ -252,18 +252,17 @@ class _Reader:
         (at,) = constants
         c = _per_channel(self._needed_constant(node, at, "constant")).astype(np.float64)
         one, zero = np.ones(1), np.zeros(1)
-        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
-            match node.op:
-                case "Add" | "Sum":
-                    op = g.Affine(one, c)
-                case "Sub":
-                    op = g.Affine(one, -c) if at else g.Affine(-one, c)
-                case "Mul":
-                    op = g.Affine(c, zero)
-                case _:
-                    if at == 0:
-                        raise ModelError("a quotient with a map below")
-                    op = g.Affine(1 / c, zero)
+        match node.op:
+            case "Add" | "Sum":
+                op = g.Affine(one, c)
+            case "Sub":
+                op = g.Affine(one, -c) if at else g.Affine(-one, c)
+            case "Mul":
+                op = g.Affine(c, zero)
+            case _:
+                if at == 0:
+                    raise ModelError("a quotient with a map below")
+                op = g.Affine(1 / c, zero)
         self._add(node, op, node.inputs[1 - at])
 
     def concat(self, node: Node) -> None:
@@ -388,8 +387,7 @@ def _needed(nodes: list[Node], output: str) -> list[Node]:
 
 def _as_floats(array: Constant) -> g.Floats:
     """Numbers as float16 or float32, whichever they are; doubles and integers become float32."""
-    with np.errstate(over="ignore"):
-        return array.astype(np.float16 if array.dtype == np.float16 else np.float32, copy=False)
+    return array.astype(np.float16 if array.dtype == np.float16 else np.float32, copy=False)
 
 
 def _per_channel(array: Constant) -> g.Floats:

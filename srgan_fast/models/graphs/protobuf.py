@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from srgan_fast.errors import ModelError
 
-MAX_FIELDS = 400_000
-"""Of all messages of a file: the longest known networks have 30,000; a hostile file is given up after a second."""
+MAX_FIELDS = 200_000
+"""Of all messages of a file: the longest known networks have 40,000; a hostile file is given up within a second."""
 
 MAX_PACKED = 64 << 20
 """Bytes of numbers in one field: float16 weights take two or three each where a writer did not store them raw."""

@@ -51,7 +51,9 @@ class NcnnModel:
             stored = np.abs(values[..., None] - table).argmin(-1).astype(np.uint8).tobytes()
             self.data += table.tobytes() + stored + b"\0" * (-len(stored) % 4)
 
-    def conv(self, x: str, c_in: int, c_out: int, size: int = 3, tag: int = 0, output: str | None = None, **p: Any) -> str:
+    def conv(
+        self, x: str, c_in: int, c_out: int, size: int = 3, tag: int = 0, output: str | None = None, **p: Any
+    ) -> str:
         parameters = {"p0": c_out, "p1": size, "p4": size // 2, "p5": 1, "p6": c_in * c_out * size * size} | p
         name = self.layer("Convolution", [x], output, **parameters)
         self.weights(c_in, c_out, size, tag)

@@ -205,15 +205,24 @@ REFUSED = {
     "int8 weights": (lambda m: m.conv("data", 3, 3, tag=INT8), "int8 weights; take the model in float32"),
     "int8 scales": (lambda m: m.conv("data", 3, 3, p8=1), "int8 scale term 1"),
     "a product of maps": (lambda m: m.layer("BinaryOp", m.split("data", 2), p0=2), "a product or quotient of two maps"),
-    "a bicubic skip": (lambda m: m.conv(m.layer("Interp", ["data"], p0=3, p1=2.0, p2=2.0), 3, 3), "a bicubic resize by 2"),
+    "a bicubic skip": (
+        lambda m: m.conv(m.layer("Interp", ["data"], p0=3, p1=2.0, p2=2.0), 3, 3),
+        "a bicubic resize by 2",
+    ),
     "a resize to a size": (lambda m: m.layer("Interp", ["data"], p0=1, p3=64, p4=64), "an output height of 64"),
     "an unshuffle of a map": (lambda m: m.layer("Reorg", [m.conv("data", 3, 3)], p0=2), "anything but the image"),
-    "a clip inside": (lambda m: m.conv(m.conv("data", 3, 3, p9=3, p10=(0.0, 1.0)), 3, 3), "which only the end of a network"),
+    "a clip inside": (
+        lambda m: m.conv(m.conv("data", 3, 3, p9=3, p10=(0.0, 1.0)), 3, 3),
+        "which only the end of a network",
+    ),
     "a clip to less": (lambda m: m.conv("data", 3, 3, p9=3, p10=(0.0, 0.5)), "clipped to 0..0.5"),
     "no convolution": (lambda m: m.layer("ReLU", ["data"]), "no convolution lies between"),
     "two results": (lambda m: [m.conv(x, 3, 3) for x in m.split("data", 2)], "2 results"),
     "two images": (lambda m: m.layer("Input", [], "other"), "more than one input"),
-    "a circle": (lambda m: m.conv(m.conv("v9", 3, 3), 3, 3, output="v9"), "'v9' is read before any layer has written it"),
+    "a circle": (
+        lambda m: m.conv(m.conv("v9", 3, 3), 3, 3, output="v9"),
+        "'v9' is read before any layer has written it",
+    ),
     "itself": (lambda m: m.layer("ReLU", ["x"], "x"), "'x' is read before any layer has written it"),
     "two writers": (lambda m: m.layer("ReLU", ["data"], "data"), "two layers write 'data'"),
     "other channels": (lambda m: m.conv(m.conv("data", 3, 4), 5, 3), "4 channels arrive, its weights are for 5"),
@@ -227,7 +236,10 @@ REFUSED = {
     "huge weights": (lambda m: m.conv("data", 3, 3, p6=2**31 - 1), "the number of weights is 2147483647"),
     "weights that do not divide": (lambda m: m.conv("data", 3, 3, p6=80), "80 weights for 3 channels of 3 x 3"),
     "infinite parameters": (lambda m: m.conv("data", 3, 3, p9=2, p10=(float("inf"),)), "is not a parameter"),
-    "a shuffle that does not divide": (lambda m: m.layer("PixelShuffle", [m.conv("data", 3, 3)], p0=2), "cannot be shuffled"),
+    "a shuffle that does not divide": (
+        lambda m: m.layer("PixelShuffle", [m.conv("data", 3, 3)], p0=2),
+        "cannot be shuffled",
+    ),
     "a huge shuffle": (lambda m: m.layer("PixelShuffle", [m.conv("data", 3, 3)], p0=4096), "its factor is 4096"),
 }
 
