@@ -30,6 +30,9 @@ class GeneratorSection(_Section):
         channels: width.
         blocks: residual blocks.
         init: a model's name or file to start from; empty for fresh weights.
+        start: fresh weights: `random`, or `upscaler`, which makes the network repeat pixels and smooth them before its
+            first step; `auto` takes `upscaler` where the network can, which reads 0..1, has no BatchNorm in its
+            upsamplers and three channels or more.
         checkpointing: recompute each residual block in backward instead of keeping its activations.
     """
 
@@ -38,6 +41,7 @@ class GeneratorSection(_Section):
     channels: Positive = 64
     blocks: Count = 16
     init: str = ""
+    start: Literal["auto", "upscaler", "random"] = "auto"
     checkpointing: bool = False
 
     @field_validator("preset")

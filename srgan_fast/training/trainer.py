@@ -28,6 +28,7 @@ from srgan_fast.models import PRESETS, GeneratorConfig, generator_config, load_g
 from srgan_fast.models.discriminator import build_discriminator
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Generator
+from srgan_fast.models.initialisation import start_as_upscaler, why_no_upscaler
 from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
@@ -148,7 +149,7 @@ class Trainer:
             if differing := _differing(generator.config, wanted):
                 raise TrainingError(f"generator.init: {section.init} has {differing}")
         else:
-            generator = Generator(wanted)
+            generator = _fresh_generator(wanted, section.start)
         generator.recompute = section.checkpointing
         return self._placed(generator).train()
 
@@ -216,7 +217,7 @@ class Trainer:
         before, now = json.loads(state["config"]), json.loads(self.config.model_dump_json())
         for section in ("generator", "data"):
             for key, value in before[section].items():
-                if value != now[section].get(key) and key not in ("init", "checkpointing", "validation"):
+                if value != now[section].get(key) and key not in ("init", "start", "checkpointing", "validation"):
                     raise TrainingError(
                         f"{path} was made with {section}.{key} = {value!r}, the configuration says "
                         f"{now[section].get(key)!r}; a resumed run must continue with the same"
@@ -444,6 +445,16 @@ class Trainer:
             hr, lr = self.sampler((order << 40) + step, range(start, start + size))
             parts.append((to_batch(hr, self.device), to_batch(lr, self.device)))
         return parts
+
+
+def _fresh_generator(config: GeneratorConfig, start: Literal["auto", "upscaler", "random"]) -> Generator:
+    generator = Generator(config)
+    problem = why_no_upscaler(config)
+    if start == "upscaler" and problem:
+        raise TrainingError(f"generator.start is upscaler, which this network cannot be: {problem}; use random")
+    if start != "random" and not problem:
+        start_as_upscaler(generator)
+    return generator
 
 
 def _differing(found: GeneratorConfig, wanted: GeneratorConfig) -> str:

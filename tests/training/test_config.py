@@ -144,6 +144,7 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("generator.preset=papier", ["generator.preset", "paper, pytorch-gan"]),
         ("generator.scale=3", ["generator.scale", "3", "2, 4 or 8"]),
         ("generator.channels=0", ["generator.channels", "0", "greater than or equal to 1"]),
+        ("generator.start=bicubic", ["generator.start", "'bicubic'", "'auto', 'upscaler' or 'random'"]),
         ("pretrain.steps=-1", ["pretrain.steps", "-1", "greater than or equal to 0"]),
         ("pretrain.steps=many", ["pretrain.steps", "'many'", "valid integer"]),
         ("pretrain.steps=1.5", ["pretrain.steps", "1.5", "valid integer"]),

@@ -66,6 +66,7 @@ def test_a_run_leaves_models_checkpoints_and_a_record(make_config: MakeConfig) -
 def test_pretraining_learns(make_config: MakeConfig, originals: Path) -> None:
     steps = 60
     config = make_config(
+        generator={"start": "random"},
         data={"validation": str(originals), "batch": 4},
         pretrain={"steps": steps, "learning_rate": 5e-3},
         gan={"steps": 0},
@@ -80,6 +81,33 @@ def test_pretraining_learns(make_config: MakeConfig, originals: Path) -> None:
     assert psnrs[-1] > psnrs[0] + 1
     assert outcome.model is not None
     assert read_generator(outcome.model).metadata["validation_psnr_y"] == f"{psnrs[-1]:.3f}"
+
+
+def test_networks_that_can_start_as_upscalers_unless_told_otherwise(make_config: MakeConfig) -> None:
+    def gains(**generator: Any) -> list[float]:
+        module = Trainer(make_config(generator=generator), Recorder()).generator
+        return [float(block.bn2.weight.detach().abs().max()) for block in module.blocks]
+
+    assert gains() == gains(start="upscaler") == [0.0, 0.0]
+    assert gains(start="random") == gains(preset="pytorch-gan") == gains(channels=2) == [1.0, 1.0]
+
+
+def test_a_network_that_starts_as_an_upscaler_is_one_from_the_first_validation_on(
+    make_config: MakeConfig, originals: Path
+) -> None:
+    psnrs = {}
+    for start in ("upscaler", "random"):
+        config = make_config(
+            generator={"start": start},
+            data={"validation": str(originals)},
+            pretrain={"steps": 1, "learning_rate": 1e-6},
+            gan={"steps": 0},
+            run={"output": str(make_config().run.output / start)},
+        )
+        recorder = Recorder()
+        conduct(config, recorder)
+        psnrs[start] = recorder.validations[0][2]
+    assert psnrs["upscaler"] > psnrs["random"] + 5
 
 
 @pytest.mark.parametrize(

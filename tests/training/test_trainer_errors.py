@@ -105,7 +105,8 @@ def test_a_run_is_not_resumed_with_other_pictures(make_config: MakeConfig, pictu
 
 def test_what_does_not_change_a_run_may_change(make_config: MakeConfig, originals: Path) -> None:
     conduct(make_config(), Recorder(("pretrain", 1)))
-    config = make_config(data={"validation": str(originals)}, generator={"checkpointing": True}, run={"keep": 7})
+    generator = {"checkpointing": True, "start": "random"}
+    config = make_config(data={"validation": str(originals)}, generator=generator, run={"keep": 7})
     assert conduct(config, resume=True).finished
 
 
@@ -216,6 +217,15 @@ def test_init_of_another_architecture_or_none(make_config: MakeConfig, tmp_path:
     assert text.endswith(", the value ranges or BatchNorm epsilons of another preset")
     with pytest.raises(ModelError, match="neither a file nor a shipped model"):
         Trainer(make_config(generator={"init": "no-such-model"}), Recorder())
+
+
+def test_a_start_that_the_network_cannot_have(make_config: MakeConfig) -> None:
+    for changes, reason in [
+        ({"preset": "pytorch-gan"}, "its input is not 0..1, so an activation would bend the colours"),
+        ({"channels": 2}, "2 channels cannot carry 3 colours"),
+    ]:
+        text = refused(make_config(generator={"start": "upscaler", **changes}))
+        assert text == f"generator.start is upscaler, which this network cannot be: {reason}; use random"
 
 
 def test_missing_vgg_weights_are_noticed_before_the_pretraining(make_config: MakeConfig, tmp_path: Path) -> None:
