@@ -140,6 +140,70 @@ def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(
         assert same_model(tmp_path / "parts" / name, tmp_path / "whole" / name)
 
 
+def test_a_run_with_targets_and_low_resolution_pictures_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, targets: Path, low_resolution: Path
+) -> None:
+    data = {"targets": str(targets), "targets_weight": 0.75, "lr": str(low_resolution)}
+    gan = {"pixel_weight": 1.0}
+    whole = conduct(make_config(data=data, gan=gan, run={"output": str(tmp_path / "whole")}))
+    config = make_config(data=data, gan=gan, run={"output": str(tmp_path / "parts")})
+    for interrupt_at in (("pretrain", 2), ("gan", 1), None):
+        outcome = conduct(config, Recorder(interrupt_at), resume=True)
+    assert differing(tensors(outcome), tensors(whole)) == []
+
+
+def test_the_pixel_loss_is_taken_against_a_mixture_of_target_and_original(
+    make_config: MakeConfig, tmp_path: Path, targets: Path
+) -> None:
+    batches = {}
+    for weight in (0.0, 0.25, 1.0):
+        data = {"targets": str(targets), "targets_weight": weight}
+        (batches[weight],) = Trainer(make_config(data=data), Recorder())._batches(0, 5)
+    hr, lr, target = batches[1.0]
+    assert (target - hr).abs().max() > 8 / 255
+    for weight, batch in batches.items():
+        assert torch.equal(batch[0], hr)
+        assert torch.equal(batch[1], lr)
+        torch.testing.assert_close(batch[2], weight * target + (1 - weight) * hr)
+    assert torch.equal(batches[0.0][2], hr)
+
+    pixel = {}
+    for weight in (0.0, 1.0):
+        recorder = Recorder()
+        data = {"targets": str(targets), "targets_weight": weight}
+        gan = {"pixel_weight": 1.0}
+        conduct(make_config(data=data, gan=gan, run={"output": str(tmp_path / f"{weight}")}), recorder)
+        pixel[weight] = {(stage, step): losses["pixel"] for stage, step, losses in recorder.steps}
+    assert all(pixel[0.0][place] != pixel[1.0][place] for place in pixel[0.0])
+
+
+def test_a_batch_without_targets_is_a_pair(make_config: MakeConfig) -> None:
+    (batch,) = Trainer(make_config(), Recorder())._batches(0, 0)
+    assert len(batch) == 2
+
+
+def test_given_low_resolution_pictures_are_what_the_network_sees(
+    make_config: MakeConfig, low_resolution: Path, targets: Path
+) -> None:
+    # Targets let the crops start at the same places.
+    shrunk = Trainer(make_config(data={"targets": str(targets)}), Recorder())._batches(0, 0)[0]
+    given = Trainer(make_config(data={"lr": str(low_resolution)}), Recorder())._batches(0, 0)[0]
+    assert torch.equal(given[0], shrunk[0])
+    assert torch.equal(given[1].mul(255).round(), shrunk[1].mul(255).round().div(2).floor())
+
+
+def test_betas_are_those_of_the_configuration_even_of_a_resumed_run(make_config: MakeConfig) -> None:
+    def betas(outcome: Outcome) -> list[tuple[float, float]]:
+        optimisers = checkpoint(outcome)["optimisers"].values()
+        return [tuple(group["betas"]) for state in optimisers for group in state["param_groups"]]
+
+    config = make_config(pretrain={"betas": [0.9, 0.99]})
+    assert betas(conduct(config, Recorder(("pretrain", 2)))) == [(0.9, 0.99)]
+    changed = make_config(pretrain={"betas": [0.8, 0.95]}, gan={"steps": 0})
+    assert betas(conduct(changed, resume=True)) == [(0.8, 0.95)]
+    assert betas(conduct(make_config(gan={"betas": [0.5, 0.9]}), resume=True)) == [(0.5, 0.9)] * 2
+
+
 def test_equality_of_runs_is_no_accident(make_config: MakeConfig, tmp_path: Path) -> None:
     # What the test above compares does depend on batches, on their number, and on the seed.
     base = conduct(make_config(run={"output": str(tmp_path / "0")}))
