@@ -139,13 +139,24 @@ _ADAM: Betas = (0.9, 0.999)
 
 
 class PretrainSection(_Section):
-    """The generator alone, on a pixel loss (SRResNet). `steps = 0` leaves the stage out."""
+    """The generator alone, on a pixel loss (SRResNet). `steps = 0` leaves the stage out.
+
+    Attributes:
+        steps: of the stage.
+        loss: of pixels.
+        learning_rate: at its highest.
+        betas: of Adam.
+        schedule: of the learning rate.
+        freeze_batchnorm_after: steps after which the generator's BatchNorms use their running statistics, which no
+            longer move; never if left out. What trains is then the network that is shipped.
+    """
 
     steps: Count = 0
     loss: Literal["l1", "mse"] = "mse"
     learning_rate: Rate = 1e-4
     betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()
+    freeze_batchnorm_after: Count | None = None
 
 
 class FeaturesSection(_Section):
@@ -163,12 +174,16 @@ class FeaturesSection(_Section):
 
 
 class GanSection(_Section):
-    """Generator against discriminator. What is left out comes from the preset. `steps = 0` leaves the stage out."""
+    """Generator against discriminator. What is left out comes from the preset. `steps = 0` leaves the stage out.
+
+    `betas` and `freeze_batchnorm_after` are as in `pretrain`; the discriminator's BatchNorms are never frozen.
+    """
 
     steps: Count = 0
     learning_rate: Rate = 1e-4
     betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()
+    freeze_batchnorm_after: Count | None = None
     discriminator: Literal["paper", "patch"] | None = None
     content: Literal["l1", "mse"] | None = None
     content_weight: Weight = 1.0

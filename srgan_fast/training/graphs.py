@@ -56,6 +56,10 @@ class CapturedStep:
             return self._step.conclude(_beside(self._step, batches))
         return self._step.conclude(self._recording.replay(batches))
 
+    def forget(self) -> None:
+        """Drops the recording, since what the step computes has changed; a new one is made after a few steps."""
+        self._recording, self._seen, self._times = None, None, 0
+
     def _record(self, batches: Sequence[Batch]) -> None:
         try:
             self._recording = _Recording(self._step, batches)

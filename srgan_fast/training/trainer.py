@@ -274,6 +274,8 @@ class Trainer:
                 # The adversarial stage starts from the averaged weights: they are the better model.
                 self.generator.load_state_dict(self.average.module.state_dict())
             step_function = self._gan_step(section, networks, optimisers, options)
+        self.generator.train()
+        frozen, freeze_after = False, section.freeze_batchnorm_after
         first = 0
         if state is not None:
             first = self._restore(state, networks, optimisers)
@@ -290,6 +292,11 @@ class Trainer:
                 for optimiser in optimisers.values():
                     for group in optimiser.param_groups:
                         group["lr"], group["betas"] = rate, section.betas  # a resumed run may change both
+                if freeze_after is not None and step >= freeze_after and not frozen:
+                    frozen = True
+                    freeze_batchnorm(self.generator)
+                    if isinstance(one_step, CapturedStep):
+                        one_step.forget()
                 self._one_step(name, step, one_step, parts, writer, rate)
                 done = step + 1
                 stopping = distributed.any_process(self._stopper.requested)
@@ -454,6 +461,16 @@ class Trainer:
                 target = to_batch(pixels[2], self.device)
                 parts.append((hr, lr, hr.lerp(target, self.config.data.targets_weight)))
         return parts
+
+
+def freeze_batchnorm(network: nn.Module) -> None:
+    """Lets all BatchNorms of a network in training use their running statistics, which no longer move.
+
+    Their weights and biases are still trained. `network.train()` ends it.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def _adam(network: nn.Module, betas: Betas) -> Adam:

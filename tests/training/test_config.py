@@ -152,6 +152,7 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("pretrain.steps=-1", ["pretrain.steps", "-1", "greater than or equal to 0"]),
         ("pretrain.steps=many", ["pretrain.steps", "'many'", "valid integer"]),
         ("pretrain.steps=1.5", ["pretrain.steps", "1.5", "valid integer"]),
+        ("pretrain.freeze_batchnorm_after=-1", ["pretrain.freeze_batchnorm_after", "-1", "greater than or equal to 0"]),
         ("pretrain.loss=l2", ["pretrain.loss", "'l2'", "'l1' or 'mse'"]),
         ("pretrain.learning_rate=0", ["pretrain.learning_rate", "0", "greater than 0"]),
         ("pretrain.learning_rate=1", ["pretrain.learning_rate", "1", "less than 1"]),

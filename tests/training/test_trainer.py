@@ -1,5 +1,6 @@
 """A run goes from configuration to model, leaves no trace of an interruption, and refuses what does not fit."""
 
+import itertools
 import json
 import signal
 from collections.abc import Callable
@@ -202,6 +203,49 @@ def test_betas_are_those_of_the_configuration_even_of_a_resumed_run(make_config:
     changed = make_config(pretrain={"betas": [0.8, 0.95]}, gan={"steps": 0})
     assert betas(conduct(changed, resume=True)) == [(0.8, 0.95)]
     assert betas(conduct(make_config(gan={"betas": [0.5, 0.9]}), resume=True)) == [(0.5, 0.9)] * 2
+
+
+def statistics_of(state: dict[str, Any]) -> dict[str, Tensor]:
+    weights = state["networks"]["generator"]
+    return {name: tensor for name, tensor in weights.items() if "running" in name or "tracked" in name}
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_a_run_that_freezes_its_batchnorms_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, kernels: str
+) -> None:
+    common: dict[str, Any] = {
+        "pretrain": {"steps": 5, "freeze_batchnorm_after": 3},
+        "gan": {"steps": 4, "freeze_batchnorm_after": 2},
+    }
+    run = {"kernels": kernels, "ema": 0.9}
+    whole = conduct(make_config(**common, run={**run, "output": str(tmp_path / "whole")}))
+    config = make_config(**common, run={**run, "output": str(tmp_path / "parts")})
+    for interrupt_at in (("pretrain", 2), ("pretrain", 3), ("pretrain", 4), ("gan", 1), ("gan", 2), ("gan", 3), None):
+        outcome = conduct(config, Recorder(interrupt_at), resume=True)
+    assert differing(tensors(outcome), tensors(whole)) == []
+    unfrozen = {"pretrain": {"steps": 5}, "gan": {"steps": 4}}
+    other = conduct(make_config(**unfrozen, run={**run, "output": str(tmp_path / "unfrozen")}))
+    assert differing(tensors(other), tensors(whole)) != []
+
+
+def test_frozen_statistics_stay_and_every_stage_begins_with_those_of_batches(make_config: MakeConfig) -> None:
+    config = make_config(
+        pretrain={"steps": 4, "freeze_batchnorm_after": 2},
+        gan={"steps": 3, "freeze_batchnorm_after": 1},
+        run={"save_every": 1, "keep": 9, "ema": 0.0},
+    )
+    conduct(config)
+    kept = [torch.load(path, weights_only=True) for path in sorted((config.run.output / "checkpoints").iterdir())]
+    moved = [bool(differing(statistics_of(a), statistics_of(b))) for a, b in itertools.pairwise(kept)]
+    # Before them is the first step, which moves; then pretraining's second, third and fourth; then gan's three.
+    assert moved == [True, False, False, True, False, False]
+
+
+def test_batchnorms_frozen_from_the_start_never_move(make_config: MakeConfig) -> None:
+    config = make_config(pretrain={"freeze_batchnorm_after": 0}, gan={"steps": 0})
+    fresh = {"networks": {"generator": Trainer(config, Recorder()).generator.state_dict()}}
+    assert differing(statistics_of(checkpoint(conduct(config))), statistics_of(fresh)) == []
 
 
 def test_equality_of_runs_is_no_accident(make_config: MakeConfig, tmp_path: Path) -> None:
