@@ -1,7 +1,9 @@
 """What the tests share: small models, photographs, and the place of the evaluation images."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,30 @@ from numpy.typing import NDArray
 
 from srgan_fast.models import Generator, GeneratorFile, generator_config, save_generator
 from srgan_fast.upscale import Upscaler
+
+
+@pytest.fixture
+def cpu_with_bf16(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Makes OpenVINO and PyTorch answer whether this CPU has bf16; without it OpenVINO computes in f32 instead."""
+    openvino = pytest.importorskip("openvino")
+
+    def answer(has_bf16: bool) -> None:
+        class Core(openvino.Core):  # type: ignore[misc, name-defined]
+            def get_property(self, device: str, name: str) -> Any:
+                found = super().get_property(device, name)
+                if name != "OPTIMIZATION_CAPABILITIES":
+                    return found
+                return [*(one for one in found if one != "BF16"), *(["BF16"] if has_bf16 else [])]
+
+            def compile_model(self, model: Any, device: str, settings: dict[str, Any]) -> Any:
+                forced = {} if has_bf16 else {"INFERENCE_PRECISION_HINT": "f32"}
+                return super().compile_model(model, device, {**settings, **forced})
+
+        monkeypatch.setattr(openvino, "Core", Core)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16, raising=False)
+
+    return answer
 
 
 @pytest.fixture(scope="session")

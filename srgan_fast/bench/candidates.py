@@ -93,6 +93,14 @@ class Peer(Protocol):
         ...
 
 
+class Bf16Peer(Peer, Protocol):
+    """A peer that has a row in bf16."""
+
+    def why_not_bf16(self) -> str | None:
+        """Why that row is not worth measuring on this CPU: it has no instructions for it. None where it has."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A row.
@@ -122,14 +130,20 @@ class Candidate:
         return [module for module in self.modules if importlib.util.find_spec(module) is None]
 
     def why_not_here(self) -> str | None:
-        """Why an installed backend cannot compute on this machine: no such processor, no GPU."""
+        """Why it cannot compute on this machine though it is installed: no such processor, no GPU."""
         if self.kind == "peer":
-            return None
+            return self._why_no_bf16() if self.precision == "bf16" else None
         try:
             choose_backend(self.runtime, cast(Precision, self.precision))
         except BackendError as error:
             return str(error)
         return None
+
+    def _why_no_bf16(self) -> str | None:
+        try:
+            return cast(Bf16Peer, _peer(self.runtime)).why_not_bf16()
+        except ImportError:  # installed, but broken: loading it says so
+            return None
 
     @property
     def remedy(self) -> str:

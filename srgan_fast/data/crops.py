@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.data.cache import PixelCache
+from srgan_fast.data.companions import Companions
 from srgan_fast.data.degradations import Degradations
 from srgan_fast.data.resize import downscale_region
 from srgan_fast.errors import DataError
@@ -16,8 +17,9 @@ from srgan_fast.errors import DataError
 class CropSampler:
     """Draws crops uniformly over all places where one fits, so that every pixel counts the same in any picture.
 
-    Crops start at any pixel, not only at multiples of the scale: the low-resolution grid shifts with them. Each pair
-    is then turned by one of the eight symmetries of the square.
+    Crops start at any pixel, not only at multiples of the scale: the low-resolution grid shifts with them. Targets and
+    given low-resolution pictures were made on the grid of the whole picture; with them crops start at multiples of the
+    scale. Each pair, with its target, is then turned by one of the eight symmetries of the square.
 
     Args:
         cache: decoded pictures.
@@ -26,12 +28,15 @@ class CropSampler:
         batch: pairs in a batch.
         seed: of the run.
         degradations: what low-resolution images suffer besides shrinking; nothing if None.
+        targets: pictures of the originals' size that a network shall come near to.
+        low: low-resolution versions of the originals, instead of shrinking them.
 
     Attributes:
         too_small: pictures that no crop fits into, left out.
 
     Raises:
-        DataError: a crop that is no multiple of the scale, or pictures that are all smaller than it.
+        DataError: a crop that is no multiple of the scale, pictures that are all smaller than it, or degradations of
+            given low-resolution versions.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class CropSampler:
         batch: int = 16,
         seed: int = 0,
         degradations: Degradations | None = None,
+        targets: Companions | None = None,
+        low: Companions | None = None,
     ) -> None:
         if crop < scale or crop % scale:
             raise DataError(f"crop is {crop} pixels; it must be a multiple of the scale {scale}")
@@ -49,13 +56,19 @@ class CropSampler:
             raise DataError(f"batch is {batch}; it must be at least 1")
         self._cache, self.crop, self.scale, self.batch, self.seed = cache, crop, scale, batch, seed
         self._degradations = degradations or Degradations()
-        places = np.array(
-            [max(0, i.height - crop + 1) * max(0, i.width - crop + 1) for i in cache.images], dtype=np.int64
-        )
+        if low is not None and self._degradations != Degradations():
+            raise DataError("low-resolution pictures that are given are not degraded; leave out one of the two")
+        self._targets, self._low = targets, low
+        self._grid = 1 if targets is None and low is None else scale
+        places = np.array([self._starts(i.height) * self._starts(i.width) for i in cache.images], dtype=np.int64)
         self.too_small = [i.path for i, count in zip(cache.images, places, strict=True) if count == 0]
         self._ends = np.cumsum(places)
         if self._ends.size == 0 or self._ends[-1] == 0:
             raise DataError(f"every picture is smaller than a crop of {crop}x{crop}; lower the crop size")
+
+    def _starts(self, side: int) -> int:
+        """How many places for a crop there are along a side."""
+        return max(0, (side - self.crop) // self._grid + 1)
 
     def __call__(self, number: int, part: range | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Batch `number` of the run.
@@ -67,24 +80,39 @@ class CropSampler:
         Returns:
             hr of shape N, crop, crop, 3 and lr of shape N, crop / scale, crop / scale, 3; uint8.
         """
+        hr, lr, _ = self.with_targets(number, part)
+        return hr, lr
+
+    def with_targets(
+        self, number: int, part: range | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Batch `number` as a call gives it, and the same crops of the targets; None where there are no targets."""
         wanted = range(self.batch) if part is None else part
         low = self.crop // self.scale
         hr = np.empty((len(wanted), self.crop, self.crop, 3), np.uint8)
         lr = np.empty((len(wanted), low, low, 3), np.uint8)
+        targets = None if self._targets is None else np.empty_like(hr)
         for n, pair in enumerate(wanted):
-            hr[n], lr[n] = self._pair(np.random.default_rng((self.seed, number, pair)))
-        return hr, lr
+            hr[n], lr[n], target = self._pair(np.random.default_rng((self.seed, number, pair)))
+            if targets is not None and target is not None:
+                targets[n] = target
+        return hr, lr, targets
 
-    def _pair(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _pair(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8] | None]:
         place = int(rng.integers(self._ends[-1]))
         index = int(np.searchsorted(self._ends, place, side="right"))
         image = self._cache[index]
         place -= int(self._ends[index - 1]) if index else 0
-        top, left = divmod(place, image.shape[1] - self.crop + 1)
+        top, left = (self._grid * start for start in divmod(place, self._starts(image.shape[1])))
         symmetry = int(rng.integers(8))
-        hr = image[top : top + self.crop, left : left + self.crop]
-        lr = self._degradations.spoil(self._shrunk(image, top, left, rng), rng)
-        return turn(hr, symmetry), turn(lr, symmetry)
+        hr = _cut(image, top, left, self.crop)
+        if self._low is None:
+            lr = self._degradations.spoil(self._shrunk(image, top, left, rng), rng)
+        else:
+            scale = self.scale
+            lr = _cut(self._low[index], top // scale, left // scale, self.crop // scale)
+        target = None if self._targets is None else _cut(self._targets[index], top, left, self.crop)
+        return turn(hr, symmetry), turn(lr, symmetry), None if target is None else turn(target, symmetry)
 
     def _shrunk(self, image: NDArray[np.uint8], top: int, left: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         """The low-resolution version of a crop, of the blurred image where there is blur."""
@@ -96,6 +124,10 @@ class CropSampler:
             image = self._degradations.blur_original(image[rows, columns], rng)
             top, left = top - rows.start, left - columns.start
         return downscale_region(image, top, left, self.crop, self.crop, self.scale)
+
+
+def _cut(image: NDArray[np.uint8], top: int, left: int, side: int) -> NDArray[np.uint8]:
+    return image[top : top + side, left : left + side]
 
 
 def turn(image: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:

@@ -10,6 +10,11 @@ from srgan_fast.runtime.onnx_graph import build_onnx
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 
+def computes(precision: Precision) -> bool:
+    """Whether OpenVINO computes in that precision on this CPU; where it cannot, asked for bf16 it computes in f32."""
+    return precision == "fp32" or "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVINOBackend:
     """A compiled model over the folded graph; fp32 or bf16.
 

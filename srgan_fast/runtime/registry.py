@@ -24,7 +24,12 @@ BACKENDS: dict[str, BackendEntry] = {
             "native_backend:computes",
         ),
         BackendEntry(
-            "openvino", ("openvino", "onnx"), "openvino", ("fp32", "bf16"), "openvino_backend:OpenVINOBackend"
+            "openvino",
+            ("openvino", "onnx"),
+            "openvino",
+            ("fp32", "bf16"),
+            "openvino_backend:OpenVINOBackend",
+            "openvino_backend:computes",
         ),
         BackendEntry(
             "onnxruntime", ("onnxruntime", "onnx"), "onnx", ("fp32",), "onnxruntime_backend:OnnxRuntimeBackend"
@@ -196,6 +201,8 @@ def _computes(entry: BackendEntry, precision: Precision) -> bool:
         return True
     try:
         return bool(_attribute(entry.computes)(precision))
+    except ImportError:  # installed, but broken: loading it says so
+        return True
     except ValueError as error:  # SRGAN_FAST_ISA names what this processor cannot run
         raise BackendError(str(error)) from None
 

@@ -14,6 +14,8 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Range = tuple[Weight, Weight]
 
 
@@ -30,6 +32,9 @@ class GeneratorSection(_Section):
         channels: width.
         blocks: residual blocks.
         init: a model's name or file to start from; empty for fresh weights.
+        start: fresh weights: `random`, or `upscaler`, which makes the network repeat pixels and smooth them before its
+            first step; `auto` takes `upscaler` where the network can, which reads 0..1, has no BatchNorm in its
+            upsamplers and three channels or more.
         checkpointing: recompute each residual block in backward instead of keeping its activations.
     """
 
@@ -38,6 +43,7 @@ class GeneratorSection(_Section):
     channels: Positive = 64
     blocks: Count = 16
     init: str = ""
+    start: Literal["auto", "upscaler", "random"] = "auto"
     checkpointing: bool = False
 
     @field_validator("preset")
@@ -77,6 +83,11 @@ class DataSection(_Section):
 
     Attributes:
         train: folder of pictures, searched in depth.
+        targets: folder of a picture for each original, of its name and size, that a stronger network made of the
+            low-resolution one; empty for none. The pixel loss is then taken against a mixture of both.
+        targets_weight: share of the target in the mixture; the original has the rest.
+        lr: folder of the low-resolution picture of each original, of its name and exactly 1/scale of its size; empty
+            where originals are to be shrunk.
         validation: folder of originals; empty for no validation.
         crop: side of a high-resolution crop, a multiple of the scale.
         batch: crops in a step, over all processes and accumulated parts.
@@ -84,15 +95,24 @@ class DataSection(_Section):
     """
 
     train: Path
+    targets: Path | None = None
+    targets_weight: Share = 1.0
+    lr: Path | None = None
     validation: Path | None = None
     crop: Positive = 96
     batch: Positive = 16
     degradations: DegradationSection = DegradationSection()
 
-    @field_validator("validation", mode="before")
+    @field_validator("validation", "targets", "lr", mode="before")
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSection":
+        if self.lr is not None and self.degradations != DegradationSection():
+            raise ValueError("degradations are of originals that are shrunk here; leave out either them or lr")
+        return self
 
 
 class ScheduleSection(_Section):
@@ -108,18 +128,35 @@ class ScheduleSection(_Section):
 
     kind: Literal["constant", "cosine", "steps"] = "constant"
     warmup: Count = 0
-    floor: Annotated[float, Field(ge=0, le=1)] = 0.01
+    floor: Share = 0.01
     milestones: tuple[Positive, ...] = ()
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
+# Ledig et al. 2017, section 3.2: beta1 = 0.9; the second is Adam's own.
+Betas = tuple[Decay, Decay]
+_ADAM: Betas = (0.9, 0.999)
+
+
 class PretrainSection(_Section):
-    """The generator alone, on a pixel loss (SRResNet). `steps = 0` leaves the stage out."""
+    """The generator alone, on a pixel loss (SRResNet). `steps = 0` leaves the stage out.
+
+    Attributes:
+        steps: of the stage.
+        loss: of pixels.
+        learning_rate: at its highest.
+        betas: of Adam.
+        schedule: of the learning rate.
+        freeze_batchnorm_after: steps after which the generator's BatchNorms use their running statistics, which no
+            longer move; never if left out. What trains is then the network that is shipped.
+    """
 
     steps: Count = 0
     loss: Literal["l1", "mse"] = "mse"
     learning_rate: Rate = 1e-4
+    betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()
+    freeze_batchnorm_after: Count | None = None
 
 
 class FeaturesSection(_Section):
@@ -137,11 +174,16 @@ class FeaturesSection(_Section):
 
 
 class GanSection(_Section):
-    """Generator against discriminator. What is left out comes from the preset. `steps = 0` leaves the stage out."""
+    """Generator against discriminator. What is left out comes from the preset. `steps = 0` leaves the stage out.
+
+    `betas` and `freeze_batchnorm_after` are as in `pretrain`; the discriminator's BatchNorms are never frozen.
+    """
 
     steps: Count = 0
     learning_rate: Rate = 1e-4
+    betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()
+    freeze_batchnorm_after: Count | None = None
     discriminator: Literal["paper", "patch"] | None = None
     content: Literal["l1", "mse"] | None = None
     content_weight: Weight = 1.0
@@ -186,7 +228,7 @@ class RunSection(_Section):
     threads: Count = 0
     accumulate: Positive = 1
     clip: Weight = 0.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema: Decay = 0.999
     log_every: Positive = 50
     validate_every: Positive = 1000
     save_every: Positive = 1000
@@ -213,6 +255,8 @@ class TrainConfig(_Section):
             raise ValueError(f"data.crop is {self.data.crop}; the paper's discriminator needs a multiple of 16")
         if self.data.batch % self.run.accumulate:
             raise ValueError(f"data.batch is {self.data.batch}; it must be a multiple of run.accumulate")
+        if self.data.targets is not None and not self.pretrain.steps and not self.gan.pixel_weight:
+            raise ValueError("data.targets serves the pixel loss alone; give pretrain.steps or gan.pixel_weight")
         if not self.pretrain.steps and not self.gan.steps:
             raise ValueError("nothing to do: give pretrain.steps or gan.steps")
         return self

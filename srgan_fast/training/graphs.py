@@ -7,6 +7,7 @@ optimisers' steps, stays outside it.
 
 import logging
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from srgan_fast.training.step import Batch, Figures, Step
 WARM_UP = 3  # steps as usual before recording: libraries choose their algorithms, allocators find their size
 
 _log = logging.getLogger("srgan_fast.training")
-_Shapes = tuple[tuple[torch.Size, torch.Size], ...]
+_Shapes = tuple[tuple[torch.Size, ...], ...]
 
 
 class CapturedStep:
@@ -45,7 +46,7 @@ class CapturedStep:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
             RuntimeError: a step that must be recorded cannot be.
         """
-        shapes = tuple((hr.shape, lr.shape) for hr, lr in batches)
+        shapes = tuple(tuple(tensor.shape for tensor in batch) for batch in batches)
         if self._recording is None and not self._failed:
             self._times = self._times + 1 if shapes == self._seen else 1
             self._seen = shapes
@@ -54,6 +55,10 @@ class CapturedStep:
         if self._recording is None or shapes != self._seen:
             return self._step.conclude(_beside(self._step, batches))
         return self._step.conclude(self._recording.replay(batches))
+
+    def forget(self) -> None:
+        """Drops the recording, since what the step computes has changed; a new one is made after a few steps."""
+        self._recording, self._seen, self._times = None, None, 0
 
     def _record(self, batches: Sequence[Batch]) -> None:
         try:
@@ -80,7 +85,7 @@ class _Recording:
     """The graph, and the memory that it reads and writes."""
 
     def __init__(self, step: Step, batches: Sequence[Batch]) -> None:
-        self._batches = [(hr.clone(), lr.clone()) for hr, lr in batches]
+        self._batches: list[Batch] = [cast(Batch, tuple(tensor.clone() for tensor in batch)) for batch in batches]
         for network in step.networks.values():
             network.zero_grad(set_to_none=True)  # gradients are to be of the graph's memory
         device = batches[0][0].device

@@ -37,8 +37,14 @@ from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
 from srgan_fast.training.losses import Adversarial, Distance
 
-Batch = tuple[Tensor, Tensor]  # hr and lr, N, 3, H, W in 0..1
+# hr, lr and, where the pixel loss shall not be taken against hr, its target; N, 3, H, W in 0..1.
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 Autocast = Callable[[], AbstractContextManager[object]]
+
+
+def pixel_target(batch: Batch) -> Tensor:
+    """What the pixel loss compares with."""
+    return batch[2] if len(batch) == 3 else batch[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +212,10 @@ class PretrainStep:
         """See `Step`."""
         meter = _Meter(len(batches))
         self.optimiser.zero_grad(set_to_none=True)
-        for hr, lr in batches:
+        for batch in batches:
             with record_function("G forward"), self.options.autocast():
-                sr = self.generator(lr)
-            loss = meter.add("pixel", losses.distance(self.loss, sr, hr))
+                sr = self.generator(batch[1])
+            loss = meter.add("pixel", losses.distance(self.loss, sr, pixel_target(batch)))
             with record_function("G backward"):
                 loss.backward()  # type: ignore[no-untyped-call]
         return meter.finish(self.networks)
@@ -302,8 +308,8 @@ class GanStep:
         self._critic_weights.clear()
         if self.features is not None and self.features.trainable:
             self._feature_weights.clear()
-        for hr, lr in batches:
-            self._part(hr, lr, meter)
+        for batch in batches:
+            self._part(batch, meter)
         return meter.finish(self.networks)
 
     def conclude(self, figures: Figures) -> dict[str, float]:
@@ -311,8 +317,9 @@ class GanStep:
         optimisers = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
         return _move(figures, optimisers, self.networks, self.options.clip)
 
-    def _part(self, hr: Tensor, lr: Tensor, meter: _Meter) -> None:
+    def _part(self, batch: Batch, meter: _Meter) -> None:
         r, autocast = self.recipe, self.options.autocast
+        hr, lr = batch[:2]
         with record_function("G forward"), autocast():
             sr = self.generator(lr)
         leaf = sr.detach().requires_grad_()
@@ -334,7 +341,7 @@ class GanStep:
             content = losses.content_loss(r.content, sr_features, hr_features, r.feature_scale)
             contribute("content", "VGG", content, r.content_weight)
         if r.pixel_weight:
-            contribute("pixel", "pixel loss", losses.distance(r.pixel, leaf, hr), r.pixel_weight)
+            contribute("pixel", "pixel loss", losses.distance(r.pixel, leaf, pixel_target(batch)), r.pixel_weight)
         if r.variation_weight:
             contribute("variation", "variation loss", losses.total_variation(leaf), r.variation_weight)
 

@@ -21,17 +21,19 @@ from torch.utils.tensorboard import SummaryWriter
 
 from srgan_fast import __version__
 from srgan_fast.data.cache import open_cache
+from srgan_fast.data.companions import Companions, open_low_resolution, open_targets
 from srgan_fast.data.crops import CropSampler
 from srgan_fast.data.degradations import Degradations
-from srgan_fast.errors import ModelError, TrainingError
+from srgan_fast.errors import DataError, ModelError, TrainingError
 from srgan_fast.models import PRESETS, GeneratorConfig, generator_config, load_generator, save_generator
 from srgan_fast.models.discriminator import build_discriminator
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Generator
+from srgan_fast.models.initialisation import start_as_upscaler, why_no_upscaler
 from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
-from srgan_fast.training.config import GanSection, PretrainSection, TrainConfig
+from srgan_fast.training.config import Betas, GanSection, PretrainSection, TrainConfig
 from srgan_fast.training.graphs import CapturedStep
 from srgan_fast.training.memory import keep_freed_memory
 from srgan_fast.training.schedule import learning_rate
@@ -148,22 +150,26 @@ class Trainer:
             if differing := _differing(generator.config, wanted):
                 raise TrainingError(f"generator.init: {section.init} has {differing}")
         else:
-            generator = Generator(wanted)
+            generator = _fresh_generator(wanted, section.start)
         generator.recompute = section.checkpointing
         return self._placed(generator).train()
 
     def _build_sampler(self) -> CropSampler:
         data = self.config.data
         noted = self.observer.noted if self.rank == 0 else _silent
-        cache = open_cache(data.train)
+        cache, scale = open_cache(data.train), self.config.generator.scale
         degradations = data.degradations
+        targets = _companions("targets", data.targets, partial(open_targets, cache))
+        low = _companions("lr", data.lr, partial(open_low_resolution, cache, scale=scale))
         sampler = CropSampler(
             cache,
             data.crop,
-            self.config.generator.scale,
+            scale,
             data.batch,
             self.config.run.seed,
             Degradations(degradations.blur, degradations.noise, degradations.jpeg),
+            targets,
+            low,
         )
         noted(f"{len(cache)} pictures in {data.train}")
         for line in cache.skipped:
@@ -215,11 +221,14 @@ class Trainer:
         path, state = found
         before, now = json.loads(state["config"]), json.loads(self.config.model_dump_json())
         for section in ("generator", "data"):
-            for key, value in before[section].items():
-                if value != now[section].get(key) and key not in ("init", "checkpointing", "validation"):
+            for key, value in now[section].items():
+                # Checkpoints from before a key was added were made with its default.
+                fields_of = type(getattr(self.config, section)).model_fields
+                old = before[section].get(key, fields_of[key].default)
+                if value != old and key not in ("init", "start", "checkpointing", "validation"):
                     raise TrainingError(
-                        f"{path} was made with {section}.{key} = {value!r}, the configuration says "
-                        f"{now[section].get(key)!r}; a resumed run must continue with the same"
+                        f"{path} was made with {section}.{key} = {old!r}, the configuration says "
+                        f"{value!r}; a resumed run must continue with the same"
                     )
         if state["stage"] == "gan" and not self.config.gan.steps:
             raise TrainingError(f"{path} is in the gan stage, which the configuration leaves out")
@@ -255,7 +264,7 @@ class Trainer:
         """One stage; false if it was interrupted."""
         section = self.config.pretrain if name == "pretrain" else self.config.gan
         networks: dict[str, nn.Module] = {"generator": self.generator}
-        optimisers = {"generator": self._adam(self.generator)}
+        optimisers = {"generator": _adam(self.generator, section.betas)}
         options = StepOptions(self._autocast(), self.config.run.clip or None)
         step_function: PretrainStep | GanStep
         if isinstance(section, PretrainSection):
@@ -265,6 +274,8 @@ class Trainer:
                 # The adversarial stage starts from the averaged weights: they are the better model.
                 self.generator.load_state_dict(self.average.module.state_dict())
             step_function = self._gan_step(section, networks, optimisers, options)
+        self.generator.train()
+        frozen, freeze_after = False, section.freeze_batchnorm_after
         first = 0
         if state is not None:
             first = self._restore(state, networks, optimisers)
@@ -280,7 +291,12 @@ class Trainer:
                 rate = learning_rate(section.schedule, section.learning_rate, step, steps)
                 for optimiser in optimisers.values():
                     for group in optimiser.param_groups:
-                        group["lr"] = rate
+                        group["lr"], group["betas"] = rate, section.betas  # a resumed run may change both
+                if freeze_after is not None and step >= freeze_after and not frozen:
+                    frozen = True
+                    freeze_batchnorm(self.generator)
+                    if isinstance(one_step, CapturedStep):
+                        one_step.forget()
                 self._one_step(name, step, one_step, parts, writer, rate)
                 done = step + 1
                 stopping = distributed.any_process(self._stopper.requested)
@@ -380,10 +396,6 @@ class Trainer:
         self.last_psnr = state.get("psnr")
         return int(state["step"])
 
-    def _adam(self, network: nn.Module) -> Adam:
-        # Ledig et al. 2017, section 3.2: beta1 = 0.9. One fused pass over the weights where the device has it.
-        return Adam(network.parameters(), lr=0.0, betas=(0.9, 0.999), fused=True)
-
     def _gan_step(
         self, section: GanSection, networks: dict[str, nn.Module], optimisers: dict[str, Adam], options: StepOptions
     ) -> GanStep:
@@ -395,7 +407,7 @@ class Trainer:
         distributed.broadcast_module(discriminator)
         distributed.share_batchnorm(discriminator)
         networks["discriminator"] = discriminator
-        optimisers["discriminator"] = self._adam(discriminator)
+        optimisers["discriminator"] = _adam(discriminator, section.betas)
         return GanStep(
             self.generator,
             discriminator,
@@ -441,9 +453,48 @@ class Trainer:
         for part in range(run.accumulate):
             # Part p of all processes together is a contiguous piece of the batch, whatever their number.
             start = part * size * self.world + self.rank * size
-            hr, lr = self.sampler((order << 40) + step, range(start, start + size))
-            parts.append((to_batch(hr, self.device), to_batch(lr, self.device)))
+            pixels = self.sampler.with_targets((order << 40) + step, range(start, start + size))
+            hr, lr = (to_batch(p, self.device) for p in pixels[:2])
+            if pixels[2] is None:
+                parts.append((hr, lr))
+            else:
+                target = to_batch(pixels[2], self.device)
+                parts.append((hr, lr, hr.lerp(target, self.config.data.targets_weight)))
         return parts
+
+
+def freeze_batchnorm(network: nn.Module) -> None:
+    """Lets all BatchNorms of a network in training use their running statistics, which no longer move.
+
+    Their weights and biases are still trained. `network.train()` ends it.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def _adam(network: nn.Module, betas: Betas) -> Adam:
+    # One fused pass over the weights where the device has it.
+    return Adam(network.parameters(), lr=0.0, betas=betas, fused=True)
+
+
+def _companions(name: str, folder: Path | None, open_folder: Callable[[Path], Companions]) -> Companions | None:
+    if folder is None:
+        return None
+    try:
+        return open_folder(folder)
+    except DataError as error:
+        raise TrainingError(f"data.{name}: {error}") from None
+
+
+def _fresh_generator(config: GeneratorConfig, start: Literal["auto", "upscaler", "random"]) -> Generator:
+    generator = Generator(config)
+    problem = why_no_upscaler(config)
+    if start == "upscaler" and problem:
+        raise TrainingError(f"generator.start is upscaler, which this network cannot be: {problem}; use random")
+    if start != "random" and not problem:
+        start_as_upscaler(generator)
+    return generator
 
 
 def _differing(found: GeneratorConfig, wanted: GeneratorConfig) -> str:

@@ -31,7 +31,7 @@ def options(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> InferenceOptio
     """Two sizes, two rounds, three rows, one thread, no engine of our own."""
     monkeypatch.delitem(BACKENDS, "native", raising=False)
     return InferenceOptions(
-        tiny_model, SIZES, ("onnxruntime",), ("torch-nchw-fp32", "openvino-bf16"), threads=(1,), rounds=2, warm_up_ms=0
+        tiny_model, SIZES, ("onnxruntime",), ("torch-nchw-fp32", "openvino-fp32"), threads=(1,), rounds=2, warm_up_ms=0
     )
 
 
@@ -56,7 +56,7 @@ def test_rows_are_timed_checked_and_ranked(options: InferenceOptions) -> None:
     report = bench_inference(options, steps.append)
     assert [(case.height, case.width) for case in report.cases] == list(SIZES)
     for case in report.cases:
-        assert {row.name for row in case.rows} == {"our-onnxruntime-fp32", "torch-nchw-fp32", "openvino-bf16"}
+        assert {row.name for row in case.rows} == {"our-onnxruntime-fp32", "torch-nchw-fp32", "openvino-fp32"}
         assert [row.rank for row in case.rows] == [1, 2, 3]
         medians = [row.latency.median_ms for row in case.rows if row.latency]
         assert medians == sorted(medians)
@@ -75,7 +75,7 @@ def test_rows_are_timed_checked_and_ranked(options: InferenceOptions) -> None:
             assert 0 < latency.min_ms <= latency.median_ms <= latency.p90_ms <= latency.p99_ms <= latency.max_ms
             assert row.output_mp_per_s == pytest.approx(case.height * case.width * 16 / 1e3 / latency.median_ms)
             assert row.max_error is not None
-            assert row.max_error < (1e-5 if row.precision == "fp32" else 0.1)
+            assert row.max_error < 1e-5
         ours = next(row for row in case.rows if row.name == case.baseline)
         assert ours.ratio == 1
     assert report.model.sha256
@@ -84,7 +84,7 @@ def test_rows_are_timed_checked_and_ranked(options: InferenceOptions) -> None:
     assert {
         "9x14, 1 thread: reference",
         "9x14, 1 thread: torch-nchw-fp32, loading",
-        "8x8, 1 thread: openvino-bf16",
+        "8x8, 1 thread: openvino-fp32",
     } <= set(steps)
 
 
@@ -145,13 +145,48 @@ def test_a_row_that_fails_says_why_and_the_rest_go_on(options: InferenceOptions,
 
         return Loaded(run, ok.array)
 
-    sabotage("openvino-bf16", spoil)
-    report = bench_inference(replace(options, baseline="openvino-bf16"))
+    sabotage("openvino-fp32", spoil)
+    report = bench_inference(replace(options, baseline="openvino-fp32"))
     case = report.cases[0]
     assert [row.status for row in case.rows] == ["ok", "ok", "failed"]
     assert case.rows[2].reason == "RuntimeError: out of luck"
     assert (case.rows[2].latency, case.baseline, case.rows[0].ratio) == (None, None, None)
-    assert "9x14, 1 thread: the baseline openvino-bf16 is wrong or failed, so there are no ratios" in report.warnings
+    assert "9x14, 1 thread: the baseline openvino-fp32 is wrong or failed, so there are no ratios" in report.warnings
+
+
+def test_rows_in_bf16_are_measured_where_the_cpu_has_it_and_else_left_out(options: InferenceOptions) -> None:
+    peers = ("torch-nchw-fp32", "torch-nhwc-bf16", "openvino-bf16")
+    report = bench_inference(replace(options, peers=peers, sizes=SIZES[1:]))
+    rows, left = {row.name: row for row in report.cases[0].rows}, {one.name: one for one in report.left_out}
+    assert rows.keys() | left.keys() == {"our-onnxruntime-fp32", *peers}
+    for name in peers[1:]:
+        reason = PEERS[name].why_not_here()
+        if reason is not None:
+            assert (left[name].reason, left[name].remedy, name in rows) == (reason, None, False)
+            continue
+        error = rows[name].max_error
+        assert (rows[name].status, rows[name].reason) == ("ok", None)
+        assert error is not None
+        assert 1e-5 < error < 0.1, "it is bf16, and right"
+
+
+def test_rows_in_bf16_are_left_out_with_the_reason_where_the_cpu_lacks_it(
+    options: InferenceOptions, cpu_with_bf16: Callable[[bool], None]
+) -> None:
+    cpu_with_bf16(False)
+    asked = replace(options, backends=("torch",), peers=("torch", "openvino-bf16"), sizes=SIZES[1:])
+    report = bench_inference(replace(asked, precisions=("fp32", "bf16")))
+    assert {row.name for row in report.cases[0].rows} == {"our-torch-fp32", "torch-nchw-fp32", "torch-nhwc-fp32"}
+    reasons = {left.name: left.reason for left in report.left_out}
+    assert reasons.pop("our-torch-bf16").startswith("backend torch cannot compute in bf16 on this processor")
+    assert reasons == {
+        "torch-nhwc-bf16": "PyTorch has no instructions for bf16 on this CPU",
+        "openvino-bf16": "OpenVINO computes in f32 on this CPU, not in bf16",
+    }
+    with pytest.raises(UsageError, match="baseline openvino-bf16 cannot be measured: OpenVINO computes in f32 on this"):
+        bench_inference(replace(asked, baseline="openvino-bf16"))
+    with pytest.raises(UsageError, match="nothing of what was asked for can run here: PyTorch has no instructions for"):
+        bench_inference(replace(asked, backends=("none",), precisions=("bf16",)))
 
 
 def test_a_backend_that_joins_the_registry_is_measured_by_default(
@@ -161,7 +196,7 @@ def test_a_backend_that_joins_the_registry_is_measured_by_default(
     monkeypatch.setitem(BACKENDS, "native", entry)
     report = bench_inference(replace(options, backends=(), sizes=SIZES[1:]))
     case = report.cases[0]
-    assert {row.name for row in case.rows} == {"native-fp32", "native-bf16", "torch-nchw-fp32", "openvino-bf16"}
+    assert {row.name for row in case.rows} == {"native-fp32", "native-bf16", "torch-nchw-fp32", "openvino-fp32"}
     assert case.baseline == "native-fp32"
 
 
@@ -194,7 +229,7 @@ def test_a_peer_that_may_not_fit_into_memory_is_left_out(
     assert [row.name for row in report.cases[0].rows] == ["our-onnxruntime-fp32"]
     assert [(left.name, left.case) for left in report.left_out] == [
         ("torch-nchw-fp32", "8x8, 1 thread"),
-        ("openvino-bf16", "8x8, 1 thread"),
+        ("openvino-fp32", "8x8, 1 thread"),
     ]
 
 
@@ -242,7 +277,9 @@ def test_a_worker_that_fails_says_why(tiny_model: Path, tmp_path: Path) -> None:
         call_worker("measure", PEERS["onnxruntime-fp32"], job, tiny_model)
 
 
-def test_cold_start_times_whole_processes(options: InferenceOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cold_start_times_whole_processes(
+    options: InferenceOptions, monkeypatch: pytest.MonkeyPatch, say_unless: Callable[[bool, str], None]
+) -> None:
     monkeypatch.setattr(processes, "COLD_RUNS", 1)
     monkeypatch.setattr(processes, "_IMPORTS", ("onnxruntime", "no_such_module"))
     for name in BACKENDS.keys() - {"onnxruntime"}:
@@ -255,7 +292,9 @@ def test_cold_start_times_whole_processes(options: InferenceOptions, monkeypatch
     assert "-m srgan_fast upscale" in upscale.command
     assert upscale.median_ms is not None
     assert imported.median_ms is not None
-    assert 0 < cold.python_ms < imported.median_ms < upscale.median_ms
+    assert min(cold.python_ms, imported.median_ms, upscale.median_ms) > 0
+    in_order = cold.python_ms < imported.median_ms < upscale.median_ms
+    say_unless(in_order, "one run each of Python, of an import and of the command, which does both")
 
 
 def test_a_process_that_fails_has_a_reason_instead_of_a_time(tmp_path: Path) -> None:
@@ -271,9 +310,9 @@ def test_a_peer_that_may_not_fit_beside_another_is_left_out_by_name(
     report = bench_inference(replace(options, sizes=(size,)))
     assert {row.name for row in report.cases[0].rows} == {"our-onnxruntime-fp32", "torch-nchw-fp32"}
     (left_out,) = report.left_out
-    assert (left_out.name, left_out.case) == ("openvino-bf16", "64x64, 1 thread")
+    assert (left_out.name, left_out.case) == ("openvino-fp32", "64x64, 1 thread")
     assert "may need 12 MiB, 10 MiB are free" in left_out.reason
-    assert left_out.remedy == "--peer openvino-bf16 in a run of its own"
+    assert left_out.remedy == "--peer openvino-fp32 in a run of its own"
 
 
 def test_every_size_is_measured_with_every_batch_and_number_of_threads(options: InferenceOptions) -> None:
@@ -305,14 +344,17 @@ def test_a_runtime_that_mixes_up_a_batch_is_wrong(options: InferenceOptions, sab
     assert {row.name: row.status for row in report.cases[0].rows}["torch-nchw-fp32"] == "wrong"
 
 
-def test_rounds_go_on_for_the_duration_and_percentiles_are_those_asked_for(options: InferenceOptions) -> None:
+def test_rounds_go_on_for_the_duration_and_percentiles_are_those_asked_for(
+    options: InferenceOptions, say_unless: Callable[[bool, str], None]
+) -> None:
     report = bench_inference(
         replace(options, peers=("none",), sizes=SIZES[1:], duration_s=0.6, percentiles=(10.0, 99.9, 50.0))
     )
     (case,) = report.cases
     (row,) = case.rows
     assert row.latency is not None
-    assert case.rounds == len(row.latency.rounds_ms) > 2, "with a rest of 0.1 s before each"
+    assert case.rounds == len(row.latency.rounds_ms) >= 2
+    say_unless(case.rounds > 2, "rounds of a tiny picture with a rest of 0.1 s before each, 0.6 s long")
     assert list(row.latency.percentiles_ms) == ["10", "99.9", "50"]
     assert row.latency.min_ms <= row.latency.percentiles_ms["10"] <= row.latency.median_ms
     assert row.latency.percentiles_ms["50"] == row.latency.median_ms
@@ -327,7 +369,7 @@ def test_several_threads_call_a_runtime_and_one_that_cannot_says_so(
     options: InferenceOptions, sabotage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(case_module, "SECONDS", 0.05)
-    sabotage("openvino-bf16", lambda ok: replace(ok, caller=None))
+    sabotage("openvino-fp32", lambda ok: replace(ok, caller=None))
     report = bench_inference(replace(options, sizes=SIZES[1:], streams=2))
     found = {row.name: row.streams for row in report.cases[0].rows}
     for name in ("our-onnxruntime-fp32", "torch-nchw-fp32"):
@@ -338,7 +380,7 @@ def test_several_threads_call_a_runtime_and_one_that_cannot_says_so(
         assert streams.images_per_s is not None
         assert streams.one_images_per_s is not None
         assert min(streams.images_per_s, streams.one_images_per_s) > 0
-    alone = found["openvino-bf16"]
+    alone = found["openvino-fp32"]
     assert alone is not None
     assert (alone.images_per_s, alone.reason) == (None, "its runtime cannot be called by several threads at once")
 
@@ -356,7 +398,7 @@ def test_a_row_on_a_gpu_tells_its_clock_and_memory(options: InferenceOptions, sa
     rows = {row.name: row for row in report.cases[0].rows}
     row = rows["torch-nchw-fp32"]
     assert (row.device, row.device_ms, row.peak_device_mib) == ("Some GPU", 2.0, 345.0)
-    assert (rows["openvino-bf16"].device_ms, rows["openvino-bf16"].peak_device_mib) == (None, None)
+    assert (rows["openvino-fp32"].device_ms, rows["openvino-fp32"].peak_device_mib) == (None, None)
 
 
 def test_a_backend_that_cannot_compute_here_is_left_out_with_its_reason(

@@ -8,7 +8,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from srgan_fast.cli.app import app
 from srgan_fast.errors import BackendError, ModelError, UsageError
 from srgan_fast.models import GeneratorConfig
 from srgan_fast.ops import why_not
+from srgan_fast.runtime.torch_backend import cpu_multiplies_bf16
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("reference", "stock", "stock-bf16", "stock-lean", "stock-lean-bf16", "fused", "fused-bf16")
@@ -100,6 +101,9 @@ def test_every_row_is_measured_or_says_why_not(report: TrainingReport) -> None:
         if row.kernels == "fused" and why_not() is not None:
             assert (row.status, row.reason) == ("failed", f"kernels='fused': {why_not()}")
             continue
+        if row.name in ("stock-bf16", "stock-lean-bf16") and not cpu_multiplies_bf16():
+            assert (row.status, row.reason) == ("failed", "PyTorch has no instructions for bf16 on this CPU")
+            continue
         assert (row.status, row.reason) == ("ok", None)
         assert row.step_seconds
         assert row.images_per_second == pytest.approx(2 / row.step_seconds)
@@ -107,6 +111,20 @@ def test_every_row_is_measured_or_says_why_not(report: TrainingReport) -> None:
         assert set(row.saved_mb) == {"generator", "discriminator", "features"}
         assert set(row.phases) == {*PHASES, REST}
         assert row.gradient_error.keys() == {"generator", "discriminator"}
+
+
+def test_stock_bf16_is_not_begun_where_the_cpu_lacks_it(
+    cpu_with_bf16: Callable[[bool], None], processes: list[subprocess.Popen[bytes]]
+) -> None:
+    cpu_with_bf16(False)
+    report = bench_training(replace(QUICK, rows=("stock", "stock-bf16", "stock-lean-bf16"), stage="pretrain"))
+    reason = "PyTorch has no instructions for bf16 on this CPU"
+    assert [(row.name, row.status, row.reason) for row in report.rows] == [
+        ("stock", "ok", None),
+        ("stock-bf16", "failed", reason),
+        ("stock-lean-bf16", "failed", reason),
+    ]
+    assert len(processes) == 1
 
 
 def test_right_rows_are_ranked_by_their_median_and_compared_with_stock(report: TrainingReport) -> None:

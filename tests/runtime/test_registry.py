@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,8 +35,9 @@ def _no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     [("amx", "native"), ("avx512_bf16", "native"), ("avx512", "openvino"), ("baseline", "openvino")],
 )
 def test_bf16_is_native_only_where_the_instruction_set_has_it(
-    monkeypatch: pytest.MonkeyPatch, isa: str, expected: str
+    monkeypatch: pytest.MonkeyPatch, isa: str, expected: str, cpu_with_bf16: Callable[[bool], None]
 ) -> None:
+    cpu_with_bf16(True)
     monkeypatch.setattr(native_backend._engine, "isa", lambda: isa)
     assert choose_backend("auto", "bf16")[0] == expected
     if expected != "native":
@@ -54,6 +57,27 @@ def test_where_only_the_native_backend_is_there_and_lacks_bf16_that_is_said(
         "native cannot compute in bf16 on this processor, and no other runtime for it is installed: take another "
         "precision, or pip install 'srgan_fast[openvino]' or 'srgan_fast[train]'"
     )
+
+
+@pytest.mark.usefixtures("_no_cuda")
+def test_bf16_is_refused_where_no_runtime_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, cpu_with_bf16: Callable[[bool], None]
+) -> None:
+    cpu_with_bf16(False)
+    monkeypatch.setattr(native_backend._engine, "isa", lambda: "avx2")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for name in ("native", "openvino", "torch"):
+        with pytest.raises(BackendError, match=f"{name} cannot compute in bf16 on this processor; take another"):
+            choose_backend(name, "bf16")
+        assert choose_backend(name) == (name, "asked for")
+    with pytest.raises(BackendError, match=r"^native and openvino and torch cannot compute in bf16 on this machine: "):
+        choose_backend("auto", "bf16")
+
+
+def test_a_runtime_that_cannot_be_imported_is_not_asked_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading it says what is wrong with it."""
+    monkeypatch.setitem(sys.modules, "srgan_fast.runtime.openvino_backend", None)
+    assert choose_backend("openvino", "bf16") == ("openvino", "asked for")
 
 
 def test_an_instruction_set_that_cannot_run_here_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +141,9 @@ def test_precision_that_a_backend_lacks_names_those_that_have_it() -> None:
     ],
 )
 def test_auto_takes_the_first_installed_that_can(
-    installed: Any, present: tuple[str, ...], precision: Any, expected: str
+    installed: Any, present: tuple[str, ...], precision: Any, expected: str, cpu_with_bf16: Callable[[bool], None]
 ) -> None:
+    cpu_with_bf16(True)
     installed(*present)
     name, why = choose_backend("auto", precision)
     assert name == expected

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srgan_fast.data.images import Image, write_image
+from srgan_fast.data.images import Image, read_image, write_image
+from srgan_fast.data.resize import downscale
 from srgan_fast.models import discriminator, features
 from srgan_fast.training import Outcome, TrainConfig, Trainer
 
@@ -90,6 +91,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8])
     folder = tmp_path_factory.mktemp("pictures")
     for number, (top, left) in enumerate([(0, 100), (200, 150), (300, 50)]):
         write_image(folder / f"{number}.png", Image(photo[top : top + 80, left : left + 96]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def targets(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """What a stronger network might have made of the pictures, in files of another kind."""
+    folder = tmp_path_factory.mktemp("targets")
+    for path in pictures.iterdir():
+        smoother = read_image(path).pixels // 16 * 16
+        write_image(folder / f"{path.stem}.webp", Image(smoother), quality=100)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def low_resolution(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """The pictures at a quarter of their size, darker than shrinking would make them."""
+    folder = tmp_path_factory.mktemp("low")
+    for path in pictures.iterdir():
+        write_image(folder / f"{path.stem}x4.png", Image(downscale(read_image(path).pixels, 4) // 2))
     return folder
 
 

@@ -21,6 +21,7 @@ from srgan_fast.models import PRESETS, FeatureExtractor, Generator, discriminato
 from srgan_fast.models.discriminator import build_discriminator
 from srgan_fast.ops import cuda, use_kernels
 from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.trainer import freeze_batchnorm
 
 CROP, BATCH, STEPS = 32, 4, 5
 Step = GanStep | PretrainStep
@@ -134,6 +135,50 @@ def test_five_steps_in_float64_are_those_of_plain_torch(case: str, parts: int) -
         torch.testing.assert_close(found[name], tensor, rtol=1e-8, atol=atol, msg=name)
         moved += bool((tensor.double() - start[name].double()).abs().max() > 1e-5)
     assert moved > 0.8 * len(expected)  # else it would be no wonder
+
+
+def running(step: Step) -> dict[str, Tensor]:
+    """The generator's running statistics."""
+    return {name: tensor for name, tensor in state(step).items() if name.startswith("generator") and "running" in name}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("case", CASES)
+def test_steps_with_frozen_batchnorms_in_float64_are_those_of_plain_torch(case: str) -> None:
+    fused, plain = CASES[case]("fused"), CASES[case]("reference")
+    for step in (fused, plain):
+        step([batch(0)])
+        freeze_batchnorm(step.generator)
+    before, frozen = state(plain), [running(step) for step in (fused, plain)]
+    for number in range(1, STEPS):
+        ours, theirs = fused([batch(number)]), plain([batch(number)])
+        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-12)
+    found, expected = state(fused), state(plain)
+    for name, tensor in expected.items():
+        # A bias before a frozen BatchNorm has a gradient; the step before the freezing moved it by rounding.
+        atol = 1e-2 if bias_before_batchnorm(name) else 1e-8
+        torch.testing.assert_close(found[name], tensor, rtol=1e-7, atol=atol, msg=name)
+    for step, kept in zip((fused, plain), frozen, strict=True):
+        now = running(step)
+        assert all(torch.equal(now[name], tensor) for name, tensor in kept.items())
+    trained = [name for name, p in plain.generator.named_parameters() if p.requires_grad]
+    assert [name for name in trained if torch.equal(before[f"generator.{name}"], expected[f"generator.{name}"])] == []
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+@at(CPU, *FLOATS_ON_GPU)
+def test_with_frozen_batchnorms_what_trains_is_the_network_that_is_shipped(kernels: str, place: Place) -> None:
+    step = build(kernels, stage="pretrain", preset="paper", place=place)
+    for number in range(3):
+        step([batch(number, place[0])])
+    lr = batch(9, place[0])[1]
+    with torch.no_grad():
+        of_batch = step.generator(lr)
+        freeze_batchnorm(step.generator)
+        of_running = step.generator(lr)
+        shipped = copy.deepcopy(step.generator).eval()(lr)
+    assert torch.equal(of_running, shipped)
+    assert not torch.allclose(of_running, of_batch, rtol=1e-2)
 
 
 # Where a network's value is near the knee of an activation, rounding decides which side it is on, and from there on two

@@ -69,6 +69,18 @@ def test_other_shapes_are_computed_as_usual(monkeypatch: pytest.MonkeyPatch) -> 
     assert counted.ways == ["computed"] * (2 + WARM_UP) + ["recorded", "replayed", "computed", "replayed"]
 
 
+def test_a_step_that_has_changed_is_warmed_up_and_recorded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = _Counted(monkeypatch)
+    step = CapturedStep(counted)
+    for _ in range(WARM_UP + 2):
+        step(_batch())
+    counted.ways.clear()
+    step.forget()
+    for _ in range(WARM_UP + 2):
+        step(_batch())
+    assert counted.ways == ["computed"] * WARM_UP + ["recorded", "replayed", "replayed"]
+
+
 def test_what_cannot_be_recorded_is_computed_and_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

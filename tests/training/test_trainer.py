@@ -1,5 +1,6 @@
 """A run goes from configuration to model, leaves no trace of an interruption, and refuses what does not fit."""
 
+import itertools
 import json
 import signal
 from collections.abc import Callable
@@ -66,6 +67,7 @@ def test_a_run_leaves_models_checkpoints_and_a_record(make_config: MakeConfig) -
 def test_pretraining_learns(make_config: MakeConfig, originals: Path) -> None:
     steps = 60
     config = make_config(
+        generator={"start": "random"},
         data={"validation": str(originals), "batch": 4},
         pretrain={"steps": steps, "learning_rate": 5e-3},
         gan={"steps": 0},
@@ -80,6 +82,33 @@ def test_pretraining_learns(make_config: MakeConfig, originals: Path) -> None:
     assert psnrs[-1] > psnrs[0] + 1
     assert outcome.model is not None
     assert read_generator(outcome.model).metadata["validation_psnr_y"] == f"{psnrs[-1]:.3f}"
+
+
+def test_networks_that_can_start_as_upscalers_unless_told_otherwise(make_config: MakeConfig) -> None:
+    def gains(**generator: Any) -> list[float]:
+        module = Trainer(make_config(generator=generator), Recorder()).generator
+        return [float(block.bn2.weight.detach().abs().max()) for block in module.blocks]
+
+    assert gains() == gains(start="upscaler") == [0.0, 0.0]
+    assert gains(start="random") == gains(preset="pytorch-gan") == gains(channels=2) == [1.0, 1.0]
+
+
+def test_a_network_that_starts_as_an_upscaler_is_one_from_the_first_validation_on(
+    make_config: MakeConfig, originals: Path
+) -> None:
+    psnrs = {}
+    for start in ("upscaler", "random"):
+        config = make_config(
+            generator={"start": start},
+            data={"validation": str(originals)},
+            pretrain={"steps": 1, "learning_rate": 1e-6},
+            gan={"steps": 0},
+            run={"output": str(make_config().run.output / start)},
+        )
+        recorder = Recorder()
+        conduct(config, recorder)
+        psnrs[start] = recorder.validations[0][2]
+    assert psnrs["upscaler"] > psnrs["random"] + 5
 
 
 @pytest.mark.parametrize(
@@ -110,6 +139,113 @@ def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(
     assert len(tensors(whole)["optimisers"]["discriminator"]["state"]) > 10
     for name in ("pretrain.safetensors", "gan.safetensors"):
         assert same_model(tmp_path / "parts" / name, tmp_path / "whole" / name)
+
+
+def test_a_run_with_targets_and_low_resolution_pictures_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, targets: Path, low_resolution: Path
+) -> None:
+    data = {"targets": str(targets), "targets_weight": 0.75, "lr": str(low_resolution)}
+    gan = {"pixel_weight": 1.0}
+    whole = conduct(make_config(data=data, gan=gan, run={"output": str(tmp_path / "whole")}))
+    config = make_config(data=data, gan=gan, run={"output": str(tmp_path / "parts")})
+    for interrupt_at in (("pretrain", 2), ("gan", 1), None):
+        outcome = conduct(config, Recorder(interrupt_at), resume=True)
+    assert differing(tensors(outcome), tensors(whole)) == []
+
+
+def test_the_pixel_loss_is_taken_against_a_mixture_of_target_and_original(
+    make_config: MakeConfig, tmp_path: Path, targets: Path
+) -> None:
+    batches = {}
+    for weight in (0.0, 0.25, 1.0):
+        data = {"targets": str(targets), "targets_weight": weight}
+        (batches[weight],) = Trainer(make_config(data=data), Recorder())._batches(0, 5)
+    hr, lr, target = batches[1.0]
+    assert (target - hr).abs().max() > 8 / 255
+    for weight, batch in batches.items():
+        assert torch.equal(batch[0], hr)
+        assert torch.equal(batch[1], lr)
+        torch.testing.assert_close(batch[2], weight * target + (1 - weight) * hr)
+    assert torch.equal(batches[0.0][2], hr)
+
+    pixel = {}
+    for weight in (0.0, 1.0):
+        recorder = Recorder()
+        data = {"targets": str(targets), "targets_weight": weight}
+        gan = {"pixel_weight": 1.0}
+        conduct(make_config(data=data, gan=gan, run={"output": str(tmp_path / f"{weight}")}), recorder)
+        pixel[weight] = {(stage, step): losses["pixel"] for stage, step, losses in recorder.steps}
+    assert all(pixel[0.0][place] != pixel[1.0][place] for place in pixel[0.0])
+
+
+def test_a_batch_without_targets_is_a_pair(make_config: MakeConfig) -> None:
+    (batch,) = Trainer(make_config(), Recorder())._batches(0, 0)
+    assert len(batch) == 2
+
+
+def test_given_low_resolution_pictures_are_what_the_network_sees(
+    make_config: MakeConfig, low_resolution: Path, targets: Path
+) -> None:
+    # Targets let the crops start at the same places.
+    shrunk = Trainer(make_config(data={"targets": str(targets)}), Recorder())._batches(0, 0)[0]
+    given = Trainer(make_config(data={"lr": str(low_resolution)}), Recorder())._batches(0, 0)[0]
+    assert torch.equal(given[0], shrunk[0])
+    assert torch.equal(given[1].mul(255).round(), shrunk[1].mul(255).round().div(2).floor())
+
+
+def test_betas_are_those_of_the_configuration_even_of_a_resumed_run(make_config: MakeConfig) -> None:
+    def betas(outcome: Outcome) -> list[tuple[float, float]]:
+        optimisers = checkpoint(outcome)["optimisers"].values()
+        return [tuple(group["betas"]) for state in optimisers for group in state["param_groups"]]
+
+    config = make_config(pretrain={"betas": [0.9, 0.99]})
+    assert betas(conduct(config, Recorder(("pretrain", 2)))) == [(0.9, 0.99)]
+    changed = make_config(pretrain={"betas": [0.8, 0.95]}, gan={"steps": 0})
+    assert betas(conduct(changed, resume=True)) == [(0.8, 0.95)]
+    assert betas(conduct(make_config(gan={"betas": [0.5, 0.9]}), resume=True)) == [(0.5, 0.9)] * 2
+
+
+def statistics_of(state: dict[str, Any]) -> dict[str, Tensor]:
+    weights = state["networks"]["generator"]
+    return {name: tensor for name, tensor in weights.items() if "running" in name or "tracked" in name}
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_a_run_that_freezes_its_batchnorms_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, kernels: str
+) -> None:
+    common: dict[str, Any] = {
+        "pretrain": {"steps": 5, "freeze_batchnorm_after": 3},
+        "gan": {"steps": 4, "freeze_batchnorm_after": 2},
+    }
+    run = {"kernels": kernels, "ema": 0.9}
+    whole = conduct(make_config(**common, run={**run, "output": str(tmp_path / "whole")}))
+    config = make_config(**common, run={**run, "output": str(tmp_path / "parts")})
+    for interrupt_at in (("pretrain", 2), ("pretrain", 3), ("pretrain", 4), ("gan", 1), ("gan", 2), ("gan", 3), None):
+        outcome = conduct(config, Recorder(interrupt_at), resume=True)
+    assert differing(tensors(outcome), tensors(whole)) == []
+    unfrozen = {"pretrain": {"steps": 5}, "gan": {"steps": 4}}
+    other = conduct(make_config(**unfrozen, run={**run, "output": str(tmp_path / "unfrozen")}))
+    assert differing(tensors(other), tensors(whole)) != []
+
+
+def test_frozen_statistics_stay_and_every_stage_begins_with_those_of_batches(make_config: MakeConfig) -> None:
+    config = make_config(
+        pretrain={"steps": 4, "freeze_batchnorm_after": 2},
+        gan={"steps": 3, "freeze_batchnorm_after": 1},
+        run={"save_every": 1, "keep": 9, "ema": 0.0},
+    )
+    conduct(config)
+    kept = [torch.load(path, weights_only=True) for path in sorted((config.run.output / "checkpoints").iterdir())]
+    moved = [bool(differing(statistics_of(a), statistics_of(b))) for a, b in itertools.pairwise(kept)]
+    # Before them is the first step, which moves; then pretraining's second, third and fourth; then gan's three.
+    assert moved == [True, False, False, True, False, False]
+
+
+def test_batchnorms_frozen_from_the_start_never_move(make_config: MakeConfig) -> None:
+    config = make_config(pretrain={"freeze_batchnorm_after": 0}, gan={"steps": 0})
+    fresh = {"networks": {"generator": Trainer(config, Recorder()).generator.state_dict()}}
+    assert differing(statistics_of(checkpoint(conduct(config))), statistics_of(fresh)) == []
 
 
 def test_equality_of_runs_is_no_accident(make_config: MakeConfig, tmp_path: Path) -> None:

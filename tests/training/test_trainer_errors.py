@@ -1,6 +1,7 @@
 """What a run cannot use is refused before it starts, and what goes wrong on its way costs no checkpoint."""
 
 import errno
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,55 @@ def test_a_run_is_not_resumed_with_other_pictures(make_config: MakeConfig, pictu
     assert f"the configuration says '{tmp_path / 'others'}'" in text
 
 
+def test_a_run_is_not_resumed_with_other_targets(
+    make_config: MakeConfig, targets: Path, low_resolution: Path, tmp_path: Path
+) -> None:
+    plain = {"output": str(tmp_path / "plain")}
+    conduct(make_config(gan={"steps": 0}, run=plain))
+    for key, folder in (("targets", targets), ("lr", low_resolution)):
+        text = refused(make_config(gan={"steps": 0}, data={key: str(folder)}, run=plain), resume=True)
+        assert f"data.{key} = None, the configuration says '{folder}'" in text
+    conduct(make_config(gan={"steps": 0}, data={"targets": str(targets)}))
+    text = refused(make_config(gan={"steps": 0}, data={"targets": str(targets), "targets_weight": 0.5}), resume=True)
+    assert "data.targets_weight = 1.0, the configuration says 0.5" in text
+
+
+def test_a_checkpoint_from_before_there_were_targets_is_one_without(make_config: MakeConfig, targets: Path) -> None:
+    outcome = conduct(make_config(gan={"steps": 0}))
+    assert outcome.checkpoint is not None
+    state = torch.load(outcome.checkpoint, weights_only=True)
+    config = json.loads(state["config"])
+    for key in ("targets", "targets_weight", "lr"):
+        del config["data"][key]
+    torch.save({**state, "config": json.dumps(config)}, outcome.checkpoint)
+    text = refused(make_config(gan={"steps": 0}, data={"targets": str(targets)}), resume=True)
+    assert f"data.targets = None, the configuration says '{targets}'" in text
+    assert conduct(make_config(gan={"steps": 0}, pretrain={"steps": 4}), resume=True).finished
+
+
+def test_targets_and_low_resolution_pictures_that_do_not_fit(
+    make_config: MakeConfig, pictures: Path, targets: Path, low_resolution: Path, tmp_path: Path
+) -> None:
+    for key, folder in (("targets", targets), ("lr", low_resolution)):
+        lacking = tmp_path / key
+        shutil.copytree(folder, lacking)
+        next(lacking.glob("1*")).unlink()
+        text = refused(make_config(data={key: str(lacking)}))
+        assert text == (f"data.{key}: {lacking}: 1 of 3 originals have no picture of their name there; first: 1.png")
+        next(lacking.glob("2*")).write_bytes(b"nothing")
+        assert refused(make_config(data={key: str(lacking)})).startswith(f"data.{key}: 1 of 2 pictures cannot be read")
+        none = tmp_path / "none"
+        assert refused(make_config(data={key: str(none)})) == f"data.{key}: {none}: no such folder"
+    text = refused(make_config(data={"targets": str(low_resolution)}))
+    assert text.endswith("originals have no picture of their name there; first: 0.png")
+    text = refused(make_config(data={"lr": str(pictures)}))
+    assert "3 of 3 pictures have not 1/4 of the original's size; first: 0.png has 96x80, its original 96x80" in text
+
+
 def test_what_does_not_change_a_run_may_change(make_config: MakeConfig, originals: Path) -> None:
     conduct(make_config(), Recorder(("pretrain", 1)))
-    config = make_config(data={"validation": str(originals)}, generator={"checkpointing": True}, run={"keep": 7})
+    generator = {"checkpointing": True, "start": "random"}
+    config = make_config(data={"validation": str(originals)}, generator=generator, run={"keep": 7})
     assert conduct(config, resume=True).finished
 
 
@@ -216,6 +263,15 @@ def test_init_of_another_architecture_or_none(make_config: MakeConfig, tmp_path:
     assert text.endswith(", the value ranges or BatchNorm epsilons of another preset")
     with pytest.raises(ModelError, match="neither a file nor a shipped model"):
         Trainer(make_config(generator={"init": "no-such-model"}), Recorder())
+
+
+def test_a_start_that_the_network_cannot_have(make_config: MakeConfig) -> None:
+    for changes, reason in [
+        ({"preset": "pytorch-gan"}, "its input is not 0..1, so an activation would bend the colours"),
+        ({"channels": 2}, "2 channels cannot carry 3 colours"),
+    ]:
+        text = refused(make_config(generator={"start": "upscaler", **changes}))
+        assert text == f"generator.start is upscaler, which this network cannot be: {reason}; use random"
 
 
 def test_missing_vgg_weights_are_noticed_before_the_pretraining(make_config: MakeConfig, tmp_path: Path) -> None:

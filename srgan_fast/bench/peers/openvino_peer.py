@@ -14,6 +14,7 @@ from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.bench.peers.onnx_file import fixed_onnx, free_onnx
 from srgan_fast.data.calibration import calibration_pictures
 from srgan_fast.errors import BackendError
+from srgan_fast.runtime.openvino_backend import computes
 from srgan_fast.runtime.protocol import FloatImages
 
 _QUANTISED = "int8.xml"
@@ -32,6 +33,11 @@ def prepare(job: Job, precision: BenchPrecision) -> None:
         ov.save_model(nncf.quantize(model, data, subset_size=len(pictures)), job.folder / _QUANTISED)
 
 
+def why_not_bf16() -> str | None:
+    """See `Bf16Peer`."""
+    return None if computes("bf16") else _other_precision("f32", "bf16")
+
+
 def load(job: Job, row: str, lr: FloatImages) -> Loaded:
     """A compiled model of a fixed size, for latency, with a request that reads the input where it lies."""
     core = ov.Core()
@@ -44,7 +50,7 @@ def load(job: Job, row: str, lr: FloatImages) -> Loaded:
     compiled = core.compile_model(model, "CPU", settings)
     used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if used != hint:
-        raise BackendError(f"OpenVINO computes in {used} on this CPU, not in {hint}")
+        raise BackendError(_other_precision(used, hint))
 
     def caller() -> Callable[[], Any]:
         request = compiled.create_infer_request()
@@ -57,3 +63,7 @@ def load(job: Job, row: str, lr: FloatImages) -> Loaded:
         return run
 
     return Loaded(caller(), lambda tensor: np.array(tensor.data, np.float32), caller=caller)
+
+
+def _other_precision(used: str, asked: str) -> str:
+    return f"OpenVINO computes in {used} on this CPU, not in {asked}"

@@ -9,11 +9,16 @@ from srgan_fast.bench.candidates import Job, Loaded
 from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.models import load_generator
 from srgan_fast.runtime.protocol import FloatImages
-from srgan_fast.runtime.torch_backend import fold_batchnorm
+from srgan_fast.runtime.torch_backend import NO_BF16, cpu_multiplies_bf16, fold_batchnorm
 
 
 def prepare(job: Job, precision: BenchPrecision) -> None:
     """Nothing: torch takes the weights as they are."""
+
+
+def why_not_bf16() -> str | None:
+    """See `Bf16Peer`."""
+    return None if cpu_multiplies_bf16() else NO_BF16
 
 
 def load(job: Job, row: str, lr: FloatImages) -> Loaded:

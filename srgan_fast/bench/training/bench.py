@@ -48,6 +48,7 @@ from srgan_fast.bench.training.rows import (
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.models import generator_config, read_generator
 from srgan_fast.runtime.registry import usable_cpus
+from srgan_fast.runtime.torch_backend import NO_BF16, cpu_multiplies_bf16
 
 WARM_UP_STEPS = 4  # until the heap has found its size
 PROFILED_STEPS = 3
@@ -178,6 +179,9 @@ def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowR
         if ROWS[TRUSTED] not in rows:
             worker.end()
         for row in rows:
+            if reason := _why_not_here(row):
+                finished[row.name] = _result(row, status="failed", reason=reason)
+                continue
             run.on_step(f"{row.name}, warming up")
             try:
                 ready[row.name] = _make_ready(row, *(begun.get(row.name) or begin(row)), trusted)
@@ -192,6 +196,12 @@ def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowR
             finished[name] = _timed_row(run, item, times[name])
             item.worker.end()
     return finished, other_cpus
+
+
+def _why_not_here(row: TrainingRow) -> str | None:
+    """Why a row is not worth measuring on this CPU; our kernels need no instructions for bf16, they widen its maps."""
+    slow = row.precision == "bf16" and row.kernels == "reference" and not cpu_multiplies_bf16()
+    return NO_BF16 if slow else None
 
 
 def _begin(run: _Run, folder: Path, workers: ExitStack, row: TrainingRow) -> tuple[Worker, FirstStep]:
