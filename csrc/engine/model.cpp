@@ -141,9 +141,8 @@ void Model::describe(const Network& network) {
         layer.kernel = exact ? &level_->fp32.conv3x3 : &kernels_->conv3x3;
         layers_.push_back(std::move(layer));
     }
-    for (std::int64_t i = 0; i < count; ++i)
-        if (uses[i] == 0 && i > 0) refuse(network.convs[i - 1].name, "its result is not used");
-    if (uses[0] == 0) throw std::invalid_argument("the network does not use the image");
+    for (std::int64_t i = 1; i < count; ++i)
+        if (uses[i] == 0) refuse(network.convs[i - 1].name, "its result is not used");
     if (output_grid() % network.unshuffle != 0)
         throw std::invalid_argument("the network makes images smaller, or larger by a fraction");
     if (network.skip != Skip::kNone && network.unshuffle != 1)

@@ -34,7 +34,7 @@ using namespace srgan_fast::tests;
 using cpu::Isa;
 using cpu::padded;
 
-// F(6x6, 3x3) and F(4x4, 5x5), which have their points in common, lose what test_conv.cpp says of the second; most in a
+// F(6x6, 3x3) and F(4x4, 5x5), which have their points in common, lose what kernel_case.h says of the second; most in a
 // tile's corner, and there are results that are no more than one corner: at worst 99 and 154 units were measured. The
 // pixels of a tile have errors in common, so those of sums over pixels do not fall by the square root of their number:
 // 183 and 270. Sums over tiles are more even: 40 and 53. The coefficients of F(3x3, 2x2) are 1 and 1/2: it computes
@@ -50,7 +50,7 @@ Tolerance tolerance_of(Geometry geometry) {
     }
 }
 constexpr double kSum = 4.0;  // of the bias's gradient, one number after the other; exact but for very large maps
-// How far the largest error may exceed the bound of the root mean square, as in test_conv.cpp.
+// How far the largest error may exceed the bound of the root mean square, as in kernel_case.h.
 constexpr double kLargest = 12.0;
 
 // One of so many cases is run; coprime to the numbers of sizes and channels, so all of these still have their turn.

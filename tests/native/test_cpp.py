@@ -64,9 +64,9 @@ def test_threads_pass_under_the_thread_sanitizer(build: Build) -> None:
         "thread",
         "-DSRGAN_FAST_SANITIZE=thread",
         "-DSRGAN_FAST_EMULATE_AMX=ON",
-        targets=("test_pool", "test_engine", "test_training"),
+        targets=("test_pool", "test_engine", "test_networks", "test_training"),
     )
-    passes(folder, "-R", "pool|engine|training")
+    passes(folder, "-R", "pool|engine|networks|training")
 
 
 def test_cpp_tests_pass_on_aarch64_under_emulation(build: Build) -> None:

@@ -20,7 +20,7 @@ std::vector<double> output_channels_last(const Conv2d& conv) {
 }  // namespace
 
 void conv2d(const Conv2d& conv, std::int64_t height, std::int64_t width, std::span<const float> in,
-            std::span<const float> residual, std::span<float> out) {
+            std::span<const Residual> residuals, std::span<float> out) {
     const std::int64_t in_channels = conv.in_channels, out_channels = conv.out_channels, radius = conv.size / 2;
     const std::vector<double> weight = output_channels_last(conv);
     for (std::int64_t y = 0; y < height; ++y)
@@ -40,20 +40,23 @@ void conv2d(const Conv2d& conv, std::int64_t height, std::int64_t width, std::sp
             const std::int64_t pixel = (y * width + x) * out_channels;
             for (std::int64_t o = 0; o < out_channels; ++o) {
                 double value = sum[o];
-                if (!residual.empty()) value += residual[pixel + o];
                 if (!conv.slope.empty() && value < 0.0) value *= conv.slope[o];
+                for (const Residual& residual : residuals) value += double{residual.scale} * residual.values[pixel + o];
                 out[pixel + o] = static_cast<float>(value);
             }
         }
 }
 
-void pixel_shuffle(std::int64_t height, std::int64_t width, std::int64_t channels, std::span<const float> in,
-                   std::span<float> out) {
-    for (std::int64_t y = 0; y < 2 * height; ++y)
-        for (std::int64_t x = 0; x < 2 * width; ++x)
+void pixel_shuffle(std::int64_t height, std::int64_t width, std::int64_t channels, std::int64_t factor,
+                   std::span<const float> in, std::span<float> out) {
+    const std::int64_t in_channels = channels * factor * factor;
+    for (std::int64_t y = 0; y < factor * height; ++y)
+        for (std::int64_t x = 0; x < factor * width; ++x) {
+            const std::int64_t pixel = (y / factor * width + x / factor) * in_channels;
             for (std::int64_t c = 0; c < channels; ++c)
-                out[(y * 2 * width + x) * channels + c] =
-                    in[(y / 2 * width + x / 2) * 4 * channels + 4 * c + y % 2 * 2 + x % 2];
+                out[(y * factor * width + x) * channels + c] =
+                    in[pixel + (c * factor + y % factor) * factor + x % factor];
+        }
 }
 
 }  // namespace srgan_fast::reference

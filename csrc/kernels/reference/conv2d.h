@@ -1,7 +1,7 @@
 // What "correct" means for the convolutions, whatever the algorithm and the layout that a kernel prefers: the
 // definition, on dense maps [height][width][channels], summed in double and rounded to float once.
 //
-// The generator's 9x9 head is a conv2d of 3 channels; its tail is a pixel_shuffle followed by a conv2d to 3 channels.
+// A 9x9 head is a conv2d of 3 channels; a 9x9 tail is a pixel_shuffle followed by a conv2d to 3 channels.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +18,19 @@ struct Conv2d {
     std::span<const float> slope;   // of the PReLU: out_channels, or empty for none
 };
 
-// out = prelu(conv(in) + bias + residual); `residual` is as large as `out`, or empty.
-void conv2d(const Conv2d& conv, std::int64_t height, std::int64_t width, std::span<const float> in,
-            std::span<const float> residual, std::span<float> out);
+// A map as large as the result that is added to it.
+struct Residual {
+    std::span<const float> values;
+    float scale;
+};
 
-// Channel 4 * c + 2 * dy + dx of pixel (y, x) becomes channel c of pixel (2y + dy, 2x + dx), as in PyTorch. `height`
-// and `width` are those of `in`, `channels` those of `out`.
-void pixel_shuffle(std::int64_t height, std::int64_t width, std::int64_t channels, std::span<const float> in,
-                   std::span<float> out);
+// out = prelu(conv(in) + bias) + sum of scale * residual.
+void conv2d(const Conv2d& conv, std::int64_t height, std::int64_t width, std::span<const float> in,
+            std::span<const Residual> residuals, std::span<float> out);
+
+// Channel (c * factor + dy) * factor + dx of pixel (y, x) becomes channel c of pixel (factor * y + dy, factor * x +
+// dx), as in PyTorch. `height` and `width` are those of `in`, `channels` those of `out`.
+void pixel_shuffle(std::int64_t height, std::int64_t width, std::int64_t channels, std::int64_t factor,
+                   std::span<const float> in, std::span<float> out);
 
 }  // namespace srgan_fast::reference
