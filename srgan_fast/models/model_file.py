@@ -6,7 +6,7 @@ From here on nobody asks which architecture it was.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from srgan_fast.architectures.srgan import describe, network_of
 from srgan_fast.architectures.unsupported import name_unsupported
 from srgan_fast.errors import ModelError
 from srgan_fast.models.checkpoint import DEFAULT_MODEL, FORMAT, GeneratorFile, generator_from, resolve_model
+from srgan_fast.models.graphs import read_ncnn, read_onnx
 from srgan_fast.models.safetensors_file import read_safetensors
 from srgan_fast.models.state_dicts import Candidate, facts_of, find_candidates, read_state
 from srgan_fast.models.torch_file import read_torch_file
@@ -78,8 +79,8 @@ def read_model(name_or_path: str | Path = DEFAULT_MODEL, key: str | None = None)
     """Reads a model.
 
     Args:
-        name_or_path: a shipped model's name; a `.safetensors` file, ours or not; or what torch.save made (`.pth`,
-            `.pt`, `.ckpt`), in which nothing is executed.
+        name_or_path: a shipped model's name; a `.safetensors` file, ours or not; what torch.save made (`.pth`, `.pt`,
+            `.ckpt`), in which nothing is executed; ncnn's `.param` with its `.bin` beside it; or `.onnx`.
         key: which of several state dicts in the file to take, as `params` or `state_dict.generator`.
 
     Raises:
@@ -87,6 +88,8 @@ def read_model(name_or_path: str | Path = DEFAULT_MODEL, key: str | None = None)
             several networks to choose from.
     """
     path = resolve_model(name_or_path)
+    if (kind := _graph_kind(path)) is not None:
+        return _read_graph(path, kind, key)
     found = _read(path, key)
     if isinstance(found, GeneratorFile):
         return model_of(found, path)
@@ -102,10 +105,28 @@ def read_state_file(path: Path, key: str | None = None) -> StateFile:
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
+    if (kind := _graph_kind(path)) is not None:
+        raise ModelError(f"{path}: an {kind} graph has no state dict to keep; it runs as it is")
     found = _read(path, key)
     if isinstance(found, GeneratorFile):
         raise ModelError(f"{path}: is a generator of ours already")
     return found
+
+
+def _graph_kind(path: Path) -> Literal["ncnn", "ONNX"] | None:
+    """The format of a file that holds a graph, not a state dict."""
+    suffix = path.suffix.lower()
+    if suffix == ".param" or (suffix == ".bin" and path.with_suffix(".param").is_file()):
+        return "ncnn"
+    return "ONNX" if suffix == ".onnx" else None
+
+
+def _read_graph(path: Path, kind: Literal["ncnn", "ONNX"], key: str | None) -> ModelFile:
+    if key is not None:
+        raise ModelError(f"{path}: an {kind} graph is one network; there is no key {key!r} in it")
+    network = read_onnx(path) if kind == "ONNX" else read_ncnn(path.with_suffix(".param"))
+    description = f"{kind} graph x{scale_of(network)}, {len(network.convs)} convolutions"
+    return ModelFile(network, description, path.stem, {}, path)
 
 
 def _read(path: Path, key: str | None) -> GeneratorFile | StateFile:
