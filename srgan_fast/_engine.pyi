@@ -6,9 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 # Name, inputs, weight, bias, slope, residuals, shuffle; see srgan_fast.network.graph.Conv.
-_Layer = tuple[
-    str, Sequence[int], NDArray[Any], NDArray[Any], NDArray[Any] | None, Sequence[tuple[int, float]], int
-]
+_Layer = tuple[str, Sequence[int], NDArray[Any], NDArray[Any], NDArray[Any] | None, Sequence[tuple[int, float]], int]
 _ColourMap = tuple[Sequence[float], Sequence[float]]
 
 class Engine:

@@ -10,11 +10,11 @@ from srgan_fast.bench.candidates import PEERS, Job
 from srgan_fast.bench.options import Size
 from srgan_fast.bench.pictures import lr_image
 from srgan_fast.data.calibration import calibration_folder
-from srgan_fast.models import GeneratorFile
+from srgan_fast.models import ModelFile
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_agrees_with_float64(name: str, tiny_file: GeneratorFile, tmp_path: Path) -> None:
+def test_agrees_with_float64(name: str, tiny_file: ModelFile, tmp_path: Path) -> None:
     row = PEERS[name]
     if missing := row.missing():
         pytest.skip(f"{' and '.join(missing)} not installed")
@@ -33,7 +33,7 @@ def test_agrees_with_float64(name: str, tiny_file: GeneratorFile, tmp_path: Path
 
 
 def test_converting_for_mnn_installs_nothing(
-    tiny_file: GeneratorFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_file: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = PEERS["mnn-fp32"]
     if missing := row.missing():

@@ -26,12 +26,11 @@ from srgan_fast.bench.gpu.roofline.library import dy_pass
 from srgan_fast.bench.gpu.roofline.unfused import operator_passes
 from srgan_fast.bench.training.rows import Work, make_gan_step, make_networks
 from srgan_fast.errors import UsageError
-from srgan_fast.models import DEFAULT_MODEL, load_generator, read_generator
-from srgan_fast.models.folding import fold_generator
+from srgan_fast.models import DEFAULT_MODEL, read_model
+from srgan_fast.network.torch_module import NetworkModule
 from srgan_fast.ops import infer, use_kernels
 from srgan_fast.ops.native import why_not
 from srgan_fast.runtime.cuda_generator import CudaGenerator
-from srgan_fast.runtime.torch_backend import fold_batchnorm
 
 Kernels = Literal["fused", "reference"]
 KERNELS: tuple[Kernels, Kernels] = ("fused", "reference")
@@ -107,12 +106,12 @@ def trace_inference(kernels: Kernels, sizes: Sequence[tuple[int, int, int]]) -> 
     Returns:
         The events of each size.
     """
-    file = read_generator(DEFAULT_MODEL)
+    file = read_model(DEFAULT_MODEL)
     upscale: Callable[[Tensor], Tensor]
     if kernels == "fused":
-        upscale = CudaGenerator(fold_generator(file), torch.float16, torch.device("cpu")).compute
+        upscale = CudaGenerator(file.network, file.name, torch.float16, torch.device("cpu")).compute
     else:
-        network = fold_batchnorm(load_generator(file)).half().to("meta")
+        network = NetworkModule(file.network).half().to("meta")
 
         def upscale(lr: Tensor) -> Tensor:
             return cast(Tensor, network(lr.half())).float()
