@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from srgan_fast.models import Generator, GeneratorFile, generator_config, save_generator
+from srgan_fast.models import Generator, GeneratorFile, ModelFile, generator_config, model_of, save_generator
 from srgan_fast.upscale import Upscaler
 
 
@@ -85,10 +85,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", params=["paper", "pytorch-gan"])
-def tiny_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GeneratorFile:
-    """A small x4 generator of each preset, as data."""
+def tiny_generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GeneratorFile:
+    """A small x4 generator of each preset, as it is trained."""
     path = tmp_path_factory.mktemp("models") / f"tiny-{request.param}.safetensors"
     return save_generator(random_generator(request.param, channels=8, blocks=2), path, request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny_generator: GeneratorFile) -> ModelFile:
+    """The same as a network."""
+    return model_of(tiny_generator)
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _KERNEL_SIZES = {"head": 9, "tail": 9, "trunk": 3}
 
-HEAD_RADIUS = 4  # 9x9 convolutions at both ends
-TRUNK_RADIUS = 1  # 3x3 convolutions between them
-
-
 IDENTITY = ColourMap.identity(3)
 # 0..1 to -1..1, the paper's range for high-resolution images.
 SIGNED = ColourMap((2.0, 2.0, 2.0), (-1.0, -1.0, -1.0))
@@ -95,25 +91,6 @@ class GeneratorConfig:
     def stages(self) -> int:
         """Number of x2 upsampling blocks."""
         return int(math.log2(self.scale))
-
-    @property
-    def receptive_radius(self) -> int:
-        """How far, in low-resolution pixels and rounded up, an output pixel looks to each side.
-
-        39.5, so 40, for 16 blocks at scale 4: the head sees 4 pixels, each of the 33 trunk convolutions one more, the
-        upsampling convolutions one pixel of their own grid, the tail 4 pixels of the output grid.
-        """
-        trunk = TRUNK_RADIUS * (2 * self.blocks + 1)
-        upsampling = sum(float(TRUNK_RADIUS) / (1 << stage) for stage in range(self.stages))
-        return math.ceil(HEAD_RADIUS + trunk + upsampling + HEAD_RADIUS / self.scale)
-
-    @property
-    def macs_per_lr_pixel(self) -> int:
-        """Multiply-adds of a direct convolution for each low-resolution pixel (BatchNorm folded)."""
-        trunk = (2 * self.blocks + 1) * 9 * self.channels**2
-        upsampling = sum(36 * self.channels**2 * (1 << 2 * stage) for stage in range(self.stages))
-        ends = 81 * 3 * self.channels * (1 + self.scale**2)
-        return trunk + upsampling + ends
 
 
 def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, source: str) -> GeneratorConfig:

@@ -1,26 +1,24 @@
-"""Whether a result is right: every row is held against PyTorch in the run that times it."""
+"""Whether a result is right: every row is held against the network in float64 in the run that times it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.bench.options import BenchPrecision, Size
 from srgan_fast.errors import BackendError
-from srgan_fast.models import GeneratorFile, load_generator
+from srgan_fast.models import ModelFile
+from srgan_fast.network import interpreter
+from srgan_fast.network.analysis import receptive_radius
 from srgan_fast.runtime.protocol import FloatImages
-from srgan_fast.runtime.tiling import plan_tiles
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+from srgan_fast.runtime.tiling import EXACT_HALO, plan_tiles
 
 # Low-resolution pixels of a batch up to which the reference is computed in float64, which takes minutes for more.
 LARGEST_FLOAT64_AREA = 256 * 256
-# Torch writes float64 convolutions out as matrices, 11 GB for the 9x9 tail of a 128x128 picture if done in one piece.
-COLUMNS_BYTES = 2**28
 
 Reference = NDArray[np.float64] | NDArray[np.float32]
 
@@ -73,53 +71,46 @@ class Accuracy:
 
 
 def compute_reference(
-    file: GeneratorFile, lr: FloatImages, threads: int
+    file: ModelFile, lr: FloatImages, threads: int
 ) -> tuple[Reference, Literal["float64", "float32"]]:
-    """The generator in PyTorch, BatchNorm unfolded: in float64, or in float32 where that would take minutes.
+    """The network by the interpreter in float64, or by PyTorch in float32 where that would take minutes.
 
-    Large pictures go in tiles with the whole receptive field around each, so that memory stays bounded.
+    Large pictures go in tiles with the whole receptive field around each, so that memory stays bounded; those of
+    networks that reach too far for that in one piece.
 
     Raises:
-        BackendError: torch is not installed.
+        BackendError: torch is needed and not installed.
     """
-    try:
-        import torch  # noqa: PLC0415 (heavy)
-    except ImportError:
-        raise BackendError("checking results needs torch: pip install 'srgan_fast[bench]'") from None
     exact = len(lr) * Size(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
-    dtype = torch.float64 if exact else torch.float32
-    generator = load_generator(file).to(dtype)
-    if exact:
-        for module in generator.modules():
-            if isinstance(module, torch.nn.Conv2d):
-                _convolve_in_strips(module)
-    torch.set_num_threads(threads)
-    s = file.config.scale
-    height, width = lr.shape[2:]
-    sr = np.empty((len(lr), 3, height * s, width * s), np.float64 if exact else np.float32)
-    for tile in plan_tiles(height, width, file.config.receptive_radius):
-        region = lr[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
-        with torch.inference_mode():
-            result = generator(torch.from_numpy(region.copy()).to(dtype)).numpy()
+    compute = partial(interpreter.run, file.network) if exact else _in_torch(file, threads)
+    s = file.scale
+    count, channels, height, width = lr.shape
+    sr = np.empty((count, channels, height * s, width * s), np.float64 if exact else np.float32)
+    radius = receptive_radius(file.network)
+    for tile in plan_tiles(height, width, radius, None if radius <= EXACT_HALO else 0, file.network.unshuffle):
+        result = compute(lr[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right])
         top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
         core = result[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
         sr[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s] = core
     return sr, "float64" if exact else "float32"
 
 
-def _convolve_in_strips(conv: "nn.Conv2d") -> None:
-    """Lets a stride-1 'same' convolution compute some rows at a time, so that its memory stays bounded."""
-    import torch  # noqa: PLC0415
+def _in_torch(file: ModelFile, threads: int) -> Callable[[FloatImages], Reference]:
+    """The network in PyTorch, float32."""
+    try:
+        import torch  # noqa: PLC0415 (heavy)
+    except ImportError:
+        raise BackendError("checking results needs torch: pip install 'srgan_fast[bench]'") from None
+    from srgan_fast.network.torch_module import NetworkModule  # noqa: PLC0415 (torch)
 
-    def forward(x: "torch.Tensor") -> "torch.Tensor":
-        radius = conv.kernel_size[0] // 2
-        padded = torch.nn.functional.pad(x, (radius,) * 4)
-        row_bytes = x.shape[1] * conv.kernel_size[0] ** 2 * x.shape[3] * x.element_size()
-        rows = max(1, COLUMNS_BYTES // row_bytes)
-        strips = (padded[:, :, top : min(top + rows, x.shape[2]) + 2 * radius] for top in range(0, x.shape[2], rows))
-        return torch.cat([torch.nn.functional.conv2d(strip, conv.weight, conv.bias) for strip in strips], dim=2)
+    module = NetworkModule(file.network)
+    torch.set_num_threads(threads)
 
-    conv.forward = forward  # type: ignore[assignment]
+    def compute(lr: FloatImages) -> Reference:
+        with torch.inference_mode():
+            return cast(FloatImages, module(torch.from_numpy(lr.copy())).numpy())
+
+    return compute
 
 
 def compare(sr: FloatImages, reference: Reference) -> Accuracy:

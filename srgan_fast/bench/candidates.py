@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from srgan_fast.bench.options import PRECISIONS, BenchPrecision, Size
 from srgan_fast.errors import BackendError, SrganFastError, UsageError
-from srgan_fast.models import GeneratorFile
+from srgan_fast.models import ModelFile
 from srgan_fast.runtime import BACKENDS, Precision, create_backend
 from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.registry import choose_backend, missing_modules
@@ -28,7 +28,7 @@ class Job:
     """What a row is loaded with.
 
     Attributes:
-        file: the generator.
+        file: the model.
         size: of the picture.
         threads: to compute with.
         folder: where prepared files of this generator lie.
@@ -36,7 +36,7 @@ class Job:
         batch: pictures of a run.
     """
 
-    file: GeneratorFile
+    file: ModelFile
     size: Size
     threads: int
     folder: Path

@@ -21,7 +21,8 @@ from srgan_fast.bench.report import CaseResult, Latency, LeftOut, Row, Streams
 from srgan_fast.bench.rounds import PAUSE_S, Taken, Times, measure_rounds, percentile, timed, warm_up
 from srgan_fast.bench.streams import SECONDS, measure_streams
 from srgan_fast.errors import BackendError
-from srgan_fast.models import GeneratorFile
+from srgan_fast.models import ModelFile
+from srgan_fast.network.analysis import macs_per_image_pixel, value_shapes
 from srgan_fast.runtime.protocol import FloatImages
 
 # Feature maps at full output size that the hungriest library holds at once; one more is refused before it is loaded,
@@ -39,7 +40,7 @@ class Run:
 
     Attributes:
         options: what to measure.
-        file: the generator.
+        file: the model.
         folder: for prepared files.
         calibration: pictures for int8.
         on_step: told what is being done.
@@ -49,7 +50,7 @@ class Run:
     """
 
     options: InferenceOptions
-    file: GeneratorFile
+    file: ModelFile
     folder: Path
     calibration: Path | None
     on_step: OnStep
@@ -141,8 +142,10 @@ def _too_large(run: Run, case: Case, row: Candidate, job: Job, beside_others: bo
     Some peers keep theirs, others take them anew in each run: so beside others there must be room for one more peer.
     """
     free = available_mib()
-    config = job.file.config
-    need = _FEATURE_MAPS_HELD * config.channels * config.scale**2 * case.batch * case.size.area * 4 / 2**20
+    network = job.file.network
+    # Floats of the largest feature map for each pixel of the image.
+    largest = max(shape.channels * shape.resolution**2 for shape in value_shapes(network)) / network.unshuffle**2
+    need = _FEATURE_MAPS_HELD * largest * case.batch * case.size.area * 4 / 2**20
     if beside_others:
         need *= 2
     if row.kind == "backend" or free is None or need < free:
@@ -242,7 +245,7 @@ def _timed_row(run: Run, case: Case, item: _Ready, times: Times) -> Row:
         return _row(item.candidate, status="failed", reason=why_not(times.failure), **finite)
     wall_ms = [seconds * 1e3 for seconds in times.wall_s]
     median_s = statistics.median(times.wall_s)
-    config = run.file.config
+    macs = float(macs_per_image_pixel(run.file.network))
     cpus_used = statistics.median(cpu / wall for cpu, wall in zip(times.cpu_s, times.wall_s, strict=True))
     if cpus_used > case.threads + _CPUS_TOLERATED:
         run.warnings.append(
@@ -266,8 +269,8 @@ def _timed_row(run: Run, case: Case, item: _Ready, times: Times) -> Row:
         device_ms=statistics.median(item.device_s) * 1e3 if item.device_s else None,
         peak_device_mib=None if item.loaded.gpu is None else item.loaded.gpu.peak_mib(),
         images_per_s=case.batch / median_s,
-        output_mp_per_s=case.batch * case.size.area * config.scale**2 / 1e6 / median_s,
-        gflops=2 * config.macs_per_lr_pixel * case.batch * case.size.area / 1e9 / median_s,
+        output_mp_per_s=case.batch * case.size.area * run.file.scale**2 / 1e6 / median_s,
+        gflops=2 * macs * case.batch * case.size.area / 1e9 / median_s,
         cpus_used=cpus_used,
         **finite,
     )

@@ -22,7 +22,7 @@ from srgan_fast.bench.rounds import measure_rounds, timed, warm_up
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.errors import UsageError
 from srgan_fast.export.onnx_export import OnnxModel, make_onnx
-from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, read_generator
+from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
 from srgan_fast.runtime.registry import usable_cpus
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, build_engine
 from srgan_fast.runtime.tensorrt.flavour import Flavour, installed_flavours, load_library
@@ -109,7 +109,7 @@ def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) ->
         ModelError: the model cannot be read.
         ImageError: the folder of pictures cannot be read.
     """
-    file = read_generator(options.model)
+    file = read_model(options.model)
     if options.calibration is not None:
         calibration_folder(options.calibration)
     threads = options.threads or usable_cpus()
@@ -142,7 +142,7 @@ def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) ->
 
 
 def _graph(
-    file: GeneratorFile, precision: EnginePrecision, calibration: Path | None
+    file: ModelFile, precision: EnginePrecision, calibration: Path | None
 ) -> tuple[dict[str, Any], OnnxModel | None]:
     began = time.perf_counter()
     try:
@@ -153,9 +153,7 @@ def _graph(
     return {"status": "ok", "make_s": make_s, "size_mb": len(made.data) / 1e6, "psnr_db": _psnr(made)}, made
 
 
-def _engine(
-    file: GeneratorFile, flavour: Flavour, precision: EnginePrecision, calibration: Path | None
-) -> dict[str, Any]:
+def _engine(file: ModelFile, flavour: Flavour, precision: EnginePrecision, calibration: Path | None) -> dict[str, Any]:
     try:
         library = load_library(flavour.name)
         began = time.perf_counter()

@@ -19,8 +19,9 @@ from srgan_fast.bench.rounds import ORDER, PAUSE_S, WARM_UP_RUNS
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.errors import UsageError
-from srgan_fast.export.onnx_export import weights_digest
-from srgan_fast.models import read_generator
+from srgan_fast.export.onnx_export import network_digest
+from srgan_fast.models import ModelFile, read_model
+from srgan_fast.network.analysis import macs_per_image_pixel
 from srgan_fast.runtime.registry import usable_cpus
 
 COLD_START_SIZE = Size(64, 64)
@@ -42,7 +43,8 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
         ImageError: the picture or the folder of pictures cannot be read.
         BackendError: torch, which results are checked with, is not installed.
     """
-    file = read_generator(options.model)
+    file = read_model(options.model)
+    _check_sizes(file, options)
     rows = select_candidates(options.backends, options.peers, options.precisions)
     if options.baseline is not None and find_candidate(options.baseline) not in rows:
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
@@ -59,16 +61,14 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
             measured = [measure_case(run, case, rows) for case in cases]
         run.warnings += warn_about_rounds(min(case.rounds for case in measured))
         cold_start = _cold_start(run, max(threads)) if options.cold_start else None
-    config = file.config
     return InferenceReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=Model(
             name=file.name,
-            sha256=weights_digest(file),
-            scale=config.scale,
-            channels=config.channels,
-            blocks=config.blocks,
-            macs_per_lr_pixel=config.macs_per_lr_pixel,
+            sha256=network_digest(file.network),
+            scale=file.scale,
+            architecture=file.architecture,
+            macs_per_lr_pixel=round(macs_per_image_pixel(file.network)),
         ),
         environment=environment,
         method=Method(
@@ -86,6 +86,20 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
         cold_start=cold_start,
         warnings=run.warnings,
     )
+
+
+def _check_sizes(file: ModelFile, options: InferenceOptions) -> None:
+    """Pictures that the network takes as they are: three channels, sides that pixel-unshuffle divides.
+
+    Raises:
+        UsageError: others.
+    """
+    multiple = file.network.unshuffle
+    if file.channels != 3:
+        raise UsageError(f"{file.name} takes pictures of {file.channels} channels; measured are those of 3")
+    odd = [size for size in options.sizes if size.height % multiple or size.width % multiple]
+    if odd:
+        raise UsageError(f"size {odd[0]}: sides must be multiples of {multiple}, the pixel-unshuffle of {file.name}")
 
 
 def _installed(run: Run, rows: list[Candidate]) -> list[Candidate]:

@@ -21,13 +21,15 @@ class Part(BaseModel):
 
 
 class Model(Part):
-    """The generator that all rows compute."""
+    """The network that all rows compute."""
+
+    # Reports of older versions tell blocks and channels of an SRGAN generator instead of an architecture.
+    model_config = ConfigDict(extra="ignore")
 
     name: str
     sha256: str = Field(description="of settings and weights")
     scale: int
-    channels: int
-    blocks: int
+    architecture: str = Field(default="SRGAN generator", description="with its sizes, in words")
     macs_per_lr_pixel: int = Field(description="multiply-adds of direct convolutions")
 
 

@@ -16,7 +16,7 @@ from srgan_fast.bench.candidates import Job, find_candidate, why_not
 from srgan_fast.bench.machine import peak_rss_mib
 from srgan_fast.bench.options import Size
 from srgan_fast.bench.rounds import PAUSE_S, warm_up
-from srgan_fast.models import read_generator
+from srgan_fast.models import read_model
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def _carry_out(order: dict[str, Any]) -> dict[str, Any]:
     candidate = find_candidate(order["row"])
     calibration = order["calibration"]
     job = Job(
-        file=read_generator(order["model"]),
+        file=read_model(order["model"]),
         size=Size(*order["size"]),
         threads=order["threads"],
         folder=Path(order["folder"]),

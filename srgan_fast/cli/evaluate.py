@@ -12,7 +12,9 @@ from srgan_fast.cli.console import build_progress, count_progress, output
 from srgan_fast.cli.options import (
     BackendName,
     BackendOption,
+    HaloOption,
     Json,
+    Key,
     Model,
     PrecisionName,
     PrecisionOption,
@@ -35,15 +37,24 @@ def evaluate(
     precision: PrecisionOption = PrecisionName.AUTO,
     threads: Threads = None,
     tile: TileOption = None,
+    halo: HaloOption = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model on test images: PSNR and SSIM, with bicubic interpolation beside it."""
     from srgan_fast.evaluation import evaluate as run  # noqa: PLC0415 (start-up time)
+    from srgan_fast.models import read_model  # noqa: PLC0415
     from srgan_fast.upscale import Upscaler  # noqa: PLC0415
 
     with build_progress() as tell:
         upscaler = Upscaler(
-            model, backend=backend.value, precision=precision.value, threads=threads, tile=tile, on_build=tell
+            read_model(model, key),
+            backend=backend.value,
+            precision=precision.value,
+            threads=threads,
+            tile=tile,
+            halo=halo,
+            on_build=tell,
         )
     with count_progress() as progress:
         bar = progress.add_task(hr.name, total=None)

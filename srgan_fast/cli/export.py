@@ -59,14 +59,14 @@ def onnx(
     calibration: Calibration = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write an ONNX file with free batch and image size, checked against torch."""
-    from srgan_fast.export import export_onnx  # noqa: PLC0415 (torch)
+    """Write an ONNX file with free batch and image size, checked against the network in float64."""
+    from srgan_fast.export import export_onnx  # noqa: PLC0415 (start-up time)
 
     _refuse_to_replace(output, overwrite)
     report = export_onnx(model, output, precision=precision.value, pixels=pixels, opset=opset, calibration=calibration)
     say(
         f"{report.path}: {report.size / 1e6:.1f} MB, {report.precision}, opset {report.opset}, "
-        f"{report.psnr_db:.1f} dB from torch on pictures, at most {report.max_error:.1e} on them and on noise"
+        f"{report.psnr_db:.1f} dB from float64 on pictures, at most {report.max_error:.1e} on them and on noise"
     )
 
 
@@ -112,11 +112,11 @@ def tensorrt(
     calibration: Calibration = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Build an engine for TensorRT or TensorRT-RTX from a graph that was checked against torch.
+    """Build an engine for TensorRT or TensorRT-RTX from a graph that was checked against the network in float64.
 
     The types of the parsed network are compared with the precision asked for before anything is built.
     """
-    from srgan_fast.export import export_tensorrt  # noqa: PLC0415 (torch)
+    from srgan_fast.export import export_tensorrt  # noqa: PLC0415 (start-up time)
     from srgan_fast.runtime.tensorrt.builder import BuildOptions  # noqa: PLC0415
     from srgan_fast.runtime.tensorrt.shapes import Profile, parse_shape  # noqa: PLC0415
 
@@ -145,7 +145,7 @@ def tensorrt(
     types = ", ".join(f"{count} {name}" for name, count in sorted(report.convolutions.items()))
     say(
         f"{report.path}: {report.size / 1e6:.1f} MB, {report.library} for {report.device}, convolutions: {types}; "
-        f"its graph is {report.psnr_db:.1f} dB from torch on pictures"
+        f"its graph is {report.psnr_db:.1f} dB from float64 on pictures"
     )
 
 

@@ -15,21 +15,23 @@ def models(
     as_json: Json = False,
 ) -> None:
     """Show the shipped models, or what a model file is."""
-    from srgan_fast.models import read_generator, shipped_models  # noqa: PLC0415 (start-up time)
+    from srgan_fast.models import read_model, shipped_models  # noqa: PLC0415 (start-up time)
+    from srgan_fast.network.analysis import parameter_count, receptive_radius  # noqa: PLC0415
 
     rows: list[dict[str, Any]] = []
     for name in names or shipped_models():
-        file = read_generator(name)
-        c = file.config
+        file = read_model(name)
         rows.append(
             {
                 "model": file.name,
-                "scale": c.scale,
-                "blocks": c.blocks,
-                "channels": c.channels,
-                "parameters": sum(a.size for n, a in file.weights.items() if "running_" not in n),
-                "receptive_radius": c.receptive_radius,
-                **{k: v for k, v in sorted(file.metadata.items()) if k not in ("format", "conventions")},
+                "architecture": file.architecture,
+                "scale": file.scale,
+                "parameters": parameter_count(file.network),
+                "receptive_radius": receptive_radius(file.network),
+                **({"key": file.key} if file.key else {}),
+                **{
+                    k: v for k, v in sorted(file.metadata.items()) if k not in ("format", "conventions", "architecture")
+                },
             }
         )
     if as_json:

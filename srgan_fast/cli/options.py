@@ -31,7 +31,13 @@ class PrecisionName(StrEnum):
     FP16 = "fp16"
 
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A shipped model's name, or a .safetensors file.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A shipped model's name, or a .safetensors, .pth, .pt or .ckpt file.")
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="Which of several networks in a model file.", show_default="the averaged one"),
+]
 BackendOption = Annotated[BackendName, typer.Option("--backend", "-b", help="Runtime that computes.")]
 PrecisionOption = Annotated[
     PrecisionName,
@@ -42,6 +48,15 @@ TileOption = Annotated[
     int | None,
     typer.Option(
         "--tile", min=0, help="Side of a tile in input pixels; 0 for one piece.", show_default="bounds memory"
+    ),
+]
+HaloOption = Annotated[
+    int | None,
+    typer.Option(
+        "--halo",
+        min=0,
+        help="Context around a tile in input pixels.",
+        show_default="the receptive radius; 32 where that is more than 64",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

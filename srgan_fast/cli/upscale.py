@@ -12,7 +12,9 @@ from srgan_fast.cli.console import build_progress, pixel_progress, say
 from srgan_fast.cli.options import (
     BackendName,
     BackendOption,
+    HaloOption,
     Json,
+    Key,
     Model,
     PrecisionName,
     PrecisionOption,
@@ -45,6 +47,8 @@ def upscale(
     precision: PrecisionOption = PrecisionName.AUTO,
     threads: Threads = None,
     tile: TileOption = None,
+    halo: HaloOption = None,
+    key: Key = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
     suffix: Annotated[
         str | None,
@@ -66,6 +70,7 @@ def upscale(
 
     A picture that cannot be read or written is reported and the rest go on; the exit code is then 1.
     """
+    from srgan_fast.models import read_model  # noqa: PLC0415
     from srgan_fast.runtime import choose_backend  # noqa: PLC0415 (start-up time)
     from srgan_fast.upscale import OutputOptions, Upscaler, plan_jobs, run_jobs  # noqa: PLC0415
 
@@ -79,7 +84,13 @@ def upscale(
         raise UsageError("-o - and --json both want standard output")
     with build_progress() as tell:
         upscaler = Upscaler(
-            model, backend=backend.value, precision=precision.value, threads=threads, tile=tile, on_build=tell
+            read_model(model, key),
+            backend=backend.value,
+            precision=precision.value,
+            threads=threads,
+            tile=tile,
+            halo=halo,
+            on_build=tell,
         )
     if verbose:
         _, why = choose_backend(backend.value, upscaler.precision)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from srgan_fast.doctor import reference
 from srgan_fast.doctor.checks import Measured, check
 from srgan_fast.doctor.report import BackendState, SelfTest
-from srgan_fast.models import GeneratorFile, read_generator
+from srgan_fast.models import ModelFile, read_model
+from srgan_fast.network import interpreter
 from srgan_fast.runtime import Precision, create_backend
 from srgan_fast.runtime.protocol import PixelBackend
 
@@ -75,9 +76,9 @@ def check_backends(backends: list[BackendState], model: str) -> Iterator[SelfTes
     Raises:
         ModelError: the model cannot be read.
     """
-    file = read_generator(model)
+    file = read_model(model)
     lr = np.random.default_rng(2).random((1, 3, *_LR_SIZE), np.float32)
-    exact = reference.generator(file, lr[0])
+    exact = interpreter.run(file.network, lr[0])
     for backend in backends:
         for precision in backend.precisions:
             yield check(
@@ -90,7 +91,7 @@ def check_backends(backends: list[BackendState], model: str) -> Iterator[SelfTes
 
 
 def _check_floats(
-    file: GeneratorFile, name: str, precision: Precision, lr: NDArray[np.float32], exact: reference.Exact
+    file: ModelFile, name: str, precision: Precision, lr: NDArray[np.float32], exact: reference.Exact
 ) -> list[Measured]:
     bound = BF16 if precision != "fp32" else ENGINE_FP32 if name == "native" else OTHERS_FP32
     extent = float(max(np.ptp(exact), np.abs(exact).max()))
@@ -98,11 +99,11 @@ def _check_floats(
     return [Measured(error, bound, "the output's range")]
 
 
-def _check_pixels(file: GeneratorFile, name: str) -> list[Measured]:
+def _check_pixels(file: ModelFile, name: str) -> list[Measured]:
     backend = cast(PixelBackend, create_backend(file, name))
     pixels = np.random.default_rng(3).integers(0, 256, (*_LR_SIZE, 3)).astype(np.uint8)
     lr = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
-    exact = np.clip(reference.generator(file, lr), 0, 1).transpose(1, 2, 0) * 255
+    exact = np.clip(interpreter.run(file.network, lr), 0, 1).transpose(1, 2, 0) * 255
     return [Measured(_beyond_rounding(backend.upscale(pixels), exact), 255 * ENGINE_FP32, _STEPS)]
 
 

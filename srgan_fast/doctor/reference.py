@@ -1,62 +1,11 @@
-"""The generator and the resize in NumPy, float64, slow and plain: what results are held against, without PyTorch."""
+"""The resize in NumPy, float64, slow and plain: what results are held against."""
 
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.models import GeneratorFile
-from srgan_fast.models.folding import FoldedConv, fold_generator
-
 Exact = NDArray[np.float64]
-
-
-def generator(file: GeneratorFile, lr: NDArray[np.float32]) -> Exact:
-    """What a generator computes, from the same folded weights as every runtime without torch.
-
-    Args:
-        file: of the generator.
-        lr: 3, H, W in 0..1; small, since this is slow.
-
-    Returns:
-        3, scale * H, scale * W, not clamped.
-    """
-    folded = fold_generator(file)
-    conventions = folded.config.conventions
-    lr_map, hr_map = conventions.lr_map, folded.hr_map
-    x = lr.astype(np.float64) * _colours(lr_map.gain) + _colours(lr_map.offset)
-    head = x = _prelu(_conv(x, folded.head), folded.head)
-    for first, second in folded.blocks:
-        x = x + _conv(_prelu(_conv(x, first), first), second)
-    x = head + _conv(x, folded.fuse)
-    for conv in folded.upsample:
-        x = _prelu(_shuffle(_conv(x, conv)), conv)
-    y = _conv(x, folded.tail)
-    if conventions.output == "tanh":
-        y = np.tanh(y)
-    return y * _colours(hr_map.gain) + _colours(hr_map.offset)
-
-
-def _colours(values: tuple[float, float, float]) -> Exact:
-    return np.array(values)[:, None, None]
-
-
-def _conv(x: Exact, conv: FoldedConv) -> Exact:
-    radius = conv.weight.shape[-1] // 2
-    padded = np.pad(x, ((0, 0), (radius, radius), (radius, radius)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, conv.weight.shape[-2:], (1, 2))
-    result: Exact = np.tensordot(conv.weight.astype(np.float64), windows, ((1, 2, 3), (0, 3, 4)))
-    return result + conv.bias[:, None, None]
-
-
-def _prelu(x: Exact, conv: FoldedConv) -> Exact:
-    return x if conv.slope is None else np.where(x > 0, x, x * conv.slope.reshape(-1, 1, 1))
-
-
-def _shuffle(x: Exact) -> Exact:
-    channels, height, width = x.shape[0] // 4, *x.shape[1:]
-    pixels = x.reshape(channels, 2, 2, height, width).transpose(0, 3, 1, 4, 2)
-    return pixels.reshape(channels, 2 * height, 2 * width)
 
 
 def resize(image: NDArray[np.generic], axis: int, size: int, edges: Literal["mirror", "replicate"]) -> Exact:

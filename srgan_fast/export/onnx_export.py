@@ -1,4 +1,4 @@
-"""ONNX through torch's exporter, checked against torch before anybody can use the file."""
+"""ONNX files of networks, checked in ONNX Runtime against the float64 interpreter before anybody can use them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from srgan_fast import __version__
 from srgan_fast.data.calibration import calibration_folder, calibration_pictures
 from srgan_fast.errors import BackendError, ModelError, SrganFastError, UsageError
 from srgan_fast.files import atomic_write, check_writable
-from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, read_generator
+from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
+from srgan_fast.network.graph import Network
 from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.registry import first_line
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from srgan_fast.export.verify import Agreement, ExportPrecision
 
 OPSET = 20
-OPSETS = range(20, 26)  # from DequantizeLinear of fp16 to the newest that torch 2.14 and ONNX Runtime 1.32 agree on
+OPSETS = range(20, 26)  # from DequantizeLinear of fp16 to the newest that ONNX Runtime 1.32 reads
 _VERIFIED_PICTURES = 8
 
 
@@ -32,8 +33,8 @@ class ExportReport:
         size: in bytes.
         opset: of the graph.
         precision: of its convolutions.
-        max_error: largest difference between ONNX Runtime and torch in fp32, over several shapes and photographs, in
-            the 0..1 range of images.
+        max_error: largest difference between ONNX Runtime and the network in float64, over several shapes and
+            photographs, in the 0..1 range of images.
         psnr_db: of the worst photograph.
         sha256: of the model's weights and settings, also in the file's metadata.
     """
@@ -65,17 +66,18 @@ def export_onnx(
     opset: int = OPSET,
     calibration: Path | None = None,
 ) -> ExportReport:
-    """Writes one self-contained ONNX file: `lr` N, 3, H, W in 0..1 to `sr` N, 3, scale * H, scale * W, float32.
+    """Writes one self-contained ONNX file: `lr` N, C, H, W in 0..1 to `sr` N, C, scale * H, scale * W, float32.
 
-    N, H and W are free. BatchNorm is folded, PReLU and DepthToSpace are native operators. The file appears at `output`
-    only after `onnx.checker` accepted it and ONNX Runtime agreed with torch.
+    N, H and W are free, multiples of the network's pixel-unshuffle. BatchNorm is folded, activations and DepthToSpace
+    are native operators. The file appears at `output` only after `onnx.checker` accepted it and ONNX Runtime agreed
+    with the network in float64.
 
     Args:
-        model: a shipped model's name or a generator file.
+        model: a shipped model's name or a model file.
         output: to write; ends in .onnx.
         precision: of convolutions and what lies between them. fp16 keeps float32 at the ends; int8 has
             QuantizeLinear and DequantizeLinear before convolutions and keeps the most sensitive in fp32.
-        pixels: `lr` is N, H, W, 3 and `sr` N, scale * H, scale * W, 3, both uint8, so that the graph converts.
+        pixels: `lr` is N, H, W, C and `sr` N, scale * H, scale * W, C, both uint8, so that the graph converts.
         opset: of the graph, one of `OPSETS`.
         calibration: folder of pictures that int8's ranges are taken from, and that results are compared on; this
             project's samples if None.
@@ -89,7 +91,7 @@ def export_onnx(
     """
     if output.suffix.lower() != ".onnx":
         raise ModelError(f"{output}: ONNX files end in .onnx")
-    file = read_generator(model)
+    file = read_model(model)
     require_exporter()
     check_writable(output)
     made = make_onnx(file, precision=precision, pixels=pixels, opset=opset, calibration=calibration)
@@ -100,7 +102,7 @@ def export_onnx(
 
 
 def make_onnx(
-    file: GeneratorFile,
+    file: ModelFile,
     *,
     precision: "ExportPrecision" = "fp32",
     pixels: bool = False,
@@ -111,7 +113,7 @@ def make_onnx(
     """The checked graph that `export_onnx` writes.
 
     Args:
-        file: the generator.
+        file: the model.
         precision: see `export_onnx`.
         pixels: see `export_onnx`.
         opset: see `export_onnx`.
@@ -129,18 +131,17 @@ def make_onnx(
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
         raise UsageError(f"opset is {opset}; the onnx {onnx.__version__} that is installed knows {newest}")
-    from srgan_fast.export.quantize import as_input, quantize  # noqa: PLC0415
-    from srgan_fast.export.trace import trace  # noqa: PLC0415
+    from srgan_fast.export.quantize import as_input, kept_convs, quantize  # noqa: PLC0415
     from srgan_fast.export.verify import verify  # noqa: PLC0415
+    from srgan_fast.network.onnx_graph import build_onnx  # noqa: PLC0415
 
-    pictures = _pictures(calibration, needed=precision == "int8")
-    digest = weights_digest(file)
+    pictures = [_fit(picture, file.network) for picture in _pictures(calibration, needed=precision == "int8")]
+    digest = network_digest(file.network)
     try:
+        dtype = np.float16 if (beside_int8 if precision == "int8" else precision) == "fp16" else np.float32
+        proto = build_onnx(file.network, file.name, dtype, pixels=pixels, opset=opset)
         if precision == "int8":
-            proto = trace(file, beside_int8, pixels, opset)
-            proto = quantize(proto, [as_input(picture, pixels) for picture in pictures])
-        else:
-            proto = trace(file, precision, pixels, opset)
+            proto = quantize(proto, [as_input(picture, pixels) for picture in pictures], kept_convs(file.network))
         _describe(proto, file, digest, precision, pixels)
         onnx.checker.check_model(proto, full_check=True)
         data = proto.SerializeToString()
@@ -163,19 +164,29 @@ def require_exporter() -> None:
     try:
         import onnx  # noqa: PLC0415, F401 (heavy extras)
         import onnxruntime  # noqa: PLC0415, F401
-        import onnxscript  # noqa: PLC0415, F401
-        import torch  # noqa: PLC0415, F401
     except ImportError as error:
-        raise BackendError(f"exporting needs {error.name}: pip install 'srgan_fast[train,onnx]'") from None
+        raise BackendError(f"exporting needs {error.name}: pip install 'srgan_fast[onnx]'") from None
 
 
-def weights_digest(file: GeneratorFile) -> str:
-    """SHA-256 over a generator's settings and weights, independent of the file they came from."""
-    digest = hashlib.sha256(repr(file.config).encode())
-    for name in sorted(file.weights):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(file.weights[name]).tobytes())
+def network_digest(network: Network) -> str:
+    """SHA-256 over what a network computes with, independent of the file and the architecture it came from."""
+    digest = hashlib.sha256()
+    settings = (network.channels, network.unshuffle, network.skip, network.tanh)
+    digest.update(repr((settings, network.input_map, network.output_map)).encode())
+    for conv in network.convs:
+        digest.update(repr((conv.inputs, conv.residuals, conv.shuffle, conv.slope is None)).encode())
+        for array in (conv.weight, conv.bias, *(() if conv.slope is None else (conv.slope,))):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _fit(picture: FloatImages, network: Network) -> FloatImages:
+    """A photograph with the channels and the multiples of sides that a network takes."""
+    colours = {1: picture[:, :1], 3: picture, 4: np.concatenate([picture, np.ones_like(picture[:, :1])], axis=1)}
+    fitting = colours[network.channels]
+    height, width = (side // network.unshuffle * network.unshuffle for side in picture.shape[2:])
+    return np.ascontiguousarray(fitting[:, :, :height, :width])
 
 
 def _pictures(folder: Path | None, needed: bool) -> list[FloatImages]:
@@ -187,18 +198,17 @@ def _pictures(folder: Path | None, needed: bool) -> list[FloatImages]:
     return [np.ascontiguousarray(waves.transpose(2, 0, 1)[None], np.float32)]
 
 
-def _describe(proto: Any, file: GeneratorFile, digest: str, precision: str, pixels: bool) -> None:
-    """Readable names for the output's sides, and metadata."""
-    scale = file.config.scale
-    dims = proto.graph.output[0].type.tensor_type.shape.dim
-    rows, columns = (1, 2) if pixels else (2, 3)
-    dims[0].dim_param, dims[rows].dim_param, dims[columns].dim_param = "batch", f"{scale}*height", f"{scale}*width"
+def _describe(proto: Any, file: ModelFile, digest: str, precision: str, pixels: bool) -> None:
+    """Metadata."""
+    scale = file.scale
     proto.producer_name, proto.producer_version = "srgan_fast", __version__
-    values = "RGB, N, H, W, 3, uint8" if pixels else "RGB 0..1 in and out, not clamped"
+    colours = {1: "gray", 3: "RGB", 4: "RGBA"}[file.channels]
+    values = f"{colours}, N, H, W, {file.channels}, uint8" if pixels else f"{colours} 0..1 in and out, not clamped"
     proto.doc_string = f"{file.name}: x{scale} super-resolution, {values}; convolutions in {precision}"
     known = {
         "model": file.name,
         "scale": str(scale),
+        "architecture": file.architecture,
         "precision": precision,
         "sha256": digest,
         "srgan_fast": __version__,

@@ -1,9 +1,9 @@
 """int8 as QuantizeLinear and DequantizeLinear around convolutions, calibrated by ONNX Runtime.
 
 Activations and weights are symmetric, weights scaled per output channel, biases left as they are: TensorRT takes no
-other graph. The layers of `KEPT` stay in the graph's own type. In `srresnet-x4` they account for most of the error:
-quantised one at a time they leave 52 to 53 dB of the fp32 picture, all others 60 dB and more, since what they read or
-write is the picture's own path and no residual beside it; head and tail are its ends. They are a fifth of the
+other graph. The layers of `kept_convs` stay in the graph's own type. In `srresnet-x4` they account for most of the
+error: quantised one at a time they leave 52 to 53 dB of the fp32 picture, all others 60 dB and more, since what they
+read or write is the picture's own path and no residual beside it; head and tail are its ends. They are a fifth of the
 multiplications. (The second upsampler is as sensitive, but a quarter of them alone.)
 """
 
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from srgan_fast.errors import ModelError
-
-KEPT = ("head.conv", "blocks.0.conv1", "fuse.conv", "upsample.0.conv", "tail")
+from srgan_fast.network.analysis import readers
+from srgan_fast.network.graph import Network, value_of
 
 
 class _Pictures(CalibrationDataReader):  # type: ignore[misc]
@@ -36,17 +36,20 @@ class _Pictures(CalibrationDataReader):  # type: ignore[misc]
         return None if picture is None else {"lr": picture}
 
 
-def quantize(proto: Any, pictures: Sequence[NDArray[Any]]) -> Any:
-    """A graph with int8 convolutions in place of all but `KEPT`.
+def quantize(proto: Any, pictures: Sequence[NDArray[Any]], kept: Sequence[str]) -> Any:
+    """A graph with int8 convolutions in place of all but some.
 
     Args:
-        proto: as `trace` gives it, in fp32 or fp16; what is not quantised stays so.
+        proto: as `build_onnx` gives it, in fp32 or fp16; what is not quantised stays so.
         pictures: inputs that the ranges of activations are taken from: the mean over pictures of the least and the
             largest value. (Against their extremes, that is 1.6 dB more on Set5, calibrated on the four samples.)
+        kept: names of the convolutions that are not quantised.
+
+    Raises:
+        ModelError: none would be.
     """
-    kept = kept_nodes(proto)
     if len(kept) == sum(node.op_type == "Conv" for node in proto.graph.node):
-        raise ModelError("int8 leaves out all convolutions of so small a generator; take fp16")
+        raise ModelError("int8 leaves out all convolutions of so small a network; take fp16")
     with tempfile.TemporaryDirectory() as folder, _quiet():
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         onnx.save(proto, before)
@@ -56,7 +59,7 @@ def quantize(proto: Any, pictures: Sequence[NDArray[Any]]) -> Any:
             _Pictures(pictures),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=kept,
+            nodes_to_exclude=list(kept),
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -70,14 +73,24 @@ def quantize(proto: Any, pictures: Sequence[NDArray[Any]]) -> Any:
         return onnx.load(after)
 
 
-def kept_nodes(proto: Any) -> list[str]:
-    """Names of the convolutions that are not quantised."""
-    weights = {f"{layer}.weight" for layer in KEPT}
-    return [node.name for node in proto.graph.node if node.op_type == "Conv" and node.input[1] in weights]
+def kept_convs(network: Network) -> list[str]:
+    """Names of the convolutions that are not quantised: those on the picture's own path.
+
+    The first and the last; what reads the first's result; and, where that is added again to a later one's, the last
+    which it is added to, with what reads that sum. In SRGAN head, the first block's first convolution, the trunk's
+    end, the first upsampler and the tail.
+    """
+    convs, first = network.convs, value_of(0)
+    kept = {0, len(convs) - 1, *(i for i, conv in enumerate(convs) if first in conv.inputs)}
+    sums = [i for i, conv in enumerate(convs) if any(residual.value == first for residual in conv.residuals)]
+    if sums:
+        total = value_of(sums[-1])
+        kept |= {sums[-1], *(i for i in readers(network)[total] if total in convs[i].inputs)}
+    return [convs[index].name for index in sorted(kept)]
 
 
 def as_input(picture: NDArray[np.float32], pixels: bool) -> NDArray[Any]:
-    """A picture of 1, 3, H, W in 0..1 as a graph takes it."""
+    """A picture of 1, C, H, W in 0..1 as a graph takes it."""
     if not pixels:
         return picture
     return np.ascontiguousarray(np.rint(picture * 255).astype(np.uint8).transpose(0, 2, 3, 1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from srgan_fast.errors import BackendError, ModelError
 from srgan_fast.export.onnx_export import make_onnx, require_exporter
 from srgan_fast.files import check_writable
-from srgan_fast.models import DEFAULT_MODEL, read_generator
+from srgan_fast.models import DEFAULT_MODEL, read_model
 from srgan_fast.runtime.protocol import OnBuild
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, build_engine, check_options
 from srgan_fast.runtime.tensorrt.engine_file import engine_key, sidecar, write_engine
@@ -29,8 +29,8 @@ class EngineReport:
         library: and its version.
         device: that it is for.
         convolutions: how many give which type, as parsed: those that read quantised values are INT8.
-        psnr_db: of the graph that it was built from, against torch, on the worst photograph. The engine itself is
-            compared where there is a GPU: `tools/gpu_report.py`.
+        psnr_db: of the graph that it was built from, against the network in float64, on the worst photograph. The
+            engine itself is compared where there is a GPU: `tools/gpu_report.py`.
     """
 
     path: Path
@@ -56,7 +56,7 @@ def export_tensorrt(
     """Builds an engine with `lr` and `sr` as in `export_onnx`.
 
     Args:
-        model: a shipped model's name or a generator file.
+        model: a shipped model's name or a model file.
         output: to write; ends in .engine.
         precision: of convolutions; what int8 leaves out is in fp16.
         flavour: `tensorrt`, which needs the GPU that the engine is for; `tensorrt-rtx`, which builds anywhere for RTX
@@ -78,7 +78,9 @@ def export_tensorrt(
     library = load_library(flavour)
     options = options or BuildOptions()
     check_options(library, options)
-    file = read_generator(model)
+    file = read_model(model)
+    if file.channels != 3:
+        raise ModelError(f"{file.name}: engines are built for networks of 3 channels; it has {file.channels}")
     for path in (output, sidecar(output), *filter(None, (options.timing_cache,))):
         check_writable(path)
     device = _device(library, options)

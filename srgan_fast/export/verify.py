@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from srgan_fast.errors import ModelError
 from srgan_fast.export.quantize import as_input
-from srgan_fast.models import GeneratorFile, load_generator
+from srgan_fast.models import ModelFile
+from srgan_fast.network import interpreter
 
 ExportPrecision = Literal["fp32", "fp16", "int8"]
 
-# Shapes (N, H, W) that the file must get right: smallest, odd, not square, a batch, larger than the traced example.
+# Shapes (N, H, W) that the file must get right, times the network's pixel-unshuffle: smallest, odd, a batch, larger.
 CHECKED_SHAPES = ((1, 1, 1), (1, 7, 13), (2, 24, 32), (1, 65, 48))
 _HALF_A_LEVEL = 0.5 / 255  # what rounding to 8 bits costs
 
@@ -45,7 +45,7 @@ TOLERANCES: dict[ExportPrecision, Tolerance] = {
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How well a graph agrees with torch in fp32.
+    """How well a graph agrees with the network in float64.
 
     Attributes:
         max_error: largest difference, over shapes and pictures, in the 0..1 range of images.
@@ -64,20 +64,22 @@ class Agreement:
         if not np.isfinite(self.max_error):
             return f"gives values that are not finite; {tolerance.remedy}"
         if bound is not None and not self.max_error <= bound:
-            return f"differs from torch by {self.max_error:.1e}, more than {bound:.0e}; {tolerance.remedy}"
+            return f"differs from the network by {self.max_error:.1e}, more than {bound:.0e}; {tolerance.remedy}"
         if not self.psnr_db >= floor:
-            return f"has a PSNR of {self.psnr_db:.1f} dB against torch, less than {floor:g} dB; {tolerance.remedy}"
+            return (
+                f"has a PSNR of {self.psnr_db:.1f} dB against the network, less than {floor:g} dB; {tolerance.remedy}"
+            )
         return None
 
 
-def verify(file: GeneratorFile, data: bytes, pixels: bool, pictures: Sequence[NDArray[np.float32]]) -> Agreement:
-    """Runs a graph in ONNX Runtime beside the model in torch, BatchNorm not folded, fp32.
+def verify(file: ModelFile, data: bytes, pixels: bool, pictures: Sequence[NDArray[np.float32]]) -> Agreement:
+    """Runs a graph in ONNX Runtime beside the network in float64.
 
     Args:
         file: the model.
         data: the graph, serialised.
         pixels: whether it takes and gives uint8.
-        pictures: 1, 3, H, W in 0..1.
+        pictures: 1, C, H, W in 0..1, with sides that are multiples of the network's pixel-unshuffle.
 
     Raises:
         ModelError: results of another shape.
@@ -85,13 +87,11 @@ def verify(file: GeneratorFile, data: bytes, pixels: bool, pictures: Sequence[ND
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    generator = load_generator(file)
 
     def both(lr: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         given = as_input(lr, pixels)
         seen = given.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255) if pixels else given
-        with torch.inference_mode():
-            expected = generator(torch.from_numpy(np.ascontiguousarray(seen))).numpy()
+        expected = interpreter.run(file.network, np.ascontiguousarray(seen))
         got = session.run(None, {"lr": given})[0]
         if pixels:
             expected = expected.clip(0, 1)
@@ -101,7 +101,8 @@ def verify(file: GeneratorFile, data: bytes, pixels: bool, pictures: Sequence[ND
         return got, expected
 
     rng = np.random.default_rng(0)
-    noise = [rng.random((count, 3, height, width), np.float32) for count, height, width in CHECKED_SHAPES]
+    c, u = file.channels, file.network.unshuffle
+    noise = [rng.random((count, c, height * u, width * u), np.float32) for count, height, width in CHECKED_SHAPES]
     worst, psnr = 0.0, float("inf")
     for lr in noise:
         got, expected = both(lr)

@@ -61,9 +61,8 @@ class _Graph:
         y = self.node("Conv", [x, *arrays], name, kernel_shape=[size, size], pads=[size // 2] * 4)
         if conv.slope is not None:
             y = self.activation(y, conv.slope, name)
-        for residual in conv.residuals:
-            added = values[residual.value]
-            what = f"{name}.plus.{added}"
+        for number, residual in enumerate(conv.residuals):
+            added, what = values[residual.value], f"{name}.sum.{number}"
             if residual.scale != 1.0:
                 factor = self.constant(f"{what}.scale", np.array(residual.scale, np.float32))
                 added = self.node("Mul", [added, factor], f"{what}.scaled")

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srgan_fast.errors import BackendError
-from srgan_fast.models import GeneratorFile
-from srgan_fast.models.folding import fold_generator
+from srgan_fast.models import ModelFile
+from srgan_fast.network.analysis import receptive_radius
 from srgan_fast.ops.cuda import problem_of
 from srgan_fast.runtime.cuda_generator import CudaGenerator, on_device
 from srgan_fast.runtime.protocol import FloatImages, Precision
-from srgan_fast.runtime.tiling import Tile, plan_tiles
+from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _LARGEST_AREA = 2048 * 2048  # low-resolution pixels at once; more gain nothing
@@ -36,20 +36,20 @@ def why_not() -> str | None:
 
 
 class CudaBackend:
-    """The generator in our kernels for tensor cores; fp16 or bf16, sums in float32.
+    """An SRGAN generator in our kernels for tensor cores; fp16 or bf16, sums in float32.
 
     Pictures of any size are computed in tiles on the device, as large as its memory allows.
     """
 
     name = "cuda"
 
-    def __init__(self, file: GeneratorFile, precision: Precision, threads: int) -> None:
+    def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
         self._device = _current_device()
         self.device = torch.cuda.get_device_name(self._device)
-        self._config = file.config
+        self._scale, self._halo = file.scale, choose_halo(receptive_radius(file.network))
         self._what = f"the maps of {file.name} leave the range of {precision}"
         self._remedy = f"take {'--precision bf16, or ' if precision == 'fp16' else ''}--precision fp32"
-        self._generator = CudaGenerator(fold_generator(file), _DTYPES[precision], self._device)
+        self._generator = CudaGenerator(file.network, file.name, _DTYPES[precision], self._device)
         self._staging = torch.empty(0, dtype=torch.uint8)
         self._lock = threading.Lock()  # a recorded graph has one input and one result
         self.run(np.random.default_rng(0).random((1, 3, 32, 32), np.float32))  # a model that overflows says so now
@@ -61,7 +61,7 @@ class CudaBackend:
             BackendError: maps that leave the range of the precision.
         """
         count, _, height, width = lr.shape
-        s = self._config.scale
+        s = self._scale
         result = np.empty((count, 3, height * s, width * s), np.float32)
         with torch.inference_mode(), self._lock, on_device(self._device):
             given = _tensor(lr).to(self._device)
@@ -84,7 +84,7 @@ class CudaBackend:
             BackendError: maps that leave the range of the precision.
         """
         height, width, colours = image.shape
-        s = self._config.scale
+        s = self._scale
         dtype = torch.uint8 if image.dtype == np.uint8 else torch.uint16
         white = float(np.iinfo(image.dtype).max)
         result = np.empty((height * s, width * s, colours), image.dtype)
@@ -117,24 +117,24 @@ class CudaBackend:
 
     def _tiles(self, height: int, width: int) -> list[Tile]:
         """Tiles as large as memory and kernels allow, the whole picture if it may be."""
-        area, radius = self._largest_area(), self._config.receptive_radius
-        side = 0 if height * width <= area else max(_LEAST_SIDE, math.isqrt(area) - 2 * radius)
-        return plan_tiles(height, width, radius, side)
+        area = self._largest_area()
+        side = 0 if height * width <= area else max(_LEAST_SIDE, math.isqrt(area) - 2 * self._halo)
+        return plan_tiles(height, width, self._halo, side)
 
     def _largest_area(self) -> int:
         """Low-resolution pixels whose maps fit into the device's memory, with no more elements than kernels count."""
         free = torch.cuda.mem_get_info(self._device)[0]
         # What torch has taken from the device and does not use.
         free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        fine = (self._config.scale // 2) ** 2  # pixels of the last map for each of the picture
+        fine = (self._scale // 2) ** 2  # pixels of the last map for each of the picture
         elements = fine * 4 * self._generator.channels
         return min(_LARGEST_AREA, int(free * _FREE_SHARE) // self._bytes_per_pixel(), _MOST_ELEMENTS // elements)
 
     def _bytes_per_pixel(self) -> int:
         """Device memory that a low-resolution pixel takes at most: the last stage's maps and the result's planes."""
-        fine = (self._config.scale // 2) ** 2
+        fine = (self._scale // 2) ** 2
         channels = self._generator.channels
-        return fine * (2 * channels + 2 * 4 * channels) + 2 * 3 * channels + self._config.scale**2 * 3 * (4 + 4 + 4)
+        return fine * (2 * channels + 2 * 4 * channels) + 2 * 3 * channels + self._scale**2 * 3 * (4 + 4 + 4)
 
     def _check(self, finite: Tensor) -> None:
         if not bool(finite):

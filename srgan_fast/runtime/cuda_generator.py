@@ -1,4 +1,4 @@
-"""A folded generator in our CUDA kernels of inference, on tensors; see `ops.infer`."""
+"""An SRGAN generator in our CUDA kernels of inference, on tensors; see `ops.infer`."""
 
 import logging
 from collections import OrderedDict
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srgan_fast.models.folding import FoldedConv, FoldedGenerator
+from srgan_fast.network.graph import Conv, Network
 from srgan_fast.ops import infer
 from srgan_fast.ops.conv import phase_major
+from srgan_fast.runtime.srgan_parts import slope_after_shuffle, srgan_parts
 
 _log = logging.getLogger(__name__)
 
@@ -41,25 +42,30 @@ class CudaGenerator:
     picture's kernels take less time than the host needs to start them.
 
     Args:
-        folded: the network.
+        network: built like an SRGAN generator.
+        name: of the model, in messages.
         dtype: bfloat16 or float16, of features and weights.
         device: CUDA, with an index.
 
     Attributes:
         channels: of the trunk's maps.
+
+    Raises:
+        BackendError: another network.
     """
 
-    def __init__(self, folded: FoldedGenerator, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, network: Network, name: str, dtype: torch.dtype, device: torch.device) -> None:
+        parts = srgan_parts(network, name)
         self._dtype, self._device = dtype, device
-        self._config = folded.config
+        self._network = network
         # The kernels read channels in units; what is filled up stays zero all the way.
-        self.channels = -(-folded.config.channels // infer.UNIT) * infer.UNIT
-        self._head = self._layer(folded.head, infer.pack_head)
-        self._blocks = [(self._conv(first), self._conv(second)) for first, second in folded.blocks]
-        self._fuse = self._conv(folded.fuse)
-        self._upsample = [self._conv(conv, phases=4) for conv in folded.upsample]
-        self._tail = self._layer(folded.tail, infer.pack_tail, fills_out=False)
-        hr_map = folded.hr_map
+        self.channels = -(-parts.head.out_channels // infer.UNIT) * infer.UNIT
+        self._head = self._layer(parts.head, infer.pack_head)
+        self._blocks = [(self._conv(first), self._conv(second)) for first, second in parts.blocks]
+        self._fuse = self._conv(parts.fuse)
+        self._upsample = [self._conv(conv, phases=4) for conv in parts.upsample]
+        self._tail = self._layer(parts.tail, infer.pack_tail, fills_out=False)
+        hr_map = network.output_map
         # On the device from the beginning: what is recorded must not wait for the host.
         self._hr_map = (
             None if hr_map.is_identity else [self._colours(values) for values in (hr_map.gain, hr_map.offset)]
@@ -97,11 +103,12 @@ class CudaGenerator:
 
     def compute(self, pictures: Tensor) -> Tensor:
         """The same, kernel by kernel."""
-        conventions = self._config.conventions
-        lr_map = conventions.lr_map
+        lr_map = self._network.input_map
         head = self._head
         assert head.slope is not None
-        first = infer.head(pictures, lr_map.gain, lr_map.offset, head.weights, head.bias, head.slope, settled=True)
+        first = infer.head(
+            pictures, _rgb(lr_map.gain), _rgb(lr_map.offset), head.weights, head.bias, head.slope, settled=True
+        )
         x = first
         for conv1, conv2 in self._blocks:
             x = self._block(x, conv1, conv2)
@@ -111,7 +118,7 @@ class CudaGenerator:
             shuffle = i + 1 < len(self._upsample)
             x = infer.conv(x, stage.weights, stage.bias, stage.slope, shuffle=shuffle, settled=True)
         out = infer.tail(x, self._tail.weights, self._tail.bias)
-        if conventions.output == "tanh":
+        if self._network.tanh:
             out = torch.tanh(out)
         if self._hr_map is not None:
             gain, offset = self._hr_map
@@ -126,15 +133,16 @@ class CudaGenerator:
         inner = infer.conv(x, conv1.weights, conv1.bias, conv1.slope, settled=True)
         return infer.conv(inner, conv2.weights, conv2.bias, residual=x, settled=True)
 
-    def _conv(self, conv: FoldedConv, phases: int = 1) -> _Layer:
+    def _conv(self, conv: Conv, phases: int = 1) -> _Layer:
         return self._layer(conv, infer.pack_conv, phases)
 
     def _layer(
-        self, conv: FoldedConv, pack: Callable[[Tensor, torch.dtype], Tensor], phases: int = 1, fills_out: bool = True
+        self, conv: Conv, pack: Callable[[Tensor, torch.dtype], Tensor], phases: int = 1, fills_out: bool = True
     ) -> _Layer:
         """A layer's tensors on the device: channels filled up; with four phases, phase by phase."""
         weight, bias = (torch.from_numpy(values) for values in (conv.weight, conv.bias))
-        slope = None if conv.slope is None else torch.from_numpy(conv.slope).flatten().expand(len(bias) // phases)
+        slopes = slope_after_shuffle(conv)
+        slope = None if slopes is None else torch.from_numpy(slopes).expand(len(bias) // phases)
         if phases > 1:
             weight, bias = phase_major(weight), phase_major(bias)
             slope = None if slope is None else slope.repeat(phases)
@@ -176,8 +184,13 @@ class CudaGenerator:
             return None
         return _Recorded(graph, given, result)
 
-    def _colours(self, values: tuple[float, float, float]) -> Tensor:
+    def _colours(self, values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, device=self._device).view(1, 3, 1, 1)
+
+
+def _rgb(values: tuple[float, ...]) -> tuple[float, float, float]:
+    r, g, b = values
+    return r, g, b
 
 
 def on_device(device: torch.device) -> AbstractContextManager[object]:

@@ -4,15 +4,15 @@ import numpy as np
 import onnxruntime as ort
 
 from srgan_fast.errors import BackendError
-from srgan_fast.models import GeneratorFile
-from srgan_fast.runtime.onnx_graph import build_onnx
+from srgan_fast.models import ModelFile
+from srgan_fast.network.onnx_graph import build_onnx
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 _LOG_ERRORS = 3
 
 
 class OnnxRuntimeBackend:
-    """A session over the folded graph; fp32.
+    """A session over the network's graph; fp32.
 
     Inputs and results are bound, so that nothing is copied that need not be.
     """
@@ -22,12 +22,12 @@ class OnnxRuntimeBackend:
     provider = "CPUExecutionProvider"
     package = "onnxruntime"
 
-    def __init__(self, file: GeneratorFile, precision: Precision, threads: int) -> None:
+    def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _LOG_ERRORS
-        graph = build_onnx(file).SerializeToString()
-        self._scale = file.config.scale
+        graph = build_onnx(file.network, file.name).SerializeToString()
+        self._scale, self._channels = file.scale, file.channels
         providers = list(dict.fromkeys((self.provider, "CPUExecutionProvider")))
         self._session = ort.InferenceSession(graph, options, providers=providers)
         # A provider whose libraries are missing is left out without an error.
@@ -54,16 +54,16 @@ class OnnxRuntimeBackend:
         """Upscales from one place in memory to another, and waits for it.
 
         Args:
-            lr: address of N, 3, H, W float32 in 0..1, contiguous, ready to be read.
+            lr: address of N, C, H, W float32 in 0..1, contiguous, ready to be read.
             sr: address of as much as the result takes.
             shape: N, H and W.
             memory: that both lie in, `cpu` or `cuda`.
             index: of the device.
         """
         count, height, width = shape
-        larger = (count, 3, height * self._scale, width * self._scale)
+        larger = (count, self._channels, height * self._scale, width * self._scale)
         binding = self._session.io_binding()  # one for each call: threads may share the session
-        binding.bind_input("lr", memory, index, np.float32, (count, 3, height, width), lr)
+        binding.bind_input("lr", memory, index, np.float32, (count, self._channels, height, width), lr)
         binding.bind_output("sr", memory, index, np.float32, larger, sr)
         self._session.run_with_iobinding(binding)
 

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import openvino as ov
 
-from srgan_fast.models import GeneratorFile
-from srgan_fast.runtime.onnx_graph import build_onnx
+from srgan_fast.models import ModelFile
+from srgan_fast.network.onnx_graph import build_onnx
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 
@@ -16,7 +16,7 @@ def computes(precision: Precision) -> bool:
 
 
 class OpenVINOBackend:
-    """A compiled model over the folded graph; fp32 or bf16.
+    """A compiled model over the network's graph; fp32 or bf16.
 
     The precision is always said: left alone, OpenVINO computes in bf16 where the CPU can.
     """
@@ -24,9 +24,9 @@ class OpenVINOBackend:
     name = "openvino"
     device = "CPU"
 
-    def __init__(self, file: GeneratorFile, precision: Precision, threads: int) -> None:
+    def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
         core = ov.Core()
-        model = core.read_model(build_onnx(file).SerializeToString())
+        model = core.read_model(build_onnx(file.network, file.name).SerializeToString())
         hint = "f32" if precision == "fp32" else "bf16"
         self._compiled = core.compile_model(
             model,

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.models import GeneratorFile
+from srgan_fast.models import ModelFile
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -18,7 +18,7 @@ OnBuild = Callable[[str, int, int], None]
 
 
 class Backend(Protocol):
-    """A generator, loaded and ready.
+    """A network, loaded and ready.
 
     Attributes:
         name: as in the registry.
@@ -32,10 +32,11 @@ class Backend(Protocol):
         """Upscales a batch.
 
         Args:
-            lr: N, 3, H, W in 0..1, C-contiguous, checked by the caller.
+            lr: N, C, H, W in 0..1, C-contiguous, checked by the caller; H and W are multiples of the network's
+                pixel-unshuffle.
 
         Returns:
-            N, 3, scale * H, scale * W, not clamped.
+            N, C, scale * H, scale * W, not clamped.
         """
         ...
 
@@ -48,11 +49,11 @@ class PixelBackend(Backend, Protocol):
         """Upscales a picture.
 
         Args:
-            image: H, W, 3, uint8 or uint16, full range.
+            image: H, W, C, uint8 or uint16, full range; H and W are multiples of the network's pixel-unshuffle.
             on_rows: called now and then with the number of finished rows of the result.
 
         Returns:
-            scale * H, scale * W, 3 of the same dtype; rounded and clamped.
+            scale * H, scale * W, C of the same dtype; rounded and clamped.
         """
         ...
 
@@ -73,10 +74,10 @@ class LimitedBackend(Backend, Protocol):
 
 
 class BackendFactory(Protocol):
-    """Builds a backend from a generator file."""
+    """Builds a backend from a model."""
 
-    def __call__(self, file: GeneratorFile, precision: Precision, threads: int) -> Backend:
-        """Loads the generator.
+    def __call__(self, file: ModelFile, precision: Precision, threads: int) -> Backend:
+        """Loads the network.
 
         Raises:
             BackendError: the runtime cannot be imported or refuses the model.

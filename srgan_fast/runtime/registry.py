@@ -7,7 +7,7 @@ import os
 from typing import Any, cast
 
 from srgan_fast.errors import BackendError, SrganFastError
-from srgan_fast.models import GeneratorFile
+from srgan_fast.models import ModelFile
 from srgan_fast.runtime.installed import is_installed
 from srgan_fast.runtime.protocol import AskedPrecision, Backend, BackendEntry, BackendFactory, OnBuild, Precision
 
@@ -225,16 +225,16 @@ def _cuda_device() -> bool:
 
 
 def create_backend(
-    file: GeneratorFile,
+    file: ModelFile,
     name: str = "auto",
     precision: Precision = "fp32",
     threads: int | None = None,
     on_build: OnBuild | None = None,
 ) -> Backend:
-    """Loads a generator into a runtime.
+    """Loads a model into a runtime.
 
     Args:
-        file: of the generator.
+        file: the model.
         name: see `choose_backend`.
         precision: to compute in; weights are converted when loaded.
         threads: CPU threads; all that this process may use if None.

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from srgan_fast.data.images import Image, Pixels
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, SrganFastError, UsageError
-from srgan_fast.models import DEFAULT_MODEL, GeneratorConfig, read_generator
+from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
+from srgan_fast.network.analysis import receptive_radius, scale_of
+from srgan_fast.network.interpreter import pad_to_multiple
 from srgan_fast.runtime import AskedPrecision, Precision, choose_precision, create_backend
 from srgan_fast.runtime.protocol import FloatImages, LimitedBackend, OnBuild, PixelBackend
 from srgan_fast.runtime.registry import first_line
-from srgan_fast.runtime.tiling import Tile, plan_tiles
+from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 
 Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
 OnTile = Callable[[Tile], None]
@@ -26,36 +28,48 @@ class Upscaler:
     """Upscales pictures with one model.
 
     Args:
-        model: a shipped model's name or a generator file.
+        model: a shipped model's name, a model file of ours or of others (see `read_model`), or one that was read.
         backend: `auto`, or a runtime's name.
         precision: to compute in; `auto` for fp16 where our CUDA kernels compute, else fp32.
         threads: CPU threads; all that this process may use if None.
         tile: side of a tile in low-resolution pixels; 0 for one piece; None for what bounds memory, which the native
             backend needs no tiles for.
+        halo: pixels of context around a tile; the network's receptive radius if None, or 32 where that is more than 64.
         on_build: told how far a runtime is that has to build something first, which takes minutes.
+
+    Attributes:
+        model: its name.
+        network: what is computed.
+        backend: that computes it.
+        precision: that it computes in.
+        tile: as given.
+        halo: in use, in low-resolution pixels.
 
     Raises:
         ModelError: the model cannot be read.
         BackendError: the runtime is missing or cannot do that.
-        UsageError: a negative tile.
+        UsageError: a negative tile or halo.
     """
 
     def __init__(
         self,
-        model: str | Path = DEFAULT_MODEL,
+        model: str | Path | ModelFile = DEFAULT_MODEL,
         *,
         backend: str = "auto",
         precision: AskedPrecision = "auto",
         threads: int | None = None,
         tile: int | None = None,
+        halo: int | None = None,
         on_build: OnBuild | None = None,
     ) -> None:
         if tile is not None and tile < 0:
             raise UsageError(f"tile is {tile}; it must be 0 (no tiles) or a number of pixels")
-        file = read_generator(model)
+        file = model if isinstance(model, ModelFile) else read_model(model)
         self.model = file.name
-        self.config: GeneratorConfig = file.config
+        self.network = file.network
+        self._scale = scale_of(file.network)
         self.tile = tile
+        self.halo = choose_halo(receptive_radius(file.network), halo)
         self.precision: Precision = choose_precision(precision, backend)
         self.backend = create_backend(file, backend, self.precision, threads, on_build)
         # A backend that bounds its memory itself gets pictures in one piece.
@@ -64,17 +78,17 @@ class Upscaler:
     @property
     def scale(self) -> int:
         """Upscaling factor."""
-        return self.config.scale
+        return self._scale
 
     def __call__(self, image: NDArray[Pixel], on_tile: OnTile | None = None) -> NDArray[Pixel]:
         """Upscales a picture.
 
         Args:
-            image: H, W, 3 RGB; uint8 or uint16, full range.
+            image: H, W, C with the network's channels, RGB for 3; uint8 or uint16, full range.
             on_tile: called with every finished tile.
 
         Returns:
-            scale * H, scale * W, 3 of the same dtype; rounded and clamped.
+            scale * H, scale * W, C of the same dtype; rounded and clamped.
 
         Raises:
             ImageError: another shape or dtype, or more pixels than this machine can hold.
@@ -82,14 +96,18 @@ class Upscaler:
         """
         if image.dtype not in (np.uint8, np.uint16):
             raise ImageError(f"pixels must be uint8 or uint16, got {image.dtype}; for float images use .run()")
-        if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ImageError(f"a picture must have shape (H, W, 3) with H, W >= 1, got {image.shape}")
+        channels = self.network.channels
+        if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
+            raise ImageError(f"a picture must have shape (H, W, {channels}) with H, W >= 1, got {image.shape}")
         height, width, s = image.shape[0], image.shape[1], self.scale
+        whole = pad_to_multiple(image.transpose(2, 0, 1), self.network.unshuffle).transpose(1, 2, 0)
+        if whole.shape != image.shape:
+            return self(np.ascontiguousarray(whole), on_tile)[: height * s, : width * s]
         self._check_memory(height, width, image.dtype.itemsize)
         if self._whole is not None and self._has_memory(self._whole.working_memory(height, width)):
             return self._in_one_piece(self._whole, image, on_tile)
         white = np.iinfo(image.dtype).max
-        result = np.empty((height * s, width * s, 3), image.dtype)
+        result = np.empty((height * s, width * s, channels), image.dtype)
         for tile in self._tiles(height, width):
             region = image[tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
             lr = np.ascontiguousarray(region.transpose(2, 0, 1)[None], np.float32) / np.float32(white)
@@ -105,10 +123,10 @@ class Upscaler:
         """Upscales a batch of float images.
 
         Args:
-            x: N, 3, H, W float32 in 0..1.
+            x: N, C, H, W float32 in 0..1, with the network's channels.
 
         Returns:
-            N, 3, scale * H, scale * W float32, nominally in 0..1, not clamped.
+            N, C, scale * H, scale * W float32, nominally in 0..1, not clamped.
 
         Raises:
             ImageError: another shape or dtype, values that are not finite, or more than this machine can hold.
@@ -116,16 +134,20 @@ class Upscaler:
         """
         if x.dtype != np.float32:
             raise ImageError(f"images must be float32, got {x.dtype}")
-        if x.ndim != 4 or x.shape[1] != 3 or x.size == 0:
-            raise ImageError(f"images must have shape (N, 3, H, W) with N, H, W >= 1, got {x.shape}")
+        channels = self.network.channels
+        if x.ndim != 4 or x.shape[1] != channels or x.size == 0:
+            raise ImageError(f"images must have shape (N, {channels}, H, W) with N, H, W >= 1, got {x.shape}")
         if not np.isfinite(x).all():
             raise ImageError("images hold values that are not finite (NaN or infinity)")
         count, _, height, width = x.shape
         s = self.scale
+        padded = pad_to_multiple(x, self.network.unshuffle)
+        if padded.shape != x.shape:
+            return np.ascontiguousarray(self.run(padded)[:, :, : height * s, : width * s])
         self._check_memory(count * height, width, x.dtype.itemsize)
-        result = np.empty((count, 3, height * s, width * s), np.float32)
+        result = np.empty((count, channels, height * s, width * s), np.float32)
         whole = self._whole is not None and self._has_memory(self._whole.working_memory(height, width))
-        tiles = plan_tiles(height, width, self.config.receptive_radius, 0) if whole else self._tiles(height, width)
+        tiles = plan_tiles(height, width, 0, 0) if whole else self._tiles(height, width)
         for tile in tiles:
             region = x[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
             target = result[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
@@ -136,8 +158,9 @@ class Upscaler:
     def upscale(self, image: Image, outscale: float | None = None, on_tile: OnTile | None = None) -> Image:
         """Upscales a decoded picture, gray, colour or transparent, with its metadata.
 
-        Gray stays gray. Alpha is enlarged by bicubic interpolation; colours below fully transparent pixels, which often
-        are arbitrary, are first replaced by those beside them so that they do not bleed into visible edges.
+        Gray stays gray. Alpha is enlarged by bicubic interpolation, or by a network of four channels as the fourth;
+        colours below fully transparent pixels, which often are arbitrary, are first replaced by those beside them so
+        that they do not bleed into visible edges. A network of one channel gets each colour as a gray picture.
 
         Args:
             image: to upscale.
@@ -155,18 +178,30 @@ class Upscaler:
         if height < 1 or width < 1:
             raise ImageError(f"outscale {factor:g} leaves nothing of a picture of {image.width}x{image.height} pixels")
         self._check_memory(image.height, image.width, image.pixels.dtype.itemsize, factor)
-        rgb = image.rgb()
-        if image.alpha is not None:
-            rgb = fill_transparent(rgb, image.alpha)
-        pixels: Pixels = self(rgb, on_tile)
-        if image.is_gray:
+        pixels, alpha = self._pixels(image, on_tile)
+        if image.is_gray and pixels.shape[2] > 1:
             # The network's three channels differ by less than it errs; the mean is its best guess at gray.
             mean = np.rint(pixels.mean(axis=2, keepdims=True, dtype=np.float32))
             pixels = mean.astype(pixels.dtype)
         if pixels.shape[:2] != (height, width):
             pixels = resize_bicubic(pixels, height, width)
-        alpha = None if image.alpha is None else resize_bicubic(image.alpha, height, width)
+        if alpha is not None and alpha.shape != (height, width):
+            alpha = resize_bicubic(alpha, height, width)
         return Image(pixels, alpha, image.metadata)
+
+    def _pixels(self, image: Image, on_tile: OnTile | None) -> tuple[Pixels, Pixels | None]:
+        """The network's colours, and alpha, which is the picture's own unless the network has four channels."""
+        rgb, alpha = image.pixels if self.network.channels == 1 else image.rgb(), image.alpha
+        if alpha is not None:
+            rgb = fill_transparent(rgb, alpha)
+        if self.network.channels == 3:
+            return self(rgb, on_tile), alpha
+        if self.network.channels == 1:
+            planes = [self(np.ascontiguousarray(rgb[..., i : i + 1]), on_tile) for i in range(rgb.shape[2])]
+            return np.concatenate(planes, axis=2), alpha
+        opaque = np.full(rgb.shape[:2], np.iinfo(rgb.dtype).max, rgb.dtype) if alpha is None else alpha
+        result = self(np.concatenate([rgb, opaque[..., None]], axis=2), on_tile)
+        return np.ascontiguousarray(result[..., :3]), None if alpha is None else np.ascontiguousarray(result[..., 3])
 
     def _in_one_piece(self, backend: PixelBackend, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
         height, width = image.shape[:2]
@@ -194,19 +229,21 @@ class Upscaler:
 
     def _tiles(self, height: int, width: int) -> list[Tile]:
         """As asked for, or what the backend takes; more than that is refused."""
-        radius = self.config.receptive_radius
-        tiles = plan_tiles(height, width, radius, self.tile)
+        multiple = self.network.unshuffle
+        tiles = plan_tiles(height, width, self.halo, self.tile, multiple)
         if not isinstance(self.backend, LimitedBackend):
             return tiles
         limit = self.backend.largest_side
         if all(max(t.region_bottom - t.region_top, t.region_right - t.region_left) <= limit for t in tiles):
             return tiles
-        largest = limit - 2 * radius
+        largest = limit - 2 * (self.halo + multiple - 1)
         if self.tile is not None or largest < 1:
-            what = f"backend {self.backend.name} takes pictures of at most {limit}x{limit} with their halo of {radius}"
+            what = (
+                f"backend {self.backend.name} takes pictures of at most {limit}x{limit} with their halo of {self.halo}"
+            )
             advice = f"give a tile of at most {largest}, or none" if largest > 0 else "take another backend"
             raise UsageError(f"tile is {self.tile}; {what}: {advice}")
-        return plan_tiles(height, width, radius, largest)
+        return plan_tiles(height, width, self.halo, largest, multiple)
 
     def _core(self, lr: FloatImages, tile: Tile) -> FloatImages:
         """Upscales a tile's region and cuts the halo off."""
@@ -230,7 +267,7 @@ class Upscaler:
 
     def _check_memory(self, height: int, width: int, item: int, outscale: float = 0.0) -> None:
         factor = max(float(self.scale), outscale)
-        need = int(height * width * 3 * item * (1 + factor**2))
+        need = int(height * width * self.network.channels * item * (1 + factor**2))
         have = _physical_memory()
         if have is not None and need > have:
             raise ImageError(

@@ -122,7 +122,11 @@ def inference_report(*cases: CaseResult, **changes: Any) -> InferenceReport:
     values: dict[str, Any] = {
         "created": "2026-01-02T03:04:05+00:00",
         "model": Model(
-            name="srresnet-x4", sha256="ab" * 32, scale=4, channels=64, blocks=16, macs_per_lr_pixel=9_000_000
+            name="srresnet-x4",
+            sha256="ab" * 32,
+            scale=4,
+            architecture="SRGAN generator, 16 blocks of 64 channels",
+            macs_per_lr_pixel=9_000_000,
         ),
         "environment": environment(),
         "method": Method(

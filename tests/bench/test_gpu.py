@@ -18,7 +18,7 @@ from srgan_fast.bench.gpu.sanitizer import SanitizerResult
 from srgan_fast.bench.gpu.timing import Time
 from srgan_fast.bench.html.gpu_page import gpu_page
 from srgan_fast.errors import UsageError
-from srgan_fast.models import DEFAULT_MODEL, read_generator
+from srgan_fast.models import DEFAULT_MODEL, read_model
 from srgan_fast.ops import cuda
 from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.tensorrt.shapes import Shape
@@ -93,7 +93,7 @@ def test_a_wrong_result_is_marked_and_a_broken_runtime_says_so(monkeypatch: pyte
 
 def test_onnx_runtime_reads_and_writes_torchs_memory() -> None:
     """As on a GPU, but in memory of the host."""
-    file = read_generator(DEFAULT_MODEL)
+    file = read_model(DEFAULT_MODEL)
     upscale = inference._onnxruntime("onnxruntime")(file, torch.device("cpu"))
     lr = torch.rand(2, 3, 9, 7)
     expected = torch.from_numpy(create_backend(file, "native").run(lr.numpy()))

@@ -18,7 +18,7 @@ from srgan_fast.bench.candidates import PEERS, Candidate, Job, Loaded
 from srgan_fast.bench.processes import call_worker
 from srgan_fast.bench.rounds import WARM_UP_RUNS
 from srgan_fast.errors import BackendError, ModelError, UsageError
-from srgan_fast.models import GeneratorFile, read_generator
+from srgan_fast.models import ModelFile, read_model
 from srgan_fast.runtime import BACKENDS
 from srgan_fast.runtime.protocol import BackendEntry
 from srgan_fast.runtime.registry import usable_cpus
@@ -271,7 +271,7 @@ def test_a_row_runs_alone_in_a_process_of_its_own(options: InferenceOptions) -> 
 
 
 def test_a_worker_that_fails_says_why(tiny_model: Path, tmp_path: Path) -> None:
-    file: GeneratorFile = read_generator(tiny_model)
+    file: ModelFile = read_model(tiny_model)
     job = Job(file, Size(8, 8), 1, tmp_path, None)
     with pytest.raises(BackendError, match="FileNotFoundError"):
         call_worker("measure", PEERS["onnxruntime-fp32"], job, tiny_model)

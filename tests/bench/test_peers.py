@@ -13,11 +13,11 @@ from srgan_fast.bench.options import Size
 from srgan_fast.bench.pictures import lr_image
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.errors import BackendError
-from srgan_fast.models import GeneratorFile
+from srgan_fast.models import ModelFile
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_agrees_with_float64(name: str, tiny_file: GeneratorFile, tmp_path: Path) -> None:
+def test_agrees_with_float64(name: str, tiny_file: ModelFile, tmp_path: Path) -> None:
     row = PEERS[name]
     if missing := row.missing():
         pytest.skip(f"{' and '.join(missing)} not installed")
@@ -56,7 +56,7 @@ def test_bf16_is_measured_only_where_the_cpu_has_it(
 
 
 def test_openvino_is_not_taken_at_its_word_but_by_what_it_compiled(
-    tiny_file: GeneratorFile, tmp_path: Path, cpu_with_bf16: Callable[[bool], None]
+    tiny_file: ModelFile, tmp_path: Path, cpu_with_bf16: Callable[[bool], None]
 ) -> None:
     cpu_with_bf16(False)
     size = Size(8, 8)
@@ -73,7 +73,7 @@ def test_a_peer_that_cannot_be_imported_is_not_asked(monkeypatch: pytest.MonkeyP
 
 
 def test_converting_for_mnn_installs_nothing(
-    tiny_file: GeneratorFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_file: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = PEERS["mnn-fp32"]
     if missing := row.missing():

@@ -13,12 +13,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_training_worker import SPOILT_ROWS, two_blocks
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from srgan_fast.architectures.srgan import expected_shapes, network_of
 from srgan_fast.bench import conversation
 from srgan_fast.bench.rounds import order_of
 from srgan_fast.bench.training import (
@@ -38,6 +40,7 @@ from srgan_fast.bench.training.saved import saved_bytes
 from srgan_fast.cli.app import app
 from srgan_fast.errors import BackendError, ModelError, UsageError
 from srgan_fast.models import GeneratorConfig
+from srgan_fast.network import macs_per_image_pixel
 from srgan_fast.ops import why_not
 from srgan_fast.runtime.torch_backend import cpu_multiplies_bf16
 
@@ -354,7 +357,9 @@ def test_work_is_counted_as_direct_convolutions_that_are_needed() -> None:
     work = Work("gan", 3, 32, "features[:4]", 1)
     flops = count_flops(work)
     config = GeneratorConfig(blocks=2)
-    forward = 2 * config.macs_per_lr_pixel * 8 * 8 * 3
+    weights = {name: np.ones(shape, np.float32) for name, shape in expected_shapes(config).items()}
+    macs = int(macs_per_image_pixel(network_of(config, weights)))
+    forward = 2 * macs * 8 * 8 * 3
     head = 2 * 81 * 3 * 64 * 8 * 8 * 3
     assert flops["G forward"] == forward
     assert flops["G backward"] == 2 * forward - head, "nobody needs the gradient of lr"

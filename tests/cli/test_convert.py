@@ -39,7 +39,7 @@ def test_a_checkpoint_becomes_a_model_that_upscales(
 ) -> None:
     result = run("convert", "theirs.pth", "-o", "new/ours.safetensors")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "new/ours.safetensors: Lornatang/SRGAN-PyTorch generator, x4, 2 blocks of 8 channels\n"
+    assert result.stderr == "new/ours.safetensors: x4 SRGAN generator, 2 blocks of 8 channels (Lornatang/SRGAN-PyTorch)\n"
     found, expected = read_generator(folder / "new/ours.safetensors"), read_generator(tiny_model)
     assert found.weights.keys() == expected.weights.keys()
     for name, array in expected.weights.items():
@@ -66,9 +66,9 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_wanted(run: Any, forei
     [
         ("missing.pth", "new.safetensors", "missing.pth: no such file"),
         ("text.pth", "new.safetensors", "text.pth: not a readable PyTorch file"),
-        ("other.pth", "new.safetensors", "other.pth: an unknown layout"),
+        ("other.pth", "new.safetensors", "other.pth: holds an unknown network"),
         ("list.pth", "new.safetensors", "list.pth: holds no state dict but a list"),
-        ("theirs.pth", "new.pth", "new.pth: generator files end in .safetensors"),
+        ("theirs.pth", "new.pth", "new.pth: model files end in .safetensors"),
         ("theirs.pth", "text.pth/new.safetensors", "text.pth/new.safetensors: cannot be written"),
     ],
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from srgan_fast.models import GeneratorFile, load_generator, read_generator, shipped_models, write_generator
+from srgan_fast.models import GeneratorFile, read_model, shipped_models, write_generator
+from srgan_fast.network import parameter_count
 
 
 def _rows(result: Any) -> list[dict[str, Any]]:
@@ -21,19 +22,17 @@ def test_every_shipped_model_is_listed_and_can_be_loaded(run: Any) -> None:
     table = run("models").stdout
     for row in rows:
         assert row["model"] in table
-        assert row["scale"] == load_generator(row["model"]).config.scale
+        assert row["scale"] == read_model(row["model"]).scale
 
 
 def test_a_file_is_described(run: Any, tiny_model: Path) -> None:
     (row,) = _rows(run("models", tiny_model, "--json"))
-    generator = load_generator(tiny_model)
     assert row == {
         "model": "tiny-x4",
+        "architecture": "SRGAN generator, 2 blocks of 8 channels",
         "scale": 4,
-        "blocks": 2,
-        "channels": 8,
-        "parameters": sum(parameter.numel() for parameter in generator.parameters()),
-        "receptive_radius": generator.config.receptive_radius,
+        "parameters": parameter_count(read_model(tiny_model).network),
+        "receptive_radius": 12,
         "preset": "paper",
     }
     table = run("models", tiny_model).stdout
@@ -46,9 +45,9 @@ def test_several_are_shown_in_the_order_they_are_named(run: Any, tiny_model: Pat
     assert [row["model"] for row in rows] == ["tiny-x4", "srresnet-x4", "tiny-x4"]
 
 
-def test_what_was_recorded_comes_out_as_it_is(run: Any, tiny_file: GeneratorFile, folder: Path) -> None:
+def test_what_was_recorded_comes_out_as_it_is(run: Any, tiny_generator: GeneratorFile, folder: Path) -> None:
     recorded = {"licence": "MIT [bold]really[/bold] :smile:", "trained_on": "Bilder für alle"}
-    write_generator(tiny_file.weights, tiny_file.config.conventions, folder / "m[1].safetensors", recorded)
+    write_generator(tiny_generator.weights, tiny_generator.config.conventions, folder / "m[1].safetensors", recorded)
     (row,) = _rows(run("models", "m[1].safetensors", "--json"))
     assert row.items() >= {"model": "m[1]", **recorded}.items()
     assert "conventions" not in row
@@ -63,7 +62,7 @@ def test_what_was_recorded_comes_out_as_it_is(run: Any, tiny_file: GeneratorFile
     [
         ("nope", "nope: is neither a file nor a shipped model; shipped models: "),
         ("a.safetensors", "a.safetensors: not a readable safetensors file"),
-        ("a.pth", "srgan-fast convert a.pth -o model.safetensors"),
+        ("a.pth", "a.pth: not a readable PyTorch file"),
         ("x" * 300, "cannot be looked up"),
     ],
 )
@@ -78,4 +77,4 @@ def test_what_is_no_model_is_one_line(run: Any, folder: Path, name: str, message
 
 def test_the_card_of_a_shipped_model_goes_with_it() -> None:
     for name in shipped_models():
-        assert read_generator(name).metadata.get("licence"), f"{name} does not say how it may be used"
+        assert read_model(name).metadata.get("licence"), f"{name} does not say how it may be used"

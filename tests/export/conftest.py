@@ -7,7 +7,7 @@ import pytest
 
 from srgan_fast.export import onnx_export, tensorrt_export
 from srgan_fast.export.onnx_export import OnnxModel
-from srgan_fast.models import DEFAULT_MODEL, GeneratorFile
+from srgan_fast.models import DEFAULT_MODEL, ModelFile
 
 _MADE: dict[tuple[Any, ...], OnnxModel] = {}
 
@@ -17,7 +17,7 @@ def bundled_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OnnxModel]:
     """Lets exports of the bundled model to one precision share its graph, which takes ten seconds to make and check."""
     genuine = onnx_export.make_onnx
 
-    def make(file: GeneratorFile, **how: Any) -> OnnxModel:
+    def make(file: ModelFile, **how: Any) -> OnnxModel:
         if file.name != DEFAULT_MODEL:
             return genuine(file, **how)
         beside = how.get("beside_int8", "fp32") if how.get("precision") == "int8" else None

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srgan_fast.architectures.srgan import expected_shapes
+from srgan_fast.architectures.srgan import expected_shapes, network_of
 from srgan_fast.errors import ModelError
 from srgan_fast.models import ColourMap, Conventions, Generator, GeneratorConfig, generator_config
 from srgan_fast.models.generator import icnr_
+from srgan_fast.network import receptive_radius
 
 from .conftest import MakeGenerator
 
@@ -185,7 +186,8 @@ def test_influence_ends_exactly_at_the_receptive_radius(scale: int, blocks: int)
                 parameter.copy_(torch.full_like(parameter, 1 / parameter[0].numel()))
             elif "bn" not in name and name.endswith("bias"):
                 parameter.zero_()
-    radius = config.receptive_radius
+    weights = {n: t.float().numpy() for n, t in generator.state_dict().items() if t.is_floating_point()}
+    radius = receptive_radius(network_of(config, weights))
     centre, side = radius + 2, 2 * radius + 5
     lr = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
     cell = slice(scale * centre, scale * (centre + 1))

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from srgan_fast.architectures.srgan import expected_shapes
-from srgan_fast.models import GeneratorConfig, GeneratorFile, load_generator
+from srgan_fast.models import GeneratorConfig, GeneratorFile, ModelFile, load_generator
+from srgan_fast.network import interpreter
 
 FileOf = Callable[[GeneratorConfig], GeneratorFile]
-Exact = Callable[[GeneratorFile, NDArray[np.float32]], NDArray[np.float64]]
+Exact = Callable[[GeneratorFile | ModelFile, NDArray[np.float32]], NDArray[np.float64]]
 
 
 def _tensor(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -41,9 +42,11 @@ def file_of() -> FileOf:
 
 @pytest.fixture(scope="session")
 def exact() -> Exact:
-    """What a generator computes, BatchNorm unfolded, in float64."""
+    """What a generator computes, BatchNorm unfolded, or a network, in float64."""
 
-    def run(file: GeneratorFile, lr: NDArray[np.float32]) -> NDArray[np.float64]:
+    def run(file: GeneratorFile | ModelFile, lr: NDArray[np.float32]) -> NDArray[np.float64]:
+        if isinstance(file, ModelFile):
+            return interpreter.run(file.network, lr)
         with torch.inference_mode():
             return np.asarray(load_generator(file).double()(torch.from_numpy(lr).double()).numpy())
 

@@ -1,7 +1,6 @@
 """Every runtime computes the same network."""
 
 import itertools
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,8 +9,11 @@ import pytest
 
 from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED
 from srgan_fast.errors import BackendError
-from srgan_fast.models import DEFAULT_MODEL, Conventions, GeneratorConfig, GeneratorFile, read_generator
+from srgan_fast.models import DEFAULT_MODEL, Conventions, GeneratorConfig, ModelFile, model_of, read_model
+from srgan_fast.network import interpreter
 from srgan_fast.runtime import Backend, create_backend, usable_backends
+
+from ..network.random_networks import rich_network
 
 NAMES = sorted(usable_backends())
 USABLE_IN_BF16 = usable_backends("bf16")
@@ -25,10 +27,10 @@ def _loaded(name: str, file_id: int, precision: Any = "fp32") -> Backend:
     return create_backend(_FILES[file_id], name, precision)
 
 
-_FILES: dict[int, GeneratorFile] = {}
+_FILES: dict[int, ModelFile] = {}
 
 
-def _backend(name: str, file: GeneratorFile, precision: Any = "fp32") -> Backend:
+def _backend(name: str, file: ModelFile, precision: Any = "fp32") -> Backend:
     """Loads each file into each runtime only once."""
     _FILES[id(file)] = file
     return _loaded(name, id(file), precision)
@@ -50,7 +52,7 @@ def test_those_that_need_no_gpu_are_tested_wherever_tests_run() -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_agrees_with_float64(name: str, tiny_file: GeneratorFile, size: tuple[int, int, int], exact: Any) -> None:
+def test_agrees_with_float64(name: str, tiny_file: ModelFile, size: tuple[int, int, int], exact: Any) -> None:
     count, height, width = size
     lr = np.random.default_rng(height * 100 + width).random((count, 3, height, width), np.float32)
     expected = exact(tiny_file, lr)
@@ -76,13 +78,13 @@ def test_computes_every_variant_of_the_network(name: str, config: GeneratorConfi
     file = file_of(config)
     lr = np.random.default_rng(3).random((1, 3, 9, 14), np.float32)
     expected = exact(file, lr)
-    got = create_backend(file, name).run(lr)
+    got = create_backend(model_of(file), name).run(lr)
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= 2e-5 * max(1.0, np.ptp(expected))
 
 
 @pytest.mark.parametrize("photo_name", PHOTOS)
-def test_runtimes_agree_on_photographs(tiny_file: GeneratorFile, photo_name: str) -> None:
+def test_runtimes_agree_on_photographs(tiny_file: ModelFile, photo_name: str) -> None:
     lr = _photo(photo_name)
     results = {name: _backend(name, tiny_file).run(lr) for name in NAMES}
     for name, result in results.items():
@@ -91,7 +93,7 @@ def test_runtimes_agree_on_photographs(tiny_file: GeneratorFile, photo_name: str
 
 def test_any_two_runtimes_give_the_same_picture_with_the_bundled_model() -> None:
     """At least 55 dB over the range of images, the worst pixel within one level of 255."""
-    file = read_generator(DEFAULT_MODEL)
+    file = read_model(DEFAULT_MODEL)
     results: dict[str, Any] = {}
     for name in NAMES:
         backend = create_backend(file, name)
@@ -103,7 +105,7 @@ def test_any_two_runtimes_give_the_same_picture_with_the_bundled_model() -> None
 
 
 @pytest.mark.parametrize("name", BF16)
-def test_bf16_is_near_fp32_and_not_the_same_or_is_refused(name: str, tiny_file: GeneratorFile) -> None:
+def test_bf16_is_near_fp32_and_not_the_same_or_is_refused(name: str, tiny_file: ModelFile) -> None:
     if name not in USABLE_IN_BF16:
         with pytest.raises(BackendError, match=f"backend {name} cannot compute in bf16 on this processor"):
             _backend(name, tiny_file, "bf16")
@@ -116,7 +118,7 @@ def test_bf16_is_near_fp32_and_not_the_same_or_is_refused(name: str, tiny_file: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_results_stay_valid_after_the_next_run(name: str, tiny_file: GeneratorFile) -> None:
+def test_results_stay_valid_after_the_next_run(name: str, tiny_file: ModelFile) -> None:
     rng = np.random.default_rng(5)
     first_lr, second_lr = (rng.random((1, 3, 8, 8), np.float32) for _ in range(2))
     backend = _backend(name, tiny_file)
@@ -128,7 +130,7 @@ def test_results_stay_valid_after_the_next_run(name: str, tiny_file: GeneratorFi
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("error")
-def test_takes_an_array_that_cannot_be_written_to_and_leaves_it_alone(name: str, tiny_file: GeneratorFile) -> None:
+def test_takes_an_array_that_cannot_be_written_to_and_leaves_it_alone(name: str, tiny_file: ModelFile) -> None:
     lr = np.random.default_rng(6).random((1, 3, 6, 5), np.float32)
     expected = _backend(name, tiny_file).run(lr)
     kept = lr.copy()
@@ -139,28 +141,34 @@ def test_takes_an_array_that_cannot_be_written_to_and_leaves_it_alone(name: str,
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_thread_count_does_not_change_the_result(name: str, threads: int, tiny_file: GeneratorFile) -> None:
+def test_thread_count_does_not_change_the_result(name: str, threads: int, tiny_file: ModelFile) -> None:
     lr = _photo("coffee", 33)
     got = create_backend(tiny_file, name, threads=threads).run(lr)
     assert np.abs(got - _backend(name, tiny_file).run(lr)).max() <= 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_says_its_name_and_device(name: str, tiny_file: GeneratorFile) -> None:
+def test_says_its_name_and_device(name: str, tiny_file: ModelFile) -> None:
     backend = _backend(name, tiny_file)
     assert backend.name == name
     assert backend.device
 
 
-def test_folded_torch_module_leaves_the_original_as_it_was(file_of: Callable[[GeneratorConfig], GeneratorFile]) -> None:
-    import torch
+OTHERS: dict[str, dict[str, Any]] = {
+    "three channels": {},
+    "gray, tanh": {"channels": 1, "tanh": True},
+    "four channels, nearest skip": {"channels": 4, "skip": "nearest"},
+    "unshuffled, bilinear skip": {"unshuffle": 2, "skip": "bilinear"},
+}
 
-    from srgan_fast.models import load_generator
-    from srgan_fast.runtime.torch_backend import fold_batchnorm
 
-    generator = load_generator(file_of(GeneratorConfig(channels=4, blocks=1, upsample_bn=True)))
-    before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
-    folded = fold_batchnorm(generator)
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
-    assert generator.state_dict().keys() == before.keys()
-    assert all(torch.equal(before[name], tensor) for name, tensor in generator.state_dict().items())
+@pytest.mark.parametrize("how", OTHERS)
+@pytest.mark.parametrize("name", sorted({"onnxruntime", "openvino", "torch"}))
+def test_computes_networks_that_are_no_srgan(name: str, how: str) -> None:
+    network = rich_network(np.random.default_rng(2), **OTHERS[how])
+    file = ModelFile(network, "random", "random", {})
+    lr = np.random.default_rng(3).random((2, network.channels, 6, 10), np.float32)
+    expected = interpreter.run(network, lr)
+    got = create_backend(file, name).run(lr)
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= 2e-5 * max(1.0, np.ptp(expected))

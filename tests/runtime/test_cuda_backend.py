@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED, Conventions, GeneratorConfig
 from srgan_fast.bench.accuracy import compare
 from srgan_fast.errors import BackendError
-from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
-from srgan_fast.models.folding import fold_generator
+from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, model_of, read_generator, read_model
 from srgan_fast.ops import infer
 from srgan_fast.ops.conv import tail_weight
 from srgan_fast.ops.native import why_not_on_cuda
@@ -135,7 +134,7 @@ def test_it_computes_the_generator(config: GeneratorConfig, file_of: FileOf) -> 
     file = file_of(config)
     lr = torch.rand(2, 3, 5, 7)
     with torch.inference_mode():
-        got = CudaGenerator(fold_generator(file), torch.float32, CPU).compute(lr)
+        got = CudaGenerator(model_of(file).network, file.name, torch.float32, CPU).compute(lr)
         expected = load_generator(file)(lr)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
@@ -154,7 +153,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_pictures_in_tiles_are_the_whole_pictures(dtype: Any, file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
     file = file_of(GeneratorConfig(channels=8, blocks=1))
-    backend = cuda_backend.CudaBackend(file, "bf16", 1)
+    backend = cuda_backend.CudaBackend(model_of(file), "bf16", 1)
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (43, 37, 3)).astype(dtype)
     rows: list[int] = []
     in_one = backend.upscale(image)
@@ -175,7 +174,7 @@ def test_pictures_in_tiles_are_the_whole_pictures(dtype: Any, file_of: FileOf, m
 
 @pytest.mark.usefixtures("emulated", "device")
 def test_batches_in_tiles_are_the_whole_batches(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = cuda_backend.CudaBackend(file_of(GeneratorConfig(channels=8, blocks=1)), "fp16", 1)
+    backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
     lr = np.random.default_rng(0).random((2, 3, 41, 33), np.float32)
     at_once = backend.run(lr)
     monkeypatch.setattr(backend, "_largest_area", lambda: 700)
@@ -184,7 +183,7 @@ def test_batches_in_tiles_are_the_whole_batches(file_of: FileOf, monkeypatch: py
 
 @pytest.mark.usefixtures("emulated", "device")
 def test_tiles_are_as_large_as_memory_and_kernels_allow(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = cuda_backend.CudaBackend(file_of(GeneratorConfig(channels=64, blocks=1)), "fp16", 1)
+    backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=64, blocks=1))), "fp16", 1)
     areas = []
     for free in (1 << 26, 1 << 30, 1 << 40):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
@@ -206,13 +205,13 @@ def test_a_model_beyond_16_bits_is_refused(file_of: FileOf) -> None:
     file = file_of(GeneratorConfig(channels=8, blocks=1))
     file.weights["head.conv.bias"] = np.full(8, 1e6, np.float32)
     with pytest.raises(BackendError, match="leave the range of fp16; take --precision bf16, or --precision fp32"):
-        cuda_backend.CudaBackend(file, "fp16", 1)
+        cuda_backend.CudaBackend(model_of(file), "fp16", 1)
 
 
 @pytest.mark.usefixtures("emulated", "device")
 def test_a_picture_beyond_16_bits_is_refused(file_of: FileOf) -> None:
     # A model that is well on the picture that it is tried with, and overflows on another.
-    backend = cuda_backend.CudaBackend(file_of(GeneratorConfig(channels=8, blocks=1)), "fp16", 1)
+    backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
     backend._generator._head.weights.mul_(3e4)
     with pytest.raises(BackendError, match="leave the range of fp16"):
         backend.upscale(np.full((9, 9, 3), 255, np.uint8))
@@ -240,7 +239,7 @@ needs_gpu = pytest.mark.skipif(
 @pytest.mark.parametrize(("precision", "least"), [("fp16", 70.0), ("bf16", 50.0)])
 def test_a_gpu_computes_the_bundled_model(precision: Any, least: float) -> None:
     file = read_generator(DEFAULT_MODEL)
-    backend = cuda_backend.CudaBackend(file, precision, 1)
+    backend = cuda_backend.CudaBackend(model_of(file), precision, 1)
     exact = load_generator(file).double().cuda()
     rng = np.random.default_rng(0)
     # Every shape is computed kernel by kernel, then recorded, then replayed with other pictures; more than are kept.
@@ -256,7 +255,7 @@ def test_a_gpu_computes_the_bundled_model(precision: Any, least: float) -> None:
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_a_gpu_computes_any_generator(config: GeneratorConfig, file_of: FileOf) -> None:
     file = file_of(config)
-    backend = cuda_backend.CudaBackend(file, "fp16", 1)
+    backend = cuda_backend.CudaBackend(model_of(file), "fp16", 1)
     exact = load_generator(file).double().cuda()
     for _ in range(3):  # kernel by kernel, recorded, replayed
         lr = np.random.default_rng(0).random((2, 3, 19, 23), np.float32)
@@ -267,7 +266,7 @@ def test_a_gpu_computes_any_generator(config: GeneratorConfig, file_of: FileOf) 
 
 @needs_gpu
 def test_a_gpu_upscales_pictures_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = cuda_backend.CudaBackend(read_generator(DEFAULT_MODEL), "fp16", 1)
+    backend = cuda_backend.CudaBackend(read_model(DEFAULT_MODEL), "fp16", 1)
     image = np.random.default_rng(0).integers(0, 256, (150, 210, 3)).astype(np.uint8)
     in_one = backend.upscale(image)
     monkeypatch.setattr(backend, "_largest_area", lambda: 146 * 146)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from srgan_fast.errors import BackendError
-from srgan_fast.models import GeneratorFile
+from srgan_fast.models import ModelFile
 from srgan_fast.runtime import choose_backend, choose_precision, create_backend, native_backend, registry
 
 
@@ -218,7 +218,7 @@ def test_auto_without_any_runtime_says_what_to_install(installed: Any, precision
 
 
 @pytest.mark.parametrize("threads", [0, -2])
-def test_threads_below_one_are_refused(tiny_file: GeneratorFile, threads: int) -> None:
+def test_threads_below_one_are_refused(tiny_file: ModelFile, threads: int) -> None:
     with pytest.raises(BackendError, match=f"threads is {threads}; it must be at least 1"):
         create_backend(tiny_file, threads=threads)
 
@@ -231,14 +231,14 @@ def _fails_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(module, "TorchBackend", fail)
 
 
-def test_a_broken_installation_names_the_extra(monkeypatch: pytest.MonkeyPatch, tiny_file: GeneratorFile) -> None:
+def test_a_broken_installation_names_the_extra(monkeypatch: pytest.MonkeyPatch, tiny_file: ModelFile) -> None:
     _fails_with(monkeypatch, ImportError("libtorch.so: cannot open"))
     with pytest.raises(BackendError, match=r"torch is installed but cannot be imported .*libtorch.*\[train\]"):
         create_backend(tiny_file, "torch")
 
 
 def test_a_runtime_that_refuses_the_model_says_so_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, tiny_file: GeneratorFile
+    monkeypatch: pytest.MonkeyPatch, tiny_file: ModelFile
 ) -> None:
     _fails_with(monkeypatch, RuntimeError("\n  no such operator\nat file.cpp:12"))
     with pytest.raises(BackendError) as caught:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from srgan_fast.errors import BackendError, FileError, ModelError, UsageError
 from srgan_fast.files import cache_folder
-from srgan_fast.models import GeneratorFile
+from srgan_fast.models import ModelFile
+from srgan_fast.network.onnx_graph import build_onnx
 from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.installed import is_installed
-from srgan_fast.runtime.onnx_graph import build_onnx
 from srgan_fast.runtime.tensorrt import backend, builder, engine_file, flavour
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, BuiltEngine, Layer, build_engine, wrong_types
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
@@ -41,18 +41,18 @@ def library() -> Library:
 
 
 @pytest.fixture(scope="module")
-def graphs(tiny_file_of_module: GeneratorFile) -> dict[str, bytes]:
+def graphs(tiny_file_of_module: ModelFile) -> dict[str, bytes]:
     return {
-        "fp32": build_onnx(tiny_file_of_module).SerializeToString(),
-        "fp16": build_onnx(tiny_file_of_module, np.float16).SerializeToString(),
+        "fp32": build_onnx(tiny_file_of_module.network, "tiny").SerializeToString(),
+        "fp16": build_onnx(tiny_file_of_module.network, "tiny", np.float16).SerializeToString(),
     }
 
 
 @pytest.fixture(scope="module")
-def tiny_file_of_module(tiny_model: Path) -> GeneratorFile:
-    from srgan_fast.models import read_generator
+def tiny_file_of_module(tiny_model: Path) -> ModelFile:
+    from srgan_fast.models import read_model
 
-    return read_generator(tiny_model)
+    return read_model(tiny_model)
 
 
 @pytest.fixture(autouse=True)
@@ -343,7 +343,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["a.engine.json"], "no engine without what describes it"
 
 
-def _with_weight(file: GeneratorFile, name: str, value: float) -> GeneratorFile:
+def _with_weight(file: ModelFile, name: str, value: float) -> ModelFile:
     """The same generator, but for the first number of a tensor."""
     changed = file.weights[name].copy()
     changed.flat[0] = value
@@ -369,7 +369,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @rtx
 def test_an_engine_is_built_once_for_each_thing_that_it_depends_on(
-    library: Library, tiny_file: GeneratorFile, builds: list[str]
+    library: Library, tiny_file: ModelFile, builds: list[str]
 ) -> None:
     data, path, was_there = backend.cached_engine(library, tiny_file, "fp16", "a GPU")
     assert (path.parent, was_there) == (cache_folder() / "engines", False)
@@ -386,7 +386,7 @@ def test_an_engine_is_built_once_for_each_thing_that_it_depends_on(
 
 
 @rtx
-def test_a_damaged_engine_is_built_anew(library: Library, tiny_file: GeneratorFile, builds: list[str]) -> None:
+def test_a_damaged_engine_is_built_anew(library: Library, tiny_file: ModelFile, builds: list[str]) -> None:
     data, path, _ = backend.cached_engine(library, tiny_file, "fp16", "a GPU")
     path.write_bytes(data[:-1])
     again = backend.cached_engine(library, tiny_file, "fp16", "a GPU")
@@ -397,7 +397,7 @@ def test_a_damaged_engine_is_built_anew(library: Library, tiny_file: GeneratorFi
 
 @rtx
 def test_a_cache_that_cannot_be_written_is_named(
-    library: Library, tiny_file: GeneratorFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builds: list[str]
+    library: Library, tiny_file: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builds: list[str]
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SRGAN_FAST_CACHE", str(tmp_path / "file"))
@@ -408,7 +408,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 
 @rtx
 def test_an_engine_that_cannot_be_kept_is_of_use_all_the_same(
-    library: Library, tiny_file: GeneratorFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    library: Library, tiny_file: ModelFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(path: Path, *what: Any) -> None:
         raise FileError(f"{path}: cannot be written (No space left on device)")
@@ -428,7 +428,7 @@ def test_what_a_listener_raises_ends_the_build_and_comes_out(library: Library, g
 
 
 @rtx
-def test_an_interrupted_build_leaves_nothing(library: Library, tiny_file: GeneratorFile) -> None:
+def test_an_interrupted_build_leaves_nothing(library: Library, tiny_file: ModelFile) -> None:
     with pytest.raises(KeyboardInterrupt):
         backend.cached_engine(
             library, tiny_file, "fp16", "a GPU", on_build=lambda *what: signal.raise_signal(signal.SIGINT)
@@ -436,7 +436,7 @@ def test_an_interrupted_build_leaves_nothing(library: Library, tiny_file: Genera
     assert not [path for path in cache_folder().rglob("*") if path.is_file()]
 
 
-def test_weights_beyond_fp16_are_refused(tiny_file: GeneratorFile) -> None:
+def test_weights_beyond_fp16_are_refused(tiny_file: ModelFile) -> None:
     with pytest.raises(ModelError, match=r"tail.weight leaves the range of float16; take fp32"):
         build_onnx(_with_weight(tiny_file, "tail.weight", 1e6), np.float16)
 
@@ -556,7 +556,7 @@ def test_without_a_gpu_an_engine_cannot_be_loaded_and_says_so(library: Library, 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @rtx
-def test_without_a_gpu_the_backend_says_what_it_needs(tiny_file: GeneratorFile) -> None:
+def test_without_a_gpu_the_backend_says_what_it_needs(tiny_file: ModelFile) -> None:
     with pytest.raises(BackendError, match="backend tensorrt-rtx needs an NVIDIA GPU that torch can use"):
         create_backend(tiny_file, "tensorrt-rtx", "fp16")
 
@@ -565,7 +565,7 @@ def test_without_a_gpu_the_backend_says_what_it_needs(tiny_file: GeneratorFile) 
 @pytest.mark.parametrize("name", [name for name, kind in FLAVOURS.items() if is_installed(kind.module)])
 @pytest.mark.parametrize(("precision", "error"), [("fp32", 2e-3), ("fp16", 2e-2)])
 def test_an_engine_computes_what_torch_computes(
-    tiny_file: GeneratorFile, name: str, precision: Any, error: float, exact: Any
+    tiny_file: ModelFile, name: str, precision: Any, error: float, exact: Any
 ) -> None:
     lr = np.random.default_rng(4).random((2, 3, 33, 20), np.float32)
     expected = exact(tiny_file, lr)
@@ -584,7 +584,7 @@ def test_pictures_larger_than_a_backend_takes_are_cut(
     assert np.abs(limited(image).astype(int) - upscaler(image)).max() <= 1
     assert max(sides) <= 60
     limited.tile = 50
-    radius = limited.config.receptive_radius
+    radius = limited.halo
     with pytest.raises(UsageError, match=rf"tile is 50; .* 60x60 .*: give a tile of at most {60 - 2 * radius},"):
         limited(image)
     limited.tile = 60 - 2 * radius

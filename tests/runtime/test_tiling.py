@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_fast.errors import UsageError
-from srgan_fast.models import GeneratorConfig
+from srgan_fast.models import GeneratorConfig, model_of
+from srgan_fast.network import receptive_radius
 from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.protocol import Backend
-from srgan_fast.runtime.tiling import DEFAULT_REGION_AREA, plan_tiles
+from srgan_fast.runtime.tiling import DEFAULT_REGION_AREA, choose_halo, plan_tiles
 
 sides = st.integers(1, 70)
 
@@ -98,11 +99,12 @@ def test_tiled_equals_untiled(
     scale: int, blocks: int, size: tuple[int, int], tiles: tuple[int, ...], file_of: Any
 ) -> None:
     config = GeneratorConfig(scale=scale, channels=4, blocks=blocks)
-    backend = create_backend(file_of(config), "onnxruntime", threads=1)
+    backend = create_backend(model_of(file_of(config)), "onnxruntime", threads=1)
     lr = np.random.default_rng(1).random((1, 3, *size), np.float32)
     whole = backend.run(lr)
+    radius = receptive_radius(model_of(file_of(config)).network)
     for tile in tiles:
-        assert np.abs(_tiled(backend, lr, scale, config.receptive_radius, tile) - whole).max() <= 1e-5, f"tile {tile}"
+        assert np.abs(_tiled(backend, lr, scale, radius, tile) - whole).max() <= 1e-5, f"tile {tile}"
 
 
 @pytest.mark.parametrize(("scale", "blocks"), ARCHITECTURES)
@@ -113,11 +115,38 @@ def test_a_halo_one_pixel_less_than_the_receptive_radius_shows(scale: int, block
     for array in file.weights.values():
         if array.ndim == 4:
             array[...] = np.abs(array) * 3
-    backend = create_backend(file, "onnxruntime", threads=1)
-    radius = config.receptive_radius
+    backend = create_backend(model_of(file), "onnxruntime", threads=1)
+    radius = receptive_radius(model_of(file).network)
     lr = np.random.default_rng(2).random((1, 3, 3, 2 * radius + 9), np.float32)
     whole = backend.run(lr)
     peak = np.abs(whole).max()
     missed = {halo: np.abs(_tiled(backend, lr, scale, halo, 1) - whole).max() / peak for halo in (radius - 1, radius)}
     assert missed[radius] <= 1e-6
     assert missed[radius - 1] > 20 * max(missed[radius], 1e-7), "the receptive radius could be smaller"
+
+
+@pytest.mark.parametrize(("radius", "asked", "halo"), [
+    (40, None, 40), (64, None, 64), (65, None, 32), (349, None, 32), (349, 100, 100), (349, 1000, 349), (40, 0, 0),
+])  # fmt: skip
+def test_the_halo_is_exact_unless_that_is_absurd_or_another_is_asked_for(
+    radius: int, asked: int | None, halo: int
+) -> None:
+    assert choose_halo(radius, asked) == halo
+
+
+def test_a_negative_halo_is_refused() -> None:
+    with pytest.raises(UsageError, match="halo is -1; it must be a number of pixels"):
+        choose_halo(40, -1)
+
+
+@pytest.mark.parametrize("multiple", [2, 4])
+@pytest.mark.parametrize("tile", [None, 5, 9])
+def test_regions_begin_and_end_at_multiples_of_a_pixel_unshuffle(multiple: int, tile: int | None) -> None:
+    height, width, halo = 48, 400, 5
+    tiles = plan_tiles(height, width, halo, tile, multiple)
+    for t in tiles:
+        for edge in (t.region_top, t.region_bottom, t.region_left, t.region_right):
+            assert edge % multiple == 0
+        assert t.region_top <= max(0, t.top - halo)
+        assert t.region_right >= min(width, t.right + halo)
+    assert sum(t.area for t in tiles) == height * width

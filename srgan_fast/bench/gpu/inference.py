@@ -23,8 +23,8 @@ from srgan_fast.bench.candidates import why_not
 from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 from srgan_fast.bench.options import BenchPrecision
 from srgan_fast.errors import BackendError
-from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, read_generator
-from srgan_fast.models.folding import fold_generator
+from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
+from srgan_fast.network.torch_module import NetworkModule
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.runtime import create_backend, usable_backends
 from srgan_fast.runtime.cuda_generator import CudaGenerator
@@ -33,7 +33,6 @@ from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_outpu
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
 from srgan_fast.runtime.tensorrt.gpu import describe_gpu, why_no_gpu
 from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Shape
-from srgan_fast.runtime.torch_backend import fold_batchnorm
 
 if TYPE_CHECKING:
     from srgan_fast.runtime.onnxruntime_backend import OnnxRuntimeBackend
@@ -65,7 +64,7 @@ class Candidate:
 
     name: str
     precision: BenchPrecision
-    make: Callable[[GeneratorFile, torch.device], Upscale]
+    make: Callable[[ModelFile, torch.device], Upscale]
     channels_last: bool = False
     one_picture: bool = False
 
@@ -120,7 +119,7 @@ def time_inference(
     Returns:
         For each shape `shape` and `rows`, as JSON takes them.
     """
-    file = read_generator(model)
+    file = read_model(model)
     candidates = list(_candidates())
     ready: dict[str, Upscale | str] = {}
     load_s: dict[str, float] = {}
@@ -163,12 +162,10 @@ def _candidates() -> Iterator[Candidate]:
             yield Candidate(f"{flavour.name}-{precision}", judged, make, one_picture=True)
 
 
-def _eager(
-    precision: str, tf32: bool = False, compiled: bool = False
-) -> Callable[[GeneratorFile, torch.device], Upscale]:
-    def make(file: GeneratorFile, device: torch.device) -> Upscale:
+def _eager(precision: str, tf32: bool = False, compiled: bool = False) -> Callable[[ModelFile, torch.device], Upscale]:
+    def make(file: ModelFile, device: torch.device) -> Upscale:
         dtype = _DTYPES[precision]
-        network: Any = fold_batchnorm(load_generator(file)).to(device, dtype)
+        network: Any = NetworkModule(file.network).to(device, dtype)
         network = network.to(memory_format=torch.channels_last)
         if compiled:
             network = torch.compile(network, dynamic=False)
@@ -182,11 +179,11 @@ def _eager(
     return make
 
 
-def _ours(precision: str) -> Callable[[GeneratorFile, torch.device], Upscale]:
-    def make(file: GeneratorFile, device: torch.device) -> Upscale:
+def _ours(precision: str) -> Callable[[ModelFile, torch.device], Upscale]:
+    def make(file: ModelFile, device: torch.device) -> Upscale:
         if reason := why_not_on_cuda() or (None if device.type == "cuda" else "they need a CUDA device"):
             raise BackendError(f"our CUDA kernels: {reason}")
-        generator = CudaGenerator(fold_generator(file), _DTYPES[precision], device)
+        generator = CudaGenerator(file.network, file.name, _DTYPES[precision], device)
 
         def run(lr: Tensor) -> Tensor:
             with torch.inference_mode():
@@ -203,23 +200,23 @@ def _tf32(allowed: bool) -> AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=allowed)
 
 
-def _engine(flavour: str, precision: EnginePrecision) -> Callable[[GeneratorFile, torch.device], Upscale]:
-    def make(file: GeneratorFile, device: torch.device) -> Upscale:
+def _engine(flavour: str, precision: EnginePrecision) -> Callable[[ModelFile, torch.device], Upscale]:
+    def make(file: ModelFile, device: torch.device) -> Upscale:
         from srgan_fast.runtime.tensorrt.backend import cached_engine  # noqa: PLC0415 (needs onnx)
 
         if reason := why_no_gpu():
             raise BackendError(f"{flavour} {reason}")
         library = load_library(flavour)
         found = cached_engine(library, file, precision, describe_gpu(device))
-        return Engine(library, found.data, ONE_PICTURE, file.config.scale)
+        return Engine(library, found.data, ONE_PICTURE, file.scale)
 
     return make
 
 
-def _onnxruntime(name: str) -> Callable[[GeneratorFile, torch.device], Upscale]:
-    def make(file: GeneratorFile, device: torch.device) -> Upscale:
+def _onnxruntime(name: str) -> Callable[[ModelFile, torch.device], Upscale]:
+    def make(file: ModelFile, device: torch.device) -> Upscale:
         backend = cast("OnnxRuntimeBackend", create_backend(file, name))
-        scale = file.config.scale
+        scale = file.scale
 
         def run(lr: Tensor) -> Tensor:
             lr = lr.contiguous()
@@ -237,7 +234,7 @@ def _onnxruntime(name: str) -> Callable[[GeneratorFile, torch.device], Upscale]:
 
 
 def _measure(
-    row: Candidate, upscale: Upscale | str, load_s: float, file: GeneratorFile, shape: Shape, device: torch.device
+    row: Candidate, upscale: Upscale | str, load_s: float, file: ModelFile, shape: Shape, device: torch.device
 ) -> Result:
     found = Result(row.name, row.precision, load_s=load_s)
     if isinstance(upscale, str):
@@ -293,9 +290,9 @@ def _time(found: Result, upscale: Upscale, given: Tensor, host: Tensor, shape: S
     found.with_copies = Time(statistics.median(waits), min(waits), max(waits))
 
 
-def _exact(file: GeneratorFile, lr: Tensor, device: torch.device) -> Any:
+def _exact(file: ModelFile, lr: Tensor, device: torch.device) -> Any:
     with torch.inference_mode():
-        return load_generator(file).double().to(device)(lr.double().to(device)).cpu().numpy()
+        return NetworkModule(file.network).double().to(device)(lr.double().to(device)).cpu().numpy()
 
 
 def _finite(value: float) -> float | None:

@@ -353,11 +353,14 @@ def _method(report: InferenceReport) -> Section:
         ("Order", method.order),
         ("Warm-up", f"{method.warm_up_runs} runs and {method.warm_up_ms:g} ms at least, not timed"),
         ("Rest", f"{method.pause_ms:g} ms before each run, until other runtimes' threads sleep"),
-        ("Checks", "the result of the warm-up and that of the last round against PyTorch, BatchNorm not folded"),
+        (
+            "Checks",
+            "the warm-up's result and the last round's against the network in float64 (float32 for large pictures)",
+        ),
         ("Tolerances", "; ".join(dict.fromkeys(f"{r.precision}: {r.tolerance}" for c in report.cases for r in c.rows))),
         ("int8", f"calibrated on {method.calibration}" if method.calibration else "not calibrated"),
         ("Other processes", f"used {max(others):.2f} CPUs during the rounds at most" if others else "not known"),
-        ("Model", f"{model.name}, {model.blocks} blocks of {model.channels} channels, SHA-256 {model.sha256}"),
+        ("Model", f"{model.name}, {model.architecture}, SHA-256 {model.sha256}"),
         (
             "Work",
             f"{model.macs_per_lr_pixel / 1e6:.2f} million multiply-adds for an input pixel, as direct convolutions",

@@ -13,18 +13,17 @@ _TRACED = (64, 64)
 
 
 def prepare(job: Job, precision: BenchPrecision) -> None:
-    """Traces the folded module and converts it; weights stay fp32, which pnnx would halve if left alone.
+    """Traces the network's module and converts it; weights stay fp32, which pnnx would halve if left alone.
 
     Nothing in the network depends on the size of the picture; pnnx fails on larger ones, without a word.
     """
     import pnnx  # noqa: PLC0415 (the process that measures needs neither)
     import torch  # noqa: PLC0415
 
-    from srgan_fast.models import load_generator  # noqa: PLC0415
-    from srgan_fast.runtime.torch_backend import fold_batchnorm  # noqa: PLC0415
+    from srgan_fast.network.torch_module import NetworkModule  # noqa: PLC0415
 
-    generator = fold_batchnorm(load_generator(job.file))
-    pnnx.export(generator, str(job.shape_folder / "net.pt"), (torch.rand(1, 3, *_TRACED),), fp16=False)
+    module = NetworkModule(job.file.network)
+    pnnx.export(module, str(job.shape_folder / "net.pt"), (torch.rand(1, job.file.channels, *_TRACED),), fp16=False)
 
 
 def load(job: Job, row: str, lr: FloatImages) -> Loaded:

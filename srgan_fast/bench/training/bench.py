@@ -46,7 +46,7 @@ from srgan_fast.bench.training.rows import (
     find_row,
 )
 from srgan_fast.errors import BackendError, UsageError
-from srgan_fast.models import generator_config, read_generator
+from srgan_fast.models import generator_config, read_model
 from srgan_fast.runtime.registry import usable_cpus
 from srgan_fast.runtime.torch_backend import NO_BF16, cpu_multiplies_bf16
 
@@ -137,7 +137,7 @@ def _fp32_peak(run: _Run) -> float | None:
     try:
         from srgan_fast.runtime.native_backend import NativeBackend  # noqa: PLC0415 (its native part may be missing)
 
-        backend = NativeBackend(read_generator(), "fp32", run.work.threads)
+        backend = NativeBackend(read_model(), "fp32", run.work.threads)
     except (ImportError, ValueError) as error:
         warning = f"the processor's peak is not known: {why_not(error)}"
         run.warnings += [] if warning in run.warnings else [warning]

@@ -1,4 +1,4 @@
-"""The generator through TensorRT: its engine is built on first use and kept in the cache."""
+"""A network through TensorRT: its engine is built on first use and kept in the cache."""
 
 import logging
 import threading
@@ -9,8 +9,8 @@ import numpy as np
 
 from srgan_fast.errors import BackendError, FileError
 from srgan_fast.files import cache_folder, check_writable
-from srgan_fast.models import GeneratorFile
-from srgan_fast.runtime.onnx_graph import build_onnx
+from srgan_fast.models import ModelFile
+from srgan_fast.network.onnx_graph import build_onnx
 from srgan_fast.runtime.protocol import FloatImages, OnBuild, Precision
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, build_engine, known_capabilities
 from srgan_fast.runtime.tensorrt.engine import Engine
@@ -19,6 +19,8 @@ from srgan_fast.runtime.tensorrt.flavour import Library, load_library
 from srgan_fast.runtime.tensorrt.gpu import compute_capability, describe_gpu, why_no_gpu
 
 _log = logging.getLogger(__name__)
+
+_CHANNELS = 3  # of engines' profiles
 
 
 class CachedEngine(NamedTuple):
@@ -31,18 +33,18 @@ class CachedEngine(NamedTuple):
 
 def cached_engine(
     library: Library,
-    file: GeneratorFile,
+    file: ModelFile,
     precision: EnginePrecision,
     device: str,
     options: BuildOptions | None = None,
     on_build: OnBuild = lambda phase, done, of: None,
     anew: bool = False,
 ) -> CachedEngine:
-    """The engine of a generator, from the cache if what lies there was built from just that.
+    """The engine of a network, from the cache if what lies there was built from just that.
 
     Args:
         library: to build with.
-        file: the generator.
+        file: the model.
         precision: fp32 or fp16.
         device: that it is for, in words.
         options: to build with; the defaults if None.
@@ -55,7 +57,7 @@ def cached_engine(
     """
     options = options or BuildOptions()
     dtype = np.float16 if precision == "fp16" else np.float32
-    graph = build_onnx(file, dtype).SerializeToString()
+    graph = build_onnx(file.network, file.name, dtype).SerializeToString()
     key = engine_key(library, graph, precision, options, device)
     path = cache_folder() / "engines" / f"{Path(file.name).stem}-{precision}-{key.digest}.engine"
     if not anew:
@@ -78,25 +80,27 @@ class TensorRTBackend:
     flavour = "tensorrt"
 
     def __init__(
-        self, file: GeneratorFile, precision: Precision, threads: int, on_build: OnBuild = lambda phase, done, of: None
+        self, file: ModelFile, precision: Precision, threads: int, on_build: OnBuild = lambda phase, done, of: None
     ) -> None:
         if reason := why_no_gpu():
             raise BackendError(f"backend {self.flavour} {reason}")
         self.name = self.flavour
         self.device = describe_gpu()
+        if file.channels != _CHANNELS:
+            raise BackendError(f"backend {self.flavour} takes networks of 3 channels; {file.name} has {file.channels}")
         library = load_library(self.flavour)
         options = self._options(library)
         self.largest_side = options.profile.largest.height
         wanted = cast(EnginePrecision, precision)
         found = cached_engine(library, file, wanted, self.device, options, on_build)
         try:
-            self._engine = Engine(library, found.data, options.profile, file.config.scale)
+            self._engine = Engine(library, found.data, options.profile, file.scale)
         except BackendError:
             if not found.was_there:
                 raise
             # What was kept no longer loads, as after a change of the driver or of the library's own files.
             found = cached_engine(library, file, wanted, self.device, options, on_build, anew=True)
-            self._engine = Engine(library, found.data, options.profile, file.config.scale)
+            self._engine = Engine(library, found.data, options.profile, file.scale)
         self._lock = threading.Lock()  # an engine's context holds one picture at a time
 
     def _options(self, library: Library) -> BuildOptions:
