@@ -1,7 +1,7 @@
 """Steps that are replayed from a CUDA graph are the steps themselves."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,14 +22,14 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 class _Counted:
     """A step that counts, and the ways that it was computed."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Callable[[Sequence[Batch]], bool] | None = None) -> None:
         self.networks: dict[str, nn.Module] = {}
         self.ways: list[str] = []
         counted = self
 
         class Recording:
-            def __init__(self, step: Any, batches: Sequence[Batch]) -> None:
-                if fails:
+            def __init__(self, step: Any, batches: Sequence[Batch], stream: object) -> None:
+                if fails is not None and fails(batches):
                     raise RuntimeError("operation not permitted when stream is capturing\nand more")
                 counted.ways.append("recorded")
 
@@ -38,7 +38,8 @@ class _Counted:
                 return "figures"
 
         monkeypatch.setattr(graphs, "_Recording", Recording)
-        monkeypatch.setattr(graphs, "_beside", lambda step, batches: step.compute(batches))
+        monkeypatch.setattr(graphs, "_beside", lambda step, batches, stream: step.compute(batches))
+        monkeypatch.setattr(CapturedStep, "_side", lambda self, batches: None)
 
     def compute(self, batches: Sequence[Batch]) -> Any:
         self.ways.append("computed")
@@ -72,7 +73,7 @@ def test_other_shapes_are_computed_as_usual(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_cannot_be_recorded_is_computed_and_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    counted = _Counted(monkeypatch, fails=True)
+    counted = _Counted(monkeypatch, fails=lambda batches: True)
     step = CapturedStep(counted)
     with caplog.at_level(logging.WARNING):
         for _ in range(WARM_UP + 3):
@@ -83,8 +84,22 @@ def test_what_cannot_be_recorded_is_computed_and_said_once(
     ]
 
 
+def test_a_failed_recording_does_not_end_recording_for_other_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = _Counted(monkeypatch, fails=lambda batches: batches[0][1].shape[-1] == 8)
+    step = CapturedStep(counted)
+    for side in [8] * (WARM_UP + 2) + [4] * (WARM_UP + 2) + [8, 4]:
+        step(_batch(side))
+    assert counted.ways == ["computed"] * (2 * WARM_UP + 2) + [
+        "recorded",
+        "replayed",
+        "replayed",
+        "computed",
+        "replayed",
+    ]
+
+
 def test_what_must_be_recorded_and_cannot_be_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = CapturedStep(_Counted(monkeypatch, fails=True), required=True)
+    step = CapturedStep(_Counted(monkeypatch, fails=lambda batches: True), required=True)
     for _ in range(WARM_UP):
         step(_batch())
     with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
