@@ -7,10 +7,12 @@ optimisers' steps, stays outside it.
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
+from srgan_fast.ops import recorded_steps
 from srgan_fast.training.step import Batch, Figures, Step
 
 WARM_UP = 3  # steps as usual before recording: libraries choose their algorithms, allocators find their size
@@ -55,18 +57,23 @@ class CapturedStep:
             RuntimeError: a step that must be recorded cannot be.
         """
         shapes = tuple((hr.shape, lr.shape) for hr, lr in batches)
+        side = self._side(batches)
         if self._recording is None and shapes not in self._refused:
             self._times = self._times + 1 if shapes == self._seen else 1
             self._seen = shapes
             if self._times > WARM_UP:
-                self._record(shapes, batches)
+                self._record(shapes, batches, side)
         if self._recording is not None and shapes == self._seen:
             return self._step.conclude(self._recording.replay(batches))
-        return self._step.conclude(_beside(self._step, batches, self._side(batches)))
+        warms_up = self._recording is None and shapes not in self._refused
+        with recorded_steps() if warms_up else nullcontext():
+            figures = _beside(self._step, batches, side)
+        return self._step.conclude(figures)
 
-    def _record(self, shapes: _Shapes, batches: Sequence[Batch]) -> None:
+    def _record(self, shapes: _Shapes, batches: Sequence[Batch], side: torch.cuda.Stream) -> None:
         try:
-            self._recording = _Recording(self._step, batches, self._side(batches))
+            with recorded_steps():
+                self._recording = _Recording(self._step, batches, side)
         except RuntimeError as error:
             if self._required:
                 raise

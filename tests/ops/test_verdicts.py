@@ -1,6 +1,7 @@
 """A GPU is examined once for each thing that its verdict depends on; one that is wrong is never trusted later."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -139,7 +140,7 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
 ) -> None:
     gpu.problem = WRONG
     x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
-    with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
+    with caplog.at_level(logging.DEBUG, "srgan_fast.ops"), switch.recorded_steps():
         assert [switch.choose_fused("auto", x) for _ in range(3)] == [False] * 3
     assert caplog.messages == [f"{WRONG}; plain PyTorch computes instead"]
     with pytest.raises(TrainingError, match=r"kernels='fused': the fused kernels .* relative error 1\.0e\+00"):
@@ -147,7 +148,28 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
     assert gpu.examinations == 1
     gpu.problem = None
     cuda._found.clear()
-    assert switch.choose_fused("auto", x)
+    with switch.recorded_steps():
+        assert switch.choose_fused("auto", x)
+
+
+def test_auto_takes_fused_kernels_on_a_gpu_only_where_steps_are_recorded(
+    gpu: Gpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
+    with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
+        with torch.no_grad():
+            assert not switch.choose_fused("auto", x)
+        assert caplog.messages == []  # only who trains is told
+        assert [switch.choose_fused("auto", x) for _ in range(3)] == [False] * 3
+        with switch.recorded_steps():
+            assert switch.choose_fused("auto", x)
+            with ThreadPoolExecutor(1) as autograd:  # computes checkpoints again in a thread of its own
+                assert autograd.submit(switch.choose_fused, "auto", x).result()
+        assert switch.choose_fused("fused", x)
+        assert not switch.choose_fused("auto", x)
+    (line,) = caplog.messages
+    assert line.startswith("fused kernels are slower than PyTorch's where steps are not recorded as a CUDA graph;")
+    assert gpu.examinations == 1
 
 
 def test_the_first_use_may_be_while_torch_compiles(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,10 +254,12 @@ def test_float32_has_a_verdict_of_its_own(gpu: Gpu) -> None:
         return SimpleNamespace(device=torch.device("cuda", 0), dtype=dtype)
 
     gpu.about = None  # nothing is kept, which here would count for both
-    assert switch.choose_fused("auto", of(torch.bfloat16))
+    with switch.recorded_steps():
+        assert switch.choose_fused("auto", of(torch.bfloat16))
     gpu.problem = WRONG  # of floats alone, as 16 bits were examined before
     with pytest.raises(TrainingError, match="relative error"):
         switch.choose_fused("fused", of(torch.float32))
-    assert not switch.choose_fused("auto", of(torch.float32))
+    with switch.recorded_steps():
+        assert not switch.choose_fused("auto", of(torch.float32))
     assert switch.choose_fused("fused", of(torch.float16))
     assert gpu.examinations == 2

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from srgan_fast.models import Generator, GeneratorConfig, PatchDiscriminator, get_preset
-from srgan_fast.ops import use_kernels
+from srgan_fast.ops import switch, use_kernels
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.training import graphs
 from srgan_fast.training.graphs import WARM_UP, CapturedStep
@@ -25,6 +25,7 @@ class _Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Callable[[Sequence[Batch]], bool] | None = None) -> None:
         self.networks: dict[str, nn.Module] = {}
         self.ways: list[str] = []
+        self.fused: list[bool] = []  # whether `auto` takes fused kernels, at each that was computed
         counted = self
 
         class Recording:
@@ -43,6 +44,7 @@ class _Counted:
 
     def compute(self, batches: Sequence[Batch]) -> Any:
         self.ways.append("computed")
+        self.fused.append(switch._recorded.steps > 0)
         return "figures"
 
     def conclude(self, figures: Figures) -> dict[str, float]:
@@ -79,6 +81,7 @@ def test_what_cannot_be_recorded_is_computed_and_said_once(
         for _ in range(WARM_UP + 3):
             step(_batch())
     assert counted.ways == ["computed"] * (WARM_UP + 3)
+    assert counted.fused == [True] * WARM_UP + [False] * 3
     assert [record.getMessage() for record in caplog.records] == [
         "steps cannot be recorded as a CUDA graph: operation not permitted when stream is capturing"
     ]
