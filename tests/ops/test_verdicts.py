@@ -21,12 +21,16 @@ class Gpu:
     """A stand-in for a GPU with its driver and libraries: what it is, what it computes, how often it was asked."""
 
     def __init__(self) -> None:
-        self.about: Examined | None = Examined("a GPU", "uuid", "9.0", 132, "580.1", "2.11.0+cu130", "abc", "def")
+        self.about: Examined | None = Examined(
+            "a GPU", "uuid", "9.0", 132, "580.1", "2.11.0+cu130", "abc", "def", "91000", ""
+        )
         self.problem: str | None = None
         self.examinations = 0
 
     def examine(self, index: int, floats: bool) -> str | None:
         self.examinations += 1
+        if self.problem == "memory":
+            raise torch.OutOfMemoryError
         return self.problem
 
     def first_use(self, **how: bool) -> str | None:
@@ -42,6 +46,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gpu:
     monkeypatch.setattr(cuda, "_found", {})
     monkeypatch.setattr(cuda, "why_not_on_cuda", lambda: None)
     monkeypatch.setattr(cuda, "_examine", made.examine)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
     monkeypatch.setattr(verdicts, "describe", lambda index, checks: made.about)
     monkeypatch.setattr(switch, "_said", set())
     return made
@@ -85,6 +91,31 @@ def test_where_the_driver_cannot_be_told_nothing_is_kept(gpu: Gpu, tmp_path: Pat
     gpu.first_use(), gpu.first_use()
     assert gpu.examinations == 2
     assert kept(tmp_path) == []
+
+
+def test_too_little_memory_is_remembered_by_the_process_and_by_nobody_else(gpu: Gpu, tmp_path: Path) -> None:
+    gpu.problem = "memory"
+    problem = "a GPU has not enough memory free to examine the fused kernels"
+    assert [cuda.problem_of(torch.device("cuda", 0)) for _ in range(5)] == [problem] * 5
+    assert gpu.examinations == 1
+    assert kept(tmp_path) == []
+    gpu.problem = None
+    assert cuda.problem_of(torch.device("cuda", 0), anew=True) is None
+    assert gpu.first_use() is None
+
+
+def test_a_first_use_while_somebody_records_refuses_nothing_for_later(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as records:
+        records.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        problem = gpu.first_use()
+        assert problem == "a GPU was not examined yet, which cannot be done while a CUDA graph is recorded"
+        assert gpu.examinations == 0
+    assert cuda.problem_of(torch.device("cuda", 0)) is None
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert gpu.first_use() is None  # as was found right before
+    assert gpu.examinations == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"schema": "srgan_fast.gpu/1"}', b"\xff\x00", None], ids=str)
@@ -209,6 +240,11 @@ def test_a_verdict_names_the_gpu_the_driver_torch_and_the_library(
     library.write_bytes(b"machine code")
     assert verdicts.describe(0, "cases") == found
     assert verdicts.describe(0, "more cases") != found
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert verdicts.describe(0, "cases") not in (found, None)
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 12345)
+    assert verdicts.describe(0, "cases") not in (found, None)
     monkeypatch.setattr(verdicts, "driver_version", lambda: None)
     assert verdicts.describe(0, "cases") is None
 

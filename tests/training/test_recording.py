@@ -13,8 +13,8 @@ from srgan_fast.training import TrainConfig, Trainer, feeding, trainer
 from srgan_fast.training.graphs import WARM_UP, CapturedStep
 from srgan_fast.training.validation import to_batch
 
+from ..stand_in import StandIn
 from .conftest import MakeConfig, Recorder, conduct, differing
-from .stand_in import StandIn
 
 STEPS = WARM_UP + 4
 DEGRADATIONS = {"noise": (0.0, 5.0), "jpeg": (60, 90)}
