@@ -79,11 +79,14 @@ def read_image(source: Path | bytes) -> Image:
             raise ImageError(f"{name}: is a folder, not a picture")
         if not source.exists():
             raise ImageError(f"{name}: no such file")
+    # Whatever an earlier picture's decoder had said would become part of this one's message.
+    pyvips.vips_lib.vips_error_clear()
     try:
+        # Below "error" a decoder that fails halfway, or has no codec at all, leaves black pixels and says nothing.
         if isinstance(source, bytes):
-            image = pyvips.Image.new_from_buffer(source, "", access="sequential", fail_on="truncated")
+            image = pyvips.Image.new_from_buffer(source, "", access="sequential", fail_on="error")
         else:
-            image = pyvips.Image.new_from_file(str(source), access="sequential", fail_on="truncated")
+            image = pyvips.Image.new_from_file(str(source), access="sequential", fail_on="error")
         return _decode(image, name)
     except pyvips.Error as error:
         raise ImageError(f"{name}: cannot be read as a picture ({_first_line(error)})") from None

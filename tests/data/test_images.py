@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -424,3 +425,60 @@ def test_folder_that_cannot_be_listed_is_named(mixed_folder: Path, monkeypatch: 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(ImageError, match=r"sub: cannot be listed \(Permission denied\)"):
         find_images(mixed_folder)
+
+
+# -- what cannot be decoded --------------------------------------------------------------------------------------------
+
+
+def _tiff(compression: str) -> bytes:
+    return bytes(vips(np.tile(smooth(), (4, 4, 1)), "srgb").tiffsave_buffer(compression=compression))
+
+
+def _with_codec(number: int) -> bytes:
+    """An uncompressed TIFF whose tag claims another codec."""
+    data = _tiff("none")
+    tag = struct.pack("<HHI", 259, 3, 1)
+    assert data.count(tag) == 1
+    at = data.index(tag) + len(tag)
+    return data[:at] + struct.pack("<H", number) + data[at + 2 :]
+
+
+UNDECODABLE: dict[str, Callable[[], bytes]] = {
+    "zstd": lambda: _with_codec(50000),
+    "lzma": lambda: _with_codec(34925),
+    "jpegxl": lambda: _with_codec(50002),
+    "lzw cut in half": lambda: _tiff("lzw")[: len(_tiff("lzw")) // 2],
+    "deflate cut in half": lambda: _cut_pixels(_tiff("deflate")),
+    "lzw damaged": lambda: _tiff("lzw")[:100] + bytes(200) + _tiff("lzw")[300:],
+}
+
+
+def _cut_pixels(data: bytes) -> bytes:
+    """A TIFF whose directory is whole and whose pixels are zeros from the middle on."""
+    return data[: len(data) // 4] + bytes(len(data) // 2) + data[len(data) // 4 * 3 :]
+
+
+@pytest.mark.parametrize("kind", UNDECODABLE)
+def test_an_undecodable_tiff_is_refused_and_never_black(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(UNDECODABLE[kind]())
+    with pytest.raises(ImageError, match=r"a\.tif: cannot be read as a picture \(") as caught:
+        read_image(path)
+    _one_line(caught, str(path))
+
+
+def test_the_message_is_that_of_this_file_and_not_of_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / "first.tif").write_bytes(UNDECODABLE["zstd"]())
+    (tmp_path / "second.png").write_bytes(_png()[: len(_png()) // 2])
+    messages = []
+    for order in (["second.png"], ["first.tif", "second.png"]):
+        for name in order:
+            with pytest.raises(ImageError) as caught:
+                read_image(tmp_path / name)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    # A tolerant reader elsewhere in the process leaves its complaints in libvips' buffer.
+    pyvips.Image.new_from_file(str(tmp_path / "first.tif"), fail_on="none").copy_memory()
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "second.png")
+    assert str(caught.value) == messages[0]
