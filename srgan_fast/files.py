@@ -71,3 +71,8 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def shown(path: Path) -> str:
+    r"""A path for messages; bytes in it that are no UTF-8 come out as `\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

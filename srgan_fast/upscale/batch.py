@@ -11,12 +11,12 @@ from typing import Literal
 
 from srgan_fast.data.images import (
     FORMAT_OF_SUFFIX,
-    READABLE_SUFFIXES,
     Format,
     Image,
     encode_image,
     find_images,
     read_image,
+    readable_suffixes,
     write_image,
 )
 from srgan_fast.errors import BackendError, ImageError, UsageError
@@ -99,7 +99,7 @@ def plan_jobs(inputs: list[str], output: str, options: OutputOptions, recursive:
     unique = list({(None if s is None else s.resolve()): (s, place) for s, place in sources}.values())
     out = Path(output)
     single_file = output == STANDARD_STREAM or (out.suffix.lower() in FORMAT_OF_SUFFIX and not out.is_dir())
-    if not single_file and out.suffix.lower() in READABLE_SUFFIXES | _OTHER_SUFFIXES and not out.is_dir():
+    if not single_file and out.suffix.lower() in readable_suffixes() | _OTHER_SUFFIXES and not out.is_dir():
         raise UsageError(f"{output}: cannot write {out.suffix}; use .png, .jpg or .webp")
     if single_file and len(unique) > 1:
         raise UsageError(f"{output} is one picture, but there are {len(unique)} inputs; give a folder")
@@ -120,7 +120,7 @@ def _expand(text: str, recursive: bool) -> Iterator[tuple[Path | None, Path]]:
         yield path, Path(path.name)
     elif glob.has_magic(text):
         matches = [Path(m) for m in sorted(glob.glob(text, recursive=recursive))]  # noqa: PTH207 (absolute patterns)
-        pictures = [m for m in matches if m.is_file() and m.suffix.lower() in READABLE_SUFFIXES]
+        pictures = [m for m in matches if m.is_file() and m.suffix.lower() in readable_suffixes()]
         if not pictures:
             raise ImageError(f"{text}: matches no picture")
         for match in pictures:
