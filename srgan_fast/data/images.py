@@ -5,16 +5,25 @@ libvips decodes and encodes; what the rest of the package sees is numpy arrays o
 
 from pathlib import Path
 
+from srgan_fast.data.image_files.colour import network_values
 from srgan_fast.data.image_files.decode import Source, decode, header
-from srgan_fast.data.image_files.encode import Encoded, check_size, encode
+from srgan_fast.data.image_files.encode import Encoded, check_size, encode, frames_held
 from srgan_fast.data.image_files.finding import find_images
-from srgan_fast.data.image_files.formats import FORMAT_OF_SUFFIX, Format, readable_suffixes, written_suffixes
+from srgan_fast.data.image_files.formats import (
+    FORMAT_OF_SUFFIX,
+    TRAITS,
+    Format,
+    known_suffixes,
+    readable_suffixes,
+    written_suffixes,
+)
 from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Pixels, Text, Timing
 from srgan_fast.errors import FileError, ImageError
 from srgan_fast.files import atomic_write, shown
 
 __all__ = [
     "FORMAT_OF_SUFFIX",
+    "TRAITS",
     "Encoded",
     "Format",
     "Header",
@@ -28,13 +37,17 @@ __all__ = [
     "encode",
     "encode_image",
     "find_images",
+    "frames_held",
     "image_header",
     "image_size",
+    "known_suffixes",
+    "network_values",
     "read_file",
     "read_image",
     "readable_suffixes",
     "write_bytes",
     "write_image",
+    "written_suffixes",
 ]
 
 

@@ -94,9 +94,9 @@ def decode(source: Source, all_frames: bool) -> ImageFile:
         try:
             opened = source.open()
             return _decode(source, opened, all_frames)
-        except pyvips.Error as error:
+        except pyvips.Error:
             with source.file() as file:
-                other = decode_extra.decode(file.read(), source.name, all_frames, _first_line(error))
+                other = decode_extra.decode(file.read(), source.name, all_frames)
             if other is None:
                 raise
             return other
@@ -190,7 +190,7 @@ def _animation(source: Source, first: Any, count: int) -> ImageFile:
 def _first_line(error: Exception) -> str:
     """What libvips says below its own headline, shortened to its first statement."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    detail = lines[1:] or lines or ["unknown error"]
+    detail = lines[1:] or ["it is damaged or cut off"]
     return detail[0]
 
 

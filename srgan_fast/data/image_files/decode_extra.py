@@ -15,7 +15,7 @@ from srgan_fast.data.image_files import exif
 from srgan_fast.data.image_files.formats import EXTRA_HINT
 from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Timing
 from srgan_fast.data.image_files.samples import convert
-from srgan_fast.data.image_files.tiff import is_tiff
+from srgan_fast.data.image_files.tiff import compression, is_tiff
 from srgan_fast.errors import ImageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ _PILLOW, _HEIF, _JXL, _TIFF = "Pillow", "pillow-heif", "imagecodecs", "tifffile"
 _MODULES = {_PILLOW: "PIL.Image", _HEIF: "pillow_heif", _JXL: "imagecodecs", _TIFF: "tifffile"}
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _NAMES = {_HEIF: "HEIC", _JXL: "JPEG XL", _TIFF: "this TIFF's codec", _PILLOW: "this format"}
+
+# TIFF's numbers: none, CCITT, LZW, JPEG, deflate, PackBits. libvips' words do not tell a missing codec reliably:
+# another thread may have switched its messages off.
+_CODECS_OF_LIBVIPS = (None, 1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
 
 
 def _library(head: bytes, name: str) -> str | None:
@@ -40,22 +44,20 @@ def _library(head: bytes, name: str) -> str | None:
     return _PILLOW if name.lower().endswith(".tga") else None  # which has no signature
 
 
-def _load(library: str, name: str, reason: str) -> Any:
+def _load(library: str, name: str) -> Any:
     try:
         return importlib.import_module(_MODULES[library])
     except ImportError:
-        why = f" ({reason})" if library == _TIFF else ""
-        raise ImageError(f"{name}: {_NAMES[library]} needs {library}: {EXTRA_HINT}{why}") from None
+        raise ImageError(f"{name}: {_NAMES[library]} needs {library}: {EXTRA_HINT}") from None
 
 
-def decode(data: bytes, name: str, all_frames: bool, reason: str) -> ImageFile | None:
+def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
     """Decodes with another library.
 
     Args:
         data: the file.
         name: for messages.
         all_frames: also the pages after the first.
-        reason: what libvips says against it.
 
     Returns:
         None if no other library knows such files.
@@ -64,9 +66,9 @@ def decode(data: bytes, name: str, all_frames: bool, reason: str) -> ImageFile |
         ImageError: the library is not installed, or cannot decode it either.
     """
     library = _library(data[:64], name)
-    if library is None or (library == _TIFF and not _is_a_codec(reason)):
+    if library is None or (library == _TIFF and compression(io.BytesIO(data)) in _CODECS_OF_LIBVIPS):
         return None
-    module = _load(library, name, reason)
+    module = _load(library, name)
     try:
         if library == _JXL:
             return ImageFile((_of_array(np.asarray(module.jpegxl_decode(data)), name),))
@@ -92,21 +94,17 @@ def header(file: BinaryIO, name: str) -> Header | None:
         return None
     data += file.read()
     if library != _PILLOW:
-        found = decode(data, name, False, "")
+        found = decode(data, name, False)
         if found is None:
             return None
         height, width = found.frames[0].height, found.frames[0].width
         return Header(height, width, 1, "image", height * width)
-    module = _load(library, name, "")
+    module = _load(library, name)
     try:
         with module.open(io.BytesIO(data)) as image:
             return Header(image.height, image.width, 1, "image", image.height * image.width)
     except Exception as error:
         raise ImageError(f"{name}: cannot be read as a picture ({error})") from None
-
-
-def _is_a_codec(reason: str) -> bool:
-    return "not configured" in reason or "not implemented" in reason
 
 
 def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) -> Image:

@@ -16,6 +16,7 @@ def find_images(
     recursive: bool = True,
     on_unreadable: Callable[[str], None] | None = None,
     left_out: Counter[str] | None = None,
+    skip: str | None = None,
 ) -> list[Path]:
     """The images of a folder, sorted; hidden files and our own unfinished ones are left out.
 
@@ -24,6 +25,7 @@ def find_images(
         recursive: also the folders in folders.
         on_unreadable: told about folders in it that cannot be listed; they are errors if None.
         left_out: counts images of kinds that cannot be read, by suffix.
+        skip: real path of a folder in it that is left out.
 
     Raises:
         ImageError: not a folder, or one that cannot be listed.
@@ -41,6 +43,8 @@ def find_images(
     readable, known = readable_suffixes(), known_suffixes()
     for root, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
+        if skip is not None:
+            folders[:] = [f for f in folders if os.path.realpath(Path(root) / f) != skip]
         for file in files:
             suffix = Path(file).suffix.lower()
             if file.startswith("."):

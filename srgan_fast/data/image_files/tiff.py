@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-_SUBFILE_TYPE, _RESOLUTION_UNIT, _EXIF, _UNIT_NONE = 254, 296, 34665, 1
+_SUBFILE_TYPE, _COMPRESSION, _RESOLUTION_UNIT, _EXIF, _UNIT_NONE = 254, 259, 296, 34665, 1
 _REDUCED, _MASK = 1, 4
 _MAX_DIRECTORIES = 65535
 
@@ -61,6 +61,17 @@ def pages(file: BinaryIO) -> tuple[list[int], bool]:
     except struct.error:
         pass
     return found or [0], has_exif
+
+
+def compression(file: BinaryIO) -> int | None:
+    """Number of the codec of the first directory, None if there is none."""
+    try:
+        for order, big, entries in _directories(file):
+            place = dict(entries).get(_COMPRESSION)
+            return None if place is None else _number(file, order, big, place)
+    except struct.error:
+        pass
+    return None
 
 
 def without_resolution(encoded: bytes, file: BinaryIO) -> bytes:
