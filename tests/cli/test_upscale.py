@@ -446,3 +446,83 @@ def test_a_model_of_another_scale_names_its_results(run: Any, picture: Any, fold
     assert run("upscale", "a.png", "-o", "out", "-m", "x2.safetensors", "-b", "torch").exit_code == 0
     assert _files() == ["a_x2.png"]
     assert read_image(Path("out/a_x2.png")).pixels.shape == (10, 14, 3)
+
+
+# --- JSON, progress, odd inputs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["in", "-o", "-", "--json"], 1, "-o - and --json both want standard output"),
+        (["in", "-o", "out", "--json", "--model", "nope"], 1, "nope: is neither a file nor a shipped model"),
+        (["empty", "-o", "out", "--json"], 1, "no pictures in empty"),
+        (["in", "-o", "out", "--json", "--quality", "0"], 2, "Invalid value for '--quality'"),
+        (["in", "--json"], 2, "Missing option '--output'"),
+        (["in", "-o", "out", "--json", "--nonsense"], 2, "No such option: --nonsense"),
+    ],
+)
+def test_json_is_one_valid_document_whatever_was_wrong(
+    upscale: Any, picture: Any, arguments: list[str], code: int, error: str
+) -> None:
+    picture("in/a.png")
+    Path("empty").mkdir()
+    result = upscale(*arguments)
+    assert result.exit_code == code
+    found = json.loads(result.stdout)
+    assert error in found["error"]
+    assert found["images"] == []
+
+
+def test_odd_inputs_are_a_line_each_and_the_rest_go_on(upscale: Any, picture: Any) -> None:
+    picture("in/a.png")
+    Path("in/loop.png").symlink_to("loop.png")
+    Path("in/b.exr").touch()
+    result = upscale("in", "missing.png", "-o", "out", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert [(image["input"], image["status"]) for image in found["images"]] == [
+        ("missing.png", "failed"), ("in/a.png", "done"), ("in/loop.png", "failed"),
+    ]  # fmt: skip
+    assert found["left_out"] == {".exr": 1}
+    assert "left out: 1 .exr" in upscale("in", "-o", "out2").stderr
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("none", 0), ("json", 2), ("lines", 0)])
+def test_progress_without_a_terminal(upscale: Any, picture: Any, kind: str, lines: int) -> None:
+    picture("in/a.png")
+    picture("in/b.png")
+    *said, summary = upscale("in", "-o", "out", "--progress", kind).stderr.splitlines()
+    assert len(said) == lines
+    assert summary.startswith("2 upscaled")
+    if lines:
+        assert [json.loads(line)["pictures"] for line in said] == [1, 2]
+        assert json.loads(said[-1])["of_pixels"] == json.loads(said[-1])["pixels"] == 70
+
+
+def test_lines_of_progress_come_every_some_seconds(upscale: Any, picture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srgan_fast.cli.upscale_progress.LINE_EVERY", 0.0)
+    picture("in/a.png")
+    said = upscale("in", "-o", "out").stderr.splitlines()
+    assert said[0].startswith(("0 of 1 pictures, ", "1 of 1 pictures, "))
+
+
+def test_what_is_not_kept_is_a_note_in_text_and_json(upscale: Any) -> None:
+    Pillow.fromarray(np.zeros((6, 6, 3), np.uint8)).save("a.jpg", comment=b"a comment")
+    assert upscale("a.jpg", "-o", "b.webp").stderr.startswith("note: a.jpg: not kept as it was: comments (Comment)\n")
+    found = json.loads(upscale("a.jpg", "-o", "c.webp", "--json").stdout)
+    assert found["images"][0]["notes"] == ["comments (Comment)"]
+
+
+def test_a_small_tile_is_warned_about(upscale: Any, picture: Any) -> None:
+    picture("a.png")
+    assert "128 is a good size" in upscale("a.png", "-o", "b.png", "--tile", "1").stderr
+
+
+def test_compression_is_that_of_png(upscale: Any, picture: Any) -> None:
+    picture("a.png", size=(40, 40, 3))
+    sizes = []
+    for level in ("0", "9"):
+        assert upscale("a.png", "-o", f"{level}.png", "--compression", level).exit_code == 0
+        sizes.append(Path(f"{level}.png").stat().st_size)
+    assert sizes[1] < sizes[0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyvips
 
 from srgan_fast.data.image_files import decode_extra, exif, gif, jpeg, png, tiff
@@ -179,6 +180,10 @@ def _animation(source: Source, first: Any, count: int) -> ImageFile:
     image = source.open(n=-1)
     height = int(image.get("page-height"))
     whole, more = convert(image, metadata, source.name, turn=False)
+    if whole.alpha is not None and whole.alpha.min() == np.iinfo(whole.alpha.dtype).max:
+        whole = replace(
+            whole, alpha=None
+        )  # libvips gives one wherever a frame leaves parts of the last one as they are
     rows = [slice(i * height, (i + 1) * height) for i in range(whole.height // height)]
     frames = tuple(Image(whole.pixels[at], None if whole.alpha is None else whole.alpha[at], metadata) for at in rows)
     delays = [int(delay) for delay in first.get("delay")] if has_field(first, "delay") else []

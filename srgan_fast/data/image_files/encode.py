@@ -113,7 +113,7 @@ def _prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
         if traits.bits == 8:
             image = to_8_bits(image)
         notes.append(f"the lower {16 - traits.bits} of 16 bits")
-    if image.alpha is not None and not traits.alpha:
+    if image.alpha is not None and not traits.alpha and (image.alpha < np.iinfo(image.alpha.dtype).max).any():
         notes.append("transparency (laid on white)")
     metadata = image.metadata
     if fmt not in ("png", "apng"):
