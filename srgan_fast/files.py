@@ -1,18 +1,28 @@
 """Files that appear whole or not at all, and the folder of those that can be made again."""
 
+import hashlib
 import os
+import platform
+import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from srgan_fast.errors import FileError
 
+_ABANDONED = 24 * 3600.0  # seconds after which an unfinished file of another host counts as left behind
+_UNFINISHED = re.compile(r"^\..*\.([0-9a-f]{8})-(\d+)\.tmp$", re.DOTALL)
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Opens a temporary file in the target's folder, and renames it to `path` only when the block ends well.
+
+    Contents reach the disk before the name does, and the name before this returns: what is there after a loss of power
+    is whole.
 
     Raises:
         FileError: the folder or the file cannot be written.
@@ -21,17 +31,68 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Shortened, so that the longest permitted name leaves room for what mkstemp adds.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=".tmp")
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:32]}.", suffix=f".{_host()}-{os.getpid()}.tmp"
+        )
         with os.fdopen(descriptor, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
         temporary = None
+        _sync_folder(path.parent)
     except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise FileError(f"{shown(path)}: cannot be written ({error.strerror or error})") from None
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # folders cannot be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this host is alive."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
+
+
+def sweep(folder: Path) -> int:
+    """Removes what killed processes left unfinished in a folder; those of other hosts after a day.
+
+    Returns:
+        How many files it removed.
+    """
+    removed = 0
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            match = _UNFINISHED.match(entry.name)
+            if match is None:
+                continue
+            with suppress(OSError):
+                here = match[1] == _host()
+                old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED
+                if (here and os.name == "posix" and not is_running(int(match[2]))) or (not here and old):
+                    Path(entry.path).unlink()
+                    removed += 1
+    return removed
 
 
 def _umask() -> int:
@@ -71,3 +132,8 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def shown(path: Path) -> str:
+    r"""A path for messages; bytes in it that are no UTF-8 come out as `\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

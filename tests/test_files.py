@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from srgan_fast.errors import FileError
-from srgan_fast.files import atomic_write, cache_folder
+from srgan_fast.files import atomic_write, cache_folder, shown
 
 
 def test_missing_folders_are_made_and_the_mode_follows_the_umask(tmp_path: Path) -> None:
@@ -76,3 +76,30 @@ def test_without_a_home_the_cache_says_what_to_set(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(FileError, match="set SRGAN_FAST_CACHE"):
         cache_folder()
+
+
+def test_contents_then_the_name_then_the_folder_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a loss of power can leave is the old file or the new one, whole."""
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def traced_sync(descriptor: int) -> None:
+        place = Path(f"/proc/self/fd/{descriptor}").resolve()
+        size = os.fstat(descriptor).st_size
+        order.append("folder" if place.is_dir() else f"{size} bytes")
+        sync(descriptor)
+
+    def traced_replace(self: Path, target: Path) -> Path:
+        order.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", traced_sync)
+    monkeypatch.setattr(Path, "replace", traced_replace)
+    with atomic_write(tmp_path / "a.png") as file:
+        file.write(b"four")
+    assert order == ["4 bytes", "rename", "folder"]
+
+
+def test_names_that_are_no_text_can_be_shown() -> None:
+    assert shown(Path(os.fsdecode(b"caf\xe9.png"))) == r"caf\xe9.png"
+    assert shown(Path("Grüße.png")) == "Grüße.png"

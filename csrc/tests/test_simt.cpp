@@ -217,6 +217,124 @@ void test_pipe() {
     }
 }
 
+// ---- Products of warpgroups ----
+
+enum class GroupBug {
+    kNone,
+    kNoWait,
+    kWaitTooShort,
+    kNoOrder,
+    kNoCommit,
+    kNotShown,
+    kShownBehindTheBarrier,
+    kFragmentOverwritten,
+    kSumsOverwritten,
+    kSumsReadEarly,
+    kMapOverwritten
+};
+
+constexpr int kGroupThreads = 128, kGroupSide = 64, kGroupRowBytes = 128;
+
+// d = a b of 64x64 halves or bfloat16, in four steps, the fragments of each loaded while the step before multiplies, as
+// infer_block.cuh does it. `a` and the transpose of `b` by rows, whose units of 16 bytes are permuted in shared memory.
+template <typename T>
+void group_body(const T* a, const T* b, float* d, GroupBug bug) {
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+    std::byte* const rows = shared_memory();
+    for (int i = thread; i < kGroupSide * 8; i += kGroupThreads) {
+        const int row = i / 8, unit = i % 8;
+        copy_async_16(rows + row * kGroupRowBytes + ((unit ^ (row & 7)) << 4), b + row * kGroupSide + unit * 8, true);
+    }
+    copy_async_commit();
+    copy_async_wait<0>();
+    if (bug != GroupBug::kNotShown && bug != GroupBug::kShownBehindTheBarrier) show_to_products();
+    sync_threads();
+    if (bug == GroupBug::kShownBehindTheBarrier) show_to_products();
+    float sums[8][4] = {};
+    std::uint32_t fragments[2][4];
+    const auto load = [&](int k) {
+        for (int i = 0; i < 4; ++i) {
+            const int row = warp * 16 + lane / 4 + 8 * (i % 2), column = 16 * k + 2 * (lane % 4) + 8 * (i / 2);
+            std::memcpy(&fragments[k % 2][i], a + row * kGroupSide + column, 4);
+        }
+    };
+    load(0);
+    for (int k = 0; k < 4; ++k) {
+        if (bug != GroupBug::kNoOrder || k == 0) order_products();
+        multiply_group<T>(sums, fragments[k % 2], rows, k);
+        if (bug == GroupBug::kFragmentOverwritten && k == 2) fragments[0][3] = 0;
+        if (bug == GroupBug::kSumsOverwritten && k == 3) sums[7][3] += 1.0f;
+        if (bug != GroupBug::kNoCommit) commit_products();
+        if (bug == GroupBug::kWaitTooShort)
+            wait_for_products<2>();
+        else if (bug != GroupBug::kNoWait)
+            wait_for_products<1>();
+        if (bug == GroupBug::kMapOverwritten && k == 3)
+            copy_async_16(rows + thread / 8 * kGroupRowBytes + thread % 8 * 16, b, true), copy_async_commit();
+        if (k < 3) load(k + 1);
+    }
+    if (bug != GroupBug::kSumsReadEarly) wait_for_products<0>();
+    for (int block = 0; block < 8; ++block)
+        for (int i = 0; i < 4; ++i)
+            d[(warp * 16 + lane / 4 + 8 * (i / 2)) * kGroupSide + 8 * block + 2 * (lane % 4) + i % 2] = sums[block][i];
+    wait_for_products<0>();
+    copy_async_wait<0>();
+}
+
+template <typename T>
+Outcome group_outcome(std::uint64_t seed, GroupBug bug) {
+    Random random(static_cast<unsigned>(seed));
+    const Guarded<T> a(kGroupSide * kGroupSide), b(kGroupSide * kGroupSide);
+    for (const Guarded<T>* matrix : {&a, &b})
+        for (T& v : matrix->span()) v = narrow<T>(static_cast<float>(below(17, random)) - 8.0f);
+    std::vector<float> d(kGroupSide * kGroupSide, NAN);
+    const std::string error = error_of({}, kGroupThreads, kGroupSide * kGroupRowBytes, seed,
+                                       [&] { group_body(a.data(), b.data(), d.data(), bug); });
+    if (!error.empty()) return Outcome::kError;
+    for (int row = 0; row < kGroupSide; ++row)
+        for (int column = 0; column < kGroupSide; ++column) {
+            float expected = 0.0f;
+            for (int k = 0; k < kGroupSide; ++k)
+                expected += widen(a.span()[row * kGroupSide + k]) * widen(b.span()[column * kGroupSide + k]);
+            if (d[row * kGroupSide + column] != expected) return Outcome::kWrong;
+        }
+    return Outcome::kRight;
+}
+
+void test_warpgroups() {
+    constexpr int kGroupSeeds = kSlow ? 2 : 8;
+    for (int seed = 0; seed < kGroupSeeds; ++seed) {
+        check(group_outcome<Bf16>(seed, GroupBug::kNone) == Outcome::kRight, "products of a warpgroup");
+        check(group_outcome<Half>(seed, GroupBug::kNone) == Outcome::kRight, "products of a warpgroup");
+    }
+    for (int bug = int(GroupBug::kNoWait); bug <= int(GroupBug::kMapOverwritten); ++bug) {
+        int seen = 0;
+        for (int seed = 0; seed < kGroupSeeds; ++seed)
+            seen += group_outcome<Bf16>(seed, static_cast<GroupBug>(bug)) != Outcome::kRight;
+        check(seen == kGroupSeeds,
+              "products of a warpgroup with bug " + std::to_string(bug) + ": seen " + std::to_string(seen) + " times");
+    }
+    const auto group_error = [](const auto& kernel) { return error_of({}, 128, 9 * 1024, 0, kernel); };
+    check_error(group_error([] {
+                    float sums[8][4] = {};
+                    std::uint32_t a[4] = {};
+                    order_products();
+                    multiply_group<Half>(sums, a, shared_memory() + (threadIdx.x == 39 ? 1024 : 0), 0);
+                    commit_products();
+                    wait_for_products<0>();
+                }),
+                "thread 39 of block (0, 0, 0) multiplies other rows than its warp");
+    check_error(group_error([] {
+                    float sums[8][4] = {};
+                    std::uint32_t a[4] = {};
+                    order_products();
+                    multiply_group<Half>(sums, a, shared_memory() + 512, 0);
+                    commit_products();
+                    wait_for_products<0>();
+                }),
+                "not aligned to 1024 bytes");
+}
+
 // Copies read what they copy early or late: changing it before they are waited for shows.
 void test_source_changed() {
     bool early = false, late = false;
@@ -435,6 +553,7 @@ int main() {
     test_products();
     test_sum();
     test_pipe();
+    test_warpgroups();
     test_source_changed();
     test_errors();
     test_launch();

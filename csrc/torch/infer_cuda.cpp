@@ -38,6 +38,9 @@ void set_weights(cuda::ConvParams& p, const Tensor& weights, const Tensor& like,
                     ", ", p.weight_rows, ", ", p.weight_columns, ")");
     STD_TORCH_CHECK(weights.scalar_type() == like.scalar_type() && weights.device() == like.device(), name,
                     ": weights must be of the map's type, on its device");
+    constexpr std::uintptr_t kUnit = 16;  // bytes that kernels copy at once
+    STD_TORCH_CHECK(reinterpret_cast<std::uintptr_t>(weights.const_data_ptr()) % kUnit == 0, name,
+                    ": packed weights must begin at a multiple of 16 bytes; clone() the view");
     p.weights = weights.const_data_ptr();
 }
 

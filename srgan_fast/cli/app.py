@@ -7,12 +7,14 @@ import typer
 from typer.core import TyperGroup
 
 from srgan_fast import __version__
-from srgan_fast.cli import bench, convert, doctor, evaluate, export, models, train, upscale
+from srgan_fast.cli import bench, convert, doctor, evaluate, export, models, train, upscale, upscale_report
 from srgan_fast.cli.console import say
 from srgan_fast.cli.reports import ReportCommand
 from srgan_fast.errors import SrganFastError
 
 EXIT_FAILURE = 1
+# The library below typer, which is part of it or a package of its own by version, has the class without a public name.
+_USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -20,6 +22,7 @@ class _Group(TyperGroup):
     """Prints our own errors as one line; `--debug` lets them through with their traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        given = [*ctx._protected_args, *ctx.args]  # emptied by what follows
         try:
             result = super().invoke(ctx)
             if sys.stdout:
@@ -28,6 +31,11 @@ class _Group(TyperGroup):
         except KeyboardInterrupt:
             say("interrupted; nothing half-written was left behind")
             ctx.exit(EXIT_INTERRUPTED)
+        except _USAGE_ERROR as error:
+            # Whoever asked for JSON reads JSON, whatever was wrong with the rest.
+            if given[0] == "upscale" and "--json" in given:
+                upscale_report.print_json(upscale_report.as_json([], error=error.format_message()))
+            raise
         except BrokenPipeError:
             ctx.exit(EXIT_FAILURE)  # whoever read our output has gone, and needs no explanation
         except (SrganFastError, OSError) as error:

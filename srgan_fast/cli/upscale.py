@@ -1,14 +1,17 @@
 """`srgan-fast upscale`."""
 
-import json
+import re
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from srgan_fast.cli.console import build_progress, pixel_progress, say
+from srgan_fast.cli.console import build_progress, say
 from srgan_fast.cli.options import (
     BackendName,
     BackendOption,
@@ -21,10 +24,15 @@ from srgan_fast.cli.options import (
     Threads,
     TileOption,
 )
-from srgan_fast.errors import ImageError, UsageError
+from srgan_fast.cli.upscale_progress import upscale_progress
+from srgan_fast.cli.upscale_report import as_json, name_of, print_json, say_result, say_summary
+from srgan_fast.errors import SrganFastError, UsageError
 
 if TYPE_CHECKING:
-    from srgan_fast.upscale import Job, JobResult
+    from srgan_fast.upscale import JobResult, OutputOptions, Plan, Size, Upscaler
+
+_SMALL_TILE = 32  # below it most of what is computed is the context around the tiles
+_HEADERS = 2000  # of more pictures the headers are not read beforehand for the sake of progress
 
 
 class FormatName(StrEnum):
@@ -33,6 +41,27 @@ class FormatName(StrEnum):
     PNG = "png"
     JPG = "jpg"
     WEBP = "webp"
+    TIF = "tif"
+    GIF = "gif"
+    APNG = "apng"
+    AVIF = "avif"
+
+
+class ColourName(StrEnum):
+    """What is done about curves that are not sRGB's."""
+
+    AUTO = "auto"
+    KEEP = "keep"
+
+
+class ProgressName(StrEnum):
+    """Kinds of progress."""
+
+    AUTO = "auto"
+    NONE = "none"
+    BAR = "bar"
+    LINES = "lines"
+    JSON = "json"
 
 
 def upscale(
@@ -52,18 +81,35 @@ def upscale(
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
     suffix: Annotated[
         str | None,
-        typer.Option("--suffix", help="Behind the name of a result.", show_default="_x4, as the factor is"),
+        typer.Option("--suffix", help="Suffix appended to output file names.", show_default="_x4, as the factor is"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Output file names, such as '{parent}_{stem}_x{scale}.{ext}'.")
     ] = None,
     fmt: Annotated[
         FormatName | None, typer.Option("--format", "-f", help="File format.", show_default="as the input")
     ] = None,
-    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG, WebP and AVIF quality.")] = 95,
+    compression: Annotated[
+        int | None, typer.Option("--compression", min=0, max=9, help="PNG compression.", show_default="fast and small")
+    ] = None,
     outscale: Annotated[
         float | None, typer.Option("--outscale", "-s", help="Final factor.", show_default="the model's")
     ] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Final size instead of a factor: WxH, or W.")] = None,
+    fit: Annotated[bool, typer.Option("--fit", help="Keep proportions, inside --size.")] = False,
+    colour: Annotated[
+        ColourName, typer.Option("--colour", help="Convert to the network's sRGB curve and back, or keep values.")
+    ] = ColourName.AUTO,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", min=1, help="Largest input in pixels, all frames together.")
+    ] = 500_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave them, and go on.")] = False,
-    as_json: Json = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave whole results that are there, and go on.")
+    ] = False,
+    progress: Annotated[ProgressName, typer.Option("--progress", help="How progress is shown.")] = ProgressName.AUTO,
+    as_json_: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say which runtime is used, and why.")] = False,
 ) -> None:
     """Upscale pictures.
@@ -72,105 +118,153 @@ def upscale(
     """
     from srgan_fast.models import read_model  # noqa: PLC0415
     from srgan_fast.runtime import choose_backend  # noqa: PLC0415 (start-up time)
-    from srgan_fast.upscale import OutputOptions, Upscaler, plan_jobs, run_jobs  # noqa: PLC0415
+    from srgan_fast.upscale import OutputOptions, Upscaler, plan_jobs  # noqa: PLC0415
 
-    if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing contradict each other")
-    if outscale is not None and not 0 < outscale <= 64:
-        raise UsageError(f"--outscale is {outscale:g}; it must lie between 0 and 64")
-    if suffix is not None and ("/" in suffix or "\\" in suffix):
-        raise UsageError(f"--suffix is {suffix!r}; it goes into a file name and cannot hold a path")
-    if as_json and output == "-":
-        raise UsageError("-o - and --json both want standard output")
-    with build_progress() as tell:
-        upscaler = Upscaler(
-            read_model(model, key),
-            backend=backend.value,
-            precision=precision.value,
-            threads=threads,
-            tile=tile,
-            halo=halo,
-            on_build=tell,
+    try:
+        if overwrite and skip_existing:
+            raise UsageError("--overwrite and --skip-existing contradict each other")
+        if outscale is not None and not 0 < outscale <= 64:
+            raise UsageError(f"--outscale is {outscale:g}; it must lie between 0 and 64")
+        if suffix is not None and ("/" in suffix or "\\" in suffix):
+            raise UsageError(f"--suffix is {suffix!r}; it goes into a file name and cannot hold a path")
+        if as_json_ and output == "-":
+            raise UsageError("-o - and --json both want standard output")
+        wanted = _size(size, fit, outscale)
+        if tile is not None and 0 < tile < _SMALL_TILE:
+            say(
+                f"--tile {tile}: nearly all time goes into the context around so small tiles; 128 is a good size",
+                "note",
+            )
+        with build_progress() as tell:
+            upscaler = Upscaler(
+                read_model(model, key),
+                backend=backend.value,
+                precision=precision.value,
+                threads=threads,
+                tile=tile,
+                halo=halo,
+                on_build=tell,
+            )
+        if verbose:
+            _, why = choose_backend(backend.value, upscaler.precision)
+            say(f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {upscaler.precision}): {why}")
+        factor = f"{outscale if outscale is not None else upscaler.scale:g}"
+        options = OutputOptions(
+            suffix=suffix if suffix is not None else f"_x{factor}" if size is None else f"_{size}",
+            name=name,
+            fmt=None if fmt is None else fmt.value,
+            outscale=outscale,
+            size=wanted,
+            existing="overwrite" if overwrite else "skip" if skip_existing else "error",
+            quality=quality,
+            compression=compression,
+            colour=colour.value,
+            max_pixels=max_pixels,
         )
-    if verbose:
-        _, why = choose_backend(backend.value, upscaler.precision)
-        say(f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {upscaler.precision}): {why}")
-    factor = outscale if outscale is not None else upscaler.scale
-    options = OutputOptions(
-        suffix=f"_x{factor:g}" if suffix is None else suffix,
-        fmt=None if fmt is None else fmt.value,
-        outscale=outscale,
-        existing="overwrite" if overwrite else "skip" if skip_existing else "error",
-        quality=quality,
-    )
-    jobs = plan_jobs(inputs, output, options, recursive)
+        plan = plan_jobs(inputs, output, options, recursive)
+    except SrganFastError as error:
+        if as_json_:
+            print_json(as_json([], error=str(error)))
+        raise
+    _run(plan, upscaler, options, progress.value, as_json_, quiet=output == "-" and not verbose)
+
+
+def _size(text: str | None, fit: bool, outscale: float | None) -> "Size | None":
+    """What `--size` says.
+
+    Raises:
+        UsageError: no size, or one beside a factor.
+    """
+    from srgan_fast.upscale import Size  # noqa: PLC0415
+
+    if text is None:
+        if fit:
+            raise UsageError("--fit needs --size WxH")
+        return None
+    if outscale is not None:
+        raise UsageError("--size and --outscale contradict each other")
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
+    if match is None or int(match[1]) == 0 or (match[2] is not None and int(match[2]) == 0):
+        raise UsageError(f"--size is {text!r}; it must be WxH or W in pixels, such as 3840x2160")
+    if fit and match[2] is None:
+        raise UsageError("--fit needs --size WxH")
+    return Size(int(match[1]), None if match[2] is None else int(match[2]), fit)
+
+
+def _run(
+    plan: "Plan", upscaler: "Upscaler", options: "OutputOptions", progress: str, json_wanted: bool, quiet: bool
+) -> None:
+    from srgan_fast.upscale import run_jobs  # noqa: PLC0415
+
     began = time.perf_counter()
-    results: list[JobResult] = []
-    with pixel_progress() as progress:
-        bar = progress.add_task("", total=_pixels(jobs))
-        for result in run_jobs(jobs, upscaler, options, lambda t: progress.advance(bar, t.area)):
+    results: list[JobResult] = list(plan.refused)
+    for result in results:
+        say_result(result)
+    pixels = None if progress == "none" else _pixels(plan)
+    with _stop_on_signals() as stopped, upscale_progress(progress, len(plan.jobs), pixels) as shown_progress:
+        for result in run_jobs(
+            plan.jobs, upscaler, options, lambda tile: shown_progress.advance(tile.area), stopped.event
+        ):
             results.append(result)
-            progress.update(bar, description=_name(result.job)[:40])
-            if result.status == "failed":
-                say(result.message, label="failed")
-    _present(results, time.perf_counter() - began, as_json, quiet=output == "-" and not verbose)
+            shown_progress.picture(name_of(result.job))
+            say_result(result)
+    seconds = time.perf_counter() - began
+    if json_wanted:
+        print_json(as_json(results, plan, seconds, interrupted=stopped.event.is_set()))
+    else:
+        say_summary(results, plan, seconds, quiet)
+    if stopped.event.is_set():
+        say("interrupted; nothing half-written was left behind")
+        raise typer.Exit(128 + stopped.signal)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 
 
-def _pixels(jobs: "list[Job]") -> int | None:
-    """Input pixels of all pictures, for the progress bar; unreadable ones are reported when their turn comes."""
-    from srgan_fast.data.images import image_size  # noqa: PLC0415
+class _Stopped:
+    """Whether, and by which signal, the run is to end."""
 
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal = int(signal.SIGINT)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[_Stopped]:
+    """SIGINT and SIGTERM end the run in order; a second one at once."""
+    stopped = _Stopped()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def handle(number: int, _: Any) -> None:
+        if stopped.event.is_set():
+            raise KeyboardInterrupt
+        stopped.signal = number
+        stopped.event.set()
+
+    before: dict[int, Callable[[int, Any], Any] | int | None] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as for what runs in the background of a shell
+            before[number] = signal.signal(number, handle)
+    try:
+        yield stopped
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def _pixels(plan: "Plan") -> int | None:
+    """Input pixels of all pictures; unreadable ones are reported when their turn comes."""
+    from srgan_fast.data.images import image_header  # noqa: PLC0415
+
+    if len(plan.jobs) > _HEADERS:
+        return None
     total = 0
-    for job in jobs:
+    for job in plan.jobs:
         if job.source is None:
             return None
         try:
-            height, width = image_size(job.source)
-        except (ImageError, UnicodeError):
+            total += image_header(job.source).pixels
+        except SrganFastError:
             continue
-        total += height * width
     return total
-
-
-def _name(job: "Job") -> str:
-    return "standard input" if job.source is None else job.source.name
-
-
-def _present(results: "list[JobResult]", seconds: float, as_json: bool, quiet: bool) -> None:
-    done = [r for r in results if r.status == "done"]
-    skipped = sum(r.status == "skipped" for r in results)
-    failed = [r for r in results if r.status == "failed"]
-    if as_json:
-        summary = {
-            "done": len(done),
-            "skipped": skipped,
-            "failed": len(failed),
-            "seconds": round(seconds, 3),
-            "images": [_as_json(r) for r in results],
-        }
-        print(json.dumps(summary, indent=2))  # noqa: T201 (plain text for scripts)
-        return
-    if quiet and not failed:
-        return
-    megapixels = sum(r.hr_size[0] * r.hr_size[1] for r in done if r.hr_size) / 1e6
-    parts = [f"{len(done)} upscaled ({megapixels:.1f} MP in {seconds:.1f} s)"]
-    parts += [f"{skipped} skipped"] if skipped else []
-    parts += [f"{len(failed)} failed: {', '.join(_name(r.job) for r in failed)}"] if failed else []
-    say("; ".join(parts))
-
-
-def _as_json(result: "JobResult") -> dict[str, Any]:
-    def text(path: Path | None) -> str:
-        return "-" if path is None else str(path)
-
-    return {
-        "input": text(result.job.source),
-        "output": text(result.job.target),
-        "status": result.status,
-        "message": result.message,
-        "input_size": result.lr_size,
-        "output_size": result.hr_size,
-        "seconds": round(result.seconds, 4),
-    }

@@ -165,13 +165,15 @@ def choose_op(device: str, dtype: str) -> OpChoice:
     """What computes the convolutions of a map of that type, and why."""
     import torch  # noqa: PLC0415 (heavy)
 
-    from srgan_fast.ops.switch import choose_fused  # noqa: PLC0415 (needs torch)
+    from srgan_fast.ops.switch import choose_fused, recorded_steps  # noqa: PLC0415 (needs torch)
 
     reason = ""
     x = torch.empty(0, dtype=getattr(torch, dtype), device=device)
     try:
         choose_fused("fused", x)
-        if not choose_fused("auto", x):
+        with recorded_steps():  # as `srgan-fast train` has them
+            takes = choose_fused("auto", x)
+        if not takes:
             reason = "not run on a GPU yet in this type; kernels = fused asks for it"
     except TrainingError as error:
         reason = str(error).removeprefix("kernels='fused': ")

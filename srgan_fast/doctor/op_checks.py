@@ -10,7 +10,7 @@ from torch import Tensor
 from srgan_fast.doctor.checks import Measured, check
 from srgan_fast.doctor.report import Direction, OpChoice, SelfTest
 from srgan_fast.ops import conv as conv_ops
-from srgan_fast.ops import cuda, pool
+from srgan_fast.ops import coverage, cuda, pool
 from srgan_fast.ops.accuracy import CheckError
 
 Prologue = Literal["none", "slope", "slopes", "residual", "shuffle"]
@@ -79,7 +79,7 @@ def check_cuda_ops() -> Iterator[SelfTest]:
     if not cuda.usable():
         return
     device = torch.device("cuda", torch.cuda.current_device())
-    for case in cuda.examination():
+    for case in cuda.examination(coverage.gpu_of(torch.cuda.current_device())):
 
         def run(examine: Examine = case.run) -> list[Measured]:
             errors = examine(device)

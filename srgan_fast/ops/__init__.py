@@ -12,7 +12,7 @@ from srgan_fast.ops.modules import (
 )
 from srgan_fast.ops.native import available, why_not
 from srgan_fast.ops.packing import PackedWeights
-from srgan_fast.ops.switch import Kernels, Switched, use_kernels
+from srgan_fast.ops.switch import Kernels, Switched, recorded_steps, use_kernels
 
 __all__ = [
     "ConvAct",
@@ -27,6 +27,7 @@ __all__ = [
     "UpsampleBlock",
     "available",
     "data_gradients_only",
+    "recorded_steps",
     "use_kernels",
     "why_not",
 ]

@@ -1,8 +1,10 @@
 """How far results of kernels lie from what is right."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -36,3 +38,26 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     """2-norm of the difference over that of what is right; infinite if it is no number."""
     error = float((got.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-6))
     return error if math.isfinite(error) else math.inf
+
+
+def repeated(what: str, first: Tensor, again: Tensor) -> CheckError:
+    """Whether a result has the same bits a second time: else its error is infinite."""
+    return CheckError(f"another run of {what}", 0.0 if torch.equal(first, again) else math.inf, 1.0)
+
+
+def leave_garbage(like: Iterable[Tensor], dtype: torch.dtype) -> None:
+    """Frees memory full of not-a-numbers, of the sizes of results to come.
+
+    Torch's allocator gives it out again, so that an element that no kernel writes is seen.
+
+    Args:
+        like: tensors of those sizes, on their device.
+        dtype: of maps; vectors are of float32.
+    """
+    garbage = [
+        torch.full(tensor.shape, math.nan, dtype=kind, device=tensor.device)
+        for tensor in like
+        if tensor.is_cuda
+        for kind in {dtype, torch.float32}
+    ]
+    garbage.clear()

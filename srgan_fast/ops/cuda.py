@@ -10,77 +10,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from srgan_fast.ops import infer_checks, verdicts
-from srgan_fast.ops.accuracy import CheckError, relative_error
-from srgan_fast.ops.conv import UNIT, ConvResult, conv, conv_reference
+from srgan_fast.ops import coverage, infer_checks, vector_checks, verdicts
+from srgan_fast.ops.accuracy import CheckError, largest_error, leave_garbage, relative_error, repeated
+from srgan_fast.ops.check_cases import CHECKS, TYPES, CheckCase, Products
+from srgan_fast.ops.conv import ConvResult, conv, conv_reference
 from srgan_fast.ops.native import why_not_on_cuda
 
 CAPABILITY = (8, 0)  # the first with bfloat16 products and asynchronous copies
-TYPES = (torch.bfloat16, torch.float16)  # that our own products take as they are
 MAP_TYPES = (*TYPES, torch.float32)  # of training's maps; floats go through torch's library, in TF32 if it may
 
 _CONVOLUTIONS: Any = getattr(torch.backends.cudnn, "conv")  # noqa: B009 - unknown to type checkers
 
-Products = Literal["faster", "own", "own-tf32", "library"]
-
 # Largest relative error (2-norms) of a tensor; rounding z, the weights and the result to bfloat16 gives some 4e-3 each,
 # and a sum of many such values that nearly cancels more.
 _TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 2e-3}  # TF32 has float16's precision
-
-
-@dataclass(frozen=True, slots=True)
-class CheckCase:
-    """A small call of the fused convolution.
-
-    Attributes:
-        size: N, C, O, H, W of z.
-        side: of the filters.
-        stride: of the convolution.
-        prologue: any of `scale`, `slope`, `residual`.
-        shuffle: whether the prologue ends with a pixel shuffle.
-        moments: whether mean and variance are asked for.
-        activation: slope of an activation behind.
-    """
-
-    size: tuple[int, int, int, int, int]
-    side: int = 3
-    stride: int = 1
-    prologue: tuple[str, ...] = ()
-    shuffle: bool = False
-    moments: bool = False
-    activation: float | None = None
-
-    def ways(self) -> Iterator[tuple[torch.dtype, Products]]:
-        """In which types, and by whose products, it can be computed; csrc/kernels/cuda/plan.h."""
-        _, channels, out, *_ = self.size
-        for dtype in TYPES:
-            yield dtype, "own"
-            if self.side <= 5 and channels % UNIT == out % UNIT == 0:
-                yield dtype, "library"
-        yield torch.float32, "library"
-        yield torch.float32, "own-tf32"
-
-
-# Each kernel, odd sizes, channels that fill no block; which tiles they take depends on the device.
-CHECKS = (
-    CheckCase((2, 64, 64, 24, 24), prologue=("scale", "slope"), moments=True),
-    CheckCase((2, 64, 64, 13, 19), prologue=("scale", "residual"), moments=True),
-    CheckCase((64, 64, 128, 33, 31), activation=0.0),
-    CheckCase((64, 3, 64, 33, 31), activation=0.2),
-    CheckCase((2, 3, 64, 9, 40), activation=0.2),
-    CheckCase((3, 64, 72, 17, 15), stride=2, prologue=("scale", "slope"), moments=True),
-    CheckCase((2, 64, 256, 7, 9), prologue=("slope",), moments=True),
-    CheckCase((2, 64, 40, 18, 14), prologue=("scale", "slope"), shuffle=True, moments=True),
-    CheckCase((1, 256, 12, 21, 18), side=5, prologue=("slope",)),
-    CheckCase((1, 5, 7, 1, 1)),
-    CheckCase((2, 3, 64, 14, 19), side=9),
-    CheckCase((1, 64, 3, 9, 23), side=9, prologue=("slope",)),
-)
+_OF_ONE = 3.0  # an element's error over the largest element may be as many times that; a lost one is far beyond
+_REPEATS = 3  # of our own kernels, whose bits are the same each time: a race may be won at first
 
 
 def usable() -> bool:
@@ -136,16 +86,23 @@ def _verdict(index: int, anew: bool, floats: bool) -> str | None:
     key = index, floats
     with _examining:
         if anew or key not in _found:
-            asked = (floats, CHECKS, _TOLERANCE, infer_checks.CASES, infer_checks.TOLERANCE)
+            tolerances = (_TOLERANCE, _OF_ONE, infer_checks.TOLERANCE)
+            asked = (floats, CHECKS, coverage.TRAINING, infer_checks.CASES, coverage.INFERENCE, tolerances)
             about = verdicts.describe(index, repr(asked))
             if not anew and about is not None and verdicts.is_kept(about):
                 _found[key] = None
+            elif torch.cuda.is_current_stream_capturing():
+                name = torch.cuda.get_device_name(index)
+                return f"{name} was not examined yet, which cannot be done while a CUDA graph is recorded"
             else:
                 try:
                     problem = _found[key] = _examine(index, floats)
                 except torch.OutOfMemoryError:
+                    # Says nothing about the kernels, so that nothing is kept on disk; but another try at each call of a
+                    # module would take seconds, and a change of mind would come in the middle of a network.
                     name = torch.cuda.get_device_name(index)
-                    return f"{name} has not enough memory free to examine the fused kernels"
+                    _found[key] = f"{name} has not enough memory free to examine the fused kernels"
+                    return _found[key]
                 if about is not None:
                     (verdicts.keep if problem is None else verdicts.forget)(about)
         return _found[key]
@@ -158,7 +115,8 @@ def _examine(index: int, floats: bool) -> str | None:
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
         device = torch.device("cuda", index)
-        cases = [case for case in examination() if case.chosen and (case.dtype == torch.float32) == floats]
+        examined = examination(coverage.gpu_of(index))
+        cases = [case for case in examined if case.chosen and (case.dtype == torch.float32) == floats]
         errors = [error for case in cases for error in case.run(device)]
     except torch.OutOfMemoryError:
         raise  # says nothing about the kernels
@@ -181,24 +139,45 @@ class Examined:
         what: is computed.
         dtype: of maps.
         run: computes it on a device and returns the errors.
+        compute: computes it alone, as far as it can be had without what it is compared with.
         chosen: whether these kernels are ever used without being asked for, so that the verdict depends on them.
+        library: whether the products are those of torch's library.
     """
 
     what: str
     dtype: torch.dtype
     run: Callable[[torch.device], list[CheckError]]
+    compute: Callable[[torch.device], object]
     chosen: bool = True
+    library: bool = False
 
 
-def examination() -> Iterator[Examined]:
-    """All that a GPU is examined with, training's kernels and inference's."""
-    for case in CHECKS:
+def examination(gpu: coverage.Gpu | None = None) -> Iterator[Examined]:
+    """All that a GPU is examined with, training's kernels and inference's.
+
+    Args:
+        gpu: whose tiles are examined, for real sizes; without one only what is the same everywhere.
+    """
+    added = [] if gpu is None else coverage.training_cases(gpu, CHECKS)
+    for case in (*CHECKS, *added):
         for dtype, which in case.ways():
-            run = partial(check, case, dtype=dtype, which=which)
-            yield Examined(f"{case}, products: {which}", dtype, run, which != "own-tf32")
-    for inference in infer_checks.CASES:
+            if case in CHECKS or dtype in TYPES:  # floats' products are the library's, whatever their size
+                run = partial(check, case, dtype=dtype, which=which)
+                alone = partial(compute, case, dtype=dtype, which=which)
+                what = f"{case}, products: {which}"
+                yield Examined(what, dtype, run, alone, which != "own-tf32", which == "library")
+    layers = [] if gpu is None else coverage.inference_cases(gpu, infer_checks.CASES)
+    for layer in (*infer_checks.CASES, *layers):
         for dtype in TYPES:
-            yield Examined(str(inference), dtype, partial(infer_checks.check, inference, dtype=dtype))
+            check_layer = partial(infer_checks.check, layer, dtype=dtype)
+            yield Examined(str(layer), dtype, check_layer, partial(infer_checks.compute, layer, dtype=dtype))
+    for dtype in TYPES:
+        recorded = partial(infer_checks.check_recorded, dtype=dtype)
+        yield Examined("recorded layers", dtype, recorded, recorded)
+    for dtype in MAP_TYPES:
+        pooling = partial(vector_checks.check_pooling, dtype=dtype)
+        yield Examined("pooling", dtype, pooling, pooling)
+        yield Examined("BatchNorm", dtype, vector_checks.check_batchnorm, vector_checks.check_batchnorm)
 
 
 def check(
@@ -213,15 +192,26 @@ def check(
         which: whose products, on CUDA.
 
     Returns:
-        The errors of the result's tensors and of all gradients.
+        The errors of the result's tensors and of all gradients, by 2-norms and of single elements; and on CUDA of our
+        own products, whether their bits are the same each time.
     """
     with torch.inference_mode(False):
         given = {name: value.double() for name, value in _draw(case, device, dtype).items()}
-    got, expected = compute(case, device, dtype, which), _run(conv_reference, given, case)
-    return [
-        CheckError(f"{name} of {case}, products: {which}", relative_error(got[name], value), _TOLERANCE[dtype])
-        for name, value in expected.items()
-    ]
+    expected = _run(conv_reference, given, case)
+    repeats = _REPEATS if device.type == "cuda" and which.startswith("own") else 1
+    got: list[dict[str, Tensor]] = []
+    for _ in range(repeats):
+        leave_garbage(expected.values(), dtype)
+        got.append(compute(case, device, dtype, which))
+    errors: list[CheckError] = []
+    for name, value in expected.items():
+        what = f"{name} of {case}, products: {which}"
+        errors += [
+            CheckError(what, relative_error(got[0][name], value), _TOLERANCE[dtype]),
+            CheckError(f"one element of {what}", largest_error(got[0][name], value), _OF_ONE * _TOLERANCE[dtype]),
+            *(repeated(what, got[0][name], again[name]) for again in got[1:]),
+        ]
+    return errors
 
 
 def compute(
@@ -270,7 +260,12 @@ def _run(compute: Callable[..., ConvResult], given: dict[str, Tensor], case: Che
     # Wherever the first use is: without gradients, or under autocast.
     kind = given["x"].device.type
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
-        inputs = {name: value.detach().requires_grad_() for name, value in given.items()}
+        inputs = {
+            name: value.detach().requires_grad_(
+                case.wants == "both" or (case.wants == "weight") == (name in ("weight", "bias"))
+            )
+            for name, value in given.items()
+        }
         result = compute(
             **inputs, stride=case.stride, shuffle=case.shuffle, moments=case.moments, activation=case.activation
         )

@@ -1,6 +1,7 @@
 """Small cases of the CUDA kernels of inference against their references in float64; part of a GPU's examination."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +9,14 @@ import torch
 from torch import Tensor
 
 from srgan_fast.ops import infer
-from srgan_fast.ops.accuracy import CheckError, largest_error, relative_error
+from srgan_fast.ops.accuracy import CheckError, largest_error, leave_garbage, relative_error, repeated
 
 # Of 2-norms: operands are exact in 16 bits, so that what is left is rounding the result, which the tail's is not.
 _OF_ONE = 3.0  # an element's error over the largest element may be as many times that of all
+_OF_NETWORK = 4.0  # of ten layers one after the other, each of which rounds
+_REPEATS = 3
+_RECORDED_SIZES = ((1, 32, 32), (2, 9, 17), (1, 40, 52))
+_COLOURS = ((2.0, 1.0, 0.5), (-1.0, 0.0, 0.25))  # factors and offsets of a head's pictures
 TOLERANCE = {torch.bfloat16: 5e-3, torch.float16: 7e-4, torch.float32: 1e-5}
 
 
@@ -52,10 +57,118 @@ def check(case: InferCase, device: torch.device, dtype: torch.dtype) -> list[Che
     got, expected = compute(case, device, dtype)
     tolerance = TOLERANCE[torch.float32 if case.layer == "tail" else dtype]
     largest = largest_error(got, expected)
-    return [
+    errors = [
         CheckError(f"{case}", relative_error(got, expected), tolerance),
         CheckError(f"one element of {case}", largest, _OF_ONE * tolerance),
     ]
+    for _ in range(_REPEATS - 1):
+        leave_garbage([got], dtype)
+        errors.append(repeated(str(case), got, compute(case, device, dtype)[0]))
+    return errors
+
+
+def check_recorded(device: torch.device, dtype: torch.dtype) -> list[CheckError]:
+    """A small network as upscaling runs it: kernels that begin early, recorded, replayed with other pictures between.
+
+    It is held against the same calls with a wait after each, bit by bit, and against float64.
+    """
+    errors: list[CheckError] = []
+    with torch.inference_mode(), on_device(device):
+        network = _Network(device, dtype)
+        wait(device)  # kernels read weights before those before them have ended
+        for n, h, w in _RECORDED_SIZES:
+            pictures = [network.draw(n, 3, h, w) for _ in range(_REPEATS)]
+            alone = [network(x, lambda: wait(device), settled=False) for x in pictures]
+            given = torch.empty_like(pictures[0])
+            graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            wait(device)
+            with (
+                torch.cuda.stream(stream),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
+                result = network(given)
+            for turn in range(2 * _REPEATS):
+                given.copy_(pictures[turn % _REPEATS])
+                graph.replay()
+                what = f"recorded layers, {n} of {h}x{w}, replay {turn}"
+                errors.append(repeated(what, alone[turn % _REPEATS], result.clone()))
+            tolerance = _OF_NETWORK * TOLERANCE[dtype]
+            for x, got in zip(pictures, alone, strict=True):
+                error = relative_error(got, network.reference(x.double()))
+                errors.append(CheckError(f"recorded layers, {n} of {h}x{w}", error, tolerance))
+    return errors
+
+
+class _Network:
+    """Head, three residual blocks, the trunk's end, two upsamplers and a tail, with random weights."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._generator = torch.Generator().manual_seed(0)
+        self._device, self._dtype = device, dtype
+        c = infer.BLOCK_CHANNELS
+        self._head = self._layer(infer.pack_head, c, 3, 9)
+        self._blocks = [(self._layer(infer.pack_conv, c, c, 3), self._layer(infer.pack_conv, c, c, 3)) for _ in "123"]
+        self._fuse = self._layer(infer.pack_conv, c, c, 3)
+        self._up = [self._layer(infer.pack_conv, 4 * c, c, 3) for _ in "12"]
+        self._tail = self._layer(infer.pack_tail, 3, c, 9)
+
+    def draw(self, *shape: int) -> Tensor:
+        """Values in 0..1, float32."""
+        return torch.rand(shape, generator=self._generator).to(self._device)
+
+    def _layer(self, pack: Callable[..., Tensor], out: int, channels: int, side: int) -> "_Layer":
+        # As He's rule has them, so that maps neither grow nor vanish.
+        spread = (2.0 / (channels * side * side)) ** 0.5
+        weight = (torch.randn(out, channels, side, side, generator=self._generator) * spread).to(self._device)
+        bias = (torch.randn(out, generator=self._generator) / 8).to(self._device)
+        return _Layer(weight, pack(weight, self._dtype), bias, torch.full((out,), 0.25, device=self._device))
+
+    def __call__(self, x: Tensor, after: Callable[[], None] = lambda: None, settled: bool = True) -> Tensor:
+        def done(y: Tensor) -> Tensor:
+            after()
+            return y
+
+        head, fuse, tail = self._head, self._fuse, self._tail
+        first = done(infer.head(x, *_COLOURS, head.packed, head.bias, head.slope, settled=settled))
+        x = first
+        for a, b in self._blocks:
+            x = done(infer.block(x, a.packed, a.bias, a.slope, b.packed, b.bias, settled=settled))
+        x = done(infer.conv(x, fuse.packed, fuse.bias, residual=first, settled=settled))
+        for up, shuffle in zip(self._up, (True, False), strict=True):
+            x = done(infer.conv(x, up.packed, up.bias, up.slope, shuffle=shuffle, settled=settled))
+        return done(infer.tail(x, tail.packed, tail.bias))
+
+    def reference(self, x: Tensor) -> Tensor:
+        """The same in float64, with weights of the kernels' type."""
+
+        def of(layer: _Layer) -> tuple[Tensor, Tensor, Tensor]:
+            return layer.weight.to(self._dtype).double(), layer.bias.double(), layer.slope.double()
+
+        first = x = infer.head_reference(x, *_COLOURS, *of(self._head))
+        for a, b in self._blocks:
+            x = infer.block_reference(x, *of(a), *of(b)[:2])
+        x = infer.conv_reference(x, *of(self._fuse)[:2], residual=first)
+        for up, shuffle in zip(self._up, (True, False), strict=True):
+            x = infer.conv_reference(x, *of(up), shuffle=shuffle)
+        return infer.tail_reference(x, *of(self._tail)[:2])
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    weight: Tensor
+    packed: Tensor
+    bias: Tensor
+    slope: Tensor
+
+
+def wait(device: torch.device) -> None:
+    """Until a CUDA device has done everything."""
+    torch.cuda.synchronize(device)
+
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a CUDA device the current one."""
+    return torch.cuda.device(device)
 
 
 def compute(case: InferCase, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -94,12 +207,11 @@ def _problem(
         return [quarters(n, c, h, w), *first, quarters(o), *second], infer.block, infer.block_reference
     if layer == "tail":
         return [quarters(n, c, h, w), quarters(o, c // 4, 9, 9) / 8, quarters(o)], infer.tail, infer.tail_reference
-    colours = ((2.0, 1.0, 0.5), (-1.0, 0.0, 0.25))
 
     def head(x: Tensor, weight: Tensor, bias: Tensor, slope: Tensor) -> Tensor:
-        return infer.head(x, *colours, weight, bias, slope)
+        return infer.head(x, *_COLOURS, weight, bias, slope)
 
     def head_reference(x: Tensor, weight: Tensor, bias: Tensor, slope: Tensor) -> Tensor:
-        return infer.head_reference(x, *colours, weight, bias, slope)
+        return infer.head_reference(x, *_COLOURS, weight, bias, slope)
 
     return [quarters(n, c, h, w), quarters(o, c, 9, 9) / 8, quarters(o), quarters(o)], head, head_reference

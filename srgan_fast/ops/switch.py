@@ -1,6 +1,9 @@
 """The one switch between fused kernels and plain torch: `kernels = fused | reference | auto`."""
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -29,7 +32,8 @@ class Switched(nn.Module):
     """A module that can compute with fused kernels.
 
     Attributes:
-        kernels: `reference` is plain torch; `fused` demands our kernels; `auto` takes them where they can be had.
+        kernels: `reference` is plain torch; `fused` demands our kernels; `auto` takes them where they can be had and
+            are faster: on CUDA only in `recorded_steps`.
     """
 
     def __init__(self) -> None:
@@ -38,6 +42,39 @@ class Switched(nn.Module):
 
     def _fuses(self, x: Tensor) -> bool:
         return choose_fused(self.kernels, x)
+
+
+class _Recorded:
+    """How many steps are under way, in all threads, that are recorded as CUDA graphs.
+
+    Not a ContextVar: checkpoints are computed again in threads of autograd's own, and have to choose alike.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._lock = threading.Lock()
+
+    def add(self, steps: int) -> None:
+        """Counts steps that begin, or end."""
+        with self._lock:
+            self.steps += steps
+
+
+_recorded = _Recorded()
+
+
+@contextmanager
+def recorded_steps() -> Iterator[None]:
+    """Inside, `auto` takes the fused kernels on CUDA: for steps that are recorded, or warm up for it.
+
+    Where every kernel is started by the host they are slower than PyTorch's, since each is more of its work
+    (docs/cuda.md): 90 ms a step instead of 40 on an H200, which a graph starts in 7.
+    """
+    _recorded.add(1)
+    try:
+        yield
+    finally:
+        _recorded.add(-1)
 
 
 def use_kernels(module: nn.Module, kernels: Kernels) -> None:
@@ -64,6 +101,13 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
         TrainingError: `fused` where it cannot be.
     """
     if kernels == "reference":
+        return False
+    if kernels == "auto" and x.device.type == "cuda" and not _recorded.steps:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            say_once(
+                "fused kernels are slower than PyTorch's where steps are not recorded as a CUDA graph; plain PyTorch "
+                "computes instead (kernels='fused' takes them all the same)"
+            )
         return False
     problem = _problem_of(x)
     if problem is None:

@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from srgan_fast.errors import FileError
 from srgan_fast.files import atomic_write, cache_folder
 from srgan_fast.ops.native import cuda_library
 
-SCHEMA = "srgan_fast.gpu/1"
+SCHEMA = "srgan_fast.gpu/2"
 
 _NVML = "libnvidia-ml.so.1"  # comes with the driver
 _log = logging.getLogger("srgan_fast.ops")
@@ -37,6 +38,8 @@ class Examined:
         torch: version and build.
         library: SHA-256 of the kernels.
         checks: SHA-256 of what the GPU was asked.
+        cudnn: version of cuDNN, which is a package of its own and computes wide convolutions.
+        tf32_override: `NVIDIA_TF32_OVERRIDE`, which changes what NVIDIA's libraries compute; empty if it is not set.
     """
 
     device: str
@@ -47,6 +50,8 @@ class Examined:
     torch: str
     library: str
     checks: str
+    cudnn: str
+    tf32_override: str
 
 
 def describe(index: int, checks: str) -> Examined | None:
@@ -69,6 +74,8 @@ def describe(index: int, checks: str) -> Examined | None:
         torch=torch.__version__,
         library=hashlib.sha256(cuda_library().read_bytes()).hexdigest(),
         checks=hashlib.sha256(checks.encode()).hexdigest(),
+        cudnn=str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+        tf32_override=os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
     )
 
 

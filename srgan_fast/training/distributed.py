@@ -159,15 +159,16 @@ class SharedBatchNorm2d(nn.BatchNorm2d, SharesMoments):
         Args:
             mean: of each channel.
             var: biased variance of each.
-            count: of values a channel here.
+            count: of values a channel here; the same in every process.
         """
         if world_size() == 1:
             return mean, var, count
-        total = int(all_reduce_sum(torch.tensor(float(count), dtype=torch.float64)).item())
-        share = count / total
-        shared = all_reduce_sum(mean * share)
+        # Every process holds equally many values: the trainer divides the batch so. Reducing the count would want a
+        # tensor on the group's own device, and reading it would make the host wait once for each BatchNorm.
+        world = world_size()
+        shared = all_reduce_sum(mean / world)
         # Chan, Golub and LeVeque 1979: the spread inside the parts and that of their means.
-        return shared, all_reduce_sum((var + (mean - shared).square()) * share), total
+        return shared, all_reduce_sum((var + (mean - shared).square()) / world), count * world
 
 
 def share_batchnorm(module: nn.Module) -> None:

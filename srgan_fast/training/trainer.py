@@ -5,7 +5,6 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -16,7 +15,6 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from torch import nn
 from torch.optim import Adam
-from torch.profiler import record_function
 from torch.utils.tensorboard import SummaryWriter
 
 from srgan_fast import __version__
@@ -34,7 +32,8 @@ from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.config import Betas, GanSection, PretrainSection, TrainConfig
-from srgan_fast.training.graphs import CapturedStep
+from srgan_fast.training.feeding import prefetched
+from srgan_fast.training.graphs import CapturedStep, can_record
 from srgan_fast.training.memory import keep_freed_memory
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
@@ -279,14 +278,14 @@ class Trainer:
         first = 0
         if state is not None:
             first = self._restore(state, networks, optimisers)
-        captures = self.config.run.graphs and self.device.type == "cuda" and self.world == 1
-        one_step = CapturedStep(step_function) if captures else step_function
+        records = self.config.run.graphs and can_record(self.device, self.world)
+        one_step = CapturedStep(step_function) if records else step_function
         if self.rank == 0:
             self.observer.started(name, first, steps)
             if state is not None:  # an interruption may have come between the checkpoint and the model
                 self._save_model(name, first)
         loop = partial(self._save, order, name, networks, optimisers)
-        with _prefetched(partial(self._batches, order), range(first, steps)) as batches:
+        with prefetched(partial(self._batches, order), range(first, steps), self.device) as batches:
             for step, parts in enumerate(batches, start=first):
                 rate = learning_rate(section.schedule, section.learning_rate, step, steps)
                 for optimiser in optimisers.values():
@@ -526,23 +525,6 @@ def gan_losses(section: GanSection, preset: str) -> GanLosses:
         if getattr(section, name, None) is not None
     }
     return replace(recipe, **said)
-
-
-@contextmanager
-def _prefetched(load: Any, steps: range) -> Iterator[Iterator[list[Batch]]]:
-    """Batches of the given steps, each loaded while the one before is worked on."""
-    with ThreadPoolExecutor(1, "feeder") as feeder:
-
-        def batches() -> Iterator[list[Batch]]:
-            coming: Future[list[Batch]] | None = feeder.submit(load, steps[0]) if steps else None
-            for step in steps:
-                assert coming is not None
-                with record_function("waiting for data"):
-                    current = coming.result()
-                coming = feeder.submit(load, step + 1) if step + 1 in steps else None
-                yield current
-
-        yield batches()
 
 
 def _device(name: str) -> torch.device:

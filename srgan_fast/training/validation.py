@@ -80,8 +80,13 @@ def _centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def to_batch(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """N, H, W, 3 uint8 to N, 3, H, W float in 0..1, channels last."""
-    batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    """N, H, W, 3 uint8 to N, 3, H, W float in 0..1, channels last.
+
+    To a GPU they are copied from pinned memory, in the current stream's turn: the host does not wait.
+    """
+    batch = torch.from_numpy(np.ascontiguousarray(images))
+    if device.type == "cuda":
+        batch = batch.pin_memory().to(device, non_blocking=True)
     return batch.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
 
 

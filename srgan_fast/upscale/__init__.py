@@ -1,6 +1,8 @@
 """The task of upscaling: one picture at a time (`Upscaler`, from `runtime`), or many (`plan_jobs`, `run_jobs`)."""
 
 from srgan_fast.runtime.upscaler import Upscaler
-from srgan_fast.upscale.batch import Job, JobResult, OutputOptions, plan_jobs, run_jobs
+from srgan_fast.upscale.batch import run_jobs
+from srgan_fast.upscale.job import Job, JobResult, OutputOptions, Plan, Size
+from srgan_fast.upscale.plan import plan_jobs
 
-__all__ = ["Job", "JobResult", "OutputOptions", "Upscaler", "plan_jobs", "run_jobs"]
+__all__ = ["Job", "JobResult", "OutputOptions", "Plan", "Size", "Upscaler", "plan_jobs", "run_jobs"]

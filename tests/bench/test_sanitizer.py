@@ -3,16 +3,17 @@
 import json
 import runpy
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from srgan_fast.bench.gpu import sanitizer
 from srgan_fast.bench.gpu.sanitizer import TOOLS, SanitizerResult, compute_cases, find_sanitizer, sanitize
-from srgan_fast.ops import cuda, infer_checks
+from srgan_fast.ops import coverage, cuda
 
 DEVICE = torch.device("cuda", 0)
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "gpu_report.py"))
@@ -161,19 +162,27 @@ def test_it_is_given_the_cases_with_every_tensor_in_memory_of_its_own(folder: Pa
     assert initcheck == f"1 {code}, own=True)"  # which does not see what cuDNN writes
 
 
+@pytest.mark.skipif(not hasattr(torch.ops.srgan_fast, "kernel_plan"), reason="no CUDA kernels built")
 def test_the_cases_are_all_that_a_gpu_is_examined_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    computed: list[Any] = []
-    monkeypatch.setattr(cuda, "compute", lambda case, device, dtype, which: computed.append((case, which, dtype)))
-    monkeypatch.setattr(infer_checks, "compute", lambda case, device, dtype: computed.append((case, "", dtype)))
-    compute_cases("cpu")
-    expected: list[Any] = [(case, which, dtype) for case in cuda.CHECKS for dtype, which in case.ways()]
-    expected += [(case, "", dtype) for dtype in cuda.TYPES for case in infer_checks.CASES]
-    assert computed == expected
-    assert len(computed) == len(list(cuda.examination()))
+    computed: list[tuple[str, torch.dtype]] = []
+    real = cuda.examination
+    asked: list[object] = []
+
+    def noted(gpu: coverage.Gpu | None) -> Iterator[cuda.Examined]:
+        asked.append(gpu)
+        for case in real(gpu):
+            note = partial(computed.append, (case.what, case.dtype))
+            yield replace(case, compute=lambda device, note=note: note())
+
+    gpu = coverage.Gpu(132, 227 * 1024)
+    monkeypatch.setattr(cuda, "examination", noted)
+    monkeypatch.setattr(coverage, "gpu_of", lambda index: gpu)
+    compute_cases("cuda:1")
+    assert asked == [gpu]
+    assert computed == [(case.what, case.dtype) for case in real(gpu)]
     computed.clear()
-    compute_cases("cpu", own=True)
-    ours = ["own", "own", "own-tf32"] * len(cuda.CHECKS)
-    assert [which for _, which, _ in computed] == ours + [""] * 2 * len(infer_checks.CASES)
+    compute_cases("cuda:1", own=True)
+    assert computed == [(case.what, case.dtype) for case in real(gpu) if "products: library" not in case.what]
 
 
 def test_results_are_plain_data(folder: Path) -> None:

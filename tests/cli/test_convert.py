@@ -39,7 +39,9 @@ def test_a_checkpoint_becomes_a_model_that_upscales(
 ) -> None:
     result = run("convert", "theirs.pth", "-o", "new/ours.safetensors")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "new/ours.safetensors: x4 SRGAN generator, 2 blocks of 8 channels (Lornatang/SRGAN-PyTorch)\n"
+    assert (
+        result.stderr == "new/ours.safetensors: x4 SRGAN generator, 2 blocks of 8 channels (Lornatang/SRGAN-PyTorch)\n"
+    )
     found, expected = read_generator(folder / "new/ours.safetensors"), read_generator(tiny_model)
     assert found.weights.keys() == expected.weights.keys()
     for name, array in expected.weights.items():

@@ -203,12 +203,13 @@ def test_skip_existing_leaves_it_and_goes_on(upscale: Any, picture: Any) -> None
     picture("in/a.png")
     picture("in/b.png")
     Path("out").mkdir()
-    Path("out/a_x4.png").write_bytes(b"mine")
+    mine = Path("in/a.png").read_bytes()
+    Path("out/a_x4.png").write_bytes(mine)
     result = upscale("in", "-o", "out", "--skip-existing")
     assert result.exit_code == 0
     assert result.stderr.startswith("1 upscaled (")
     assert result.stderr.endswith("; 1 skipped\n")
-    assert Path("out/a_x4.png").read_bytes() == b"mine"
+    assert Path("out/a_x4.png").read_bytes() == mine
     assert upscale("in", "-o", "out", "--skip-existing").stderr.endswith("; 2 skipped\n")
 
 
@@ -250,14 +251,15 @@ def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folde
     picture("in/a.png")
     picture("in/b.png", size=(6, 11, 3))
     (folder / "in/c.png").write_bytes(b"no")
+    (folder / "in/d.exr").write_bytes(b"")
     Path("out").mkdir()
-    Path("out/a_x4.png").write_bytes(b"mine")
+    Path("out/a_x4.png").write_bytes(Path("in/a.png").read_bytes())
     result = upscale("in", "-o", "out", "--skip-existing", "--json")
     assert result.exit_code == 1
     assert result.stderr.startswith("failed: in/c.png: cannot be read as a picture")
     assert result.stderr.count("\n") == 1, "the summary is in the JSON"
     found = json.loads(result.stdout)
-    assert found.keys() == {"done", "skipped", "failed", "seconds", "images"}
+    assert (found["interrupted"], found["error"], found["left_out"]) == (False, None, {".exr": 1})
     assert (found["done"], found["skipped"], found["failed"]) == (1, 1, 1)
     assert found["seconds"] >= found["images"][1]["seconds"] > 0
     for image in found["images"]:
@@ -271,6 +273,8 @@ def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folde
             "message": "out/a_x4.png is there already",
             "input_size": None,
             "output_size": None,
+            "frames": None,
+            "notes": [],
         },
         {
             "input": "in/b.png",
@@ -279,6 +283,8 @@ def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folde
             "message": "",
             "input_size": [11, 6],
             "output_size": [44, 24],
+            "frames": 1,
+            "notes": [],
         },
     ]
     assert (failed["input"], failed["status"], failed["output_size"]) == ("in/c.png", "failed", None)
@@ -299,7 +305,6 @@ def test_names_come_out_as_they_are(upscale: Any, picture: Any, folder: Path) ->
     [
         (["a.png", "-o", "out", "--overwrite", "--skip-existing"], "--overwrite and --skip-existing contradict"),
         (["a.png", "-o", "x.png", "--format", "jpg"], "x.png and --format jpg contradict each other"),
-        (["a.png", "-o", "-", "--json"], "-o - and --json both want standard output"),
         (["a.png", "-o", "out", "--outscale", "0"], "--outscale is 0; it must lie between 0 and 64"),
         (["a.png", "-o", "out", "--outscale", "-2"], "--outscale is -2; it must lie"),
         (["a.png", "-o", "out", "--outscale", "65"], "--outscale is 65; it must lie"),
@@ -311,15 +316,15 @@ def test_names_come_out_as_they_are(upscale: Any, picture: Any, folder: Path) ->
         (["a.png", "-o", "out", "--model", "a.png"], "a.png: not a readable safetensors file"),
         (["a.png", "-o", "out", "--model", "g.pth"], "srgan-fast convert g.pth -o model.safetensors"),
         (["a.png", "-o", "out", "--precision", "bf16"], "backend onnxruntime does not compute in bf16"),
-        (["missing.png", "-o", "out"], "missing.png: no such file or folder"),
-        (["a.png", "x*.png", "-o", "out"], "x*.png: matches no picture"),
         (["empty", "-o", "out"], "no pictures in empty (folders in it: --recursive)"),
-        (["a.png", "in/a.png", "-o", "out"], "a.png and in/a.png would both become out/a_x4.png"),
-        (["in/a.png", "in/a.jpg", "-f", "png", "-o", "out"], "would both become out/a_x4.png"),
         (["a.png", "in/a.png", "-o", "x.png"], "x.png is one picture, but there are 2 inputs; give a folder"),
         (["in", "-o", "-"], "- is one picture, but there are 2 inputs; give a folder"),
-        (["a.png", "-o", "x.tif"], "x.tif: cannot write .tif; use .png, .jpg or .webp"),
-        (["a.png", "-o", "a.png", "--overwrite"], "a.png would be overwritten by its own result"),
+        (["a.png", "-o", "x.bmp"], "x.bmp: cannot write .bmp; use .png, .jpg, .webp, .tif, .gif, .apng or .avif"),
+        (["a.png", "-o", "out", "--size", "wide"], "--size is 'wide'; it must be WxH or W in pixels"),
+        (["a.png", "-o", "out", "--size", "0x5"], "--size is '0x5'; it must be"),
+        (["a.png", "-o", "out", "--size", "20", "-s", "2"], "--size and --outscale contradict each other"),
+        (["a.png", "-o", "out", "--size", "20", "--fit"], "--fit needs --size WxH"),
+        (["a.png", "-o", "out", "--name", "{x}"], "--name is '{x}'; it takes {stem}, {parent}, {scale} and {ext}"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(
@@ -346,7 +351,7 @@ def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(
         ["--threads", "0"],
         ["--quality", "0"],
         ["--quality", "101"],
-        ["--format", "tif"],
+        ["--format", "bmp"],
         ["--backend", "abacus"],
         ["--precision", "fp64"],
         ["--outscale", "twice"],
@@ -441,3 +446,83 @@ def test_a_model_of_another_scale_names_its_results(run: Any, picture: Any, fold
     assert run("upscale", "a.png", "-o", "out", "-m", "x2.safetensors", "-b", "torch").exit_code == 0
     assert _files() == ["a_x2.png"]
     assert read_image(Path("out/a_x2.png")).pixels.shape == (10, 14, 3)
+
+
+# --- JSON, progress, odd inputs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["in", "-o", "-", "--json"], 1, "-o - and --json both want standard output"),
+        (["in", "-o", "out", "--json", "--model", "nope"], 1, "nope: is neither a file nor a shipped model"),
+        (["empty", "-o", "out", "--json"], 1, "no pictures in empty"),
+        (["in", "-o", "out", "--json", "--quality", "0"], 2, "Invalid value for '--quality'"),
+        (["in", "--json"], 2, "Missing option '--output'"),
+        (["in", "-o", "out", "--json", "--nonsense"], 2, "No such option: --nonsense"),
+    ],
+)
+def test_json_is_one_valid_document_whatever_was_wrong(
+    upscale: Any, picture: Any, arguments: list[str], code: int, error: str
+) -> None:
+    picture("in/a.png")
+    Path("empty").mkdir()
+    result = upscale(*arguments)
+    assert result.exit_code == code
+    found = json.loads(result.stdout)
+    assert error in found["error"]
+    assert found["images"] == []
+
+
+def test_odd_inputs_are_a_line_each_and_the_rest_go_on(upscale: Any, picture: Any) -> None:
+    picture("in/a.png")
+    Path("in/loop.png").symlink_to("loop.png")
+    Path("in/b.exr").touch()
+    result = upscale("in", "missing.png", "-o", "out", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert [(image["input"], image["status"]) for image in found["images"]] == [
+        ("missing.png", "failed"), ("in/a.png", "done"), ("in/loop.png", "failed"),
+    ]  # fmt: skip
+    assert found["left_out"] == {".exr": 1}
+    assert "left out: 1 .exr" in upscale("in", "-o", "out2").stderr
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("none", 0), ("json", 2), ("lines", 0)])
+def test_progress_without_a_terminal(upscale: Any, picture: Any, kind: str, lines: int) -> None:
+    picture("in/a.png")
+    picture("in/b.png")
+    *said, summary = upscale("in", "-o", "out", "--progress", kind).stderr.splitlines()
+    assert len(said) == lines
+    assert summary.startswith("2 upscaled")
+    if lines:
+        assert [json.loads(line)["pictures"] for line in said] == [1, 2]
+        assert json.loads(said[-1])["of_pixels"] == json.loads(said[-1])["pixels"] == 70
+
+
+def test_lines_of_progress_come_every_some_seconds(upscale: Any, picture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srgan_fast.cli.upscale_progress.LINE_EVERY", 0.0)
+    picture("in/a.png")
+    said = upscale("in", "-o", "out").stderr.splitlines()
+    assert said[0].startswith(("0 of 1 pictures, ", "1 of 1 pictures, "))
+
+
+def test_what_is_not_kept_is_a_note_in_text_and_json(upscale: Any) -> None:
+    Pillow.fromarray(np.zeros((6, 6, 3), np.uint8)).save("a.jpg", comment=b"a comment")
+    assert upscale("a.jpg", "-o", "b.webp").stderr.startswith("note: a.jpg: not kept as it was: comments (Comment)\n")
+    found = json.loads(upscale("a.jpg", "-o", "c.webp", "--json").stdout)
+    assert found["images"][0]["notes"] == ["comments (Comment)"]
+
+
+def test_a_small_tile_is_warned_about(upscale: Any, picture: Any) -> None:
+    picture("a.png")
+    assert "128 is a good size" in upscale("a.png", "-o", "b.png", "--tile", "1").stderr
+
+
+def test_compression_is_that_of_png(upscale: Any, picture: Any) -> None:
+    picture("a.png", size=(40, 40, 3))
+    sizes = []
+    for level in ("0", "9"):
+        assert upscale("a.png", "-o", f"{level}.png", "--compression", level).exit_code == 0
+        sizes.append(Path(f"{level}.png").stat().st_size)
+    assert sizes[1] < sizes[0]

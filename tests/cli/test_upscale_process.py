@@ -132,9 +132,10 @@ def test_without_torch_a_runtime_is_found_and_torch_is_refused_with_a_hint(
     assert done.stderr == "error: backend torch needs torch: pip install 'srgan_fast[train]'\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal there only")
 def test_an_interruption_leaves_whole_results_and_untouched_old_ones(
-    picture: Any, folder: Path, options: list[str]
+    picture: Any, folder: Path, options: list[str], number: signal.Signals
 ) -> None:
     for i in range(COUNT):
         picture(f"in/{i:03}.png", i, (40, 40, 3))
@@ -149,11 +150,14 @@ def test_an_interruption_leaves_whole_results_and_untouched_old_ones(
         deadline = time.monotonic() + 60
         while not (folder / "out/000_x4.png").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=30)
-    assert (process.returncode, said) == (130, "interrupted; nothing half-written was left behind\n")
+    summary, last = said.splitlines()
+    assert process.returncode == 128 + number
+    assert last == "interrupted; nothing half-written was left behind"
     files = sorted((folder / "out").iterdir())
     assert [path.name for path in files] == [f"{i:03}_x4.png" for i in range(COUNT)], "and nothing temporary"
+    assert summary.startswith(f"{sum(path.read_bytes() != b'old' for path in files)} upscaled (")
     fresh = [path for path in files if path.read_bytes() != b"old"]
     assert 1 <= len(fresh) < COUNT
     assert fresh == files[: len(fresh)]

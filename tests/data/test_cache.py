@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 from numpy.typing import NDArray
 
 from srgan_fast.data import cache as module
@@ -125,6 +127,19 @@ def test_unreadable_pictures_are_left_out_and_each_named_once(
         assert [image.path for image in cache.images] == ["a.png", "z.png"]
         assert [Path(line.split(":")[0]).name for line in cache.skipped] == ["m.png", "n.jpg", "o.png"]
         np.testing.assert_array_equal(cache[1], noise(5, 6, 3, seed=1))
+
+
+def test_a_picture_whose_codec_is_missing_never_becomes_black_pixels(
+    noise: Noise, make_folder: MakeFolder, maps: Path
+) -> None:
+    folder = make_folder(a=noise(8, 8, 3))
+    data = bytes(pyvips.Image.new_from_array(noise(8, 8, 3)).tiffsave_buffer(compression="none"))
+    tag = struct.pack("<HHI", 259, 3, 1)
+    at = data.index(tag) + len(tag)
+    (folder / "lzma.tif").write_bytes(data[:at] + struct.pack("<H", 34925) + data[at + 2 :])
+    cache = open_cache(folder, maps)
+    assert [image.path for image in cache.images] == ["a.png"]
+    assert [Path(line.split(":")[0]).name for line in cache.skipped] == ["lzma.tif"]
 
 
 def test_folders_without_pictures_are_refused(tmp_path: Path, maps: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ import pyvips
 from numpy.typing import NDArray
 
 from srgan_fast.data.images import (
-    READABLE_SUFFIXES,
     Format,
     Image,
     encode_image,
     find_images,
     image_size,
     read_image,
+    readable_suffixes,
     write_image,
 )
 from srgan_fast.errors import ImageError
@@ -120,7 +121,7 @@ def test_cmyk_jpeg_becomes_srgb_and_loses_its_profile(tmp_path: Path) -> None:
     image = read_image(tmp_path / "a.jpg")
     assert image.pixels.shape == (16, 64, 3)
     assert image.alpha is None
-    assert "icc-profile-data" not in image.metadata
+    assert image.metadata.icc is None
     white, red, cyan, black = (image.pixels[8, 8 + 16 * n].astype(int) for n in range(4))
     assert white.min() > 245
     assert black.max() < 60
@@ -128,9 +129,14 @@ def test_cmyk_jpeg_becomes_srgb_and_loses_its_profile(tmp_path: Path) -> None:
     assert cyan[1:].min() > cyan[0] + 80
 
 
-@pytest.mark.parametrize("suffix", sorted(READABLE_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(readable_suffixes()))
 def test_every_suffix_that_is_searched_for_can_be_read(tmp_path: Path, suffix: str) -> None:
-    pillow(smooth()).save(tmp_path / f"a{suffix}")
+    if suffix == ".jxl":
+        (tmp_path / "a.jxl").write_bytes(pytest.importorskip("imagecodecs").jpegxl_encode(smooth()))
+    else:
+        if suffix in (".heic", ".heif"):
+            pytest.importorskip("pillow_heif").register_heif_opener()
+        pillow(smooth()).save(tmp_path / f"a{suffix}")
     assert read_image(tmp_path / f"a{suffix}").pixels.shape == (48, 64, 3)
 
 
@@ -191,7 +197,7 @@ def test_icc_profile_is_kept_and_the_pixels_are_not_converted(tmp_path: Path, so
     path = tmp_path / f"a{source}"
     pillow(smooth()).save(path, icc_profile=profile, quality=98, subsampling=0)
     image = read_image(path)
-    assert image.metadata["icc-profile-data"] == profile
+    assert image.metadata.icc == profile
     assert np.abs(image.pixels.astype(int) - smooth()).max() <= 6
     encoded = encode_image(image, target)
     assert PIL.Image.open(io.BytesIO(encoded)).info["icc_profile"] == profile
@@ -342,9 +348,9 @@ def test_sizes_that_a_format_cannot_hold_are_refused_with_a_way_out(fmt: Format,
     assert read_image(encode_image(held, fmt)).width == limit
 
 
-@pytest.mark.parametrize("name", ["a.bmp", "a", "a.tiff", "a.png.bak"])
+@pytest.mark.parametrize("name", ["a.bmp", "a", "a.jxl", "a.png.bak"])
 def test_suffixes_that_cannot_be_written_are_refused(tmp_path: Path, noise: Noise, name: str) -> None:
-    with pytest.raises(ImageError, match=r"cannot write .*; use \.png, \.jpg or \.webp"):
+    with pytest.raises(ImageError, match=r"cannot write .*; use \.png, \.jpg, \.webp, \.tif, \.gif, \.apng or \.avif"):
         write_image(tmp_path / name, Image(noise(4, 4, 3)))
     assert not list(tmp_path.iterdir())
 
@@ -424,3 +430,60 @@ def test_folder_that_cannot_be_listed_is_named(mixed_folder: Path, monkeypatch: 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(ImageError, match=r"sub: cannot be listed \(Permission denied\)"):
         find_images(mixed_folder)
+
+
+# -- what cannot be decoded --------------------------------------------------------------------------------------------
+
+
+def _tiff(compression: str) -> bytes:
+    return bytes(vips(np.tile(smooth(), (4, 4, 1)), "srgb").tiffsave_buffer(compression=compression))
+
+
+def _with_codec(number: int) -> bytes:
+    """An uncompressed TIFF whose tag claims another codec."""
+    data = _tiff("none")
+    tag = struct.pack("<HHI", 259, 3, 1)
+    assert data.count(tag) == 1
+    at = data.index(tag) + len(tag)
+    return data[:at] + struct.pack("<H", number) + data[at + 2 :]
+
+
+UNDECODABLE: dict[str, Callable[[], bytes]] = {
+    "zstd": lambda: _with_codec(50000),
+    "lzma": lambda: _with_codec(34925),
+    "jpegxl": lambda: _with_codec(50002),
+    "lzw cut in half": lambda: _tiff("lzw")[: len(_tiff("lzw")) // 2],
+    "deflate cut in half": lambda: _cut_pixels(_tiff("deflate")),
+    "lzw damaged": lambda: _tiff("lzw")[:100] + bytes(200) + _tiff("lzw")[300:],
+}
+
+
+def _cut_pixels(data: bytes) -> bytes:
+    """A TIFF whose directory is whole and whose pixels are zeros from the middle on."""
+    return data[: len(data) // 4] + bytes(len(data) // 2) + data[len(data) // 4 * 3 :]
+
+
+@pytest.mark.parametrize("kind", UNDECODABLE)
+def test_an_undecodable_tiff_is_refused_and_never_black(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(UNDECODABLE[kind]())
+    with pytest.raises(ImageError, match=r"a\.tif: cannot be read as a picture \(") as caught:
+        read_image(path)
+    _one_line(caught, str(path))
+
+
+def test_the_message_is_that_of_this_file_and_not_of_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / "first.tif").write_bytes(UNDECODABLE["zstd"]())
+    (tmp_path / "second.png").write_bytes(_png()[: len(_png()) // 2])
+    messages = []
+    for order in (["second.png"], ["first.tif", "second.png"]):
+        for name in order:
+            with pytest.raises(ImageError) as caught:
+                read_image(tmp_path / name)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    # A tolerant reader elsewhere in the process leaves its complaints in libvips' buffer.
+    pyvips.Image.new_from_file(str(tmp_path / "first.tif"), fail_on="none").copy_memory()
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "second.png")
+    assert str(caught.value) == messages[0]

@@ -50,6 +50,13 @@ TYPICAL = (
         "//",
         INFERENCE,
     ),
+    Bug(
+        "a warpgroup's fragments are overwritten while it multiplies",
+        "infer_block.cuh",
+        "wait_for_products<1>();  // for the step before",
+        "//",
+        INFERENCE,
+    ),
 )
 OTHERS = (
     Bug("no barrier between chunks", "conv_mma.cuh", "sync_threads();  // the window is read to the end", "//"),
@@ -147,6 +154,33 @@ OTHERS = (
         "infer_block.cuh",
         "x = half * 8 + own / 4 + 2;",
         "x = half * 8 + own / 4 + 1;",
+        INFERENCE,
+    ),
+    Bug(
+        "a warpgroup waits too little", "infer_block.cuh", "wait_for_products<1>()", "wait_for_products<2>()", INFERENCE
+    ),
+    Bug("a warpgroup's sums are read too early", "infer_block.cuh", "        wait_for_products<0>();\n", "", INFERENCE),
+    Bug("registers of a warpgroup's products without a fence", "infer_block.cuh", "order_products();", "", INFERENCE),
+    Bug("a warpgroup's products are not closed", "infer_block.cuh", "commit_products();", "", INFERENCE),
+    Bug(
+        "a warpgroup does not see its first weights",
+        "infer_block.cuh",
+        "copy_async_wait<1>();\n    show_to_products();",
+        "copy_async_wait<1>();",
+        INFERENCE,
+    ),
+    Bug(
+        "a warpgroup does not see its second weights",
+        "infer_block.cuh",
+        "copy_async_wait<0>();\n            show_to_products();",
+        "copy_async_wait<0>();",
+        INFERENCE,
+    ),
+    Bug(
+        "weights are shown to a warpgroup behind the barrier",
+        "infer_block.cuh",
+        "show_to_products();\n    sync_threads();      // the first weights are there",
+        "sync_threads();\n    show_to_products();",
         INFERENCE,
     ),
     Bug("no row above the picture", "infer_mma.cuh", "% (p.height + 1)) - 1;", "% (p.height + 1));", INFERENCE),

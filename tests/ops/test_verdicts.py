@@ -1,6 +1,7 @@
 """A GPU is examined once for each thing that its verdict depends on; one that is wrong is never trusted later."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +21,16 @@ class Gpu:
     """A stand-in for a GPU with its driver and libraries: what it is, what it computes, how often it was asked."""
 
     def __init__(self) -> None:
-        self.about: Examined | None = Examined("a GPU", "uuid", "9.0", 132, "580.1", "2.11.0+cu130", "abc", "def")
+        self.about: Examined | None = Examined(
+            "a GPU", "uuid", "9.0", 132, "580.1", "2.11.0+cu130", "abc", "def", "91000", ""
+        )
         self.problem: str | None = None
         self.examinations = 0
 
     def examine(self, index: int, floats: bool) -> str | None:
         self.examinations += 1
+        if self.problem == "memory":
+            raise torch.OutOfMemoryError
         return self.problem
 
     def first_use(self, **how: bool) -> str | None:
@@ -41,6 +46,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gpu:
     monkeypatch.setattr(cuda, "_found", {})
     monkeypatch.setattr(cuda, "why_not_on_cuda", lambda: None)
     monkeypatch.setattr(cuda, "_examine", made.examine)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
     monkeypatch.setattr(verdicts, "describe", lambda index, checks: made.about)
     monkeypatch.setattr(switch, "_said", set())
     return made
@@ -84,6 +91,31 @@ def test_where_the_driver_cannot_be_told_nothing_is_kept(gpu: Gpu, tmp_path: Pat
     gpu.first_use(), gpu.first_use()
     assert gpu.examinations == 2
     assert kept(tmp_path) == []
+
+
+def test_too_little_memory_is_remembered_by_the_process_and_by_nobody_else(gpu: Gpu, tmp_path: Path) -> None:
+    gpu.problem = "memory"
+    problem = "a GPU has not enough memory free to examine the fused kernels"
+    assert [cuda.problem_of(torch.device("cuda", 0)) for _ in range(5)] == [problem] * 5
+    assert gpu.examinations == 1
+    assert kept(tmp_path) == []
+    gpu.problem = None
+    assert cuda.problem_of(torch.device("cuda", 0), anew=True) is None
+    assert gpu.first_use() is None
+
+
+def test_a_first_use_while_somebody_records_refuses_nothing_for_later(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as records:
+        records.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        problem = gpu.first_use()
+        assert problem == "a GPU was not examined yet, which cannot be done while a CUDA graph is recorded"
+        assert gpu.examinations == 0
+    assert cuda.problem_of(torch.device("cuda", 0)) is None
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert gpu.first_use() is None  # as was found right before
+    assert gpu.examinations == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"schema": "srgan_fast.gpu/1"}', b"\xff\x00", None], ids=str)
@@ -139,7 +171,7 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
 ) -> None:
     gpu.problem = WRONG
     x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
-    with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
+    with caplog.at_level(logging.DEBUG, "srgan_fast.ops"), switch.recorded_steps():
         assert [switch.choose_fused("auto", x) for _ in range(3)] == [False] * 3
     assert caplog.messages == [f"{WRONG}; plain PyTorch computes instead"]
     with pytest.raises(TrainingError, match=r"kernels='fused': the fused kernels .* relative error 1\.0e\+00"):
@@ -147,7 +179,28 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
     assert gpu.examinations == 1
     gpu.problem = None
     cuda._found.clear()
-    assert switch.choose_fused("auto", x)
+    with switch.recorded_steps():
+        assert switch.choose_fused("auto", x)
+
+
+def test_auto_takes_fused_kernels_on_a_gpu_only_where_steps_are_recorded(
+    gpu: Gpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
+    with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
+        with torch.no_grad():
+            assert not switch.choose_fused("auto", x)
+        assert caplog.messages == []  # only who trains is told
+        assert [switch.choose_fused("auto", x) for _ in range(3)] == [False] * 3
+        with switch.recorded_steps():
+            assert switch.choose_fused("auto", x)
+            with ThreadPoolExecutor(1) as autograd:  # computes checkpoints again in a thread of its own
+                assert autograd.submit(switch.choose_fused, "auto", x).result()
+        assert switch.choose_fused("fused", x)
+        assert not switch.choose_fused("auto", x)
+    (line,) = caplog.messages
+    assert line.startswith("fused kernels are slower than PyTorch's where steps are not recorded as a CUDA graph;")
+    assert gpu.examinations == 1
 
 
 def test_the_first_use_may_be_while_torch_compiles(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +240,11 @@ def test_a_verdict_names_the_gpu_the_driver_torch_and_the_library(
     library.write_bytes(b"machine code")
     assert verdicts.describe(0, "cases") == found
     assert verdicts.describe(0, "more cases") != found
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert verdicts.describe(0, "cases") not in (found, None)
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 12345)
+    assert verdicts.describe(0, "cases") not in (found, None)
     monkeypatch.setattr(verdicts, "driver_version", lambda: None)
     assert verdicts.describe(0, "cases") is None
 
@@ -232,10 +290,12 @@ def test_float32_has_a_verdict_of_its_own(gpu: Gpu) -> None:
         return SimpleNamespace(device=torch.device("cuda", 0), dtype=dtype)
 
     gpu.about = None  # nothing is kept, which here would count for both
-    assert switch.choose_fused("auto", of(torch.bfloat16))
+    with switch.recorded_steps():
+        assert switch.choose_fused("auto", of(torch.bfloat16))
     gpu.problem = WRONG  # of floats alone, as 16 bits were examined before
     with pytest.raises(TrainingError, match="relative error"):
         switch.choose_fused("fused", of(torch.float32))
-    assert not switch.choose_fused("auto", of(torch.float32))
+    with switch.recorded_steps():
+        assert not switch.choose_fused("auto", of(torch.float32))
     assert switch.choose_fused("fused", of(torch.float16))
     assert gpu.examinations == 2

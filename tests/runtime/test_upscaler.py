@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import srgan_fast
-from srgan_fast.data.images import Image
+from srgan_fast.data.images import Image, Metadata
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, ModelError, UsageError
 from srgan_fast.runtime import usable_backends
@@ -268,7 +268,7 @@ def test_metadata_is_kept_and_the_input_left_alone(upscaler: Upscaler) -> None:
     pixels, alpha = _random(6, 6), _random(6, 6, seed=2)[:, :, 0]
     alpha[:3] = 0
     kept = pixels.copy(), alpha.copy()
-    metadata = {"icc-profile-data": b"profile", "exif-data": b"exif"}
+    metadata = Metadata(icc=b"profile", exif=b"exif")
     assert upscaler.upscale(Image(pixels, alpha, metadata), 2).metadata == metadata
     np.testing.assert_array_equal(pixels, kept[0])
     np.testing.assert_array_equal(alpha, kept[1])

@@ -120,3 +120,18 @@ def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     assert distributed.any_process(True)
     assert not distributed.any_process(False)
     distributed.stop()
+
+
+def test_shared_moments_stay_on_their_device_and_never_wait_for_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Under nccl a tensor of the CPU cannot be reduced. The meta device stands in for a GPU: it also has no values that
+    # the host could fetch.
+    devices: list[str] = []
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda tensor, *_: devices.append(tensor.device.type))
+    norm = distributed.SharedBatchNorm2d(4).to("meta")
+    mean, var, count = norm.share_moments(torch.empty(4, device="meta"), torch.empty(4, device="meta"), 30)
+    assert (mean.device.type, var.device.type, count) == ("meta", "meta", 60)
+    x = torch.empty(2, 4, 3, 5, device="meta", requires_grad=True)
+    norm(x).sum().backward()
+    assert set(devices) == {"meta"}
+    assert len(devices) == 6  # of moments twice, and of their gradients

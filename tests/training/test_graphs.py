@@ -1,7 +1,7 @@
 """Steps that are replayed from a CUDA graph are the steps themselves."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from srgan_fast.models import Generator, GeneratorConfig, PatchDiscriminator, get_preset
-from srgan_fast.ops import use_kernels
+from srgan_fast.ops import switch, use_kernels
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.training import graphs
 from srgan_fast.training.graphs import WARM_UP, CapturedStep
@@ -22,14 +22,15 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 class _Counted:
     """A step that counts, and the ways that it was computed."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: bool = False) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Callable[[Sequence[Batch]], bool] | None = None) -> None:
         self.networks: dict[str, nn.Module] = {}
         self.ways: list[str] = []
+        self.fused: list[bool] = []  # whether `auto` takes fused kernels, at each that was computed
         counted = self
 
         class Recording:
-            def __init__(self, step: Any, batches: Sequence[Batch]) -> None:
-                if fails:
+            def __init__(self, step: Any, batches: Sequence[Batch], stream: object) -> None:
+                if fails is not None and fails(batches):
                     raise RuntimeError("operation not permitted when stream is capturing\nand more")
                 counted.ways.append("recorded")
 
@@ -38,10 +39,12 @@ class _Counted:
                 return "figures"
 
         monkeypatch.setattr(graphs, "_Recording", Recording)
-        monkeypatch.setattr(graphs, "_beside", lambda step, batches: step.compute(batches))
+        monkeypatch.setattr(graphs, "_beside", lambda step, batches, stream: step.compute(batches))
+        monkeypatch.setattr(CapturedStep, "_side", lambda self, batches: None)
 
     def compute(self, batches: Sequence[Batch]) -> Any:
         self.ways.append("computed")
+        self.fused.append(switch._recorded.steps > 0)
         return "figures"
 
     def conclude(self, figures: Figures) -> dict[str, float]:
@@ -84,19 +87,34 @@ def test_a_step_that_has_changed_is_warmed_up_and_recorded_again(monkeypatch: py
 def test_what_cannot_be_recorded_is_computed_and_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    counted = _Counted(monkeypatch, fails=True)
+    counted = _Counted(monkeypatch, fails=lambda batches: True)
     step = CapturedStep(counted)
     with caplog.at_level(logging.WARNING):
         for _ in range(WARM_UP + 3):
             step(_batch())
     assert counted.ways == ["computed"] * (WARM_UP + 3)
+    assert counted.fused == [True] * WARM_UP + [False] * 3
     assert [record.getMessage() for record in caplog.records] == [
         "steps cannot be recorded as a CUDA graph: operation not permitted when stream is capturing"
     ]
 
 
+def test_a_failed_recording_does_not_end_recording_for_other_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = _Counted(monkeypatch, fails=lambda batches: batches[0][1].shape[-1] == 8)
+    step = CapturedStep(counted)
+    for side in [8] * (WARM_UP + 2) + [4] * (WARM_UP + 2) + [8, 4]:
+        step(_batch(side))
+    assert counted.ways == ["computed"] * (2 * WARM_UP + 2) + [
+        "recorded",
+        "replayed",
+        "replayed",
+        "computed",
+        "replayed",
+    ]
+
+
 def test_what_must_be_recorded_and_cannot_be_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = CapturedStep(_Counted(monkeypatch, fails=True), required=True)
+    step = CapturedStep(_Counted(monkeypatch, fails=lambda batches: True), required=True)
     for _ in range(WARM_UP):
         step(_batch())
     with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):

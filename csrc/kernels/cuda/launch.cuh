@@ -3,6 +3,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <map>
+#include <mutex>
+#include <utility>
+
 #include "kernels/cuda/intrinsics.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -16,13 +20,60 @@ inline const char* failure(cudaError_t error) {
     return cudaGetErrorString(error);
 }
 
+// What CUDA was asked about the kernels of each device, so that it is asked once instead of at each launch.
+class KernelFacts {
+  public:
+    // Lets a kernel have that much shared memory on the current device. What it may have only grows: a thread that
+    // launches it with less never takes from another one, between its asking and its launch, what that one asked for.
+    cudaError_t allow(const void* kernel, int shared) {
+        if (shared <= kOrdinaryShared) return cudaSuccess;
+        const std::lock_guard lock(mutex_);
+        Facts* facts = nullptr;
+        cudaError_t error = find(kernel, facts);
+        if (error != cudaSuccess || facts->shared >= shared) return error;
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+        if (error == cudaSuccess) facts->shared = shared;
+        return error;
+    }
+
+    // For which virtual architecture it was compiled: 90 for 9.0.
+    cudaError_t architecture(const void* kernel, int& found) {
+        const std::lock_guard lock(mutex_);
+        Facts* facts = nullptr;
+        cudaError_t error = find(kernel, facts);
+        if (error == cudaSuccess && facts->architecture == 0) {
+            cudaFuncAttributes attributes{};
+            error = cudaFuncGetAttributes(&attributes, kernel);
+            facts->architecture = attributes.ptxVersion;
+        }
+        if (error == cudaSuccess) found = facts->architecture;
+        return error;
+    }
+
+  private:
+    struct Facts {
+        int shared = kOrdinaryShared, architecture = 0;
+    };
+    cudaError_t find(const void* kernel, Facts*& facts) {
+        int device = 0;
+        const cudaError_t error = cudaGetDevice(&device);
+        if (error == cudaSuccess) facts = &facts_[{device, kernel}];
+        return error;
+    }
+    std::mutex mutex_;
+    std::map<std::pair<int, const void*>, Facts> facts_;
+};
+
+inline KernelFacts& kernel_facts() {
+    static KernelFacts facts;
+    return facts;
+}
+
 template <typename Params>
 const char* launch(void (*kernel)(Params), const Grid& grid, int threads, int shared, const Params& p, void* stream,
                    bool early = false) {
-    if (shared > kOrdinaryShared) {
-        const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-        if (error != cudaSuccess) return failure(error);
-    }
+    const cudaError_t refused = kernel_facts().allow(reinterpret_cast<const void*>(kernel), shared);
+    if (refused != cudaSuccess) return failure(refused);
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(grid.x, grid.y, grid.z), config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared, config.stream = static_cast<cudaStream_t>(stream);
@@ -39,11 +90,11 @@ const char* launch(void (*kernel)(Params), const Grid& grid, int threads, int sh
 template <typename Params>
 const char* launch_early(void (*kernel)(Params), const Grid& grid, int threads, int shared, const Params& p,
                          void* stream) {
-    cudaFuncAttributes attributes{};
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+    int architecture = 0;
+    const cudaError_t error = kernel_facts().architecture(reinterpret_cast<const void*>(kernel), architecture);
     if (error != cudaSuccess) return failure(error);
     constexpr int kFirst = 90;  // virtual architecture that has it
-    return launch(kernel, grid, threads, shared, p, stream, attributes.ptxVersion >= kFirst);
+    return launch(kernel, grid, threads, shared, p, stream, architecture >= kFirst);
 }
 
 // visit(Bf16{}) or visit(Half{}); with_map_type also visit(float{}).

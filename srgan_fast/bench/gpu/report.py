@@ -14,7 +14,7 @@ from srgan_fast.bench.gpu.sanitizer import sanitize
 from srgan_fast.bench.gpu.steps import time_generators, time_steps
 from srgan_fast.bench.gpu.timing import time_calls
 from srgan_fast.errors import UsageError
-from srgan_fast.ops import cuda
+from srgan_fast.ops import coverage, cuda
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.ops.verdicts import driver_version
 
@@ -105,7 +105,8 @@ def _copy_rate(device: torch.device) -> float:
 def _checks(device: torch.device) -> list[dict[str, Any]]:
     """The worst error of each case, in every type."""
     found = []
-    for case in cuda.examination():
+    index = torch.cuda.current_device() if device.index is None else device.index
+    for case in cuda.examination(coverage.gpu_of(index)):
         worst = max(case.run(device), key=lambda error: error.excess)
         found.append({"dtype": str(case.dtype), "right": worst.excess <= 1.0, **asdict(worst)})
     return found

@@ -18,7 +18,7 @@ from typing import Literal
 
 import torch
 
-from srgan_fast.ops import cuda, infer_checks
+from srgan_fast.ops import coverage, cuda
 
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 LIMIT_S = 300.0  # for one tool
@@ -81,13 +81,10 @@ def compute_cases(device: str, own: bool = False) -> None:
         device: that computes.
         own: whether cases with the products of torch's library are left out.
     """
-    for case in cuda.CHECKS:
-        for dtype, which in case.ways():
-            if which != "library" or not own:
-                cuda.compute(case, torch.device(device), dtype, which)
-    for dtype in cuda.TYPES:
-        for inference in infer_checks.CASES:
-            infer_checks.compute(inference, torch.device(device), dtype)
+    at = torch.device(device)
+    for case in cuda.examination(coverage.gpu_of(at.index or 0) if at.type == "cuda" else None):
+        if not (own and case.library):
+            case.compute(at)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

@@ -94,11 +94,12 @@ enum class State : std::uint8_t {
     kMultiplyBf16,
     kMultiplyHalf,
     kMultiplyTf32,
+    kGroupProduct,
     kEnded
 };
-constexpr State kWaits[] = {State::kBarrier,      State::kGroupBarrier, State::kSyncWarp,
-                            State::kShuffle,      State::kLoad,         State::kLoadTransposed,
-                            State::kMultiplyBf16, State::kMultiplyHalf, State::kMultiplyTf32};
+constexpr State kWaits[] = {State::kBarrier,      State::kGroupBarrier,   State::kSyncWarp,     State::kShuffle,
+                            State::kLoad,         State::kLoadTransposed, State::kMultiplyBf16, State::kMultiplyHalf,
+                            State::kMultiplyTf32, State::kGroupProduct};
 
 const char* name(State state) {
     switch (state) {
@@ -112,10 +113,34 @@ const char* name(State state) {
         case State::kMultiplyBf16: return "multiply_add<Bf16>";
         case State::kMultiplyHalf: return "multiply_add<Half>";
         case State::kMultiplyTf32: return "multiply_add<float>";
+        case State::kGroupProduct: return "wait_for_products";
         case State::kEnded: return "its end";
     }
     return "";
 }
+
+constexpr int kGroupColumns = 64, kGroupInner = 16, kGroupRowBytes = 128;  // of a product of warpgroups
+constexpr int kGroupSums = kGroupColumns / 2;                              // of a lane
+
+// A lane's part of a product of warpgroups under way.
+struct GroupProduct {
+    float* sums;
+    const std::uint32_t* a;
+    std::uint32_t given[4];  // what `a` holds, until it has been read
+    const std::byte* rows;
+    int k;
+    bool half;
+    std::uint64_t group;
+};
+
+// Sums of products under way. In their place are not-a-numbers until the last of the products is done.
+struct HeldSums {
+    float* place;
+    float values[kGroupSums];
+    int products;
+};
+// In place of each: a signalling not-a-number, which is another one after any arithmetic.
+constexpr std::uint32_t kHeld = 0x7f85eed5u;
 
 // A lane's part in what its warp does together; the pointers are to the lane's own variables.
 struct Operands {
@@ -126,6 +151,7 @@ struct Operands {
     std::uint32_t b[2] = {};
     float value = 0.0f;
     int mask = 0;
+    const GroupProduct* product = nullptr;
 };
 
 struct Warp {
@@ -153,14 +179,21 @@ struct Chunk {
     std::uint32_t write_sync = 0;     // sync_warp() of the writer before
     std::uint32_t readers = 0;        // warps, a bit for each, since
     std::uint64_t read_barrier = 0;   // barriers_of() the readers
+    bool shown = false;               // to products of warpgroups, by the writer
+    std::uint64_t show_barrier = 0;   // barriers_of() the writer before that
 };
 
 struct Thread {
     Fiber fiber;
     State state = State::kRuns;
-    int barrier = 0;           // of a group, that it waits at
-    std::uint64_t groups = 0;  // committed
-    std::vector<Copy> copies;  // oldest first
+    int barrier = 0;                     // of a group, that it waits at
+    std::uint64_t groups = 0;            // committed
+    std::vector<Copy> copies;            // oldest first
+    std::vector<GroupProduct> products;  // oldest first
+    std::vector<HeldSums> held;
+    std::vector<std::size_t> unshown;  // chunks that its copies landed in
+    std::uint64_t product_groups = 0;  // committed
+    bool ordered = false;              // since the last commit
 };
 
 // Thrown into the threads of a block that failed, to unwind them.
@@ -308,6 +341,11 @@ class Multiprocessor {
             thread.state = State::kRuns;
             thread.groups = 0;
             thread.copies.clear();
+            thread.products.clear();
+            thread.held.clear();
+            thread.unshown.clear();
+            thread.product_groups = 0;
+            thread.ordered = false;
         }
         for (Warp& warp : warps_) {
             warp.runnable = kAllLanes;
@@ -414,6 +452,58 @@ class Multiprocessor {
         thread.copies.erase(thread.copies.begin(), end);
     }
 
+    // Only from here on may the product read registers; what shared memory holds it may read at any time until it is
+    // waited for, of which the last is what shows most.
+    void multiply_group(float* sums, const std::uint32_t* a, const std::byte* rows, int k, bool half) {
+        Thread& thread = threads_[current_];
+        if (!thread.ordered)
+            fail(current_, "calls multiply_group with no order_products since the last commit_products");
+        HeldSums* held = held_at(thread, sums);
+        if (held) {
+            check_held(*held);
+        } else {
+            held = &thread.held.emplace_back(HeldSums{sums, {}, 0});
+            std::copy_n(sums, kGroupSums, held->values);
+            std::fill_n(sums, kGroupSums, of_bits<float>(kHeld));
+        }
+        ++held->products;
+        thread.products.push_back({sums, a, {a[0], a[1], a[2], a[3]}, rows, k, half, thread.product_groups});
+    }
+
+    void order_products() { threads_[current_].ordered = true; }
+
+    void commit_products() {
+        ++threads_[current_].product_groups;
+        threads_[current_].ordered = false;
+    }
+
+    void wait_for_products(int pending) {
+        Thread& thread = threads_[current_];
+        while (!thread.products.empty() &&
+               thread.products.front().group + static_cast<std::uint64_t>(pending) < thread.product_groups) {
+            const GroupProduct product = thread.products.front();
+            thread.products.erase(thread.products.begin());
+            if (!std::equal(product.given, product.given + 4, product.a))
+                fail(current_, "writes to a fragment of a product of warpgroups under way");
+            HeldSums* const held = held_at(thread, product.sums);
+            check_held(*held);
+            meet(State::kGroupProduct, {.sums = held->values, .product = &product});
+            if (--held->products > 0) continue;
+            std::copy_n(held->values, kGroupSums, held->place);
+            thread.held.erase(thread.held.begin() + (held - thread.held.data()));
+        }
+    }
+
+    void show_to_products() {
+        Thread& thread = threads_[current_];
+        for (const std::size_t place : thread.unshown) {
+            if (chunks_[place].writer != current_) continue;
+            chunks_[place].shown = true;
+            chunks_[place].show_barrier = barriers_of(current_ / kLanes);
+        }
+        thread.unshown.clear();
+    }
+
     [[noreturn]] void fail(int thread, const std::string& what) {
         throw Error("thread " + std::to_string(thread) + " of block " + text(blockIdx) + " " + what + with_seed());
     }
@@ -458,6 +548,9 @@ class Multiprocessor {
             if (!threads_[index].copies.empty())
                 fail(index, "ends with " + std::to_string(threads_[index].copies.size()) +
                                 " copies of copy_async_16 under way");
+            if (!threads_[index].products.empty())
+                fail(index, "ends with " + std::to_string(threads_[index].products.size()) +
+                                " products of warpgroups under way");
         } catch (const Cancelled&) {
         } catch (...) {
             cancel(std::current_exception());
@@ -597,6 +690,20 @@ class Multiprocessor {
         chunk.writer = current_;
         chunk.write_barrier = barriers_of(current_ / kLanes);
         chunk.write_sync = warps_[current_ / kLanes].syncs;
+        chunk.shown = false;
+        threads_[current_].unshown.push_back(copy.chunk);
+    }
+
+    static HeldSums* held_at(Thread& thread, const float* sums) {
+        const auto is = [&](const HeldSums& held) { return held.place == sums; };
+        const auto found = std::find_if(thread.held.begin(), thread.held.end(), is);
+        return found == thread.held.end() ? nullptr : &*found;
+    }
+
+    void check_held(const HeldSums& held) {
+        const auto untouched = [](float value) { return bits_of(value) == kHeld; };
+        if (!std::all_of(held.place, held.place + kGroupSums, untouched))
+            fail(current_, "writes to sums of a product of warpgroups under way");
     }
 
     void together(int warp) {
@@ -614,28 +721,79 @@ class Multiprocessor {
             case State::kMultiplyBf16: multiply_add<Bf16>(operands); break;
             case State::kMultiplyHalf: multiply_add<Half>(operands); break;
             case State::kMultiplyTf32: multiply_add<float>(operands); break;
+            case State::kGroupProduct:
+                if (operands[0].product->half)
+                    multiply_group<Half>(warp);
+                else
+                    multiply_group<Bf16>(warp);
+                break;
             default: break;
         }
+    }
+
+    // Reads 16 bytes of shared memory for a thread of a warp that do together what its state says.
+    Chunk& read_chunk(int thread, const void* from, std::uint16_t (&to)[8]) {
+        const int warp = thread / kLanes;
+        const char* const call = name(warps_[warp].meeting);
+        const std::size_t place = chunk_at(thread, call, from);
+        Chunk& chunk = chunks_[place];
+        if (chunk.in_flight)
+            fail(thread, std::string("calls ") + call + " at" + at(place) + ", where a copy is under way");
+        if (unordered_write(chunk, warp))
+            fail(thread, std::string("calls ") + call + " at" + at(place) + ", where thread " +
+                             std::to_string(chunk.writer) + " copied to with no barrier since");
+        if (chunk.read_barrier != barriers_of(warp)) chunk.readers = 0;
+        chunk.read_barrier = barriers_of(warp);
+        chunk.readers |= 1u << warp;
+        std::memcpy(to, shared_.data() + place * kCopyBytes, kCopyBytes);
+        return chunk;
+    }
+
+    // A warp's 16 rows of a product of warpgroups. The other operand, 64 rows of 128 bytes, is read by a part of the
+    // GPU that sees what threads wrote only after they showed it, and then met a barrier.
+    template <typename T>
+    void multiply_group(int warp) {
+        const Operands(&operands)[kLanes] = warps_[warp].operands;
+        const GroupProduct& first = *operands[0].product;
+        constexpr std::uintptr_t kAlignment = 1024;
+        if (reinterpret_cast<std::uintptr_t>(first.rows) % kAlignment !=
+            reinterpret_cast<std::uintptr_t>(shared_.data()) % kAlignment)
+            fail(warp * kLanes, "multiplies rows of shared memory that are not aligned to 1024 bytes");
+        float a[16][kGroupInner], b[kGroupInner][kGroupColumns];
+        for (int lane = 0; lane < kLanes; ++lane) {
+            const GroupProduct& own = *operands[lane].product;
+            if (own.rows != first.rows || own.k != first.k || own.half != first.half)
+                fail(warp * kLanes + lane, "multiplies other rows than its warp");
+            for (int i = 0; i < 8; ++i) {
+                const auto [row, column] = a_place(lane, i);
+                a[row][column] = element<T>(own.given[i / 2], i % 2);
+            }
+        }
+        for (int column = 0; column < kGroupColumns; ++column)
+            for (int half = 0; half < 2; ++half) {
+                const int unit = (2 * first.k + half) ^ (column & 7);
+                const std::byte* const from = first.rows + column * kGroupRowBytes + unit * 16;
+                std::uint16_t values[8];
+                const Chunk& chunk = read_chunk(warp * kLanes, from, values);
+                if (chunk.writer >= 0 && !(chunk.shown && chunk.show_barrier != barriers_of(warp)))
+                    fail(warp * kLanes, "multiplies what thread " + std::to_string(chunk.writer) +
+                                            " copied and did not show to products before a barrier");
+                for (int i = 0; i < 8; ++i) b[8 * half + i][column] = widen(T{values[i]});
+            }
+        for (int lane = 0; lane < kLanes; ++lane)
+            for (int block = 0; block < kGroupColumns / 8; ++block)
+                for (int i = 0; i < 4; ++i) {
+                    const auto [row, column] = sum_place(lane, i);
+                    float& sum = operands[lane].sums[4 * block + i];
+                    for (int inner = 0; inner < kGroupInner; ++inner)
+                        sum += a[row][inner] * b[inner][8 * block + column];
+                }
     }
 
     void load(int warp, bool transposed) {
         const Operands(&operands)[kLanes] = warps_[warp].operands;
         std::uint16_t rows[kLanes][8];
-        for (int lane = 0; lane < kLanes; ++lane) {
-            const int thread = warp * kLanes + lane;
-            const char* const call = name(warps_[warp].meeting);
-            const std::size_t place = chunk_at(thread, call, operands[lane].row);
-            Chunk& chunk = chunks_[place];
-            if (chunk.in_flight)
-                fail(thread, std::string("calls ") + call + " at" + at(place) + ", where a copy is under way");
-            if (unordered_write(chunk, warp))
-                fail(thread, std::string("calls ") + call + " at" + at(place) + ", where thread " +
-                                 std::to_string(chunk.writer) + " copied to with no barrier since");
-            if (chunk.read_barrier != barriers_of(warp)) chunk.readers = 0;
-            chunk.read_barrier = barriers_of(warp);
-            chunk.readers |= 1u << warp;
-            std::memcpy(rows[lane], shared_.data() + place * kCopyBytes, kCopyBytes);
-        }
+        for (int lane = 0; lane < kLanes; ++lane) read_chunk(warp * kLanes + lane, operands[lane].row, rows[lane]);
         for (int lane = 0; lane < kLanes; ++lane)
             for (int matrix = 0; matrix < 4; ++matrix) {
                 const std::uint16_t (*const from)[8] = rows + 8 * matrix;
@@ -732,6 +890,14 @@ void multiply_add_tf32(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t
         self.fail(self.current(), "multiplies floats that are not rounded to TF32");
     self.meet(State::kMultiplyTf32, {.sums = d, .a = a, .b = {b0, b1}});
 }
+
+void multiply_group(float (&d)[8][4], const std::uint32_t (&a)[4], const std::byte* rows, int k, bool half) {
+    multiprocessor().multiply_group(&d[0][0], a, rows, k, half);
+}
+void order_products() { multiprocessor().order_products(); }
+void commit_products() { multiprocessor().commit_products(); }
+void wait_for_products(int pending) { multiprocessor().wait_for_products(pending); }
+void show_to_products() { multiprocessor().show_to_products(); }
 
 }  // namespace detail
 

@@ -54,6 +54,11 @@ void load_matrices(std::uint32_t (&to)[4], const void* row, bool transposed);
 void multiply_add_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
 void multiply_add_half(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
 void multiply_add_tf32(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
+void multiply_group(float (&d)[8][4], const std::uint32_t (&a)[4], const std::byte* rows, int k, bool half);
+void order_products();
+void commit_products();
+void wait_for_products(int pending);
+void show_to_products();
 }  // namespace detail
 
 }  // namespace srgan_fast::cuda::simt
@@ -110,23 +115,22 @@ SRGAN_FAST_DEVICE void multiply_add<float>(float (&d)[4], const std::uint32_t (&
     simt::detail::multiply_add_tf32(d, a, b0, b1);
 }
 
-// Products of warpgroups: each warp's own rows, at once.
+// Products of warpgroups: queued, and computed only when they are waited for, from what shared memory holds by then.
+// Until then the sums are not-a-numbers, and whoever writes to them or to the fragments is told (simt.cpp).
 inline constexpr bool kWarpgroups = false;
 template <typename T>
 SRGAN_FAST_DEVICE void multiply_group(float (&d)[8][4], const std::uint32_t (&a)[4], const std::byte* rows, int k) {
-    const int lane = threadIdx.x % 32;
-    for (int pair = 0; pair < 4; ++pair) {
-        std::uint32_t b[4];
-        const int row = pair * 16 + (lane >> 4) * 8 + (lane & 7), unit = 2 * k + ((lane >> 3) & 1);
-        load_matrices(b, rows + row * 128 + ((unit ^ (row & 7)) << 4));
-        for (int j = 0; j < 2; ++j) multiply_add<T>(d[2 * pair + j], a, b[2 * j], b[2 * j + 1]);
-    }
+    static_assert(std::is_same_v<T, Bf16> || std::is_same_v<T, Half>);
+    simt::detail::multiply_group(d, a, rows, k, std::is_same_v<T, Half>);
 }
-SRGAN_FAST_DEVICE void order_products() {}
-SRGAN_FAST_DEVICE void commit_products() {}
+SRGAN_FAST_DEVICE void order_products() { simt::detail::order_products(); }
+SRGAN_FAST_DEVICE void commit_products() { simt::detail::commit_products(); }
 template <int pending>
-SRGAN_FAST_DEVICE void wait_for_products() {}
-SRGAN_FAST_DEVICE void show_to_products() {}
+SRGAN_FAST_DEVICE void wait_for_products() {
+    static_assert(pending >= 0);
+    simt::detail::wait_for_products(pending);
+}
+SRGAN_FAST_DEVICE void show_to_products() { simt::detail::show_to_products(); }
 
 SRGAN_FAST_DEVICE float square_root(float value) { return std::sqrt(value); }
 

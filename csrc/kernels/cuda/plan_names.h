@@ -1,0 +1,80 @@
+// Names for what plan.h chooses: two convolutions with one name are computed by the same kernel in the same way. The
+// examination of a GPU (srgan_fast/ops/coverage.py) takes from it what real sizes use, and which small ones use the
+// same.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/plan.h"
+
+namespace srgan_fast::cuda {
+
+inline std::string name_of(Tile tile) {
+    constexpr const char* kNames[] = {"large",       "large shallow", "wide",          "medium",
+                                      "medium wide", "small",         "small shallow", "narrow"};
+    static_assert(std::size(kNames) == std::size(kTiles));
+    return kNames[static_cast<int>(tile)];
+}
+
+inline std::string name_of(WgradTile tile) {
+    constexpr const char* kNames[] = {"wide", "from narrow", "to narrow", "small",
+                                      "tail", "wide 5",      "tail 9",    "wide 9"};
+    return kNames[static_cast<int>(tile)];
+}
+
+// Of training, sizes: batch, channels of z and of y, height and width of z, taps, stride, whether z comes through a
+// prologue, whether from two maps, whether dy is computed from y, each 0 or 1.
+inline std::string training_name(const std::string& kernel, const std::vector<std::int64_t>& s, int bytes,
+                                 Products products, const Device& device) {
+    if (s.size() != 10) throw std::invalid_argument("of " + kernel + " ten sizes are needed");
+    const auto of = [&](int i) { return static_cast<int>(s[i]); };
+    const Convolution c{of(0), of(1), of(2), of(3), of(4), of(5), of(6)};
+    const bool prologue = s[7] != 0, residual = s[8] != 0, behind = s[9] != 0;
+    const Direction direction = kernel == "forward" ? Direction::kForward
+                                : kernel == "dgrad" ? Direction::kDataGradient
+                                                    : Direction::kWeightGradient;
+    if (uses_library(products, direction, c, bytes)) return "library";
+    if (direction == Direction::kForward)
+        return name_of(choose_tile(forward_plan(c), prologue, residual, device, bytes));
+    if (direction == Direction::kDataGradient)
+        return name_of(choose_tile(dgrad_plan(c), behind, behind, device, bytes));
+    const WgradTile tile = choose_wgrad_tile(c, bytes, behind, residual, device);
+    return name_of(tile) + (wgrad_splits(c, tile, device) > 1 ? ", shared" : ", alone");
+}
+
+// Of inference, sizes: batch, channels, channels of the result, height, width. Blocks that go from tile to tile are
+// told from those that have one.
+inline std::string inference_name(const std::string& kernel, const std::vector<std::int64_t>& s, const Device& device) {
+    if (s.size() != 5) throw std::invalid_argument("of " + kernel + " five sizes are needed");
+    const auto of = [&](int i) { return static_cast<int>(s[i]); };
+    if (kernel == "block") {
+        const BlockLaunch how = choose_block_launch(of(0), of(3), of(4), device);
+        if (how.way < 0) return "two convolutions";
+        const BlockSize& size = kBlockSizes[how.way];
+        const std::int64_t tiles = s[0] * blocks_of(of(3), size.rows) * blocks_of(of(4), kBlockColumns);
+        const std::int64_t at_once = how.grid.blocks() * (size.apart ? 2 : 1);
+        return "way " + std::to_string(how.way) + (tiles > at_once ? ", several tiles" : ", one tile");
+    }
+    if (kernel == "tail") return "tail";
+    const ConvParams p =
+        kernel == "head" ? head_plan(of(0), of(3), of(4), of(2)) : infer_plan(of(0), of(3), of(4), of(1), of(2));
+    const InferLaunch how = choose_infer_launch(p, device);
+    if (!how.resident) return "fetching " + name_of(how.tile);
+    const unsigned tiles = grid_of(how.tile, p.batch, p.height, p.width, p.channels, 1).x;
+    return "resident " + name_of(how.tile) + (tiles > how.grid.x ? ", several tiles" : ", one tile");
+}
+
+// `kernel`: forward, dgrad or wgrad of training; head, conv, block or tail of inference, which takes no others'
+// products. Throws std::invalid_argument.
+inline std::string plan_name(const std::string& kernel, const std::vector<std::int64_t>& sizes, int bytes,
+                             Products products, const Device& device) {
+    if (kernel == "forward" || kernel == "dgrad" || kernel == "wgrad")
+        return training_name(kernel, sizes, bytes, products, device);
+    if (kernel == "head" || kernel == "conv" || kernel == "block" || kernel == "tail")
+        return inference_name(kernel, sizes, device);
+    throw std::invalid_argument("there is no kernel " + kernel);
+}
+
+}  // namespace srgan_fast::cuda

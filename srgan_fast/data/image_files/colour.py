@@ -1,0 +1,135 @@
+"""Which curve an image's values have, and its exchange for sRGB's, the only one that the networks know.
+
+Primaries stay as they are: only curves are exchanged, in 16 bits, and exchanged back in the result. A linear or gamma
+1.8 image would otherwise reach the network far too dark or too bright.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_fast.data.image_files import icc
+from srgan_fast.data.image_files.icc import Floats
+from srgan_fast.data.image_files.picture import Chromaticities, Image, Metadata, Pixels
+
+Curve = Callable[[Floats], Floats]
+# Transfer curves of ITU-T H.273 as exponents. 13 is sRGB's; those of BT.709 (1, 6, 14, 15) are shown like it.
+_GAMMA_OF_CICP = {4: 2.2, 5: 2.8, 8: 1.0}
+_SRGB_LIKE, _HDR = (1, 2, 6, 13, 14, 15), (16, 18)
+_PRIMARIES_OF_CICP: dict[int, Chromaticities] = {
+    1: icc.SRGB_PRIMARIES,
+    9: (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
+    12: (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+}
+_PNG_SRGB_GAMMA = 0.45455
+# A curve that differs from sRGB's by no more than half a step of 8 bits is taken for it; most files are of this kind
+# and pass untouched. Profiles store sRGB's curve as tables of 1024 values and less.
+_SAME = 0.5 / 255
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Tables from stored values to sRGB's curve (16 bits), and back to stored ones; one for each channel."""
+
+    forward: list[NDArray[np.uint16]]
+    back: list[Pixels]
+
+
+def network_values(image: Image) -> tuple[Image, Callable[[Image], Image], str]:
+    """The image with sRGB's curve.
+
+    Returns:
+        The image to compute with, what turns a result's curve back, and a clause on what was left alone ("" mostly).
+    """
+    curves, note = _curves(image.metadata, image.is_gray)
+    if curves is None:
+        return image, _as_it_is, note
+    codes = np.linspace(0, 1, np.iinfo(image.pixels.dtype).max + 1)
+    linear = [np.clip(curve(codes), 0, 1) for curve in curves]
+    if any((np.diff(values) < 0).any() or values[-1] <= values[0] for values in linear):
+        return image, _as_it_is, "values as stored (its profile's curve is not monotonic)"
+    if max(np.abs(icc.linear_to_srgb(values) - codes).max() for values in linear) <= _SAME:
+        return image, _as_it_is, note
+    wanted = icc.srgb_to_linear(np.linspace(0, 1, 65536))
+    dtype = image.pixels.dtype
+    exchange = Exchange(
+        [np.rint(icc.linear_to_srgb(values) * 65535).astype(np.uint16) for values in linear],
+        [np.rint(np.interp(wanted, values, codes) * np.iinfo(dtype).max).astype(dtype) for values in linear],
+    )
+    prepared = replace(image, pixels=_mapped(image.pixels, exchange.forward), alpha=_wide(image.alpha))
+
+    def turn_back(result: Image) -> Image:
+        alpha = result.alpha
+        if alpha is not None and dtype == np.uint8:
+            alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return replace(result, pixels=_mapped(result.pixels, exchange.back), alpha=alpha)
+
+    return prepared, turn_back, note
+
+
+def _as_it_is(image: Image) -> Image:
+    return image
+
+
+def _wide(alpha: Pixels | None) -> Pixels | None:
+    return alpha.astype(np.uint16) * np.uint16(257) if alpha is not None and alpha.dtype == np.uint8 else alpha
+
+
+def _mapped(pixels: Pixels, tables: list[Pixels] | list[NDArray[np.uint16]]) -> Pixels:
+    result = np.empty(pixels.shape, tables[0].dtype)
+    for channel in range(pixels.shape[2]):
+        np.take(tables[min(channel, len(tables) - 1)], pixels[:, :, channel], out=result[:, :, channel])
+    return result
+
+
+def _curves(metadata: Metadata, gray: bool) -> tuple[list[Curve] | None, str]:
+    """From stored to linear values; None for sRGB's, and for those that cannot be exchanged."""
+    if metadata.cicp:
+        transfer = metadata.cicp[1]
+        if transfer in _GAMMA_OF_CICP:
+            return [_power(_GAMMA_OF_CICP[transfer])], ""
+        known = transfer in _SRGB_LIKE
+        return None, "" if known else f"values as stored (transfer curve {transfer} of its cICP chunk)"
+    if metadata.icc:
+        found = icc.curves(metadata.icc)
+        if found is None:
+            return None, "values as stored (its profile is a look-up table)"
+        return (found if len(found) == (1 if gray else 3) else found[:1]), ""
+    if metadata.srgb_intent is None and metadata.gamma and abs(metadata.gamma - _PNG_SRGB_GAMMA) > 1e-3:
+        return [_power(1 / metadata.gamma)], ""
+    return None, ""
+
+
+def _power(exponent: float) -> Curve:
+    return lambda x: x**exponent
+
+
+def profile_of(metadata: Metadata, gray: bool) -> tuple[bytes | None, str]:
+    """An ICC profile that says what PNG's colour chunks say, for formats without such chunks.
+
+    Returns:
+        The profile, None where it would be sRGB's, and a clause on what cannot be said that way.
+    """
+    if metadata.icc:
+        return metadata.icc, ""
+    gamma: float | None = None
+    primaries = icc.SRGB_PRIMARIES
+    if metadata.cicp:
+        number, transfer = metadata.cicp[:2]
+        if transfer in _HDR or (number not in _PRIMARIES_OF_CICP and number != 2):
+            return None, f"cICP chunk (primaries {number}, transfer curve {transfer})"
+        primaries = _PRIMARIES_OF_CICP.get(number, primaries)
+        gamma = _GAMMA_OF_CICP.get(transfer)
+    elif metadata.srgb_intent is None:
+        primaries = metadata.chromaticities or primaries
+        if metadata.gamma and abs(metadata.gamma - _PNG_SRGB_GAMMA) > 1e-3:
+            gamma = 1 / metadata.gamma
+    near = max(abs(a - b) for a, b in zip(primaries, icc.SRGB_PRIMARIES, strict=True)) < 2e-3
+    if gamma is None and (near or gray):
+        return None, ""
+    try:
+        return icc.make_profile(gamma, primaries, gray), ""
+    except (np.linalg.LinAlgError, ZeroDivisionError, OverflowError):
+        return None, "cHRM chunk (its primaries are no triangle)"

@@ -1,0 +1,269 @@
+"""Files to pixels, by libvips, which keeps 16 bits and everything that describes pixels apart from them.
+
+An error of a decoder is an error here: below `fail_on="error"` libvips leaves black pixels and says nothing.
+"""
+
+import io
+import re
+import stat
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyvips
+
+from srgan_fast.data.image_files import decode_extra, exif, gif, jpeg, png, tiff
+from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Text, Timing
+from srgan_fast.data.image_files.samples import convert, has_field, orientation_of
+from srgan_fast.errors import ImageError
+from srgan_fast.files import shown
+
+# Decoders that libvips does not count as fit for files from strangers (ImageMagick's among them) stay off.
+pyvips.block_untrusted_set(True)
+
+_TIMED = ("gifload", "webpload")
+_DEFAULT_DELAY = 100  # milliseconds, where a file names none
+_GAIN_MAP = (b"hdrgm:Version", b"HDRGainMap")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an image comes from: a file, or its bytes."""
+
+    name: str
+    path: str | None = None
+    data: bytes = b""
+
+    @staticmethod
+    def of(source: Path | bytes) -> "Source":
+        """Looks at a file before a decoder does.
+
+        Raises:
+            ImageError: missing, or no regular file.
+        """
+        if isinstance(source, bytes):
+            return Source("standard input", None, source)
+        name = shown(source)
+        try:
+            mode = source.stat().st_mode
+            if stat.S_ISDIR(mode):
+                raise ImageError(f"{name}: is a folder, not a picture")
+            if not stat.S_ISREG(mode):  # opening a FIFO would wait for ever
+                raise ImageError(f"{name}: is no regular file")
+            try:
+                str(source).encode()
+            except UnicodeEncodeError:  # libvips takes names in UTF-8 only
+                return Source(name, None, source.read_bytes())
+        except FileNotFoundError:
+            raise ImageError(f"{name}: no such file") from None
+        except (OSError, RuntimeError) as error:
+            raise ImageError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        return Source(name, str(source))
+
+    def open(self, **options: Any) -> Any:
+        """The image with nothing decoded but its header."""
+        # Whatever an earlier image's decoder had said would become part of this one's message.
+        pyvips.vips_lib.vips_error_clear()
+        options = {"access": "sequential", "fail_on": "error", **options}
+        if self.path is None:
+            return pyvips.Image.new_from_buffer(self.data, "", **options)
+        return pyvips.Image.new_from_file(self.path, **options)
+
+    def file(self) -> AbstractContextManager[BinaryIO]:
+        """The bytes."""
+        return io.BytesIO(self.data) if self.path is None else Path(self.path).open("rb")
+
+    def head(self) -> bytes:
+        """The first bytes."""
+        with self.file() as file:
+            return file.read(64)
+
+
+def decode(source: Source, all_frames: bool) -> ImageFile:
+    """Decodes a file.
+
+    Args:
+        source: a file of any kind.
+        all_frames: also the frames and pages after the first.
+
+    Raises:
+        ImageError: not an image, damaged, or of samples that cannot be converted.
+    """
+    try:
+        try:
+            opened = source.open()
+            return _decode(source, opened, all_frames)
+        except pyvips.Error:
+            with source.file() as file:
+                other = decode_extra.decode(file.read(), source.name, all_frames)
+            if other is None:
+                raise
+            return other
+    except pyvips.Error as error:
+        raise ImageError(f"{source.name}: cannot be read as a picture ({_first_line(error)})") from None
+    except UnicodeDecodeError:  # words of the file in libvips' message
+        raise ImageError(f"{source.name}: cannot be read as a picture (it is damaged)") from None
+
+
+def header(source: Source) -> Header:
+    """Size and number of frames, with nothing decoded.
+
+    Raises:
+        ImageError: not an image.
+    """
+    try:
+        image = source.open()
+    except pyvips.Error as error:
+        with source.file() as file:
+            found = decode_extra.header(file, source.name)
+        if found is None:
+            raise ImageError(f"{source.name}: cannot be read as a picture ({_first_line(error)})") from None
+        return found
+    except UnicodeDecodeError:
+        raise ImageError(f"{source.name}: cannot be read as a picture (it is damaged)") from None
+    # 5 to 8 lie on their side.
+    height, width = (image.width, image.height) if orientation_of(image) >= 5 else (image.height, image.width)
+    loader = str(image.get("vips-loader"))
+    if loader.startswith("tiffload"):
+        with source.file() as file:
+            count = len(tiff.pages(file)[0])
+        return Header(height, width, count, "pages" if count > 1 else "image", height * width * count)
+    if loader.startswith("pngload"):
+        with source.file() as file:
+            count = png.frame_count(file)
+    else:
+        count = int(image.get("n-pages")) if loader.startswith(_TIMED) and has_field(image, "n-pages") else 1
+    return Header(height, width, count, "animation" if count > 1 else "image", height * width * count)
+
+
+def _decode(source: Source, image: Any, all_frames: bool) -> ImageFile:
+    loader = str(image.get("vips-loader"))
+    count = int(image.get("n-pages")) if has_field(image, "n-pages") else 1
+    if loader.startswith("tiffload"):
+        return _tiff(source, image, all_frames)
+    if loader.startswith("gifload"):
+        with source.file() as file:
+            if gif.is_cut(file):
+                raise ImageError(f"{source.name}: cannot be read as a picture (it is cut off)")
+    if loader.startswith(_TIMED) and count > 1 and all_frames:
+        return _animation(source, image, count)
+    if loader.startswith("pngload") and all_frames:
+        with source.file() as file:
+            animated = png.frame_count(file) > 1
+        if animated:
+            return decode_extra.apng(source, _metadata(source, image, loader)[0])
+    metadata, notes = _metadata(source, image, loader)
+    if count > 1 and not loader.startswith(_TIMED):
+        notes.append(f"{count - 1} further images in the file")
+    frame, more = convert(image, metadata, source.name)
+    return ImageFile((frame,), None, (*notes, *more))
+
+
+def _tiff(source: Source, first: Any, all_frames: bool) -> ImageFile:
+    with source.file() as file:
+        numbers, has_exif = tiff.pages(file)
+    frames: list[Image] = []
+    notes = ["EXIF of the TIFF"] if has_exif else []
+    for number in numbers if all_frames else numbers[:1]:
+        page = source.open(page=number) if number else first
+        metadata, more = _metadata(source, page, "tiffload")
+        frame, other = convert(page, metadata, source.name)
+        frames.append(frame)
+        notes += [note for note in (*more, *other) if note not in notes]
+    return ImageFile(tuple(frames), None, tuple(notes))
+
+
+def _animation(source: Source, first: Any, count: int) -> ImageFile:
+    metadata, notes = _metadata(source, first, str(first.get("vips-loader")))
+    image = source.open(n=-1)
+    height = int(image.get("page-height"))
+    whole, more = convert(image, metadata, source.name, turn=False)
+    if whole.alpha is not None and whole.alpha.min() == np.iinfo(whole.alpha.dtype).max:
+        whole = replace(
+            whole, alpha=None
+        )  # libvips gives one wherever a frame leaves parts of the last one as they are
+    rows = [slice(i * height, (i + 1) * height) for i in range(whole.height // height)]
+    frames = tuple(Image(whole.pixels[at], None if whole.alpha is None else whole.alpha[at], metadata) for at in rows)
+    delays = [int(delay) for delay in first.get("delay")] if has_field(first, "delay") else []
+    delays += [_DEFAULT_DELAY] * (count - len(delays))
+    loop = int(first.get("loop")) if has_field(first, "loop") else 1
+    return ImageFile(frames, Timing(tuple(delays[:count]), loop), (*notes, *more))
+
+
+def _first_line(error: Exception) -> str:
+    """What libvips says below its own headline, shortened to its first statement."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = lines[1:] or ["it is damaged or cut off"]
+    return detail[0]
+
+
+def _metadata(source: Source, image: Any, loader: str) -> tuple[Metadata, list[str]]:
+    """What describes the pixels, upright, and what of it is not taken over."""
+
+    def blob(name: str) -> bytes | None:
+        return bytes(image.get(name)) or None if has_field(image, name) else None
+
+    block, packet = blob("exif-data"), blob("xmp-data")
+    notes: list[str] = []
+    metadata = Metadata(
+        icc=blob("icc-profile-data"),
+        exif=exif.without_prefix(block) if block else None,
+        xmp=packet,
+        iptc=blob("iptc-data"),
+    )
+    if metadata.iptc and not metadata.iptc.startswith(b"\x1c"):
+        metadata = replace(metadata, iptc=jpeg.iptc_of_photoshop(metadata.iptc))
+    with source.file() as file:
+        if loader.startswith("pngload"):
+            metadata = png.read_png(file, metadata)
+        elif loader.startswith("jpegload") and source.head()[:2] == b"\xff\xd8":
+            metadata, notes = jpeg.read_jpeg(file, metadata)
+    if loader.startswith("tiffload"):
+        metadata = _tiff_words(metadata, image)
+    if has_field(image, "gif-comment"):
+        metadata = replace(metadata, texts=(Text("Comment", str(image.get("gif-comment"))),))
+    metadata, more = _upright(metadata, orientation_of(image))
+    return metadata, notes + more
+
+
+def _tiff_words(metadata: Metadata, image: Any) -> Metadata:
+    if has_field(image, "resolution-unit"):
+        metadata = replace(metadata, density=(image.xres * 25.4, image.yres * 25.4))
+    # tifffile's description is the shape of the array, which is another one in a result.
+    if has_field(image, "image-description") and not str(image.get("image-description")).startswith('{"shape"'):
+        metadata = replace(metadata, texts=(Text("Description", str(image.get("image-description"))),))
+    return metadata
+
+
+def _upright(metadata: Metadata, orientation: int) -> tuple[Metadata, list[str]]:
+    notes: list[str] = []
+    block, packet, density = metadata.exif, metadata.xmp, metadata.density
+    if block:
+        block = exif.upright(block, lambda thumbnail: _turned(thumbnail, orientation))
+        if block is None:
+            notes.append("EXIF (it is damaged)")
+    if packet:
+        packet = re.sub(rb'(tiff:Orientation\s*=\s*["\'])[2-8]', rb"\g<1>1", packet)
+        packet = re.sub(rb"(<tiff:Orientation>\s*)[2-8]", rb"\g<1>1", packet)
+        if any(mark in packet for mark in _GAIN_MAP):
+            notes.append("gain map (HDR)")
+            # A reader that finds these words would look for the gain map.
+            packet = re.sub(rb'\s[\w]*hdrgm:\w+\s*=\s*"[^"]*"', b"", packet)
+            packet = re.sub(rb"<Container:Directory>.*?</Container:Directory>", b"", packet, flags=re.DOTALL)
+    if density and orientation >= 5:
+        density = density[::-1]
+    return replace(metadata, exif=block, xmp=packet, density=density), notes
+
+
+def _turned(thumbnail: bytes, orientation: int) -> bytes:
+    if orientation == 1:
+        return thumbnail
+    try:
+        image = pyvips.Image.new_from_buffer(thumbnail, "").copy_memory()
+        image = image.copy()
+        image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+        return bytes(image.autorot().jpegsave_buffer(Q=85, keep="none"))
+    except pyvips.Error as error:
+        raise ValueError(str(error)) from None

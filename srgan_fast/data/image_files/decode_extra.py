@@ -1,0 +1,188 @@
+"""What libvips as it is packaged does not decode: BMP, PPM, TGA, HEIC, JPEG XL, TIFF codecs, the frames of APNG.
+
+By the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and tifffile. None is imported before it is
+needed.
+"""
+
+import importlib
+import io
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_fast.data.image_files import exif
+from srgan_fast.data.image_files.formats import EXTRA_HINT
+from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Timing
+from srgan_fast.data.image_files.samples import convert
+from srgan_fast.data.image_files.tiff import compression, is_tiff
+from srgan_fast.errors import ImageError
+
+if TYPE_CHECKING:
+    from srgan_fast.data.image_files.decode import Source
+
+_PILLOW, _HEIF, _JXL, _TIFF = "Pillow", "pillow-heif", "imagecodecs", "tifffile"
+_MODULES = {_PILLOW: "PIL.Image", _HEIF: "pillow_heif", _JXL: "imagecodecs", _TIFF: "tifffile"}
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_NAMES = {_HEIF: "HEIC", _JXL: "JPEG XL", _TIFF: "this TIFF's codec", _PILLOW: "this format"}
+
+# TIFF's numbers: none, CCITT, LZW, JPEG, deflate, PackBits. libvips' words do not tell a missing codec reliably:
+# another thread may have switched its messages off.
+_CODECS_OF_LIBVIPS = (None, 1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
+
+
+def _library(head: bytes, name: str) -> str | None:
+    """Which library may know a file, by its first bytes."""
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return _HEIF
+    if head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
+        return _JXL
+    if is_tiff(head):
+        return _TIFF
+    if head[:2] == b"BM" or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()):
+        return _PILLOW
+    return _PILLOW if name.lower().endswith(".tga") else None  # which has no signature
+
+
+def _load(library: str, name: str) -> Any:
+    try:
+        return importlib.import_module(_MODULES[library])
+    except ImportError:
+        raise ImageError(f"{name}: {_NAMES[library]} needs {library}: {EXTRA_HINT}") from None
+
+
+def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
+    """Decodes with another library.
+
+    Args:
+        data: the file.
+        name: for messages.
+        all_frames: also the pages after the first.
+
+    Returns:
+        None if no other library knows such files.
+
+    Raises:
+        ImageError: the library is not installed, or cannot decode it either.
+    """
+    library = _library(data[:64], name)
+    if library is None or (library == _TIFF and compression(io.BytesIO(data)) in _CODECS_OF_LIBVIPS):
+        return None
+    module = _load(library, name)
+    try:
+        if library == _JXL:
+            return ImageFile((_of_array(np.asarray(module.jpegxl_decode(data)), name),))
+        if library == _TIFF:
+            return _tiff(module, data, name, all_frames)
+        return _heif(module, data, name) if library == _HEIF else _pillow(module, data, name)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # each library has exceptions of its own
+        what = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ImageError(f"{name}: cannot be read as a picture ({what})") from None
+
+
+def header(file: BinaryIO, name: str) -> Header | None:
+    """Size of a file that libvips does not know; None if no library here does.
+
+    Raises:
+        ImageError: the library is not installed, or does not know it either.
+    """
+    data = file.read(64)
+    library = _library(data, name)
+    if library is None:
+        return None
+    data += file.read()
+    if library != _PILLOW:
+        found = decode(data, name, False)
+        if found is None:
+            return None
+        height, width = found.frames[0].height, found.frames[0].width
+        return Header(height, width, 1, "image", height * width)
+    module = _load(library, name)
+    try:
+        with module.open(io.BytesIO(data)) as image:
+            return Header(image.height, image.width, 1, "image", image.height * image.width)
+    except Exception as error:
+        raise ImageError(f"{name}: cannot be read as a picture ({error})") from None
+
+
+def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) -> Image:
+    """H, W or H, W, C of unsigned 8 or 16 bits as an image; the second or fourth channel is alpha."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] > 4 or array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{name}: has samples of type {array.dtype} in shape {array.shape}; convert it to PNG first")
+    channels = 1 if array.shape[2] <= 2 else 3
+    alpha = np.ascontiguousarray(array[:, :, -1]) if array.shape[2] in (2, 4) else None
+    return Image(np.ascontiguousarray(array[:, :, :channels]), alpha, metadata or Metadata())
+
+
+def _pillow(module: Any, data: bytes, name: str) -> ImageFile:
+    with module.open(io.BytesIO(data)) as image:
+        image.load()
+        dpi = image.info.get("dpi")
+        metadata = Metadata(density=(float(dpi[0]), float(dpi[1])) if dpi and all(dpi) else None)
+        if image.mode.startswith("I;16"):
+            return ImageFile((_of_array(np.asarray(image).astype(np.uint16), name, metadata),))
+        if image.mode in ("I", "F"):
+            # Pillow gives a PGM of 16 bits as 32 with the same values.
+            values = np.asarray(image)
+            if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+                raise ImageError(f"{name}: has samples of 32 bits; convert it to 8 or 16 bits first")
+            return ImageFile((_of_array(values.astype(np.uint16), name, metadata),))
+        mode = "L" if image.mode in ("1", "L") else "RGBA" if image.has_transparency_data else "RGB"
+        return ImageFile((_of_array(np.asarray(image.convert(mode)), name, metadata),))
+
+
+def _heif(module: Any, data: bytes, name: str) -> ImageFile:
+    file = module.open_heif(data, convert_hdr_to_8bit=False)
+    image = file[file.primary_index]  # upright: the library applies the container's rotation
+    info = image.info
+    block = info.get("exif")
+    upright = exif.upright(exif.without_prefix(block), lambda thumbnail: thumbnail) if block else None
+    metadata = Metadata(icc=info.get("icc_profile"), exif=upright, xmp=info.get("xmp"))
+    notes = [f"{len(file) - 1} further images in the file"] if len(file) > 1 else []
+    if info.get("aux"):
+        notes.append("gain map and other images beside the main one")
+    pixels = np.asarray(image)
+    return ImageFile((_of_array(pixels, name, metadata),), None, tuple(notes))
+
+
+def _tiff(module: Any, data: bytes, name: str, all_frames: bool) -> ImageFile:
+    frames: list[Image] = []
+    with module.TiffFile(io.BytesIO(data)) as file:
+        pages = [page for page in file.pages if not page.is_reduced]
+        for page in pages if all_frames else pages[:1]:
+            photometric = page.photometric.name
+            if photometric not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR"):
+                raise ImageError(f"{name}: is a TIFF of kind {photometric} with a rare codec; convert it to PNG first")
+            array = page.asarray()
+            if page.axes.startswith("S"):
+                array = np.moveaxis(array, 0, -1)
+            if photometric == "MINISWHITE":
+                array = np.iinfo(array.dtype).max - array
+            frames.append(_of_array(array, name, Metadata(icc=page.iccprofile)))
+    return ImageFile(tuple(frames))
+
+
+def apng(source: "Source", metadata: Metadata) -> ImageFile:
+    """All frames of an animated PNG; without Pillow the first image and a note."""
+    try:
+        module = importlib.import_module(_MODULES[_PILLOW])
+    except ImportError:
+        image, notes = convert(source.open(), metadata, source.name)
+        return ImageFile((image,), None, (*notes, f"the frames after the first (they need Pillow: {EXTRA_HINT})"))
+    frames, delays = [], []
+    try:
+        with source.file() as file, module.open(file) as film:
+            loop = int(film.info.get("loop", 0))
+            # A default image that is no frame is what readers without animation show.
+            for number in range(int(bool(film.info.get("default_image"))), film.n_frames):
+                film.seek(number)
+                delays.append(round(float(film.info.get("duration", 0))))
+                mode = "L" if film.mode in ("1", "L") else "RGBA" if film.has_transparency_data else "RGB"
+                frames.append(_of_array(np.asarray(film.convert(mode)), source.name, metadata))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{source.name}: cannot be read as a picture ({error})") from None
+    return ImageFile(tuple(frames), Timing(tuple(delays), loop))

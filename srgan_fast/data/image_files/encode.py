@@ -1,0 +1,301 @@
+"""Pixels to files: what a format cannot hold is converted where that is sensible, and named where it is not."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyvips
+
+from srgan_fast.data.image_files import apng, colour, exif, jpeg, png, tiff, webp
+from srgan_fast.data.image_files.formats import TRAITS, Format
+from srgan_fast.data.image_files.picture import Image, ImageFile, Metadata, Pixels, Timing
+from srgan_fast.errors import ImageError
+
+PNG_COMPRESSION, PNG_FILTER = 6, "all"
+_BIG_TIFF = 3 << 30  # bytes of pixels; compressed they may exceed them, and the format ends at 4 GB
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A file, and what of the image is not in it, one clause each."""
+
+    data: bytes
+    notes: tuple[str, ...] = ()
+
+
+def encode(file: ImageFile, fmt: Format, quality: int = 95, compression: int | None = None) -> Encoded:
+    """Encodes images.
+
+    Args:
+        file: frames with what describes them; the first one's metadata is written.
+        fmt: file format.
+        quality: 1..100 for JPEG, WebP and AVIF; WebP and AVIF are lossless at 100.
+        compression: 0..9 for PNG; `PNG_COMPRESSION` if None.
+
+    Raises:
+        ImageError: the format cannot hold images of that size.
+    """
+    first = file.frames[0]
+    check_size(fmt, first.width, first.height)
+    notes: list[str] = []
+    frames, timing = _frames_that_fit(file, fmt, notes)
+    frames = [_prepared(frame, fmt, notes if i == 0 else []) for i, frame in enumerate(frames)]
+    metadata = frames[0].metadata
+    block = metadata.exif and exif.with_size(metadata.exif, frames[0].width, frames[0].height)
+    notes += _lost(metadata, fmt)
+    try:
+        if fmt in ("png", "apng"):
+            data = _png(frames, timing, compression)
+            data = png.write_png(data, metadata, block)
+        elif fmt == "jpg":
+            data, more = jpeg.write_jpeg(_jpeg(frames[0], quality), metadata, block)
+            notes += more
+        elif fmt == "webp":
+            alpha = frames[0].alpha is not None
+            data = webp.write_webp(
+                _webp(frames, timing, quality), metadata, block, (frames[0].width, frames[0].height), alpha
+            )
+        elif fmt == "tif":
+            data = _tiff(frames)
+        elif fmt == "gif":
+            data = _gif(frames, timing)
+        else:
+            data = _avif(frames[0], quality, block)
+    except pyvips.Error as error:
+        raise ImageError(f"cannot be encoded as {fmt} ({_last_line(error)})") from None
+    return Encoded(data, tuple(notes))
+
+
+def check_size(fmt: Format, width: int, height: int) -> None:
+    """Whether a format holds images of a size.
+
+    Raises:
+        ImageError: it does not.
+    """
+    limit = TRAITS[fmt].max_side
+    if limit and max(width, height) > limit:
+        raise ImageError(
+            f"{fmt} holds at most {limit} pixels a side, the result has {width}x{height}; use --format png"
+        )
+
+
+def frames_held(kind: str, count: int, fmt: Format) -> int:
+    """How many of a file's frames or pages a format takes."""
+    several = TRAITS[fmt].several
+    return count if several == "pages" or (several == "animation" and kind == "animation") else 1
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[1:] or lines or ["unknown error"])[0]
+
+
+def _frames_that_fit(file: ImageFile, fmt: Format, notes: list[str]) -> tuple[list[Image], Timing | None]:
+    count = len(file.frames)
+    kind = "pages" if file.timing is None else "animation"
+    if count == 1:
+        return list(file.frames), None
+    if frames_held(kind, count, fmt) == 1:
+        notes.append(f"the {count - 1} {'pages' if kind == 'pages' else 'frames'} after the first ({fmt} holds one)")
+        return [file.frames[0]], None
+    if file.timing is not None and TRAITS[fmt].several == "pages":
+        notes.append("timing of the frames (they are pages now)")
+        return list(file.frames), None
+    return list(file.frames), file.timing
+
+
+def _prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
+    """The image as the format holds it."""
+    traits = TRAITS[fmt]
+    if image.pixels.dtype == np.uint16 and traits.bits < 16:
+        if traits.bits == 8:
+            image = to_8_bits(image)
+        notes.append(f"the lower {16 - traits.bits} of 16 bits")
+    if image.alpha is not None and not traits.alpha and (image.alpha < np.iinfo(image.alpha.dtype).max).any():
+        notes.append("transparency (laid on white)")
+    metadata = image.metadata
+    if fmt not in ("png", "apng"):
+        profile, note = colour.profile_of(metadata, image.is_gray)
+        notes += [note] if note else []
+        metadata = replace(metadata, icc=profile)
+    if metadata.icc and (not traits.icc or (image.is_gray and not traits.gray)):
+        image = _to_srgb(replace(image, metadata=metadata))
+        notes.append(f"profile (converted to sRGB; {fmt} cannot hold it)")
+        metadata = replace(metadata, icc=None)
+    return replace(image, metadata=metadata)
+
+
+def _lost(metadata: Metadata, fmt: Format) -> list[str]:
+    """What the format has no place for."""
+    found = []
+    if metadata.exif and fmt in ("tif", "gif"):
+        found.append("EXIF")
+    if metadata.xmp and fmt == "gif":
+        found.append("XMP")
+    if metadata.iptc and fmt not in ("jpg", "tif"):
+        found.append("IPTC")
+    if metadata.density and fmt in ("webp", "gif", "avif"):
+        found.append(f"resolution ({metadata.density[0]:.4g} dpi)")
+    if metadata.texts and fmt in ("webp", "avif", "gif"):
+        found.append("comments (" + ", ".join(text.keyword for text in metadata.texts) + ")")
+    if fmt == "tif" and len(metadata.texts) > 1:
+        found.append("comments after the first")
+    return found
+
+
+def to_8_bits(image: Image) -> Image:
+    """The image with 16 bits rounded to 8."""
+
+    def shrink(values: Pixels) -> Pixels:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+    return replace(image, pixels=shrink(image.pixels), alpha=None if image.alpha is None else shrink(image.alpha))
+
+
+def _to_srgb(image: Image) -> Image:
+    wide = image.pixels.dtype == np.uint16
+    plain = _vips(replace(image, alpha=None))
+    plain.set_type(pyvips.GValue.blob_type, "icc-profile-data", image.metadata.icc)
+    try:
+        done = plain.icc_transform("srgb", embedded=True, depth=16 if wide else 8).numpy()
+    except pyvips.Error:  # a damaged profile; the values are the best there is
+        return image
+    return replace(image, pixels=done.reshape(image.height, image.width, -1))
+
+
+def _vips(image: Image) -> Any:
+    array = image.pixels
+    if image.alpha is not None:
+        array = np.concatenate([array, image.alpha[:, :, None]], axis=2)
+    vips = pyvips.Image.new_from_array(np.ascontiguousarray(array))
+    wide = array.dtype == np.uint16
+    space = ("grey16" if wide else "b-w") if image.is_gray else ("rgb16" if wide else "srgb")
+    return vips.copy(interpretation=space)
+
+
+def _png(frames: Sequence[Image], timing: Timing | None, compression: int | None) -> bytes:
+    level = PNG_COMPRESSION if compression is None else compression
+    files = [bytes(_vips(f).pngsave_buffer(compression=level, filter=PNG_FILTER, keep="none")) for f in _alike(frames)]
+    return files[0] if timing is None else apng.join(files, timing)
+
+
+def _alike(frames: Sequence[Image]) -> list[Image]:
+    """Frames of one number of channels."""
+    alpha, gray = any(f.alpha is not None for f in frames), all(f.is_gray for f in frames)
+    result = []
+    for frame in frames:
+        opaque = np.full(frame.pixels.shape[:2], np.iinfo(frame.pixels.dtype).max, frame.pixels.dtype)
+        result.append(
+            Image(
+                frame.pixels if gray else frame.rgb(),
+                (opaque if frame.alpha is None else frame.alpha) if alpha else None,
+                frame.metadata,
+            )
+        )
+    return result
+
+
+def _jpeg(image: Image, quality: int) -> bytes:
+    vips = _vips(image)
+    if image.alpha is not None:
+        vips = vips.flatten(background=255)
+    # Full-resolution chroma at high quality: the detail was just paid for.
+    return bytes(vips.jpegsave_buffer(Q=quality, subsample_mode="off" if quality >= 90 else "auto", keep="none"))
+
+
+def _film(frames: Sequence[Image], timing: Timing | None) -> Any:
+    """Frames below each other, as libvips has animations."""
+    images = [_vips(frame) for frame in _alike(frames)]
+    if len(images) == 1:
+        return images[0]
+    film = pyvips.Image.arrayjoin(images, across=1).copy()
+    film.set_type(pyvips.GValue.gint_type, "page-height", images[0].height)
+    if timing is not None:
+        film.set_type(pyvips.GValue.array_int_type, "delay", list(timing.delays))
+        film.set_type(pyvips.GValue.gint_type, "loop", timing.loop)
+    return film
+
+
+def _webp(frames: Sequence[Image], timing: Timing | None, quality: int) -> bytes:
+    return bytes(_film(frames, timing).webpsave_buffer(Q=quality, lossless=quality == 100, keep="none"))
+
+
+def _gif(frames: Sequence[Image], timing: Timing | None) -> bytes:
+    return bytes(_film(frames, timing).gifsave_buffer(keep="none"))
+
+
+def _avif(image: Image, quality: int, block: bytes | None) -> bytes:
+    vips = _vips(image).copy()
+    metadata = image.metadata
+    kept = {"icc": metadata.icc, "exif": block, "xmp": metadata.xmp}
+    for kind, data in kept.items():
+        if data:
+            name = "icc-profile-data" if kind == "icc" else f"{kind}-data"
+            vips.set_type(pyvips.GValue.blob_type, name, data)
+    # libvips makes an EXIF block of its own up if it may write one and there is none.
+    keep = "|".join(kind for kind, data in kept.items() if data) or "none"
+    bits = 12 if image.pixels.dtype == np.uint16 else 8
+    return bytes(
+        vips.heifsave_buffer(
+            compression="av1", Q=quality, lossless=quality == 100, bitdepth=bits, keep=keep,
+            subsample_mode="off" if quality >= 90 else "auto",
+        )
+    )  # fmt: skip
+
+
+def _tiff(frames: Sequence[Image]) -> bytes:
+    if len({frame.pixels.shape for frame in frames}) > 1:
+        return _tiff_of_pages(frames)
+    film = _film(frames, None).copy()
+    metadata = frames[0].metadata
+    for name, data in (
+        ("icc-profile-data", metadata.icc),
+        ("xmp-data", metadata.xmp),
+        # libvips divides the length by four, for a libtiff that counted in fours; the present one counts bytes.
+        ("iptc-data", metadata.iptc and metadata.iptc + bytes(3 * len(metadata.iptc))),
+    ):
+        if data:
+            film.set_type(pyvips.GValue.blob_type, name, data)
+    if metadata.texts:
+        film.set_type(pyvips.GValue.gstr_type, "image-description", metadata.texts[0].text)
+    x, y = metadata.density or (25.4, 25.4)
+    data = bytes(
+        film.tiffsave_buffer(
+            compression="deflate",
+            predictor="horizontal",
+            bigtiff=film.width * film.height * film.bands * frames[0].pixels.itemsize > _BIG_TIFF,
+            xres=x / 25.4,
+            yres=y / 25.4,
+            resunit="inch",
+            keep="icc|xmp|iptc|other",
+        )
+    )
+    return data if metadata.density else tiff.without_resolution(data, io.BytesIO(data))
+
+
+def _tiff_of_pages(frames: Sequence[Image]) -> bytes:
+    """Pages of several sizes, which libvips does not write."""
+    try:
+        import tifffile  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise ImageError(
+            "pages of several sizes need tifffile to be written: pip install 'srgan_fast[formats]'"
+        ) from None
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target) as writer:
+        for frame in frames:
+            array = frame.pixels if frame.alpha is None else np.dstack([frame.pixels, frame.alpha])
+            writer.write(
+                array[:, :, 0] if array.shape[2] == 1 else array,
+                photometric="minisblack" if frame.is_gray else "rgb",
+                extrasamples=None if frame.alpha is None else ["unassalpha"],
+                compression="zlib",
+                predictor=True,
+                iccprofile=frame.metadata.icc,
+                resolution=frame.metadata.density,
+                resolutionunit="INCH" if frame.metadata.density else None,
+                metadata=None,
+            )
+    return target.getvalue()

@@ -1,0 +1,104 @@
+"""EXIF blocks, changed in place: orientation 1, a thumbnail that is turned like the image, the new size.
+
+Only values are overwritten and a new thumbnail is appended, so that offsets inside maker notes stay right.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+
+_PREFIX = b"Exif\0\0"
+_SHORT, _LONG = 3, 4
+_ORIENTATION, _EXIF_IFD, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
+_THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 0x0201, 0x0202
+
+
+def without_prefix(data: bytes) -> bytes:
+    """The TIFF block alone; JPEG and some writers of other formats put `Exif` and two zeros before it."""
+    return data[len(_PREFIX) :] if data.startswith(_PREFIX) else data
+
+
+class _Block:
+    """A TIFF block with its byte order."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytearray(data)
+        order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+        if order is None or len(data) < 8:
+            raise ValueError("no TIFF header")
+        self.order = order
+        (self.first,) = struct.unpack_from(f"{order}I", data, 4)
+
+    def entries(self, offset: int) -> Iterator[tuple[int, int]]:
+        """Tag and place of every entry of a directory."""
+        (count,) = struct.unpack_from(f"{self.order}H", self.data, offset)
+        for i in range(count):
+            place = offset + 2 + 12 * i
+            (tag,) = struct.unpack_from(f"{self.order}H", self.data, place)
+            yield tag, place
+
+    def following(self, offset: int) -> int:
+        """Offset of the next directory, 0 if there is none."""
+        (count,) = struct.unpack_from(f"{self.order}H", self.data, offset)
+        (result,) = struct.unpack_from(f"{self.order}I", self.data, offset + 2 + 12 * count)
+        return int(result)
+
+    def value(self, place: int) -> int:
+        """The single short or long of an entry."""
+        (kind,) = struct.unpack_from(f"{self.order}H", self.data, place + 2)
+        (value,) = struct.unpack_from(f"{self.order}{'H' if kind == _SHORT else 'I'}", self.data, place + 8)
+        return int(value)
+
+    def set_value(self, place: int, value: int) -> None:
+        """Writes one number; what does not fit into a short becomes a long."""
+        (kind,) = struct.unpack_from(f"{self.order}H", self.data, place + 2)
+        if kind == _SHORT and value < 65536:
+            struct.pack_into(f"{self.order}HH", self.data, place + 8, value, 0)
+        else:
+            struct.pack_into(f"{self.order}HII", self.data, place + 2, _LONG, 1, value)
+
+
+def upright(exif: bytes, turn_thumbnail: Callable[[bytes], bytes]) -> bytes | None:
+    """Says orientation 1, and turns the thumbnail.
+
+    Args:
+        exif: a TIFF block.
+        turn_thumbnail: from one JPEG file to another.
+
+    Returns:
+        The new block, or None if it is damaged.
+    """
+    try:
+        block = _Block(exif)
+        for tag, place in block.entries(block.first):
+            if tag == _ORIENTATION:
+                block.set_value(place, 1)
+        second = block.following(block.first)
+        if second:
+            tags = dict(block.entries(second))
+            if _ORIENTATION in tags:
+                block.set_value(tags[_ORIENTATION], 1)
+            if _THUMBNAIL_OFFSET in tags and _THUMBNAIL_LENGTH in tags:
+                begin = block.value(tags[_THUMBNAIL_OFFSET])
+                turned = turn_thumbnail(bytes(block.data[begin : begin + block.value(tags[_THUMBNAIL_LENGTH])]))
+                block.data += b"\0" * (len(block.data) % 2)
+                block.set_value(tags[_THUMBNAIL_OFFSET], len(block.data))
+                block.set_value(tags[_THUMBNAIL_LENGTH], len(turned))
+                block.data += turned
+    except (struct.error, ValueError):
+        return None
+    return bytes(block.data)
+
+
+def with_size(exif: bytes, width: int, height: int) -> bytes:
+    """The block with the size of the image in the tags that tell it; as it was if it is damaged."""
+    try:
+        block = _Block(exif)
+        pointer = dict(block.entries(block.first)).get(_EXIF_IFD)
+        if pointer is None:
+            return exif
+        for tag, place in block.entries(block.value(pointer)):
+            if tag in (_WIDTH, _HEIGHT):
+                block.set_value(place, width if tag == _WIDTH else height)
+    except (struct.error, ValueError):
+        return exif
+    return bytes(block.data)

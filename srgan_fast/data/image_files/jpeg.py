@@ -1,0 +1,116 @@
+"""Segments of JPEG files: density, comments, EXIF, XMP, IPTC and profiles, read and written (ITU-T T.81, T.871)."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+from srgan_fast.data.image_files.picture import Metadata, Text
+
+_SOI, _SOS, _EOI, _COM = 0xD8, 0xDA, 0xD9, 0xFE
+_APP0, _APP1, _APP2, _APP13, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEF
+_EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+_PHOTOSHOP, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
+MAX_SEGMENT = 65533  # bytes; the length itself takes two of 65535
+
+
+def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of the segments before the pixels."""
+    file.seek(2)
+    while file.read(1) == b"\xff":
+        while (marker := file.read(1)) == b"\xff":
+            pass  # padding
+        if not marker or marker[0] in (_SOS, _EOI):
+            return
+        length = file.read(2)
+        if len(length) < 2:
+            return
+        yield marker[0], file.read(max(0, struct.unpack(">H", length)[0] - 2))
+
+
+def read_jpeg(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
+    """Adds density and comments to what libvips tells, and names what is in the file and cannot be taken over."""
+    texts: list[Text] = []
+    notes: list[str] = []
+    for marker, data in _segments(file):
+        if marker == _APP0 and data.startswith(b"JFIF\0") and len(data) >= 12:
+            unit, x, y = struct.unpack_from(">BHH", data, 7)
+            if unit in (1, 2) and x and y:
+                factor = 1.0 if unit == 1 else 2.54
+                metadata = replace(metadata, density=(x * factor, y * factor))
+        elif marker == _COM:
+            texts.append(Text("Comment", _decoded(data.rstrip(b"\0"))))
+        elif marker == _APP2 and data.startswith(b"MPF\0"):
+            notes.append("further images in the file (MPF)")
+    return replace(metadata, texts=tuple(texts)), notes
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def iptc_of_photoshop(data: bytes) -> bytes | None:
+    """The IPTC records in Photoshop's image resources, as an APP13 segment has them."""
+    at = len(_PHOTOSHOP) if data.startswith(_PHOTOSHOP) else 0
+    while data[at : at + 4] == b"8BIM" and at + 7 <= len(data):
+        (number,) = struct.unpack_from(">H", data, at + 4)
+        name = data[at + 6] + 1
+        at += 6 + name + name % 2
+        if at + 4 > len(data):
+            return None
+        (length,) = struct.unpack_from(">I", data, at)
+        at += 4
+        if number == _IPTC_RESOURCE:
+            return data[at : at + length]
+        at += length + length % 2
+    return None
+
+
+def _photoshop_of_iptc(iptc: bytes) -> bytes:
+    resource = b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(iptc)) + iptc
+    return _PHOTOSHOP + resource + b"\0" * (len(iptc) % 2)
+
+
+def write_jpeg(encoded: bytes, metadata: Metadata, exif: bytes | None) -> tuple[bytes, list[str]]:
+    """An encoded file with these descriptions and no others, and what did not fit.
+
+    Args:
+        encoded: a JPEG file; its application segments, but for Adobe's, are dropped.
+        metadata: what to write.
+        exif: the block to store.
+    """
+    density = metadata.density or (1, 1)
+    x, y = (min(max(round(value), 1), 65535) for value in density)
+    jfif = struct.pack(">5sHBHHBB", b"JFIF\0", 0x0102, 1 if metadata.density else 0, x, y, 0, 0)
+    found: list[tuple[int, bytes, str]] = [(_APP0, jfif, "density")]
+    if exif:
+        found.append((_APP1, _EXIF + exif, "EXIF"))
+    if metadata.xmp:
+        found.append((_APP1, _XMP + metadata.xmp, "XMP"))
+    if metadata.icc:
+        size = MAX_SEGMENT - len(_ICC) - 2
+        pieces = [metadata.icc[i : i + size] for i in range(0, len(metadata.icc), size)]
+        found += [(_APP2, _ICC + bytes([i + 1, len(pieces)]) + piece, "ICC") for i, piece in enumerate(pieces)]
+    if metadata.iptc:
+        found.append((_APP13, _photoshop_of_iptc(metadata.iptc), "IPTC"))
+    for text in metadata.texts:
+        line = text.text if text.keyword == "Comment" else f"{text.keyword}: {text.text}"
+        found.append((_COM, line.encode(), f"comment {text.keyword!r}"))
+    parts = [b"\xff\xd8"]
+    parts += [struct.pack(">BBH", 0xFF, m, len(data) + 2) + data for m, data, _ in found if len(data) <= MAX_SEGMENT]
+    parts.append(_after_descriptions(encoded))
+    return b"".join(parts), [f"{name} of {len(data)} bytes" for _, data, name in found if len(data) > MAX_SEGMENT]
+
+
+def _after_descriptions(encoded: bytes) -> bytes:
+    """The file from its first segment on that the decoder needs, Adobe's colour transform included."""
+    at, kept = 2, []
+    while encoded[at] == 0xFF and (_APP0 <= encoded[at + 1] <= _APP15 or encoded[at + 1] == _COM):
+        end = at + 2 + struct.unpack_from(">H", encoded, at + 2)[0]
+        if encoded[at + 4 : at + 9] == b"Adobe":
+            kept.append(encoded[at:end])
+        at = end
+    return b"".join(kept) + encoded[at:]

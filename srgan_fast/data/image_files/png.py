@@ -1,0 +1,151 @@
+"""Chunks of PNG files: those that describe the pixels, read and written (PNG specification, third edition)."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import BinaryIO, cast
+
+from srgan_fast.data.image_files.picture import Chromaticities, Metadata, Text
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP = "XML:com.adobe.xmp"
+_INCH = 0.0254
+_MAX_TEXT = 1 << 24  # what a compressed text may become
+_READ = (b"pHYs", b"gAMA", b"cHRM", b"cICP", b"sRGB", b"tEXt", b"zTXt", b"iTXt")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk with its length and checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of every chunk of a whole file."""
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def _described(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the chunks that matter here, pixels skipped."""
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            return
+        if kind in _READ:
+            yield kind, file.read(length)
+            file.seek(4, 1)
+        else:
+            file.seek(length + 4, 1)
+
+
+def read_png(file: BinaryIO, metadata: Metadata) -> Metadata:
+    """Adds density, texts and colour chunks to what libvips tells."""
+    texts: list[Text] = []
+    for kind, data in _described(file):
+        try:
+            if kind == b"pHYs":
+                x, y, unit = struct.unpack(">IIB", data)
+                if unit == 1 and x and y:
+                    metadata = replace(metadata, density=(x * _INCH, y * _INCH))
+            elif kind == b"gAMA":
+                gamma = struct.unpack(">I", data)[0] / 1e5
+                metadata = replace(metadata, gamma=gamma or None)
+            elif kind == b"cHRM":
+                values = tuple(value / 1e5 for value in struct.unpack(">8I", data))
+                metadata = replace(metadata, chromaticities=cast(Chromaticities, values))
+            elif kind == b"cICP":
+                metadata = replace(metadata, cicp=struct.unpack(">4B", data))
+            elif kind == b"sRGB":
+                metadata = replace(metadata, srgb_intent=data[0])
+            else:
+                text = _text(kind, data)
+                if text.keyword == _XMP:
+                    metadata = replace(metadata, xmp=metadata.xmp or text.text.encode())
+                elif not text.keyword.startswith("Raw profile type "):
+                    texts.append(text)
+        except (struct.error, ValueError, IndexError, zlib.error):
+            continue  # a damaged remark about an image that is whole
+    return replace(metadata, texts=tuple(texts))
+
+
+def _text(kind: bytes, data: bytes) -> Text:
+    keyword, _, rest = data.partition(b"\0")
+    name = keyword.decode("latin-1")
+    if kind == b"tEXt":
+        return Text(name, rest.decode("latin-1"))
+    if kind == b"zTXt":
+        return Text(name, _inflate(rest[1:]).decode("latin-1"))
+    packed, rest = rest[0], rest[2:]
+    _, _, rest = rest.partition(b"\0")  # the language
+    _, _, rest = rest.partition(b"\0")  # the keyword in it
+    return Text(name, (_inflate(rest) if packed else rest).decode())
+
+
+def _inflate(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    text = unpacker.decompress(data, _MAX_TEXT)
+    if unpacker.unconsumed_tail:
+        raise ValueError("a text of more than 16 MB")
+    return text
+
+
+def write_png(encoded: bytes, metadata: Metadata, exif: bytes | None) -> bytes:
+    """An encoded file with these descriptions and no others.
+
+    Args:
+        encoded: a PNG file; its ancillary chunks but for transparency are dropped.
+        metadata: all of it is held.
+        exif: the block to store.
+    """
+    head: list[bytes] = []
+    if metadata.cicp:
+        head.append(chunk(b"cICP", bytes(metadata.cicp)))
+    if metadata.icc:
+        head.append(chunk(b"iCCP", b"icc\0\0" + zlib.compress(metadata.icc, 9)))
+    elif metadata.srgb_intent is not None:
+        head.append(chunk(b"sRGB", bytes([metadata.srgb_intent])))
+    if metadata.gamma:
+        head.append(chunk(b"gAMA", struct.pack(">I", round(metadata.gamma * 1e5))))
+    if metadata.chromaticities:
+        head.append(chunk(b"cHRM", struct.pack(">8I", *(round(v * 1e5) for v in metadata.chromaticities))))
+    if metadata.density:
+        x, y = (min(round(value / _INCH), 2**31 - 1) for value in metadata.density)
+        head.append(chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
+    if exif:
+        head.append(chunk(b"eXIf", exif))
+    if metadata.xmp:
+        head.append(chunk(b"iTXt", _XMP.encode() + b"\0\0\0\0\0" + metadata.xmp))
+    head += [_text_chunk(text) for text in metadata.texts]
+    parts = [SIGNATURE]
+    for kind, data in chunks(encoded):
+        if kind == b"IHDR":
+            parts += [chunk(kind, data), *head]
+        elif kind in (b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"):
+            parts.append(chunk(kind, data))
+    return b"".join(parts)
+
+
+def _text_chunk(text: Text) -> bytes:
+    keyword = text.keyword.encode("latin-1", "replace")[:79] or b"Comment"
+    try:
+        return chunk(b"tEXt", keyword + b"\0" + text.text.encode("latin-1"))
+    except UnicodeEncodeError:
+        return chunk(b"iTXt", keyword + b"\0\0\0\0\0" + text.text.encode())
+
+
+def frame_count(file: BinaryIO) -> int:
+    """Number of frames: that of the acTL chunk, which stands before the pixels; 1 without one."""
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"acTL" and length == 8:
+            return max(1, int(struct.unpack(">I", file.read(4))[0]))
+        if kind in (b"IDAT", b"IEND"):
+            break
+        file.seek(length + 4, 1)
+    return 1

@@ -1,0 +1,78 @@
+"""Samples of any type as unsigned 8 or 16 bits, gray or RGB: converted by type, or refused where black has no value."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_fast.data.image_files.picture import Image, Metadata, Pixels
+from srgan_fast.errors import ImageError
+
+
+def has_field(image: Any, name: str) -> bool:
+    """Whether libvips knows something of an image. Its list of all names may hold some that are no text."""
+    return bool(image.get_typeof(name))
+
+
+def orientation_of(image: Any) -> int:
+    """EXIF's number for how an image is to be turned; 1 is upright."""
+    return int(image.get("orientation")) if has_field(image, "orientation") else 1
+
+
+def convert(image: Any, metadata: Metadata, name: str, turn: bool = True) -> tuple[Image, list[str]]:
+    """A libvips image as ours, and clauses on what was changed.
+
+    Raises:
+        ImageError: samples without a defined black and white, or channels without a meaning.
+        pyvips.Error: a decoder fails.
+    """
+    notes: list[str] = []
+    if turn and orientation_of(image) > 1:
+        image = image.copy_memory()  # turning needs rows in another order than a sequential decoder gives them
+        image = image.autorot()
+    sample = image.format
+    if image.interpretation == "cmyk":
+        if sample not in ("uchar", "ushort"):
+            raise ImageError(f"{name}: has CMYK samples of type {sample}; convert them to 8 or 16 bits first")
+        with_profile = metadata.icc is not None
+        image = image.icc_transform("srgb", embedded=with_profile, depth=16 if sample == "ushort" else 8)
+        metadata = replace(metadata, icc=None)  # the pixels no longer mean what it says
+        notes.append(f"CMYK, converted to sRGB through {'its' if with_profile else 'a general'} profile")
+    elif image.interpretation in ("scrgb", "lab", "labs", "xyz", "labq", "lch") or sample in ("float", "double"):
+        raise ImageError(
+            f"{name}: has floating-point or Lab samples, whose black and white are not defined; convert them to 8 or "
+            f"16 bits RGB first"
+        )
+    elif sample in ("char", "short", "int"):
+        bits = {"char": 8, "short": 16, "int": 32}[sample]
+        raise ImageError(
+            f"{name}: has signed samples of {bits} bits, whose black and white are not defined; convert them to "
+            f"unsigned 8 or 16 bits first"
+        )
+    elif sample not in ("uchar", "ushort", "uint"):
+        raise ImageError(f"{name}: has samples of type {sample}; convert them to unsigned 8 or 16 bits first")
+    if image.bands > 4:
+        raise ImageError(f"{name}: has {image.bands} channels; 1 to 4 can be read")
+    if sample != "uint":
+        wide, gray = image.format == "ushort", image.bands <= 2
+        image = image.colourspace(("grey16" if gray else "rgb16") if wide else ("b-w" if gray else "srgb"))
+    array: NDArray[Any] = image.numpy().reshape(image.height, image.width, image.bands)
+    if sample == "uint":
+        array = _of_32_bits(array, name)
+        notes.append("the lower 16 of 32 bits")
+    has_alpha = array.shape[2] in (2, 4)
+    channels = 1 if array.shape[2] <= 2 else 3
+    pixels: Pixels = np.ascontiguousarray(array[:, :, :channels])
+    alpha = np.ascontiguousarray(array[:, :, -1]) if has_alpha else None
+    return Image(pixels, alpha, metadata), notes
+
+
+def _of_32_bits(array: NDArray[np.uint32], name: str) -> NDArray[np.uint16]:
+    brightest = int(array.max())
+    if 0 < brightest < 65536:  # counts of a detector, or labels: as 16 bits they would be black
+        raise ImageError(
+            f"{name}: has samples of 32 bits of which none is above {brightest}; as an image it would be black, "
+            f"convert it to 8 or 16 bits first"
+        )
+    return ((array.astype(np.uint64) + 32768) // 65537).astype(np.uint16)

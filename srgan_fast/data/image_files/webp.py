@@ -1,0 +1,48 @@
+"""Profile, EXIF and XMP in WebP files: the RIFF container written again around the encoded frames (RFC 9649)."""
+
+import struct
+from collections.abc import Iterator
+
+from srgan_fast.data.image_files.picture import Metadata
+
+_ICC, _ALPHA, _EXIF, _XMP, _ANIMATION = 0x20, 0x10, 0x08, 0x04, 0x02
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 12
+    while at + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        yield kind, data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+def write_webp(encoded: bytes, metadata: Metadata, exif: bytes | None, size: tuple[int, int], alpha: bool) -> bytes:
+    """An encoded file with these descriptions and no others.
+
+    Args:
+        encoded: a WebP file.
+        metadata: profile and XMP of it are held.
+        exif: the block to store.
+        size: width and height of the canvas.
+        alpha: whether there is transparency.
+    """
+    found = {kind: data for kind, data in _chunks(encoded) if kind == b"VP8X"}
+    if not (metadata.icc or exif or metadata.xmp or found):
+        return encoded
+    flags = found[b"VP8X"][0] & (_ALPHA | _ANIMATION) if found else (_ALPHA if alpha else 0)
+    flags |= (_ICC if metadata.icc else 0) | (_EXIF if exif else 0) | (_XMP if metadata.xmp else 0)
+    width, height = (struct.pack("<I", side - 1)[:3] for side in size)
+    parts = [b"WEBP", _chunk(b"VP8X", bytes([flags, 0, 0, 0]) + width + height)]
+    if metadata.icc:
+        parts.append(_chunk(b"ICCP", metadata.icc))
+    parts += [_chunk(kind, data) for kind, data in _chunks(encoded) if kind not in (b"VP8X", b"ICCP", b"EXIF", b"XMP ")]
+    if exif:
+        parts.append(_chunk(b"EXIF", exif))
+    if metadata.xmp:
+        parts.append(_chunk(b"XMP ", metadata.xmp))
+    body = b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body

@@ -1,0 +1,69 @@
+"""How much memory this process may still take: the smallest of what the machine, its container and its limits leave."""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available() -> int | None:
+    """Bytes that can be allocated before something is killed or refused; None where nothing tells."""
+    found = [value for value in (_of_machine(), _of_container(), _of_process()) if value is not None]
+    return max(0, min(found)) if found else None
+
+
+def _status(path: Path, name: str) -> int | None:
+    """A line such as `MemAvailable: 1234 kB` in bytes."""
+    with suppress(OSError):
+        match = re.search(rf"^{name}:\s+(\d+) kB", path.read_text(), re.MULTILINE)
+        return int(match[1]) * 1024 if match else None
+    return None
+
+
+def _of_machine() -> int | None:
+    return _status(Path("/proc/meminfo"), "MemAvailable")
+
+
+def _of_process() -> int | None:
+    try:
+        import resource  # noqa: PLC0415 (Unix only)
+    except ImportError:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    used = _status(Path("/proc/self/status"), "VmSize")
+    return None if limit == resource.RLIM_INFINITY or used is None else limit - used
+
+
+def _of_container() -> int | None:
+    """By control groups, version 2 or 1; a limit of an outer group holds for the inner ones, too."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    found: list[int] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, names = _CGROUPS, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root = _CGROUPS / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        place = root / path.lstrip("/")
+        for folder in (place, *place.parents):
+            left = _left_in(folder, names)
+            found += [] if left is None else [left]
+            if folder == root:
+                break
+    return min(found, default=None)
+
+
+def _left_in(folder: Path, names: tuple[str, str, str]) -> int | None:
+    with suppress(OSError, ValueError):  # "max" is no number: no limit
+        limit, used = (int((folder / name).read_text()) for name in names[:2])
+        # Pages of files that nobody uses are given up before anything is killed.
+        match = re.search(rf"^{names[2]} (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        return limit - used + (int(match[1]) if match else 0)
+    return None

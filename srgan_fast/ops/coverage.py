@@ -1,0 +1,196 @@
+"""Which small cases take the kernels and tiles that real sizes take on a GPU.
+
+Tiles are chosen by a call's size and the GPU's (csrc/kernels/cuda/plan.h), so that no fixed list of small cases reaches
+all that are used on every GPU. The planner says what a call takes without computing it: for each kernel of real work
+that the fixed cases leave out, the smallest case that takes it is looked for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TypeVar
+
+import torch
+
+from srgan_fast.ops.check_cases import CheckCase, Wants
+from srgan_fast.ops.conv import UNIT
+from srgan_fast.ops.infer_checks import InferCase
+
+_BYTES = 2  # of an element: floats' products are the library's
+
+Key = tuple[object, ...]  # of a kernel: what it is, and how it is launched
+_Case = TypeVar("_Case", CheckCase, InferCase)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What the planner looks at.
+
+    Attributes:
+        multiprocessors: number of them.
+        shared_bytes: of shared memory that a block may have.
+    """
+
+    multiprocessors: int
+    shared_bytes: int
+
+
+def gpu_of(index: int) -> Gpu:
+    """A CUDA device's abilities."""
+    properties = torch.cuda.get_device_properties(index)
+    shared: int = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
+    return Gpu(properties.multi_processor_count, shared)
+
+
+# D's gradients are taken back to the image alone, and to its weights.
+_FIRST_WANTS: tuple[Wants, ...] = ("source", "weight")
+_WANTS: tuple[Wants, ...] = ("source", "both")
+# Layers of the generator, the discriminators and VGG19 whose gradients are taken, at their side's share of the crop's.
+_BN, _PRELU = ("scale", "slope"), ("slope",)
+_LAYERS = (
+    (CheckCase((1, 3, 64, 1, 1), side=9, wants="weight"), 1 / 4),
+    (CheckCase((1, 64, 64, 1, 1), prologue=_PRELU, moments=True), 1 / 4),
+    (CheckCase((1, 64, 64, 1, 1), prologue=_BN, moments=True), 1 / 4),
+    (CheckCase((1, 64, 64, 1, 1), prologue=("scale", "residual"), moments=True), 1 / 4),
+    (CheckCase((1, 64, 256, 1, 1), prologue=("scale", "residual")), 1 / 4),
+    (CheckCase((1, 64, 256, 1, 1), prologue=_PRELU, shuffle=True), 1 / 2),
+    (CheckCase((1, 256, 12, 1, 1), side=5, prologue=_PRELU), 1 / 2),
+    (CheckCase((1, 64, 3, 1, 1), side=9, prologue=_PRELU), 1.0),
+    *((CheckCase((1, 3, 64, 1, 1), activation=0.2, wants=wants), 1.0) for wants in _FIRST_WANTS),
+    *(
+        (CheckCase((1, c, o, 1, 1), stride=stride, prologue=_BN, moments=True, wants=wants), side)
+        for c, o, stride, side in (
+            (64, 64, 2, 1.0),
+            (64, 128, 1, 1 / 2),
+            (128, 128, 2, 1 / 2),
+            (128, 256, 1, 1 / 4),
+            (256, 256, 2, 1 / 4),
+            (256, 512, 1, 1 / 8),
+            (512, 512, 2, 1 / 8),
+        )
+        for wants in _WANTS
+    ),
+    *(
+        (CheckCase((1, c, o, 1, 1), activation=0.0, wants="source"), side)
+        for c, o, side in (
+            (3, 64, 1.0),
+            (64, 64, 1.0),
+            (64, 128, 1 / 2),
+            (128, 128, 1 / 2),
+            (128, 256, 1 / 4),
+            (256, 256, 1 / 4),
+            (256, 512, 1 / 8),
+            (512, 512, 1 / 8),
+        )
+    ),
+)
+TRAINING = tuple(
+    replace(layer, size=(batch, layer.size[1], layer.size[2], round(crop * share), round(crop * share)))
+    for (layer, share), batch, crop in product(_LAYERS, (1, 4, 16, 64), (96, 128, 192))
+)
+
+_PICTURES = ((1, 32, 32), (1, 64, 64), (1, 128, 128), (8, 128, 128), (1, 180, 320), (1, 256, 256), (1, 512, 512))
+_LARGE = ((1, 540, 960), (1, 1080, 1920))
+INFERENCE = tuple(
+    case
+    for n, h, w in (*_PICTURES, *_LARGE)
+    for case in (
+        InferCase("head", (n, 3, 64, h, w)),
+        InferCase("block", (n, 64, 64, h, w)),
+        InferCase("conv", (n, 64, 64, h, w), ("residual",)),
+        InferCase("conv", (n, 64, 256, h, w), ("slope", "shuffle")),
+        InferCase("conv", (n, 64, 256, 2 * h, 2 * w), ("slope",)),
+        InferCase("tail", (n, 256, 3, 2 * h, 2 * w)),
+    )
+)
+
+# Of the maps of small cases; with an odd number of pixels where nothing is shuffled.
+_SIDES = ((6, 10), (12, 20), (24, 24), (48, 32), (48, 48), (96, 64), (96, 96), (128, 128), (192, 128), (256, 192))
+_BATCHES = (1, 2, 3, 4, 8, 16, 32, 64)
+
+
+def training_cases(gpu: Gpu, fixed: Iterable[CheckCase]) -> list[CheckCase]:
+    """Cases of training's convolutions for every kernel of `TRAINING` on a GPU that the fixed cases leave out."""
+    return _added(TRAINING, fixed, lambda case: training_keys(case, gpu), lambda case: examined_keys(case, gpu))
+
+
+def inference_cases(gpu: Gpu, fixed: Iterable[InferCase]) -> list[InferCase]:
+    """Cases of inference's layers for every kernel of `INFERENCE` on a GPU that the fixed cases leave out."""
+    return _added(INFERENCE, fixed, lambda case: inference_keys(case, gpu), lambda case: inference_keys(case, gpu))
+
+
+def training_keys(case: CheckCase, gpu: Gpu, own: bool = False) -> set[Key]:
+    """The kernels that a call takes, forward and backward, in 16 bits.
+
+    Args:
+        case: the call.
+        gpu: that computes it.
+        own: whether our own products are asked for.
+    """
+    n, c, o, h, w = case.size
+    affine, residual = bool(case.prologue), "residual" in case.prologue
+    changed = case.moments or case.activation is not None
+    # Where both gradients are wanted, a pass of its own has made theirs of what stands behind.
+    behind = changed and (case.wants != "both" or o % UNIT != 0)
+
+    def key(kernel: str, two: bool) -> Key:
+        sizes = [n, c, o, h, w, case.side, case.stride, int(affine), int(residual), int(two)]
+        plan = torch.ops.srgan_fast.kernel_plan(kernel, sizes, _BYTES, own, gpu.multiprocessors, gpu.shared_bytes)
+        ending = ("moments" if case.moments else "activation") if two else ""
+        return kernel, case.side, case.stride, *case.prologue, case.shuffle, ending, plan
+
+    keys = {key("forward", changed)}
+    if case.wants != "weight":
+        keys.add(key("dgrad", behind))
+    if case.wants != "source":
+        keys.add(key("wgrad", behind))
+    return keys
+
+
+def examined_keys(case: CheckCase, gpu: Gpu) -> set[Key]:
+    """The kernels that an examination with a case takes: our own, and the library's where it computes such a call."""
+    own = training_keys(case, gpu, own=True)
+    by_library = any(which == "library" and dtype.itemsize == _BYTES for dtype, which in case.ways())
+    return own | {(*key[:-1], "library") for key in own} if by_library else own
+
+
+def inference_keys(case: InferCase, gpu: Gpu) -> set[Key]:
+    """The kernels that a call takes."""
+
+    def plan(layer: str) -> str:
+        name: str = torch.ops.srgan_fast.kernel_plan(
+            layer, list(case.size), _BYTES, True, gpu.multiprocessors, gpu.shared_bytes
+        )
+        return name
+
+    if case.layer == "block" and plan("block") == "two convolutions":
+        return {("conv", behind, plan("conv")) for behind in (("slope",), ("residual",))}
+    return {(case.layer, case.behind, plan(case.layer))}
+
+
+def _added(
+    real: Iterable[_Case],
+    fixed: Iterable[_Case],
+    needed: Callable[[_Case], set[Key]],
+    examined: Callable[[_Case], set[Key]],
+) -> list[_Case]:
+    covered = {key for case in fixed for key in examined(case)}
+    added: list[_Case] = []
+    for case in real:
+        for key in sorted(needed(case) - covered, key=repr):
+            if key in covered:
+                continue
+            small = next((c for c in _smaller(case) if key in examined(c)), case)
+            added.append(small)
+            covered |= examined(small)
+    return added
+
+
+def _smaller(case: _Case) -> Iterator[_Case]:
+    """The same call of fewer pixels, the fewest first."""
+    n, c, o, h, w = case.size
+    odd = 0 if isinstance(case, CheckCase) and case.shuffle else 1
+    sizes = {(batch, height - odd, width - odd) for batch in _BATCHES for height, width in _SIDES}
+    for batch, height, width in sorted(sizes, key=lambda size: (size[0] * size[1] * size[2], size)):
+        if batch * height * width < n * h * w:
+            yield replace(case, size=(batch, c, o, height, width))

@@ -1,0 +1,67 @@
+"""What is refused before it is computed: too many pixels, too little memory, a target that cannot be written."""
+
+import os
+from pathlib import Path
+
+from srgan_fast import memory
+from srgan_fast.data.images import Header, check_size, frames_held
+from srgan_fast.errors import ImageError
+from srgan_fast.files import shown
+from srgan_fast.upscale.job import Job, OutputOptions
+
+_RESERVE = 64 << 20  # of an encoder, and of the rows that a network works on
+
+
+def result_size(header: Header, scale: int, options: OutputOptions) -> tuple[int, int]:
+    """Width and height of a result."""
+    if options.size is not None:
+        return options.size.of(header.width, header.height)
+    factor = float(scale) if options.outscale is None else options.outscale
+    return round(header.width * factor), round(header.height * factor)
+
+
+def check_limits(job: Job, header: Header, scale: int, options: OutputOptions) -> None:
+    """Whether a picture can be upscaled and its result be held.
+
+    Raises:
+        ImageError: it cannot.
+    """
+    if header.pixels > options.max_pixels:
+        frames = f" in {header.frames} frames" if header.frames > 1 else ""
+        raise ImageError(
+            f"{job.name}: has {header.pixels / 1e6:.0f} million pixels{frames}, the limit is "
+            f"{options.max_pixels / 1e6:.0f} million; raise it with --max-pixels"
+        )
+    width, height = result_size(header, scale, options)
+    check_size(job.fmt, width, height)
+    held = frames_held(header.kind, header.frames, job.fmt)
+    # The network's own result, and the final one beside it where the size is another.
+    native = header.width * header.height * scale**2
+    final = width * height
+    one = max(native, final) + (min(native, final) if native != final else 0)
+    # At least 8 bits of three channels have to be there, whatever else.
+    need = header.pixels * 3 + (final * held + one) * 3 + _RESERVE
+    have = memory.available()
+    if have is not None and need > have:
+        raise ImageError(
+            f"{job.name}: a picture of {header.width}x{header.height} pixels"
+            f"{f' in {header.frames} frames' if header.frames > 1 else ''} with a result of {width}x{height} needs "
+            f"{need / 2**30:.1f} GiB, {have / 2**30:.1f} GiB are available; cut it into parts"
+        )
+
+
+def check_target(path: Path) -> None:
+    """Whether a file can be made there, without making anything.
+
+    Raises:
+        ImageError: it cannot.
+    """
+    if path.is_dir():
+        raise ImageError(f"{shown(path)}: cannot be written (Is a directory)")
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ImageError(f"{shown(path)}: cannot be written ({shown(folder)} is no folder)")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ImageError(f"{shown(path)}: cannot be written ({shown(folder)} is not writable)")

@@ -1,0 +1,102 @@
+"""Names of results: templates, the clashes between them, and the results of earlier runs."""
+
+import os
+import string
+from collections import defaultdict
+from pathlib import Path
+
+from srgan_fast.data.images import FORMAT_OF_SUFFIX, Format
+from srgan_fast.errors import UsageError
+from srgan_fast.files import shown
+from srgan_fast.upscale.job import Job, JobResult, OutputOptions
+
+_FIELDS = ("stem", "parent", "scale", "ext")
+ADVICE = "--name '{parent}_{stem}_x{scale}.{ext}'"
+
+
+def check_template(name: str) -> None:
+    """Whether a template can be used.
+
+    Raises:
+        UsageError: an unknown field, or a path.
+    """
+    try:
+        used = {field for _, field, _, _ in string.Formatter().parse(name) if field is not None}
+        name.format(**dict.fromkeys(_FIELDS, "x"))
+    except (ValueError, KeyError, IndexError) as error:
+        raise UsageError(
+            f"--name is {name!r}; it takes {{stem}}, {{parent}}, {{scale}} and {{ext}} ({error})"
+        ) from None
+    if "/" in name or "\\" in name:
+        raise UsageError(f"--name is {name!r}; it is a file name and cannot hold a path")
+    if "ext" not in used:
+        raise UsageError(f"--name is {name!r}; it must end with .{{ext}}")
+    if "stem" not in used:
+        raise UsageError(f"--name is {name!r}; without {{stem}} all results would have one name")
+
+
+def result_name(place: Path, source: Path | None, fmt: Format, options: OutputOptions) -> str:
+    """File name of a result.
+
+    Args:
+        place: the source's path below the folder that was given.
+        source: the source.
+        fmt: format of the result.
+        options: how results are named.
+    """
+    # A JPEG keeps its spelling of the suffix.
+    suffix = place.suffix if FORMAT_OF_SUFFIX.get(place.suffix.lower()) == fmt else f".{fmt}"
+    if options.name is None:
+        return f"{place.stem}{options.suffix}{suffix}"
+    parent = "" if source is None else Path(os.path.realpath(source)).parent.name
+    scale = options.suffix.removeprefix("_x")
+    return options.name.format(stem=place.stem, parent=parent, scale=scale, ext=suffix[1:])
+
+
+def key_of(path: Path) -> str:
+    """What two names of one file have in common. Loops of links have names, too."""
+    return os.path.realpath(path)
+
+
+def earlier_results(jobs: list[Job], found: set[str]) -> set[str]:
+    """Which of the files that were found in folders are results of others, in whatever format.
+
+    Args:
+        jobs: those planned for all files.
+        found: keys of the files that nobody named.
+    """
+    targets = {
+        str(Path(key_of(job.target)).with_suffix(""))
+        for job in jobs
+        if job.source is not None and job.target is not None and job.target.stem != job.source.stem
+    }
+    return {key for key in found if str(Path(key).with_suffix("")) in targets}
+
+
+def without_clashes(jobs: list[Job]) -> tuple[list[Job], list[JobResult]]:
+    """The jobs that can be done, and a failed result for each that would overwrite an input or another's result."""
+    by_target: dict[str, list[Job]] = defaultdict(list)
+    sources = {key_of(job.source): job for job in jobs if job.source is not None}
+    for job in jobs:
+        if job.target is not None:
+            by_target[key_of(job.target)].append(job)
+    fine, refused = [], []
+    for job in jobs:
+        message = ""
+        if job.target is not None:
+            key = key_of(job.target)
+            others = [other for other in by_target[key] if other is not job]
+            if key in sources:
+                own = job.source is not None and key == key_of(job.source)
+                result = "its own result" if own else f"the result of {job.name}"
+                message = f"{shown(job.target)} would be overwritten by {result}; give another -o or --suffix"
+            elif others:
+                names = " and ".join(other.name for other in by_target[key][:5])
+                more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+                message = f"{names}{more} would all become {shown(job.target)}; try {ADVICE}"
+                message = message.replace("would all", "would both") if len(others) == 1 else message
+        if message:
+            refused.append(JobResult(job, "failed", message))
+        else:
+            fine.append(job)
+    return fine, refused

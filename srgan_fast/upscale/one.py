@@ -1,0 +1,158 @@
+"""One picture's steps: read and judged, upscaled frame by frame, encoded and written. Each failure is a result."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from srgan_fast.data.images import (
+    Image,
+    ImageFile,
+    encode,
+    frames_held,
+    image_header,
+    network_values,
+    read_file,
+    write_bytes,
+)
+from srgan_fast.data.resize import resize_bicubic
+from srgan_fast.errors import ImageError, SrganFastError
+from srgan_fast.files import shown
+from srgan_fast.runtime.tiling import Tile
+from srgan_fast.runtime.upscaler import Upscaler
+from srgan_fast.upscale.job import Job, JobResult, OutputOptions
+from srgan_fast.upscale.limits import check_limits, check_target
+
+OnTile = Callable[[Tile], None]
+
+
+class Stopped(Exception):  # noqa: N818 (no error: somebody asked for it)
+    """Raised in the middle of a picture that is given up because the run is to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upscaled:
+    """A result with its pixels, on its way to the writer."""
+
+    result: JobResult
+    file: ImageFile | None = None
+
+
+def read(job: Job, scale: int, options: OutputOptions) -> ImageFile | JobResult:
+    """The decoded picture, or why there is none to upscale."""
+    try:
+        if job.target is not None:
+            there = _already_there(job, job.target, options)
+            if there is not None:
+                return there
+            check_target(job.target)
+        if job.source is None and sys.stdin is None:
+            raise ImageError("standard input: is closed")
+        source = sys.stdin.buffer.read() if job.source is None else job.source
+        header = image_header(source)
+        check_limits(job, header, scale, options)
+        return read_file(source)
+    except MemoryError:
+        return JobResult(job, "failed", f"{job.name}: not enough memory to decode it")
+    except Exception as error:
+        return _failed(job, job.name, error)
+
+
+def _already_there(job: Job, target: Path, options: OutputOptions) -> JobResult | None:
+    if options.existing == "overwrite" or not target.exists():
+        return None
+    if options.existing == "error":
+        return JobResult(job, "failed", f"{shown(target)}: is there already; use --overwrite or --skip-existing")
+    return JobResult(job, "skipped", f"{shown(target)} is there already") if is_whole(target) else None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file can be decoded to its last pixel."""
+    try:
+        read_file(path)
+    except (ImageError, MemoryError):
+        return False
+    return True
+
+
+def _failed(job: Job, where: str, error: Exception, size: tuple[int, int] | None = None) -> JobResult:
+    """A failure of any kind as a line; what nobody expected shows its type."""
+    text = str(error) if isinstance(error, SrganFastError | OSError) else f"{type(error).__name__}: {error}"
+    text = " ".join(text.split())
+    known = (where, job.name, "" if job.target is None else shown(job.target))
+    said = any(name and text.startswith(name) for name in known)
+    return JobResult(job, "failed", text if said else f"{where}: {text}", size)
+
+
+def upscale(
+    job: Job, read_result: ImageFile | JobResult, upscaler: Upscaler, options: OutputOptions, on_tile: OnTile | None
+) -> Upscaled:
+    """All frames that the target holds.
+
+    Raises:
+        Stopped: by `on_tile`.
+    """
+    if isinstance(read_result, JobResult):
+        return Upscaled(read_result)
+    file = read_result
+    first = file.frames[0]
+    size = (first.width, first.height)
+    began = time.perf_counter()
+    held = frames_held("pages" if file.timing is None else "animation", len(file.frames), job.fmt)
+    notes = list(file.notes)
+    large: list[Image] = []
+    try:
+        for frame in file.frames[:held]:
+            result, note = _one_frame(frame, upscaler, options, on_tile)
+            large.append(result)
+            notes += [note] if note and note not in notes else []
+    except Stopped:
+        raise
+    except MemoryError:
+        message = f"{job.name}: not enough memory for a picture of {size[0]}x{size[1]} pixels; try a smaller --tile"
+        return Upscaled(JobResult(job, "failed", message, size))
+    except Exception as error:
+        return Upscaled(_failed(job, job.name, error, size))
+    seconds = time.perf_counter() - began
+    # The frames that were left out stay in the list as they were, so that the encoder says so.
+    result_file = replace(file, frames=(*large, *file.frames[held:]))
+    done = JobResult(
+        job, "done", "", size, (large[0].width, large[0].height), seconds, len(large), tuple(notes)
+    )  # fmt: skip
+    return Upscaled(done, result_file)
+
+
+def _one_frame(frame: Image, upscaler: Upscaler, options: OutputOptions, on_tile: OnTile | None) -> tuple[Image, str]:
+    prepared, turn_back, note = (frame, None, "") if options.colour == "keep" else network_values(frame)
+    outscale = None if options.size is not None else options.outscale
+    large = upscaler.upscale(prepared, outscale, on_tile)
+    if options.size is not None:
+        width, height = options.size.of(frame.width, frame.height)
+        if (large.width, large.height) != (width, height):
+            alpha = None if large.alpha is None else resize_bicubic(large.alpha, height, width)
+            large = Image(resize_bicubic(large.pixels, height, width), alpha, large.metadata)
+    return (large if turn_back is None else turn_back(large)), note
+
+
+def finish(upscaled: Upscaled, options: OutputOptions) -> JobResult:
+    """Encodes and writes a result."""
+    result, file = upscaled.result, upscaled.file
+    if file is None:
+        return result
+    job = result.job
+    where = "standard output" if job.target is None else shown(job.target)
+    try:
+        if job.target is None and sys.stdout is None:
+            raise ImageError("standard output: is closed")
+        encoded = encode(file, job.fmt, options.quality, options.compression)
+        if job.target is None:
+            sys.stdout.buffer.write(encoded.data)
+            sys.stdout.buffer.flush()
+        else:
+            write_bytes(job.target, encoded.data)
+    except MemoryError:
+        return JobResult(job, "failed", f"{where}: not enough memory to encode it", result.lr_size)
+    except Exception as error:
+        return _failed(job, where, error, result.lr_size)
+    return replace(result, notes=result.notes + tuple(n for n in encoded.notes if n not in result.notes))

@@ -1,0 +1,139 @@
+"""Which files become which. One odd file never stops the others: it is refused with a line."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from srgan_fast.data.images import FORMAT_OF_SUFFIX, find_images, known_suffixes, readable_suffixes, written_suffixes
+from srgan_fast.errors import ImageError, UsageError
+from srgan_fast.files import shown
+from srgan_fast.upscale.job import STANDARD_STREAM, Job, JobResult, OutputOptions, Plan
+from srgan_fast.upscale.naming import check_template, earlier_results, key_of, result_name, without_clashes
+
+Refuse = Callable[[str, str], None]  # told the source and the line about it
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file, its place below the output folder, and whether somebody named it."""
+
+    source: Path | None
+    place: Path
+    named: bool
+
+
+def plan_jobs(inputs: list[str], output: str, options: OutputOptions, recursive: bool = False) -> Plan:
+    """Which files become which.
+
+    Args:
+        inputs: files, folders, glob patterns, or `-` for standard input.
+        output: a folder; or, for a single picture, a file with a picture's suffix, or `-` for standard output.
+        options: how results are named.
+        recursive: also take the folders in folders; their structure is kept in the output. An output folder in one of
+            them is left out.
+
+    Raises:
+        UsageError: nothing to do, or a format or name that cannot be written.
+    """
+    if options.name is not None:
+        check_template(options.name)
+    out = Path(output)
+    refused: list[JobResult] = []
+    left_out: Counter[str] = Counter()
+
+    def refuse(source: str, message: str) -> None:
+        refused.append(JobResult(Job(Path(source), None, "png"), "failed", message))
+
+    found: dict[str, _Found] = {}
+    for text in inputs:
+        for one in _expand(text, out, recursive, refuse, left_out):
+            key = STANDARD_STREAM if one.source is None else key_of(one.source)
+            if key not in found or (one.named and not found[key].named):
+                found[key] = one
+    if not found and not refused:
+        extra = f"; left out: {counted(left_out)}" if left_out else ""
+        hint = "" if recursive else " (folders in it: --recursive)"
+        raise UsageError(f"no pictures in {', '.join(inputs)}{hint}{extra}")
+    single = output if _is_file(output, out) else None
+    if single and len(found) > 1:
+        raise UsageError(f"{output} is one picture, but there are {len(found)} inputs; give a folder")
+    jobs = {key: _job(one, single, out, options) for key, one in found.items()}
+    earlier = earlier_results(list(jobs.values()), {key for key, one in found.items() if not one.named})
+    fine, clashes = without_clashes([job for key, job in jobs.items() if key not in earlier])
+    return Plan(fine, refused + clashes, left_out, len(earlier))
+
+
+def counted(left_out: Counter[str]) -> str:
+    """Such as `3 .exr, 1 .psd`."""
+    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
+
+
+def _is_file(output: str, out: Path) -> bool:
+    """Whether the output is one file.
+
+    Raises:
+        UsageError: it is one that cannot be written.
+    """
+    if output == STANDARD_STREAM:
+        return True
+    if out.is_dir():
+        return False
+    suffix = out.suffix.lower()
+    if suffix in known_suffixes() and suffix not in FORMAT_OF_SUFFIX:
+        raise UsageError(f"{output}: cannot write {out.suffix}; use {written_suffixes()}")
+    return suffix in FORMAT_OF_SUFFIX
+
+
+def _expand(text: str, out: Path, recursive: bool, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
+    if text == STANDARD_STREAM:
+        return [_Found(None, Path("stdin"), True)]
+    path = Path(text)
+    try:
+        if path.is_dir():
+            return _folder(path, out, recursive, refuse, left_out)
+        if os.path.lexists(path):
+            return [_Found(path, Path(path.name), True)]
+        if glob.has_magic(text):
+            matches = [Path(m) for m in sorted(glob.glob(text, recursive=recursive))]  # noqa: PTH207 (absolute patterns)
+            files = [m for m in matches if not m.is_dir()]
+            pictures = [m for m in files if m.suffix.lower() in readable_suffixes()]
+            left_out.update(
+                m.suffix.lower() for m in files if m.suffix.lower() in known_suffixes() - readable_suffixes()
+            )
+            if not pictures:
+                refuse(text, f"{text}: matches no picture")
+            return [_Found(m, Path(m.name), False) for m in pictures]
+        refuse(text, f"{text}: no such file or folder")
+    except ImageError as error:
+        refuse(text, str(error))
+    except OSError as error:
+        refuse(text, f"{shown(path)}: cannot be read ({error.strerror or error})")
+    return []
+
+
+def _folder(path: Path, out: Path, recursive: bool, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
+    here, there = key_of(path), key_of(out)
+    inside = there != here and there.startswith(here.rstrip(os.sep) + os.sep)
+
+    def unreadable(line: str) -> None:
+        refuse(line.split(": ", maxsplit=1)[0], line)
+
+    found = find_images(path, recursive, unreadable, left_out, skip=there if inside else None)
+    return [_Found(file, file.relative_to(path), False) for file in found]
+
+
+def _job(one: _Found, single: str | None, folder: Path, options: OutputOptions) -> Job:
+    own = FORMAT_OF_SUFFIX.get(one.place.suffix.lower(), "png")
+    if single is None:
+        fmt = options.fmt or own
+        return Job(one.source, folder / one.place.with_name(result_name(one.place, one.source, fmt, options)), fmt)
+    if single == STANDARD_STREAM:
+        return Job(one.source, None, options.fmt or own)
+    target = Path(single)
+    fmt = FORMAT_OF_SUFFIX[target.suffix.lower()]
+    if options.fmt not in (None, fmt):
+        raise UsageError(f"{single} and --format {options.fmt} contradict each other")
+    return Job(one.source, target, fmt)

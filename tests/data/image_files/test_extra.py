@@ -1,0 +1,113 @@
+"""Kinds that libvips does not read come through other libraries, and without those the message says what to install."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from srgan_fast.data.images import find_images, image_size, read_file, read_image
+from srgan_fast.errors import ImageError
+
+
+def _smooth() -> Any:
+    y, x = np.mgrid[:24, :32]
+    return np.stack([8 * y, 7 * x, 200 - y - x], 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA"])
+@pytest.mark.parametrize("suffix", ["bmp", "ppm", "tga"])
+def test_bmp_ppm_and_tga_are_read_exactly(tmp_path: Path, suffix: str, mode: str) -> None:
+    if (suffix, mode) in {("tga", "1"), ("ppm", "RGBA"), ("ppm", "P")}:
+        mode = "RGB"
+    image = PIL.Image.fromarray(_smooth()).convert(mode)
+    image.save(tmp_path / f"a.{suffix}")
+    got = read_image(tmp_path / f"a.{suffix}")
+    assert image_size(tmp_path / f"a.{suffix}") == (24, 32)
+    assert got.is_gray == (mode in ("L", "1"))
+    with PIL.Image.open(tmp_path / f"a.{suffix}") as again:
+        np.testing.assert_array_equal(got.rgb(), np.asarray(again.convert("RGB")))
+    assert (got.alpha is not None) == (mode == "RGBA" and suffix == "tga")
+
+
+def test_pgm_of_16_bits_stays_16(tmp_path: Path) -> None:
+    values = np.arange(0, 65536, 64, dtype=">u2").reshape(32, 32)
+    (tmp_path / "a.pgm").write_bytes(b"P5 32 32 65535\n" + values.tobytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.pgm").pixels[:, :, 0], values)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lzma", "jpegxl"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_codecs_that_libvips_lacks_are_decoded(tmp_path: Path, codec: str, dtype: Any) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels = _smooth().astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression=codec)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, pixels)
+    assert image_size(tmp_path / "a.tif") == (24, 32)
+
+
+def test_all_pages_with_such_a_codec_are_decoded() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for i in range(3):
+            writer.write(_smooth() // (i + 1), photometric="rgb", compression="zstd")
+    frames = read_file(file.getvalue()).frames
+    assert [int(frame.pixels.max()) for frame in frames] == [217, 108, 72]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_jpeg_xl_is_read(dtype: Any) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pixels = _smooth().astype(dtype)
+    np.testing.assert_array_equal(read_image(imagecodecs.jpegxl_encode(pixels, lossless=True)).pixels, pixels)
+
+
+def test_heic_is_read_upright_with_its_descriptions(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    exif = PIL.Image.Exif()
+    exif[0x10F] = "a camera"
+    PIL.Image.fromarray(_smooth()).save(tmp_path / "a.heic", quality=95, exif=exif)
+    image = read_image(tmp_path / "a.heic")
+    assert np.abs(image.pixels.astype(int) - _smooth()).mean() < 3
+    assert image.metadata.exif is not None
+    assert b"a camera" in image.metadata.exif
+    assert image_size(tmp_path / "a.heic") == (24, 32)
+
+
+@pytest.mark.parametrize(
+    ("data", "module", "message"),
+    [
+        (b"BM" + bytes(60), "PIL.Image", "this format needs Pillow: pip install 'srgan_fast[formats]'"),
+        (b"\xff\x0a" + bytes(60), "imagecodecs", "JPEG XL needs imagecodecs: pip install 'srgan_fast[formats]'"),
+        (b"\0\0\0\x18ftypheic" + bytes(60), "pillow_heif", "HEIC needs pillow-heif: pip install"),
+    ],
+    ids=["bmp", "jxl", "heic"],
+)
+def test_without_the_library_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, module: str, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImageError) as caught:
+        read_image(data)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"BM" + bytes(60), b"\xff\x0a" + bytes(60), b"P6 9 9 255\n\1\2"])
+def test_damaged_files_of_these_kinds_are_one_line(data: bytes) -> None:
+    with pytest.raises(ImageError, match="cannot be read as a picture") as caught:
+        read_image(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_count_what_cannot_be_read_by_suffix(tmp_path: Path) -> None:
+    from collections import Counter
+
+    for name in ("a.png", "b.exr", "c.EXR", "d.psd", "e.txt", ".f.exr"):
+        (tmp_path / name).touch()
+    left_out: Counter[str] = Counter()
+    assert [path.name for path in find_images(tmp_path, left_out=left_out)] == ["a.png"]
+    assert left_out == {".exr": 2, ".psd": 1}
