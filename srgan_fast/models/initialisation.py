@@ -11,8 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from srgan_fast.architectures.srgan import GeneratorConfig
 from srgan_fast.errors import ModelError
-from srgan_fast.models.config import GeneratorConfig
 from srgan_fast.models.generator import Generator
 from srgan_fast.ops.modules import ResidualBlock, UpsampleBlock
 
