@@ -49,6 +49,7 @@ def evaluate(
     with build_progress() as tell:
         upscaler = Upscaler(
             read_model(model, key),
+            border="zero",  # published figures are of the network alone
             backend=backend.value,
             precision=precision.value,
             threads=threads,

@@ -31,6 +31,13 @@ class PrecisionName(StrEnum):
     FP16 = "fp16"
 
 
+class BorderName(StrEnum):
+    """What networks see beyond an image's edge."""
+
+    REPEAT = "repeat"
+    ZERO = "zero"
+
+
 Model = Annotated[
     str, typer.Option("--model", "-m", help="A shipped model's name, or a .safetensors, .pth, .pt or .ckpt file.")
 ]
@@ -58,5 +65,8 @@ HaloOption = Annotated[
         help="Context around a tile in input pixels.",
         show_default="the receptive radius; 32 where that is more than 64",
     ),
+]
+BorderOption = Annotated[
+    BorderName, typer.Option("--border", help="Beyond the edge: repeat the border, or the network's zero padding.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

@@ -15,6 +15,8 @@ from srgan_fast.cli.console import build_progress, say
 from srgan_fast.cli.options import (
     BackendName,
     BackendOption,
+    BorderName,
+    BorderOption,
     HaloOption,
     Json,
     Key,
@@ -77,6 +79,7 @@ def upscale(
     threads: Threads = None,
     tile: TileOption = None,
     halo: HaloOption = None,
+    border: BorderOption = BorderName.REPEAT,
     key: Key = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
     suffix: Annotated[
@@ -143,6 +146,7 @@ def upscale(
                 threads=threads,
                 tile=tile,
                 halo=halo,
+                border=border.value,
                 on_build=tell,
             )
         if verbose:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from srgan_fast import _engine
 from srgan_fast.models import ModelFile
 from srgan_fast.network.graph import Conv, Network
-from srgan_fast.network.interpreter import pad_to_multiple
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 
@@ -26,28 +25,22 @@ class NativeBackend:
 
     def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
         self._engine = create_engine(file.network, precision, threads)
-        self._multiple = file.network.unshuffle
         self.isa: str = self._engine.isa
         self.device = f"CPU, {self.isa}"
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`."""
-        height, width = (side * self._engine.scale for side in lr.shape[2:])
-        images = [self._engine.run(image)[:, :height, :width] for image in pad_to_multiple(lr, self._multiple)]
+        images = [self._engine.run(image) for image in lr]
         return images[0][None] if len(images) == 1 else np.stack(images)
 
     def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
         """See `PixelBackend.upscale`."""
-        height, width = (side * self._engine.scale for side in image.shape[:2])
-        if self._multiple > 1:
-            image = pad_to_multiple(image.transpose(2, 0, 1), self._multiple).transpose(1, 2, 0)
         result: NDArray[Any] = self._engine.run(image, on_rows)
-        return result[:height, :width]
+        return result
 
     def working_memory(self, height: int, width: int) -> int:
         """See `PixelBackend.working_memory`."""
-        step = self._multiple
-        return int(self._engine.working_memory(-(-height // step) * step, -(-width // step) * step))
+        return int(self._engine.working_memory(height, width))
 
     def peak(self) -> float:
         """Multiply-adds a second in fp32 that its threads reach together when they do nothing else."""

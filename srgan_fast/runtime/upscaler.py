@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,14 @@ from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
 from srgan_fast.network.analysis import receptive_radius, scale_of
 from srgan_fast.network.interpreter import pad_to_multiple
 from srgan_fast.runtime import AskedPrecision, Precision, choose_precision, create_backend
+from srgan_fast.runtime.borders import MARGIN, crop_in_place, extend, inside
 from srgan_fast.runtime.protocol import FloatImages, LimitedBackend, OnBuild, PixelBackend
 from srgan_fast.runtime.registry import first_line
 from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 
 Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
 OnTile = Callable[[Tile], None]
+Border = Literal["repeat", "zero"]
 
 
 class Upscaler:
@@ -35,6 +37,8 @@ class Upscaler:
         tile: side of a tile in low-resolution pixels; 0 for one piece; None for what bounds memory, which the native
             backend needs no tiles for.
         halo: pixels of context around a tile; the network's receptive radius if None, or 32 where that is more than 64.
+        border: what the network sees beyond an image's edge: `repeat` repeats the border, `zero` leaves it to the
+            network's zero padding, which changes colours there. `run` always does the latter.
         on_build: told how far a runtime is that has to build something first, which takes minutes.
 
     Attributes:
@@ -48,7 +52,7 @@ class Upscaler:
     Raises:
         ModelError: the model cannot be read.
         BackendError: the runtime is missing or cannot do that.
-        UsageError: a negative tile or halo.
+        UsageError: a negative tile or halo, or another border.
     """
 
     def __init__(
@@ -60,16 +64,21 @@ class Upscaler:
         threads: int | None = None,
         tile: int | None = None,
         halo: int | None = None,
+        border: Border = "repeat",
         on_build: OnBuild | None = None,
     ) -> None:
         if tile is not None and tile < 0:
             raise UsageError(f"tile is {tile}; it must be 0 (no tiles) or a number of pixels")
+        if border not in ("repeat", "zero"):
+            raise UsageError(f"border is {border!r}; it must be repeat or zero")
         file = model if isinstance(model, ModelFile) else read_model(model)
         self.model = file.name
         self.network = file.network
         self._scale = scale_of(file.network)
         self.tile = tile
-        self.halo = choose_halo(receptive_radius(file.network), halo)
+        radius = receptive_radius(file.network)
+        self.halo = choose_halo(radius, halo)
+        self._margin = min(radius, MARGIN) if border == "repeat" else 0
         self.precision: Precision = choose_precision(precision, backend)
         self.backend = create_backend(file, backend, self.precision, threads, on_build)
         # A backend that bounds its memory itself gets pictures in one piece.
@@ -99,10 +108,21 @@ class Upscaler:
         channels = self.network.channels
         if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
             raise ImageError(f"a picture must have shape (H, W, {channels}) with H, W >= 1, got {image.shape}")
-        height, width, s = image.shape[0], image.shape[1], self.scale
-        whole = pad_to_multiple(image.transpose(2, 0, 1), self.network.unshuffle).transpose(1, 2, 0)
-        if whole.shape != image.shape:
-            return self(np.ascontiguousarray(whole), on_tile)[: height * s, : width * s]
+        height, width = image.shape[:2]
+        margin, s = self._margin, self.scale
+        whole = extend(image, margin, self.network.unshuffle)
+        if whole.shape == image.shape:
+            return self._upscaled(image, on_tile)
+        report = None if on_tile is None else lambda tile: on_tile(inside(tile, margin, height, width))
+        result: NDArray[Pixel] = crop_in_place(
+            self._upscaled(np.ascontiguousarray(whole), report), margin * s, margin * s, height * s, width * s
+        )
+        return result
+
+    def _upscaled(self, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
+        """The network's result for an image as it is."""
+        height, width, channels = image.shape
+        s = self.scale
         self._check_memory(height, width, image.dtype.itemsize)
         if self._whole is not None and self._has_memory(self._whole.working_memory(height, width)):
             return self._in_one_piece(self._whole, image, on_tile)

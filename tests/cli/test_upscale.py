@@ -133,13 +133,22 @@ def test_options_of_the_model_reach_it(run: Any, monkeypatch: pytest.MonkeyPatch
         raise UsageError("seen")
 
     monkeypatch.setattr("srgan_fast.upscale.Upscaler", refuse)
+    monkeypatch.setattr("srgan_fast.models.read_model", lambda *arguments: arguments)
     options = ["-m", "a model", "-b", "torch", "--precision", "bf16", "--threads", "3", "--tile", "48"]
-    assert run(*command, *options).stderr == "error: seen\n"
+    assert run(*command, *options, "--halo", "9", "--key", "params").stderr == "error: seen\n"
     run(*command)
-    assert asked == [
-        (("a model",), {"backend": "torch", "precision": "bf16", "threads": 3, "tile": 48}),
-        (("srresnet-x4",), {"backend": "auto", "precision": "auto", "threads": None, "tile": None}),
-    ]
+    border = "repeat" if command[0] == "upscale" else "zero"  # published figures are of the network alone
+    given = {"backend": "torch", "precision": "bf16", "threads": 3, "tile": 48, "halo": 9, "border": border}
+    left_alone = {"backend": "auto", "precision": "auto", "threads": None, "tile": None, "halo": None, "border": border}
+    assert asked == [((("a model", "params"),), given), ((("srresnet-x4", None),), left_alone)]
+
+
+def test_borders_are_repeated_unless_the_network_s_own_zeros_are_asked_for(upscale: Any, picture: Any) -> None:
+    picture("a.png", size=(9, 7, 3))
+    for border in ("repeat", "zero"):
+        assert upscale("a.png", "-o", f"{border}.png", "--border", border).exit_code == 0
+    assert upscale("a.png", "-o", "default.png").exit_code == 0
+    assert Path("default.png").read_bytes() == Path("repeat.png").read_bytes() != Path("zero.png").read_bytes()
 
 
 def test_verbose_says_which_runtime_and_why(upscale: Any, picture: Any) -> None:
@@ -314,7 +323,7 @@ def test_names_come_out_as_they_are(upscale: Any, picture: Any, folder: Path) ->
         (["a.png", "-o", "out", "--model", "nope"], "nope: is neither a file nor a shipped model; shipped models: "),
         (["a.png", "-o", "out", "--model", "in"], "in: is a folder; shipped models: "),
         (["a.png", "-o", "out", "--model", "a.png"], "a.png: not a readable safetensors file"),
-        (["a.png", "-o", "out", "--model", "g.pth"], "srgan-fast convert g.pth -o model.safetensors"),
+        (["a.png", "-o", "out", "--model", "g.pth"], "g.pth: not a readable PyTorch file"),
         (["a.png", "-o", "out", "--precision", "bf16"], "backend onnxruntime does not compute in bf16"),
         (["empty", "-o", "out"], "no pictures in empty (folders in it: --recursive)"),
         (["a.png", "in/a.png", "-o", "x.png"], "x.png is one picture, but there are 2 inputs; give a folder"),

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from srgan_fast import _engine
-from srgan_fast.models import ModelFile
 from srgan_fast.network import interpreter
 from srgan_fast.network.graph import ColourMap, Conv, Network, Residual
-from srgan_fast.runtime.native_backend import NativeBackend, create_engine
+from srgan_fast.runtime.native_backend import create_engine
 
 ISAS = _engine.isas()
 TOLERANCES = {"fp32": 2e-5, "bf16": 8e-2}  # of the output's range
@@ -149,18 +148,6 @@ def test_sides_that_do_not_divide_into_unshuffled_pixels_are_refused() -> None:
     engine = create_engine(NETWORKS["dense x2, unshuffled"], "fp32", 1)
     with pytest.raises(ValueError, match="must be multiples of 2, got 3 x 4"):
         engine.run(np.zeros((3, 3, 4), np.float32))
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 4), (7, 9)], ids=str)
-def test_the_backend_extends_images_whose_sides_do_not_divide_and_crops_the_result(size: tuple[int, int]) -> None:
-    network = NETWORKS["dense x2, unshuffled"]
-    backend = NativeBackend(ModelFile(network, "", "dense", {}), "fp32", 1)
-    image = np.random.default_rng(4).integers(0, 255, (*size, 3), np.uint8, endpoint=True)
-    floats = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
-    got = backend.run(floats)
-    assert np.abs(got - interpreter.run(network, floats)).max() <= TOLERANCES["fp32"]
-    pixels = np.rint(np.clip(got[0], 0, 1) * np.float32(255)).transpose(1, 2, 0)
-    assert np.abs(backend.upscale(image).astype(int) - pixels).max() <= 1
 
 
 def test_memory_grows_with_the_width_of_the_image() -> None:
