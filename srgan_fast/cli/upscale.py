@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,7 +33,8 @@ from srgan_fast.cli.upscale_report import as_json, name_of, print_json, say_resu
 from srgan_fast.errors import SrganFastError, UsageError
 
 if TYPE_CHECKING:
-    from srgan_fast.upscale import JobResult, OutputOptions, Plan, Size, Upscaler
+    from srgan_fast.runtime.tiling import Tile
+    from srgan_fast.upscale import JobResult, Manifest, OutputOptions, Plan, Size, Upscaler
 
 _SMALL_TILE = 32  # below it most of what is computed is the context around the tiles
 _HEADERS = 2000  # of more pictures the headers are not read beforehand for the sake of progress
@@ -111,6 +114,13 @@ def upscale(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave whole results that are there, and go on.")
     ] = False,
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", help="File of JSON lines on what was done, for --resume.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --manifest; several processes may share it.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     progress: Annotated[ProgressName, typer.Option("--progress", help="How progress is shown.")] = ProgressName.AUTO,
     as_json_: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say which runtime is used, and why.")] = False,
@@ -132,6 +142,10 @@ def upscale(
             raise UsageError(f"--suffix is {suffix!r}; it goes into a file name and cannot hold a path")
         if as_json_ and output == "-":
             raise UsageError("-o - and --json both want standard output")
+        if resume and manifest is None:
+            raise UsageError("--resume needs --manifest FILE")
+        if manifest is not None and not resume and manifest.exists() and manifest.stat().st_size:
+            raise UsageError(f"{manifest}: holds the results of an earlier run; go on with --resume, or give another")
         wanted = _size(size, fit, outscale)
         if tile is not None and 0 < tile < _SMALL_TILE:
             say(
@@ -166,11 +180,27 @@ def upscale(
             max_pixels=max_pixels,
         )
         plan = plan_jobs(inputs, output, options, recursive)
+        record = None if manifest is None else _manifest(manifest, model, precision.value, options)
     except SrganFastError as error:
         if as_json_:
             print_json(as_json([], error=str(error)))
         raise
-    _run(plan, upscaler, options, progress.value, as_json_, quiet=output == "-" and not verbose)
+    if dry_run:
+        from srgan_fast.cli.upscale_dry_run import report_dry_run  # noqa: PLC0415
+
+        report_dry_run(plan, upscaler, options, as_json_)
+        return
+    _run(plan, upscaler, options, record, progress.value, as_json_, quiet=output == "-" and not verbose)
+
+
+def _manifest(path: Path, model: str, precision: str, options: "OutputOptions") -> "Manifest":
+    from srgan_fast.models.checkpoint import resolve_model  # noqa: PLC0415
+    from srgan_fast.upscale import Manifest, run_digest  # noqa: PLC0415
+
+    facts = {**asdict(options), "precision": precision}
+    for name in ("existing", "max_pixels", "suffix", "name"):  # these decide about no pixel
+        del facts[name]
+    return Manifest(path, run_digest(resolve_model(model), facts))
 
 
 def _size(text: str | None, fit: bool, outscale: float | None) -> "Size | None":
@@ -196,9 +226,15 @@ def _size(text: str | None, fit: bool, outscale: float | None) -> "Size | None":
 
 
 def _run(
-    plan: "Plan", upscaler: "Upscaler", options: "OutputOptions", progress: str, json_wanted: bool, quiet: bool
+    plan: "Plan",
+    upscaler: "Upscaler",
+    options: "OutputOptions",
+    manifest: "Manifest | None",
+    progress: str,
+    json_wanted: bool,
+    quiet: bool,
 ) -> None:
-    from srgan_fast.upscale import run_jobs  # noqa: PLC0415
+    from srgan_fast.upscale import run_jobs, run_shared  # noqa: PLC0415
 
     began = time.perf_counter()
     results: list[JobResult] = list(plan.refused)
@@ -206,9 +242,15 @@ def _run(
         say_result(result)
     pixels = None if progress == "none" else _pixels(plan)
     with _stop_on_signals() as stopped, upscale_progress(progress, len(plan.jobs), pixels) as shown_progress:
-        for result in run_jobs(
-            plan.jobs, upscaler, options, lambda tile: shown_progress.advance(tile.area), stopped.event
-        ):
+
+        def on_tile(tile: "Tile") -> None:
+            shown_progress.advance(tile.area)
+
+        if manifest is None:
+            run = run_jobs(plan.jobs, upscaler, options, on_tile, stopped.event)
+        else:
+            run = run_shared(plan.jobs, upscaler, options, manifest, on_tile, stopped.event)
+        for result in run:
             results.append(result)
             shown_progress.picture(name_of(result.job))
             say_result(result)

@@ -41,11 +41,19 @@ class Block(Switched):
         raise NotImplementedError
 
 
-def _slope(act: nn.Module, like: Tensor) -> Tensor:
-    """The slope of a PReLU, LeakyReLU or ReLU as a vector of a map's arithmetic."""
+def _slope(act: nn.Module, like: Tensor, kept: Tensor | None = None) -> Tensor:
+    """The slope of a PReLU, LeakyReLU or ReLU as a vector of a map's arithmetic.
+
+    Args:
+        act: the activation.
+        like: the map.
+        kept: the slope, as its module keeps it; a new tensor would be a launch in every step.
+    """
     wide = like.dtype if like.dtype == torch.float64 else torch.float32
     if isinstance(act, nn.PReLU):
         return act.weight.to(wide)
+    if kept is not None and wide == kept.dtype == torch.float32 and kept.device == like.device:
+        return kept  # in another type it may have been rounded
     value = act.negative_slope if isinstance(act, nn.LeakyReLU) else 0.0
     return torch.full((1,), value, dtype=wide, device=like.device)
 
@@ -167,6 +175,8 @@ class ConvBNLeakyReLU(Block):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
         self.bn = nn.BatchNorm2d(out_channels) if with_bn else None
         self.act = nn.LeakyReLU(LEAKY_SLOPE)
+        self.slope: Tensor
+        self.register_buffer("slope", torch.full((1,), LEAKY_SLOPE, dtype=torch.float32), persistent=False)
 
     def plain(self, x: Tensor) -> Tensor:
         """N, C_in, H, W to N, C_out, ceil(H / stride), ceil(W / stride)."""
@@ -178,7 +188,7 @@ class ConvBNLeakyReLU(Block):
     def pending(self, source: Pending) -> Pending:
         """The fused form; without a BatchNorm nothing has to wait."""
         if self.bn is not None:
-            return conv_bn(source, self.conv, self.bn, _slope(self.act, source.raw))[0]
+            return conv_bn(source, self.conv, self.bn, _slope(self.act, source.raw, self.slope))[0]
         conv = self.conv
         return Pending(
             convolve(source, conv.weight, conv.bias, stride=conv.stride[0], activation=self.act.negative_slope).y

@@ -6,8 +6,8 @@ optimisers' steps, stays outside it.
 """
 
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
@@ -30,6 +30,20 @@ def can_record(device: torch.device, processes: int) -> bool:
     return device.type == "cuda" and processes == 1
 
 
+@contextmanager
+def fastest_algorithms(device: torch.device) -> Iterator[None]:
+    """Inside, cuDNN tries its algorithms for each new convolution on a CUDA device and keeps the fastest.
+
+    Steps have few shapes, so that it pays; a validation's pictures have many.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 class CapturedStep:
     """A step that is recorded after a few times and replayed from then on; the results are the same.
 
@@ -50,7 +64,7 @@ class CapturedStep:
         self._refused: set[_Shapes] = set()
         self._stream: torch.cuda.Stream | None = None
 
-    def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
+    def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         """One step; see the step itself.
 
         Raises:
@@ -65,11 +79,11 @@ class CapturedStep:
             if self._times > WARM_UP:
                 self._record(shapes, batches, side)
         if self._recording is not None and shapes == self._seen:
-            return self._step.conclude(self._recording.replay(batches))
+            return self._step.conclude(self._recording.replay(batches), meanwhile)
         warms_up = self._recording is None and shapes not in self._refused
         with recorded_steps() if warms_up else nullcontext():
             figures = _beside(self._step, batches, side)
-        return self._step.conclude(figures)
+        return self._step.conclude(figures, meanwhile)
 
     def forget(self) -> None:
         """Drops the recording, since what the step computes has changed; a new one is made after a few steps."""

@@ -135,12 +135,22 @@ class Step(Protocol):
     def compute(self, batches: Sequence[Batch]) -> Figures:
         """Losses and gradients of a batch, given in parts; nothing is fetched from the device."""
 
-    def conclude(self, figures: Figures) -> dict[str, float]:
-        """Moves the weights by the gradients that `compute` left, and tells the losses."""
+    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+        """Moves the weights by the gradients that `compute` left, and tells the losses.
+
+        Args:
+            figures: that `compute` gave.
+            meanwhile: called when the weights have been moved, on a GPU before the host waits for the losses. Should
+                one of those not be finite, it has been called all the same there.
+        """
 
 
 def _move(
-    figures: Figures, optimisers: dict[str, Optimizer], networks: dict[str, nn.Module], clip: float | None
+    figures: Figures,
+    optimisers: dict[str, Optimizer],
+    networks: dict[str, nn.Module],
+    clip: float | None,
+    meanwhile: Callable[[], None] | None,
 ) -> dict[str, float]:
     """Checks everything, clips, steps.
 
@@ -157,6 +167,8 @@ def _move(
                 gradients = [p for p in networks[name].parameters() if p.grad is not None]
                 nn.utils.clip_grads_with_norm_(gradients, clip, figures.norms[name])
             optimiser.step()
+    if meanwhile is not None:
+        meanwhile()
     return figures.read() if holds else values
 
 
@@ -192,8 +204,12 @@ class PretrainStep:
         self.generator, self.optimiser, self.loss = generator, optimiser, loss
         self.options = options or StepOptions()
 
-    def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
+    def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         """One step over the given parts of a batch, their gradients accumulated.
+
+        Args:
+            batches: the parts.
+            meanwhile: see `Step.conclude`.
 
         Returns:
             The mean `pixel` loss.
@@ -201,7 +217,7 @@ class PretrainStep:
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
         """
-        return self.conclude(self.compute(batches))
+        return self.conclude(self.compute(batches), meanwhile)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -220,9 +236,9 @@ class PretrainStep:
                 loss.backward()  # type: ignore[no-untyped-call]
         return meter.finish(self.networks)
 
-    def conclude(self, figures: Figures) -> dict[str, float]:
+    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         """See `Step`."""
-        return _move(figures, {"generator": self.optimiser}, self.networks, self.options.clip)
+        return _move(figures, {"generator": self.optimiser}, self.networks, self.options.clip, meanwhile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +298,12 @@ class GanStep:
         # D's weights stay the same while it looks at both pictures and back; those of the features always.
         self._critic_weights, self._feature_weights = PackedWeights(), PackedWeights()
 
-    def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
+    def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         """One step of both networks over the given parts of a batch, their gradients accumulated.
+
+        Args:
+            batches: the parts.
+            meanwhile: see `Step.conclude`.
 
         Returns:
             Mean losses `content`, `adversarial`, `pixel`, `variation` (where used), `generator` (their weighted sum),
@@ -292,7 +312,7 @@ class GanStep:
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
         """
-        return self.conclude(self.compute(batches))
+        return self.conclude(self.compute(batches), meanwhile)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -312,10 +332,10 @@ class GanStep:
             self._part(batch, meter)
         return meter.finish(self.networks)
 
-    def conclude(self, figures: Figures) -> dict[str, float]:
+    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         """See `Step`."""
         optimisers = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
-        return _move(figures, optimisers, self.networks, self.options.clip)
+        return _move(figures, optimisers, self.networks, self.options.clip, meanwhile)
 
     def _part(self, batch: Batch, meter: _Meter) -> None:
         r, autocast = self.recipe, self.options.autocast

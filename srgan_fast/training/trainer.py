@@ -33,7 +33,7 @@ from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.config import Betas, GanSection, PretrainSection, TrainConfig
 from srgan_fast.training.feeding import prefetched
-from srgan_fast.training.graphs import CapturedStep, can_record
+from srgan_fast.training.graphs import CapturedStep, can_record, fastest_algorithms
 from srgan_fast.training.memory import keep_freed_memory
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
@@ -308,20 +308,20 @@ class Trainer:
         self,
         name: StageName,
         step: int,
-        one_step: Callable[[Sequence[Batch]], dict[str, float]],
+        one_step: Callable[[Sequence[Batch], Callable[[], None]], dict[str, float]],
         parts: Sequence[Batch],
         writer: SummaryWriter | None,
         rate: float,
     ) -> None:
         try:
-            losses = one_step(parts)
+            with fastest_algorithms(self.device):
+                losses = one_step(parts, partial(self.average.update, self.generator, step))
         except NonFiniteLossError as error:
             last = self._checkpoint or "none was written yet"
             raise TrainingError(
                 f"{name} step {step + 1}: {error}; the run stops, its last good checkpoint is {last}. "
                 f"A lower learning rate or run.clip helps; with bf16, try run.precision=fp32"
             ) from None
-        self.average.update(self.generator, step)
         if self.rank == 0:
             self.observer.stepped(step + 1, self._rate(), losses)
         if writer is not None and (step + 1) % self.config.run.log_every == 0:

@@ -3,6 +3,20 @@
 from srgan_fast.runtime.upscaler import Upscaler
 from srgan_fast.upscale.batch import run_jobs
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions, Plan, Size
+from srgan_fast.upscale.manifest import Manifest, run_digest
 from srgan_fast.upscale.plan import plan_jobs
+from srgan_fast.upscale.shared import run_shared
 
-__all__ = ["Job", "JobResult", "OutputOptions", "Plan", "Size", "Upscaler", "plan_jobs", "run_jobs"]
+__all__ = [
+    "Job",
+    "JobResult",
+    "Manifest",
+    "OutputOptions",
+    "Plan",
+    "Size",
+    "Upscaler",
+    "plan_jobs",
+    "run_digest",
+    "run_jobs",
+    "run_shared",
+]

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from srgan_fast.data.images import ImageFile
 from srgan_fast.files import sweep
@@ -25,15 +26,21 @@ def run_jobs(
     in the order of the jobs. What killed runs left unfinished in the folders of the results is removed.
 
     Args:
-        jobs: what to do.
+        jobs: what to do; each is asked for while the one before is computed.
         upscaler: with the model.
         options: how results are written.
         on_tile: called with every finished tile.
         stop: set by whoever wants it to end: the present picture is dropped, what was computed before is written.
     """
-    jobs = list(jobs)
-    for folder in {job.target.parent for job in jobs if job.target is not None}:
-        sweep(folder)
+    swept: set[Path] = set()
+    upcoming = iter(jobs)
+
+    def following() -> Job | None:
+        job = None if stop is not None and stop.is_set() else next(upcoming, None)
+        if job is not None and job.target is not None and job.target.parent not in swept:
+            swept.add(job.target.parent)
+            sweep(job.target.parent)
+        return job
 
     def watch(tile: Tile) -> None:
         if stop is not None and stop.is_set():
@@ -45,12 +52,11 @@ def run_jobs(
         reading: Future[ImageFile | JobResult] | None = None
         writing: Future[JobResult] | None = None
         try:
-            for i, job in enumerate(jobs):
-                if stop is not None and stop.is_set():
-                    break
-                current = reading or reader.submit(one.read, job, upscaler.scale, options)
-                following = jobs[i + 1] if i + 1 < len(jobs) else None
-                reading = reader.submit(one.read, following, upscaler.scale, options) if following else None
+            job = following()
+            reading = reader.submit(one.read, job, upscaler.scale, options) if job else None
+            while job is not None and reading is not None:
+                current, then = reading, following()
+                reading = reader.submit(one.read, then, upscaler.scale, options) if then else None
                 try:
                     result = one.upscale(job, current.result(), upscaler, options, watch)
                 except one.Stopped:
@@ -58,6 +64,7 @@ def run_jobs(
                 if writing is not None:
                     yield writing.result()
                 writing = writer.submit(one.finish, result, options)
+                job = then
             if writing is not None:
                 yield writing.result()
         finally:

@@ -67,11 +67,19 @@ class OutputOptions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A picture to upscale; None stands for standard input or output."""
+    """A picture to upscale.
+
+    Attributes:
+        source: None for standard input.
+        target: None for standard output.
+        fmt: format of the result.
+        redo: whether a target that is there is ours, and to be replaced whatever the options say.
+    """
 
     source: Path | None
     target: Path | None
     fmt: Format
+    redo: bool = False
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from srgan_fast.errors import ImageError
 from srgan_fast.files import shown
 from srgan_fast.upscale.job import Job, OutputOptions
 
+_ENCODER = {"webp": 4, "avif": 4, "gif": 4}  # bytes a pixel of the encoder's own copy; the others work on strips
 _RESERVE = 64 << 20  # of an encoder, and of the rows that a network works on
 
 
@@ -40,7 +41,7 @@ def check_limits(job: Job, header: Header, scale: int, options: OutputOptions) -
     final = width * height
     one = max(native, final) + (min(native, final) if native != final else 0)
     # At least 8 bits of three channels have to be there, whatever else.
-    need = header.pixels * 3 + (final * held + one) * 3 + _RESERVE
+    need = header.pixels * 3 + (final * held + one) * 3 + final * held * _ENCODER.get(job.fmt, 0) + _RESERVE
     have = memory.available()
     if have is not None and need > have:
         raise ImageError(

@@ -60,7 +60,7 @@ def read(job: Job, scale: int, options: OutputOptions) -> ImageFile | JobResult:
 
 
 def _already_there(job: Job, target: Path, options: OutputOptions) -> JobResult | None:
-    if options.existing == "overwrite" or not target.exists():
+    if options.existing == "overwrite" or job.redo or not target.exists():
         return None
     if options.existing == "error":
         return JobResult(job, "failed", f"{shown(target)}: is there already; use --overwrite or --skip-existing")

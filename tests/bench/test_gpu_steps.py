@@ -16,6 +16,8 @@ from srgan_fast.bench.gpu.steps import GENERATOR_ROWS, STEP_ROWS, StepRow, time_
 from srgan_fast.bench.training import rows
 from srgan_fast.bench.training.rows import ROWS, Work, make_trainee
 from srgan_fast.models import generator_config
+from srgan_fast.training.averaging import AveragedGenerator
+from srgan_fast.training.config import RunSection
 
 CUDA = torch.device("cuda", 0)
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "gpu_report.py"))
@@ -117,6 +119,17 @@ def test_convolutions_use_tf32_only_where_the_name_says_so(tf32: bool) -> None:
     with StepRow("stock", tf32=tf32).context():
         assert torch.backends.cudnn.allow_tf32 == tf32
     assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_a_lean_step_on_a_gpu_is_the_trainers_own_with_its_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    averaged: list[int] = []
+    monkeypatch.setattr(AveragedGenerator, "update", lambda self, generator, step: averaged.append(step))
+    monkeypatch.setattr(rows, "generator_config", partial(generator_config, blocks=1, channels=8))
+    row = StepRow("stock-lean")
+    trainee = row.make("pretrain", 1, 16, torch.device("cpu"))
+    trainee.step(), trainee.step()
+    assert averaged == [0, 1]
+    assert RunSection().ema == rows.EMA
 
 
 @pytest.mark.parametrize("name", ["stock", "stock-lean"])

@@ -535,3 +535,42 @@ def test_compression_is_that_of_png(upscale: Any, picture: Any) -> None:
         assert upscale("a.png", "-o", f"{level}.png", "--compression", level).exit_code == 0
         sizes.append(Path(f"{level}.png").stat().st_size)
     assert sizes[1] < sizes[0]
+
+
+# --- manifest and dry run
+
+
+def test_a_manifest_is_resumed_and_not_begun_twice(upscale: Any, picture: Any) -> None:
+    picture("in/a.png")
+    assert upscale("in", "-o", "out", "--manifest", "m.jsonl").exit_code == 0
+    refused = upscale("in", "-o", "out", "--manifest", "m.jsonl")
+    assert "m.jsonl: holds the results of an earlier run; go on with --resume" in refused.stderr
+    picture("in/b.png")
+    result = upscale("in", "-o", "out", "--manifest", "m.jsonl", "--resume")
+    assert (result.exit_code, _files()) == (0, ["a_x4.png", "b_x4.png"])
+    assert result.stderr.endswith("; 1 skipped\n")
+    again = upscale("in", "-o", "out", "--manifest", "m.jsonl", "--resume", "--outscale", "2", "--suffix", "_x4")
+    assert again.stderr.startswith("2 upscaled"), "other options give other results"
+    assert "--resume needs --manifest FILE" in upscale("in", "-o", "out", "--resume").stderr
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(upscale: Any, picture: Any) -> None:
+    picture("in/a.png")
+    picture("in/b.png", size=(6, 11, 3))
+    Path("in/c.png").write_bytes(b"no")
+    Path("out").mkdir()
+    Path("out/b_x4.png").touch()
+    result = upscale("in", "-o", "out", "--dry-run")
+    assert result.exit_code == 0
+    first, *failing, summary = result.stderr.splitlines()
+    assert first.startswith("in/a.png (7x5) -> out/a_x4.png (28x20), about 0.0 MB, ")
+    assert [line.split(" (")[0] for line in failing] == [
+        "would fail: out/b_x4.png: is there already; use --overwrite or --skip-existing",
+        "would fail: in/c.png: cannot be read as a picture",
+    ]
+    assert summary.startswith("1 to upscale, about ")
+    assert summary.endswith("; 2 would fail")
+    assert _files() == ["b_x4.png"]
+    found = json.loads(upscale("in", "-o", "out", "--dry-run", "--json").stdout)
+    assert found["dry_run"] is True
+    assert found["images"][0]["bytes"] == round(28 * 20 * 1.42)

@@ -2,12 +2,14 @@
 
 import json
 import math
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import pyvips
 from numpy.typing import NDArray
 
 from srgan_fast.data.images import Image, read_image, write_image
@@ -241,3 +243,13 @@ def test_what_the_upscaler_refuses_is_a_data_error(make: Make) -> None:
 
     with pytest.raises(DataError, match="too many pixels"):
         evaluate(model(upscale=refuse), make("hr", a=picture(64, 64, 3)))
+
+
+def test_a_picture_whose_codec_is_missing_is_refused_and_not_measured_as_black(make: Make) -> None:
+    folder = make("HR", a=picture(64, 64, 3), b=picture(64, 64, 3))
+    data = bytes(pyvips.Image.new_from_array(picture(64, 64, 3)).tiffsave_buffer(compression="none"))
+    tag = struct.pack("<HHI", 259, 3, 1)
+    at = data.index(tag) + len(tag)
+    (folder / "c.tif").write_bytes(data[:at] + struct.pack("<H", 50002) + data[at + 2 :])
+    with pytest.raises(DataError, match=r"c\.tif: cannot be read as a picture"):
+        evaluate(model(), folder)

@@ -462,3 +462,18 @@ def test_the_size_of_a_network_comes_from_its_configuration_either_way() -> None
     for height, width in ((1, 1), (3, 5)):
         x = picture(3, 2, height, width)
         assert fused.eval()(x).shape == plain.eval()(x).shape == (2, 3, 2 * height, 2 * width)
+
+
+def test_a_slope_that_never_changes_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = ConvBNLeakyReLU(16, 16, stride=1, with_bn=True)
+    assert "slope" not in block.state_dict()
+    use_kernels(block, "fused")
+    x = torch.rand(2, 16, 5, 6)
+    expected = block(x)
+    real, made = torch.full, []
+    monkeypatch.setattr(torch, "full", lambda *sizes, **how: (made.append(sizes), real(*sizes, **how))[1])
+    assert torch.equal(block(x), expected)
+    assert made == []
+    block.double()(x.double())
+    assert made == [((1,), 0.2)]  # not the one that was rounded to float32
+    assert block.bfloat16().slope.dtype == torch.bfloat16  # and is rounded no more than that

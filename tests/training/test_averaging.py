@@ -1,7 +1,11 @@
 """The averaged generator is the promised mean, in eval mode, apart from the one it follows."""
 
+import copy
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from srgan_fast.models import Generator, generator_config
 from srgan_fast.training.averaging import AveragedGenerator
@@ -74,3 +78,27 @@ def test_update_leaves_the_current_weights_alone(generator: Generator) -> None:
     before = [tensor.clone() for tensor in states(generator)[0]]
     average.update(generator, 3)
     assert all(torch.equal(a, b) for a, b in zip(states(generator)[0], before, strict=True))
+
+
+def test_an_update_is_a_few_operators_on_tensors_that_are_collected_once(generator: Generator) -> None:
+    class Calls(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[str] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.names.append(func._schema.name)
+            return func(*args, **(kwargs or {}))
+
+    average = AveragedGenerator(generator, 0.9)
+    average.update(generator, 0)
+    generator.load_state_dict({name: tensor + 1 for name, tensor in generator.state_dict().items()})  # in place
+    with Calls() as calls:
+        average.update(generator, 1)
+    assert calls.names == ["aten::_foreach_lerp_", "aten::_foreach_copy_"]
+    other = copy.deepcopy(generator)
+    disturb(other)
+    AveragedGenerator.update(average, other, 0)
+    single = AveragedGenerator(generator, 0.0)
+    single.update(other, 0)
+    assert all(torch.equal(a, b) for a, b in zip(*states(single.module, other), strict=True))

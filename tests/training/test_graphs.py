@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from srgan_fast.models import Generator, GeneratorConfig, PatchDiscriminator, ge
 from srgan_fast.ops import switch, use_kernels
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.training import graphs
+from srgan_fast.training import step as step_module
 from srgan_fast.training.graphs import WARM_UP, CapturedStep
-from srgan_fast.training.step import Batch, Figures, GanLosses, GanStep, NonFiniteLossError, StepOptions
+from srgan_fast.training.step import Batch, Figures, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -47,7 +49,7 @@ class _Counted:
         self.fused.append(switch._recorded.steps > 0)
         return "figures"
 
-    def conclude(self, figures: Figures) -> dict[str, float]:
+    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         assert figures == "figures"
         return {"pixel": float(len(self.ways))}
 
@@ -172,3 +174,41 @@ def test_a_loss_that_is_not_finite_stops_a_replayed_step_before_the_weights() ->
     with pytest.raises(NonFiniteLossError):
         step([(hr * float("nan"), lr)])
     assert all(torch.equal(value, before[key]) for key, value in recorded.generator.named_parameters())
+
+
+def test_on_a_gpu_what_is_done_meanwhile_comes_before_the_wait_for_the_losses() -> None:
+    order: list[str] = []
+
+    class Optimiser:
+        _step_supports_amp_scaling = True
+
+        def step(self) -> None:
+            order.append("weights")
+
+    values: Any = SimpleNamespace(is_cuda=True, isfinite=lambda: torch.ones(1, dtype=torch.bool))
+    figures: Any = SimpleNamespace(values=values, norms={}, read=lambda: order.append("losses"))
+    optimisers: Any = {"generator": Optimiser()}
+    step_module._move(figures, optimisers, {}, None, lambda: order.append("average"))
+    assert order == ["weights", "average", "losses"]
+
+
+def test_on_a_cpu_nothing_is_done_where_a_loss_is_not_finite() -> None:
+    generator = Generator(GeneratorConfig(channels=8, blocks=1))
+    step = PretrainStep(generator, torch.optim.Adam(generator.parameters()))
+    done: list[str] = []
+    batch = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 4, 4)
+    step([batch], lambda: done.append("average"))
+    assert done == ["average"]
+    with pytest.raises(NonFiniteLossError):
+        step([(batch[0] * float("nan"), batch[1])], lambda: done.append("average"))
+    assert done == ["average"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_cudnn_tries_its_algorithms_within_steps_on_a_gpu(before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", before)
+    with graphs.fastest_algorithms(torch.device("cuda", 0)):
+        assert torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.benchmark == before
+    with graphs.fastest_algorithms(torch.device("cpu")):
+        assert torch.backends.cudnn.benchmark == before

@@ -1,6 +1,7 @@
 """The trainer's steps are recorded as CUDA graphs while its feeder copies, and train what they would have trained."""
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,11 @@ def test_a_run_is_recorded_while_its_feeder_copies_and_trains_the_same_bits(
 
     monkeypatch.setattr(trainer, "can_record", lambda device, processes: False)
     monkeypatch.setattr(trainer, "to_batch", to_batch)
+    asked: list[str] = []
+    monkeypatch.setattr(trainer, "fastest_algorithms", lambda device: (asked.append(device.type), nullcontext())[1])
     assert conduct(_config(make_config, tmp_path / "plain", kernels)).finished
     assert differing(_state(tmp_path / "recorded"), _state(tmp_path / "plain")) == []
+    assert asked == ["cpu"] * 2 * STEPS
 
 
 @pytest.mark.usefixtures("_narrow")

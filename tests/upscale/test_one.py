@@ -93,6 +93,13 @@ def test_results_that_their_format_cannot_hold_are_refused_before_decoding(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are Unix'")
+def test_encoders_with_a_copy_of_their_own_need_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 88 << 20)
+    source = _noise("a.png", (1500, 1500, 1))
+    assert _run(source, "b.tif", Identity()).status == "done"
+    assert "are available" in _run(source, "b.webp", Identity()).message
+
+
 def test_a_fifo_is_refused_and_not_waited_for(folder: Path) -> None:
     os.mkfifo("a.png")
     results: list[JobResult] = []

@@ -44,7 +44,7 @@ class StepRow:
             Exception: whatever keeps it from being made.
         """
         work = Work(stage, batch, hr, "features[:18]", torch.get_num_threads(), str(device))
-        return make_trainee(find_row(self.row), work, self.captured, self.compiled)
+        return make_trainee(find_row(self.row), work, self.captured, self.compiled, averaged=True)
 
     def context(self) -> AbstractContextManager[None]:
         """What its name promises of float32, whatever torch's defaults are."""

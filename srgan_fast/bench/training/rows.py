@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Literal
 
 import torch
@@ -18,11 +19,13 @@ from srgan_fast.bench.training.options import Stage
 from srgan_fast.errors import UsageError
 from srgan_fast.models import FeatureExtractor, Generator, PatchDiscriminator, generator_config, get_preset
 from srgan_fast.ops import use_kernels
+from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.graphs import CapturedStep
 from srgan_fast.training.step import Autocast, GanLosses, GanStep, PretrainStep, StepOptions
 
 GENERATOR_PRESET = "paper"
 LOSSES_PRESET = "pytorch-gan"
+EMA = 0.999  # `run.ema` by default; its module needs pydantic, which measuring a GPU does not
 LEARNING_RATE = 1e-4
 SEED = 0
 
@@ -145,7 +148,9 @@ def make_networks(work: Work, trainable_features: bool = False) -> Networks:
     return Networks(generator, discriminator, features)
 
 
-def make_trainee(row: TrainingRow, work: Work, captured: bool = False, compiled: bool = False) -> Trainee:
+def make_trainee(
+    row: TrainingRow, work: Work, captured: bool = False, compiled: bool = False, averaged: bool = False
+) -> Trainee:
     """Networks, optimisers and loop of a row.
 
     Args:
@@ -153,6 +158,7 @@ def make_trainee(row: TrainingRow, work: Work, captured: bool = False, compiled:
         work: what it does in a step.
         captured: whether a lean loop is replayed from a CUDA graph; it is an error where it cannot be.
         compiled: whether torch.compile makes the networks.
+        averaged: whether a lean loop's step averages the generator's weights, as the trainer's own does.
 
     Raises:
         SrganFastError: it cannot be run here.
@@ -172,7 +178,7 @@ def make_trainee(row: TrainingRow, work: Work, captured: bool = False, compiled:
     autocast: Autocast = nullcontext
     if row.precision == "bf16":
         autocast = partial(torch.autocast, torch.device(work.device).type, torch.bfloat16)
-    step = _step(row, networks, autocast, captured)
+    step = _step(row, networks, autocast, captured, averaged)
     return Trainee(networks, partial(_keeping_graphs(step) if compiled else step, hr, lr), (hr, lr), autocast)
 
 
@@ -187,7 +193,7 @@ def _keeping_graphs(step: Callable[[Tensor, Tensor], Losses]) -> Callable[[Tenso
 
 
 def _step(
-    row: TrainingRow, networks: Networks, autocast: Autocast, captured: bool
+    row: TrainingRow, networks: Networks, autocast: Autocast, captured: bool, averaged: bool
 ) -> Callable[[Tensor, Tensor], Losses]:
     """One step of the row's loop on hr and lr."""
 
@@ -199,8 +205,7 @@ def _step(
         if row.loop == "common":
             return CommonPretrainLoop(generator, adam(generator), autocast)
         pretrain = PretrainStep(generator, adam(generator), "l1", StepOptions(autocast))
-        steps = CapturedStep(pretrain, required=True) if captured else pretrain
-        return lambda hr, lr: steps([(hr, lr)])
+        return _with_average(CapturedStep(pretrain, required=True) if captured else pretrain, generator, averaged)
     optimisers = adam(generator), adam(discriminator)
     if row.loop == "common":
         return CommonGanLoop(
@@ -214,8 +219,17 @@ def _step(
             autocast=autocast,
         )
     gan = make_gan_step(generator, discriminator, features, *optimisers, autocast)
-    gan_steps = CapturedStep(gan, required=True) if captured else gan
-    return lambda hr, lr: gan_steps([(hr, lr)])
+    return _with_average(CapturedStep(gan, required=True) if captured else gan, generator, averaged)
+
+
+def _with_average(
+    step: CapturedStep | PretrainStep | GanStep, generator: Generator, averaged: bool
+) -> Callable[[Tensor, Tensor], Losses]:
+    """The step on one batch, with the average of the weights that the trainer takes after each."""
+    if not averaged:
+        return lambda hr, lr: step([(hr, lr)])
+    average, numbers = AveragedGenerator(generator, EMA), count()
+    return lambda hr, lr: step([(hr, lr)], partial(average.update, generator, next(numbers)))
 
 
 def make_gan_step(

@@ -16,7 +16,7 @@ import pyvips
 
 from srgan_fast.data.image_files import decode_extra, exif, gif, jpeg, png, tiff
 from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Text, Timing
-from srgan_fast.data.image_files.samples import convert, has_field, orientation_of
+from srgan_fast.data.image_files.samples import convert, full_range, has_field, orientation_of
 from srgan_fast.errors import ImageError
 from srgan_fast.files import shown
 
@@ -158,6 +158,8 @@ def _decode(source: Source, image: Any, all_frames: bool) -> ImageFile:
     if count > 1 and not loader.startswith(_TIMED):
         notes.append(f"{count - 1} further images in the file")
     frame, more = convert(image, metadata, source.name)
+    if loader.startswith("heifload") and frame.pixels.dtype == np.uint16 and has_field(image, "bits-per-sample"):
+        frame = full_range(frame, int(image.get("bits-per-sample")))
     return ImageFile((frame,), None, (*notes, *more))
 
 

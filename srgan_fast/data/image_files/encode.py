@@ -13,7 +13,9 @@ from srgan_fast.data.image_files.formats import TRAITS, Format
 from srgan_fast.data.image_files.picture import Image, ImageFile, Metadata, Pixels, Timing
 from srgan_fast.errors import ImageError
 
-PNG_COMPRESSION, PNG_FILTER = 6, "all"
+# Of a result of 12 million pixels: 0.84 s of CPU for 1.8 % more bytes than level 6 (1.5 s); level 3 has 3.6 % more,
+# level 9 takes 9.3 s for 4.5 % fewer (libvips 8.18, Zen 5, srresnet-x4 on a mosaic of test photographs).
+PNG_COMPRESSION, PNG_FILTER = 4, "all"
 _BIG_TIFF = 3 << 30  # bytes of pixels; compressed they may exceed them, and the format ends at 4 GB
 
 

@@ -68,6 +68,16 @@ def convert(image: Any, metadata: Metadata, name: str, turn: bool = True) -> tup
     return Image(pixels, alpha, metadata), notes
 
 
+def full_range(image: Image, bits: int) -> Image:
+    """Samples of `bits` bits in the upper ones of 16, as libvips gives those of AVIF, with white at 65535."""
+
+    def stretch(values: Pixels) -> Pixels:
+        stored = (values >> (16 - bits)).astype(np.uint32)
+        return ((stored * 65535 + (1 << (bits - 1))) // ((1 << bits) - 1)).astype(np.uint16)
+
+    return replace(image, pixels=stretch(image.pixels), alpha=None if image.alpha is None else stretch(image.alpha))
+
+
 def _of_32_bits(array: NDArray[np.uint32], name: str) -> NDArray[np.uint16]:
     brightest = int(array.max())
     if 0 < brightest < 65536:  # counts of a detector, or labels: as 16 bits they would be black

@@ -1,0 +1,99 @@
+"""A batch whose state is a manifest: it can be resumed, and several processes can share it."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from srgan_fast.files import shown
+from srgan_fast.runtime.tiling import Tile
+from srgan_fast.runtime.upscaler import Upscaler
+from srgan_fast.upscale.batch import run_jobs
+from srgan_fast.upscale.job import Job, JobResult, OutputOptions
+from srgan_fast.upscale.manifest import CLAIM_HOLDS, Manifest
+
+_POLL = 0.5  # seconds between looks at what others have claimed
+
+
+def run_shared(
+    jobs: Iterable[Job],
+    upscaler: Upscaler,
+    options: OutputOptions,
+    manifest: Manifest,
+    on_tile: Callable[[Tile], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[JobResult]:
+    """As `run_jobs`; each picture is claimed in the manifest before, and recorded there after.
+
+    What is done already is skipped. What other processes have claimed is looked at again in the end: it is skipped if
+    they finished it and taken over if they died.
+    """
+    left = list(jobs)
+    stop = stop or threading.Event()
+    with _renewed(manifest):
+        while left and not stop.is_set():
+            waiting: list[Job] = []
+            skipped: list[JobResult] = []
+            claimed: list[Job] = []
+            free = _claimed(left, manifest, waiting, skipped, claimed)
+            try:
+                for result in run_jobs(free, upscaler, options, on_tile, stop):
+                    _record(manifest, result)
+                    claimed.remove(result.job)
+                    yield result
+                    yield from skipped
+                    skipped.clear()
+            finally:
+                for job in claimed:  # a run that is ended leaves them to others
+                    if job.source is not None and job.target is not None and manifest.has_claimed(job.target):
+                        manifest.record(job.source, job.target, "released")
+            yield from skipped
+            if len(waiting) == len(left):
+                stop.wait(_POLL)
+            left = waiting
+
+
+def _claimed(
+    jobs: list[Job], manifest: Manifest, waiting: list[Job], skipped: list[JobResult], claimed: list[Job]
+) -> Iterator[Job]:
+    """The jobs that this process may do, claimed one by one as they are asked for."""
+    for job in jobs:
+        if job.source is None or job.target is None:
+            claimed.append(job)
+            yield job
+            continue
+        state = manifest.claim(job.source, job.target)
+        if state == "held":
+            waiting.append(job)
+        elif state == "done":
+            skipped.append(JobResult(job, "skipped", f"{shown(job.target)} is done, as the manifest says"))
+        else:
+            mine = replace(job, redo=True) if state == "again" else job
+            claimed.append(mine)
+            yield mine
+
+
+def _record(manifest: Manifest, result: JobResult) -> None:
+    source, target = result.job.source, result.job.target
+    if source is None or target is None:
+        return
+    status = "left" if result.status == "skipped" else result.status
+    manifest.record(source, target, status, result.seconds, result.message)
+
+
+@contextmanager
+def _renewed(manifest: Manifest) -> Iterator[None]:
+    """Renews this process's claims while it works."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(CLAIM_HOLDS / 5):
+            manifest.renew()
+
+    thread = threading.Thread(target=renew, name="claims", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
