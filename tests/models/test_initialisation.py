@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srgan_fast.errors import ModelError
-from srgan_fast.models import AffineMap, Conventions, Generator, GeneratorConfig, generator_config
+from srgan_fast.models import ColourMap, Conventions, Generator, GeneratorConfig, generator_config
 from srgan_fast.models.initialisation import start_as_upscaler, why_no_upscaler
 from srgan_fast.ops import use_kernels
 from srgan_fast.ops.switch import Kernels
@@ -51,7 +51,7 @@ def test_before_any_step_the_output_is_nearest_through_a_5x5_box(
 
 @pytest.mark.parametrize("prelu", ["shared", "channel"])
 def test_output_maps_and_slopes_of_other_networks_are_respected(prelu: str) -> None:
-    maps = Conventions(hr_map=AffineMap((4.0, 0.5, -2.0), (0.3, -0.4, 1.0)))
+    maps = Conventions(hr_map=ColourMap((4.0, 0.5, -2.0), (0.3, -0.4, 1.0)))
     config = GeneratorConfig(channels=5, blocks=1, block_bias=True, prelu=prelu, conventions=maps)
     generator = started(config)
     silence_the_rest(generator)
