@@ -207,7 +207,8 @@ inline TestNetwork edsr(const EdsrShape& shape, Random& random) {
 
 // Everything that no known network does: 1x1 convolutions, the image read late and by several, a map read twice by one
 // layer, a residual of negative scale and one that is an input as well, layers of the image's size after one that
-// enlarges, several maps and residuals of a larger size, and a last shuffle after others.
+// enlarges, several maps and residuals of a larger size, one of which nothing else reads, and a last shuffle after
+// others.
 inline TestNetwork mixed(std::int64_t image_channels, std::int64_t unshuffle, Random& random) {
     using Slopes = NetworkBuilder::Slopes;
     NetworkBuilder b(
@@ -227,7 +228,9 @@ inline TestNetwork mixed(std::int64_t image_channels, std::int64_t unshuffle, Ra
         b.add({.inputs = {fourth, 0}, .out_channels = 4 * 24, .size = 1, .slopes = Slopes::kEach, .shuffle = 2});
     const std::int64_t joined =
         b.add({.inputs = {large, other}, .out_channels = 12, .slopes = Slopes::kEach, .residuals = {{large, 0.3f}}});
-    const std::int64_t last = b.add({.inputs = {joined, large}, .out_channels = 24, .residuals = {{other, 0.5f}}});
+    const std::int64_t beside = b.add({.inputs = {first}, .out_channels = 4 * 24, .shuffle = 2});
+    const std::int64_t last =
+        b.add({.inputs = {joined, large}, .out_channels = 24, .residuals = {{other, 0.5f}, {beside, 0.25f}}});
     return b.finish({.inputs = {last, joined}, .gain = 0.7f, .slopes = Slopes::kOne, .shuffle = 2});
 }
 

@@ -147,6 +147,20 @@ void test_very_tall_picture(const TestNetwork& network, Random& random) {
     check(same || way.precision == Precision::kBf16, what + ": rows differ");
 }
 
+// The widest pictures have the lowest strips, of four rows; what layers look aside is more than that.
+void test_low_strips(const TestNetwork& network, std::int64_t height, std::int64_t width, Random& random) {
+    const EngineWay way = engine_ways().back();
+    const Picture picture = random_picture(PixelType::kFloat, network.channels, height, width, random);
+    Engine engine(network.plain(), way.precision, way.isa, 2);
+    const std::int64_t before = engine.working_memory(height, width);
+    std::int64_t strips = 0;
+    const Picture got = run(engine, picture, [&](std::int64_t) { return ++strips > 0; });
+    const std::string what = text(way) + ", " + network.name + ", " + text(picture);
+    check(strips >= height / 4, what + ": " + std::to_string(strips) + " strips");
+    check(engine.working_memory(height, width) == before, what + ": took more memory than it said");
+    compare(got, 0, got.height, reference_rows(network, picture, 0, height), 0, tolerance(way), what);
+}
+
 // Of integers a not-a-number becomes 0, what is too large white.
 void test_values_that_are_not_finite(Random& random) {
     TestNetwork network = compact({2, 1, 16, 3}, random);
@@ -167,6 +181,20 @@ void test_values_that_are_not_finite(Random& random) {
                     good = good && got.at(y, x, 0) == 0.0 && got.at(y, x, 1) == got.white() && got.at(y, x, 2) == 0.0;
             check(good, text(way) + ", " + text(got) + ": values that are not finite");
         }
+}
+
+// Rounding the image would cost every network in bf16 more than its layers do.
+void test_the_image_is_not_rounded(Random& random) {
+    TestNetwork network = single(3, 3, 1, Skip::kNone, random);
+    TestConv& conv = network.convs[0];  // to the image itself
+    std::ranges::fill(conv.weight, 0.0f);
+    for (std::int64_t c = 0; c < 3; ++c) conv.weight[(c * 3 + c) * 9 + 4] = 1.0f;
+    const Picture picture = random_picture(PixelType::kFloat, 3, 9, 21, random);
+    for (const EngineWay& way : engine_ways()) {
+        Engine engine(network.plain(), way.precision, way.isa, 1);
+        compare(run(engine, picture), 0, picture.height, reference_rows(network, picture, 0, picture.height), 0, kFp32,
+                text(way) + ": an image as it is");
+    }
 }
 
 void test_networks_of_srgan(Random& random) {
@@ -217,6 +245,7 @@ void test_other_networks(Random& random) {
     test_tall_picture(rrdb({2, 24, 12, 1, 3, 2}, random), 40, {last}, random);
     test_tall_picture(compact({2, 2, 24, 3}, random), 33, {engine_ways().front(), last}, random);
     test_tall_picture(edsr({3, 1, 24, 4}, random), 40, {engine_ways().front(), last}, random);
+    test_low_strips(edsr({1, 2, 16, 1}, random), 60, 10300, random);
     test_very_tall_picture(compact({2, 2, 16, 3}, random), random);
     test_very_tall_picture(mixed(3, 1, random), random);
 }
@@ -227,6 +256,7 @@ int main() {
     Random random(20261126);
     test_networks_of_srgan(random);
     test_other_networks(random);
+    test_the_image_is_not_rounded(random);
     test_values_that_are_not_finite(random);
     return finish();
 }
