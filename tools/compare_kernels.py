@@ -69,7 +69,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 def gan_sections(pictures: Path, steps: int) -> Sections:
     """A small SRGAN; VGG stays random, since rounding does not care what features mean."""
     return {
-        "generator": {"blocks": 4},
+        "generator": {"blocks": 4, "start": "random"},
         "data": {"train": pictures, "crop": 64, "batch": 4},
         # A random VGG hands on little; scaled, its content loss outweighs the adversarial term as a trained one's does.
         "gan": {"steps": steps, "feature_scale": 30.0, "features": {"weights": "random", "cut": "vgg22"}},
@@ -80,7 +80,7 @@ def gan_sections(pictures: Path, steps: int) -> Sections:
 def pretrain_sections(pictures: Path, validation: Path, steps: int) -> Sections:
     """A small SRResNet by the recipe of configs/srresnet-x4.toml."""
     return {
-        "generator": {"blocks": 4},
+        "generator": {"blocks": 4, "start": "random"},
         "data": {"train": pictures, "validation": validation, "crop": 64, "batch": 8},
         "pretrain": {"steps": steps, "loss": "l1", "learning_rate": 5e-4, "schedule": {"kind": "cosine"}},
         "run": {"device": "cpu", "ema": 0.99, "save_every": steps, "validate_every": max(1, steps // 15)},
