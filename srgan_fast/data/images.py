@@ -21,8 +21,11 @@ from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metada
 from srgan_fast.errors import FileError, ImageError
 from srgan_fast.files import atomic_write, shown
 
+MAX_PIXELS = 500_000_000  # of one input; larger files are rather bombs than photographs
+
 __all__ = [
     "FORMAT_OF_SUFFIX",
+    "MAX_PIXELS",
     "TRAITS",
     "Encoded",
     "Format",
@@ -51,16 +54,23 @@ __all__ = [
 ]
 
 
-def read_image(source: Path | bytes) -> Image:
+def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image:
     """Decodes the first image of a file: palette, gray, CMYK, 1 to 32 bits, with or without alpha; turned upright.
 
     Args:
         source: a file, or an encoded image.
+        max_pixels: larger images are refused by their header; a small file can hold more than fits into memory.
 
     Raises:
-        ImageError: missing, unreadable, truncated, or not an image.
+        ImageError: missing, unreadable, truncated, too large, or not an image.
     """
-    return decode(Source.of(source), all_frames=False).frames[0]
+    found = Source.of(source)
+    head = header(found)
+    if head.height * head.width > max_pixels:
+        raise ImageError(
+            f"{found.name}: has {head.width}x{head.height} pixels, the limit is {max_pixels / 1e6:.0f} million"
+        )
+    return decode(found, all_frames=False).frames[0]
 
 
 def read_file(source: Path | bytes) -> ImageFile:

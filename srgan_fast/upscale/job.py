@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from srgan_fast.data.images import Format
+from srgan_fast.data.images import MAX_PIXELS, Format
 from srgan_fast.files import shown
 
 STANDARD_STREAM = "-"
-DEFAULT_MAX_PIXELS = 500_000_000  # of one input, all frames together; larger files are rather bombs than photographs
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class OutputOptions:
     quality: int = 95
     compression: int | None = None
     colour: Literal["auto", "keep"] = "auto"
-    max_pixels: int = DEFAULT_MAX_PIXELS
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)

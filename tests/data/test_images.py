@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -487,3 +488,14 @@ def test_the_message_is_that_of_this_file_and_not_of_the_one_before(tmp_path: Pa
     with pytest.raises(ImageError) as caught:
         read_image(tmp_path / "second.png")
     assert str(caught.value) == messages[0]
+
+
+def test_a_small_file_with_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:
+    size = struct.pack(">IIBBBBB", 30000, 30000, 8, 0, 0, 0, 0)
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + size
+    head += struct.pack(">I", zlib.crc32(b"IHDR" + size))
+    rows = zlib.compress(bytes(30001 * 100), 9)
+    head += struct.pack(">I", len(rows)) + b"IDAT" + rows + struct.pack(">I", zlib.crc32(b"IDAT" + rows))
+    (tmp_path / "bomb.png").write_bytes(head)
+    with pytest.raises(ImageError, match=r"bomb\.png: has 30000x30000 pixels, the limit is 500 million"):
+        read_image(tmp_path / "bomb.png")

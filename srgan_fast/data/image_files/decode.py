@@ -23,8 +23,10 @@ from srgan_fast.files import shown
 # Decoders that libvips does not count as fit for files from strangers (ImageMagick's among them) stay off.
 pyvips.block_untrusted_set(True)
 
+_JPEG = ("jpegload", "uhdrload")
 _TIMED = ("gifload", "webpload")
 _DEFAULT_DELAY = 100  # milliseconds, where a file names none
+_GAIN_MAP_NOTE = "gain map (HDR)"
 _GAIN_MAP = (b"hdrgm:Version", b"HDRGainMap")
 
 
@@ -220,13 +222,15 @@ def _metadata(source: Source, image: Any, loader: str) -> tuple[Metadata, list[s
     with source.file() as file:
         if loader.startswith("pngload"):
             metadata = png.read_png(file, metadata)
-        elif loader.startswith("jpegload") and source.head()[:2] == b"\xff\xd8":
+        elif loader.startswith(_JPEG) and source.head()[:2] == b"\xff\xd8":
             metadata, notes = jpeg.read_jpeg(file, metadata)
     if loader.startswith("tiffload"):
         metadata = _tiff_words(metadata, image)
     if has_field(image, "gif-comment"):
         metadata = replace(metadata, texts=(Text("Comment", str(image.get("gif-comment"))),))
     metadata, more = _upright(metadata, orientation_of(image))
+    if has_field(image, "gainmap-data") and _GAIN_MAP_NOTE not in more:
+        more.append(_GAIN_MAP_NOTE)
     return metadata, notes + more
 
 
@@ -250,7 +254,7 @@ def _upright(metadata: Metadata, orientation: int) -> tuple[Metadata, list[str]]
         packet = re.sub(rb'(tiff:Orientation\s*=\s*["\'])[2-8]', rb"\g<1>1", packet)
         packet = re.sub(rb"(<tiff:Orientation>\s*)[2-8]", rb"\g<1>1", packet)
         if any(mark in packet for mark in _GAIN_MAP):
-            notes.append("gain map (HDR)")
+            notes.append(_GAIN_MAP_NOTE)
             # A reader that finds these words would look for the gain map.
             packet = re.sub(rb'\s[\w]*hdrgm:\w+\s*=\s*"[^"]*"', b"", packet)
             packet = re.sub(rb"<Container:Directory>.*?</Container:Directory>", b"", packet, flags=re.DOTALL)

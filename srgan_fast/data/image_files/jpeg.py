@@ -29,7 +29,7 @@ def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def read_jpeg(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
-    """Adds density and comments to what libvips tells, and names what is in the file and cannot be taken over."""
+    """Adds density, comments and what libvips does not tell of Ultra HDR files; names what cannot be taken over."""
     texts: list[Text] = []
     notes: list[str] = []
     for marker, data in _segments(file):
@@ -40,6 +40,10 @@ def read_jpeg(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
                 metadata = replace(metadata, density=(x * factor, y * factor))
         elif marker == _COM:
             texts.append(Text("Comment", _decoded(data.rstrip(b"\0"))))
+        elif marker == _APP1 and data.startswith(_XMP) and metadata.xmp is None:
+            metadata = replace(metadata, xmp=data[len(_XMP) :])
+        elif marker == _APP13 and data.startswith(_PHOTOSHOP) and metadata.iptc is None:
+            metadata = replace(metadata, iptc=iptc_of_photoshop(data))
         elif marker == _APP2 and data.startswith(b"MPF\0"):
             notes.append("further images in the file (MPF)")
     return replace(metadata, texts=tuple(texts)), notes

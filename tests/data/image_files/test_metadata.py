@@ -16,9 +16,11 @@ import PIL.ImageCms
 import PIL.IptcImagePlugin
 import PIL.PngImagePlugin
 import pytest
+import pyvips
 from numpy.typing import NDArray
 
 from srgan_fast.data.images import Encoded, Format, Image, encode, read_file
+from srgan_fast.errors import ImageError
 
 FORMATS: list[Format] = ["png", "jpg", "webp", "tif", "gif", "avif"]
 HAVE_DENSITY = ("png", "jpg", "tif")
@@ -330,6 +332,22 @@ def test_a_gain_map_is_said_and_nothing_points_to_it() -> None:
     assert b"MPF\0" not in written
 
 
+@pytest.mark.skipif(not pyvips.type_find("VipsOperation", "uhdrsave"), reason="libvips without Ultra HDR")
+def test_the_gain_map_of_a_real_ultra_hdr_picture_is_said() -> None:
+    y, x = np.mgrid[:64, :96]
+    light = np.stack([x / 24, y / 16, (x + y) / 160], 2).astype(np.float32)
+    data = bytes(pyvips.Image.new_from_array(light).copy(interpretation="scrgb").uhdrsave_buffer())
+    file = read_file(data)
+    assert "gain map (HDR)" in file.notes
+    assert file.frames[0].pixels.shape == (64, 96, 3)
+    assert file.frames[0].pixels.dtype == np.uint8
+    written = encode(file, "jpg").data
+    assert b"hdrgm" not in written
+    assert pyvips.Image.new_from_buffer(written, "").get("vips-loader") == "jpegload_buffer"
+    with pytest.raises(ImageError, match="cannot be read as a picture"):
+        read_file(data[: len(data) // 3])
+
+
 def test_descriptions_too_long_for_a_jpeg_are_said_and_the_rest_is_written() -> None:
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("Long", "x" * 70000)
@@ -348,8 +366,6 @@ def test_a_long_profile_is_split_over_segments() -> None:
 
 
 def test_descriptions_of_a_thousand_damaged_files_never_raise_anything_of_their_own() -> None:
-    from srgan_fast.errors import ImageError
-
     rng = np.random.default_rng(0)
     info = PIL.PngImagePlugin.PngInfo()
     info.add_itxt("Title", "Grüße", zip=True)
