@@ -41,7 +41,7 @@ class OutputOptions:
 
     Attributes:
         suffix: between the picture's name and its file suffix.
-        name: template of file names instead, with {stem}, {parent}, {scale} and {ext}.
+        name: template of file names instead, with {stem}, {parent}, {type} (the input's suffix), {scale} and {ext}.
         fmt: file format; that of the input if None (png for formats that are only read).
         outscale: final factor; the model's own if None.
         size: final size instead of a factor.

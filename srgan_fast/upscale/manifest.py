@@ -8,7 +8,6 @@ whose maker nobody knows) or, where a run was ended, `released`. A last line tha
 import hashlib
 import json
 import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from srgan_fast.errors import FileError
-from srgan_fast.files import is_running, shown
+from srgan_fast.files import host, is_running, shown
 
 try:
     import fcntl
@@ -66,7 +65,7 @@ class Line:
         """Whether somebody who lives has claimed it."""
         if self.status != "claimed":
             return False
-        if self.host == platform.node():
+        if self.host == host():
             return is_running(self.pid)
         return time.time() - self.time < CLAIM_HOLDS
 
@@ -103,7 +102,7 @@ class Manifest:
         key = _absolute(target)
         with self._locked() as file:
             line = self.lines.get(key)
-            if line is not None and line.is_held() and (line.host, line.pid) != (platform.node(), os.getpid()):
+            if line is not None and line.is_held() and (line.host, line.pid) != (host(), os.getpid()):
                 return "held"
             if line is not None and line.status == "done" and self._is_there(line, source, target):
                 return "done"
@@ -122,14 +121,14 @@ class Manifest:
     def has_claimed(self, target: Path) -> bool:
         """Whether this process works on a target."""
         line = self.lines.get(_absolute(target))
-        mine = line is not None and (line.host, line.pid) == (platform.node(), os.getpid())
+        mine = line is not None and (line.host, line.pid) == (host(), os.getpid())
         return mine and line is not None and line.status == "claimed"
 
     def renew(self) -> None:
         """Says that what this process has claimed is worked on still."""
         with self._locked() as file:
             for line in [line for line in self.lines.values() if line.status == "claimed"]:
-                if (line.host, line.pid) == (platform.node(), os.getpid()):
+                if (line.host, line.pid) == (host(), os.getpid()):
                     self._append(file, self._line(Path(line.source), Path(line.target), "claimed"))
 
     def _is_ours(self, line: Line | None, target: Path) -> bool:
@@ -160,7 +159,7 @@ class Manifest:
             pass  # it vanished since; the line says so by its zeros
         return Line(
             _absolute(target), status, _absolute(source), **about, digest=digest, run=self.run,
-            seconds=round(seconds, 4), message=message, host=platform.node(), pid=os.getpid(), time=time.time(),
+            seconds=round(seconds, 4), message=message, host=host(), pid=os.getpid(), time=time.time(),
         )  # fmt: skip
 
     @contextmanager

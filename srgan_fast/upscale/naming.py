@@ -10,8 +10,7 @@ from srgan_fast.errors import UsageError
 from srgan_fast.files import shown
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 
-_FIELDS = ("stem", "parent", "scale", "ext")
-ADVICE = "--name '{parent}_{stem}_x{scale}.{ext}'"
+_FIELDS = ("stem", "parent", "type", "scale", "ext")
 
 
 def check_template(name: str) -> None:
@@ -25,7 +24,7 @@ def check_template(name: str) -> None:
         name.format(**dict.fromkeys(_FIELDS, "x"))
     except (ValueError, KeyError, IndexError) as error:
         raise UsageError(
-            f"--name is {name!r}; it takes {{stem}}, {{parent}}, {{scale}} and {{ext}} ({error})"
+            f"--name is {name!r}; it takes {{stem}}, {{parent}}, {{type}}, {{scale}} and {{ext}} ({error})"
         ) from None
     if "/" in name or "\\" in name:
         raise UsageError(f"--name is {name!r}; it is a file name and cannot hold a path")
@@ -50,7 +49,8 @@ def result_name(place: Path, source: Path | None, fmt: Format, options: OutputOp
         return f"{place.stem}{options.suffix}{suffix}"
     parent = "" if source is None else Path(os.path.realpath(source)).parent.name
     scale = options.suffix.removeprefix("_x")
-    return options.name.format(stem=place.stem, parent=parent, scale=scale, ext=suffix[1:])
+    kind = place.suffix[1:] or "none"
+    return options.name.format(stem=place.stem, parent=parent, type=kind, scale=scale, ext=suffix[1:])
 
 
 def key_of(path: Path) -> str:
@@ -73,6 +73,12 @@ def earlier_results(jobs: list[Job], found: set[str]) -> set[str]:
     return {key for key in found if str(Path(key).with_suffix("")) in targets}
 
 
+def _advice(jobs: list[Job]) -> str:
+    """A template that tells them apart."""
+    parents = {job.source and Path(key_of(job.source)).parent.name for job in jobs}
+    return f"--name '{'{parent}_{stem}' if len(parents) > 1 else '{stem}_{type}'}_x{{scale}}.{{ext}}'"
+
+
 def without_clashes(jobs: list[Job]) -> tuple[list[Job], list[JobResult]]:
     """The jobs that can be done, and a failed result for each that would overwrite an input or another's result."""
     by_target: dict[str, list[Job]] = defaultdict(list)
@@ -93,7 +99,7 @@ def without_clashes(jobs: list[Job]) -> tuple[list[Job], list[JobResult]]:
             elif others:
                 names = " and ".join(other.name for other in by_target[key][:5])
                 more = f" and {len(others) - 4} more" if len(others) > 4 else ""
-                message = f"{names}{more} would all become {shown(job.target)}; try {ADVICE}"
+                message = f"{names}{more} would all become {shown(job.target)}; try {_advice(by_target[key])}"
                 message = message.replace("would all", "would both") if len(others) == 1 else message
         if message:
             refused.append(JobResult(job, "failed", message))

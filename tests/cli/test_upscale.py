@@ -333,7 +333,10 @@ def test_names_come_out_as_they_are(upscale: Any, picture: Any, folder: Path) ->
         (["a.png", "-o", "out", "--size", "0x5"], "--size is '0x5'; it must be"),
         (["a.png", "-o", "out", "--size", "20", "-s", "2"], "--size and --outscale contradict each other"),
         (["a.png", "-o", "out", "--size", "20", "--fit"], "--fit needs --size WxH"),
-        (["a.png", "-o", "out", "--name", "{x}"], "--name is '{x}'; it takes {stem}, {parent}, {scale} and {ext}"),
+        (
+            ["a.png", "-o", "out", "--name", "{x}"],
+            "--name is '{x}'; it takes {stem}, {parent}, {type}, {scale} and {ext}",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(

@@ -131,8 +131,8 @@ def test_standard_output_takes_the_format_of_the_input(folder: Path, source: str
         (["a.png"], "out", {"name": "{stem}"}, "it must end with .{ext}"),
         (["a.png"], "out", {"name": "a.{ext}"}, "without {stem} all results would have one name"),
         (["a.png"], "out", {"name": "{stem}/{parent}.{ext}"}, "cannot hold a path"),
-        (["a.png"], "out", {"name": "{stem}{date}.{ext}"}, "takes {stem}, {parent}, {scale} and {ext}"),
-        (["a.png"], "out", {"name": "{stem.{ext}"}, "takes {stem}, {parent}, {scale} and {ext}"),
+        (["a.png"], "out", {"name": "{stem}{date}.{ext}"}, "takes {stem}, {parent}, {type}, {scale} and {ext}"),
+        (["a.png"], "out", {"name": "{stem.{ext}"}, "takes {stem}, {parent}, {type}, {scale} and {ext}"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -163,9 +163,13 @@ def test_all_that_clash_are_named_and_only_they_fail(folder: Path) -> None:
     _empty("in/a.png", "in/a.jpg", "in/a.webp", "in/b.png", "in/c.jpg", "in/c.png")
     plan, messages = _refused(["in"], "out", fmt="png")
     assert [str(job.source) for job in plan.jobs] == ["in/b.png"]
-    of_a = f"in/a.jpg and in/a.png and in/a.webp would all become out/a_x4.png{ADVICE}"
-    of_c = f"in/c.jpg and in/c.png would both become out/c_x4.png{ADVICE}"
+    advice = ADVICE.replace("{parent}_{stem}", "{stem}_{type}")
+    of_a = f"in/a.jpg and in/a.png and in/a.webp would all become out/a_x4.png{advice}"
+    of_c = f"in/c.jpg and in/c.png would both become out/c_x4.png{advice}"
     assert sorted(messages) == [of_a] * 3 + [of_c] * 2
+    plan, messages = _refused(["in"], "out", fmt="png", name="{stem}_{type}_x{scale}.{ext}")
+    assert messages == []
+    assert [str(job.target) for job in plan.jobs][:2] == ["out/a_jpg_x4.png", "out/a_png_x4.png"]
 
 
 def test_templates_name_results(folder: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from srgan_fast.data.images import Image, encode_image, read_image
+from srgan_fast.files import host
 from srgan_fast.upscale import Job, JobResult, Manifest, OutputOptions, run_shared
 from srgan_fast.upscale.one import is_whole
 
@@ -117,10 +118,8 @@ def test_a_torn_last_line_is_no_line(folder: Path) -> None:
 
 
 def test_a_claim_of_a_dead_process_is_taken_over_at_once(folder: Path) -> None:
-    import platform
-
     jobs = _jobs(1)
-    _append(target=str(folder / "out/0.png"), status="claimed", host=platform.node(), pid=2**22 + 1, time=time.time())
+    _append(target=str(folder / "out/0.png"), status="claimed", host=host(), pid=2**22 + 1, time=time.time())
     assert [result.status for result in _run(jobs)] == ["done"]
 
 
