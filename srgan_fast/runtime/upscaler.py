@@ -1,7 +1,6 @@
 """A model with a runtime: arrays in, arrays out, any size."""
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -9,6 +8,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from srgan_fast import memory
 from srgan_fast.data.images import Image, Pixels
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, SrganFastError, UsageError
@@ -282,22 +282,18 @@ class Upscaler:
 
     def _has_memory(self, need: int) -> bool:
         """Whether a backend may work in so many bytes; if not, tiles bound it."""
-        have = _physical_memory()
+        have = memory.available()
         return have is None or need < have / 2
 
     def _check_memory(self, height: int, width: int, item: int, outscale: float = 0.0) -> None:
         factor = max(float(self.scale), outscale)
         need = int(height * width * self.network.channels * item * (1 + factor**2))
-        have = _physical_memory()
+        have = memory.available()
         if have is not None and need > have:
             raise ImageError(
-                f"a picture of {width}x{height} pixels at x{factor:g} needs {need / 2**30:.1f} GiB, this machine has "
-                f"{have / 2**30:.1f} GiB; cut it into parts"
+                f"a picture of {width}x{height} pixels at x{factor:g} needs {need / 2**30:.1f} GiB, "
+                f"{have / 2**30:.1f} GiB are available; cut it into parts"
             )
-
-
-def _physical_memory() -> int | None:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
 
 
 def fill_transparent(rgb: NDArray[Pixel], alpha: NDArray[Pixel], reach: int = 8) -> NDArray[Pixel]:

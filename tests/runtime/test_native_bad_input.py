@@ -363,7 +363,7 @@ def test_what_needs_too_much_memory_in_one_piece_is_cut_into_tiles(
     monkeypatch.setattr(native.backend, "upscale", lambda *_: pytest.fail("it was run in one piece"))
     tiles: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr(upscaler_module, "_physical_memory", lambda: need * 2)
+        patch.setattr(upscaler_module.memory, "available", lambda: need * 2)
         # What the picture itself needs is another question.
         patch.setattr(native, "_check_memory", lambda *_: None)
         result = native(image, tiles.append)
