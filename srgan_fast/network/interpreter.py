@@ -74,13 +74,16 @@ def convolve(x: Exact, weight: NDArray[Any]) -> Exact:
     """Zero-padded, stride 1: C_in, H, W with C_out, C_in, k, k to C_out, H, W."""
     size, (height, width) = weight.shape[2], x.shape[1:]
     radius = size // 2
-    padded = np.pad(x, ((0, 0), (radius, radius), (radius, radius)))
-    y = np.zeros((weight.shape[0], height * width))
+    wide = width + 2 * radius
+    # A row below the padding, so that the image moved by a tap is a slice of the same rows written one after the other.
+    padded = np.pad(x, ((0, 0), (radius, radius + 1), (radius, radius))).reshape(x.shape[0], -1)
+    y = np.zeros((weight.shape[0], height * wide))
+    product = np.empty_like(y)
     for ky in range(size):
         for kx in range(size):
-            shifted = padded[:, ky : ky + height, kx : kx + width].reshape(x.shape[0], -1)
-            y += weight[:, :, ky, kx].astype(np.float64) @ shifted
-    return y.reshape(-1, height, width)
+            moved = padded[:, ky * wide + kx :][:, : height * wide]
+            y += np.matmul(weight[:, :, ky, kx].astype(np.float64), moved, out=product)
+    return y.reshape(-1, height, wide)[:, :, :width]
 
 
 def shuffle(x: Exact, factor: int) -> Exact:
