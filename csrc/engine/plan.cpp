@@ -57,11 +57,13 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
     std::vector<Input> values{{features_, 0}};
     std::vector<std::int64_t> lags{0};
     const std::int64_t element = model.kernels().element;
-    std::int64_t widest = element * model.values()[0].channels;
+    std::int64_t widest = cpu::kAlignment;  // bytes of a row
+    for (const auto& pool : pools_) widest = std::max(widest, pool->row_bytes());
     for (std::size_t i = 0; i < split; ++i) {
         const std::int64_t pixel = element * layers[i].out_channels;
-        values.push_back({&add_map(pool_for(width_, pixel), height_, pixel, true), 0});
-        widest = std::max(widest, pixel);
+        RowPool& pool = pool_for(width_, pixel);
+        values.push_back({&add_map(pool, height_, pixel, true), 0});
+        widest = std::max(widest, pool.row_bytes());
         Stage stage = stage_of(i, values, {0, width_});
         stage.out = values.back().map;
         std::int64_t lag = 0;
@@ -88,7 +90,7 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
         add_panel(width_ * i / panels / cpu::kTile * cpu::kTile,
                   i + 1 == panels ? width_ : width_ * (i + 1) / panels / cpu::kTile * cpu::kTile, split, values);
 
-    strip_rows_ = std::max(cpu::kTile, kStripBytes / (width_ * widest) / cpu::kTile * cpu::kTile);
+    strip_rows_ = std::max(cpu::kTile, kStripBytes / widest / cpu::kTile * cpu::kTile);
     // A last layer that alone stands after the split reads what a strip left.
     thin_rows_ = split + 1 == layers.size() ? strip_rows_ : std::max(cpu::kTile, kPanelRows / layers.back().grid);
     // Once filled, the schedule repeats itself from strip to strip, so a lower image with as many rows behind its last

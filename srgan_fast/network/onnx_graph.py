@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from srgan_fast.errors import ModelError
-from srgan_fast.network.analysis import scale_of
-from srgan_fast.network.graph import Array, ColourMap, Conv, Network
+from srgan_fast.network.analysis import scale_of, value_shapes
+from srgan_fast.network.graph import IMAGE, Array, ColourMap, Conv, Network
 
 OPSET = 20
 _WHITE = 255
@@ -31,8 +31,9 @@ def ir_version_of(opset: int) -> int:
 class _Graph:
     """Collects nodes and constants; every method returns the name of its result."""
 
-    def __init__(self, dtype: type[np.float32] | type[np.float16]) -> None:
-        self.dtype = dtype
+    def __init__(self, network: Network, dtype: type[np.float32] | type[np.float16]) -> None:
+        self.network, self.dtype = network, dtype
+        self.channels = [shape.channels for shape in value_shapes(network)]
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -57,12 +58,16 @@ class _Graph:
         name, size = conv.name, conv.size
         given = [values[value] for value in conv.inputs]
         x = given[0] if len(given) == 1 else self.node("Concat", given, f"{name}.inputs", axis=1)
-        arrays = [self.constant(f"{name}.weight", conv.weight), self.constant(f"{name}.bias", conv.bias)]
+        weight = conv.weight[:, self.channel_order(conv)]
+        arrays = [self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", conv.bias)]
         y = self.node("Conv", [x, *arrays], name, kernel_shape=[size, size], pads=[size // 2] * 4)
         if conv.slope is not None:
             y = self.activation(y, conv.slope, name)
         for number, residual in enumerate(conv.residuals):
             added, what = values[residual.value], f"{name}.sum.{number}"
+            if residual.value == IMAGE and self.network.unshuffle > 1:
+                order = self.constant(f"{what}.order", np.argsort(_blocks_first(self.network)))
+                added = self.node("Gather", [added, order], f"{what}.ordered", axis=1)
             if residual.scale != 1.0:
                 factor = self.constant(f"{what}.scale", np.array(residual.scale, np.float32))
                 added = self.node("Mul", [added, factor], f"{what}.scaled")
@@ -71,6 +76,14 @@ class _Graph:
             return y
         # CRD is pixel shuffle's order: channel c * r^2 + row * r + column.
         return self.node("DepthToSpace", [y], f"{name}.shuffle", blocksize=conv.shuffle, mode="CRD")
+
+    def channel_order(self, conv: Conv) -> NDArray[np.int64]:
+        """Of a convolution's input channels, in the graph's values instead of the network's."""
+        order, begin = [], 0
+        for value in conv.inputs:
+            order.append(begin + (_blocks_first(self.network) if value == IMAGE else np.arange(self.channels[value])))
+            begin += self.channels[value]
+        return np.concatenate(order)
 
     def activation(self, x: str, slope: Array, name: str) -> str:
         output = f"{name}.act"
@@ -87,25 +100,33 @@ class _Graph:
         offset = self.constant(f"{name}.offset", _column(values.offset))
         return self.node("Add", [self.node("Mul", [x, gain], f"{name}.scaled"), offset], name)
 
-    def unshuffle(self, x: str, network: Network) -> str:
-        if network.unshuffle == 1:
+    def unshuffle(self, x: str) -> str:
+        """The image's channels in ONNX's order, which the weights of its readers are put in."""
+        if self.network.unshuffle == 1:
             return x
-        y = self.node("SpaceToDepth", [x], "unshuffle.blocks", blocksize=network.unshuffle)
-        # ONNX counts channels within a place in the block, a network places within a channel.
-        order = np.arange(network.channels * network.unshuffle**2).reshape(-1, network.channels).T.reshape(-1)
-        return self.node("Gather", [y, self.constant("unshuffle.order", order)], "unshuffle", axis=1)
+        return self.node("SpaceToDepth", [x], "unshuffle", blocksize=self.network.unshuffle)
 
-    def enlarged(self, x: str, network: Network) -> str:
+    def enlarged(self, x: str) -> str:
         """The image at the output's size, for the skip."""
-        scale = scale_of(network)
+        scale = scale_of(self.network)
         if scale == 1:
             return x
         scales = self.single("enlarged.scales", np.array([1, 1, scale, scale], np.float32))
-        if network.skip == "nearest":
+        if self.network.skip == "nearest":
             how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         else:
             how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         return self.node("Resize", [x, "", scales], "enlarged", **how)
+
+
+def _blocks_first(network: Network) -> NDArray[np.int64]:
+    """For every channel after SpaceToDepth, the channel of the network's unshuffled image that it is.
+
+    ONNX counts channels within a place in the block, a network places within a channel. (A Gather of channels would put
+    that right, but before a convolution OpenVINO 2026.4 computes it wrongly.)
+    """
+    places = network.unshuffle**2
+    return np.arange(network.channels * places).reshape(network.channels, places).T.reshape(-1)
 
 
 def _column(values: tuple[float, ...]) -> Array:
@@ -135,7 +156,7 @@ def build_onnx(
     Raises:
         ModelError: weights that leave float16's range, or an opset that the installed onnx does not know.
     """
-    graph = _Graph(dtype)
+    graph = _Graph(network, dtype)
     x = "lr"
     if pixels:
         # Casts stand beside the input and the output: TensorRT takes uint8 nowhere else.
@@ -145,12 +166,12 @@ def build_onnx(
     if dtype is not np.float32:
         x = graph.node("Cast", [x], "lr_half", to=TensorProto.FLOAT16)
     image = graph.affine(x, network.input_map, "input_map")
-    values = [graph.unshuffle(image, network)]
+    values = [graph.unshuffle(image)]
     for conv in network.convs:
         values.append(graph.conv(conv, values))
     x = values[-1]
     if network.skip != "none":
-        x = graph.node("Add", [x, graph.enlarged(image, network)], "skip")
+        x = graph.node("Add", [x, graph.enlarged(image)], "skip")
     if network.tanh:
         x = graph.node("Tanh", [x], "tanh")
     x = graph.affine(x, network.output_map, "output_map")

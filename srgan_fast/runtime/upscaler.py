@@ -110,6 +110,7 @@ class Upscaler:
             raise ImageError(f"a picture must have shape (H, W, {channels}) with H, W >= 1, got {image.shape}")
         height, width = image.shape[:2]
         margin, s = self._margin, self.scale
+        self._check_memory(height, width, image.dtype.itemsize)
         whole = extend(image, margin, self.network.unshuffle)
         if whole.shape == image.shape:
             return self._upscaled(image, on_tile)

@@ -103,7 +103,7 @@ def test_a_failure_of_a_process_is_one_line_and_with_debug_a_traceback(run_proce
     debug = run_process("--debug", "models", "nope")
     assert debug.returncode == 1
     assert b"Traceback (most recent call last)" in debug.stderr
-    assert b"read_generator" in debug.stderr
+    assert b"read_model" in debug.stderr
     assert debug.stderr.decode().splitlines()[-1] == f"srgan_fast.errors.ModelError: {message}"
 
 

@@ -43,6 +43,12 @@ def originals(picture: Any) -> Path:
 
 
 @pytest.fixture
+def upscaler(tiny_model: Path) -> Upscaler:
+    """The network alone, as it is evaluated."""
+    return Upscaler(tiny_model, backend="onnxruntime", border="zero")
+
+
+@pytest.fixture
 def expected(originals: Path, upscaler: Upscaler) -> Evaluation:
     return evaluate_folder(upscaler, originals)
 

@@ -19,7 +19,7 @@ def test_a_model_becomes_a_file_that_computes_the_same(
     done = run_process("export", "onnx", "--model", tiny_model, "-o", "new/m.onnx")
     said = done.stderr.decode()
     assert (done.returncode, done.stdout) == (0, b""), said
-    assert said.startswith("new/m.onnx: 0.1 MB, fp32, opset 20, ")
+    assert said.startswith("new/m.onnx: 0.0 MB, fp32, opset 20, ")
     assert said.endswith(" on them and on noise\n")
     assert said.count("\n") == 1, "nothing of the exporter's own"
     assert [path.name for path in (folder / "new").iterdir()] == ["m.onnx"]
@@ -36,10 +36,10 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_wanted(
     result = run("export", "onnx", "-m", tiny_model, "-o", "m.onnx")
     assert (result.exit_code, result.stderr) == (1, "error: m.onnx: is there already; use --overwrite\n")
     assert (folder / "m.onnx").read_bytes() == b"mine"
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     result = run("export", "onnx", "-m", tiny_model, "-o", "m.onnx", "--overwrite")
     assert (folder / "m.onnx").read_bytes() == b"mine", "it failed, so what was there stays"
-    assert result.stderr == "error: exporting needs onnxscript: pip install 'srgan_fast[train,onnx]'\n"
+    assert result.stderr == "error: exporting needs onnxruntime: pip install 'srgan_fast[onnx]'\n"
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     assert run("export", "onnx", "-m", tiny_model, "-o", "m.onnx", "--overwrite").exit_code == 0

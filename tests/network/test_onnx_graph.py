@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from srgan_fast.models import ModelFile
-from srgan_fast.network import Conv, Network
+from srgan_fast.network import Conv, Network, Residual, interpreter
 from srgan_fast.network.onnx_graph import OPSET, build_onnx, ir_version_of
 
-from .random_networks import rich_network
+from .random_networks import random_conv, rich_network
 
 
 def _sides(value: Any) -> list[Any]:
@@ -59,3 +60,17 @@ def test_activations_are_the_operators_that_runtimes_fuse() -> None:
 def test_the_file_format_is_the_oldest_that_holds_the_operators(opset: int, version: int) -> None:
     model = build_onnx(rich_network(np.random.default_rng(0)), "rich", opset=opset)
     assert model.ir_version == ir_version_of(opset) == version
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_an_unshuffled_image_is_read_as_input_beside_others_and_as_residual(unshuffle: int) -> None:
+    rng = np.random.default_rng(4)
+    c = 3 * unshuffle**2
+    convs = (
+        random_conv(rng, "first", c, c, residuals=(Residual(0, 0.5),)),
+        random_conv(rng, "both", 2 * c, 3 * 4 * unshuffle**2, inputs=(1, 0), shuffle=2 * unshuffle),
+    )
+    network = Network(convs, unshuffle=unshuffle)
+    lr = rng.random((2, 3, 4, 6), np.float32)
+    session = onnxruntime.InferenceSession(build_onnx(network, "image").SerializeToString())
+    np.testing.assert_allclose(session.run(None, {"lr": lr})[0], interpreter.run(network, lr), atol=1e-5)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from srgan_fast.errors import SrganFastError
-from srgan_fast.models import read_generator
+from srgan_fast.models import read_model
 from srgan_fast.runtime.registry import create_backend
 
 Header = dict[str, Any]
@@ -208,7 +208,7 @@ def damaged(content: bytes, seed: int) -> bytes:
 def upscales(path: Path) -> bool:
     """Whether the file is accepted; then it must work, else the only errors there may be are ours."""
     try:
-        file = read_generator(path)
+        file = read_model(path)
         backend = create_backend(file, "native", threads=1)
     except SrganFastError as error:
         if "\n" in str(error) or isinstance(error.__cause__, Warning):
@@ -216,7 +216,7 @@ def upscales(path: Path) -> bool:
         return False
     lr = np.random.default_rng(0).random((1, 3, 5, 4), np.float32)
     sr = backend.run(lr)
-    assert (sr.dtype, sr.shape) == (np.float32, (1, 3, 5 * file.config.scale, 4 * file.config.scale))
+    assert (sr.dtype, sr.shape) == (np.float32, (1, 3, 5 * file.scale, 4 * file.scale))
     backend.upscale((lr[0].transpose(1, 2, 0) * 255).astype(np.uint8))  # type: ignore[attr-defined]
     return True
 

@@ -158,7 +158,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "three channels": {},
     "gray, tanh": {"channels": 1, "tanh": True},
     "four channels, nearest skip": {"channels": 4, "skip": "nearest"},
-    "unshuffled, bilinear skip": {"unshuffle": 2, "skip": "bilinear"},
+    "bilinear skip": {"skip": "bilinear"},
+    "unshuffled": {"unshuffle": 2},
 }
 
 

@@ -13,6 +13,7 @@ from srgan_fast import _engine
 from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED
 from srgan_fast.models import ColourMap, Conventions, GeneratorConfig, GeneratorFile, generator_config
 from srgan_fast.models.model_file import model_of
+from srgan_fast.network.analysis import macs_per_image_pixel
 from srgan_fast.runtime.native_backend import NativeBackend
 
 from .conftest import Exact, FileOf
@@ -177,4 +178,4 @@ def test_what_it_is_can_be_asked(case: Any) -> None:
         "9x9, 64 to 3 at x2",
     )
     assert min(seconds) > 0
-    assert sum(multiply_adds) == 40 * file.config.macs_per_lr_pixel
+    assert sum(multiply_adds) == 40 * macs_per_image_pixel(model_of(file).network)

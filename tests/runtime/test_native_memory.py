@@ -59,7 +59,7 @@ def resident():
         return int(file.read().split()[1]) * resource.getpagesize()
 image, floats = noise(60, 70, np.uint8), noise(31, 17)
 bad = layers(channels=64)
-bad["tail"] = (bad["tail"][0], bad["tail"][1][:2].copy(), None)
+bad["layers"][-1] = (*bad["layers"][-1][:3], bad["layers"][-1][3][:2].copy(), *bad["layers"][-1][4:])
 def stop(rows):
     raise KeyError(rows)
 def once():

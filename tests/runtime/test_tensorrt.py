@@ -344,10 +344,13 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
 
 
 def _with_weight(file: ModelFile, name: str, value: float) -> ModelFile:
-    """The same generator, but for the first number of a tensor."""
-    changed = file.weights[name].copy()
+    """The same network, but for the first weight of a convolution."""
+    network = file.network
+    (index,) = (i for i, conv in enumerate(network.convs) if conv.name == name)
+    changed = network.convs[index].weight.copy()
     changed.flat[0] = value
-    return replace(file, weights={**file.weights, name: changed})
+    conv = replace(network.convs[index], weight=changed)
+    return replace(file, network=replace(network, convs=(*network.convs[:index], conv, *network.convs[index + 1 :])))
 
 
 # --- the cache
@@ -380,7 +383,7 @@ def test_an_engine_is_built_once_for_each_thing_that_it_depends_on(
     others.append(("fp16", "a GPU", BuildOptions(Profile(Shape(1, 1, 1), Shape(1, 8, 8), Shape(1, 64, 64)))))
     for precision, device, options in others:
         assert backend.cached_engine(library, tiny_file, precision, device, options)[1] != path
-    other = _with_weight(tiny_file, "tail.bias", 1.0)
+    other = _with_weight(tiny_file, "tail", 1.0)
     assert backend.cached_engine(library, other, "fp16", "a GPU")[1] != path
     assert len(builds) == 6
 
@@ -438,7 +441,7 @@ def test_an_interrupted_build_leaves_nothing(library: Library, tiny_file: ModelF
 
 def test_weights_beyond_fp16_are_refused(tiny_file: ModelFile) -> None:
     with pytest.raises(ModelError, match=r"tail.weight leaves the range of float16; take fp32"):
-        build_onnx(_with_weight(tiny_file, "tail.weight", 1e6), np.float16)
+        build_onnx(_with_weight(tiny_file, "tail", 1e6).network, "tiny-x4", np.float16)
 
 
 # --- running
