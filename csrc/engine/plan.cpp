@@ -301,11 +301,12 @@ void Plan::read_image(const Call* call, std::int64_t until) {
         if (map) map->rows.grow(ready);
     if (colours_) fill_rows(out_rows_, colours_->rows, read, rows, zeros_);
     if (features_) fill_rows(feature_rows_, features_->rows, read, rows, zeros_);
+    double seconds = 0.0;  // of no layer
     execute(call, kReadPixels,
             ReadPixels{call ? &call->in : nullptr, model_.channels(), model_.unshuffle(), &model_.input, read, rows,
                        width_, colours_ ? out_rows_.data() : nullptr, features_ ? feature_rows_.data() : nullptr,
                        model_.values()[0].channels, model_.kernels().element != sizeof(float)},
-            reading_);
+            seconds);
 }
 
 // Rows of its grid that a stage can compute, when `given` rows of the maps of the image's whole width are there.

@@ -119,7 +119,6 @@ class Plan {
     };
     std::vector<Group> groups_;
     std::vector<double> seconds_;  // of the last run, by group
-    double reading_ = 0.0;
 
     // Row tables of the call that is being prepared.
     std::vector<std::vector<const void*>> in_rows_, residual_rows_;

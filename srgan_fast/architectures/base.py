@@ -1,15 +1,16 @@
 """What an architecture is to the rest: something that recognises a state dict and makes a network of it."""
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.errors import ModelError
-from srgan_fast.network.graph import Array, Network
-from srgan_fast.network.lowering import Exact
+from srgan_fast.network.graph import Array, Conv, Network, Residual, value_of
+from srgan_fast.network.lowering import Exact, rounded
 
 State = Mapping[str, NDArray[np.float32]]
 """A state dict: float32 arrays by name, BatchNorm's counters left out."""
@@ -101,6 +102,68 @@ class Tensors:
         if self._left:
             names = ", ".join(sorted(self._left)[:3])
             raise ModelError(f"{len(self._left)} of its arrays are no part of that network: {names}")
+
+
+class Builder:
+    """Collects a network's convolutions from a state dict; methods return the value of what they added.
+
+    Args:
+        tensors: to take weights from.
+
+    Attributes:
+        tensors: as given.
+        convs: so far, in order of use.
+    """
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+        self.convs: list[Conv] = []
+
+    def add(
+        self,
+        name: str,
+        arrays: tuple[Exact, Exact],
+        *inputs: int,
+        residuals: tuple[Residual, ...] = (),
+        slope: Array | None = None,
+        shuffle: int = 1,
+    ) -> int:
+        """Adds a convolution.
+
+        Args:
+            name: of it.
+            arrays: weights and bias in float64, rounded here.
+            inputs: values that it reads.
+            residuals: see `Conv`.
+            slope: see `Conv`.
+            shuffle: see `Conv`.
+
+        Raises:
+            ModelError: weights that leave float32's range.
+        """
+        weight, bias = (rounded(array, name) for array in arrays)
+        self.convs.append(Conv(name, inputs, weight, bias, slope, residuals, shuffle))
+        return value_of(len(self.convs) - 1)
+
+
+def renamed(state: State, renames: Iterable[tuple[str, str]]) -> dict[str, NDArray[np.float32]]:
+    """A state dict under other names.
+
+    Args:
+        state: to rename.
+        renames: patterns of whole names and what they become; the first that matches counts.
+
+    Raises:
+        ModelError: two arrays get the same name.
+    """
+    renames, result = tuple(renames), dict[str, NDArray[np.float32]]()
+    for name, array in state.items():
+        matches = ((re.fullmatch(pattern, name), new) for pattern, new in renames)
+        new = next((match.expand(new) for match, new in matches if match), name)
+        if new in result:
+            raise ModelError(f"it holds {new} twice")
+        result[new] = array
+    return result
 
 
 def square_root(count: int, what: str) -> int:

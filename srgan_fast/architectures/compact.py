@@ -7,10 +7,9 @@ import re
 
 import numpy as np
 
-from srgan_fast.architectures.base import Architecture, Facts, Recognised, State, Tensors, square_root
+from srgan_fast.architectures.base import Architecture, Builder, Facts, Recognised, State, Tensors, square_root
 from srgan_fast.errors import ModelError
-from srgan_fast.network.graph import Array, Conv, Network
-from srgan_fast.network.lowering import rounded
+from srgan_fast.network.graph import Array, Network
 
 # Activations without parameters leave no trace in a state dict.
 _RECORDED = {"relu": 0.0, "leakyrelu": 0.1}
@@ -39,14 +38,13 @@ def _build(state: State, facts: Facts) -> Recognised:
                 "as .safetensors with the metadata act_type = relu or leakyrelu"
             )
         recorded = np.array([_RECORDED[asked]], np.float32)
-    convs = []
+    build = Builder(tensors)
     channels = c_in = state["body.0.weight"].shape[1]
     width = state["body.0.weight"].shape[0]
     for i in range(0, highest, 2):
-        weight, bias = tensors.conv(f"body.{i}", c_in, width)
+        arrays = tensors.conv(f"body.{i}", c_in, width)
         slope = _slope(tensors, f"body.{i + 1}.weight", width) if recorded is None else recorded
-        name = f"body.{i}"
-        convs.append(Conv(name, (i // 2,), rounded(weight, name), rounded(bias, name), slope))
+        build.add(f"body.{i}", arrays, i // 2, slope=slope)
         c_in = width
     name = f"body.{highest}"
     weight, bias = tensors.conv(name, width)
@@ -54,10 +52,9 @@ def _build(state: State, facts: Facts) -> Recognised:
     if weight.shape[0] % channels:
         raise ModelError(f"{name} gives {weight.shape[0]} channels, images have {channels}")
     scale = square_root(weight.shape[0] // channels, name)
-    arrays = rounded(weight, name), rounded(bias, name)
-    convs.append(Conv(name, (highest // 2,), *arrays, shuffle=scale))
-    network = Network(tuple(convs), channels=channels, skip="nearest")
-    return Recognised(network, f"Compact (SRVGGNet), {len(convs) - 2} convolutions of {width} channels")
+    build.add(name, (weight, bias), highest // 2, shuffle=scale)
+    network = Network(tuple(build.convs), channels=channels, skip="nearest")
+    return Recognised(network, f"Compact (SRVGGNet), {len(build.convs) - 2} convolutions of {width} channels")
 
 
 def _slope(tensors: Tensors, name: str, width: int) -> Array:

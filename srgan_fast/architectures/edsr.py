@@ -4,15 +4,22 @@ EDSR: Lim et al. 2017, "Enhanced Deep Residual Networks for Single Image Super-R
 generator that BasicSR trains in the place of SRResNet: no BatchNorm, LeakyReLU, a bilinear skip.
 """
 
-import re
-from collections.abc import Mapping
-
 import numpy as np
 
-from srgan_fast.architectures.base import Architecture, Facts, Recognised, State, Tensors, count_numbered, square_root
+from srgan_fast.architectures.base import (
+    Architecture,
+    Builder,
+    Facts,
+    Recognised,
+    State,
+    Tensors,
+    count_numbered,
+    renamed,
+    square_root,
+)
 from srgan_fast.errors import ModelError
-from srgan_fast.network.graph import IMAGE, Array, ColourMap, Conv, Network, Residual, value_of
-from srgan_fast.network.lowering import Exact, fold_output_map, rounded
+from srgan_fast.network.graph import IMAGE, Array, ColourMap, Network, Residual
+from srgan_fast.network.lowering import Exact, fold_output_map
 
 _RELU = np.zeros(1, np.float32)
 _LEAKY = np.array([0.1], np.float32)  # MSRResNet's
@@ -22,33 +29,8 @@ _WHITE = 255.0
 _DAMPED_WIDTH, _DAMPING = 256, 0.1
 
 
-def _renamed(state: State, renames: Mapping[str, str]) -> dict[str, np.ndarray]:
-    result = {}
-    for name, array in state.items():
-        matches = ((re.fullmatch(pattern, name), new) for pattern, new in renames.items())
-        result[next((match.expand(new) for match, new in matches if match), name)] = array
-    return result
-
-
-class _Builder:
-    """Collects convolutions; methods return the value of what they added."""
-
-    def __init__(self, tensors: Tensors) -> None:
-        self.tensors = tensors
-        self.convs: list[Conv] = []
-
-    def add(
-        self,
-        name: str,
-        arrays: tuple[Exact, Exact],
-        x: int,
-        *residuals: Residual,
-        slope: Array | None = None,
-        shuffle: int = 1,
-    ) -> int:
-        weight, bias = (rounded(array, name) for array in arrays)
-        self.convs.append(Conv(name, (x,), weight, bias, slope, residuals, shuffle))
-        return value_of(len(self.convs) - 1)
+class _Builder(Builder):
+    """The parts that both networks have."""
 
     def blocks(self, count: int, channels: int, x: int, damping: float = 1.0) -> int:
         """Convolution, ReLU, convolution, added to what they began with."""
@@ -56,7 +38,7 @@ class _Builder:
             name = f"body.{i}.conv"
             y = self.add(f"{name}1", self.tensors.conv(f"{name}1", channels, channels), x, slope=_RELU)
             weight, bias = self.tensors.conv(f"{name}2", channels, channels)
-            x = self.add(f"{name}2", (weight * damping, bias * damping), y, Residual(x))
+            x = self.add(f"{name}2", (weight * damping, bias * damping), y, residuals=(Residual(x),))
         return x
 
     def upsample(self, name: str, channels: int, x: int, slope: Array | None = None) -> int:
@@ -68,10 +50,10 @@ class _Builder:
         return self.add(name, (weight, bias), x, slope=slope, shuffle=factor)
 
 
-_MSR_RENAMES = {
-    r"recon_trunk\.(\d+)\.(.+)": r"body.\1.\2",
-    r"HRconv\.(\w+)": r"conv_hr.\1",
-}
+_MSR_RENAMES = (
+    (r"recon_trunk\.(\d+)\.(.+)", r"body.\1.\2"),
+    (r"HRconv\.(\w+)", r"conv_hr.\1"),
+)
 
 
 def _matches_msr(state: State) -> bool:
@@ -79,7 +61,7 @@ def _matches_msr(state: State) -> bool:
 
 
 def _build_msr(state: State, facts: Facts) -> Recognised:
-    state = _renamed(state, _MSR_RENAMES)
+    state = renamed(state, _MSR_RENAMES)
     tensors = Tensors(state)
     build = _Builder(tensors)
     first = tensors.conv("conv_first")
@@ -96,14 +78,14 @@ def _build_msr(state: State, facts: Facts) -> Recognised:
     return Recognised(network, f"MSRResNet, {blocks} blocks of {channels} channels")
 
 
-_EDSR_RENAMES = {
-    r"head\.0\.(\w+)": r"conv_first.\1",
-    r"body\.(\d+)\.body\.0\.(\w+)": r"body.\1.conv1.\2",
-    r"body\.(\d+)\.body\.2\.(\w+)": r"body.\1.conv2.\2",
-    r"body\.\d+\.(weight|bias)": r"conv_after_body.\1",
-    r"tail\.0\.(\d+)\.(\w+)": r"upsample.\1.\2",
-    r"tail\.1\.(\w+)": r"conv_last.\1",
-}
+_EDSR_RENAMES = (
+    (r"head\.0\.(\w+)", r"conv_first.\1"),
+    (r"body\.(\d+)\.body\.0\.(\w+)", r"body.\1.conv1.\2"),
+    (r"body\.(\d+)\.body\.2\.(\w+)", r"body.\1.conv2.\2"),
+    (r"body\.\d+\.(weight|bias)", r"conv_after_body.\1"),
+    (r"tail\.0\.(\d+)\.(\w+)", r"upsample.\1.\2"),
+    (r"tail\.1\.(\w+)", r"conv_last.\1"),
+)
 
 
 def _matches_edsr(state: State) -> bool:
@@ -112,7 +94,7 @@ def _matches_edsr(state: State) -> bool:
 
 
 def _build_edsr(state: State, facts: Facts) -> Recognised:
-    state = _renamed(state, _EDSR_RENAMES)
+    state = renamed(state, _EDSR_RENAMES)
     tensors = Tensors(state)
     build = _Builder(tensors)
     first = tensors.conv("conv_first")
@@ -121,7 +103,9 @@ def _build_edsr(state: State, facts: Facts) -> Recognised:
     blocks, damping = count_numbered(state, "body."), _damping(channels, facts)
     head = x = build.add("conv_first", first, IMAGE)
     x = build.blocks(blocks, channels, x, damping)
-    x = build.add("conv_after_body", tensors.conv("conv_after_body", channels, channels), x, Residual(head))
+    x = build.add(
+        "conv_after_body", tensors.conv("conv_after_body", channels, channels), x, residuals=(Residual(head),)
+    )
     for i in range(count_numbered(state, "upsample.")):
         x = build.upsample(f"upsample.{2 * i}", channels, x)  # shuffles have the odd numbers
     last = fold_output_map(*tensors.conv("conv_last", channels, colours), output_map)

@@ -8,10 +8,20 @@ import re
 
 import numpy as np
 
-from srgan_fast.architectures.base import Architecture, Facts, Recognised, State, Tensors, count_numbered, square_root
+from srgan_fast.architectures.base import (
+    Architecture,
+    Builder,
+    Facts,
+    Recognised,
+    State,
+    Tensors,
+    count_numbered,
+    renamed,
+    square_root,
+)
 from srgan_fast.errors import ModelError
-from srgan_fast.network.graph import IMAGE, Conv, Network, Residual, value_of
-from srgan_fast.network.lowering import Exact, embedded, nearest_as_phases, rounded
+from srgan_fast.network.graph import IMAGE, Network, Residual
+from srgan_fast.network.lowering import embedded, nearest_as_phases
 
 _SLOPE = np.array([0.2], np.float32)  # of every LeakyReLU in it
 _DAMPING = 0.2  # of a dense block's and of a whole block's result
@@ -55,44 +65,15 @@ def _flat_tail(state: State) -> dict[str, str]:
     return {f"model.{number}": name for number, name in zip(numbers, names, strict=True)}
 
 
-def _renamed(state: State) -> dict[str, np.ndarray]:
-    """The state dict under BasicSR's names."""
-    flat = _flat_tail(state) if "model.0.weight" in state else {}
-    result: dict[str, np.ndarray] = {}
-    for name, array in state.items():
-        module, _, part = name.rpartition(".")
-        new = f"{flat[module]}.{part}" if module in flat else name
-        for pattern, replacement in _RENAMES:
-            match = re.fullmatch(pattern, new)
-            if match:
-                new = match.expand(replacement)
-                break
-        if new in result:
-            raise ModelError(f"it holds {new} twice")
-        result[new] = array
-    return result
+def _in_basicsr_names(state: State) -> State:
+    if "model.0.weight" in state:
+        numbers = _flat_tail(state).items()
+        state = renamed(state, ((rf"{re.escape(number)}\.(\w+)", rf"{name}.\1") for number, name in numbers))
+    return renamed(state, _RENAMES)
 
 
-class _Builder:
-    """Collects convolutions; methods return the value of what they added."""
-
-    def __init__(self, tensors: Tensors) -> None:
-        self.tensors = tensors
-        self.convs: list[Conv] = []
-
-    def add(
-        self,
-        name: str,
-        arrays: tuple[Exact, Exact],
-        inputs: tuple[int, ...],
-        *residuals: Residual,
-        active: bool = True,
-        shuffle: int = 1,
-    ) -> int:
-        weight, bias = (rounded(array, name) for array in arrays)
-        slope = _SLOPE if active else None
-        self.convs.append(Conv(name, inputs, weight, bias, slope, residuals, shuffle))
-        return value_of(len(self.convs) - 1)
+class _Builder(Builder):
+    """The parts of an RRDB network."""
 
     def dense(self, name: str, x: int, *residuals: Residual, damping: float) -> int:
         """Five convolutions, each of which reads what all before it gave; returns `damping * fifth + residuals`."""
@@ -101,14 +82,14 @@ class _Builder:
         beside = None
         if f"{name}.conv1x1.weight" in self.tensors:  # ESRGAN+ (Rakotonirina and Rasoanaivo 2020)
             weight, bias = self.tensors.conv(f"{name}.conv1x1", channels, growth, 1)
-            beside = self.add(f"{name}.conv1x1", (embedded(weight, 3), bias), (x,), active=False)
-        values = [x, self.add(f"{name}.conv1", first, (x,))]
+            beside = self.add(f"{name}.conv1x1", (embedded(weight, 3), bias), x)
+        values = [x, self.add(f"{name}.conv1", first, x, slope=_SLOPE)]
         for i in (2, 3, 4):
             arrays = self.tensors.conv(f"{name}.conv{i}", channels + (i - 1) * growth, growth)
             extra = () if beside is None or i == 3 else (Residual(beside if i == 2 else values[2]),)
-            values.append(self.add(f"{name}.conv{i}", arrays, tuple(values), *extra))
+            values.append(self.add(f"{name}.conv{i}", arrays, *values, residuals=extra, slope=_SLOPE))
         weight, bias = self.tensors.conv(f"{name}.conv5", channels + 4 * growth, channels)
-        return self.add(f"{name}.conv5", (weight * damping, bias * damping), tuple(values), *residuals, active=False)
+        return self.add(f"{name}.conv5", (weight * damping, bias * damping), *values, residuals=residuals)
 
     def block(self, name: str, x: int) -> int:
         """Three dense blocks; their damped sum is added to what they began with."""
@@ -118,23 +99,23 @@ class _Builder:
 
 
 def _build(state: State, facts: Facts) -> Recognised:
-    state = _renamed(state)
+    state = _in_basicsr_names(state)
     tensors = Tensors(state)
     build = _Builder(tensors)
     first = tensors.conv("conv_first")
     channels, given = first[0].shape[:2]
-    feature = x = build.add("conv_first", first, (IMAGE,), active=False)
+    feature = x = build.add("conv_first", first, IMAGE)
     blocks, stages = count_numbered(state, "body."), _count_upsamplers(state)
     growth = state["body.0.rdb1.conv1.weight"].shape[0]
     for i in range(blocks):
         x = build.block(f"body.{i}", x)
-    x = build.add("conv_body", tensors.conv("conv_body", channels, channels), (x,), Residual(feature), active=False)
+    x = build.add("conv_body", tensors.conv("conv_body", channels, channels), x, residuals=(Residual(feature),))
     for i in range(stages):
         arrays = nearest_as_phases(*tensors.conv(f"conv_up{i + 1}", channels, channels), 2)
-        x = build.add(f"conv_up{i + 1}", arrays, (x,), shuffle=2)
-    x = build.add("conv_hr", tensors.conv("conv_hr", channels, channels), (x,))
+        x = build.add(f"conv_up{i + 1}", arrays, x, slope=_SLOPE, shuffle=2)
+    x = build.add("conv_hr", tensors.conv("conv_hr", channels, channels), x, slope=_SLOPE)
     last = tensors.conv("conv_last", channels)
-    build.add("conv_last", last, (x,), active=False)
+    build.add("conv_last", last, x)
     tensors.finish()
     colours = last[0].shape[0]
     if given % colours:

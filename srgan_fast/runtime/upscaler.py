@@ -124,7 +124,6 @@ class Upscaler:
         """The network's result for an image as it is."""
         height, width, channels = image.shape
         s = self.scale
-        self._check_memory(height, width, image.dtype.itemsize)
         if self._whole is not None and self._has_memory(self._whole.working_memory(height, width)):
             return self._in_one_piece(self._whole, image, on_tile)
         white = np.iinfo(image.dtype).max
