@@ -38,3 +38,14 @@ def state_of() -> Callable[[nn.Module], State]:
         }
 
     return state
+
+
+@pytest.fixture(scope="session")
+def damaged() -> Callable[[State, dict[str, tuple[int, ...] | None]], State]:
+    """A state dict with some arrays left out (None) or of another shape."""
+
+    def damage(state: State, change: dict[str, tuple[int, ...] | None]) -> State:
+        kept = {name: array for name, array in state.items() if name not in change or change[name] is not None}
+        return {**kept, **{name: np.zeros(shape, np.float32) for name, shape in change.items() if shape is not None}}
+
+    return damage
