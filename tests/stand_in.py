@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_WAITS = 20.0  # seconds for another thread, after which a test has failed
+_WAITS = 300.0  # seconds for another thread, after which a test has failed
 _REFUSED = ("_local_scalar_dense", "equal", "is_nonzero", "lift_fresh", "nonzero")
 
 
@@ -97,6 +97,7 @@ class StandIn:
         self.copied_on: set[Stream] = set()
         self.default = Stream()
         self.holds_copies = False  # until a recording is under way
+        self.awaits_copy = False  # of the next recording: it ends only when another thread has copied meanwhile
         self._own = threading.local()
         self._recording: tuple[int, str] | None = None  # thread and mode
         self._broken = False
@@ -125,10 +126,12 @@ class StandIn:
         self.copied_on.add(self.current())
         if self._recording is not None:
             thread, mode = self._recording
-            if mode == "global" and thread != threading.get_ident():
+            if thread == threading.get_ident():
+                return
+            self._copied.set()
+            if mode == "global":
                 self._broken = True
                 raise RuntimeError("CUDA error: operation would make the legacy stream depend on a capturing stream")
-            self._copied.set()
 
     def _stream(self, device: object = None) -> Stream:
         self.streams.append(Stream(device))
@@ -155,10 +158,10 @@ class StandIn:
         try:
             with graph:
                 yield
-                if self.holds_copies:
-                    self.holds_copies = False
+                if self.awaits_copy:
+                    self.awaits_copy = False
                     self._under_way.set()
-                    self._copied.wait(_WAITS if capture_error_mode == "thread_local" else 0.5)
+                    assert self._copied.wait(_WAITS), "no other thread copied"
         finally:
             self._recording = None
             graph.undo()

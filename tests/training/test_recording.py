@@ -60,6 +60,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 def test_a_run_is_recorded_while_its_feeder_copies_and_trains_the_same_bits(
     make_config: MakeConfig, tmp_path: Path, stand_in: StandIn, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stand_in.awaits_copy = True
     assert conduct(_config(make_config, tmp_path / "recorded", kernels)).finished
     assert stand_in.modes == ["thread_local"] * 2
     assert [graph.replays for graph in stand_in.graphs] == [STEPS - WARM_UP] * 2
