@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from srgan_fast import memory
 from srgan_fast.data.images import Image, Pixels
 from srgan_fast.data.resize import resize_bicubic
-from srgan_fast.errors import BackendError, ImageError, SrganFastError, UsageError
+from srgan_fast.errors import BackendError, ImageError, ModelError, SrganFastError, UsageError
 from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
 from srgan_fast.network.analysis import receptive_radius, scale_of
 from srgan_fast.network.interpreter import pad_to_multiple
@@ -24,6 +24,8 @@ from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
 OnTile = Callable[[Tile], None]
 Border = Literal["repeat", "zero"]
+
+_PATTERN_SIDE = 32  # of the image that a model is tried on
 
 
 class Upscaler:
@@ -50,7 +52,8 @@ class Upscaler:
         halo: in use, in low-resolution pixels.
 
     Raises:
-        ModelError: the model cannot be read.
+        ModelError: the model cannot be read, or gives no image: its result for a test pattern is not finite, or the
+            same everywhere.
         BackendError: the runtime is missing or cannot do that.
         UsageError: a negative tile or halo, or another border.
     """
@@ -81,6 +84,7 @@ class Upscaler:
         self._margin = min(radius, MARGIN) if border == "repeat" else 0
         self.precision: Precision = choose_precision(precision, backend)
         self.backend = create_backend(file, backend, self.precision, threads, on_build)
+        self._check_model(file)
         # A backend that bounds its memory itself gets pictures in one piece.
         self._whole = self.backend if isinstance(self.backend, PixelBackend) and not tile else None
 
@@ -223,6 +227,23 @@ class Upscaler:
         result = self(np.concatenate([rgb, opaque[..., None]], axis=2), on_tile)
         return np.ascontiguousarray(result[..., :3]), None if alpha is None else np.ascontiguousarray(result[..., 3])
 
+    def _check_model(self, file: ModelFile) -> None:
+        """Finite weights may overflow, and those of a network that was never trained may all be zero."""
+        sides = (_PATTERN_SIDE, _PATTERN_SIDE)  # a multiple of every pixel-unshuffle
+        pattern = np.random.default_rng(0).random((1, file.network.channels, *sides), np.float32)
+        with np.errstate(all="ignore"):
+            result = self._run(pattern)
+        if not np.isfinite(result).all():
+            raise ModelError(
+                f"{file.path or file.name}: its result is not finite in {self.precision}: weights are too large; "
+                f"the file is damaged, training diverged, or it needs another precision"
+            )
+        if np.ptp(result) == 0:
+            raise ModelError(
+                f"{file.path or file.name}: its result is the same everywhere, whatever the image; the file is damaged "
+                f"or was never trained"
+            )
+
     def _in_one_piece(self, backend: PixelBackend, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
         height, width = image.shape[:2]
         done = 0
@@ -268,8 +289,13 @@ class Upscaler:
     def _core(self, lr: FloatImages, tile: Tile) -> FloatImages:
         """Upscales a tile's region and cuts the halo off."""
         s = self.scale
+        sr = self._run(lr)
+        top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
+        return sr[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
+
+    def _run(self, lr: FloatImages) -> FloatImages:
         try:
-            sr = self.backend.run(lr)
+            return self.backend.run(lr)
         except (SrganFastError, MemoryError):
             raise
         except Exception as error:  # every runtime has exceptions of its own
@@ -277,8 +303,6 @@ class Upscaler:
                 f"{self.backend.name} failed on {lr.shape[3]}x{lr.shape[2]} pixels ({first_line(error)}); "
                 f"if memory ran out, try a smaller tile"
             ) from error
-        top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
-        return sr[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
 
     def _has_memory(self, need: int) -> bool:
         """Whether a backend may work in so many bytes; if not, tiles bound it."""

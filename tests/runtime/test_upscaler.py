@@ -1,6 +1,7 @@
 """Arrays and pictures of every kind through a model."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import srgan_fast
 from srgan_fast.data.images import Image, Metadata
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, ModelError, UsageError
+from srgan_fast.models import ModelFile
+from srgan_fast.network.graph import Conv, Network
 from srgan_fast.runtime import usable_backends
 from srgan_fast.runtime.upscaler import fill_transparent
 from srgan_fast.upscale import Upscaler
@@ -316,3 +319,24 @@ def test_what_it_is_can_be_asked(upscaler: Upscaler) -> None:
     assert upscaler.scale == 4
     assert len(upscaler.network.convs) == 9
     assert upscaler.backend.name == "onnxruntime"
+
+
+def _identity(gain: float, offset: float = 0.0) -> ModelFile:
+    weight = np.zeros((3, 3, 3, 3), np.float32)
+    weight[range(3), range(3), 1, 1] = gain
+    conv = Conv("identity", (0,), weight, np.full(3, offset, np.float32))
+    again = replace(conv, name="again", inputs=(1,))
+    return ModelFile(Network((conv, again) if gain > 1e20 else (conv,)), "", "a.pth", {})
+
+
+@pytest.mark.parametrize("name", sorted(usable_backends()))
+def test_a_model_whose_finite_weights_overflow_is_refused_when_it_is_loaded(name: str) -> None:
+    with pytest.raises(ModelError, match=r"^a\.pth: its result is not finite in fp32"):
+        Upscaler(_identity(1e38), backend=name)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_a_model_that_gives_the_same_everywhere_is_refused_when_it_is_loaded(offset: float) -> None:
+    with pytest.raises(ModelError, match=r"^a\.pth: its result is the same everywhere"):
+        Upscaler(_identity(0.0, offset), backend="native")
+    assert Upscaler(_identity(1.0, offset), backend="native").scale == 1
