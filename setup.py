@@ -5,6 +5,8 @@ What is built depends on what the build environment offers, and the build says s
 * always: the torch-free modules (`srgan_fast._imaging`, `srgan_fast._engine`);
 * the torch libraries only where torch can be imported (`pip install --no-build-isolation '.[train]'`), since an
   isolated build must not drag in gigabytes of torch to upscale a picture;
+* CPU kernels for the instruction sets that this machine runs; `SRGAN_FAST_ISAS=all` for packages that are to run
+  elsewhere, or a list such as `baseline,avx2`;
 * the CUDA kernels where nvcc is found, too, and torch was built with CUDA; a GPU is not asked for.
 """
 
@@ -39,6 +41,28 @@ def find_nvcc() -> str:
 NVCC = find_nvcc()
 
 
+def cuda_architectures() -> list[str]:
+    """CMake's option for the GPUs to compile for; an empty list for all that CMakeLists.txt names.
+
+    `SRGAN_FAST_CUDA_ARCHITECTURES` says which, in CMake's notation, or `all`. Otherwise this machine's GPUs, where the
+    driver names them, or else compute capability 8.0; the last one also as PTX, from which the driver makes code for
+    every GPU to come.
+    """
+    asked = os.environ.get("SRGAN_FAST_CUDA_ARCHITECTURES", "")
+    if not asked:
+        query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+        try:
+            found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+        except (OSError, subprocess.SubprocessError):
+            found = []
+        capabilities = sorted({int(capability.replace(".", "")) for capability in found} - set(range(80)))
+        # Hopper's own instructions are not in the PTX of 9.0, which all GPUs after it run.
+        names = ["90a-real;90-virtual" if capability == 90 else str(capability) for capability in capabilities]
+        names = [name if name == names[-1] or ";" in name else f"{name}-real" for name in names]
+        asked = ";".join(names) or "80"
+    return [] if asked == "all" else [f"-DSRGAN_FAST_CUDA_ARCHITECTURES={asked}"]
+
+
 class CMakeExtension(Extension):
     """A module that CMake builds and installs; it has no sources that setuptools should know about."""
 
@@ -65,7 +89,8 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DSRGAN_FAST_TORCH={TORCH_FOLDER or ''}",
             f"-DSRGAN_FAST_CUDA={NVCC}",
-            *(f"-D{key}={os.environ[key]}" for key in ["SRGAN_FAST_CUDA_ARCHITECTURES"] if key in os.environ),
+            f"-DSRGAN_FAST_ISAS={os.environ.get('SRGAN_FAST_ISAS', 'native')}",
+            *cuda_architectures(),
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)

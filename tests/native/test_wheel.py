@@ -5,6 +5,7 @@ setup.py and CMake decide as always, but only the configuration is run: building
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -15,11 +16,20 @@ from pathlib import Path
 
 import pytest
 
+from srgan_fast import _engine
+
 ROOT = Path(__file__).parents[2]
 BESIDE_PYTHON = str(Path(sys.executable).parent)  # CMake and Ninja, whether or not the environment is active
 PATH = [BESIDE_PYTHON, *os.environ.get("PATH", os.defpath).split(os.pathsep)]
-DEFAULT = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120", "compute_120"}  # the last one is PTX
-OF_THE_BUILD = ("CUDACXX", "CUDA_HOME", "SRGAN_FAST_CUDA_ARCHITECTURES", "SRGAN_FAST_BUILD_TYPE", "PYTHONPATH")
+ALL = {"sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120", "compute_120"}  # the last one is PTX
+OF_THE_BUILD = (
+    "CUDACXX",
+    "CUDA_HOME",
+    "SRGAN_FAST_CUDA_ARCHITECTURES",
+    "SRGAN_FAST_BUILD_TYPE",
+    "SRGAN_FAST_ISAS",
+    "PYTHONPATH",
+)
 
 WITHOUT_TORCH = """
 import importlib.util, runpy, sys
@@ -48,7 +58,7 @@ def configure(tmp_path: Path) -> Configure:
 
     def run(environment: Environment, python: tuple[str, ...] = ("setup.py",)) -> Path:
         stand_in, build = tmp_path / "bin" / "cmake", tmp_path / "build"
-        stand_in.parent.mkdir()
+        stand_in.parent.mkdir(exist_ok=True)
         real = shutil.which("cmake", path=environment["PATH"])
         stand_in.write_text(
             f'#!/bin/sh\ncase "$1" in --build|--install) ;; *) exec {real} "$@" ;; esac\n', encoding="utf-8"
@@ -94,10 +104,57 @@ def test_without_torch_there_are_no_operators(configure: Configure) -> None:
     assert modules(build) == {"_imaging", "_engine"}
 
 
-def test_with_nvcc_there_are_kernels_for_all_architectures_and_those_to_come(configure: Configure) -> None:
-    build = configure(environment(nvcc=True))
+def levels(build: Path) -> list[str]:
+    """Instruction sets that the CPU kernels would be compiled for."""
+    header = (build / "generated" / "levels.h").read_text(encoding="utf-8")
+    return re.findall(r"X\(k\w+, (\w+)\)", header)
+
+
+def with_gpus(tmp_path: Path, found: Environment, reply: str) -> Environment:
+    """The environment of a machine whose driver replies this when it is asked for GPUs."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    driver = folder / "nvidia-smi"
+    driver.write_text(f"#!/bin/sh\n{reply}\n", encoding="utf-8")
+    driver.chmod(0o755)
+    return {**found, "PATH": f"{folder}{os.pathsep}{found['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("exit 9", {"sm_80", "compute_80"}),
+        ("echo 9.0; echo 9.0", {"sm_90a", "compute_90"}),
+        ("echo 8.9; echo 12.0", {"sm_89", "sm_120", "compute_120"}),
+        ("echo 7.5", {"sm_80", "compute_80"}),
+    ],
+)
+def test_with_nvcc_there_are_kernels_for_the_gpus_of_this_machine(
+    configure: Configure, tmp_path: Path, reply: str, expected: set[str]
+) -> None:
+    build = configure(with_gpus(tmp_path, environment(nvcc=True), reply))
     assert modules(build) == {"_imaging", "_engine", "_C", "_C_cuda"}
-    assert architectures(build) == DEFAULT
+    assert architectures(build) == expected
+
+
+def test_packages_hold_kernels_for_all_gpus_and_those_to_come(configure: Configure) -> None:
+    assert architectures(configure(environment(nvcc=True, SRGAN_FAST_CUDA_ARCHITECTURES="all"))) == ALL
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="there is one level elsewhere")
+def test_cpu_kernels_are_compiled_for_this_machine_for_all_or_for_a_list(configure: Configure) -> None:
+    every = ["baseline", "avx2", "avx512", "avx512_bf16", "amx"]
+    native = levels(configure(environment(nvcc=False)))
+    assert native == every[: len(native)]
+    assert set(_engine.isas()) <= set(native)
+    assert levels(configure(environment(nvcc=False, SRGAN_FAST_ISAS="all"))) == every
+    assert levels(configure(environment(nvcc=False, SRGAN_FAST_ISAS="avx2,baseline"))) == ["baseline", "avx2"]
+
+
+@pytest.mark.parametrize("asked", ["sse", "amx"])
+def test_levels_that_cannot_be_compiled_are_refused(configure: Configure, asked: str) -> None:
+    with pytest.raises(AssertionError, match=f"SRGAN_FAST_ISAS is '{asked}'"):
+        configure(environment(nvcc=False, SRGAN_FAST_ISAS=asked))
 
 
 @pytest.mark.parametrize("variable", ["CUDACXX", "CUDA_HOME"])

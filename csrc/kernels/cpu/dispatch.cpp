@@ -1,9 +1,10 @@
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
-#ifdef SRGAN_FAST_X86
+#ifdef __x86_64__
 #include <cpuid.h>
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -17,29 +18,17 @@
 namespace srgan_fast::cpu {
 
 // The tables of the levels; see level/table.cpp and bf16/table.cpp.
-namespace baseline {
-KernelTable table();
-}  // namespace baseline
-#ifdef SRGAN_FAST_X86
-namespace avx2 {
-KernelTable table();
-}  // namespace avx2
-namespace avx512 {
-KernelTable table();
-}  // namespace avx512
-namespace avx512_bf16 {
-KernelTable table();
-}  // namespace avx512_bf16
-namespace amx {
-KernelTable table();
-}  // namespace amx
-#endif
+#define SRGAN_FAST_DECLARE(value, level) \
+    namespace level {                    \
+    KernelTable table();                 \
+    }
+SRGAN_FAST_FOR_EACH_LEVEL(SRGAN_FAST_DECLARE)
 
 namespace {
 
 constexpr std::array<std::string_view, 5> kNames{"baseline", "avx2", "avx512", "avx512_bf16", "amx"};
 
-#ifdef SRGAN_FAST_X86
+#ifdef __x86_64__
 // Whether the processor multiplies tiles of bfloat16, and the operating system keeps their registers for this process,
 // which it wants to be asked for.
 bool may_use_amx() {
@@ -58,13 +47,10 @@ bool may_use_amx() {
 }
 #endif
 
-}  // namespace
-
-std::string_view isa_name(Isa isa) { return kNames[static_cast<std::size_t>(isa)]; }
-
-std::vector<Isa> usable_isas() {
+// Of all levels, those that the processor and its operating system can run, lowest first.
+std::vector<Isa> runnable_isas() {
     std::vector<Isa> isas{Isa::kBaseline};
-#ifdef SRGAN_FAST_X86
+#ifdef __x86_64__
     // The compiler's runtime asks CPUID, and XCR0 for the operating system's consent.
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return isas;
@@ -80,8 +66,21 @@ std::vector<Isa> usable_isas() {
     return isas;
 }
 
+}  // namespace
+
+std::string_view isa_name(Isa isa) { return kNames[static_cast<std::size_t>(isa)]; }
+
+std::vector<Isa> usable_isas() {
+#define SRGAN_FAST_NAME(value, level) Isa::value,
+    constexpr std::array kCompiled{SRGAN_FAST_FOR_EACH_LEVEL(SRGAN_FAST_NAME)};
+    std::vector<Isa> isas = runnable_isas();
+    std::erase_if(isas, [&](Isa isa) { return std::ranges::find(kCompiled, isa) == kCompiled.end(); });
+    return isas;
+}
+
 Isa choose_isa() {
     const auto usable = usable_isas();
+    if (usable.empty()) throw std::invalid_argument("this processor runs no instruction set that was compiled in");
     const char* const wanted = std::getenv("SRGAN_FAST_ISA");
     if (!wanted || !*wanted) return usable.back();
     std::string list;
@@ -92,6 +91,10 @@ Isa choose_isa() {
     throw std::invalid_argument("SRGAN_FAST_ISA is '" + std::string(wanted) + "'; this processor can run " + list);
 }
 
-const KernelTable& kernels(Isa isa) { SRGAN_FAST_CHOOSE(KernelTable, table) }
+const KernelTable& kernels(Isa isa) {
+#define SRGAN_FAST_KERNELS(value, level) SRGAN_FAST_TABLE(value, level, KernelTable, table)
+    SRGAN_FAST_FOR_EACH_LEVEL(SRGAN_FAST_KERNELS)
+    throw std::invalid_argument("the instruction set " + std::string(isa_name(isa)) + " is not compiled in");
+}
 
 }  // namespace srgan_fast::cpu
