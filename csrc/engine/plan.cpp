@@ -17,6 +17,8 @@ constexpr std::int64_t kStripBytes = 5 << 19;
 // Columns of a panel, counted in a map of 256 channels, and rows of it that are computed at a time: with the 4 rows
 // that the tail looks back at, they are 3 MB.
 constexpr std::int64_t kPanelColumns = 256, kPanelChannels = 256, kPanelRows = 8;
+// Panels begin at multiples of so many columns.
+constexpr std::int64_t kPanelStep = 4;
 
 std::int64_t rounded_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
@@ -48,6 +50,7 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
         Group& group = groups_[group_of(layer)];
         ++group.layers;
         group.multiply_adds += layer.multiply_adds * static_cast<double>(height_ * width_ * layer.grid * layer.grid);
+        if (layer.kind == LayerKind::kConv3x3) tile_ = std::max(tile_, layer.kernel->tile);
     }
     seconds_.resize(groups_.size());
     add_image_maps();
@@ -87,12 +90,13 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
     const std::int64_t panels = std::max<std::int64_t>(
         1, (panel_width + kPanelColumns * kPanelChannels - 1) / (kPanelColumns * kPanelChannels));
     for (std::int64_t i = 0; i < panels; ++i)
-        add_panel(width_ * i / panels / cpu::kTile * cpu::kTile,
-                  i + 1 == panels ? width_ : width_ * (i + 1) / panels / cpu::kTile * cpu::kTile, split, values);
+        add_panel(width_ * i / panels / kPanelStep * kPanelStep,
+                  i + 1 == panels ? width_ : width_ * (i + 1) / panels / kPanelStep * kPanelStep, split, values);
 
-    strip_rows_ = std::max(cpu::kTile, kStripBytes / widest / cpu::kTile * cpu::kTile);
+    strip_rows_ = std::max(tile_, kStripBytes / widest / tile_ * tile_);
     // A last layer that alone stands after the split reads what a strip left.
-    thin_rows_ = split + 1 == layers.size() ? strip_rows_ : std::max(cpu::kTile, kPanelRows / layers.back().grid);
+    thin_rows_ =
+        split + 1 == layers.size() ? strip_rows_ : std::max(tile_, kPanelRows / layers.back().grid / tile_ * tile_);
     // Once filled, the schedule repeats itself from strip to strip, so a lower image with as many rows behind its last
     // whole strip takes as much memory as a high one.
     const std::int64_t enough = lag_ + 8 * strip_rows_;
@@ -182,10 +186,13 @@ void Plan::add_panel(std::int64_t left, std::int64_t right, std::size_t split, c
         const std::int64_t width = width_ * layer.grid, factor = layer.shuffle;
         const bool is_last = i + 1 == layers.size();
         const Span wanted = is_last ? Span{left * last.grid, right * last.grid} : needed[i + 1];
-        spans[i].begin = std::max<std::int64_t>(0, wanted.begin) / factor;
-        const std::int64_t end = (std::min(wanted.end, width * factor) + factor - 1) / factor;
-        spans[i].end = std::min(width, spans[i].begin + rounded_up(end - spans[i].begin, cpu::kTile));
-        if (layer.kind == LayerKind::kTail9x9) spans[i] = wanted;
+        if (layer.kind == LayerKind::kTail9x9) {
+            spans[i] = wanted;
+        } else {
+            spans[i].begin = std::max<std::int64_t>(0, wanted.begin) / factor;
+            const std::int64_t end = (std::min(wanted.end, width * factor) + factor - 1) / factor;
+            spans[i].end = std::min(width, spans[i].begin + rounded_up(end - spans[i].begin, layer.kernel->tile));
+        }
         for (const std::int64_t value : layer.inputs)
             need(value, spans[i].begin - layer.radius(), spans[i].end + layer.radius());
         for (const Residual& residual : layer.residuals) need(residual.value, spans[i].begin, spans[i].end);
@@ -355,7 +362,8 @@ void Plan::convolve(const Call* call, const Stage& stage, std::int64_t first, st
     residuals_.clear();
     for (std::size_t i = 0; i < stage.inputs.size(); ++i) {
         const auto& [map, shift] = stage.inputs[i];
-        fill_rows(in_rows_[i], map->rows, first - radius, rows + cpu::kTile + radius, zeros_, shift * map->pixel_bytes);
+        fill_rows(in_rows_[i], map->rows, first - radius, rows + layer.kernel->tile + radius, zeros_,
+                  shift * map->pixel_bytes);
         inputs_.push_back({in_rows_[i].data(), model_.values()[layer.inputs[i]].channels});
     }
     for (std::size_t i = 0; i < stage.residuals.size(); ++i) {
@@ -417,7 +425,8 @@ void Plan::tail(const Call* call, Panel& panel, std::int64_t until) {
     if (rows <= 0) return;
     const auto& [map, shift] = stage.inputs[0];
     in_rows_.resize(std::max<std::size_t>(in_rows_.size(), 1));
-    fill_rows(in_rows_[0], map->rows, first - radius, rows + cpu::kTile + radius + 1, zeros_, shift * map->pixel_bytes);
+    fill_rows(in_rows_[0], map->rows, first - radius, rows + model_.kernels().tail.tile + radius + 1, zeros_,
+              shift * map->pixel_bytes);
     execute(call, model_.kernels().tail,
             cpu::Conv9x9Tail{first, rows, stage.columns, model_.values()[layer.inputs[0]].channels, in_rows_[0].data(),
                              layer.weights, layer.bias, call ? sink_of(*call, panel) : cpu::PixelSink{}, threads_},

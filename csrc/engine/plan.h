@@ -103,6 +103,7 @@ class Plan {
     const Model& model_;
     std::int64_t height_, width_;  // of the network's input
     int threads_;
+    std::int64_t tile_ = 1;  // the largest of the layers' tiles
     std::int64_t strip_rows_ = 0, thin_rows_ = 0;
     std::int64_t read_ahead_ = 0;  // rows that the image's readers look ahead
     std::int64_t lag_ = 0;         // rows that the last layer of the image's size is behind the first

@@ -140,7 +140,8 @@ void test(const Layer& layer, const Epilogue& epilogue, const Window& window, Ra
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             maps.emplace_back(window.height, window.width, layer.inputs[i], *way.kernels, random);
             maps.back().fill(inputs[i]);
-            in_rows.push_back(row_table(maps.back(), maps[0], window.height, window.first - 1, window.rows + 5));
+            in_rows.push_back(row_table(maps.back(), maps[0], window.height, window.first - 1,
+                                        window.rows + way.kernels->conv3x3.tile + 1));
         }
         for (const std::vector<float>& residual : residuals) {
             maps.emplace_back(window.height, window.width, out_channels, *way.kernels, random);

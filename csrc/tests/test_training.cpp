@@ -644,6 +644,9 @@ void test(const Case& c, Random& random) {
     test<double>(p, random);
 }
 
+// Outputs of a tile that may lie between a value and what it spoils.
+constexpr std::int64_t kTileReach = 4;
+
 // A value that is no number, or too large for one, must not be lost, may spoil what its tiles reach, and nothing else.
 template <typename E>
 bool stays_near(const Map& shape, const std::vector<E>& clean, const std::vector<E>& spoilt, std::int64_t y,
@@ -689,9 +692,9 @@ void test_not_finite(const Problem& p, double value, Random& random) {
         for (std::size_t i = channel; i < biased.y.size(); i += c.out)
             lost = lost || std::isfinite(Element<E>::to(biased.y[i]));
         check(!lost, name + ", bias: lost");
-        check(stays_near(p.y, y_clean.y, y_spoilt.y, y, x, c.size() / 2 + cpu::kTile),
+        check(stays_near(p.y, y_clean.y, y_spoilt.y, y, x, c.size() / 2 + kTileReach),
               name + ", forward: spread or lost");
-        check(stays_near(p.x, x_clean.x, x_spoilt.x, y * stride, x * stride, c.size() / 2 + stride * cpu::kTile),
+        check(stays_near(p.x, x_clean.x, x_spoilt.x, y * stride, x * stride, c.size() / 2 + stride * kTileReach),
               name + ", dgrad: spread or lost");
         m.x.set(place, value);
         const cpu::ConvTable<Scalar<E>>& table = Element<E>::table(isa);

@@ -24,11 +24,10 @@ inline constexpr std::int64_t kAlignment = 64;     // bytes; of rows, pixels, we
 inline constexpr std::int64_t kChannelBlock = 16;  // channels of every map are a multiple of this
 inline constexpr std::int64_t kLeftPad = 2;        // pixels; the radius of the 5x5 convolution
 
-inline constexpr std::int64_t kTile = 4;  // outputs of a Winograd tile in each direction
-
 // A map that a convolution reads.
 struct InputMap {
-    const void* const* rows;  // of the output + 5 pointers at least, the first to the row above the first output row
+    const void* const* rows;  // of the output + the kernel's tile + 1 pointers at least, the first to the row above the
+                              // first output row
     std::int64_t channels;    // multiple of kChannelBlock
 };
 
@@ -93,9 +92,10 @@ struct PixelSink {
 struct Conv9x9Tail {
     std::int64_t first_row, rows, width;  // of the map before the shuffle
     std::int64_t in_channels;             // 4 * C, in the order that Conv3x3 shuffles
-    const void* const* in;                // rows + 7 pointers at least, the first to 2 rows above the first output row
-    const void* weights;                  // packed by the kernel's `pack`
-    const float* bias;                    // 3 values
+    const void* const* in;  // rows + the kernel's tile + 3 pointers at least, the first to 2 rows above the
+                            // first output row
+    const void* weights;    // packed by the kernel's `pack`
+    const float* bias;      // 3 values
     PixelSink sink;
     std::int64_t bands = 1;
 };
@@ -112,6 +112,9 @@ struct Kernel {
 // A layer, with the form in which it wants weights.
 template <typename Arguments>
 struct LayerKernel : Kernel<Arguments> {
+    // Rows and columns are computed in whole tiles of so many, of which those within the output are written; an output
+    // has the same bits wherever its tile begins only if the tile reads the same pixels.
+    std::int64_t tile;
     // Bytes of the packed weights; and packs `weight`, [out][in][k][k]. Channels are those of the convolution; of the
     // 9x9 to RGB, of the one behind the shuffle.
     std::int64_t (*packed_bytes)(std::int64_t in_channels, std::int64_t out_channels);

@@ -29,6 +29,9 @@ constexpr std::array<double, kTaps> infinity() {
 
 constexpr Matrix<6, 3> kFilter43{powers<3>(0.0, 1.0 / 4),  powers<3>(1.0, -1.0 / 6),  powers<3>(-1.0, -1.0 / 6),
                                  powers<3>(2.0, 1.0 / 24), powers<3>(-2.0, 1.0 / 24), infinity<3>()};
+constexpr Matrix<8, 3> kFilter63{
+    powers<3>(0.0, 1.0),       powers<3>(1.0, -2.0 / 9), powers<3>(-1.0, -2.0 / 9), powers<3>(2.0, 1.0 / 90),
+    powers<3>(-2.0, 1.0 / 90), powers<3>(0.5, 1.0 / 45), powers<3>(-0.5, 1.0 / 45), infinity<3>()};
 constexpr Matrix<8, 5> kFilter45{
     powers<5>(0.0, 1.0),       powers<5>(1.0, -2.0 / 9), powers<5>(-1.0, -2.0 / 9), powers<5>(2.0, 1.0 / 90),
     powers<5>(-2.0, 1.0 / 90), powers<5>(0.5, 1.0 / 45), powers<5>(-0.5, 1.0 / 45), infinity<5>()};
@@ -62,10 +65,10 @@ std::int64_t panel_offset(std::int64_t k, std::int64_t channel, std::int64_t dep
     return start * depth + k / group * width * group + (channel - start) * group + k % group;
 }
 
-template <typename T>
-void pack_conv3x3_as(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
-                     std::int64_t group, T* packed) {
-    constexpr int kPoints2 = 36;
+template <int kPoints, typename T>
+void pack_conv3x3_as(const Matrix<kPoints, 3>& form, const float* weight, std::int64_t in_channels,
+                     std::int64_t out_channels, std::int64_t panel, std::int64_t group, T* packed) {
+    constexpr int kPoints2 = kPoints * kPoints;
     for (std::int64_t o = 0; o < out_channels; ++o) {
         const std::int64_t first = o / kChannelGroup * kChannelGroup;
         const std::int64_t channels = std::min(kChannelGroup, out_channels - first);
@@ -75,7 +78,7 @@ void pack_conv3x3_as(const float* weight, std::int64_t in_channels, std::int64_t
             const std::int64_t depth = std::min(kDepthBlock, in_channels - begin);
             std::array<double, 9> filter;
             std::copy_n(weight + (o * in_channels + i) * 9, 9, filter.begin());
-            const auto points = transform<6, 3>(kFilter43, filter.data());
+            const auto points = transform<kPoints, 3>(form, filter.data());
             T* const block = target + begin * channels * kPoints2;
             const std::int64_t offset = panel_offset(i - begin, o - first, depth, channels, panel, group);
             for (int p = 0; p < kPoints2; ++p) put(block[p * depth * channels + offset], points[p]);
@@ -85,22 +88,18 @@ void pack_conv3x3_as(const float* weight, std::int64_t in_channels, std::int64_t
 
 }  // namespace
 
-std::int64_t packed_conv3x3_size(std::int64_t in_channels, std::int64_t out_channels) {
-    return 36 * in_channels * out_channels;
-}
-
 std::int64_t packed_head_size(std::int64_t out_channels) { return 243 * out_channels; }
 
 std::int64_t packed_tail_size(std::int64_t channels) { return 64 * 4 * channels * kTailOutputs; }
 
 void pack_conv3x3(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
                   float* packed) {
-    pack_conv3x3_as(weight, in_channels, out_channels, panel, 1, packed);
+    pack_conv3x3_as<8>(kFilter63, weight, in_channels, out_channels, panel, 1, packed);
 }
 
 void pack_conv3x3(const float* weight, std::int64_t in_channels, std::int64_t out_channels, std::int64_t panel,
                   std::uint16_t* packed) {
-    pack_conv3x3_as(weight, in_channels, out_channels, panel, 2, packed);
+    pack_conv3x3_as<6>(kFilter43, weight, in_channels, out_channels, panel, 2, packed);
 }
 
 void pack_head(const float* weight, std::int64_t out_channels, std::int64_t panel, float* packed) {

@@ -13,7 +13,6 @@ inline constexpr std::int64_t kDepthBlock = 64;    // input channels whose produ
 inline constexpr std::int64_t kTailOutputs = 16;   // 2 x 2 pixels of 3 colours, padded to whole vectors
 
 // Elements of the packed weights.
-std::int64_t packed_conv3x3_size(std::int64_t in_channels, std::int64_t out_channels);
 std::int64_t packed_head_size(std::int64_t out_channels);
 std::int64_t packed_tail_size(std::int64_t channels);
 

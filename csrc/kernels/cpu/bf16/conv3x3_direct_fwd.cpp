@@ -105,6 +105,6 @@ void pack(const float* weight, std::int64_t in_channels, std::int64_t out_channe
 
 }  // namespace
 
-LayerKernel<Conv3x3> conv3x3() { return {{tasks_of, scratch_of, run}, packed_bytes, pack}; }
+LayerKernel<Conv3x3> conv3x3() { return {{tasks_of, scratch_of, run}, kTile, packed_bytes, pack}; }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -77,6 +77,6 @@ void pack(const float* weight, std::int64_t, std::int64_t out_channels, void* pa
 
 }  // namespace
 
-LayerKernel<Conv9x9Head> conv9x9_head() { return {{tasks_of, scratch_of, run}, packed_bytes, pack}; }
+LayerKernel<Conv9x9Head> conv9x9_head() { return {{tasks_of, scratch_of, run}, 1, packed_bytes, pack}; }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -86,6 +86,6 @@ void pack(const float* weight, std::int64_t in_channels, std::int64_t, void* pac
 
 }  // namespace
 
-LayerKernel<Conv9x9Tail> conv9x9_tail() { return {{tasks_of, scratch_of, run}, packed_bytes, pack}; }
+LayerKernel<Conv9x9Tail> conv9x9_tail() { return {{tasks_of, scratch_of, run}, kTile, packed_bytes, pack}; }
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -6,6 +6,8 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
+inline constexpr std::int64_t kTile = 4;  // pixels of a tile in each direction, but of F(6x6)
+
 // The tiles of one task: a run, in rows, of the tiles of a band of columns.
 template <std::int64_t kHeight = kTile, std::int64_t kWidth = kTile>
 struct Tiles {
@@ -25,9 +27,10 @@ struct Tiling {
     explicit Tiling(const Arguments& a)
         : across((a.width + kWidth - 1) / kWidth), down((a.rows + kHeight - 1) / kHeight) {}
 
-    // With fewer columns than bands, or tasks that do not divide into them, there is one band.
+    // One band where columns do not divide into them evenly, to a tenth, or tasks do not.
     static std::int64_t bands(const Arguments& a, std::int64_t across, std::int64_t tasks) {
-        return a.bands <= across && tasks % a.bands == 0 ? a.bands : 1;
+        const std::int64_t widest = (across + a.bands - 1) / a.bands;
+        return 10 * widest * a.bands <= 11 * across && tasks % a.bands == 0 ? a.bands : 1;
     }
 
     // Tasks of at most `most` tiles, the same number for each thread.
