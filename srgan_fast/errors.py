@@ -9,6 +9,10 @@ class ModelError(SrganFastError):
     """A model file, name or architecture that cannot be used."""
 
 
+class DownloadError(SrganFastError):
+    """A model that could not be downloaded."""
+
+
 class FileError(SrganFastError):
     """A file that cannot be written."""
 

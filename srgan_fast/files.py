@@ -41,7 +41,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
         temporary = None
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise FileError(f"{shown(path)}: cannot be written ({error.strerror or error})") from None
     finally:
@@ -49,7 +49,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes names that were given in a folder outlast a loss of power."""
     if os.name != "posix":
         return  # folders cannot be opened there
     descriptor = os.open(folder, os.O_RDONLY)

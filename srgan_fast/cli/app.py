@@ -8,14 +8,13 @@ from typer.core import TyperGroup
 
 from srgan_fast import __version__
 from srgan_fast.cli import bench, convert, doctor, evaluate, export, models, train, upscale, upscale_report
-from srgan_fast.cli.console import say
+from srgan_fast.cli.console import EXIT_INTERRUPTED, say
 from srgan_fast.cli.reports import ReportCommand
 from srgan_fast.errors import SrganFastError
 
 EXIT_FAILURE = 1
 # The library below typer, which is part of it or a package of its own by version, has the class without a public name.
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class _Group(TyperGroup):
@@ -86,8 +85,8 @@ app.command("upscale", no_args_is_help=True)(upscale.upscale)
 app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
 app.command("train", no_args_is_help=True)(train.train)
 app.command("convert", no_args_is_help=True)(convert.convert)
-app.command("models")(models.models)
 app.command("doctor", cls=ReportCommand)(doctor.doctor)
+app.add_typer(models.app, name="models")
 app.add_typer(export.app, name="export")
 app.add_typer(bench.app, name="bench")
 

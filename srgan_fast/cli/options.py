@@ -39,7 +39,13 @@ class BorderName(StrEnum):
 
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="A shipped model's name, or a .safetensors, .pth, .pt or .ckpt file.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A model's name (srgan-fast models, srgan-fast models --available), or a .safetensors, .pth, .pt, .ckpt, "
+        ".param or .onnx file.",
+    ),
 ]
 Key = Annotated[
     str | None,

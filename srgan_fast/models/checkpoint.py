@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from srgan_fast.architectures.srgan import Conventions, GeneratorConfig, infer_config
 from srgan_fast.errors import FileError, ModelError
 from srgan_fast.files import atomic_write
+from srgan_fast.models.catalogue import downloaded_file, find_entry, similar_name
 from srgan_fast.models.presets import PRESETS
 from srgan_fast.models.safetensors_file import read_safetensors
 from srgan_fast.models.state_dicts import as_float32
@@ -58,13 +59,17 @@ def shipped_models() -> list[str]:
 
 
 def resolve_model(name_or_path: str | Path) -> Path:
-    """The file of a shipped model's name, or the path itself.
+    """The file of a shipped or downloaded model's name, or the path itself.
 
     Raises:
-        ModelError: neither; the message lists the shipped models.
+        ModelError: neither, or a model of the catalogue that was not downloaded, or was changed since; the message says
+            what to do.
     """
-    if isinstance(name_or_path, str) and name_or_path in shipped_models():
-        return WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
+    if isinstance(name_or_path, str):
+        if name_or_path in shipped_models():
+            return WEIGHTS_FOLDER / f"{name_or_path}.safetensors"
+        if (entry := find_entry(name_or_path)) is not None:
+            return downloaded_file(entry)
     path = Path(name_or_path)
     try:
         if path.is_file():
@@ -72,7 +77,12 @@ def resolve_model(name_or_path: str | Path) -> Path:
         what = "is a folder" if path.is_dir() else "is neither a file nor a shipped model"
     except OSError as error:  # a name that is too long, a folder that may not be entered
         what = f"cannot be looked up ({error.strerror})"
-    raise ModelError(f"{name_or_path}: {what}; shipped models: {', '.join(shipped_models()) or 'none'}")
+    if (meant := similar_name(str(name_or_path))) is not None:
+        raise ModelError(f"{name_or_path}: {what}; did you mean {meant}? If so: srgan-fast models get {meant}")
+    raise ModelError(
+        f"{name_or_path}: {what}; shipped models: {', '.join(shipped_models()) or 'none'}; "
+        "others by name: srgan-fast models --available"
+    )
 
 
 def read_generator(name_or_path: str | Path = DEFAULT_MODEL) -> GeneratorFile:

@@ -1,4 +1,4 @@
-"""The one door to model files: a shipped name, a file of ours, or other people's, in; a network out.
+"""The one door to model files: a name, a file of ours, or other people's, in; a network out.
 
 From here on nobody asks which architecture it was.
 """
@@ -15,6 +15,7 @@ from srgan_fast.architectures import Recognised, recognise
 from srgan_fast.architectures.srgan import describe, network_of
 from srgan_fast.architectures.unsupported import name_unsupported
 from srgan_fast.errors import ModelError
+from srgan_fast.models.catalogue import find_entry
 from srgan_fast.models.checkpoint import DEFAULT_MODEL, FORMAT, GeneratorFile, generator_from, resolve_model
 from srgan_fast.models.graphs import read_ncnn, read_onnx
 from srgan_fast.models.safetensors_file import read_safetensors
@@ -79,13 +80,14 @@ def read_model(name_or_path: str | Path = DEFAULT_MODEL, key: str | None = None)
     """Reads a model.
 
     Args:
-        name_or_path: a shipped model's name; a `.safetensors` file, ours or not; what torch.save made (`.pth`, `.pt`,
-            `.ckpt`), in which nothing is executed; ncnn's `.param` with its `.bin` beside it; or `.onnx`.
+        name_or_path: the name of a shipped model, or of a downloaded one (`catalogue.py`); a `.safetensors` file, ours
+            or not; what torch.save made (`.pth`, `.pt`, `.ckpt`), in which nothing is executed; ncnn's `.param` with
+            its `.bin` beside it; or `.onnx`.
         key: which of several state dicts in the file to take, as `params` or `state_dict.generator`.
 
     Raises:
-        ModelError: no such model, a damaged file, a network that does not run here, weights that are not finite, or
-            several networks to choose from.
+        ModelError: no such model, one that was not downloaded, a damaged file, a network that does not run here,
+            weights that are not finite, or several networks to choose from.
     """
     path = resolve_model(name_or_path)
     if (kind := _graph_kind(path)) is not None:
@@ -94,7 +96,15 @@ def read_model(name_or_path: str | Path = DEFAULT_MODEL, key: str | None = None)
     if isinstance(found, GeneratorFile):
         return model_of(found, path)
     recognised = found.recognised
-    return ModelFile(recognised.network, recognised.description, path.stem, found.metadata, path, found.key)
+    metadata = {**found.metadata, **_known_facts(name_or_path)}
+    return ModelFile(recognised.network, recognised.description, path.stem, metadata, path, found.key)
+
+
+def _known_facts(name: str | Path) -> dict[str, str]:
+    """What the catalogue knows about a model that was asked for by its name."""
+    if (entry := find_entry(name)) is None:
+        return {}
+    return {"licence": entry.licence, "author": entry.author, "homepage": entry.homepage}
 
 
 def read_state_file(path: Path, key: str | None = None) -> StateFile:

@@ -32,7 +32,7 @@ class Upscaler:
     """Upscales pictures with one model.
 
     Args:
-        model: a shipped model's name, a model file of ours or of others (see `read_model`), or one that was read.
+        model: a model's name, a model file of ours or of others (see `read_model`), or one that was read.
         backend: `auto`, or a runtime's name.
         precision: to compute in; `auto` for fp16 where our CUDA kernels compute, else fp32.
         threads: CPU threads; all that this process may use if None.

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 import srgan_fast
-from srgan_fast.cli import models
+from srgan_fast.cli import convert
 from srgan_fast.cli.app import app
 from srgan_fast.errors import BackendError, DataError, ImageError, ModelError, TrainingError, UsageError
 from srgan_fast.models import shipped_models
@@ -98,7 +98,10 @@ def test_a_failure_of_a_process_is_one_line_and_with_debug_a_traceback(run_proce
     plain = run_process("models", "nope")
     assert (plain.returncode, plain.stdout) == (1, b"")
     text = plain.stderr.decode()
-    message = f"nope: is neither a file nor a shipped model; shipped models: {', '.join(shipped_models())}"
+    message = (
+        f"nope: is neither a file nor a shipped model; shipped models: {', '.join(shipped_models())}; "
+        "others by name: srgan-fast models --available"
+    )
     assert text == f"error: {message}\n"
     debug = run_process("--debug", "models", "nope")
     assert debug.returncode == 1
@@ -173,4 +176,4 @@ def test_a_full_disk_behind_standard_output_is_one_line(folder: Path, unbuffered
 def test_the_installed_command_is_the_same(run: Any) -> None:
     (entry,) = [e for e in entry_points(group="console_scripts") if e.name == "srgan-fast"]
     assert entry.load() is srgan_fast.cli.main
-    assert models.models in [command.callback for command in app.registered_commands]
+    assert convert.convert in [command.callback for command in app.registered_commands]

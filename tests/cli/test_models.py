@@ -1,13 +1,20 @@
-"""`srgan-fast models` tells what is shipped and what a file is."""
+"""`srgan-fast models` tells what is shipped, what a file is and what can be downloaded, and downloads it."""
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from spandrel.architectures.Compact import Compact
 
-from srgan_fast.models import GeneratorFile, read_model, shipped_models, write_generator
+from srgan_fast.models import GeneratorFile, catalogue, download, read_model, shipped_models, write_generator
+from srgan_fast.models.catalogue import CatalogueEntry
 from srgan_fast.network import parameter_count
+
+from ..model_server import Server, entry_at, serving
 
 
 def _rows(result: Any) -> list[dict[str, Any]]:
@@ -78,3 +85,111 @@ def test_what_is_no_model_is_one_line(run: Any, folder: Path, name: str, message
 def test_the_card_of_a_shipped_model_goes_with_it() -> None:
     for name in shipped_models():
         assert read_model(name).metadata.get("licence"), f"{name} does not say how it may be used"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, and no proxies."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SRGAN_FAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "models"
+
+
+@pytest.fixture
+def server(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Gives a small network, which is the catalogue's only entry."""
+    file = tmp_path / "made.pth"
+    torch.manual_seed(0)
+    torch.save({"params": Compact(num_feat=8, num_conv=2, upscale=2).state_dict()}, file)
+    with serving() as state:
+        state.content = file.read_bytes()
+        entry = entry_at(state.address, content=state.content, scale=2, verified=False)
+        monkeypatch.setattr(catalogue, "catalogue", lambda: {"tiny": entry})
+        monkeypatch.setattr(download, "fetch", partial(download.fetch, plain_http={state.host}))
+        yield state
+
+
+def test_what_can_be_downloaded_is_listed(run: Any, cache: Path) -> None:
+    rows = _rows(run("models", "--available", "--json"))
+    assert [row["name"] for row in rows] == list(catalogue.catalogue())
+    for row in rows:
+        assert row.keys() == {*CatalogueEntry.__slots__, "downloaded"}
+        assert row["downloaded"] is False
+    table = run("models", "--available").stdout
+    for row in rows:
+        (line,) = [line for line in table.splitlines() if line.startswith(f"│ {row['name']} ")]
+        for text in (row["purpose"], f"x{row['scale']}", row["licence"], "MB", "no"):
+            assert text in line
+    assert "srgan-fast models get NAME" in table
+    assert "this project has not downloaded the file itself" in table
+    assert not cache.exists()
+
+
+def test_names_and_the_list_do_not_go_together(run: Any) -> None:
+    result = run("models", "srresnet-x4", "--available")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: --available lists all models")
+
+
+def test_a_model_is_downloaded_and_then_used_by_its_name(
+    run: Any, server: Server, cache: Path, picture: Any, folder: Path
+) -> None:
+    picture("a.png")
+    ask = ("upscale", "a.png", "-o", "b.png", "--model", "tiny", "--backend", "onnxruntime")
+    refused = run(*ask)
+    assert refused.exit_code == 1
+    assert refused.stderr.endswith("run: srgan-fast models get tiny\n")
+    assert server.asked == [], "nothing is downloaded that was not asked for"
+
+    got = run("models", "get", "tiny")
+    assert (got.exit_code, got.stdout) == (0, f"{cache / 'tiny.pth'}\n")
+    assert got.stderr == "tiny: 0.0 MB, by nobody, licence MIT (https://example.org/tiny)\n"
+
+    assert run(*ask).exit_code == 0
+    assert (folder / "b.png").is_file()
+    (row,) = _rows(run("models", "tiny", "--json"))
+    assert row.items() >= {"model": "tiny", "scale": 2, "licence": "MIT"}.items()
+    (row,) = _rows(run("models", "--available", "--json"))
+    assert row["downloaded"] is True
+
+
+def test_what_is_there_is_downloaded_again_only_if_forced(run: Any, server: Server) -> None:
+    for arguments, times in (([], 1), ([], 1), (["--force"], 2)):
+        assert run("models", "get", "tiny", *arguments).exit_code == 0
+        assert len(server.asked) == times
+
+
+def test_a_download_that_fails_is_one_line(run: Any, server: Server, cache: Path) -> None:
+    server.status = 404
+    result = run("models", "get", "tiny")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[1].startswith(
+        "error: tiny: not downloaded: 127.0.0.1 answers 404 (Not Found); run"
+    )
+    assert result.stderr.count("\n") == 2
+
+
+@pytest.mark.parametrize("name", ["nope", "../tiny", "tiny.safetensors", "/etc/passwd"])
+def test_no_name_that_is_not_listed_is_downloaded(run: Any, server: Server, name: str) -> None:
+    result = run("models", "get", "tiny", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {name}: is no model of the catalogue")
+    assert server.asked == [], "all names are looked up before the first download"
+
+
+def test_an_interrupted_download_says_how_to_go_on(run: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download, "fetch", interrupt)
+    result = run("models", "get", "tiny")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].startswith("interrupted; what has arrived is kept")
+
+
+def test_show_may_be_said(run: Any, tiny_model: Path) -> None:
+    assert run("models", "show", tiny_model).stdout == run("models", tiny_model).stdout
+    text = run("models", "--help").stdout
+    assert "show" in text
+    assert "get" in text

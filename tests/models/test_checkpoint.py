@@ -397,7 +397,9 @@ def test_unknown_names_list_the_shipped_models(name: str, monkeypatch: pytest.Mo
     for shipped in ("srresnet-x4", "srgan-x4"):
         write_generator(random_weights(CONFIG), CONFIG.conventions, tmp_path / f"{shipped}.safetensors")
     for asked in (name, Path(name)):
-        with pytest.raises(ModelError, match=r"shipped models: srgan-x4, srresnet-x4$"):
+        with pytest.raises(
+            ModelError, match=r"shipped models: srgan-x4, srresnet-x4; others by name: srgan-fast models --available$"
+        ):
             read_generator(asked)
 
 
