@@ -60,17 +60,28 @@ Plan& Engine::plan_for(std::int64_t height, std::int64_t width) {
     return *plan_;
 }
 
-bool Engine::run(const ImageIn& in, void* out, const Progress& progress) {
+template <typename Run>
+bool Engine::planned(std::int64_t height, std::int64_t width, const Run& run) {
     const Turn turn(*this);
     try {
-        Plan& plan = plan_for(in.height, in.width);
-        const bool finished = plan.run(in, out, pool_, progress);
+        Plan& plan = plan_for(height, width);
+        const bool finished = run(plan);
         if (finished) layer_times_ = plan.layer_times();
         return finished;
     } catch (...) {
         plan_.reset();  // it stands somewhere in the middle of the image
         throw;
     }
+}
+
+bool Engine::run(const ImageIn& in, void* out, const Progress& progress) {
+    return planned(in.height, in.width, [&](Plan& plan) { return plan.run(in, out, pool_, progress); });
+}
+
+bool Engine::run_rows(cpu::PixelType type, std::int64_t height, std::int64_t width, const ReadRows& read,
+                      const WriteRows& write) {
+    if (type == cpu::PixelType::kFloat) throw std::invalid_argument("rows must be integers");
+    return planned(height, width, [&](Plan& plan) { return plan.run_rows(type, pool_, read, write); });
 }
 
 std::vector<LayerTime> Engine::layer_times() {
@@ -91,6 +102,11 @@ double Engine::peak() {
     double best = 0.0;
     for (int i = 0; i < 10; ++i) best = std::max(best, once());
     return best;
+}
+
+std::int64_t Engine::rows_memory(cpu::PixelType type, std::int64_t height, std::int64_t width) {
+    const Turn turn(*this);
+    return plan_for(height, width).rows_bytes(type);
 }
 
 std::int64_t Engine::working_memory(std::int64_t height, std::int64_t width) {

@@ -32,6 +32,12 @@ struct LayerTime {
 // Called after every strip with the number of finished output rows; returning false ends the run.
 using Progress = std::function<bool(std::int64_t rows)>;
 
+// Gives rows first .. first + rows of an image, dense; each is asked for once, from top to bottom. Null ends the run.
+using ReadRows = std::function<const void*(std::int64_t first, std::int64_t rows)>;
+
+// Takes rows of the result, from top to bottom, dense; they are overwritten after the call. False ends the run.
+using WriteRows = std::function<bool(const void* pixels, std::int64_t first, std::int64_t rows)>;
+
 class Plan;
 
 class Engine {
@@ -46,8 +52,16 @@ class Engine {
     // what progress throws, std::logic_error where progress itself uses the engine; the engine can be used on.
     bool run(const ImageIn& in, void* out, const Progress& progress = {});
 
+    // The same for an image of which only some rows are there at a time. Neither function may use the engine.
+    // Throws as `run` does, std::invalid_argument for floats, and what the functions throw.
+    bool run_rows(cpu::PixelType type, std::int64_t height, std::int64_t width, const ReadRows& read,
+                  const WriteRows& write);
+
     // Bytes of working memory that an image of that size takes.
     std::int64_t working_memory(std::int64_t height, std::int64_t width);
+
+    // Bytes that `run_rows` takes besides, for the rows of the result that a strip finishes.
+    std::int64_t rows_memory(cpu::PixelType type, std::int64_t height, std::int64_t width);
 
     // Of the last finished run, in the order of use; empty before the first.
     std::vector<LayerTime> layer_times();
@@ -62,6 +76,8 @@ class Engine {
     class Turn;  // of one thread
 
     Plan& plan_for(std::int64_t height, std::int64_t width);
+    template <typename Run>
+    bool planned(std::int64_t height, std::int64_t width, const Run& run);
 
     Model model_;
     ThreadPool pool_;

@@ -18,7 +18,8 @@ void read_line(const ReadPixels& a, std::int64_t y, float* out) {
     const ImageIn& in = *a.image;
     const std::int64_t values = in.width * a.channels;
     const auto integers = [&](const auto* pixels, float white) {
-        for (std::int64_t i = 0; i < values; ++i) out[i] = static_cast<float>(pixels[y * values + i]) / white;
+        for (std::int64_t i = 0; i < values; ++i)
+            out[i] = static_cast<float>(pixels[(y - in.first) * values + i]) / white;
     };
     switch (in.type) {
         case cpu::PixelType::kUint8: integers(static_cast<const std::uint8_t*>(in.data), 255.0f); break;
@@ -124,7 +125,7 @@ void write_row(const WritePixels& a, std::int64_t y, float* line) {
             for (std::int64_t i = 0; i < values; ++i) line[i] = std::tanh(line[i]);
         for (std::int64_t x = 0; x < values; x += a.channels)
             for (std::int64_t c = 0; c < a.channels; ++c) line[x + c] = line[x + c] * sink.gain[c] + sink.offset[c];
-        const std::int64_t row = ((a.first + y) * a.shuffle + dy) * sink.row_stride;
+        const std::int64_t row = ((a.sink_row + y) * a.shuffle + dy) * sink.row_stride;
         switch (sink.type) {
             case cpu::PixelType::kUint8:
                 write_integers(line, values, 255.0f, static_cast<std::uint8_t*>(sink.data) + row);

@@ -12,8 +12,9 @@ namespace srgan_fast::engine {
 // Dense pixels: integers [height][width][channels], float [channels][height][width] in 0..1.
 struct ImageIn {
     cpu::PixelType type;
-    const void* data;
+    const void* data;  // of integers from row `first` on
     std::int64_t height, width;
+    std::int64_t first = 0;
 };
 
 // Rows first .. first + rows of the network's input.
@@ -34,6 +35,7 @@ extern const cpu::Kernel<ReadPixels> kReadPixels;
 struct WritePixels {
     const void* const* in;
     std::int64_t first, rows, width;  // of the map
+    std::int64_t sink_row;            // of the sink, before the shuffle, that row `first` becomes
     std::int64_t pixel, channels, shuffle;
     Skip skip;
     const void* const* colours;  // of rows first / step - 1 on, step being how many of the map's rows an image's row

@@ -37,10 +37,13 @@ void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t 
 }  // namespace
 
 struct Plan::Call {
-    const ImageIn& in;
+    ImageIn in;
     void* out;
     ThreadPool& pool;
     const Progress& progress;
+    const ReadRows& read;        // of an image that is not there as a whole
+    const WriteRows& write;      // of a result that is not kept
+    std::int64_t out_first = 0;  // row of the last layer's grid at which `out` begins
 };
 
 Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int threads)
@@ -105,6 +108,7 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
         const Plan plan(model, lower * model.unshuffle(), width, threads_);
         for (std::size_t i = 0; i < pools_.size(); ++i) pools_[i]->reserve(plan.pools_[i]->rows());
         scratch_stride_ = plan.scratch_stride_;
+        most_rows_ = plan.most_rows_;
     } else {
         walk(nullptr);
     }
@@ -262,22 +266,43 @@ void Plan::reset() {
 
 bool Plan::run(const ImageIn& in, void* out, ThreadPool& pool, const Progress& progress) {
     if (!memory_.size()) allocate();
-    const Call call{in, out, pool, progress};
+    Call call{in, out, pool, progress, {}, {}};
+    std::ranges::fill(seconds_, 0.0);
+    return walk(&call);
+}
+
+std::int64_t Plan::rows_bytes(cpu::PixelType type) const {
+    const std::int64_t item = type == cpu::PixelType::kUint8 ? 1 : 2;
+    return most_rows_ * model_.output_shuffle() * width_ * model_.output_grid() * model_.channels() * item;
+}
+
+bool Plan::run_rows(cpu::PixelType type, ThreadPool& pool, const ReadRows& read, const WriteRows& write) {
+    if (!memory_.size()) allocate();
+    Aligned<std::byte> out(rows_bytes(type));
+    Call call{{type, nullptr, height(), width()}, out.data(), pool, {}, read, write};
     std::ranges::fill(seconds_, 0.0);
     return walk(&call);
 }
 
 // Goes through the image; without a call, only through the motions, which finds out what memory they take.
-bool Plan::walk(const Call* call) {
+bool Plan::walk(Call* call) {
     // What hardly fills two strips is computed in one, without the rows that strips leave half done.
     std::int64_t until = height_ <= strip_rows_ * 3 / 2 ? height_ + lag_ : strip_rows_;
     bool going = true;
     const Panel& last = *panels_.back();
     for (; going && !last.finished.complete(); until += strip_rows_) {
-        read_image(call, until);
+        const std::int64_t before = last.finished.end(), shuffle = model_.output_shuffle();
+        going = read_image(call, until);
+        if (!going) break;
         for (const Stage& stage : strip_) execute_stage(call, stage, reachable(stage, height_));
         for (const auto& panel : panels_) advance(call, *panel);
-        if (call && call->progress) going = call->progress(last.finished.end() * model_.output_shuffle());
+        const std::int64_t rows = last.finished.end() - before;
+        most_rows_ = std::max(most_rows_, rows);
+        if (call && call->progress) going = call->progress(last.finished.end() * shuffle);
+        if (call && call->write && rows > 0) {
+            going = call->write(call->out, before * shuffle, rows * shuffle);
+            call->out_first = last.finished.end();
+        }
     }
     reset();
     return going;
@@ -299,11 +324,16 @@ void Plan::execute(const Call* call, const cpu::Kernel<Arguments>& kernel, const
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
-// As many rows as the first layers need for `until` rows of theirs.
-void Plan::read_image(const Call* call, std::int64_t until) {
+// As many rows as the first layers need for `until` rows of theirs; false where there are none.
+bool Plan::read_image(Call* call, std::int64_t until) {
     const std::int64_t ready = std::min(until + read_ahead_, height_);
     const std::int64_t read = (colours_ ? colours_ : features_)->rows.end(), rows = ready - read;
-    if (rows <= 0) return;
+    if (rows <= 0) return true;
+    if (call && call->read) {
+        call->in.first = read * model_.unshuffle();
+        call->in.data = call->read(call->in.first, rows * model_.unshuffle());
+        if (!call->in.data) return false;
+    }
     for (Map* const map : {colours_, features_})
         if (map) map->rows.grow(ready);
     if (colours_) fill_rows(out_rows_, colours_->rows, read, rows, zeros_);
@@ -314,6 +344,7 @@ void Plan::read_image(const Call* call, std::int64_t until) {
                        width_, colours_ ? out_rows_.data() : nullptr, features_ ? feature_rows_.data() : nullptr,
                        model_.values()[0].channels, model_.kernels().element != sizeof(float)},
             seconds);
+    return true;
 }
 
 // Rows of its grid that a stage can compute, when `given` rows of the maps of the image's whole width are there.
@@ -428,8 +459,9 @@ void Plan::tail(const Call* call, Panel& panel, std::int64_t until) {
     fill_rows(in_rows_[0], map->rows, first - radius, rows + model_.kernels().tail.tile + radius + 1, zeros_,
               shift * map->pixel_bytes);
     execute(call, model_.kernels().tail,
-            cpu::Conv9x9Tail{first, rows, stage.columns, model_.values()[layer.inputs[0]].channels, in_rows_[0].data(),
-                             layer.weights, layer.bias, call ? sink_of(*call, panel) : cpu::PixelSink{}, threads_},
+            cpu::Conv9x9Tail{first - (call ? call->out_first : 0), rows, stage.columns,
+                             model_.values()[layer.inputs[0]].channels, in_rows_[0].data(), layer.weights, layer.bias,
+                             call ? sink_of(*call, panel) : cpu::PixelSink{}, threads_},
             *stage.seconds);
     panel.finished.set_end(until);
     release(*map);
@@ -449,9 +481,10 @@ void Plan::write(const Call* call, Panel& panel) {
             in_rows_[1].push_back(colours_->rows.row(std::clamp<std::int64_t>(y, 0, height_ - 1), zeros_));
     }
     execute(call, kWritePixels,
-            WritePixels{in_rows_[0].data(), first, rows, (panel.right - panel.left) * step, stage.layer->out_channels,
-                        model_.channels(), model_.output_shuffle(), model_.skip, in_rows_[1].data(), stage.first_column,
-                        width_, step, call ? sink_of(*call, panel) : cpu::PixelSink{}},
+            WritePixels{in_rows_[0].data(), first, rows, (panel.right - panel.left) * step,
+                        first - (call ? call->out_first : 0), stage.layer->out_channels, model_.channels(),
+                        model_.output_shuffle(), model_.skip, in_rows_[1].data(), stage.first_column, width_, step,
+                        call ? sink_of(*call, panel) : cpu::PixelSink{}},
             *stage.seconds);
     panel.finished.set_end(map.end());
     release(*stage.out);

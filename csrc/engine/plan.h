@@ -29,6 +29,10 @@ class Plan {
     // See Engine::run. The first run takes the memory.
     bool run(const ImageIn& in, void* out, ThreadPool& pool, const Progress& progress);
 
+    // See Engine::run_rows.
+    bool run_rows(cpu::PixelType type, ThreadPool& pool, const ReadRows& read, const WriteRows& write);
+    std::int64_t rows_bytes(cpu::PixelType type) const;
+
     // See Engine::layer_times.
     std::vector<LayerTime> layer_times() const;
 
@@ -83,8 +87,8 @@ class Plan {
     void read_by(const Stage& stage, const Extent& produces);
     void add_panel(std::int64_t left, std::int64_t right, std::size_t split, const std::vector<Input>& values);
     std::size_t group_of(const Layer& layer);
-    bool walk(const Call* call);
-    void read_image(const Call* call, std::int64_t until);
+    bool walk(Call* call);
+    bool read_image(Call* call, std::int64_t until);
     std::int64_t reachable(const Stage& stage, std::int64_t given) const;
     void execute_stage(const Call* call, const Stage& stage, std::int64_t until);
     void head(const Call* call, const Stage& stage, std::int64_t first, std::int64_t rows);
@@ -106,6 +110,7 @@ class Plan {
     std::int64_t tile_ = 1;  // the largest of the layers' tiles
     std::int64_t strip_rows_ = 0, thin_rows_ = 0;
     std::int64_t read_ahead_ = 0;  // rows that the image's readers look ahead
+    std::int64_t most_rows_ = 0;   // of the last layer's grid that a strip finishes
     std::int64_t lag_ = 0;         // rows that the last layer of the image's size is behind the first
     std::vector<std::unique_ptr<RowPool>> pools_;
     std::vector<std::unique_ptr<Map>> maps_;

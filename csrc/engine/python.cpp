@@ -176,6 +176,59 @@ py::array run(const Handle& handle, const py::array& image, const py::object& pr
     return result;
 }
 
+cpu::PixelType integer_type(const py::dtype& dtype) {
+    if (dtype.equal(py::dtype::of<std::uint8_t>())) return cpu::PixelType::kUint8;
+    if (dtype.equal(py::dtype::of<std::uint16_t>())) return cpu::PixelType::kUint16;
+    throw py::type_error("rows must be uint8 or uint16, got " + py::str(dtype).cast<std::string>());
+}
+
+// `read(first, rows)` gives rows of the image, (rows, W, C); `write(first, pixels)` takes rows of the result.
+void run_rows(const Handle& handle, std::int64_t height, std::int64_t width, const py::dtype& dtype,
+              const py::object& read, const py::object& write) {
+    Engine& engine = handle.get();
+    const cpu::PixelType type = integer_type(dtype);
+    check_size(height, width);
+    const std::int64_t channels = engine.model().channels(), columns = engine.model().scale() * width;
+    std::optional<py::error_already_set> raised;
+    py::array held;  // rows that the engine reads
+    // Calls Python; false where it raised something.
+    const auto ask = [&](const auto& call) {
+        try {
+            if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+            call();
+        } catch (py::error_already_set& error) {
+            raised.emplace(error);
+        }
+        return !raised;
+    };
+    const ReadRows read_rows = [&](std::int64_t first, std::int64_t rows) -> const void* {
+        const py::gil_scoped_acquire acquire;
+        const bool fine = ask([&] {
+            const auto given = read(first, rows).cast<py::array>();
+            if (given.ndim() != 3 || given.shape(0) != rows || given.shape(1) != width || given.shape(2) != channels ||
+                !given.dtype().equal(dtype)) {
+                const std::string wanted = "(" + std::to_string(rows) + ", " + std::to_string(width) + ", " +
+                                           std::to_string(channels) + ") of " + py::str(dtype).cast<std::string>();
+                PyErr_SetString(PyExc_ValueError, ("rows must have shape " + wanted + ", got " + shape_of(given) +
+                                                   " of " + py::str(given.dtype()).cast<std::string>())
+                                                      .c_str());
+                throw py::error_already_set();
+            }
+            held = py::module_::import("numpy").attr("ascontiguousarray")(given).cast<py::array>();
+        });
+        return fine ? held.data() : nullptr;
+    };
+    const WriteRows write_rows = [&](const void* pixels, std::int64_t first, std::int64_t rows) {
+        const py::gil_scoped_acquire acquire;
+        return ask([&] { write(first, py::array(dtype, {rows, columns, channels}, pixels)); });
+    };
+    {
+        const py::gil_scoped_release release;
+        engine.run_rows(type, height, width, read_rows, write_rows);
+    }
+    if (raised) throw *raised;
+}
+
 }  // namespace
 }  // namespace srgan_fast::engine
 
@@ -231,5 +284,20 @@ PYBIND11_MODULE(_engine, m) {
                 return times;
             },
             "Of the last finished run: layers, seconds, multiply-adds of their direct convolution.")
-        .def("run", &srgan_fast::engine::run, py::arg("image"), py::arg("progress") = py::none());
+        .def("run", &srgan_fast::engine::run, py::arg("image"), py::arg("progress") = py::none())
+        .def("run_rows", &srgan_fast::engine::run_rows, py::kw_only(), py::arg("height"), py::arg("width"),
+             py::arg("dtype"), py::arg("read"), py::arg("write"),
+             "Upscales an image that comes and goes in rows: read(first, rows) gives (rows, W, C) pixels, each row "
+             "once, and write(first, pixels) takes rows of the result, both from top to bottom.")
+        .def(
+            "rows_memory",
+            [](const Handle& e, std::int64_t height, std::int64_t width, const py::dtype& dtype) {
+                srgan_fast::engine::check_size(height, width);
+                Engine& engine = e.get();
+                const cpu::PixelType type = srgan_fast::engine::integer_type(dtype);
+                const py::gil_scoped_release release;
+                return engine.working_memory(height, width) + engine.rows_memory(type, height, width);
+            },
+            py::kw_only(), py::arg("height"), py::arg("width"), py::arg("dtype"),
+            "Bytes that run_rows takes besides the rows that it is given.");
 }

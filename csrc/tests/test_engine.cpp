@@ -88,6 +88,46 @@ void test_ended_runs(const TestNetwork& network, Random& random) {
     }
 }
 
+// An image that comes and goes in rows gives the same bits; each row is asked for once, from top to bottom.
+void test_rows(const TestNetwork& network, const std::vector<EngineWay>& chosen, Random& random) {
+    const std::int64_t step = network.unshuffle;
+    for (const EngineWay& way : chosen)
+        for (const auto& [type, height] : {std::pair{PixelType::kUint8, 5 * step},
+                                           {PixelType::kUint8, tall(network, 40 * step)},
+                                           {PixelType::kUint16, 3 * tall(network, 40 * step)}}) {
+            Engine engine(network.plain(), way.precision, way.isa, 2);
+            const Picture picture = random_picture(type, network.channels, height, 40 * step, random);
+            const Picture expected = run(engine, picture);
+            Picture got(type, picture.channels, expected.height, expected.width);
+            const std::string what = text(way) + ", " + network.name + ", rows of " + text(picture);
+            const std::int64_t in_row = picture.width * picture.channels * picture.size(),
+                               out_row = got.width * got.channels * got.size();
+            std::int64_t asked = 0, finished = 0, calls = 0, ends_at = 0;
+            std::vector<std::uint8_t> rows;  // moves with every call, so that no older row can be read
+            const auto read = [&](std::int64_t first, std::int64_t count) -> const void* {
+                check(first == asked && count > 0, what + ": asked for row " + std::to_string(first));
+                if (++calls == ends_at) return nullptr;
+                asked = first + count;
+                rows = std::vector<std::uint8_t>(picture.bytes.begin() + first * in_row,
+                                                 picture.bytes.begin() + asked * in_row);
+                return rows.data();
+            };
+            const auto write = [&](const void* pixels, std::int64_t first, std::int64_t count) {
+                check(first == finished && count > 0, what + ": gave row " + std::to_string(first));
+                std::memcpy(got.bytes.data() + first * out_row, pixels, count * out_row);
+                finished = first + count;
+                return ++calls != ends_at;
+            };
+            const auto run_rows = [&](std::int64_t end) {
+                asked = finished = calls = 0, ends_at = end;
+                return engine.run_rows(type, picture.height, picture.width, read, write);
+            };
+            check(run_rows(0) && asked == picture.height && finished == got.height && got == expected, what);
+            for (const std::int64_t end : {1, 2})
+                check(!run_rows(end) && run_rows(0) && got == expected, what + ", after a run that was ended");
+        }
+}
+
 // What `call` throws as an Exception, or that it throws nothing.
 template <typename Exception, typename Call>
 std::string message_of(const Call& call) {
@@ -121,6 +161,8 @@ void test_refusals(Random& random) {
                     [&] { run(engine, good, [&](std::int64_t) { return engine.working_memory(4, 6) > 0; }); }),
                 "an engine cannot be used by what its own run reports progress to");
     check(run(engine, good) == expected, "a run after one in which progress used the engine");
+    starts_with(message_of<std::invalid_argument>([&] { engine.run_rows(PixelType::kFloat, 4, 6, {}, {}); }),
+                "rows must be integers");
 }
 
 }  // namespace
@@ -138,6 +180,8 @@ int main() {
         test_series(rrdb({4, 16, 16, 1, 3, 1}, random), last, random);
         test_ended_runs(mixed(3, 1, random), random);
     }
+    test_rows(srgan({4, 1, 16, false, true}, random), all, random);
+    test_rows(mixed(3, 2, random), last, random);
     test_refusals(random);
     return finish();
 }

@@ -90,12 +90,13 @@ struct PixelSink {
 // The 9x9 convolution to RGB on the pixel-shuffled map, computed on the map before the shuffle: a 5x5 convolution of
 // the 4 * C channels of pixel (y, x) to the colours of pixels (2y, 2x) .. (2y + 1, 2x + 1).
 struct Conv9x9Tail {
-    std::int64_t first_row, rows, width;  // of the map before the shuffle
-    std::int64_t in_channels;             // 4 * C, in the order that Conv3x3 shuffles
-    const void* const* in;  // rows + the kernel's tile + 3 pointers at least, the first to 2 rows above the
-                            // first output row
-    const void* weights;    // packed by the kernel's `pack`
-    const float* bias;      // 3 values
+    std::int64_t first_row;    // of the sink that the first row becomes, halved
+    std::int64_t rows, width;  // of the map before the shuffle
+    std::int64_t in_channels;  // 4 * C, in the order that Conv3x3 shuffles
+    const void* const* in;     // rows + the kernel's tile + 3 pointers at least, the first to 2 rows above the
+                               // first output row
+    const void* weights;       // packed by the kernel's `pack`
+    const float* bias;         // 3 values
     PixelSink sink;
     std::int64_t bands = 1;
 };

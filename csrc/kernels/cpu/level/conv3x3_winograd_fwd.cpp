@@ -253,12 +253,12 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
     }
 }
 
-template <typename T>
+// Packed are operands T, as elements Stored.
+template <typename T, typename Stored>
 std::int64_t packed_bytes(std::int64_t in_channels, std::int64_t out_channels) {
-    return kPoints2<T> * in_channels * out_channels * static_cast<std::int64_t>(sizeof(T));
+    return kPoints2<T> * in_channels * out_channels * static_cast<std::int64_t>(sizeof(Stored));
 }
 
-// Stored is what elements T are to pack_conv3x3.
 template <typename Stored>
 void pack(const float* weight, std::int64_t in_channels, std::int64_t out_channels, void* packed) {
     pack_conv3x3(weight, in_channels, out_channels, kPanel, static_cast<Stored*>(packed));
@@ -267,13 +267,15 @@ void pack(const float* weight, std::int64_t in_channels, std::int64_t out_channe
 }  // namespace
 
 LayerKernel<Conv3x3> conv3x3() {
-    return {{tasks_of<float>, scratch_of<float>, run<float>}, kSide<float>, packed_bytes<float>, pack<float>};
+    return {{tasks_of<float>, scratch_of<float>, run<float>}, kSide<float>, packed_bytes<float, float>, pack<float>};
 }
 
 LayerKernel<Conv3x3> conv3x3_bf16() {
 #ifdef __AVX512BF16__
-    return {
-        {tasks_of<Bf16>, scratch_of<Bf16>, run<Bf16>}, kSide<Bf16>, packed_bytes<std::uint16_t>, pack<std::uint16_t>};
+    return {{tasks_of<Bf16>, scratch_of<Bf16>, run<Bf16>},
+            kSide<Bf16>,
+            packed_bytes<Bf16, std::uint16_t>,
+            pack<std::uint16_t>};
 #else
     return {};
 #endif
