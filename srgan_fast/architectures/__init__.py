@@ -1,9 +1,10 @@
 """Who writes networks: one file for each architecture, which turns names and shapes into a list of convolutions.
 
 To add one: a file with an `Architecture`, a line in `ARCHITECTURES`, a test file that holds it against the original.
+One that has `settings` is trained, too, by the same list (`models.network_generator`).
 """
 
-from srgan_fast.architectures.base import Architecture, Facts, Recognised, State
+from srgan_fast.architectures.base import Architecture, Facts, Origin, Recognised, Settings, State
 from srgan_fast.architectures.compact import COMPACT
 from srgan_fast.architectures.edsr import EDSR, MSR_RESNET
 from srgan_fast.architectures.rrdb import RRDB
@@ -12,6 +13,8 @@ from srgan_fast.architectures.unsupported import name_unsupported
 from srgan_fast.errors import ModelError
 
 ARCHITECTURES: tuple[Architecture, ...] = (SRGAN, RRDB, COMPACT, EDSR, MSR_RESNET)
+
+TRAINED_BY_LIST = {architecture.key: architecture for architecture in ARCHITECTURES if architecture.settings}
 
 
 def recognise(state: State, facts: Facts | None = None) -> Recognised:
@@ -46,4 +49,15 @@ def describe_state(state: State) -> str:
     return f"{len(state)} arrays, {', '.join(names)}, ..." if names else "no arrays"
 
 
-__all__ = ["ARCHITECTURES", "Architecture", "Facts", "Recognised", "State", "describe_state", "recognise"]
+__all__ = [
+    "ARCHITECTURES",
+    "TRAINED_BY_LIST",
+    "Architecture",
+    "Facts",
+    "Origin",
+    "Recognised",
+    "Settings",
+    "State",
+    "describe_state",
+    "recognise",
+]

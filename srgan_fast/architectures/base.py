@@ -3,20 +3,61 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.errors import ModelError
 from srgan_fast.network.graph import Array, Conv, Network, Residual, value_of
-from srgan_fast.network.lowering import Exact, rounded
+from srgan_fast.network.lowering import Exact, embedded, nearest_as_phases, rounded
 
 State = Mapping[str, NDArray[np.float32]]
 """A state dict: float32 arrays by name, BatchNorm's counters left out."""
 
 Facts = Mapping[str, str]
 """What is recorded beside the arrays: metadata of the file, plain values of a checkpoint."""
+
+
+Shapes = dict[str, tuple[int, ...]]
+"""Names and shapes of a state dict."""
+
+UNCHANGED, NOTHING = (1.0,), (0.0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a convolution of the network comes from a state dict: what training changes, and what is computed with.
+
+    Weights and bias are multiplied by `gain`, `offset` is added to the bias, weights smaller than the convolution's
+    are put into the middle of it, and those of an image enlarged by `nearest` become its phases.
+
+    Attributes:
+        name: of weights and bias, without `.weight` and `.bias`.
+        slope: name of the slopes; None where there are none, or constant ones.
+        gain: of each output channel, or one for all.
+        offset: of each output channel, or one for all.
+        nearest: factor of the nearest-neighbour enlargement before the convolution; 1 for none.
+    """
+
+    name: str
+    slope: str | None = None
+    gain: tuple[float, ...] = UNCHANGED
+    offset: tuple[float, ...] = NOTHING
+    nearest: int = 1
+
+    def lower(self, weight: Exact, bias: Exact, size: int) -> tuple[Exact, Exact]:
+        """Weights and bias of the network's convolution.
+
+        Args:
+            weight: C_out, C_in, k, k of the state dict.
+            bias: C_out.
+            size: of the network's convolution, k or more.
+        """
+        weight = embedded(weight * np.array(self.gain)[:, None, None, None], size)
+        bias = bias * np.array(self.gain) + np.array(self.offset)
+        return nearest_as_phases(weight, bias, self.nearest) if self.nearest > 1 else (weight, bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +67,48 @@ class Recognised:
     Attributes:
         network: that it stands for.
         description: of the architecture with its sizes, in words.
+        origins: of the network's convolutions, where the architecture is trained by its list; empty where not.
+        tensors: the state dict under the architecture's own names, which `origins` name.
+        facts: what must be recorded beside it to be understood again.
     """
 
     network: Network
     description: str
+    origins: tuple[Origin, ...] = ()
+    tensors: State = field(default_factory=dict, repr=False)
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Sizes of a fresh network of RGB images; each architecture adds fields of its own.
+
+    Attributes:
+        SCALES: upscaling factors that the architecture has.
+        SMALL: pattern of names of convolutions that start with a tenth of He's rule and biases of 0; others start as
+            PyTorch's do.
+        scale: upscaling factor.
+        channels: width.
+    """
+
+    SCALES: ClassVar[tuple[int, ...]] = ()
+    SMALL: ClassVar[str] = ""
+
+    scale: int = 4
+    channels: int = 64
+
+    @property
+    def unshuffle(self) -> int:
+        """Factor of the pixel-unshuffle before the first convolution."""
+        return 1
+
+    def shapes(self) -> Shapes:
+        """Names and shapes of its state dict."""
+        raise NotImplementedError
+
+    def facts(self) -> Facts:
+        """What is recorded beside the state dict."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +119,15 @@ class Architecture:
         name: in messages.
         matches: whether a state dict is meant to be one, by a few names and shapes.
         build: makes the network; raises ModelError for a state dict that is none after all.
+        key: in training configurations.
+        settings: class of its sizes; None where it is not trained by its list.
     """
 
     name: str
     matches: Callable[[State], bool]
     build: Callable[[State, Facts], Recognised]
+    key: str = ""
+    settings: type[Settings] | None = None
 
 
 class Tensors:
@@ -52,9 +135,13 @@ class Tensors:
 
     Args:
         state: to take from.
+
+    Attributes:
+        state: as given.
     """
 
     def __init__(self, state: State) -> None:
+        self.state = state
         self._left = dict(state)
 
     def __contains__(self, name: str) -> bool:
@@ -113,11 +200,13 @@ class Builder:
     Attributes:
         tensors: as given.
         convs: so far, in order of use.
+        origins: of the convolutions.
     """
 
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = tensors
         self.convs: list[Conv] = []
+        self.origins: list[Origin] = []
 
     def add(
         self,
@@ -125,25 +214,51 @@ class Builder:
         arrays: tuple[Exact, Exact],
         *inputs: int,
         residuals: tuple[Residual, ...] = (),
-        slope: Array | None = None,
+        slope: Array | str | None = None,
         shuffle: int = 1,
+        gain: tuple[float, ...] = UNCHANGED,
+        offset: tuple[float, ...] = NOTHING,
+        nearest: int = 1,
+        size: int = 3,
     ) -> int:
         """Adds a convolution.
 
         Args:
-            name: of it.
-            arrays: weights and bias in float64, rounded here.
+            name: of it, and of its weights and bias.
+            arrays: weights and bias in float64, as the state dict has them.
             inputs: values that it reads.
             residuals: see `Conv`.
-            slope: see `Conv`.
+            slope: see `Conv`; or the name of the slopes in the state dict, one for each output channel.
             shuffle: see `Conv`.
+            gain: see `Origin`.
+            offset: see `Origin`.
+            nearest: see `Origin`.
+            size: of the convolution.
 
         Raises:
-            ModelError: weights that leave float32's range.
+            ModelError: slopes that are missing or of another shape, or weights that leave float32's range.
         """
-        weight, bias = (rounded(array, name) for array in arrays)
-        self.convs.append(Conv(name, inputs, weight, bias, slope, residuals, shuffle))
+        trained = slope if isinstance(slope, str) else None
+        origin = Origin(name, trained, gain, offset, nearest)
+        weight, bias = (rounded(array, name) for array in origin.lower(*arrays, size))
+        slopes = np.ascontiguousarray(self.tensors.take(slope, len(bias))) if isinstance(slope, str) else slope
+        self.convs.append(Conv(name, inputs, weight, bias, slopes, residuals, shuffle))
+        self.origins.append(origin)
         return value_of(len(self.convs) - 1)
+
+    def finish(self, network: Network, description: str, facts: Facts | None = None) -> Recognised:
+        """The network of these convolutions, with where they come from."""
+        return Recognised(network, description, tuple(self.origins), self.tensors.state, facts or {})
+
+
+def conv_shapes(name: str, c_in: int, c_out: int) -> Shapes:
+    """Names and shapes of a 3x3 convolution with bias."""
+    return {f"{name}.weight": (c_out, c_in, 3, 3), f"{name}.bias": (c_out,)}
+
+
+def shuffle_factors(scale: int) -> list[int]:
+    """Pixel shuffles that enlarge by `scale` one after the other, as BasicSR has them: 3 at once, else twofold."""
+    return [3] if scale == 3 else [2] * (scale.bit_length() - 1)
 
 
 def renamed(state: State, renames: Iterable[tuple[str, str]]) -> dict[str, NDArray[np.float32]]:

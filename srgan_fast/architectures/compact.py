@@ -4,12 +4,25 @@ From Real-ESRGAN (Wang et al. 2021), whose animevideov3 and general-x4v3 are suc
 """
 
 import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from srgan_fast.architectures.base import Architecture, Builder, Facts, Recognised, State, Tensors, square_root
+from srgan_fast.architectures.base import (
+    Architecture,
+    Builder,
+    Facts,
+    Recognised,
+    Settings,
+    Shapes,
+    State,
+    Tensors,
+    conv_shapes,
+    square_root,
+)
 from srgan_fast.errors import ModelError
-from srgan_fast.network.graph import Array, Network
+from srgan_fast.network.graph import Network
 
 # Activations without parameters leave no trace in a state dict.
 _RECORDED = {"relu": 0.0, "leakyrelu": 0.1}
@@ -29,7 +42,7 @@ def _build(state: State, facts: Facts) -> Recognised:
     highest = numbers[-1]
     if highest % 2 or highest < 2:
         raise ModelError(f"its last layer is body.{highest}; convolutions have even numbers")
-    recorded = None
+    recorded, kept = None, dict[str, str]()
     if "body.1.weight" not in state:
         asked = facts.get("act_type", "")
         if asked not in _RECORDED:
@@ -37,14 +50,13 @@ def _build(state: State, facts: Facts) -> Recognised:
                 "it has no PReLU slopes, and nothing says whether ReLU or LeakyReLU follows its convolutions: save it "
                 "as .safetensors with the metadata act_type = relu or leakyrelu"
             )
-        recorded = np.array([_RECORDED[asked]], np.float32)
+        recorded, kept = np.array([_RECORDED[asked]], np.float32), {"act_type": asked}
     build = Builder(tensors)
     channels = c_in = state["body.0.weight"].shape[1]
     width = state["body.0.weight"].shape[0]
     for i in range(0, highest, 2):
         arrays = tensors.conv(f"body.{i}", c_in, width)
-        slope = _slope(tensors, f"body.{i + 1}.weight", width) if recorded is None else recorded
-        build.add(f"body.{i}", arrays, i // 2, slope=slope)
+        build.add(f"body.{i}", arrays, i // 2, slope=f"body.{i + 1}.weight" if recorded is None else recorded)
         c_in = width
     name = f"body.{highest}"
     weight, bias = tensors.conv(name, width)
@@ -54,11 +66,36 @@ def _build(state: State, facts: Facts) -> Recognised:
     scale = square_root(weight.shape[0] // channels, name)
     build.add(name, (weight, bias), highest // 2, shuffle=scale)
     network = Network(tuple(build.convs), channels=channels, skip="nearest")
-    return Recognised(network, f"Compact (SRVGGNet), {len(build.convs) - 2} convolutions of {width} channels")
+    return build.finish(network, f"Compact (SRVGGNet), {len(build.convs) - 2} convolutions of {width} channels", kept)
 
 
-def _slope(tensors: Tensors, name: str, width: int) -> Array:
-    return np.ascontiguousarray(tensors.take(name, width))
+@dataclass(frozen=True, slots=True)
+class CompactSettings(Settings):
+    """Sizes of a Compact network; Real-ESRGAN's general-x4v3 has 32 convolutions, its animevideov3 16.
+
+    Attributes:
+        convolutions: between the first and the last one.
+        activation: `prelu` with a slope for each channel, or without parameters.
+    """
+
+    SCALES: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 8)
+    SMALL: ClassVar[str] = ""  # all start as PyTorch's, in Real-ESRGAN's code
+
+    convolutions: int = 16
+    activation: Literal["prelu", "relu", "leakyrelu"] = "prelu"
+
+    def shapes(self) -> Shapes:
+        """See `Settings`."""
+        shapes: Shapes = {}
+        for i in range(self.convolutions + 1):
+            shapes |= conv_shapes(f"body.{2 * i}", self.channels if i else 3, self.channels)
+            if self.activation == "prelu":
+                shapes[f"body.{2 * i + 1}.weight"] = (self.channels,)
+        return shapes | conv_shapes(f"body.{2 * self.convolutions + 2}", self.channels, 3 * self.scale**2)
+
+    def facts(self) -> Facts:
+        """See `Settings`."""
+        return {} if self.activation == "prelu" else {"act_type": self.activation}
 
 
-COMPACT = Architecture("Compact (SRVGGNet)", _matches, _build)
+COMPACT = Architecture("Compact (SRVGGNet)", _matches, _build, "compact", CompactSettings)

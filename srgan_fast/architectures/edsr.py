@@ -4,6 +4,9 @@ EDSR: Lim et al. 2017, "Enhanced Deep Residual Networks for Single Image Super-R
 generator that BasicSR trains in the place of SRResNet: no BatchNorm, LeakyReLU, a bilinear skip.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
 from srgan_fast.architectures.base import (
@@ -11,15 +14,19 @@ from srgan_fast.architectures.base import (
     Builder,
     Facts,
     Recognised,
+    Settings,
+    Shapes,
     State,
     Tensors,
+    conv_shapes,
     count_numbered,
     renamed,
+    shuffle_factors,
     square_root,
 )
 from srgan_fast.errors import ModelError
 from srgan_fast.network.graph import IMAGE, Array, ColourMap, Network, Residual
-from srgan_fast.network.lowering import Exact, fold_output_map
+from srgan_fast.network.lowering import Exact
 
 _RELU = np.zeros(1, np.float32)
 _LEAKY = np.array([0.1], np.float32)  # MSRResNet's
@@ -37,8 +44,8 @@ class _Builder(Builder):
         for i in range(count):
             name = f"body.{i}.conv"
             y = self.add(f"{name}1", self.tensors.conv(f"{name}1", channels, channels), x, slope=_RELU)
-            weight, bias = self.tensors.conv(f"{name}2", channels, channels)
-            x = self.add(f"{name}2", (weight * damping, bias * damping), y, residuals=(Residual(x),))
+            arrays = self.tensors.conv(f"{name}2", channels, channels)
+            x = self.add(f"{name}2", arrays, y, residuals=(Residual(x),), gain=(damping,))
         return x
 
     def upsample(self, name: str, channels: int, x: int, slope: Array | None = None) -> int:
@@ -75,7 +82,7 @@ def _build_msr(state: State, facts: Facts) -> Recognised:
     build.add("conv_last", tensors.conv("conv_last", channels, colours), x)
     tensors.finish()
     network = Network(tuple(build.convs), channels=colours, skip="bilinear")
-    return Recognised(network, f"MSRResNet, {blocks} blocks of {channels} channels")
+    return build.finish(network, f"MSRResNet, {blocks} blocks of {channels} channels")
 
 
 _EDSR_RENAMES = (
@@ -108,12 +115,13 @@ def _build_edsr(state: State, facts: Facts) -> Recognised:
     )
     for i in range(count_numbered(state, "upsample.")):
         x = build.upsample(f"upsample.{2 * i}", channels, x)  # shuffles have the odd numbers
-    last = fold_output_map(*tensors.conv("conv_last", channels, colours), output_map)
-    build.add("conv_last", last, x)
+    last = tensors.conv("conv_last", channels, colours)
+    build.add("conv_last", last, x, gain=output_map.gain, offset=output_map.offset)
     tensors.finish()
     network = Network(tuple(build.convs), channels=colours, input_map=input_map)
     damped = "" if damping == 1 else f", residuals times {damping:g}"
-    return Recognised(network, f"EDSR, {blocks} blocks of {channels} channels{damped}")
+    words = f"EDSR, {blocks} blocks of {channels} channels{damped}"
+    return build.finish(network, words, {"res_scale": repr(damping)})
 
 
 def _damping(channels: int, facts: Facts) -> float:
@@ -153,5 +161,62 @@ def _map(gain: float | Exact, offset: Exact) -> ColourMap:
     return ColourMap(tuple(map(float, gains)), tuple(map(float, offset)))
 
 
-EDSR = Architecture("EDSR", _matches_edsr, _build_edsr)
-MSR_RESNET = Architecture("MSRResNet", _matches_msr, _build_msr)
+def _block_shapes(blocks: int, channels: int) -> Shapes:
+    shapes = conv_shapes("conv_first", 3, channels)
+    for name in (f"body.{i}.conv{k}" for i in range(blocks) for k in (1, 2)):
+        shapes |= conv_shapes(name, channels, channels)
+    return shapes
+
+
+@dataclass(frozen=True, slots=True)
+class EDSRSettings(Settings):
+    """Sizes of an EDSR in BasicSR's names; the defaults are those of the paper's baseline.
+
+    Attributes:
+        blocks: number of residual blocks.
+        res_scale: factor of what a block adds; the paper's network of 256 channels and 32 blocks has 0.1.
+    """
+
+    SCALES: ClassVar[tuple[int, ...]] = (2, 3, 4)
+    SMALL: ClassVar[str] = ""  # all start as PyTorch's, in EDSR's code and in BasicSR's
+
+    blocks: int = 16
+    res_scale: float = 1.0
+
+    def shapes(self) -> Shapes:
+        """See `Settings`."""
+        c = self.channels
+        shapes = _block_shapes(self.blocks, c) | conv_shapes("conv_after_body", c, c)
+        for i, factor in enumerate(shuffle_factors(self.scale)):
+            shapes |= conv_shapes(f"upsample.{2 * i}", c, c * factor**2)
+        return shapes | conv_shapes("conv_last", c, 3)
+
+    def facts(self) -> Facts:
+        """See `Settings`."""
+        return {"res_scale": repr(self.res_scale)}
+
+
+@dataclass(frozen=True, slots=True)
+class MSRResNetSettings(Settings):
+    """Sizes of an MSRResNet; the defaults are BasicSR's.
+
+    Attributes:
+        blocks: number of residual blocks.
+    """
+
+    SCALES: ClassVar[tuple[int, ...]] = (2, 3, 4)
+    SMALL: ClassVar[str] = ".*"  # BasicSR
+
+    blocks: int = 16
+
+    def shapes(self) -> Shapes:
+        """See `Settings`."""
+        c = self.channels
+        shapes = _block_shapes(self.blocks, c)
+        for i, factor in enumerate(shuffle_factors(self.scale)):
+            shapes |= conv_shapes(f"upconv{i + 1}", c, c * factor**2)
+        return shapes | conv_shapes("conv_hr", c, c) | conv_shapes("conv_last", c, 3)
+
+
+EDSR = Architecture("EDSR", _matches_edsr, _build_edsr, "edsr", EDSRSettings)
+MSR_RESNET = Architecture("MSRResNet", _matches_msr, _build_msr, "msrresnet", MSRResNetSettings)

@@ -5,6 +5,8 @@ scales 1 and 2 is from Wang et al. 2021, "Real-ESRGAN".
 """
 
 import re
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,15 +15,17 @@ from srgan_fast.architectures.base import (
     Builder,
     Facts,
     Recognised,
+    Settings,
+    Shapes,
     State,
     Tensors,
+    conv_shapes,
     count_numbered,
     renamed,
     square_root,
 )
 from srgan_fast.errors import ModelError
 from srgan_fast.network.graph import IMAGE, Network, Residual
-from srgan_fast.network.lowering import embedded, nearest_as_phases
 
 _SLOPE = np.array([0.2], np.float32)  # of every LeakyReLU in it
 _DAMPING = 0.2  # of a dense block's and of a whole block's result
@@ -81,15 +85,14 @@ class _Builder(Builder):
         growth, channels = first[0].shape[:2]
         beside = None
         if f"{name}.conv1x1.weight" in self.tensors:  # ESRGAN+ (Rakotonirina and Rasoanaivo 2020)
-            weight, bias = self.tensors.conv(f"{name}.conv1x1", channels, growth, 1)
-            beside = self.add(f"{name}.conv1x1", (embedded(weight, 3), bias), x)
+            beside = self.add(f"{name}.conv1x1", self.tensors.conv(f"{name}.conv1x1", channels, growth, 1), x)
         values = [x, self.add(f"{name}.conv1", first, x, slope=_SLOPE)]
         for i in (2, 3, 4):
             arrays = self.tensors.conv(f"{name}.conv{i}", channels + (i - 1) * growth, growth)
             extra = () if beside is None or i == 3 else (Residual(beside if i == 2 else values[2]),)
             values.append(self.add(f"{name}.conv{i}", arrays, *values, residuals=extra, slope=_SLOPE))
-        weight, bias = self.tensors.conv(f"{name}.conv5", channels + 4 * growth, channels)
-        return self.add(f"{name}.conv5", (weight * damping, bias * damping), *values, residuals=residuals)
+        arrays = self.tensors.conv(f"{name}.conv5", channels + 4 * growth, channels)
+        return self.add(f"{name}.conv5", arrays, *values, residuals=residuals, gain=(damping,))
 
     def block(self, name: str, x: int) -> int:
         """Three dense blocks; their damped sum is added to what they began with."""
@@ -111,8 +114,8 @@ def _build(state: State, facts: Facts) -> Recognised:
         x = build.block(f"body.{i}", x)
     x = build.add("conv_body", tensors.conv("conv_body", channels, channels), x, residuals=(Residual(feature),))
     for i in range(stages):
-        arrays = nearest_as_phases(*tensors.conv(f"conv_up{i + 1}", channels, channels), 2)
-        x = build.add(f"conv_up{i + 1}", arrays, x, slope=_SLOPE, shuffle=2)
+        arrays = tensors.conv(f"conv_up{i + 1}", channels, channels)
+        x = build.add(f"conv_up{i + 1}", arrays, x, slope=_SLOPE, nearest=2, shuffle=2)
     x = build.add("conv_hr", tensors.conv("conv_hr", channels, channels), x, slope=_SLOPE)
     last = tensors.conv("conv_last", channels)
     build.add("conv_last", last, x)
@@ -125,11 +128,46 @@ def _build(state: State, facts: Facts) -> Recognised:
         raise ModelError(f"it enlarges by {2**stages} what pixel-unshuffle divides by {unshuffle}")
     network = Network(tuple(build.convs), channels=colours, unshuffle=unshuffle)
     words = f"RRDB (ESRGAN), {blocks} blocks, {channels} channels, growth {growth}"
-    return Recognised(network, f"{words}, pixel-unshuffle {unshuffle}" if unshuffle > 1 else words)
+    return build.finish(network, f"{words}, pixel-unshuffle {unshuffle}" if unshuffle > 1 else words)
 
 
 def _count_upsamplers(state: State) -> int:
     return len({name for name in state if re.fullmatch(r"conv_up\d\.weight", name)})
 
 
-RRDB = Architecture("RRDB (ESRGAN)", _matches, _build)
+@dataclass(frozen=True, slots=True)
+class RRDBSettings(Settings):
+    """Sizes of an RRDB network; the defaults are those of ESRGAN and of Real-ESRGAN's x4plus.
+
+    Scales 1 and 2 are the network of scale 4 behind a pixel-unshuffle by 4 or 2, as in Real-ESRGAN.
+
+    Attributes:
+        blocks: of three dense blocks each.
+        growth: channels that each convolution of a dense block adds.
+    """
+
+    SCALES: ClassVar[tuple[int, ...]] = (1, 2, 4)
+    # ESRGAN, section 3.1: "smaller initialization"; BasicSR: the dense blocks' convolutions alone.
+    SMALL: ClassVar[str] = r"body\..*"
+
+    blocks: int = 23
+    growth: int = 32
+
+    @property
+    def unshuffle(self) -> int:
+        """See `Settings`."""
+        return 4 // self.scale
+
+    def shapes(self) -> Shapes:
+        """See `Settings`."""
+        c, growth = self.channels, self.growth
+        shapes = conv_shapes("conv_first", 3 * self.unshuffle**2, c)
+        for dense in (f"body.{i}.rdb{k}" for i in range(self.blocks) for k in (1, 2, 3)):
+            for k in range(1, 6):
+                shapes |= conv_shapes(f"{dense}.conv{k}", c + (k - 1) * growth, c if k == 5 else growth)
+        for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr"):
+            shapes |= conv_shapes(name, c, c)
+        return shapes | conv_shapes("conv_last", c, 3)
+
+
+RRDB = Architecture("RRDB (ESRGAN)", _matches, _build, "rrdb", RRDBSettings)

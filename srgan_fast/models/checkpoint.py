@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from srgan_fast.architectures.srgan import Conventions, GeneratorConfig, infer_config
-from srgan_fast.errors import FileError, ModelError
-from srgan_fast.files import atomic_write
+from srgan_fast.errors import ModelError
 from srgan_fast.models.catalogue import downloaded_file, find_entry, similar_name
 from srgan_fast.models.presets import PRESETS
-from srgan_fast.models.safetensors_file import read_safetensors
+from srgan_fast.models.safetensors_file import read_safetensors, write_safetensors
 from srgan_fast.models.state_dicts import as_float32
 from srgan_fast.network.graph import ColourMap
 
@@ -137,8 +135,6 @@ def write_generator(
     Raises:
         ModelError: weights that are no generator, a wrong suffix, or a target that cannot be written.
     """
-    if path.suffix != ".safetensors":
-        raise ModelError(f"{path}: generator files end in .safetensors")
     tensors = {
         name: np.ascontiguousarray(as_float32(array, f"{path}: {name}"))
         for name, array in weights.items()
@@ -146,11 +142,7 @@ def write_generator(
     }
     config = infer_config(tensors, conventions, str(path))
     recorded = {**(metadata or {}), "format": FORMAT, "conventions": json.dumps(asdict(conventions))}
-    try:
-        with atomic_write(path) as file:
-            file.write(save(tensors, recorded))
-    except FileError as error:
-        raise ModelError(str(error)) from None
+    write_safetensors(path, tensors, recorded)
     return GeneratorFile(config, tensors, recorded, path.stem)
 
 

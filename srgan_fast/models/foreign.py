@@ -5,14 +5,11 @@ SRGAN generators become ours, so that they can be trained on; other networks kee
 
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save
-
 from srgan_fast.architectures.srgan_layouts import layout_of, to_ours
-from srgan_fast.errors import FileError, ModelError
-from srgan_fast.files import atomic_write
+from srgan_fast.errors import ModelError
 from srgan_fast.models.checkpoint import write_generator
 from srgan_fast.models.model_file import ModelFile, StateFile, model_of, read_state_file
+from srgan_fast.models.safetensors_file import write_safetensors
 
 _KEPT_FACTS = ("act_type", "res_scale", "licence", "license")
 
@@ -42,11 +39,7 @@ def convert_file(source: Path, target: Path, key: str | None = None) -> ModelFil
 
 def _write(found: StateFile, target: Path, recorded: dict[str, str]) -> ModelFile:
     recorded["architecture"] = found.recognised.description
-    try:
-        with atomic_write(target) as file:
-            file.write(save({name: np.ascontiguousarray(array) for name, array in found.state.items()}, recorded))
-    except FileError as error:
-        raise ModelError(str(error)) from None
+    write_safetensors(target, found.state, recorded)
     return ModelFile(found.recognised.network, found.recognised.description, target.stem, recorded, target)
 
 

@@ -116,10 +116,12 @@ def read_state_file(path: Path, key: str | None = None) -> StateFile:
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     if (kind := _graph_kind(path)) is not None:
-        raise ModelError(f"{path}: an {kind} graph has no state dict to keep; it runs as it is")
+        raise ModelError(
+            f"{path}: an {kind} graph has no state dict to keep; it runs as it is, but is neither converted nor trained"
+        )
     found = _read(path, key)
     if isinstance(found, GeneratorFile):
-        raise ModelError(f"{path}: is a generator of ours already")
+        raise ModelError(f"{path}: is an SRGAN generator of ours already")
     return found
 
 

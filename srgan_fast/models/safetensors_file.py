@@ -1,13 +1,16 @@
 """Safetensors files, ours and other people's: metadata and arrays."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize, safe_open
+from safetensors.numpy import save
 
-from srgan_fast.errors import ModelError
+from srgan_fast.errors import FileError, ModelError
+from srgan_fast.files import atomic_write
 
 _DTYPES = {
     "F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
@@ -32,6 +35,26 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]
     return metadata, tensors
 
 
+def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Writes a file, completely or not at all.
+
+    Args:
+        path: target; its suffix must be `.safetensors`.
+        tensors: arrays by name.
+        metadata: recorded beside them.
+
+    Raises:
+        ModelError: a wrong suffix, or a target that cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path}: model files end in .safetensors")
+    try:
+        with atomic_write(path) as file:
+            file.write(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, dict(metadata)))
+    except FileError as error:
+        raise ModelError(str(error)) from None
+
+
 def _array(tensor: dict[str, Any]) -> NDArray[Any]:
     dtype, data, shape = tensor["dtype"], tensor["data"], tuple(tensor["shape"])
     if dtype == "BF16":
@@ -40,4 +63,4 @@ def _array(tensor: dict[str, Any]) -> NDArray[Any]:
     return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
 
 
-__all__ = ["read_safetensors"]
+__all__ = ["read_safetensors", "write_safetensors"]

@@ -1,4 +1,4 @@
-"""A network as a PyTorch module, for inference on whatever PyTorch runs on."""
+"""A network as a PyTorch module, for inference on whatever PyTorch runs on; and its ends, which training shares."""
 
 from typing import cast
 
@@ -48,6 +48,45 @@ class _Layer(nn.Module):
         return cast(Tensor, self.act(self.conv(x)))
 
 
+class NetworkEnds(nn.Module):
+    """What stands before and behind a network's convolutions; without parameters, and nothing of it is saved.
+
+    Args:
+        network: whose ends they are; it is not kept.
+
+    Attributes:
+        scale: upscaling factor.
+        unshuffle: see `Network`, like the others.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.scale = scale_of(network)
+        self.unshuffle, self.skip, self.tanh = network.unshuffle, network.skip, network.tanh
+        self.input_map = None if network.input_map.is_identity else _Colours(network.input_map)
+        self.output_map = None if network.output_map.is_identity else _Colours(network.output_map)
+
+    def enter(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """The mapped image, N, C, H, W, and the same after pixel-unshuffle, which the convolutions read."""
+        image = lr if self.input_map is None else self.input_map(lr)
+        return image, image if self.unshuffle == 1 else F.pixel_unshuffle(image, self.unshuffle)
+
+    def leave(self, y: Tensor, image: Tensor) -> Tensor:
+        """The output, N, C, scale * H, scale * W, of the last convolution's result and the mapped image."""
+        if self.skip != "none":
+            y = y + self._enlarged(image)
+        if self.tanh:
+            y = torch.tanh(y)
+        return y if self.output_map is None else cast(Tensor, self.output_map(y))
+
+    def _enlarged(self, image: Tensor) -> Tensor:
+        if self.scale == 1:
+            return image
+        if self.skip == "nearest":
+            return F.interpolate(image, scale_factor=self.scale, mode="nearest")
+        return F.interpolate(image, scale_factor=self.scale, mode="bilinear", align_corners=False)
+
+
 class NetworkModule(nn.Module):
     """Executes a network's list of convolutions.
 
@@ -61,11 +100,9 @@ class NetworkModule(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self._scale = scale_of(network)
         self._last = last_readers(network)
         self.layers = nn.ModuleList(_Layer(conv) for conv in network.convs)
-        self.input_map = None if network.input_map.is_identity else _Colours(network.input_map)
-        self.output_map = None if network.output_map.is_identity else _Colours(network.output_map)
+        self.ends = NetworkEnds(network)
         self.eval()
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -78,8 +115,7 @@ class NetworkModule(nn.Module):
             N, C, scale * H, scale * W, not clamped.
         """
         network = self.network
-        image = lr if self.input_map is None else self.input_map(lr)
-        first = image if network.unshuffle == 1 else F.pixel_unshuffle(image, network.unshuffle)
+        image, first = self.ends.enter(lr)
         values: dict[int, Tensor] = {0: first}
         for index, (conv, layer) in enumerate(zip(network.convs, self.layers, strict=True)):
             given = [values[value] for value in conv.inputs]
@@ -90,19 +126,7 @@ class NetworkModule(nn.Module):
             for value in {*conv.inputs, *(residual.value for residual in conv.residuals)}:
                 if self._last[value] == index:
                     del values[value]
-        y = values[len(network.convs)]
-        if network.skip != "none":
-            y = y + self._enlarged(image)
-        if network.tanh:
-            y = torch.tanh(y)
-        return cast(Tensor, y if self.output_map is None else self.output_map(y))
-
-    def _enlarged(self, image: Tensor) -> Tensor:
-        if self._scale == 1:
-            return image
-        if self.network.skip == "nearest":
-            return F.interpolate(image, scale_factor=self._scale, mode="nearest")
-        return F.interpolate(image, scale_factor=self._scale, mode="bilinear", align_corners=False)
+        return self.ends.leave(values[len(network.convs)], image)
 
 
-__all__ = ["NetworkModule"]
+__all__ = ["NetworkEnds", "NetworkModule"]

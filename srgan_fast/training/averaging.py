@@ -5,8 +5,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from srgan_fast.models.generator import Generator
-
 _Pairs = tuple[list[Tensor], list[Tensor]]  # ours and theirs
 
 
@@ -21,7 +19,7 @@ class AveragedGenerator:
         decay: 0 follows at once.
     """
 
-    def __init__(self, generator: Generator, decay: float) -> None:
+    def __init__(self, generator: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(generator).eval().requires_grad_(False)
         self.decay = decay
         self._followed: nn.Module | None = None

@@ -2,11 +2,13 @@
 
 import difflib
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from srgan_fast.architectures import TRAINED_BY_LIST, Settings
 from srgan_fast.errors import TrainingError
 from srgan_fast.models import PRESETS
 
@@ -23,28 +25,70 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SRGAN = "srgan"
+_SRGAN_SCALES = (2, 4, 8)
+_COMMON = ("scale", "channels")
+# Sizes that only some architectures have, with their defaults; SRGAN's are those of the paper.
+_SIZES: dict[str, dict[str, Any]] = {
+    SRGAN: {"blocks": 16},
+    **{
+        key: {f.name: f.default for f in fields(architecture.settings) if f.name not in _COMMON}
+        for key, architecture in TRAINED_BY_LIST.items()
+        if architecture.settings is not None
+    },
+}
+
+
 class GeneratorSection(_Section):
     """The network.
 
     Attributes:
-        preset: architecture, value ranges, and the defaults of the adversarial stage.
-        scale: 2, 4 or 8.
+        architecture: `srgan`, `compact` (Real-ESRGAN's SRVGGNetCompact), `rrdb` (ESRGAN), `msrresnet` or `edsr`.
+        preset: defaults of the adversarial stage; of `srgan` also its layers and value ranges.
+        scale: 2, 4 or 8; `rrdb` has 1, 2 and 4, `msrresnet` and `edsr` 2, 3 and 4, `compact` 1, 2, 3, 4 and 8.
         channels: width.
-        blocks: residual blocks.
-        init: a model's name or file to start from; empty for fresh weights.
+        blocks: residual blocks; 16, of `rrdb` 23. `compact` has none.
+        convolutions: of `compact`, between its first and its last; 16.
+        activation: of `compact`; `prelu` if left out.
+        growth: of `rrdb`, channels that each convolution of a dense block adds; 32.
+        res_scale: of `edsr`, factor of what a block adds; 1.
+        init: a model's name or file to start from; empty for fresh weights. Other people's files are taken as they are,
+            except for `srgan`, which are converted first.
         start: fresh weights: `random`, or `upscaler`, which makes the network repeat pixels and smooth them before its
-            first step; `auto` takes `upscaler` where the network can, which reads 0..1, has no BatchNorm in its
-            upsamplers and three channels or more.
-        checkpointing: recompute each residual block in backward instead of keeping its activations.
+            first step; `auto` takes `upscaler` where the network can, which is an `srgan` that reads 0..1, has no
+            BatchNorm in its upsamplers and three channels or more.
+        checkpointing: recompute each block in backward instead of keeping its activations.
     """
 
+    architecture: str = SRGAN
     preset: str = "paper"
-    scale: Literal[2, 4, 8] = 4
+    scale: Positive = 4
     channels: Positive = 64
-    blocks: Count = 16
+    blocks: Count | None = None
+    convolutions: Positive | None = None
+    activation: Literal["prelu", "relu", "leakyrelu"] | None = None
+    growth: Positive | None = None
+    res_scale: Weight | None = None
     init: str = ""
     start: Literal["auto", "upscaler", "random"] = "auto"
     checkpointing: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_sizes(cls, values: Any) -> Any:
+        """Fills in the sizes of the architecture that are not given."""
+        if not isinstance(values, dict):
+            return values
+        given = {key: value for key, value in values.items() if value is not None}
+        architecture = given.get("architecture", SRGAN)
+        return {**(_SIZES.get(architecture, {}) if isinstance(architecture, str) else {}), **given}
+
+    @field_validator("architecture")
+    @classmethod
+    def _known_architecture(cls, value: str) -> str:
+        if value not in _SIZES:
+            raise ValueError(f"must be one of {', '.join(_SIZES)}, not {value!r}")
+        return value
 
     @field_validator("preset")
     @classmethod
@@ -52,6 +96,55 @@ class GeneratorSection(_Section):
         if value not in PRESETS:
             raise ValueError(f"must be one of {', '.join(sorted(PRESETS))}")
         return value
+
+    @field_validator("scale")
+    @classmethod
+    def _has_scale(cls, value: int, info: ValidationInfo) -> int:
+        architecture = info.data.get("architecture")
+        if architecture is not None and value not in (scales := _scales(architecture)):
+            *first, last = map(str, scales)
+            raise ValueError(f"{architecture} upscales by {', '.join(first)} or {last}, not by {value}")
+        return value
+
+    @field_validator("blocks", "convolutions", "activation", "growth", "res_scale")
+    @classmethod
+    def _has_size(cls, value: Any, info: ValidationInfo) -> Any:
+        architecture = info.data.get("architecture")
+        if architecture is not None and info.field_name not in _SIZES[architecture]:
+            sizes = ", ".join((*_COMMON, *_SIZES[architecture]))
+            raise ValueError(f"{architecture} has no such size; leave it out. Its sizes are {sizes}")
+        if info.field_name == "blocks" and value < 1 and architecture in TRAINED_BY_LIST:
+            raise ValueError(f"{architecture} has at least 1 block, not {value}")
+        return value
+
+    @field_validator("start")
+    @classmethod
+    def _can_start(cls, value: str, info: ValidationInfo) -> str:
+        if value == "upscaler" and (architecture := info.data.get("architecture")) in TRAINED_BY_LIST:
+            raise ValueError(
+                f"upscaler sets the head, BatchNorms and tail of srgan, which {architecture} does not have; use random"
+            )
+        return value
+
+    @field_validator("checkpointing")
+    @classmethod
+    def _can_recompute(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "blocks" not in _SIZES.get(info.data.get("architecture", SRGAN), ()):
+            raise ValueError(f"{info.data['architecture']} has no blocks to compute again; leave it out")
+        return value
+
+    def settings(self) -> Settings | None:
+        """The sizes, for architectures that are trained by their list of convolutions; None for `srgan`."""
+        if self.architecture == SRGAN:
+            return None
+        make = TRAINED_BY_LIST[self.architecture].settings
+        assert make is not None
+        return make(**{name: getattr(self, name) for name in (*_COMMON, *_SIZES[self.architecture])})
+
+
+def _scales(architecture: str) -> tuple[int, ...]:
+    settings = TRAINED_BY_LIST[architecture].settings if architecture != SRGAN else None
+    return _SRGAN_SCALES if settings is None else settings.SCALES
 
 
 class DegradationSection(_Section):
@@ -251,6 +344,18 @@ class TrainConfig(_Section):
             raise ValueError(
                 f"data.crop is {self.data.crop}; it must be a multiple of the scale {self.generator.scale}"
             )
+        settings = self.generator.settings()
+        if settings is not None:
+            if self.data.crop % (multiple := settings.scale * settings.unshuffle):
+                raise ValueError(
+                    f"data.crop is {self.data.crop}; {self.generator.architecture} of scale {settings.scale} "
+                    f"unshuffles its images and needs a multiple of {multiple}"
+                )
+            for name in ("pretrain", "gan"):
+                if getattr(self, name).freeze_batchnorm_after is not None:
+                    raise ValueError(
+                        f"{name}.freeze_batchnorm_after: {self.generator.architecture} has no BatchNorms; leave it out"
+                    )
         if self.gan.steps and self.discriminator == "paper" and self.data.crop % 16:
             raise ValueError(f"data.crop is {self.data.crop}; the paper's discriminator needs a multiple of 16")
         if self.data.batch % self.run.accumulate:

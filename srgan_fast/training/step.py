@@ -30,7 +30,7 @@ from torch.profiler import record_function
 
 from srgan_fast.errors import TrainingError
 from srgan_fast.models.features import FeatureExtractor
-from srgan_fast.models.generator import Affine, Generator
+from srgan_fast.models.generator import Affine
 from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops import PackedWeights, data_gradients_only
 from srgan_fast.training import losses
@@ -199,7 +199,7 @@ class PretrainStep:
     """
 
     def __init__(
-        self, generator: Generator, optimiser: Optimizer, loss: Distance = "l1", options: StepOptions | None = None
+        self, generator: nn.Module, optimiser: Optimizer, loss: Distance = "l1", options: StepOptions | None = None
     ) -> None:
         self.generator, self.optimiser, self.loss = generator, optimiser, loss
         self.options = options or StepOptions()
@@ -283,7 +283,7 @@ class GanStep:
         options: autocast and clipping.
     """
 
-    generator: Generator
+    generator: nn.Module
     discriminator: nn.Module
     features: FeatureExtractor | None
     generator_optimiser: Optimizer

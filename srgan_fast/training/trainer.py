@@ -28,10 +28,16 @@ from srgan_fast.models.discriminator import build_discriminator
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Generator
 from srgan_fast.models.initialisation import start_as_upscaler, why_no_upscaler
+from srgan_fast.models.network_generator import (
+    NetworkGenerator,
+    fresh_generator,
+    load_network_generator,
+    save_network_generator,
+)
 from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
-from srgan_fast.training.config import Betas, GanSection, PretrainSection, TrainConfig
+from srgan_fast.training.config import Betas, GanSection, GeneratorSection, PretrainSection, TrainConfig
 from srgan_fast.training.feeding import prefetched
 from srgan_fast.training.graphs import CapturedStep, can_record, fastest_algorithms
 from srgan_fast.training.memory import keep_freed_memory
@@ -141,15 +147,9 @@ class Trainer:
         self._model: Path | None = None
         self._checkpoint: Path | None = None
 
-    def _build_generator(self) -> Generator:
+    def _build_generator(self) -> Generator | NetworkGenerator:
         section = self.config.generator
-        wanted = generator_config(section.preset, scale=section.scale, channels=section.channels, blocks=section.blocks)
-        if section.init:
-            generator = load_generator(section.init)
-            if differing := _differing(generator.config, wanted):
-                raise TrainingError(f"generator.init: {section.init} has {differing}")
-        else:
-            generator = _fresh_generator(wanted, section.start)
+        generator = _network_generator(section) or _srgan_generator(section)
         generator.recompute = section.checkpointing
         return self._placed(generator).train()
 
@@ -380,7 +380,11 @@ class Trainer:
         if self.last_psnr is not None:
             metadata["validation_psnr_y"] = f"{self.last_psnr:.3f}"
         self._model = self.folder / f"{name}.safetensors"
-        save_generator(self.average.module, self._model, self.config.generator.preset, metadata)
+        network = self.average.module
+        if isinstance(network, Generator):
+            save_generator(network, self._model, self.config.generator.preset, metadata)
+        elif isinstance(network, NetworkGenerator):
+            save_network_generator(network, self._model, metadata)
 
     def _restore(self, state: dict[str, Any], networks: dict[str, nn.Module], optimisers: dict[str, Adam]) -> int:
         try:
@@ -484,6 +488,37 @@ def _companions(name: str, folder: Path | None, open_folder: Callable[[Path], Co
         return open_folder(folder)
     except DataError as error:
         raise TrainingError(f"data.{name}: {error}") from None
+
+
+def _network_generator(section: GeneratorSection) -> NetworkGenerator | None:
+    """A generator that is trained by its list of convolutions; None for an SRGAN."""
+    settings = section.settings()
+    if settings is None:
+        return None
+    fresh = fresh_generator(section.architecture, settings)
+    if not section.init:
+        return fresh
+    wanted = f"{fresh.description}, x{fresh.scale}"
+    try:
+        generator = load_network_generator(section.init)
+    except ModelError as error:
+        raise TrainingError(f"generator.init: {error}; the configuration asks for {wanted}") from None
+    if not generator.computes_like(fresh):
+        found = f"{generator.description}, x{generator.scale}"
+        but = "with other activations, biases or value ranges than" if found == wanted else f"which is not {wanted}, as"
+        raise TrainingError(f"generator.init: {section.init} is {found}, {but} the configuration asks for")
+    return generator
+
+
+def _srgan_generator(section: GeneratorSection) -> Generator:
+    blocks = section.blocks or 0
+    wanted = generator_config(section.preset, scale=section.scale, channels=section.channels, blocks=blocks)
+    if not section.init:
+        return _fresh_generator(wanted, section.start)
+    generator = load_generator(section.init)
+    if differing := _differing(generator.config, wanted):
+        raise TrainingError(f"generator.init: {section.init} has {differing}")
+    return generator
 
 
 def _fresh_generator(config: GeneratorConfig, start: Literal["auto", "upscaler", "random"]) -> Generator:

@@ -7,14 +7,13 @@ from statistics import fmean
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from srgan_fast.data.cache import flat_rgb8
 from srgan_fast.data.images import find_images, read_image
 from srgan_fast.data.metrics import luma, psnr, ssim
 from srgan_fast.data.resize import crop_to_multiple, downscale
 from srgan_fast.errors import ImageError, TrainingError
-from srgan_fast.models.generator import Generator
 
 SAMPLES = 4  # pictures in the curves' sample grid
 _MAX_SIDE = 512  # larger originals are cut to their centre, so that a validation stays short
@@ -56,7 +55,7 @@ class Validation:
                 raise TrainingError(f"validation: {path} is too small to be measured")
             self.pairs.append((hr, downscale(hr, scale)))
 
-    def __call__(self, generator: Generator) -> Scores:
+    def __call__(self, generator: nn.Module) -> Scores:
         """Measures a generator in eval mode, in fp32."""
         device = next(generator.parameters()).device
         psnrs, ssims, samples = [], [], []

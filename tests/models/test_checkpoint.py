@@ -460,7 +460,7 @@ def test_targets_that_cannot_be_files_are_refused(good: GeneratorFile, tmp_path:
 
 @pytest.mark.parametrize("name", ["model", "model.pth", "model.safetensors.bak"])
 def test_files_are_written_under_their_own_suffix_only(good: GeneratorFile, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelError, match=r"generator files end in \.safetensors"):
+    with pytest.raises(ModelError, match=r"model files end in \.safetensors"):
         write_generator(good.weights, CONFIG.conventions, tmp_path / name)
     assert not (tmp_path / name).exists()
 

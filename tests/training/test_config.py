@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from srgan_fast.architectures import Settings
+from srgan_fast.architectures.compact import CompactSettings
+from srgan_fast.architectures.edsr import EDSRSettings, MSRResNetSettings
+from srgan_fast.architectures.rrdb import RRDBSettings
 from srgan_fast.errors import TrainingError
 from srgan_fast.training import TrainConfig, read_config
 
@@ -234,6 +238,83 @@ def test_discriminator_is_the_presets_unless_given(small: Path) -> None:
     assert read_config(small).discriminator == "paper"
     assert read_config(small, ["generator.preset=pytorch-gan"]).discriminator == "patch"
     assert read_config(small, ["gan.discriminator=patch"]).discriminator == "patch"
+
+
+def test_what_is_not_said_is_the_srgan_that_it_always_was(small: Path) -> None:
+    generator = read_config(small).generator
+    assert (generator.architecture, generator.scale, generator.channels, generator.blocks) == ("srgan", 4, 64, 16)
+    assert generator.settings() is None
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("compact", CompactSettings(4, 64, 16, "prelu")),
+        ("rrdb", RRDBSettings(4, 64, 23, 32)),
+        ("msrresnet", MSRResNetSettings(4, 64, 16)),
+        ("edsr", EDSRSettings(4, 64, 16, 1.0)),
+    ],
+)
+def test_sizes_that_are_not_given_are_the_architectures(small: Path, architecture: str, settings: Settings) -> None:
+    config = read_config(small, [f"generator.architecture={architecture}"])
+    assert config.generator.settings() == settings
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["architecture=swinir"],
+            "generator.architecture: must be one of srgan, rrdb, compact, edsr, msrresnet, not 'swinir'",
+        ),
+        (
+            ["growth=16"],
+            "generator.growth: srgan has no such size; leave it out. Its sizes are scale, channels, blocks",
+        ),
+        (
+            ["architecture=compact", "blocks=3"],
+            "generator.blocks: compact has no such size; leave it out. "
+            "Its sizes are scale, channels, convolutions, activation",
+        ),
+        (["scale=3"], "generator.scale: srgan upscales by 2, 4 or 8, not by 3"),
+        (["architecture=rrdb", "scale=3"], "generator.scale: rrdb upscales by 1, 2 or 4, not by 3"),
+        (["architecture=edsr", "blocks=0"], "generator.blocks: edsr has at least 1 block, not 0"),
+        (
+            ["architecture=compact", "activation=gelu"],
+            "generator.activation is 'gelu': input should be 'prelu', 'relu' or 'leakyrelu'",
+        ),
+        (
+            ["architecture=compact", "start=upscaler"],
+            "generator.start: upscaler sets the head, BatchNorms and tail of srgan, which compact does not have; "
+            "use random",
+        ),
+        (
+            ["architecture=compact", "checkpointing=true"],
+            "generator.checkpointing: compact has no blocks to compute again; leave it out",
+        ),
+    ],
+    ids=str,
+)
+def test_settings_of_other_architectures_are_refused(small: Path, overrides: list[str], expected: str) -> None:
+    assert message(small, *(f"generator.{override}" for override in overrides)) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["generator.architecture=rrdb", "generator.scale=2", "data.crop=94"],
+            "data.crop is 94; rrdb of scale 2 unshuffles its images and needs a multiple of 4",
+        ),
+        (
+            ["generator.architecture=edsr", "pretrain.freeze_batchnorm_after=3"],
+            "pretrain.freeze_batchnorm_after: edsr has no BatchNorms; leave it out",
+        ),
+    ],
+)
+def test_values_that_do_not_fit_the_architecture(small: Path, overrides: list[str], expected: str) -> None:
+    assert message(small, *overrides) == expected
 
 
 def test_missing_sections_and_keys_are_named(write: Write) -> None:
