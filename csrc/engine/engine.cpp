@@ -44,7 +44,7 @@ class Engine::Turn {
 };
 
 Engine::Engine(const Network& network, Precision precision, cpu::Isa isa, int threads)
-    : model_(network, precision, isa), pool_(checked_threads(threads)) {}
+    : pool_(checked_threads(threads)), model_(network, precision, isa, pool_) {}
 
 Engine::~Engine() = default;
 

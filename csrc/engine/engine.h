@@ -79,8 +79,8 @@ class Engine {
     template <typename Run>
     bool planned(std::int64_t height, std::int64_t width, const Run& run);
 
-    Model model_;
     ThreadPool pool_;
+    Model model_;
     std::mutex mutex_;
     std::atomic<std::thread::id> holder_{};
     std::vector<LayerTime> layer_times_;

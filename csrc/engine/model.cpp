@@ -1,6 +1,9 @@
 #include "engine/model.h"
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
+#include <new>
 #include <stdexcept>
 
 namespace srgan_fast::engine {
@@ -179,7 +182,7 @@ std::vector<float> Model::arranged(const PlainConv& conv, const Layer& layer) co
     return weight;
 }
 
-void Model::pack(const Network& network) {
+void Model::pack(const Network& network, ThreadPool& pool) {
     const auto each = [&](const auto& visit) {
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             Layer& layer = layers_[i];
@@ -201,6 +204,7 @@ void Model::pack(const Network& network) {
                  2 * whole_lines(layer.out_channels * static_cast<std::int64_t>(sizeof(float)));
     });
     memory_ = Aligned<std::byte>(bytes);
+    std::vector<std::function<void()>> packings;  // one for each layer, most of the work
     each([&](Layer& layer, const PlainConv& conv, const auto& kernel, std::int64_t in, std::int64_t out) {
         const std::int64_t phases = conv.shuffle * conv.shuffle, channels = conv.out_channels / phases;
         const std::int64_t per_phase = &layer == &layers_.back() ? channels : padded(channels);
@@ -215,24 +219,35 @@ void Model::pack(const Network& network) {
         }
         layer.bias = bias.data();
         layer.slope = activated ? slope.data() : nullptr;
-        std::vector<float> weight;
-        if (layer.kind == LayerKind::kConv3x3) {
-            weight = arranged(conv, layer);
-        } else {  // in whole blocks of the feature map's channels
-            const bool head = layer.kind == LayerKind::kHead9x9;
-            const std::int64_t columns = head ? 3 : in, rows = head ? out : 3;
-            weight.assign(rows * columns * 81, 0.0f);
-            for (std::int64_t o = 0; o < conv.out_channels; ++o)
-                std::copy_n(conv.weight.data() + o * conv.in_channels * 81, conv.in_channels * 81,
-                            weight.data() + o * columns * 81);
-        }
         void* const packed = take(kernel.packed_bytes(in, out)).data();
-        kernel.pack(weight.data(), in, out, packed);
         layer.weights = packed;
+        packings.emplace_back([this, &layer, &conv, &kernel, in, out, packed] {
+            std::vector<float> weight;
+            if (layer.kind == LayerKind::kConv3x3) {
+                weight = arranged(conv, layer);
+            } else {  // in whole blocks of the feature map's channels
+                const bool head = layer.kind == LayerKind::kHead9x9;
+                const std::int64_t columns = head ? 3 : in, rows = head ? out : 3;
+                weight.assign(rows * columns * 81, 0.0f);
+                for (std::int64_t o = 0; o < conv.out_channels; ++o)
+                    std::copy_n(conv.weight.data() + o * conv.in_channels * 81, conv.in_channels * 81,
+                                weight.data() + o * columns * 81);
+            }
+            kernel.pack(weight.data(), in, out, packed);
+        });
     });
+    std::atomic<bool> fits = true;
+    pool.run(static_cast<std::int64_t>(packings.size()), [&](std::int64_t i, int) {
+        try {
+            packings[i]();
+        } catch (const std::bad_alloc&) {
+            fits = false;
+        }
+    });
+    if (!fits) throw std::bad_alloc();
 }
 
-Model::Model(const Network& network, Precision precision, cpu::Isa isa)
+Model::Model(const Network& network, Precision precision, cpu::Isa isa, ThreadPool& pool)
     : skip(network.skip),
       input(network.input),
       output(network.output),
@@ -245,7 +260,7 @@ Model::Model(const Network& network, Precision precision, cpu::Isa isa)
         throw std::invalid_argument("bf16 needs a processor with AVX-512 BF16; this is computed with " +
                                     std::string(cpu::isa_name(isa)));
     describe(network);
-    pack(network);
+    pack(network, pool);
 }
 
 }  // namespace srgan_fast::engine

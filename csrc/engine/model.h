@@ -9,6 +9,7 @@
 
 #include "engine/memory.h"
 #include "engine/network.h"
+#include "engine/pool.h"
 #include "kernels/cpu/kernels.h"
 
 namespace srgan_fast::engine {
@@ -49,8 +50,8 @@ struct Value {
 class Model {
   public:
     // Throws std::invalid_argument where parts do not fit each other, where there is no kernel for a layer, or where
-    // the level cannot compute in that precision; the message begins with the layer's name.
-    Model(const Network& network, Precision precision, cpu::Isa isa);
+    // the level cannot compute in that precision; the message begins with the layer's name. `pool` packs the weights.
+    Model(const Network& network, Precision precision, cpu::Isa isa, ThreadPool& pool);
 
     const cpu::KernelTable& level() const { return *level_; }
     const cpu::NetworkKernels& kernels() const { return *kernels_; }
@@ -71,7 +72,7 @@ class Model {
 
   private:
     void describe(const Network& network);
-    void pack(const Network& network);
+    void pack(const Network& network, ThreadPool& pool);
     std::span<std::byte> take(std::int64_t bytes);
     std::span<float> take_floats(std::int64_t size);
     std::vector<float> arranged(const PlainConv& conv, const Layer& layer) const;

@@ -18,7 +18,8 @@ using namespace srgan_fast::tests;
 
 std::string message_of(const TestNetwork& network, Precision precision = Precision::kFp32) {
     try {
-        const Model model(network.plain(), precision, cpu::Isa::kBaseline);
+        ThreadPool pool(2);
+        const Model model(network.plain(), precision, cpu::Isa::kBaseline, pool);
     } catch (const std::invalid_argument& error) {
         return error.what();
     }

@@ -69,11 +69,12 @@ template <int kPoints, typename T>
 void pack_conv3x3_as(const Matrix<kPoints, 3>& form, const float* weight, std::int64_t in_channels,
                      std::int64_t out_channels, std::int64_t panel, std::int64_t group, T* packed) {
     constexpr int kPoints2 = kPoints * kPoints;
-    for (std::int64_t o = 0; o < out_channels; ++o) {
-        const std::int64_t first = o / kChannelGroup * kChannelGroup;
+    for (std::int64_t first = 0; first < out_channels; first += kChannelGroup) {
         const std::int64_t channels = std::min(kChannelGroup, out_channels - first);
         T* const target = packed + first * in_channels * kPoints2;
-        for (std::int64_t i = 0; i < in_channels; ++i) {
+        // Output channels innermost: they lie side by side.
+        for (std::int64_t place = 0; place < in_channels * channels; ++place) {
+            const std::int64_t i = place / channels, o = first + place % channels;
             const std::int64_t begin = i / kDepthBlock * kDepthBlock;
             const std::int64_t depth = std::min(kDepthBlock, in_channels - begin);
             std::array<double, 9> filter;
