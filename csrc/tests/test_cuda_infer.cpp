@@ -44,9 +44,13 @@ std::string text(const Way& way) {
     return std::string(way.resident ? "resident" : "fetching") + ", tile " + std::to_string(static_cast<int>(way.tile));
 }
 
+// Whether a convolution can be launched so: resident weights are of one chunk of channels, and of few taps.
+bool may(const Way& way, const cuda::InferParams& p) {
+    return !way.resident || (p.conv.input_channels == 64 && p.conv.taps[0].count <= 9);
+}
+
 template <typename T>
 void launch_infer(const Way& way, const cuda::InferParams& p, Random& random) {
-    if (way.resident && p.conv.input_channels != 64) return;
     const cuda::InferLaunch how = cuda::infer_launch(p.conv, way.tile, way.resident, kDevice);
     if (way.resident)
         cuda::with_resident_shape(way.tile, [&](auto shape) {
@@ -68,14 +72,27 @@ Filters random_filters(std::int64_t side, std::int64_t in, std::int64_t out, Ran
 
 double activated(double value, double slope) { return value > 0.0 ? value : slope * value; }
 
-enum class After { kNothing, kSlope, kResidual, kShuffle };
+enum class After { kNothing, kSlope, kResidual, kShuffle, kShuffleBy3 };
+
+// Channel phase * C + c of a pixel becomes channel c of pixel (factor y + phase / factor, factor x + phase % factor).
+Map shuffled(const Map& x, int factor) {
+    Map z(x.batch, x.height * factor, x.width * factor, x.channels / (factor * factor));
+    for (std::int64_t n = 0; n < z.batch; ++n)
+        for (std::int64_t row = 0; row < z.height; ++row)
+            for (std::int64_t column = 0; column < z.width; ++column)
+                for (std::int64_t c = 0; c < z.channels; ++c)
+                    z.at(n, row, column)[c] = x.at(
+                        n, row / factor, column / factor)[(row % factor * factor + column % factor) * z.channels + c];
+    return z;
+}
 
 template <typename T>
 void check_conv(int batch, int height, int width, int in, int out, After after, const Way& way, Random& random) {
     const std::string name = "conv " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
                              std::to_string(width) + ", " + std::to_string(in) + " -> " + std::to_string(out) +
                              ", after " + std::to_string(static_cast<int>(after)) + ", " + text(way);
-    const bool shuffles = after == After::kShuffle, slopes = after == After::kSlope || shuffles;
+    const int shuffle = after == After::kShuffle ? 2 : after == After::kShuffleBy3 ? 3 : 1;
+    const bool slopes = after == After::kSlope || shuffle > 1;
     const Map x = random_map(batch, height, width, in, 2.0, random);
     const Filters filters = random_filters(3, in, out, random);
     const std::vector<double> bias = stepped(out, -1.0, 1.0, 2.0, random), slope = stepped(out, 0.0, 1.0, 4.0, random);
@@ -85,7 +102,7 @@ void check_conv(int batch, int height, int width, int in, int out, After after, 
         for (std::int64_t i = 0; i < static_cast<std::int64_t>(expected.values.size()); ++i)
             expected.values[i] = activated(expected.values[i], slope[i % out]);
     for (std::size_t i = 0; i < residual.values.size(); ++i) expected.values[i] += residual.values[i];
-    if (shuffles) expected = reference::pixel_shuffle(expected);  // channels phase by phase become pixels
+    expected = shuffled(expected, shuffle);
     const Guarded<T> x_memory = device_map<T>(x.values), residual_memory = device_map<T>(residual.values);
     const Guarded<float> biases = device_vector(bias), slope_memory = device_vector(slope);
     Guarded<T> y(static_cast<std::int64_t>(expected.values.size()));
@@ -96,8 +113,9 @@ void check_conv(int batch, int height, int width, int in, int out, After after, 
     p.conv.source.x = x_memory.data(), p.conv.weights = weights.data(), p.conv.bias = {biases.data(), 1};
     p.conv.y = y.data();
     if (slopes) p.slope = {slope_memory.data(), 1};
-    if (after == After::kResidual) p.residual = residual_memory.data();
-    p.shuffle = shuffles;
+    if (after == After::kResidual) p.residuals[0] = {residual_memory.data(), out, 1.0f};
+    p.shuffle = shuffle, p.pitch = out / (shuffle * shuffle);
+    if (!may(way, p)) return;
     try {
         launch_infer<T>(way, p, random);
     } catch (const cuda::simt::Error& error) {
@@ -110,6 +128,119 @@ void check_conv(int batch, int height, int width, int in, int out, After after, 
     for (const double v : expected.values) largest = std::max(largest, std::abs(v));
     check_values(values_of(y), expected.values, kRounding<T> * (after == After::kResidual ? largest : 0x1p-10),
                  kRounding<T>, name);
+}
+
+// Channels of a map as they lie in a wider one: `pitch` elements a pixel, from channel `first` on.
+template <typename T>
+Guarded<T> wider(const Map& map, int pitch, int first, Random& random) {
+    const std::int64_t pixels = map.pixels();
+    const std::vector<double> others = stepped(pixels * pitch, -2.0, 2.0, 2.0, random);
+    Guarded<T> memory = device_map<T>(others);
+    for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
+        for (std::int64_t c = 0; c < map.channels; ++c)
+            memory.data()[pixel * pitch + first + c] =
+                cuda::narrow<T>(static_cast<float>(map.values[pixel * map.channels + c]));
+    return memory;
+}
+
+// A convolution of a dense block: its input, its residuals and its result are channels of wider maps, whose other
+// channels stay as they are. Filters of any side; two residuals, each with a factor.
+template <typename T>
+void check_slices(int batch, int height, int width, int in, int out, int side, const Way& way, Random& random) {
+    const std::string name = "slices " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
+                             std::to_string(width) + ", " + std::to_string(side) + "x" + std::to_string(side) + ", " +
+                             std::to_string(in) + " -> " + std::to_string(out) + ", " + text(way);
+    const Map x = random_map(batch, height, width, in, 2.0, random);
+    const Filters filters = random_filters(side, in, out, random);
+    const std::vector<double> bias = stepped(out, -1.0, 1.0, 2.0, random), slope = stepped(out, 0.0, 1.0, 4.0, random);
+    const std::array<Map, 2> residuals{random_map(batch, height, width, out, 2.0, random),
+                                       random_map(batch, height, width, out, 2.0, random)};
+    const std::array<double, 2> scales{0.5, -2.0};
+    Map expected = reference::convolution(x, filters, bias);
+    double largest = 1.0;
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(expected.values.size()); ++i) {
+        const double value = activated(expected.values[i], slope[i % out]);
+        largest = std::max(largest, std::abs(value));
+        expected.values[i] = value + scales[0] * residuals[0].values[i] + scales[1] * residuals[1].values[i];
+    }
+    const int pitch = in + 24, first = 16, result_pitch = out + 16, result_first = 8;
+    const Guarded<T> x_memory = wider<T>(x, pitch, first, random);
+    const std::array<int, 2> pitches{out, out + 8};
+    const std::array<Guarded<T>, 2> residual_memory{wider<T>(residuals[0], pitches[0], 0, random),
+                                                    wider<T>(residuals[1], pitches[1], 8, random)};
+    const Guarded<float> biases = device_vector(bias), slope_memory = device_vector(slope);
+    const std::vector<double> before(static_cast<std::size_t>(batch) * height * width * result_pitch, 0.25);
+    Guarded<T> y = device_map<T>(before);
+    cuda::InferParams p{};
+    p.conv = cuda::infer_plan(batch, height, width, in, out, side);
+    const Guarded<T> weights =
+        packed<T>(p.conv, in, [&](int tap, int o, int i) { return filters.at(o, i, tap / side, tap % side); });
+    p.conv.source.x = x_memory.data() + first, p.conv.source.pitch = pitch;
+    p.conv.weights = weights.data(), p.conv.bias = {biases.data(), 1}, p.slope = {slope_memory.data(), 1};
+    p.conv.y = y.data() + result_first, p.pitch = result_pitch, p.shuffle = 1;
+    for (int i = 0; i < 2; ++i)
+        p.residuals[i] = {residual_memory[i].data() + i * 8, pitches[i], static_cast<float>(scales[i])};
+    if (!may(way, p)) return;
+    try {
+        launch_infer<T>(way, p, random);
+    } catch (const cuda::simt::Error& error) {
+        check(false, name + ": " + error.what());
+        return;
+    }
+    std::vector<double> wanted = before;
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(expected.values.size()); ++i)
+        wanted[i / out * result_pitch + result_first + i % out] = expected.values[i];
+    check(y.intact(), name + ": wrote beside the result");
+    check_values(values_of(y), wanted, kRounding<T> * largest, kRounding<T>, name);
+}
+
+// A convolution to pictures: planes of floats, shuffled in PyTorch's order.
+template <typename T>
+void check_picture(int batch, int height, int width, int in, int colours, int shuffle, int side, Random& random) {
+    const int out = colours * shuffle * shuffle;
+    const std::string name = "picture " + std::to_string(batch) + "x" + std::to_string(height) + "x" +
+                             std::to_string(width) + ", " + std::to_string(side) + "x" + std::to_string(side) + ", " +
+                             std::to_string(in) + " -> " + std::to_string(colours) + ", shuffled by " +
+                             std::to_string(shuffle);
+    const Map x = random_map(batch, height, width, in, 2.0, random);
+    const Filters filters = random_filters(side, in, out, random);
+    const std::vector<double> bias = stepped(out, -1.0, 1.0, 2.0, random), slope = stepped(out, 0.0, 1.0, 4.0, random);
+    const Map map = reference::convolution(x, filters, bias);
+    std::vector<double> expected(map.values.size());
+    const std::int64_t wide = static_cast<std::int64_t>(width) * shuffle,
+                       high = static_cast<std::int64_t>(height) * shuffle;
+    for (int n = 0; n < batch; ++n)
+        for (int c = 0; c < colours; ++c)
+            for (int row = 0; row < high; ++row)
+                for (int column = 0; column < wide; ++column) {
+                    const int channel = (c * shuffle + row % shuffle) * shuffle + column % shuffle;
+                    expected[((static_cast<std::int64_t>(n) * colours + c) * high + row) * wide + column] =
+                        activated(map.at(n, row / shuffle, column / shuffle)[channel], slope[channel]);
+                }
+    const int pitch = in + 8;
+    const Guarded<T> memory = wider<T>(x, pitch, 8, random);
+    const Guarded<float> biases = device_vector(bias), slope_memory = device_vector(slope);
+    Guarded<float> planes(static_cast<std::int64_t>(expected.size()));
+    cuda::PictureParams p{};
+    p.conv = cuda::infer_plan(batch, height, width, in, out, side);
+    const Guarded<T> weights =
+        packed<T>(p.conv, in, [&](int tap, int o, int i) { return filters.at(o, i, tap / side, tap % side); });
+    p.conv.source.x = memory.data() + 8, p.conv.source.pitch = pitch;
+    p.conv.weights = weights.data(), p.conv.bias = {biases.data(), 1}, p.slope = {slope_memory.data(), 1};
+    p.shuffle = shuffle, p.planes = planes.data();
+    const Tile tile = cuda::choose_picture_tile(p.conv);
+    try {
+        cuda::with_picture_shape(tile, [&](auto shape) {
+            using Shape = decltype(shape);
+            launch(cuda::picture_grid(p.conv, tile), Shape::kThreads, cuda::picture_shared_bytes(p.conv, tile),
+                   cuda::picture_kernel<T, Shape>, p, random);
+        });
+    } catch (const cuda::simt::Error& error) {
+        check(false, name + ": " + error.what());
+        return;
+    }
+    check(planes.intact(), name + ": wrote beside the result");
+    check_values(values_of(planes), expected, 0x1p-16, 0x1p-20, name);
 }
 
 // A residual block, with products of warps or of warpgroups. Sums are exact, so that results are those of two kernels,
@@ -205,7 +336,7 @@ void check_head(int batch, int height, int width, int out, const Way& way, Rando
     });
     Guarded<T> y(static_cast<std::int64_t>(expected.values.size()));
     p.conv.source.x = unfolded.data(), p.conv.weights = weights.data(), p.conv.bias = {biases.data(), 1};
-    p.conv.y = y.data(), p.slope = {slopes.data(), 1};
+    p.conv.y = y.data(), p.slope = {slopes.data(), 1}, p.shuffle = 1, p.pitch = out;
     try {
         launch({3, 1, 1}, 256, 0, cuda::unfold_kernel<T, 256>, u, random);
         launch_infer<T>(way, p, random);
@@ -269,6 +400,21 @@ void check_all(bool few, Random& random) {
         for (const Way& way : kWays)
             for (const After after : {After::kNothing, After::kSlope, After::kResidual, After::kShuffle})
                 check_conv<T>(s.batch, s.height, s.width, s.in, s.out, after, way, random);
+    for (const Way& way : kWays) {
+        check_conv<T>(1, 5, 19, 24, 72, After::kShuffleBy3, way, random);
+        check_slices<T>(1, 9, 18, 40, 32, 3, way, random);
+        if (few) continue;
+        check_slices<T>(2, 1, 3, 8, 8, 1, way, random);
+        check_slices<T>(1, 10, 17, 160, 72, 3, way, random);
+        for (const int side : {1, 5, 9}) check_slices<T>(1, 6, 7, 16, 24, side, way, random);
+    }
+    check_picture<T>(1, 5, 9, 16, 3, 1, 3, random);
+    check_picture<T>(2, 9, 17, 24, 3, 4, 3, random);
+    if (!few) {
+        for (const int shuffle : {1, 2, 4})
+            for (const int colours : {1, 3, 4}) check_picture<T>(1, 9, 18, 72, colours, shuffle, 3, random);
+        for (const int side : {1, 5, 9}) check_picture<T>(1, 3, 4, 8, 3, 2, side, random);
+    }
     for (const Size& s : sizes) {
         for (const Way& way : kWays) check_head<T>(s.batch, s.height, s.width, s.out, way, random);
         check_tail<T>(s.batch, s.height, s.width, s.in * 2, random);

@@ -1,5 +1,5 @@
-// The operators of inference, which exist on CUDA alone: srgan_fast::infer_head, infer_conv, infer_block and
-// infer_tail. Python (srgan_fast/ops/infer.py) says what they compute and packs their weights.
+// The operators of inference, which exist on CUDA alone: srgan_fast::infer_head, infer_conv, infer_picture, infer_block
+// and infer_tail. Python (srgan_fast/ops/infer.py) says what they compute and packs their weights.
 #include <algorithm>
 #include <limits>
 
@@ -29,6 +29,40 @@ void check_map_type(const Tensor& x, const char* name) {
                     " takes maps of bfloat16 or float16");
 }
 
+// A map whose pixels stand `pitch` elements apart: one without gaps, or channels of a wider one.
+struct Pitched {
+    Tensor map;
+    int pitch;
+};
+
+// The elements from one pixel to the next where an NHWC map is a map's first channels, or others of it; 0 if it is
+// none, or not readable in units of 16 bytes.
+std::int64_t pitch_of(const Tensor& x) {
+    const std::int64_t h = x.size(2), w = x.size(3);
+    const std::int64_t pitch = w > 1 ? x.stride(3) : h > 1 ? x.stride(2) : x.size(0) > 1 ? x.stride(0) : x.size(1);
+    const bool fits = (x.size(1) == 1 || x.stride(1) == 1) && (w == 1 || x.stride(3) == pitch) &&
+                      (h == 1 || x.stride(2) == w * pitch) && (x.size(0) == 1 || x.stride(0) == h * w * pitch);
+    constexpr std::uintptr_t kUnit = 16;
+    const bool whole = pitch % 8 == 0 && reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % kUnit == 0;
+    return fits && whole && pitch >= x.size(1) ? pitch : 0;
+}
+
+// The map itself where kernels can read it as it is, else a copy.
+Pitched pitched(const Tensor& x, const char* name) {
+    const std::int64_t pitch = pitch_of(x);
+    if (pitch == 0) return {aligned(nhwc(x)), static_cast<int>(x.size(1))};
+    size_of(x, pitch, name);
+    return {x, static_cast<int>(pitch)};
+}
+
+// The side of filters that packed weights are of.
+int side_of(const Tensor& weights, const char* name) {
+    for (int side = 1; weights.dim() == 3 && side * side <= cuda::kTaps; side += 2)
+        if (weights.size(0) == side * side) return side;
+    STD_TORCH_CHECK(false, name, ": weights ", shape_of(weights),
+                    " are not packed for it; expected k * k, O, C with k ", "odd and at most 9");
+}
+
 // Weights as pack_weights() gives them, of a plan's sizes.
 void set_weights(cuda::ConvParams& p, const Tensor& weights, const Tensor& like, const char* name) {
     const bool fits = weights.dim() == 3 && weights.size(0) == p.taps[0].count && weights.size(1) == p.weight_rows &&
@@ -51,6 +85,11 @@ cuda::Vector vector_of(const Tensor& values, std::int64_t count, const Tensor& l
                         values.scalar_type() == ScalarType::Float && values.device() == like.device(),
                     name, ": ", which, " must be ", count, " values of float32 on the map's device");
     return {static_cast<const float*>(values.const_data_ptr()), 1};
+}
+
+Tensor new_planes(const Tensor& like, std::int64_t n, std::int64_t colours, std::int64_t h, std::int64_t w) {
+    return torch::stable::empty(std::vector<std::int64_t>{n, colours, h, w}, ScalarType::Float, std::nullopt,
+                                like.device(), std::nullopt, MemoryFormat::Contiguous);
 }
 
 void launch(const cuda::InferParams& p, const Tensor& x, const char* what) {
@@ -89,38 +128,90 @@ Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const s
     set_weights(p.conv, weights, unfolded, kName);
     p.conv.bias = vector_of(bias, out, planes, kName, "bias"), p.slope = vector_of(slope, out, planes, kName, "slope");
     const Tensor y = new_map(weights, size.batch, out, size.height, size.width);
-    p.conv.y = y.mutable_data_ptr();
+    p.conv.y = y.mutable_data_ptr(), p.pitch = static_cast<int>(out), p.shuffle = 1;
     launch(p, weights, "infer_head");
     return y;
 }
 
-Tensor infer_conv(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope, const Maybe& residual,
-                  bool shuffle, bool settled) {
+// Into `given`, which may be channels of a wider map, or a new map.
+Tensor convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
+                const std::vector<Tensor>& residuals, const std::vector<double>& scales, std::int64_t shuffle,
+                bool settled, const Maybe& given) {
     constexpr const char* kName = "srgan_fast::infer_conv";
     check_map_type(x, kName);
     const std::int64_t channels = x.dim() == 4 ? x.size(1) : 0, out = bias.numel();
     const MapSize size = size_of(x, channels > out ? channels : out, kName);
-    const int phases = shuffle ? cuda::kPhases : 1;
+    STD_TORCH_CHECK(shuffle >= 1 && shuffle <= 16, kName, ": a shuffle by ", shuffle, "; it must be 1 to 16");
+    const std::int64_t phases = shuffle * shuffle;
     STD_TORCH_CHECK(channels % 8 == 0 && out % (8 * phases) == 0, kName, ": ", channels, " and ", out,
-                    " channels are no multiples of 8", shuffle ? " for each of four pixels" : "");
-    STD_TORCH_CHECK(!(shuffle && residual), kName, ": a residual and a shuffle exclude each other");
-    const DeviceGuard guard(x.get_device_index());
-    const Tensor map = aligned(nhwc(x));
-    check_map(residual, x, {size.batch, out, size.height, size.width}, "residual");
-    const Maybe residual_map = residual ? Maybe(aligned(nhwc(*residual))) : std::nullopt;
+                    " channels are no multiples of 8", phases > 1 ? " for each of the pixels of a shuffle" : "");
+    STD_TORCH_CHECK(shuffle == 1 || residuals.empty(), kName, ": a residual and a shuffle exclude each other");
+    STD_TORCH_CHECK(residuals.size() <= cuda::InferParams::kResiduals && residuals.size() == scales.size(), kName, ": ",
+                    residuals.size(), " residuals with ", scales.size(), " scales; at most ",
+                    cuda::InferParams::kResiduals, ", each with one");
+    const Pitched map = pitched(x, kName);
     cuda::InferParams p{};
-    p.conv = cuda::infer_plan(size.batch, size.height, size.width, static_cast<int>(channels), static_cast<int>(out));
-    p.conv.source.x = map.const_data_ptr();
+    p.conv = cuda::infer_plan(size.batch, size.height, size.width, static_cast<int>(channels), static_cast<int>(out),
+                              side_of(weights, kName));
+    p.conv.source.x = map.map.const_data_ptr(), p.conv.source.pitch = map.pitch;
     set_weights(p.conv, weights, x, kName);
     p.conv.bias = vector_of(bias, out, x, kName, "bias");
     if (slope) p.slope = vector_of(*slope, out, x, kName, "slope");
-    p.residual = residual_map ? residual_map->const_data_ptr() : nullptr;
-    p.shuffle = shuffle, p.settled = settled;
-    const int scale = shuffle ? 2 : 1;
-    const Tensor y = new_map(x, size.batch, out / phases, size.height * scale, size.width * scale);
-    p.conv.y = y.mutable_data_ptr();
+    std::vector<Pitched> addends;  // that live until the launch
+    for (std::size_t i = 0; i < residuals.size(); ++i) {
+        check_map(residuals[i], x, {size.batch, out, size.height, size.width}, "residual");
+        addends.push_back(pitched(residuals[i], kName));
+        p.residuals[i] = {addends[i].map.const_data_ptr(), addends[i].pitch, static_cast<float>(scales[i])};
+    }
+    p.shuffle = static_cast<int>(shuffle), p.settled = settled;
+    const std::int64_t height = size.height * shuffle, width = size.width * shuffle;
+    check_map(given, x, {size.batch, out / phases, height, width}, "result");
+    const Tensor y = given ? *given : new_map(x, size.batch, out / phases, height, width);
+    const std::int64_t pitch = pitch_of(y);
+    STD_TORCH_CHECK(pitch > 0, kName, ": a result must be NHWC, or channels of such a map from a multiple of 8 on");
+    size_of(y, pitch, kName);
+    p.conv.y = y.mutable_data_ptr(), p.pitch = static_cast<int>(pitch);
+    const DeviceGuard guard(x.get_device_index());
     launch(p, x, "infer_conv");
     return y;
+}
+
+Tensor infer_conv(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
+                  const std::vector<Tensor>& residuals, const std::vector<double>& scales, std::int64_t shuffle,
+                  bool settled) {
+    return convolve(x, weights, bias, slope, residuals, scales, shuffle, settled, std::nullopt);
+}
+
+void infer_conv_into(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
+                     const std::vector<Tensor>& residuals, const std::vector<double>& scales, std::int64_t shuffle,
+                     bool settled, const Tensor& y) {
+    convolve(x, weights, bias, slope, residuals, scales, shuffle, settled, y);
+}
+
+Tensor infer_picture(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
+                     std::int64_t colours, std::int64_t shuffle) {
+    constexpr const char* kName = "srgan_fast::infer_picture";
+    check_map_type(x, kName);
+    STD_TORCH_CHECK(shuffle >= 1 && shuffle <= 16 && colours >= 1 && colours <= 16, kName, ": ", colours,
+                    " colours, shuffled by ", shuffle, "; both must be 1 to 16");
+    const std::int64_t channels = x.dim() == 4 ? x.size(1) : 0, out = colours * shuffle * shuffle;
+    const MapSize size = size_of(x, channels > out ? channels : out, kName);
+    STD_TORCH_CHECK(channels % 8 == 0, kName, ": ", channels, " channels are no multiple of 8");
+    const Pitched map = pitched(x, kName);
+    cuda::PictureParams p{};
+    p.conv = cuda::infer_plan(size.batch, size.height, size.width, static_cast<int>(channels), static_cast<int>(out),
+                              side_of(weights, kName));
+    p.conv.source.x = map.map.const_data_ptr(), p.conv.source.pitch = map.pitch;
+    set_weights(p.conv, weights, x, kName);
+    p.conv.bias = vector_of(bias, out, x, kName, "bias");
+    if (slope) p.slope = vector_of(*slope, out, x, kName, "slope");
+    p.shuffle = static_cast<int>(shuffle);
+    const Tensor planes = new_planes(x, size.batch, colours, size.height * shuffle, size.width * shuffle);
+    p.planes = floats(planes);
+    const DeviceGuard guard(x.get_device_index());
+    check_launch(cuda::launch_picture(type_of(x), cuda::choose_picture_tile(p.conv), p, current_stream(x)),
+                 "infer_picture");
+    return planes;
 }
 
 // In one kernel where it fits: the way of cuda::kBlockSizes that is asked for, or with a negative one the fastest.
@@ -138,8 +229,8 @@ Tensor infer_block(const Tensor& x, const Tensor& weights, const Tensor& bias, c
         way < 0 ? cuda::choose_block_launch(size.batch, size.height, size.width, device)
                 : cuda::block_launch(static_cast<int>(way), size.batch, size.height, size.width, device);
     if (how.way < 0)
-        return infer_conv(infer_conv(x, weights, bias, slope, std::nullopt, false, settled), outer_weights, outer_bias,
-                          std::nullopt, x, false, settled);
+        return infer_conv(infer_conv(x, weights, bias, slope, {}, {}, 1, settled), outer_weights, outer_bias,
+                          std::nullopt, {x}, {1.0}, 1, settled);
     const Tensor map = aligned(nhwc(x));
     cuda::ConvParams plan =
         cuda::infer_plan(size.batch, size.height, size.width, cuda::kBlockChannels, cuda::kBlockChannels);
@@ -171,9 +262,7 @@ Tensor infer_tail(const Tensor& x, const Tensor& weights, const Tensor& bias) {
     set_weights(p.conv, weights, x, kName);
     p.conv.bias = vector_of(bias, cuda::kColours, x, kName, "bias");
     const Tensor planes =
-        torch::stable::empty(std::vector<std::int64_t>{size.batch, cuda::kColours, 2 * std::int64_t{size.height},
-                                                       2 * std::int64_t{size.width}},
-                             ScalarType::Float, std::nullopt, x.device(), std::nullopt, MemoryFormat::Contiguous);
+        new_planes(x, size.batch, cuda::kColours, 2 * std::int64_t{size.height}, 2 * std::int64_t{size.width});
     p.planes = floats(planes);
     check_launch(cuda::launch_tail(type_of(x), p, current_stream(x)), "infer_tail");
     return planes;
@@ -187,8 +276,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
         "infer_head(Tensor planes, float[] gain, float[] offset, Tensor weights, Tensor bias, Tensor slope, "
         "bool settled=False) -> Tensor");
     m.def(
-        "infer_conv(Tensor x, Tensor weights, Tensor bias, Tensor? slope, Tensor? residual, bool shuffle, "
-        "bool settled=False) -> Tensor");
+        "infer_conv(Tensor x, Tensor weights, Tensor bias, Tensor? slope, Tensor[] residuals, float[] scales, "
+        "int shuffle, bool settled=False) -> Tensor");
+    m.def(
+        "infer_conv_into(Tensor x, Tensor weights, Tensor bias, Tensor? slope, Tensor[] residuals, float[] scales, "
+        "int shuffle, bool settled, Tensor(a!) y) -> ()");
+    m.def("infer_picture(Tensor x, Tensor weights, Tensor bias, Tensor? slope, int colours, int shuffle) -> Tensor");
     m.def(
         "infer_block(Tensor x, Tensor weights, Tensor bias, Tensor slope, Tensor outer_weights, Tensor outer_bias, "
         "bool settled=False, int way=-1) -> Tensor");
@@ -198,6 +291,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
     m.impl("infer_head", TORCH_BOX(&srgan_fast::torch_ops::infer_head));
     m.impl("infer_conv", TORCH_BOX(&srgan_fast::torch_ops::infer_conv));
+    m.impl("infer_conv_into", TORCH_BOX(&srgan_fast::torch_ops::infer_conv_into));
+    m.impl("infer_picture", TORCH_BOX(&srgan_fast::torch_ops::infer_picture));
     m.impl("infer_block", TORCH_BOX(&srgan_fast::torch_ops::infer_block));
     m.impl("infer_tail", TORCH_BOX(&srgan_fast::torch_ops::infer_tail));
 }

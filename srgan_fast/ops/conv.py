@@ -66,14 +66,14 @@ class ConvResult(NamedTuple):
     sum: Tensor
 
 
-def phase_major(values: Tensor) -> Tensor:
-    """Reorders the first axis from PyTorch's pixel shuffle, `4 * c + phase`, to this package's, `phase * C + c`."""
-    return values.view(-1, 4, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
+def phase_major(values: Tensor, phases: int = 4) -> Tensor:
+    """Reorders the first axis from PyTorch's pixel shuffle, `phases * c + phase`, to ours, `phase * C + c`."""
+    return values.view(-1, phases, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
 
 
-def phase_minor(values: Tensor) -> Tensor:
+def phase_minor(values: Tensor, phases: int = 4) -> Tensor:
     """Undoes `phase_major`."""
-    return values.view(4, -1, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
+    return values.view(phases, -1, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
 
 
 def tail_weight(weight: Tensor) -> Tensor:

@@ -101,6 +101,11 @@ INFERENCE = tuple(
         InferCase("conv", (n, 64, 256, h, w), ("slope", "shuffle")),
         InferCase("conv", (n, 64, 256, 2 * h, 2 * w), ("slope",)),
         InferCase("tail", (n, 256, 3, 2 * h, 2 * w)),
+        # ESRGAN's dense blocks and last convolution, Compact's.
+        InferCase("conv", (n, 160, 32, h, w), ("slope", "slices")),
+        InferCase("conv", (n, 192, 64, h, w), ("residual", "slices")),
+        InferCase("picture", (n, 64, 3, 4 * h, 4 * w), shuffle=1),
+        InferCase("picture", (n, 64, 48, h, w), shuffle=4),
     )
 )
 
@@ -159,7 +164,7 @@ def inference_keys(case: InferCase, gpu: Gpu) -> set[Key]:
 
     def plan(layer: str) -> str:
         name: str = torch.ops.srgan_fast.kernel_plan(
-            layer, list(case.size), _BYTES, True, gpu.multiprocessors, gpu.shared_bytes
+            layer, [*case.size, case.side], _BYTES, True, gpu.multiprocessors, gpu.shared_bytes
         )
         return name
 

@@ -1,17 +1,20 @@
-"""The generator's layers in inference on CUDA, BatchNorm folded into their weights: operators, packing, references.
+"""A network's layers in inference on CUDA: operators, packing of their weights, references.
 
-    head: pictures to features,   prelu(conv9x9(gain * picture + offset))
-    conv: features to features,   prelu(conv3x3(x)) + residual, or prelu(pixel_shuffle(conv3x3(x)))
-    block: features to features,  conv3x3(prelu(conv3x3(x))) + x, of 64 channels
-    tail: features to pictures,   conv9x9(pixel_shuffle(x))
+    head: pictures to features,     prelu(conv(gain * picture + offset)), up to 9x9
+    conv: features to features,     prelu(conv(x)) + scaled residuals, or pixel_shuffle(prelu(conv(x)))
+    block: features to features,    conv3x3(prelu(conv3x3(x))) + x, of 64 channels
+    picture: features to pictures,  pixel_shuffle(prelu(conv(x)))
+    tail: features to pictures,     conv9x9(pixel_shuffle(x))
 
-each one kernel (a block two, where the device has too little shared memory), with zero padding behind what comes before
-the convolution; the head takes another one that unfolds the picture. Features are N, C, H, W in channels_last memory,
-bfloat16 or float16, C a multiple of 8; products are added up in float32. Vectors are float32; `slope` has a value for
-each channel of the convolution's result.
+each one kernel (a block two, where the device has too little shared memory), with zero padding in front of the
+convolution; the head takes another one that unfolds the picture. Features are N, C, H, W in channels_last memory,
+bfloat16 or float16, C a multiple of 8; those of `conv` and `picture` may be channels of wider maps, from a multiple of
+8 on. Products are added up in float32. Vectors are float32; `slope` has a value for each channel of the convolution's
+result.
 
-Where four pixels' channels stand beside each other, as before a pixel shuffle, they do so phase by phase: channel
-`(2 * dy + dx) * C + c` belongs to channel `c` of pixel `(2y + dy, 2x + dx)`; see `conv.phase_major`.
+Before a pixel shuffle by r, features of r^2 pixels stand beside each other phase by phase: channel
+`(r * dy + dx) * C + c` belongs to channel `c` of pixel `(r * y + dy, r * x + dx)`; see `conv.phase_major`. Those of
+pictures are in PyTorch's order, `(c * r + dy) * r + dx`.
 
 The kernels (csrc/kernels/cuda/infer_mma.cuh, infer_block.cuh) are in the library that is built with nvcc;
 `native.why_not_on_cuda` says whether it is there. They have no gradients.
@@ -28,6 +31,9 @@ from srgan_fast.ops.conv import phase_minor, tail_weight
 from srgan_fast.ops.native import refuse_several_devices, why_not_on_cuda
 
 UNIT = 8  # what channels of features are multiples of
+ENDS_SIDE = 9  # of the filters of `head` and `tail`, at most
+UNFOLDED_CHANNELS = 64  # of the map that the head's kernel reads
+RESIDUALS = 2  # that `conv` adds, at most
 BLOCK_CHANNELS = 64  # of the features that `block` takes
 _ROWS, _COLUMNS = 128, 64  # what packed weights are rounded up to: kInferRows and kInferColumns of plan.h
 _HEAD_ROWS = 2  # of pixels that the head's convolution reads together
@@ -39,15 +45,21 @@ def _packed(weights: Tensor, dtype: torch.dtype) -> Tensor:
     return F.pad(weights, (0, -columns % _COLUMNS, 0, -rows % _ROWS)).to(dtype).contiguous()
 
 
+def _of_ends(weight: Tensor) -> Tensor:
+    """Filters in the middle of 9x9 ones that compute the same."""
+    margin = (ENDS_SIDE - weight.shape[3]) // 2
+    return F.pad(weight, (margin,) * 4)
+
+
 def pack_conv(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights as `conv` takes them.
+    """Weights as `conv` and `picture` take them.
 
     Args:
-        weight: O, C, 3, 3; with a shuffle O is four pixels' channels, phase by phase.
+        weight: O, C, k, k with k odd and at most 9; with `conv`'s shuffle O is all pixels' channels, phase by phase.
         dtype: of the features.
 
     Returns:
-        9, O up to 128s, C up to 64s.
+        k * k, O up to 128s, C up to 64s.
     """
     return _packed(weight.permute(2, 3, 0, 1).flatten(0, 1), dtype)
 
@@ -56,13 +68,13 @@ def pack_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Weights as `head` takes them: two rows of taps are one convolution's channels, `27 * row + 3 * column + colour`.
 
     Args:
-        weight: O, 3, 9, 9.
+        weight: O, 3, k, k with k odd and at most 9.
         dtype: of the features.
 
     Returns:
         5, O up to 128s, 64.
     """
-    rows = F.pad(weight, (0, 0, 0, 1)).permute(2, 0, 3, 1).flatten(2)  # 10, O, 27
+    rows = F.pad(_of_ends(weight), (0, 0, 0, 1)).permute(2, 0, 3, 1).flatten(2)  # 10, O, 27
     pairs = rows.view(-1, _HEAD_ROWS, *rows.shape[1:]).transpose(1, 2).flatten(2)
     return _packed(pairs, dtype)
 
@@ -71,13 +83,13 @@ def pack_tail(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Weights as `tail` takes them: in the 5x5 form of `conv.tail_weight`, a tap for each row.
 
     Args:
-        weight: 3, C, 9, 9.
+        weight: 3, C, k, k with k odd and at most 9.
         dtype: of the features.
 
     Returns:
         5, 60 up to 128 (column of taps, colour, phase), 4 C up to 64s.
     """
-    return _packed(tail_weight(weight).permute(2, 3, 0, 1).flatten(1, 2), dtype)
+    return _packed(tail_weight(_of_ends(weight)).permute(2, 3, 0, 1).flatten(1, 2), dtype)
 
 
 def head(
@@ -89,7 +101,7 @@ def head(
     slope: Tensor,
     settled: bool = False,
 ) -> Tensor:
-    """Pictures to features: `prelu(conv9x9(gain * picture + offset) + bias)`.
+    """Pictures to features: `prelu(conv(gain * picture + offset) + bias)`.
 
     Args:
         pictures: N, 3, H, W, float32, on a CUDA device.
@@ -116,29 +128,59 @@ def conv(
     weights: Tensor,
     bias: Tensor,
     slope: Tensor | None = None,
-    residual: Tensor | None = None,
-    shuffle: bool = False,
+    residuals: Sequence[Tensor] = (),
+    scales: Sequence[float] = (),
+    shuffle: int = 1,
     settled: bool = False,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Features to features: `prelu(conv3x3(x) + bias) + residual`, or with `shuffle` that of four pixels.
+    """Features to features: `prelu(conv(x) + bias) + sum_k scale_k * residual_k`, or with a shuffle that of its pixels.
 
     Args:
         x: N, C, H, W.
         weights: see `pack_conv`.
         bias: O.
         slope: O, or None for no activation.
-        residual: N, O, H, W; not with `shuffle`.
-        shuffle: the O channels are four pixels', phase by phase.
+        residuals: at most two of N, O, H, W; none with a shuffle.
+        scales: a factor for each residual.
+        shuffle: the O channels are those of shuffle^2 pixels, phase by phase.
         settled: weights, bias and slope were written before the kernel that comes before this one began, so that they
             may be read before that one has ended.
+        out: to write to, which may be channels of a wider map but overlaps nothing that is read; a new map if None.
 
     Returns:
-        N, O, H, W, or N, O / 4, 2H, 2W.
+        N, O / shuffle^2, shuffle * H, shuffle * W.
 
     Raises:
         RuntimeError: shapes, types or devices that it does not do; the message says which.
     """
-    return cast(Tensor, torch.ops.srgan_fast.infer_conv(x, weights, bias, slope, residual, shuffle, settled))
+    given = (x, weights, bias, slope, list(residuals), list(scales), shuffle, settled)
+    if out is None:
+        return cast(Tensor, torch.ops.srgan_fast.infer_conv(*given))
+    torch.ops.srgan_fast.infer_conv_into(*given, out)
+    return out
+
+
+def picture(
+    x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None = None, colours: int = 3, shuffle: int = 1
+) -> Tensor:
+    """Features to pictures: `pixel_shuffle(prelu(conv(x) + bias))`.
+
+    Args:
+        x: N, C, H, W.
+        weights: see `pack_conv`; O is colours * shuffle^2, in PyTorch's order.
+        bias: O.
+        slope: O, or None for no activation.
+        colours: of the pictures.
+        shuffle: factor of the pixel shuffle.
+
+    Returns:
+        N, colours, shuffle * H, shuffle * W, float32, contiguous.
+
+    Raises:
+        RuntimeError: shapes, types or devices that it does not do; the message says which.
+    """
+    return cast(Tensor, torch.ops.srgan_fast.infer_picture(x, weights, bias, slope, colours, shuffle))
 
 
 def block(
@@ -195,9 +237,9 @@ def tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
 def head_reference(
     pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weight: Tensor, bias: Tensor, slope: Tensor
 ) -> Tensor:
-    """`head` in plain torch, with weights as they are: O, 3, 9, 9."""
+    """`head` in plain torch, with weights as they are: O, 3, k, k."""
     factors, offsets = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (gain, offset))
-    y = F.conv2d(pictures * factors + offsets, weight, bias, padding=4)
+    y = F.conv2d(pictures * factors + offsets, weight, bias, padding=weight.shape[3] // 2)
     return torch.where(y > 0, y, y * slope[:, None, None])
 
 
@@ -206,32 +248,40 @@ def conv_reference(
     weight: Tensor,
     bias: Tensor,
     slope: Tensor | None = None,
-    residual: Tensor | None = None,
-    shuffle: bool = False,
+    residuals: Sequence[Tensor] = (),
+    scales: Sequence[float] = (),
+    shuffle: int = 1,
 ) -> Tensor:
-    """`conv` in plain torch, with weights as they are: O, C, 3, 3."""
-    y = F.conv2d(x, weight, bias, padding=1)
+    """`conv` in plain torch, with weights as they are: O, C, k, k."""
+    y = F.conv2d(x, weight, bias, padding=weight.shape[3] // 2)
     if slope is not None:
         y = torch.where(y > 0, y, y * slope[:, None, None])
-    if residual is not None:
-        y = y + residual
-    return _shuffled(y) if shuffle else y
+    for residual, scale in zip(residuals, scales, strict=True):
+        y = y + scale * residual
+    return _shuffled(y, shuffle)
+
+
+def picture_reference(
+    x: Tensor, weight: Tensor, bias: Tensor, slope: Tensor | None = None, colours: int = 3, shuffle: int = 1
+) -> Tensor:
+    """`picture` in plain torch, with weights as they are: O, C, k, k."""
+    return F.pixel_shuffle(conv_reference(x, weight, bias, slope), shuffle)
 
 
 def block_reference(
     x: Tensor, weight: Tensor, bias: Tensor, slope: Tensor, outer_weight: Tensor, outer_bias: Tensor
 ) -> Tensor:
     """`block` in plain torch, with weights as they are: 64, 64, 3, 3."""
-    return conv_reference(conv_reference(x, weight, bias, slope), outer_weight, outer_bias, residual=x)
+    return conv_reference(conv_reference(x, weight, bias, slope), outer_weight, outer_bias, residuals=[x], scales=[1.0])
 
 
 def tail_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`tail` in plain torch, with weights as they are: 3, C, 9, 9."""
-    return F.conv2d(_shuffled(x), weight, bias, padding=4)
+    return F.conv2d(_shuffled(x, 2), weight, bias, padding=4)
 
 
-def _shuffled(x: Tensor) -> Tensor:
-    return F.pixel_shuffle(phase_minor(x.transpose(0, 1)).transpose(0, 1), 2)
+def _shuffled(x: Tensor, factor: int) -> Tensor:
+    return F.pixel_shuffle(phase_minor(x.transpose(0, 1), factor**2).transpose(0, 1), factor)
 
 
 def _fake_head(
@@ -253,14 +303,34 @@ def _fake_conv(
     weights: Tensor,
     bias: Tensor,
     slope: Tensor | None,
-    residual: Tensor | None,
-    shuffle: bool,
+    residuals: Sequence[Tensor],
+    scales: Sequence[float],
+    shuffle: int,
     settled: bool = False,
 ) -> Tensor:
-    refuse_several_devices("infer_conv", x, weights, bias, slope, residual)
+    refuse_several_devices("infer_conv", x, weights, bias, slope, *residuals)
     n, _, height, width = x.shape
-    phases, scale = (4, 2) if shuffle else (1, 1)
-    return _features(x, n, bias.shape[0] // phases, height * scale, width * scale)
+    return _features(x, n, bias.shape[0] // shuffle**2, height * shuffle, width * shuffle)
+
+
+def _fake_conv_into(
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    slope: Tensor | None,
+    residuals: Sequence[Tensor],
+    scales: Sequence[float],
+    shuffle: int,
+    settled: bool,
+    y: Tensor,
+) -> None:
+    refuse_several_devices("infer_conv_into", x, weights, bias, slope, *residuals, y)
+
+
+def _fake_picture(x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None, colours: int, shuffle: int) -> Tensor:
+    refuse_several_devices("infer_picture", x, weights, bias, slope)
+    n, _, height, width = x.shape
+    return x.new_empty((n, colours, height * shuffle, width * shuffle), dtype=torch.float32)
 
 
 def _fake_block(
@@ -289,5 +359,7 @@ def _features(like: Tensor, *shape: int) -> Tensor:
 if why_not_on_cuda() is None:
     torch.library.register_fake("srgan_fast::infer_head", _fake_head)
     torch.library.register_fake("srgan_fast::infer_conv", _fake_conv)
+    torch.library.register_fake("srgan_fast::infer_conv_into", _fake_conv_into)
+    torch.library.register_fake("srgan_fast::infer_picture", _fake_picture)
     torch.library.register_fake("srgan_fast::infer_block", _fake_block)
     torch.library.register_fake("srgan_fast::infer_tail", _fake_tail)

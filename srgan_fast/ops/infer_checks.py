@@ -16,6 +16,7 @@ _OF_ONE = 3.0  # an element's error over the largest element may be as many time
 _OF_NETWORK = 4.0  # of ten layers one after the other, each of which rounds
 _REPEATS = 3
 _RECORDED_SIZES = ((1, 32, 32), (2, 9, 17), (1, 40, 52))
+_SCALES = [1.0, -0.5]  # of residuals
 _COLOURS = ((2.0, 1.0, 0.5), (-1.0, 0.0, 0.25))  # factors and offsets of a head's pictures
 TOLERANCE = {torch.bfloat16: 5e-3, torch.float16: 7e-4, torch.float32: 1e-5}
 
@@ -25,14 +26,19 @@ class InferCase:
     """A small call.
 
     Attributes:
-        layer: `head`, `conv`, `block` or `tail`.
+        layer: `head`, `conv`, `block`, `picture` or `tail`.
         size: N, C, O, H, W.
-        behind: of a `conv`, any of `slope`, `residual`, `shuffle`.
+        behind: of a `conv`, any of `slope`, `residual`, `second` for another residual, `shuffle`, and `slices` for maps
+            that are channels of wider ones; of a `picture`, any of `slope` and `slices`.
+        side: of the filters of a `conv` or `picture`.
+        shuffle: its factor, where there is one; a `picture`'s always is.
     """
 
     layer: str
     size: tuple[int, int, int, int, int]
     behind: tuple[str, ...] = ()
+    side: int = 3
+    shuffle: int = 2
 
 
 # Each kernel, odd sizes, channels that fill no block; which tiles they take depends on the device.
@@ -49,13 +55,23 @@ CASES = (
     InferCase("block", (3, 64, 64, 130, 70)),
     InferCase("tail", (1, 256, 3, 21, 40)),
     InferCase("tail", (2, 32, 3, 3, 61)),
+    # Other networks' than SRGAN's: dense blocks, filters of other sides, pictures in one convolution.
+    InferCase("conv", (1, 160, 32, 13, 19), ("slope", "slices")),
+    InferCase("conv", (2, 192, 64, 9, 17), ("residual", "second", "slices")),
+    InferCase("conv", (1, 64, 72, 11, 9), ("slope", "shuffle"), shuffle=3),
+    InferCase("conv", (1, 64, 64, 9, 33), ("slope",), side=1),
+    InferCase("conv", (1, 24, 40, 9, 7), ("slope",), side=5),
+    InferCase("conv", (1, 16, 24, 10, 20), (), side=9),
+    InferCase("picture", (1, 64, 3, 21, 40), (), shuffle=1),
+    InferCase("picture", (2, 64, 48, 9, 19), ("slices",), shuffle=4),
+    InferCase("picture", (1, 24, 1, 5, 7), ("slope",), side=1, shuffle=1),
 )
 
 
 def check(case: InferCase, device: torch.device, dtype: torch.dtype) -> list[CheckError]:
     """Runs a case on a CUDA device, and in float64 in plain torch; the error of its result."""
     got, expected = compute(case, device, dtype)
-    tolerance = TOLERANCE[torch.float32 if case.layer == "tail" else dtype]
+    tolerance = TOLERANCE[torch.float32 if case.layer in ("picture", "tail") else dtype]
     largest = largest_error(got, expected)
     errors = [
         CheckError(f"{case}", relative_error(got, expected), tolerance),
@@ -133,8 +149,8 @@ class _Network:
         x = first
         for a, b in self._blocks:
             x = done(infer.block(x, a.packed, a.bias, a.slope, b.packed, b.bias, settled=settled))
-        x = done(infer.conv(x, fuse.packed, fuse.bias, residual=first, settled=settled))
-        for up, shuffle in zip(self._up, (True, False), strict=True):
+        x = done(infer.conv(x, fuse.packed, fuse.bias, residuals=[first], scales=[1.0], settled=settled))
+        for up, shuffle in zip(self._up, (2, 1), strict=True):
             x = done(infer.conv(x, up.packed, up.bias, up.slope, shuffle=shuffle, settled=settled))
         return done(infer.tail(x, tail.packed, tail.bias))
 
@@ -147,8 +163,8 @@ class _Network:
         first = x = infer.head_reference(x, *_COLOURS, *of(self._head))
         for a, b in self._blocks:
             x = infer.block_reference(x, *of(a), *of(b)[:2])
-        x = infer.conv_reference(x, *of(self._fuse)[:2], residual=first)
-        for up, shuffle in zip(self._up, (True, False), strict=True):
+        x = infer.conv_reference(x, *of(self._fuse)[:2], residuals=[first], scales=[1.0])
+        for up, shuffle in zip(self._up, (2, 1), strict=True):
             x = infer.conv_reference(x, *of(up), shuffle=shuffle)
         return infer.tail_reference(x, *of(self._tail)[:2])
 
@@ -180,27 +196,55 @@ def compute(case: InferCase, device: torch.device, dtype: torch.dtype) -> tuple[
         return (torch.randint(-6, 7, shape, generator=generator).float() / 4).to(device)
 
     with torch.inference_mode():
-        arguments, call, reference = _problem(case.layer, quarters, n, c, o, h, w)
+        arguments, call, reference = _problem(case.layer, quarters, n, c, o, h, w, case.side)
         given, weight, *vectors = arguments
         extras: dict[str, Any] = {}
+        if case.layer in ("conv", "picture"):
+            extras["slope"] = quarters(o) if "slope" in case.behind else None
+        if case.layer == "picture":
+            extras |= {"colours": o // case.shuffle**2, "shuffle": case.shuffle}
+        elif case.layer == "conv":
+            extras["shuffle"] = case.shuffle if "shuffle" in case.behind else 1
+            extras["residuals"] = [quarters(n, o, h, w) for which in ("residual", "second") if which in case.behind]
+            extras["scales"] = _SCALES[: len(extras["residuals"])]
+        place = _sliced if "slices" in case.behind else _whole
+        sent = dict(extras)
         if case.layer == "conv":
-            extras = {"slope": quarters(o) if "slope" in case.behind else None, "shuffle": "shuffle" in case.behind}
-            if "residual" in case.behind:
-                extras["residual"] = quarters(n, o, h, w)
-        sent = {name: value.to(dtype) if name == "residual" else value for name, value in extras.items()}
+            sent["residuals"] = [place(value.to(dtype)) for value in extras["residuals"]]
+            if "slices" in case.behind:
+                sent["out"] = _sliced(torch.zeros(n, o, h, w, dtype=dtype, device=device))
         pack = {"head": infer.pack_head, "tail": infer.pack_tail}.get(case.layer, infer.pack_conv)
         packed = [pack(v, dtype) if v.dim() == 4 else v for v in (weight, *vectors)]
-        got = call(given if case.layer == "head" else given.to(dtype), *packed, **sent)
-        wide = {name: value.double() if isinstance(value, Tensor) else value for name, value in extras.items()}
+        got = call(given if case.layer == "head" else place(given.to(dtype)), *packed, **sent)
+        wide = {name: _doubled(value) for name, value in extras.items()}
         return got, reference(given.double(), weight.double(), *(v.double() for v in vectors), **wide)
 
 
+def _whole(values: Tensor) -> Tensor:
+    return values
+
+
+def _sliced(values: Tensor) -> Tensor:
+    """The same as channels of a wider map, the others of which are not-a-numbers."""
+    n, c, h, w = values.shape
+    wider = values.new_full((n, c + 3 * infer.UNIT, h, w), float("nan")).contiguous(memory_format=torch.channels_last)
+    return wider[:, infer.UNIT : infer.UNIT + c].copy_(values)
+
+
+def _doubled(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_doubled(one) for one in value]
+    return value.double() if isinstance(value, Tensor) else value
+
+
 def _problem(
-    layer: str, quarters: Callable[..., Tensor], n: int, c: int, o: int, h: int, w: int
+    layer: str, quarters: Callable[..., Tensor], n: int, c: int, o: int, h: int, w: int, side: int
 ) -> tuple[list[Tensor], Callable[..., Tensor], Callable[..., Tensor]]:
     """A layer's input, weights and vectors, how it is called, and its reference."""
-    if layer == "conv":
-        tensors = [quarters(n, c, h, w), quarters(o, c, 3, 3) / 8, quarters(o)]
+    if layer in ("conv", "picture"):
+        tensors = [quarters(n, c, h, w), quarters(o, c, side, side) / 8, quarters(o)]
+        if layer == "picture":
+            return tensors, infer.picture, infer.picture_reference
         return tensors, infer.conv, infer.conv_reference
     if layer == "block":
         first, second = ([quarters(o, c, 3, 3) / 8, quarters(o)] for _ in range(2))

@@ -4,7 +4,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,16 +15,18 @@ from srgan_fast.errors import BackendError
 from srgan_fast.models import ModelFile
 from srgan_fast.network.analysis import receptive_radius
 from srgan_fast.ops.cuda import problem_of
-from srgan_fast.runtime.cuda_generator import CudaGenerator, on_device
+from srgan_fast.runtime.cuda_network import CudaNetwork, on_device
 from srgan_fast.runtime.protocol import FloatImages, Precision
 from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 
+_Result = TypeVar("_Result")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _LARGEST_AREA = 2048 * 2048  # low-resolution pixels at once; more gain nothing
 _LEAST_SIDE = 16  # of a tile
 _MOST_ELEMENTS = 2**31 - 1  # of a map: kernels count them in 32 bits
 _MOST_STAGED = 1 << 26  # bytes of memory that the device writes to directly
 _FREE_SHARE = 0.5  # of the device's free memory, for the maps of one tile
+_PATTERN_SIDE = 32  # of the image that a model is tried on, at least
 
 
 def why_not() -> str | None:
@@ -36,9 +38,12 @@ def why_not() -> str | None:
 
 
 class CudaBackend:
-    """An SRGAN generator in our kernels for tensor cores; fp16 or bf16, sums in float32.
+    """A network in our kernels for tensor cores; fp16 or bf16, sums in float32.
 
     Pictures of any size are computed in tiles on the device, as large as its memory allows.
+
+    Attributes:
+        halo: see `TilingBackend`.
     """
 
     name = "cuda"
@@ -46,13 +51,17 @@ class CudaBackend:
     def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
         self._device = _current_device()
         self.device = torch.cuda.get_device_name(self._device)
-        self._scale, self._halo = file.scale, choose_halo(receptive_radius(file.network))
+        self._scale, self._multiple = file.scale, file.network.unshuffle
+        self.halo = choose_halo(receptive_radius(file.network))
         self._what = f"the maps of {file.name} leave the range of {precision}"
         self._remedy = f"take {'--precision bf16, or ' if precision == 'fp16' else ''}--precision fp32"
-        self._generator = CudaGenerator(file.network, file.name, _DTYPES[precision], self._device)
+        self._network = CudaNetwork(file.network, _DTYPES[precision], self._device)
+        self._fitted = 0  # pixels of the image whose maps had memory the last time
         self._staging = torch.empty(0, dtype=torch.uint8)
         self._lock = threading.Lock()  # a recorded graph has one input and one result
-        self.run(np.random.default_rng(0).random((1, 3, 32, 32), np.float32))  # a model that overflows says so now
+        side = math.ceil(_PATTERN_SIDE / self._multiple) * self._multiple
+        pattern = np.random.default_rng(0).random((1, file.channels, side, side), np.float32)
+        self.run(pattern)  # a model that overflows says so now
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`.
@@ -60,21 +69,25 @@ class CudaBackend:
         Raises:
             BackendError: maps that leave the range of the precision.
         """
-        count, _, height, width = lr.shape
-        s = self._scale
-        result = np.empty((count, 3, height * s, width * s), np.float32)
         with torch.inference_mode(), self._lock, on_device(self._device):
-            given = _tensor(lr).to(self._device)
-            if count * height * width <= self._largest_area():
-                sr = self._generator(given)
+            return self._with_memory(lambda: self._run(lr))
+
+    def _run(self, lr: FloatImages) -> FloatImages:
+        count, channels, height, width = lr.shape
+        s = self._scale
+        result = np.empty((count, channels, height * s, width * s), np.float32)
+        given = _tensor(lr).to(self._device)
+        if self._fits(count * height * width):
+            sr = self._network(given)
+            self._check(torch.isfinite(sr).all())
+            self._fetch(sr, result)
+            self._fitted = max(self._fitted, count * height * width)
+            return result
+        for n in range(count):
+            for tile in self._tiles(height, width):
+                sr = self._network(given[n : n + 1, :, *_region(tile)])
                 self._check(torch.isfinite(sr).all())
-                self._fetch(sr, result)
-                return result
-            for n in range(count):
-                for tile in self._tiles(height, width):
-                    sr = self._generator(given[n : n + 1, :, *_region(tile)])
-                    self._check(torch.isfinite(sr).all())
-                    self._fetch(sr[0, :, *_core_in_region(tile, s)].contiguous(), result[n, :, *_core(tile, s)])
+                self._fetch(sr[0, :, *_core_in_region(tile, s)].contiguous(), result[n, :, *_core(tile, s)])
         return result
 
     def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
@@ -83,58 +96,78 @@ class CudaBackend:
         Raises:
             BackendError: maps that leave the range of the precision.
         """
+        done = 0
+
+        def report(rows: int) -> None:
+            nonlocal done
+            if on_rows is not None and rows > done:  # rows that are computed again were told before
+                done = rows
+                on_rows(rows)
+
+        with torch.inference_mode(), self._lock, on_device(self._device):
+            return self._with_memory(lambda: self._upscale(image, report))
+
+    def _upscale(self, image: NDArray[Any], on_rows: Callable[[int], None]) -> NDArray[Any]:
         height, width, colours = image.shape
         s = self._scale
         dtype = torch.uint8 if image.dtype == np.uint8 else torch.uint16
         white = float(np.iinfo(image.dtype).max)
         result = np.empty((height * s, width * s, colours), image.dtype)
-        with torch.inference_mode(), self._lock, on_device(self._device):
-            given = _tensor(image).to(self._device)
-            for row in self._tile_rows(height, width):
-                top, bottom = row[0].top, row[0].bottom
-                band = torch.empty(((bottom - top) * s, width * s, colours), dtype=dtype, device=self._device)
-                finite = torch.ones((), dtype=torch.bool, device=self._device)
-                for tile in row:
-                    region = given[*_region(tile)].permute(2, 0, 1)[None].float() / white
-                    sr = self._generator(region)[0, :, *_core_in_region(tile, s)].permute(1, 2, 0)
-                    finite &= torch.isfinite(sr).all()
-                    # Clipped before the multiplication, so that what overshoots cannot overflow.
-                    band[:, tile.left * s : tile.right * s] = (sr.clamp(0.0, 1.0) * white).round_()
-                self._check(finite)
-                self._fetch(band, result[top * s : bottom * s])
-                if on_rows:
-                    on_rows(bottom * s)
+        given = _tensor(image).to(self._device)
+        tiles = self._tiles(height, width)
+        for row in _rows_of(tiles):
+            top, bottom = row[0].top, row[0].bottom
+            band = torch.empty(((bottom - top) * s, width * s, colours), dtype=dtype, device=self._device)
+            finite = torch.ones((), dtype=torch.bool, device=self._device)
+            for tile in row:
+                region = given[*_region(tile)].permute(2, 0, 1)[None].float() / white
+                sr = self._network(region)[0, :, *_core_in_region(tile, s)].permute(1, 2, 0)
+                finite &= torch.isfinite(sr).all()
+                # Clipped before the multiplication, so that what overshoots cannot overflow.
+                band[:, tile.left * s : tile.right * s] = (sr.clamp(0.0, 1.0) * white).round_()
+            self._check(finite)
+            self._fetch(band, result[top * s : bottom * s])
+            on_rows(bottom * s)
+        if len(tiles) == 1:
+            self._fitted = max(self._fitted, height * width)
         return result
 
     def working_memory(self, height: int, width: int) -> int:
         """See `PixelBackend.working_memory`: maps are in the device's memory."""
         return 0
 
-    def _tile_rows(self, height: int, width: int) -> Iterator[list[Tile]]:
-        """The tiles of a picture, row by row."""
-        for _, row in itertools.groupby(self._tiles(height, width), key=lambda tile: tile.top):
-            yield list(row)
+    def _with_memory(self, compute: Callable[[], _Result]) -> _Result:
+        """What a computation gives; where memory ran out, since others took it meanwhile, once more in what is left."""
+        try:
+            return compute()
+        except torch.OutOfMemoryError:
+            pass  # the exception would keep the tensors of what was tried
+        self._fitted = 0
+        self._network.forget()
+        torch.cuda.empty_cache()
+        return compute()
 
     def _tiles(self, height: int, width: int) -> list[Tile]:
         """Tiles as large as memory and kernels allow, the whole picture if it may be."""
-        area = self._largest_area()
-        side = 0 if height * width <= area else max(_LEAST_SIDE, math.isqrt(area) - 2 * self._halo)
-        return plan_tiles(height, width, self._halo, side)
+        side = 0
+        if not self._fits(height * width):
+            reach = self.halo + self._multiple - 1
+            side = max(_LEAST_SIDE, math.isqrt(self._largest_area()) - 2 * reach)
+        return plan_tiles(height, width, self.halo, side, self._multiple)
+
+    def _fits(self, area: int) -> bool:
+        """Whether so many pixels may be computed at once. Of as many as fitted before the device is not asked."""
+        return area <= self._fitted or area <= self._largest_area()
 
     def _largest_area(self) -> int:
         """Low-resolution pixels whose maps fit into the device's memory, with no more elements than kernels count."""
         free = torch.cuda.mem_get_info(self._device)[0]
         # What torch has taken from the device and does not use.
         free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        fine = (self._scale // 2) ** 2  # pixels of the last map for each of the picture
-        elements = fine * 4 * self._generator.channels
-        return min(_LARGEST_AREA, int(free * _FREE_SHARE) // self._bytes_per_pixel(), _MOST_ELEMENTS // elements)
-
-    def _bytes_per_pixel(self) -> int:
-        """Device memory that a low-resolution pixel takes at most: the last stage's maps and the result's planes."""
-        fine = (self._scale // 2) ** 2
-        channels = self._generator.channels
-        return fine * (2 * channels + 2 * 4 * channels) + 2 * 3 * channels + self._scale**2 * 3 * (4 + 4 + 4)
+        plan = self._network.plan
+        by_memory = free * _FREE_SHARE / float(plan.bytes_per_pixel)
+        by_kernels = _MOST_ELEMENTS / float(plan.elements_per_pixel)
+        return int(min(_LARGEST_AREA, by_memory, by_kernels))
 
     def _check(self, finite: Tensor) -> None:
         if not bool(finite):
@@ -150,6 +183,12 @@ class CudaBackend:
             self._staging = torch.empty(count, dtype=torch.uint8, pin_memory=True)
         staged = self._staging[:count].view(values.dtype).view(values.shape)
         to[...] = staged.copy_(values).numpy()
+
+
+def _rows_of(tiles: list[Tile]) -> Iterator[list[Tile]]:
+    """The tiles of a picture, row by row."""
+    for _, row in itertools.groupby(tiles, key=lambda tile: tile.top):
+        yield list(row)
 
 
 def _region(tile: Tile) -> tuple[slice, slice]:

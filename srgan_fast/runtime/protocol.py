@@ -63,6 +63,17 @@ class PixelBackend(Backend, Protocol):
 
 
 @runtime_checkable
+class TilingBackend(Backend, Protocol):
+    """A backend that cuts pictures into tiles itself where it has to.
+
+    Attributes:
+        halo: pixels of context around a tile; its user may set another.
+    """
+
+    halo: int
+
+
+@runtime_checkable
 class LimitedBackend(Backend, Protocol):
     """A backend that takes pictures up to a size.
 

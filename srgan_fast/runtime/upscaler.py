@@ -17,7 +17,7 @@ from srgan_fast.network.analysis import receptive_radius, scale_of
 from srgan_fast.network.interpreter import pad_to_multiple
 from srgan_fast.runtime import AskedPrecision, Precision, choose_precision, create_backend
 from srgan_fast.runtime.borders import MARGIN, crop_in_place, extend, inside
-from srgan_fast.runtime.protocol import FloatImages, LimitedBackend, OnBuild, PixelBackend
+from srgan_fast.runtime.protocol import FloatImages, LimitedBackend, OnBuild, PixelBackend, TilingBackend
 from srgan_fast.runtime.registry import first_line
 from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 
@@ -84,6 +84,8 @@ class Upscaler:
         self._margin = min(radius, MARGIN) if border == "repeat" else 0
         self.precision: Precision = choose_precision(precision, backend)
         self.backend = create_backend(file, backend, self.precision, threads, on_build)
+        if isinstance(self.backend, TilingBackend):
+            self.backend.halo = self.halo
         self._check_model(file)
         # A backend that bounds its memory itself gets pictures in one piece.
         self._whole = self.backend if isinstance(self.backend, PixelBackend) and not tile else None

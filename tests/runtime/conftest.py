@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from srgan_fast.architectures.srgan import expected_shapes
 from srgan_fast.models import GeneratorConfig, GeneratorFile, ModelFile, load_generator
 from srgan_fast.network import interpreter
+from srgan_fast.ops import infer
+
+from . import emulated_cuda
 
 FileOf = Callable[[GeneratorConfig], GeneratorFile]
 Exact = Callable[[GeneratorFile | ModelFile, NDArray[np.float32]], NDArray[np.float64]]
@@ -51,3 +54,10 @@ def exact() -> Exact:
             return np.asarray(load_generator(file).double()(torch.from_numpy(lr).double()).numpy())
 
     return run
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA kernels of inference in plain torch."""
+    for layer in ("head", "conv", "block", "picture", "tail"):
+        monkeypatch.setattr(infer, layer, getattr(emulated_cuda, f"emulated_{layer}"))

@@ -1,142 +1,36 @@
 """Our CUDA kernels behind a backend. Without a GPU the layers are computed in plain torch from the packed weights."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from srgan_fast.architectures.srgan import IMAGENET_NORMALISED, SIGNED, Conventions, GeneratorConfig
+from srgan_fast.architectures.srgan import SIGNED, Conventions, GeneratorConfig
 from srgan_fast.bench.accuracy import compare
 from srgan_fast.errors import BackendError
-from srgan_fast.models import DEFAULT_MODEL, GeneratorFile, load_generator, model_of, read_generator, read_model
-from srgan_fast.ops import infer
-from srgan_fast.ops.conv import tail_weight
+from srgan_fast.models import DEFAULT_MODEL, ModelFile, load_generator, model_of, read_generator, read_model
+from srgan_fast.network import Network, receptive_radius
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.runtime import cuda_backend
-from srgan_fast.runtime.cuda_generator import CudaGenerator
+from srgan_fast.runtime.protocol import BackendEntry
+from srgan_fast.runtime.upscaler import Upscaler
+
+from .conftest import Exact, FileOf
+from .test_cuda_network import CONFIGS
+from .test_native_networks import compact, dense, residual
 
 CPU = torch.device("cpu")
 
 
-def product(x: Tensor, weights: Tensor, out: int, rows: int, columns: int) -> Tensor:
-    """A convolution with packed weights, one tap after the other, as the kernels go through them.
-
-    In float64, since torch may add up in another order where a picture has another size, and rounding its maps to 16
-    bits would magnify that.
-    """
-    height, width = x.shape[2:]
-    padded = F.pad(x.double(), (columns // 2, columns // 2, rows // 2, rows // 2))
-    total = torch.zeros(x.shape[0], out, height, width, dtype=torch.float64)
-    for tap in range(rows * columns):
-        window = padded[:, :, tap // columns :, tap % columns :][:, :, :height, :width]
-        total += torch.einsum("nchw,oc->nohw", window, weights[tap, :out, : x.shape[1]].double())
-    return total.float()
+def model(network: Network) -> ModelFile:
+    return ModelFile(network, "random", "random", {})
 
 
-def emulated_conv(
-    x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None = None, residual: Tensor | None = None,
-    shuffle: bool = False, settled: bool = False,
-) -> Tensor:  # fmt: skip
-    y = product(x, weights, len(bias), 3, 3) + bias[:, None, None]
-    if slope is not None:
-        y = torch.where(y > 0, y, y * slope[:, None, None])
-    if residual is not None:
-        y = y + residual.float()
-    if shuffle:
-        y = F.pixel_shuffle(y.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2), 2)  # type: ignore[no-untyped-call]
-    return y.to(x.dtype)
-
-
-def emulated_block(
-    x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor, outer_weights: Tensor, outer_bias: Tensor,
-    settled: bool = False,
-) -> Tensor:  # fmt: skip
-    return emulated_conv(emulated_conv(x, weights, bias, slope), outer_weights, outer_bias, residual=x)
-
-
-def emulated_head(
-    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor,
-    settled: bool = False,
-) -> Tensor:  # fmt: skip
-    """Rows of pixels by twos, from one above the picture on."""
-    mapped = pictures * torch.tensor(gain).view(3, 1, 1) + torch.tensor(offset).view(3, 1, 1)
-    height, width = pictures.shape[2:]
-    padded = F.pad(mapped, (4, 4, 4, 5)).double()
-    y = bias[:, None, None].double().expand(len(pictures), -1, height, width)
-    for tap in range(5):
-        rows = [padded[:, :, 2 * tap + r :, a:][:, :, :height, :width] for r in range(2) for a in range(9)]
-        y = y + torch.einsum("nchw,oc->nohw", torch.cat(rows, 1), weights[tap, : len(bias), :54].double())
-    return torch.where(y > 0, y, y * slope[:, None, None]).to(weights.dtype)
-
-
-def emulated_tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """Products of columns of taps, added up along rows of pixels."""
-    width = x.shape[3]
-    products = product(F.pad(x, (2, 2)), weights, 60, 5, 1).view(x.shape[0], 5, 12, x.shape[2], -1)
-    total = torch.stack([products[:, tap, :, :, tap : tap + width] for tap in range(5)]).sum(0)
-    return F.pixel_shuffle(total, 2) + bias[:, None, None]
-
-
-@pytest.fixture
-def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(infer, "head", emulated_head)
-    monkeypatch.setattr(infer, "conv", emulated_conv)
-    monkeypatch.setattr(infer, "block", emulated_block)
-    monkeypatch.setattr(infer, "tail", emulated_tail)
-
-
-def test_the_emulation_computes_what_the_references_do() -> None:
-    torch.manual_seed(0)
-    pictures, gain, offset = torch.rand(2, 3, 6, 7), (2.0, 1.0, 0.5), (-1.0, 0.0, 0.25)
-    weight, bias, slope = torch.randn(8, 3, 9, 9), torch.randn(8), torch.rand(8)
-    got = emulated_head(pictures, gain, offset, infer.pack_head(weight, torch.float32), bias, slope)
-    torch.testing.assert_close(got, infer.head_reference(pictures, gain, offset, weight, bias, slope))
-
-    x, weight, bias, slope = torch.randn(2, 24, 5, 6), torch.randn(32, 24, 3, 3), torch.randn(32), torch.rand(32)
-    packed, residual = infer.pack_conv(weight, torch.float32), torch.randn(2, 32, 5, 6)
-    for behind in ({"slope": slope}, {"residual": residual}, {"slope": slope, "shuffle": True}):
-        expected = infer.conv_reference(x, weight, bias, **behind)
-        torch.testing.assert_close(emulated_conv(x, packed, bias, **behind), expected)
-
-    x, weight, bias = torch.randn(2, 32, 5, 6), torch.randn(3, 8, 9, 9), torch.randn(3)
-    packed = infer.pack_tail(weight, torch.float32)
-    assert packed.shape == (5, 128, 64)
-    torch.testing.assert_close(
-        emulated_tail(x, packed, bias), infer.tail_reference(x, weight, bias), rtol=1e-4, atol=1e-4
-    )
-    assert tail_weight(weight).shape == (12, 32, 5, 5)
-
-
-CONFIGS = {
-    "usual": GeneratorConfig(channels=16, blocks=2),
-    "blocks in one kernel": GeneratorConfig(channels=64, blocks=2),
-    "odd channels": GeneratorConfig(channels=13, blocks=1, block_bias=True, prelu="channel", upsample_bn=True),
-    "three channels": GeneratorConfig(channels=3, blocks=1),
-    "x2, tanh": GeneratorConfig(
-        scale=2, channels=8, blocks=1, conventions=Conventions(output="tanh", lr_map=SIGNED, hr_map=SIGNED)
-    ),
-    "x8, normalised": GeneratorConfig(
-        scale=8, channels=8, blocks=1, conventions=Conventions(lr_map=IMAGENET_NORMALISED, hr_map=SIGNED)
-    ),
-}
-
-
-FileOf = Callable[[GeneratorConfig], GeneratorFile]
-
-
-@pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
-def test_it_computes_the_generator(config: GeneratorConfig, file_of: FileOf) -> None:
-    file = file_of(config)
-    lr = torch.rand(2, 3, 5, 7)
-    with torch.inference_mode():
-        got = CudaGenerator(model_of(file).network, file.name, torch.float32, CPU).compute(lr)
-        expected = load_generator(file)(lr)
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+def compute_at_most(backend: cuda_backend.CudaBackend, area: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a backend compute so many pixels at once, whatever fitted before."""
+    monkeypatch.setattr(backend, "_largest_area", lambda: area)
+    backend._fitted = 0
 
 
 @pytest.fixture
@@ -157,7 +51,7 @@ def test_pictures_in_tiles_are_the_whole_pictures(dtype: Any, file_of: FileOf, m
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (43, 37, 3)).astype(dtype)
     rows: list[int] = []
     in_one = backend.upscale(image)
-    monkeypatch.setattr(backend, "_largest_area", lambda: 700)
+    compute_at_most(backend, 700, monkeypatch)
     in_tiles = backend.upscale(image, rows.append)
     assert in_one.shape == (172, 148, 3)
     assert in_one.dtype == in_tiles.dtype == dtype
@@ -177,7 +71,7 @@ def test_batches_in_tiles_are_the_whole_batches(file_of: FileOf, monkeypatch: py
     backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
     lr = np.random.default_rng(0).random((2, 3, 41, 33), np.float32)
     at_once = backend.run(lr)
-    monkeypatch.setattr(backend, "_largest_area", lambda: 700)
+    compute_at_most(backend, 700, monkeypatch)
     np.testing.assert_allclose(backend.run(lr), at_once, rtol=0, atol=1e-6)
 
 
@@ -201,6 +95,142 @@ def test_tiles_are_as_large_as_memory_and_kernels_allow(file_of: FileOf, monkeyp
 
 
 @pytest.mark.usefixtures("emulated", "device")
+def test_a_picture_like_one_before_asks_no_gpu_about_memory(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
+    asked = 0
+
+    def mem_get_info(device: torch.device) -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        return 1 << 24, 1 << 30
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
+    image, lr = np.zeros((40, 40, 3), np.uint8), np.zeros((1, 3, 40, 40), np.float32)
+    backend.upscale(image)
+    assert asked == 1
+    backend.upscale(image)
+    backend.upscale(image[:39])
+    backend.run(lr)
+    assert asked == 1  # what fitted, and less, fits
+    backend.run(lr.repeat(2, 0))
+    assert asked == 2
+    backend.upscale(image.repeat(2, 0))
+    assert asked == 2
+
+
+@pytest.mark.usefixtures("emulated", "device")
+@pytest.mark.parametrize("pixels", [False, True])
+def test_memory_that_others_took_is_asked_about_again(
+    pixels: bool, file_of: FileOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
+    rng = np.random.default_rng(0)
+    image, rows = rng.integers(0, 256, (50, 41, 3)).astype(np.uint8), list[int]()
+    lr = rng.random((1, 3, 50, 41), np.float32)
+
+    def compute() -> Any:
+        return backend.upscale(image, rows.append) if pixels else backend.run(lr)
+
+    before = compute()
+    real, areas = backend._network.compute, list[int]()
+
+    def compute_in_little(images: torch.Tensor) -> torch.Tensor:
+        areas.append(images.shape[2] * images.shape[3])
+        if areas[-1] > 1500:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(images)
+
+    monkeypatch.setattr(backend._network, "compute", compute_in_little)
+    free = int(1500 * backend._network.plan.bytes_per_pixel / cuda_backend._FREE_SHARE)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1 << 30))
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    np.testing.assert_allclose(compute(), before, rtol=0, atol=1 if pixels else 1e-3)
+    assert emptied == [True]
+    assert areas[0] == 50 * 41
+    assert max(areas[1:]) <= 1500
+    areas.clear()
+    compute()
+    assert max(areas) <= 1500  # it does not try what did not fit
+
+
+@pytest.mark.usefixtures("emulated", "device")
+def test_memory_that_is_too_little_for_a_tile_is_an_error(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+    def compute(images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(backend._network, "compute", compute)
+    with pytest.raises(torch.OutOfMemoryError):
+        backend.run(np.zeros((1, 3, 9, 9), np.float32))
+
+
+NETWORKS = {
+    "ESRGAN": dense(16, 8),
+    "ESRGAN x2, unshuffled": dense(16, 8, unshuffle=2),
+    "Compact, gray": compact(16, 4, channels=1),
+    "Compact, 4 channels": compact(16, 2, channels=4),
+    "MSRResNet": residual(16),
+}
+
+
+@pytest.mark.usefixtures("emulated", "device")
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 55.0), ("bf16", 37.0)])
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_it_computes_networks_of_every_architecture(
+    network: Network, precision: Any, least: float, exact: Exact
+) -> None:
+    backend = cuda_backend.CudaBackend(model(network), precision, 1)
+    lr = np.random.default_rng(0).random((2, network.channels, 12, 16), np.float32)
+    assert compare(backend.run(lr), exact(model(network), lr)).psnr_db > least
+    image = np.random.default_rng(0).integers(0, 256, (12, 16, network.channels)).astype(np.uint8)
+    expected = exact(model(network), image.transpose(2, 0, 1)[None] / np.float32(255))[0].transpose(1, 2, 0)
+    difference = backend.upscale(image) / 255 - np.clip(expected, 0, 1)
+    assert -20 * np.log10(np.sqrt(np.mean(difference**2))) > least - 3  # rounded to 8 bits besides
+
+
+@pytest.mark.usefixtures("emulated", "device")
+def test_tiles_begin_at_whole_cells_of_an_unshuffled_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = dense(8, 8, unshuffle=2)
+    backend = cuda_backend.CudaBackend(model(network), "fp16", 1)
+    backend.halo = receptive_radius(network)
+    image = np.random.default_rng(0).integers(0, 256, (130, 122, 3)).astype(np.uint8)
+    in_one = backend.upscale(image)
+    compute_at_most(backend, (backend.halo * 2 + 40) ** 2, monkeypatch)
+    assert len(backend._tiles(130, 122)) > 1
+    np.testing.assert_allclose(backend.upscale(image).astype(int), in_one, rtol=0, atol=1)
+
+
+@pytest.mark.usefixtures("emulated", "device")
+def test_its_tiles_get_the_halo_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = BackendEntry("cuda", ("torch",), "train", ("fp16", "bf16"), "cuda_backend:CudaBackend")
+    monkeypatch.setattr("srgan_fast.runtime.registry.BACKENDS", {"cuda": entry})
+    network = dense(8, 8)
+    assert cuda_backend.CudaBackend(model(network), "fp16", 1).halo == receptive_radius(network)
+    for asked, expected in ((None, receptive_radius(network)), (5, 5), (999, receptive_radius(network))):
+        upscaler = Upscaler(model(network), backend="cuda", precision="fp16", halo=asked)
+        assert upscaler.backend.halo == upscaler.halo == expected  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("emulated", "device")
+def test_an_overflow_before_tanh_is_refused(file_of: FileOf) -> None:
+    config = GeneratorConfig(
+        scale=2, channels=8, blocks=1, conventions=Conventions(output="tanh", lr_map=SIGNED, hr_map=SIGNED)
+    )
+    file = file_of(config)
+    backend = cuda_backend.CudaBackend(model_of(file), "fp16", 1)
+    backend._network._layers[-1][0].bias.fill_(float("inf"))  # of which tanh would make white
+    for compute in (
+        lambda: backend.run(np.ones((1, 3, 9, 9), np.float32)),
+        lambda: backend.upscale(np.full((9, 9, 3), 255, np.uint8)),
+    ):
+        with pytest.raises(BackendError, match="leave the range of fp16"):
+            compute()
+
+
+@pytest.mark.usefixtures("emulated", "device")
 def test_a_model_beyond_16_bits_is_refused(file_of: FileOf) -> None:
     file = file_of(GeneratorConfig(channels=8, blocks=1))
     file.weights["head.conv.bias"] = np.full(8, 1e6, np.float32)
@@ -212,7 +242,7 @@ def test_a_model_beyond_16_bits_is_refused(file_of: FileOf) -> None:
 def test_a_picture_beyond_16_bits_is_refused(file_of: FileOf) -> None:
     # A model that is well on the picture that it is tried with, and overflows on another.
     backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
-    backend._generator._head.weights.mul_(3e4)
+    backend._network._layers[0][0].weights.mul_(3e4)
     with pytest.raises(BackendError, match="leave the range of fp16"):
         backend.upscale(np.full((9, 9, 3), 255, np.uint8))
     with pytest.raises(BackendError, match="leave the range of fp16"):
@@ -269,7 +299,7 @@ def test_a_gpu_upscales_pictures_in_tiles(monkeypatch: pytest.MonkeyPatch) -> No
     backend = cuda_backend.CudaBackend(read_model(DEFAULT_MODEL), "fp16", 1)
     image = np.random.default_rng(0).integers(0, 256, (150, 210, 3)).astype(np.uint8)
     in_one = backend.upscale(image)
-    monkeypatch.setattr(backend, "_largest_area", lambda: 146 * 146)
+    compute_at_most(backend, 146 * 146, monkeypatch)
     in_tiles = backend.upscale(image)
     # A pixel's products are added in the same order wherever it lies in its block.
     np.testing.assert_array_equal(in_one, in_tiles)

@@ -22,6 +22,16 @@ const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p
     });
 }
 
+const char* launch_picture(Type type, Tile tile, const PictureParams& p, void* stream) {
+    return with_type(type, [&](auto element) {
+        return with_picture_shape(tile, [&](auto shape) {
+            using Shape = decltype(shape);
+            return launch_early(picture_kernel<decltype(element), Shape>, picture_grid(p.conv, tile), Shape::kThreads,
+                                picture_shared_bytes(p.conv, tile), p, stream);
+        });
+    });
+}
+
 const char* launch_block(Type type, const BlockLaunch& how, const BlockParams& p, void* stream) {
     return with_type(type, [&](auto element) {
         return with_block_shape(how.way, [&](auto shape) {

@@ -1,5 +1,5 @@
-// The convolutions of inference: those of conv_mma.cuh with PReLU, residual and pixel shuffle where results are
-// written, the head from pictures and the tail to pictures.
+// The convolutions of inference: those of conv_mma.cuh with PReLU, residuals and pixel shuffle where results are
+// written, the head from pictures, and the tail and others to pictures.
 #pragma once
 
 #include "kernels/cuda/conv_mma.cuh"
@@ -36,14 +36,34 @@ SRGAN_FAST_DEVICE void begin_with_bias(Accumulators<Shape>& sums, const Vector& 
 
 // The block's slopes of PReLU into shared memory, where they are found at once; others see them behind a barrier.
 template <typename Shape>
-SRGAN_FAST_DEVICE void fetch_slopes(float* slopes, const InferParams& p) {
+SRGAN_FAST_DEVICE void fetch_slopes(float* slopes, const Vector& slope, int channels) {
     if (threadIdx.x >= Shape::kChannels) return;
     const int channel = static_cast<int>(blockIdx.y * Shape::kChannels + threadIdx.x);
-    slopes[threadIdx.x] = channel < p.conv.channels ? value_of(p.slope, channel, 1.0f) : 1.0f;
+    slopes[threadIdx.x] = channel < channels ? value_of(slope, channel, 1.0f) : 1.0f;
 }
 
-// PReLU, then through shared memory to where a pixel's channels belong: to its own place, with the residual, or to that
-// of one of the four pixels that it becomes.
+// A unit of a result with its residuals, of which the first was read before. They are added in float.
+template <typename T>
+SRGAN_FAST_DEVICE Vec16 add_residuals(const Vec16& unit, const Vec16& first, const Addend (&residuals)[2],
+                                      std::int64_t pixel, int channel) {
+    float values[8], addends[8];
+    widen_unit<T>(unit, values);
+    widen_unit<T>(first, addends);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) values[j] += residuals[0].scale * addends[j];
+    const Addend& second = residuals[1];
+    if (second.map != nullptr) {
+        widen_unit<T>(
+            *reinterpret_cast<const Vec16*>(static_cast<const T*>(second.map) + pixel * second.pitch + channel),
+            addends);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) values[j] += second.scale * addends[j];
+    }
+    return narrow_unit<T>(values);
+}
+
+// PReLU, then through shared memory to where a pixel's channels belong: to its own place, with the residuals, or to
+// that of one of the pixels that it becomes.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared, const float* slopes,
                                    const InferParams& p, const Place& place) {
@@ -68,41 +88,37 @@ SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared,
     stage_results<T, Shape>(shared, sums, warp_m, warp_n, lane);
     const int unit = threadIdx.x % Shape::kUnits;
     const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
-    const int channels = p.shuffle ? c.channels / kPhases : c.channels, phase = p.shuffle ? channel / channels : 0;
-    const int scale = p.shuffle ? 2 : 1, width = c.width * scale;
-    const std::int64_t image = static_cast<std::int64_t>(place.image) * c.height * scale * width * channels;
+    const int scale = p.shuffle, channels = c.channels / (scale * scale), phase = scale > 1 ? channel / channels : 0;
+    const int width = c.width * scale, down = phase / scale, across = phase - down * scale;
+    const int own = channel - phase * channels;                                                    // of the result
+    const std::int64_t image = static_cast<std::int64_t>(place.image) * c.height * scale * width;  // its first pixel
     sync_threads();
+    const Addend& addend = p.residuals[0];
+    const T* const first_residual =
+        addend.map != nullptr ? static_cast<const T*>(addend.map) + image * addend.pitch + own : nullptr;
+    T* const result_map = static_cast<T*>(c.y) + image * p.pitch + own;
     // A few pixels at once, since reading a residual takes long.
     constexpr int kOwn = Shape::kPixels / Shape::kReducers, kBatch = Shape::kThreads > 128 ? 2 : 4;
     static_assert(kOwn % kBatch == 0);
     for (int first = 0; first < kOwn; first += kBatch) {
-        int at[kBatch];  // in the image; -1 outside of it
+        int at[kBatch];  // pixels of the image; -1 outside of it
         Vec16 more[kBatch];
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
             const int row = static_cast<int>(threadIdx.x) / Shape::kUnits + (first + i) * Shape::kReducers;
             const int y = place.top + row / Shape::kColumns, x = place.left + row % Shape::kColumns;
             const bool there = y < c.height && x < c.width && channel < c.channels;
-            at[i] = there ? ((y * scale + phase / 2) * width + x * scale + phase % 2) * channels + channel -
-                                phase * channels
-                          : -1;
-            if (there && p.residual != nullptr)
-                more[i] = *reinterpret_cast<const Vec16*>(static_cast<const T*>(p.residual) + image + at[i]);
+            at[i] = there ? (y * scale + down) * width + x * scale + across : -1;
+            if (there && first_residual != nullptr)
+                more[i] = *reinterpret_cast<const Vec16*>(first_residual + at[i] * addend.pitch);
         }
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
             if (at[i] < 0) continue;
             const int row = static_cast<int>(threadIdx.x) / Shape::kUnits + (first + i) * Shape::kReducers;
             Vec16 result = *reinterpret_cast<const Vec16*>(shared + row * Shape::kPitch + unit * 16);
-            if (p.residual != nullptr) {
-                float values[8], addends[8];
-                widen_unit<T>(result, values);
-                widen_unit<T>(more[i], addends);
-#pragma unroll
-                for (int j = 0; j < 8; ++j) values[j] += addends[j];
-                result = narrow_unit<T>(values);
-            }
-            *reinterpret_cast<Vec16*>(static_cast<T*>(c.y) + image + at[i]) = result;
+            if (first_residual != nullptr) result = add_residuals<T>(result, more[i], p.residuals, image + at[i], own);
+            *reinterpret_cast<Vec16*>(result_map + at[i] * p.pitch) = result;
         }
     }
 }
@@ -117,7 +133,7 @@ void infer_fetching_kernel(SRGAN_FAST_CONSTANT InferParams p) {
     const Place place = place_of<Shape>(p.conv.height, p.conv.width);
     Accumulators<Shape> sums;
     begin_with_bias<Shape>(sums, p.conv.bias, p.conv.channels);
-    fetch_slopes<Shape>(slopes, p);
+    fetch_slopes<Shape>(slopes, p.slope, p.conv.channels);
     multiply_all<T, Shape, false>(sums, shared, p.conv, p.conv.taps[0], place);
     finish_tile<T, Shape>(sums, shared, slopes, p, place);
 }
@@ -190,7 +206,7 @@ void infer_resident_kernel(SRGAN_FAST_CONSTANT InferParams p) {
     if (!p.settled) wait_for_previous_kernel();
     for (int tap = 0; tap < taps.count; ++tap)
         fetch_weights<T, Shape>(weights + tap * Shape::kStageBytes, c, taps.weight[tap], 0);
-    fetch_slopes<Shape>(slopes, p);
+    fetch_slopes<Shape>(slopes, p.slope, c.channels);
     wait_for_previous_kernel();  // whose result is read
     let_next_kernel_begin();
     const int tiles_x = (c.width + Shape::kColumns - 1) / Shape::kColumns;
@@ -242,6 +258,53 @@ void unfold_kernel(SRGAN_FAST_CONSTANT UnfoldParams p) {
         }
         static_cast<Vec16*>(p.to)[i] = narrow_unit<T>(values);
     }
+}
+
+// Calls visit with an object of the shape of a tile that choose_picture_tile() chooses.
+template <typename Visit>
+auto with_picture_shape(Tile tile, const Visit& visit) {
+    return tile == Tile::kNarrow ? visit(ShapeOf<Half, Tile::kNarrow, 3>{}) : visit(ShapeOf<Half, Tile::kMedium, 2>{});
+}
+
+// Results as pictures' planes. Sums go there as they are, since pictures have few channels.
+template <typename T, typename Shape>
+SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
+void picture_kernel(SRGAN_FAST_CONSTANT PictureParams p) {
+    using A = Accumulators<Shape>;
+    wait_for_previous_kernel();
+    let_next_kernel_begin();
+    const ConvParams& c = p.conv;
+    const Place place = place_of<Shape>(c.height, c.width);
+    A sums;
+    begin_with_bias<Shape>(sums, c.bias, c.channels);
+    multiply_all<T, Shape, false>(sums, shared_memory(), c, c.taps[0], place);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
+    const int warp_n = warp / Shape::kWarpsM;
+    const int scale = p.shuffle, phases = scale * scale, height = c.height * scale, width = c.width * scale;
+    const int colours = c.channels / phases;
+#pragma unroll
+    for (int n = 0; n < A::kN; ++n)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            const int channel =
+                static_cast<int>(blockIdx.y) * Shape::kChannels + (warp_n * A::kN + n) * 8 + lane % 4 * 2 + j;
+            if (channel >= c.channels) continue;
+            const float slope = value_of(p.slope, channel, 1.0f);
+            const int colour = channel / phases, phase = channel - colour * phases, down = phase / scale;
+            float* const plane =
+                p.planes + (static_cast<std::int64_t>(place.image) * colours + colour) * height * width;
+#pragma unroll
+            for (int m = 0; m < A::kM; ++m)
+#pragma unroll
+                for (int half = 0; half < 2; ++half) {
+                    const int row = (warp_m * A::kM + m) * 16 + half * 8 + lane / 4;
+                    const int y = place.top + row / Shape::kColumns, x = place.left + row % Shape::kColumns;
+                    if (y >= c.height || x >= c.width) continue;
+                    const float value = sums.value[m][n][2 * half + j];
+                    plane[(y * scale + down) * width + x * scale + phase - down * scale] =
+                        value > 0.0f ? value : slope * value;
+                }
+        }
 }
 
 struct TailTile {

@@ -26,6 +26,7 @@ const char* launch_pool(Type type, const PoolParams& p, void* stream);
 const char* launch_pool_gradient(Type type, const PoolParams& p, void* stream);
 
 const char* launch_infer(Type type, const InferLaunch& how, const InferParams& p, void* stream);
+const char* launch_picture(Type type, Tile tile, const PictureParams& p, void* stream);
 const char* launch_block(Type type, const BlockLaunch& how, const BlockParams& p, void* stream);
 const char* launch_unfold(Type type, const UnfoldParams& p, void* stream);
 const char* launch_tail(Type type, const TailParams& p, void* stream);

@@ -79,14 +79,32 @@ struct ConvParams {
     float* sums;  // [tiles of all phases][3][channels of x]: gradients of scale, shift, slope; or null
 };
 
-// A convolution of inference, where BatchNorm is in the weights: behind it come bias, PReLU and residual, or bias,
-// pixel shuffle and PReLU.
+// A map that is added to a result: `scale` times its values.
+struct Addend {
+    const void* map;  // or null
+    int pitch;        // elements from one pixel to the next
+    float scale;
+};
+
+// A convolution of inference, where BatchNorm is in the weights: after it come bias and PReLU, then residuals or a
+// pixel shuffle. Maps may be channels of wider ones: they have a pitch, and pointers to their first channel.
 struct InferParams {
-    ConvParams conv;       // forward, without a prologue; `y` is the result
-    Vector slope;          // of PReLU, for each computed channel; no data: none
-    const void* residual;  // of the result's shape, added last; or null
-    bool shuffle;          // computed channels are those of four pixels, phase by phase
-    bool settled;          // weights and slopes were there before the previous kernel began
+    static constexpr int kResiduals = 2;
+    ConvParams conv;               // forward, without a prologue; `y` is the result
+    Vector slope;                  // of PReLU, for each computed channel; no data: none
+    Addend residuals[kResiduals];  // of the result's shape, added last; one without a map ends them
+    int shuffle;                   // computed channels are those of shuffle^2 pixels, phase by phase; 1 for no shuffle
+    int pitch;                     // of the result
+    bool settled;                  // weights and slopes were there before the previous kernel began
+};
+
+// A convolution of inference whose result is pictures: after it come bias, PReLU and a pixel shuffle in the order of
+// PyTorch's, channel c * shuffle^2 + phase being colour c of a pixel.
+struct PictureParams {
+    ConvParams conv;  // as of InferParams, without a result
+    Vector slope;
+    int shuffle;
+    float* planes;  // [batch][channels / shuffle^2][shuffle * height][shuffle * width]
 };
 
 // A residual block of inference, of 64 channels: x + conv3x3(prelu(conv3x3(x) + bias)) + bias.

@@ -239,8 +239,9 @@ inline ConvParams gather_plan(int batch, int height, int width, int channels, in
     return p;
 }
 
-inline ConvParams infer_plan(int batch, int height, int width, int channels, int out) {
-    return gather_plan(batch, height, width, channels, out, {-1, -1, 3, 3}, 3, 3, 1);
+// `side` x `side` taps, an odd number up to 9.
+inline ConvParams infer_plan(int batch, int height, int width, int channels, int out, int side = 3) {
+    return gather_plan(batch, height, width, channels, out, {-(side / 2), -(side / 2), side, side}, side, side, 1);
 }
 
 // Of pictures that are unfolded: see UnfoldParams.
@@ -290,6 +291,19 @@ inline InferLaunch choose_infer_launch(const ConvParams& p, const Device& device
         p.input_channels == size_of(Tile::kLarge).depth && 2 * largest + kReserved <= device.shared_bytes;
     return infer_launch(p, resident ? cheapest(kResident, p, false, device) : cheapest(kFetching, p, false, device),
                         resident, device);
+}
+
+// Of a convolution that writes pictures: most have few channels.
+inline Tile choose_picture_tile(const ConvParams& p) {
+    return p.channels <= size_of(Tile::kNarrow).channels ? Tile::kNarrow : Tile::kMedium;
+}
+
+inline Grid picture_grid(const ConvParams& p, Tile tile) {
+    return grid_of(tile, p.batch, p.height, p.width, p.channels, 1);
+}
+
+constexpr int picture_shared_bytes(const ConvParams& p, Tile tile) {
+    return shared_bytes(size_of(tile), p.step, p.reach, false);
 }
 
 // A residual block of inference in one kernel (infer_block.cuh): the rows of 16 pixels of a tile, and whether each half

@@ -44,11 +44,12 @@ inline std::string training_name(const std::string& kernel, const std::vector<st
     return name_of(tile) + (wgrad_splits(c, tile, device) > 1 ? ", shared" : ", alone");
 }
 
-// Of inference, sizes: batch, channels, channels of the result, height, width. Blocks that go from tile to tile are
-// told from those that have one.
+// Of inference, sizes: batch, channels, channels of the result, height, width, and of `conv` and `picture` the side of
+// the filters, 3 where it is left out. Blocks that go from tile to tile are told from those that have one.
 inline std::string inference_name(const std::string& kernel, const std::vector<std::int64_t>& s, const Device& device) {
-    if (s.size() != 5) throw std::invalid_argument("of " + kernel + " five sizes are needed");
+    if (s.size() != 5 && s.size() != 6) throw std::invalid_argument("of " + kernel + " five or six sizes are needed");
     const auto of = [&](int i) { return static_cast<int>(s[i]); };
+    const int side = s.size() == 6 ? of(5) : 3;
     if (kernel == "block") {
         const BlockLaunch how = choose_block_launch(of(0), of(3), of(4), device);
         if (how.way < 0) return "two convolutions";
@@ -59,20 +60,21 @@ inline std::string inference_name(const std::string& kernel, const std::vector<s
     }
     if (kernel == "tail") return "tail";
     const ConvParams p =
-        kernel == "head" ? head_plan(of(0), of(3), of(4), of(2)) : infer_plan(of(0), of(3), of(4), of(1), of(2));
+        kernel == "head" ? head_plan(of(0), of(3), of(4), of(2)) : infer_plan(of(0), of(3), of(4), of(1), of(2), side);
+    if (kernel == "picture") return name_of(choose_picture_tile(p));
     const InferLaunch how = choose_infer_launch(p, device);
     if (!how.resident) return "fetching " + name_of(how.tile);
     const unsigned tiles = grid_of(how.tile, p.batch, p.height, p.width, p.channels, 1).x;
     return "resident " + name_of(how.tile) + (tiles > how.grid.x ? ", several tiles" : ", one tile");
 }
 
-// `kernel`: forward, dgrad or wgrad of training; head, conv, block or tail of inference, which takes no others'
-// products. Throws std::invalid_argument.
+// `kernel`: forward, dgrad or wgrad of training; head, conv, picture, block or tail of inference, which takes no
+// others' products. Throws std::invalid_argument.
 inline std::string plan_name(const std::string& kernel, const std::vector<std::int64_t>& sizes, int bytes,
                              Products products, const Device& device) {
     if (kernel == "forward" || kernel == "dgrad" || kernel == "wgrad")
         return training_name(kernel, sizes, bytes, products, device);
-    if (kernel == "head" || kernel == "conv" || kernel == "block" || kernel == "tail")
+    if (kernel == "head" || kernel == "conv" || kernel == "picture" || kernel == "block" || kernel == "tail")
         return inference_name(kernel, sizes, device);
     throw std::invalid_argument("there is no kernel " + kernel);
 }

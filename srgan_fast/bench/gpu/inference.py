@@ -27,7 +27,7 @@ from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
 from srgan_fast.network.torch_module import NetworkModule
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.runtime import create_backend, usable_backends
-from srgan_fast.runtime.cuda_generator import CudaGenerator
+from srgan_fast.runtime.cuda_network import CudaNetwork
 from srgan_fast.runtime.tensorrt.builder import EnginePrecision
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
@@ -183,11 +183,11 @@ def _ours(precision: str) -> Callable[[ModelFile, torch.device], Upscale]:
     def make(file: ModelFile, device: torch.device) -> Upscale:
         if reason := why_not_on_cuda() or (None if device.type == "cuda" else "they need a CUDA device"):
             raise BackendError(f"our CUDA kernels: {reason}")
-        generator = CudaGenerator(file.network, file.name, _DTYPES[precision], device)
+        network = CudaNetwork(file.network, _DTYPES[precision], device)
 
         def run(lr: Tensor) -> Tensor:
             with torch.inference_mode():
-                return generator.compute(lr)
+                return network.compute(lr)
 
         return run
 
