@@ -1,10 +1,11 @@
 """int8 as QuantizeLinear and DequantizeLinear around convolutions, calibrated by ONNX Runtime.
 
 Activations and weights are symmetric, weights scaled per output channel, biases left as they are: TensorRT takes no
-other graph. The layers of `kept_convs` stay in the graph's own type. In `srresnet-x4` they account for most of the
-error: quantised one at a time they leave 52 to 53 dB of the fp32 picture, all others 60 dB and more, since what they
-read or write is the picture's own path and no residual beside it; head and tail are its ends. They are a fifth of the
-multiplications. (The second upsampler is as sensitive, but a quarter of them alone.)
+other graph. The layers of `kept_convs` stay in the graph's own type, since what they read or write is the picture's own
+path and no residual beside it; head and tail are its ends. They are a fifth of the multiplications of `srresnet-x4`.
+The upsamplers are on that path, too, but the second one is a quarter of the multiplications alone: they are kept where
+a graph without them is not good enough. (In `srresnet-x4`, which began as an upscaler, head, upsamplers and tail leave
+30, 42, 37 and 51 dB of the fp32 picture when quantised one at a time, a block's convolutions 54 to 77 dB.)
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from srgan_fast.errors import ModelError
@@ -70,15 +72,42 @@ def quantize(proto: Any, pictures: Sequence[NDArray[Any]], kept: Sequence[str]) 
                 "CalibMovingAverage": True,
             },
         )
-        return onnx.load(after)
+        made = onnx.load(after)
+    _keep_small_rows(proto, made)
+    return made
 
 
-def kept_convs(network: Network) -> list[str]:
+def _keep_small_rows(plain: Any, quantized: Any) -> None:
+    """Gives filters that are too small for a scale in the graph's own type the smallest scale that it holds.
+
+    ONNX Runtime gives them a scale of 1, with which all their values become 0: in fp16 all filters below 0.0078.
+    """
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in plain.graph.initializer}
+    made = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    for name, weight in weights.items():
+        integers, scales = made.get(f"{name}_quantized"), made.get(f"{name}_scale")
+        if integers is None or scales is None or weight.ndim != 4:
+            continue
+        values, scale = numpy_helper.to_array(integers).copy(), numpy_helper.to_array(scales).copy()
+        largest = np.abs(weight.astype(np.float64)).max(axis=(1, 2, 3))
+        tiny = float(np.finfo(scale.dtype).tiny)
+        small = (largest / 127 < tiny) & (largest > 0)
+        values[small] = np.rint(weight[small].astype(np.float64) / tiny)
+        scale[small] = tiny
+        integers.CopyFrom(numpy_helper.from_array(values, integers.name))
+        scales.CopyFrom(numpy_helper.from_array(scale, scales.name))
+
+
+def kept_convs(network: Network, upsamplers: bool = False) -> list[str]:
     """Names of the convolutions that are not quantised: those on the picture's own path.
 
     The first and the last; what reads the first's result; and, where that is added again to a later one's, the last
     which it is added to, with what reads that sum. In SRGAN head, the first block's first convolution, the trunk's
     end, the first upsampler and the tail.
+
+    Args:
+        network: any.
+        upsamplers: keep all that end in a pixel shuffle, too.
     """
     convs, first = network.convs, value_of(0)
     kept = {0, len(convs) - 1, *(i for i, conv in enumerate(convs) if first in conv.inputs)}
@@ -86,6 +115,8 @@ def kept_convs(network: Network) -> list[str]:
     if sums:
         total = value_of(sums[-1])
         kept |= {sums[-1], *(i for i in readers(network)[total] if total in convs[i].inputs)}
+    if upsamplers:
+        kept |= {i for i, conv in enumerate(convs) if conv.shuffle > 1}
     return [convs[index].name for index in sorted(kept)]
 
 

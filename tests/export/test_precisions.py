@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from srgan_fast.data import calibration
 from srgan_fast.data.images import Image, read_image, write_image
 from srgan_fast.errors import ModelError, UsageError
 from srgan_fast.export import ExportReport, export_onnx, onnx_export
-from srgan_fast.export.quantize import kept_convs
+from srgan_fast.export.quantize import kept_convs, quantize
 from srgan_fast.export.verify import TOLERANCES, Agreement
 from srgan_fast.models import read_generator, read_model, write_generator
+from srgan_fast.network.onnx_graph import build_onnx
 from srgan_fast.upscale import Upscaler
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -56,7 +58,7 @@ def _run(path: Path, lr: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("precision", "types"),
-    [("fp32", {"FLOAT": 37}), ("fp16", {"FLOAT16": 37}), ("int8", {"INT8": 32, "FLOAT": 5})],
+    [("fp32", {"FLOAT": 37}), ("fp16", {"FLOAT16": 37}), ("int8", {"INT8": 31, "FLOAT": 6})],
 )
 def test_convolutions_have_the_type_that_was_asked_for(exported: Get, precision: str, types: dict[str, int]) -> None:
     path, report = exported(precision)
@@ -67,7 +69,7 @@ def test_convolutions_have_the_type_that_was_asked_for(exported: Get, precision:
 
 def test_each_precision_is_smaller_and_less_exact_than_the_one_before(exported: Get) -> None:
     reports = [exported(precision)[1] for precision in PRECISIONS]
-    assert reports[0].size > 1.9 * reports[1].size > 1.9 * 1.2 * reports[2].size
+    assert reports[0].size > 1.9 * reports[1].size > 1.9 * reports[2].size
     assert reports[0].psnr_db > reports[1].psnr_db > reports[2].psnr_db
     assert reports[1].psnr_db > 75
     assert reports[2].psnr_db > 48, "int8 with the sensitive layers kept"
@@ -93,8 +95,28 @@ def test_a_graph_of_pixels_gives_the_picture_that_upscaling_gives(
 
 
 def test_the_layers_on_the_pictures_own_path_are_not_quantised() -> None:
-    kept = kept_convs(read_model("srresnet-x4").network)
-    assert kept == ["head.conv", "blocks.0.conv1", "fuse.conv", "upsample.0.conv", "tail"]
+    network = read_model("srresnet-x4").network
+    few = ["head.conv", "blocks.0.conv1", "fuse.conv", "upsample.0.conv", "tail"]
+    assert kept_convs(network) == few
+    assert kept_convs(network, upsamplers=True) == [*few[:-1], "upsample.1.conv", "tail"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_filters_too_small_for_a_scale_are_not_lost(tiny_model: Path, dtype: Any) -> None:
+    """The least scale of fp16 is 6.1e-5; ONNX Runtime gives smaller ones a scale of 1, and all values become 0."""
+    network = read_model(tiny_model).network
+    small = replace(network.convs[2], weight=network.convs[2].weight * np.float32(1e-4))
+    network = replace(network, convs=(*network.convs[:2], small, *network.convs[3:]))
+    pictures = [np.random.default_rng(0).random((1, 3, 16, 16), np.float32)]
+    made = quantize(build_onnx(network, "small", dtype), pictures, [network.convs[0].name])
+    arrays = {t.name: onnx.numpy_helper.to_array(t) for t in made.graph.initializer}
+    (name,) = (n.input[1] for n in made.graph.node if n.op_type == "Conv" and n.name == small.name)
+    (node,) = (n for n in made.graph.node if name in n.output)
+    integers, scales = (arrays[part].astype(np.float64) for part in node.input[:2])
+    restored = integers * scales.reshape(-1, 1, 1, 1)
+    step = max(np.abs(small.weight).max() / 127, float(np.finfo(dtype).tiny))
+    assert np.abs(restored - small.weight).max() <= 0.51 * step
+    assert integers.any()
 
 
 def test_quantised_graphs_are_symmetric_and_leave_biases_alone(exported: Get) -> None:
@@ -108,7 +130,7 @@ def test_quantised_graphs_are_symmetric_and_leave_biases_alone(exported: Get) ->
         if node.op_type == "Conv":
             assert arrays[node.input[2]].dtype == np.float32
     scales = [arrays[n.input[1]] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in arrays]
-    assert [scale.size > 1 for scale in scales] == [True] * 32, "weights have a scale for each output channel"
+    assert [scale.size > 1 for scale in scales] == [True] * 31, "weights have a scale for each output channel"
 
 
 @pytest.mark.parametrize("opset", [20, 21, 22, 23, 24, 25])

@@ -24,7 +24,7 @@ DYNAMIC = BuildOptions(Profile(Shape(1, 8, 8), Shape(2, 64, 96), Shape(4, 256, 3
 
 @pytest.mark.parametrize("pixels", [False, True], ids=["floats", "pixels"])
 @pytest.mark.parametrize(
-    ("precision", "types"), [("fp32", {"FLOAT": 37}), ("fp16", {"HALF": 37}), ("int8", {"INT8": 32, "HALF": 5})]
+    ("precision", "types"), [("fp32", {"FLOAT": 37}), ("fp16", {"HALF": 37}), ("int8", {"INT8": 31, "HALF": 6})]
 )
 @pytest.mark.usefixtures("bundled_once")
 def test_the_bundled_model_becomes_an_engine_with_free_sizes(

@@ -28,14 +28,15 @@ def shipped() -> Upscaler:
 def test_flat_images_stay_flat(shipped: Upscaler, size: tuple[int, int], colour: tuple[int, int, int]) -> None:
     image = np.broadcast_to(np.array(colour, np.uint8), (*size, 3))
     result = shipped(np.ascontiguousarray(image)).astype(int)
-    # What is left is the network's own in the middle of a flat area: 7 levels in one colour, 2 between pixels.
+    # What is left is the network's own in the middle of a flat area: 10 levels in saturated colours, 2 in
+    # others and between pixels.
     assert np.ptp(result, axis=(0, 1)).max() <= 2
-    assert np.abs(result - np.array(colour)).max() <= 7
+    assert np.abs(result - np.array(colour)).max() <= (10 if np.ptp(colour) > 150 else 2)
 
 
 def test_without_a_repeated_border_the_edge_of_a_flat_image_changes_colour() -> None:
-    image = np.full((64, 48, 3), 245, np.uint8)
-    assert np.ptp(Upscaler("srresnet-x4", backend="native", border="zero")(image)) > 5
+    image = np.full((64, 48, 3), (250, 240, 10), np.uint8)
+    assert np.ptp(Upscaler("srresnet-x4", backend="native", border="zero")(image), axis=(0, 1)).max() > 5
 
 
 def test_zero_leaves_the_network_alone(shipped: Upscaler) -> None:
