@@ -92,9 +92,9 @@ void test_ended_runs(const TestNetwork& network, Random& random) {
 void test_rows(const TestNetwork& network, const std::vector<EngineWay>& chosen, Random& random) {
     const std::int64_t step = network.unshuffle;
     for (const EngineWay& way : chosen)
-        for (const auto& [type, height] : {std::pair{PixelType::kUint8, 5 * step},
-                                           {PixelType::kUint8, tall(network, 40 * step)},
-                                           {PixelType::kUint16, 3 * tall(network, 40 * step)}}) {
+        for (const auto& [type, height] :
+             {std::pair{PixelType::kUint8, 5 * step}, {PixelType::kUint16, tall(network, 40 * step)}}) {
+            if (kSlow && height > 5 * step) continue;
             Engine engine(network.plain(), way.precision, way.isa, 2);
             const Picture picture = random_picture(type, network.channels, height, 40 * step, random);
             const Picture expected = run(engine, picture);
@@ -145,11 +145,12 @@ void test_refusals(Random& random) {
         check(message.starts_with(start), "expected \"" + start + "...\", but: " + message);
     };
     for (const int threads : {0, -1, 1025})
-        starts_with(message_of<std::invalid_argument>(
-                        [&] { const Engine engine(network.plain(), Precision::kFp32, cpu::Isa::kBaseline, threads); }),
+        starts_with(message_of<std::invalid_argument>([&] {
+                        const Engine engine(network.plain(), Precision::kFp32, cpu::usable_isas().front(), threads);
+                    }),
                     "threads is " + std::to_string(threads));
 
-    Engine engine(network.plain(), Precision::kFp32, cpu::Isa::kBaseline, 2);
+    Engine engine(network.plain(), Precision::kFp32, cpu::usable_isas().front(), 2);
     const Picture good = random_picture(PixelType::kUint8, 3, 4, 6, random), expected = run(engine, good);
     for (const auto& [height, width] : {std::pair{3, 4}, {4, 3}, {1, 1}})
         starts_with(
@@ -180,7 +181,7 @@ int main() {
         test_series(rrdb({4, 16, 16, 1, 3, 1}, random), last, random);
         test_ended_runs(mixed(3, 1, random), random);
     }
-    test_rows(srgan({4, 1, 16, false, true}, random), all, random);
+    test_rows(srgan({4, 1, 16, false, true}, random), last, random);
     test_rows(mixed(3, 2, random), last, random);
     test_refusals(random);
     return finish();
