@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from srgan_fast.bench.gpu import gpu_report
-from srgan_fast.bench.html.gpu_page import gpu_page
+from srgan_fast.bench.page.gpu import gpu_page
+from srgan_fast.bench.page.html import render
 from srgan_fast.errors import SrganFastError
 from srgan_fast.files import check_writable
 
@@ -48,7 +49,7 @@ def main() -> int:
         return 2
     options.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if options.html is not None:
-        options.html.write_text(gpu_page(report), encoding="utf-8")
+        options.html.write_text(render(gpu_page(report)), encoding="utf-8")
     for line in summary(report):
         print(line)
     return 0 if all_right(report) else 1
@@ -64,7 +65,7 @@ def all_right(report: dict[str, Any]) -> bool:
 
 def _page_of(report: Path, page: Path) -> int:
     try:
-        page.write_text(gpu_page(json.loads(report.read_text(encoding="utf-8"))), encoding="utf-8")
+        page.write_text(render(gpu_page(json.loads(report.read_text(encoding="utf-8")))), encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         print(f"error: {report}: no report that a page can be made of ({error})", file=sys.stderr)
         return 2

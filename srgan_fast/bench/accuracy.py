@@ -9,7 +9,8 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.bench.options import BenchPrecision, Size
+from srgan_fast.bench.options import BenchPrecision
+from srgan_fast.bench.workload import Size
 from srgan_fast.errors import BackendError
 from srgan_fast.models import ModelFile
 from srgan_fast.network import interpreter
@@ -25,12 +26,7 @@ Reference = NDArray[np.float64] | NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What a precision may cost; a row that exceeds it is wrong.
-
-    Attributes:
-        max_error: largest difference over the output's range, or None.
-        psnr_db: smallest PSNR over the output's range, or None.
-    """
+    """What a precision may cost: a largest error or a smallest PSNR, over the output's range."""
 
     max_error: float | None = None
     psnr_db: float | None = None
@@ -49,12 +45,7 @@ TOLERANCES: dict[BenchPrecision, Tolerance] = {
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How far a result lies from the reference.
-
-    Attributes:
-        max_error: largest absolute difference over the reference's range (maximum minus minimum).
-        psnr_db: 10 log10(range^2 / mean squared difference); infinite for equal results.
-    """
+    """How far a result is from the reference, over its range; equal results have infinite PSNR."""
 
     max_error: float
     psnr_db: float

@@ -1,193 +1,182 @@
-"""The rows of the table: this package's backends, and the runtimes of others that they are held against."""
+"""The one list of rows: this package's backends, and the runtimes that a user could take instead."""
 
 import importlib
 import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from srgan_fast.bench.options import PRECISIONS, BenchPrecision, Size
-from srgan_fast.errors import BackendError, SrganFastError, UsageError
+from srgan_fast.bench.options import PRECISIONS, BenchPrecision
+from srgan_fast.bench.workload import Device, Workload
+from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.models import ModelFile
 from srgan_fast.runtime import BACKENDS, Precision, create_backend
 from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.registry import choose_backend, missing_modules
 
 if TYPE_CHECKING:
-    from srgan_fast.bench.gpu.clock import TorchClock
+    from srgan_fast.bench.gpu.timing import TorchClock
 
 # Backends whose `run` several threads may call at once: native and openvino lock, a session and a module are only read.
 CALLED_BY_SEVERAL = frozenset({"native", "openvino", "onnxruntime", "torch"})
 # Backends whose work on a GPU is queued on torch's current stream, so that torch's events stand around it.
 ON_TORCH_STREAMS = frozenset({"torch", "cuda", "tensorrt", "tensorrt-rtx"})
+# `PYTHON_VARIABLE + RUNTIME` names the interpreter of a runtime that has an environment of its own.
+PYTHON_VARIABLE = "SRGAN_FAST_BENCH_PYTHON_"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a row is loaded with.
-
-    Attributes:
-        file: the model.
-        size: of the picture.
-        threads: to compute with.
-        folder: where prepared files of this generator lie.
-        calibration: pictures for int8.
-        batch: pictures of a run.
-    """
+    """What a row is loaded with: a model, a workload, the folder of prepared files, and that of images for int8."""
 
     file: ModelFile
-    size: Size
-    threads: int
+    workload: Workload
     folder: Path
-    calibration: Path | None
-    batch: int = 1
+    calibration: Path | None = None
 
     @property
     def shape_folder(self) -> Path:
-        """Where files for this size and batch lie."""
-        return self.folder / f"{self.batch}x{self.size}"
+        """Where files for this size and batch are."""
+        return self.folder / f"{self.workload.batch}x{self.workload.size}"
 
-
-class Gpu(Protocol):
-    """What a row on a GPU tells beside the host's clock, which its latency comes from as that of every row."""
-
-    def last_run_s(self) -> float:
-        """Seconds between CUDA events around the device's work in the last run."""
-        ...
-
-    def peak_mib(self) -> float:
-        """The most device memory that the row held since it was loaded."""
-        ...
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the input: N, C, H, W."""
+        return (self.workload.batch, self.file.channels, *self.workload.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A generator in a runtime, with its input in place.
+    """A network in a runtime, with its input in place.
 
     Attributes:
         run: computes once; what is timed. It may return whatever its runtime likes best.
         array: makes N, 3, scale * H, scale * W float32 of that, in memory of its own; not timed.
         device: where it computes, in words, with the instruction set where the runtime tells.
-        caller: makes one more caller of the same loaded generator, whose `run` may be called while others run: with
-            state of its own, or behind a lock of the runtime's. None where the runtime must not be called so.
-        gpu: the clock and the memory of the GPU that it computes on; None on a CPU.
+        caller: makes one more caller of the same loaded network, whose `run` may be called while others run: with state
+            of its own, or behind a lock of the runtime's. None where the runtime must not be called so.
+        gpu: clock and memory of the GPU that it computes on; None on a CPU.
     """
 
     run: Callable[[], Any]
     array: Callable[[Any], FloatImages]
     device: str = "CPU"
     caller: Callable[[], Callable[[], Any]] | None = None
-    gpu: Gpu | None = None
-
-
-class Peer(Protocol):
-    """What a module in `peers` offers."""
-
-    def prepare(self, job: Job, precision: BenchPrecision) -> None:
-        """Writes the runtime's own model files; called in another process where it is slow or talkative."""
-        ...
-
-    def load(self, job: Job, row: str, lr: FloatImages) -> Loaded:
-        """Loads what was prepared."""
-        ...
-
-
-class Bf16Peer(Peer, Protocol):
-    """A peer that has a row in bf16."""
-
-    def why_not_bf16(self) -> str | None:
-        """Why that row is not worth measuring on this CPU: it has no instructions for it. None where it has."""
-        ...
+    gpu: "TorchClock | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row.
+    """A row. The functions of a peer are named as `module:function` in `bench.peers`, and imported where they run.
 
     Attributes:
         name: what the user types and reads.
-        kind: `backend` is ours, `peer` is somebody else's, called without anything of ours around it.
-        runtime: library that computes, or name in the registry.
-        precision: it computes in.
-        modules: that must be importable, here or in the process that prepares it.
-        packages: on PyPI that bring them.
-        prepares_apart: whether preparing wants a process of its own, because it drags in what would disturb the others.
+        runtime: library that computes, or name in the registry of backends.
+        precision: precision of its arithmetic.
+        modules: modules that must be importable.
+        packages: packages on PyPI that bring them.
+        command: the runtime's own benchmark, or the call, with the same settings; `{threads}` is filled in.
+        loads: of a peer: from a job, the row's name and the input to `Loaded`.
+        prepares: of a peer: writes the files that it loads, in a process of its own, since converters import a lot.
+        lacks: of a peer: why this CPU makes the row not worth measuring, or None.
+        kind: `backend` is ours, `peer` is another library, called without anything of ours around it.
+        device: where it computes.
     """
 
     name: str
-    kind: Literal["backend", "peer"]
     runtime: str
     precision: BenchPrecision
     modules: tuple[str, ...]
     packages: tuple[str, ...]
-    prepares_apart: bool = False
+    command: str = ""
+    loads: str = ""
+    prepares: str = ""
+    lacks: str = ""
+    kind: Literal["backend", "peer"] = "peer"
+    device: Device = "cpu"
 
-    def missing(self) -> list[str]:
-        """Modules that are not installed."""
-        if self.kind == "backend":
-            return missing_modules(BACKENDS[self.runtime])
-        return [module for module in self.modules if importlib.util.find_spec(module) is None]
-
-    def why_not_here(self) -> str | None:
-        """Why it cannot compute on this machine though it is installed: no such processor, no GPU."""
-        if self.kind == "peer":
-            return self._why_no_bf16() if self.precision == "bf16" else None
-        try:
-            choose_backend(self.runtime, cast(Precision, self.precision))
-        except BackendError as error:
-            return str(error)
-        return None
-
-    def _why_no_bf16(self) -> str | None:
-        try:
-            return cast(Bf16Peer, _peer(self.runtime)).why_not_bf16()
-        except ImportError:  # installed, but broken: loading it says so
-            return None
+    @property
+    def python(self) -> str:
+        """The interpreter that runs it: this one, or that of an environment of its own."""
+        return os.environ.get(PYTHON_VARIABLE + self.runtime.upper()) or sys.executable
 
     @property
     def remedy(self) -> str:
         """The line that installs it."""
         return f"pip install {' '.join(self.packages)}"
 
+    def missing(self) -> list[str]:
+        """Modules that are not installed; not asked of an environment of its own, where loading says so."""
+        if self.kind == "backend":
+            return missing_modules(BACKENDS[self.runtime])
+        modules = self.modules if self.python == sys.executable else ()
+        return [module for module in modules if not _is_installed(module)]
+
+    def why_not_here(self) -> str | None:
+        """Why it cannot compute on this machine though it is installed: no such processor, no GPU."""
+        try:
+            if self.kind == "peer":
+                return cast("str | None", _function(self.lacks)()) if self.lacks else None
+            choose_backend(self.runtime, cast(Precision, self.precision))
+        except BackendError as error:
+            return str(error)
+        except ImportError:  # installed, but broken: loading it says so
+            return None
+        return None
+
+    def own_command(self, threads: int) -> str:
+        """How the runtime's own users would run the same thing; see `command`."""
+        return self.command.format(threads=threads)
+
     def prepare(self, job: Job) -> None:
-        """Writes what `load` needs; nothing for backends.
+        """Writes what `load` needs.
 
         Raises:
             Exception: whatever the runtime raises.
         """
-        if self.kind == "peer":
+        if self.prepares:
             job.shape_folder.mkdir(parents=True, exist_ok=True)
-            _peer(self.runtime).prepare(job, self.precision)
+            _function(self.prepares)(job)
 
     def load(self, job: Job, lr: FloatImages) -> Loaded:
-        """Loads the generator and puts the input where the runtime likes it.
-
-        Args:
-            job: what to load.
-            lr: N, 3, H, W in 0..1.
+        """Loads the network and puts the input (N, 3, H, W in 0..1) where the runtime likes it.
 
         Raises:
             Exception: whatever the runtime raises.
         """
         if self.kind == "peer":
-            return _peer(self.runtime).load(job, self.name, lr)
-        clock = _clock(self.runtime)
-        backend = create_backend(job.file, self.runtime, cast(Precision, self.precision), job.threads)
+            return cast(Loaded, _function(self.loads)(job, self.name, lr))
+        gpu = _gpu(self.runtime)
+        backend = create_backend(job.file, self.runtime, cast(Precision, self.precision), job.workload.threads)
 
         def run() -> FloatImages:
             return backend.run(lr)
 
         return Loaded(
-            run=run if clock is None else clock.around(run),
+            run=run if gpu is None else gpu.around(run),
             array=lambda sr: cast(FloatImages, sr.copy()),
             device=backend.device,
             caller=(lambda: run) if self.runtime in CALLED_BY_SEVERAL else None,
-            gpu=clock,
+            gpu=gpu,
         )
 
 
-def _clock(runtime: str) -> "TorchClock | None":
+def _function(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(f"srgan_fast.bench.peers.{module}"), name))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+def _gpu(runtime: str) -> "TorchClock | None":
     """For backends that compute on torch's CUDA streams, where there is a device."""
     if runtime not in ON_TORCH_STREAMS:
         return None
@@ -195,43 +184,65 @@ def _clock(runtime: str) -> "TorchClock | None":
 
     if not torch.cuda.is_available():
         return None
-    from srgan_fast.bench.gpu.clock import TorchClock  # noqa: PLC0415
+    from srgan_fast.bench.gpu.timing import TorchClock  # noqa: PLC0415
 
     return TorchClock()
 
 
-def _peer(runtime: str) -> Peer:
-    return cast(Peer, importlib.import_module(f"srgan_fast.bench.peers.{runtime}_peer"))
+_TORCH = "torch.set_num_threads({threads}); with torch.inference_mode()"
+_AUTOCAST = "torch.autocast('cpu', torch.bfloat16)"
+_NHWC = "model.to(memory_format=torch.channels_last)(lr)"
+_COMPILED = "torch._inductor.config.freezing = True; torch.compile(model, dynamic=False"
+_TUNED = f"{_COMPILED}, mode='max-autotune')(lr)"
+_OPENVINO = "benchmark_app -m model.onnx -d CPU -api sync -hint latency -nthreads {threads} -infer_precision"
+_IREE = (
+    "iree-compile --iree-hal-target-backends=llvm-cpu --iree-llvmcpu-target-cpu=host --iree-opt-level=O3; "
+    "iree-benchmark-module --device=local-task --task_topology_group_count={threads}"
+)
 
 
-_ONNX = ("onnx",)
+def _peers() -> Iterable[Candidate]:
+    def family(
+        runtime: str, modules: tuple[str, ...], loads: str, prepares: str = "", packages: tuple[str, ...] = ()
+    ) -> Callable[..., Candidate]:
+        """Makes the rows of one library."""
+        common = Candidate("", runtime, "fp32", modules, packages or modules, loads=loads, prepares=prepares)
+        return lambda name, precision, command, **more: replace(
+            common, name=name, precision=precision, command=command, **more
+        )
 
-PEERS: dict[str, Candidate] = {
-    row.name: row
-    for row in (
-        Candidate("torch-nchw-fp32", "peer", "torch", "fp32", ("torch",), ("torch",)),
-        Candidate("torch-nhwc-fp32", "peer", "torch", "fp32", ("torch",), ("torch",)),
-        Candidate("torch-nhwc-bf16", "peer", "torch", "bf16", ("torch",), ("torch",)),
-        Candidate(
-            "onnxruntime-fp32", "peer", "onnxruntime", "fp32", ("onnxruntime", *_ONNX), ("onnxruntime", "onnx")
-        ),
-        Candidate("openvino-fp32", "peer", "openvino", "fp32", ("openvino", *_ONNX), ("openvino", "onnx")),
-        Candidate("openvino-bf16", "peer", "openvino", "bf16", ("openvino", *_ONNX), ("openvino", "onnx")),
-        Candidate(
-            "openvino-int8",
-            "peer",
-            "openvino",
-            "int8",
-            ("openvino", "nncf", *_ONNX),
-            ("openvino", "nncf", "onnx"),
-            prepares_apart=True,
-        ),
-        Candidate("mnn-fp32", "peer", "mnn", "fp32", ("MNN", *_ONNX), ("MNN", "onnx")),
-        Candidate(
-            "ncnn-fp32", "peer", "ncnn", "fp32", ("ncnn", "pnnx", "torch"), ("ncnn", "pnnx", "torch"), True
-        ),
-    )
-}  # fmt: skip
+    lacks = {"lacks": "from_torch:torch_lacks_bf16"}
+    row = family("torch", ("torch",), "from_torch:load_torch")
+    yield row("torch-nchw-fp32", "fp32", f"{_TORCH}: model(lr)")
+    yield row("torch-nhwc-fp32", "fp32", f"{_TORCH}: {_NHWC}")
+    yield row("torch-nhwc-bf16", "bf16", f"{_TORCH}, {_AUTOCAST}: {_NHWC}", **lacks)
+    yield row("torch-compile-fp32", "fp32", f"{_TORCH}: {_TUNED}")
+    yield row("torch-compile-bf16", "bf16", f"{_TORCH}, {_AUTOCAST}: {_TUNED}", **lacks)
+    row = family("zentorch", ("zentorch",), "from_torch:load_torch")
+    yield row("zentorch-fp32", "fp32", f"import zentorch; {_TORCH}: {_COMPILED}, backend='zentorch')(lr)")
+    row = family("onnxruntime", ("onnxruntime", "onnx"), "from_onnx:load_onnxruntime", "from_onnx:fixed_onnx")
+    yield row("onnxruntime-fp32", "fp32", "onnxruntime_perf_test -e cpu -x {threads} -y 1 -I model.onnx")
+    row = family("openvino", ("openvino", "onnx"), "from_onnx:load_openvino", "from_onnx:fixed_onnx")
+    yield row("openvino-fp32", "fp32", f"{_OPENVINO} f32")
+    yield row("openvino-bf16", "bf16", f"{_OPENVINO} bf16", lacks="from_onnx:openvino_lacks_bf16")
+    row = family("openvino", ("openvino", "nncf", "onnx"), "from_onnx:load_openvino", "from_onnx:quantise_openvino")
+    yield row("openvino-int8", "int8", f"nncf.quantize(model, images); {_OPENVINO} f32")
+    row = family("mnn", ("MNN", "onnx"), "from_onnx:load_mnn", "from_onnx:convert_to_mnn")
+    yield row("mnn-fp32", "fp32", "ModuleBasic.out model.mnn dir 0 0 10 {threads} (precision high)")
+    row = family("ncnn", ("ncnn", "pnnx", "torch"), "from_torch:load_ncnn", "from_torch:convert_to_ncnn")
+    yield row("ncnn-fp32", "fp32", "ncnn.Net(): opt.num_threads = {threads}, no fp16 or bf16")
+    yield row("ncnn-bf16", "bf16", "ncnn.Net(): opt.num_threads = {threads}, use_bf16_storage = True")
+    headless = ("opencv-python-headless", "onnx")
+    row = family("opencv", ("cv2", "onnx"), "from_onnx:load_opencv", "from_onnx:fixed_onnx", headless)
+    call = "cv2.dnn.readNetFromONNX('model.onnx'): setInput(lr); forward()"
+    yield row("opencv-fp32", "fp32", f"cv2.setNumThreads({{threads}}); {call}")
+    packages = ("iree-base-compiler", "iree-base-runtime", "onnx")
+    modules = ("iree.compiler", "iree.runtime", "onnx")
+    row = family("iree", modules, "from_onnx:load_iree", "from_onnx:compile_iree", packages)
+    yield row("iree-fp32", "fp32", _IREE)
+
+
+PEERS: dict[str, Candidate] = {row.name: row for row in _peers()}
 RUNTIMES = tuple(dict.fromkeys(row.runtime for row in PEERS.values()))
 
 
@@ -254,14 +265,17 @@ def _backend_rows(names: Iterable[str]) -> list[Candidate]:
         entry = BACKENDS[name]
         label = f"our-{name}" if name in RUNTIMES else name
         packages = (f"'srgan_fast[{entry.extra}]'",) if entry.extra else ("srgan_fast",)
-        rows += [Candidate(f"{label}-{p}", "backend", name, p, entry.modules, packages) for p in entry.precisions]
+        for precision in entry.precisions:
+            command = f"Upscaler(model, backend={name!r}, precision={precision!r}, threads={{threads}}).run(lr)"
+            row = Candidate(f"{label}-{precision}", name, precision, entry.modules, packages, command)
+            rows.append(replace(row, kind="backend"))
     return rows
 
 
 def select_candidates(
     backends: tuple[str, ...], peers: tuple[str, ...], precisions: tuple[BenchPrecision, ...]
 ) -> list[Candidate]:
-    """The rows that were asked for, ours first; see `InferenceOptions` for the words that stand for several.
+    """The requested rows, ours first; see `InferenceOptions` for the words that stand for several.
 
     Raises:
         UsageError: a name that stands for nothing, or nothing left to measure.
@@ -290,14 +304,4 @@ def _named(names: tuple[str, ...], known: tuple[str, ...], what: str) -> list[st
             raise UsageError(f"no {what} is called {name!r}; there are all, none, {', '.join(known)}")
     if "none" in names and len(set(names)) > 1:
         raise UsageError(f"--{what} none goes with no other --{what}")
-    if "none" in names:
-        return []
-    return list(known if "all" in names else dict.fromkeys(names))
-
-
-def why_not(error: BaseException) -> str:
-    """An error as one line."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    if isinstance(error, SrganFastError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return [] if "none" in names else list(known if "all" in names else dict.fromkeys(names))

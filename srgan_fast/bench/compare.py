@@ -1,31 +1,23 @@
-"""Two reports of the same benchmark, held against each other: which rows became faster, slower, wrong, or vanished.
+"""Two reports of the same benchmark, compared: which rows became faster, slower, wrong, or vanished.
 
 A row's ratio is that of its medians, with the interval that the single rounds leave open. The interval knows how much
-rounds scatter within each run of the benchmark; what differs from run to run (other programs, clock rates) it cannot.
+rounds scatter within each run of the benchmark; it cannot know what differs from run to run (other programs, clocks).
 """
 
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from srgan_fast.bench.options import Case, Size
-from srgan_fast.bench.report import Environment, InferenceReport, Part
+from srgan_fast.bench.report import ComparableReport, InferenceReport, Part, Result
 from srgan_fast.errors import UsageError
 
-if TYPE_CHECKING:
-    from srgan_fast.bench.training import TrainingReport
-
-SCHEMA: Literal["srgan_fast.bench.compare/1"] = "srgan_fast.bench.compare/1"
 CONFIDENCE = 0.95
 RESAMPLES = 4000
 # Medians of fewer rounds have too few values to be resampled: their interval is the widest that the rounds allow.
 FEWEST_ROUNDS = 5
 _SEED = 0
-_VALUES_AT_ONCE = 2**21  # of resampled rounds, for memory's sake
 
 Verdict = Literal[
     "faster", "slower", "same", "became wrong", "became failed", "gone", "new", "right again", "not right"
@@ -46,11 +38,11 @@ class RowComparison(Part):
     ratio: float | None = Field(default=None, description="after over before: above 1 is slower")
     low: float | None = Field(default=None, description="of the ratio's interval")
     high: float | None = Field(default=None, description="of the ratio's interval")
-    rounds: tuple[int, int] | None = Field(default=None, description="that the medians are of")
+    rounds: tuple[int, int] | None = Field(default=None, description="numbers that the medians are of")
 
 
 class Difference(Part):
-    """Something of the surroundings that is not alike."""
+    """A difference of the surroundings."""
 
     what: str
     before: str
@@ -60,7 +52,7 @@ class Difference(Part):
 class Comparison(Part):
     """What became of the rows of a report."""
 
-    schema_name: Literal["srgan_fast.bench.compare/1"] = Field(default=SCHEMA, alias="schema")
+    schema_name: Literal["srgan_fast.bench.compare/1"] = Field(default="srgan_fast.bench.compare/1", alias="schema")
     benchmark: Literal["inference", "training"]
     before: str = Field(description="when that report was made")
     after: str = Field(description="when that report was made")
@@ -68,9 +60,7 @@ class Comparison(Part):
     confidence: float
     resamples: int
     rows: list[RowComparison] = Field(description="in the order of the first report, then new ones")
-    regressions: int = Field(
-        description="rows that are slower beyond the threshold, became wrong or failed, or are gone"
-    )
+    regressions: int = Field(description="rows slower beyond the threshold, became wrong or failed, or gone")
     differences: list[Difference]
     warnings: list[str]
 
@@ -79,48 +69,39 @@ class Comparison(Part):
         return self.model_dump_json(by_alias=True, indent=2) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """What both kinds of reports know of a row."""
-
-    status: Literal["ok", "wrong", "failed"]
-    reason: str | None
-    rounds_ms: list[float]
+_Rows = dict[tuple[str, str], Result]
 
 
-_Rows = dict[tuple[str, str], _Row]
-
-
-def compare_reports(
-    before: "InferenceReport | TrainingReport",
-    after: "InferenceReport | TrainingReport",
-    threshold_percent: float = 5.0,
-) -> Comparison:
+def compare_reports(before: ComparableReport, after: ComparableReport, threshold_percent: float = 5.0) -> Comparison:
     """Compares the rows that have the same case and the same name.
 
     Args:
-        before: what is compared with.
-        after: what is judged.
-        threshold_percent: changes below it are none.
+        before: report to compare with.
+        after: report to judge.
+        threshold_percent: smaller changes count as none.
 
     Raises:
         UsageError: the reports are of different benchmarks, or have no row in common.
     """
     if not 0 <= threshold_percent < float("inf"):
         raise UsageError(f"threshold is {threshold_percent:g}; it must be 0 or more percent")
-    kind = _kind(before)
-    if kind != _kind(after):
-        raise UsageError(f"the first report is of {kind}, the second of {_kind(after)}; compare two of one kind")
-    rows_before, rows_after = _rows(before), _rows(after)
+    kinds = ["inference" if isinstance(report, InferenceReport) else "training" for report in (before, after)]
+    if kinds[0] != kinds[1]:
+        raise UsageError(f"the first report is of {kinds[0]}, the second of {kinds[1]}; compare two of one kind")
+    rows_before, rows_after = before.results(), after.results()
     if not rows_before.keys() & rows_after.keys():
         found = f"{_some_of(rows_before)} in the first, {_some_of(rows_after)} in the second"
         raise UsageError(f"the reports have no row in common: {found}")
-    left_out = _left_out(after)
+    left_out = {(left.case, left.name): left.reason for left in getattr(after, "left_out", ())}
     rows = [_compare(key, row, rows_after.get(key), left_out, threshold_percent) for key, row in rows_before.items()]
-    rows += [_new(key, row) for key, row in rows_after.items() if key not in rows_before]
+    rows += [
+        _untimed(key, "new", False, None if row.status == "ok" else row.reason)
+        for key, row in rows_after.items()
+        if key not in rows_before
+    ]
     differences = _differences(before, after)
     return Comparison(
-        benchmark=kind,
+        benchmark="inference" if isinstance(before, InferenceReport) else "training",
         before=before.created,
         after=after.created,
         threshold_percent=threshold_percent,
@@ -133,30 +114,6 @@ def compare_reports(
     )
 
 
-def _kind(report: "InferenceReport | TrainingReport") -> Literal["inference", "training"]:
-    return "inference" if isinstance(report, InferenceReport) else "training"
-
-
-def _rows(report: "InferenceReport | TrainingReport") -> _Rows:
-    """By case and name."""
-    if isinstance(report, InferenceReport):
-        return {
-            (str(Case(case.batch, Size(case.height, case.width), case.threads)), row.name): _Row(
-                row.status, row.reason, [] if row.latency is None else row.latency.rounds_ms
-            )
-            for case in report.cases
-            for row in case.rows
-        }
-    work = report.work
-    features = f", VGG19 {work.features}" if work.features else ""
-    threads = report.environment.threads
-    case = f"{work.stage} step of {work.batch} crops of {work.hr}x{work.hr}{features}, {threads} threads"
-    return {
-        (case, row.name): _Row(row.status, row.reason, [seconds * 1e3 for seconds in row.rounds_seconds])
-        for row in report.rows
-    }
-
-
 def _some_of(rows: _Rows) -> str:
     if not rows:
         return "none"
@@ -164,17 +121,10 @@ def _some_of(rows: _Rows) -> str:
     return f"{name} at {case}" + (f" and {len(others)} more" if others else "")
 
 
-def _left_out(report: "InferenceReport | TrainingReport") -> dict[tuple[str | None, str], str]:
-    """Why rows were left out, by case (None: all) and name."""
-    if not isinstance(report, InferenceReport):
-        return {}
-    return {(left.case, left.name): left.reason for left in report.left_out}
-
-
 def _compare(
     key: tuple[str, str],
-    before: _Row,
-    after: _Row | None,
+    before: Result,
+    after: Result | None,
     left_out: dict[tuple[str | None, str], str],
     threshold_percent: float,
 ) -> RowComparison:
@@ -189,9 +139,9 @@ def _compare(
         return _untimed(key, "not right", False, after.reason)
     if before.status != "ok":
         return _untimed(key, "right again", False, None)
-    if not _usable(before.rounds_ms) or not _usable(after.rounds_ms):
+    if not _usable(before.runs_ms) or not _usable(after.runs_ms):
         return _untimed(key, "not right", False, "its rounds are not recorded")
-    ratio, low, high = ratio_of_medians(before.rounds_ms, after.rounds_ms)
+    ratio, low, high = ratio_of_medians(before.runs_ms, after.runs_ms)
     changed = abs(ratio - 1) * 100 >= threshold_percent and not low <= 1 <= high
     verdict: Verdict = "same" if not changed else "slower" if ratio > 1 else "faster"
     return RowComparison(
@@ -199,12 +149,12 @@ def _compare(
         name=name,
         verdict=verdict,
         regression=verdict in REGRESSIONS,
-        before_ms=float(np.median(before.rounds_ms)),
-        after_ms=float(np.median(after.rounds_ms)),
+        before_ms=float(np.median(before.runs_ms)),
+        after_ms=float(np.median(after.runs_ms)),
         ratio=ratio,
         low=low,
         high=high,
-        rounds=(len(before.rounds_ms), len(after.rounds_ms)),
+        rounds=(len(before.runs_ms), len(after.runs_ms)),
     )
 
 
@@ -214,10 +164,6 @@ def _usable(rounds_ms: list[float]) -> bool:
 
 def _untimed(key: tuple[str, str], verdict: Verdict, regression: bool, reason: str | None) -> RowComparison:
     return RowComparison(case=key[0], name=key[1], verdict=verdict, regression=regression, reason=reason)
-
-
-def _new(key: tuple[str, str], row: _Row) -> RowComparison:
-    return _untimed(key, "new", False, None if row.status == "ok" else row.reason)
 
 
 def ratio_of_medians(before: list[float], after: list[float]) -> tuple[float, float, float]:
@@ -241,49 +187,19 @@ def ratio_of_medians(before: list[float], after: list[float]) -> tuple[float, fl
 
 
 def _resampled_medians(values: list[float], generator: np.random.Generator) -> NDArray[np.float64]:
-    array = np.array(values)
-    at_once = max(1, _VALUES_AT_ONCE // len(array))
+    at_once = max(1, 2**21 // len(values))  # for memory's sake
     counts = [min(at_once, RESAMPLES - done) for done in range(0, RESAMPLES, at_once)]
-    return np.concatenate([np.median(generator.choice(array, (count, len(array))), axis=1) for count in counts])
+    return np.concatenate([np.median(generator.choice(values, (count, len(values))), axis=1) for count in counts])
 
 
-def _differences(
-    before: "InferenceReport | TrainingReport", after: "InferenceReport | TrainingReport"
-) -> list[Difference]:
-    pairs = _surroundings(before), _surroundings(after)
+def _differences(before: ComparableReport, after: ComparableReport) -> list[Difference]:
+    pairs = before.surroundings(), after.surroundings()
     names = dict.fromkeys(name for known in pairs for name in known)
     values = ((name, *(known.get(name, "not there") for known in pairs)) for name in names)
     return [Difference(what=name, before=a, after=b) for name, a, b in values if a != b]
 
 
-def _surroundings(report: "InferenceReport | TrainingReport") -> dict[str, str]:
-    environment: Environment = report.environment
-    known: dict[str, Any] = {
-        "CPU": environment.cpu,
-        "instruction sets": " ".join(environment.cpu_flags),
-        "CPUs": environment.cpus,
-        "memory": None if environment.memory_mib is None else f"{environment.memory_mib / 1024:.1f} GiB",
-        "system": environment.system,
-        "Python": environment.python,
-        **environment.versions,
-        **environment.variables,
-        "rounds": report.method.rounds,
-        "rest": f"{report.method.pause_ms:g} ms",
-    }
-    if isinstance(report, InferenceReport):
-        known["model"] = f"{report.model.name} {report.model.sha256[:12]}"
-        known["duration"] = f"{report.method.duration_s:g} s"
-        known["warm-up"] = f"{report.method.warm_up_ms:g} ms"
-        known["threads"] = ", ".join(str(count) for count in Counter(case.threads for case in report.cases))
-    else:
-        known["threads"] = report.environment.threads
-        known["work"] = f"{report.work.gflop:.1f} GFLOP a step"
-    return {name: str(value) for name, value in known.items()}
-
-
-def _warnings(
-    before: "InferenceReport | TrainingReport", after: "InferenceReport | TrainingReport", differences: list[Difference]
-) -> list[str]:
+def _warnings(before: ComparableReport, after: ComparableReport, differences: list[Difference]) -> list[str]:
     differ = {difference.what for difference in differences}
     warnings = []
     if differ & {"CPU", "CPUs", "instruction sets"}:

@@ -5,17 +5,22 @@ import os
 import platform
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import srgan_fast
-from srgan_fast.bench.options import FEWEST_ROUNDS_TO_QUOTE
 from srgan_fast.bench.report import Environment
 from srgan_fast.runtime.processor import describe_processor
 from srgan_fast.runtime.registry import usable_cpus
 
-PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "MNN", "ncnn", "pnnx")
+PACKAGES = (
+    *("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "MNN", "ncnn", "pnnx"),
+    *("opencv-python-headless", "zentorch", "iree-base-runtime"),
+)
+_MEMINFO = Path("/proc/meminfo")
 _VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "SRGAN_FAST_")
 
+FEWEST_ROUNDS_TO_QUOTE = 7
 # Shares of the CPUs: above it, somebody else is at work.
 BUSY_LOAD = 0.2
 BUSY_SHARE = 0.05
@@ -28,7 +33,7 @@ def describe_machine() -> Environment:
         cpu=model,
         cpu_flags=flags,
         cpus=usable_cpus(),
-        memory_mib=_meminfo("MemTotal"),
+        memory_mib=_kib_line(_MEMINFO, "MemTotal"),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         versions={"srgan_fast": srgan_fast.__version__, **_versions()},
@@ -39,7 +44,7 @@ def describe_machine() -> Environment:
 
 def available_mib() -> float | None:
     """Memory that can be had without swapping, where the system tells."""
-    return _meminfo("MemAvailable")
+    return _kib_line(_MEMINFO, "MemAvailable")
 
 
 def peak_rss_mib() -> float | None:
@@ -47,36 +52,27 @@ def peak_rss_mib() -> float | None:
 
     Not `getrusage`: on Linux its maximum outlives exec, so that a child begins with its parent's.
     """
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    lines = status.read_text(encoding="utf-8").splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+    return _kib_line(Path("/proc/self/status"), "VmHWM")
 
 
 def warn_about_start(environment: Environment, threads: int) -> list[str]:
     """Why figures of a run that begins now may not be worth quoting."""
-    warnings = []
     load = (environment.load_average or [0.0])[0]
-    if load > BUSY_LOAD * environment.cpus:
-        warnings.append(f"the machine is busy: load average {load:.2f} over the last minute; stop what else runs")
-    if threads > environment.cpus:
-        warnings.append(f"{threads} threads share {environment.cpus} CPUs")
-    return warnings
+    busy = f"the machine is busy: load average {load:.2f} over the last minute; stop what else runs"
+    shared = f"{threads} threads share {environment.cpus} CPUs"
+    return [busy] * (load > BUSY_LOAD * environment.cpus) + [shared] * (threads > environment.cpus)
 
 
 def warn_about_rounds(rounds: int) -> list[str]:
     """Whether there were too few."""
-    if rounds >= FEWEST_ROUNDS_TO_QUOTE:
-        return []
-    return [f"{rounds} rounds are too few to quote; take {FEWEST_ROUNDS_TO_QUOTE} or more"]
+    few = f"{rounds} rounds are too few to quote; take {FEWEST_ROUNDS_TO_QUOTE} or more"
+    return [few] * (rounds < FEWEST_ROUNDS_TO_QUOTE)
 
 
 def warn_about_neighbours(other_cpus: float | None) -> list[str]:
     """Whether what `Neighbours` found in the rounds makes them not worth quoting."""
-    if other_cpus is None or other_cpus <= BUSY_SHARE * usable_cpus():
-        return []
-    return [f"other processes used {other_cpus:.2f} CPUs during the rounds"]
+    busy = (other_cpus or 0.0) > BUSY_SHARE * usable_cpus()
+    return [f"other processes used {other_cpus:.2f} CPUs during the rounds"] * busy
 
 
 class Neighbours:
@@ -127,19 +123,15 @@ def _busy_seconds() -> float | None:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def _meminfo(name: str) -> float | None:
-    info = Path("/proc/meminfo")
-    if not info.exists():
-        return None
-    lines = info.read_text(encoding="utf-8").splitlines()
+def _kib_line(path: Path, name: str) -> float | None:
+    """MiB of a line such as `MemTotal: 1024 kB`; None where the system does not tell."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found

@@ -1,118 +1,264 @@
-"""The report as data: what `--json` writes. README.md explains it; these classes are its schema.
+"""Reports of all benchmarks as data: what `--json`, `--csv`, `bench html` and `bench compare` write and read.
 
-A change that readers of old reports would misread gets a new number in `SCHEMA`; new optional fields do not.
+README.md explains them; these classes are the schema. A change that readers of old reports would misread gets a new
+number in `schema`; new optional fields do not.
 """
 
 import csv
 import io
-from typing import Literal
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from srgan_fast.bench.options import BenchPrecision
+from srgan_fast.bench.workload import Size, Workload
+from srgan_fast.errors import UsageError
 
-SCHEMA: Literal["srgan_fast.bench.inference/2"] = "srgan_fast.bench.inference/2"
+Record = dict[str, Any]
 
 
 class Part(BaseModel):
-    """What all parts of a report have in common."""
+    """Common settings of all parts of a report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null")
 
-
-class Model(Part):
-    """The network that all rows compute."""
-
-    # Reports of older versions tell blocks and channels of an SRGAN generator instead of an architecture.
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    sha256: str = Field(description="of settings and weights")
-    scale: int
-    architecture: str = Field(default="SRGAN generator", description="with its sizes, in words")
-    macs_per_lr_pixel: int = Field(description="multiply-adds of direct convolutions")
+    def _record(self) -> Record:
+        """Plain values by name: of rows a line of the CSV."""
+        return _plain(self)
 
 
 class Environment(Part):
-    """The machine as it was when the run began."""
+    """The machine when the run began."""
 
     cpu: str
-    cpu_flags: list[str] = Field(description="of those that decide about kernels")
-    cpus: int = Field(description="that the process may run on")
+    cpu_flags: list[str] = Field(description="those that decide about kernels")
+    cpus: int = Field(description="CPUs that the process may run on")
     memory_mib: float | None
     system: str
     python: str
-    versions: dict[str, str] = Field(description="of what is installed")
-    variables: dict[str, str] = Field(description="of the environment that change how libraries compute")
+    versions: dict[str, str] = Field(description="of installed packages")
+    variables: dict[str, str] = Field(description="environment variables that change how libraries compute")
     load_average: list[float] | None = Field(description="over 1, 5 and 15 minutes")
+    threads: int | None = Field(default=None, description="CPU threads of every row, where all cases have the same")
+    fp32_peak_gflops: float | None = Field(
+        default=None, description="multiply-adds alone on that many threads, measured; training only"
+    )
 
 
 class Method(Part):
     """How it was measured."""
 
-    rounds: int = Field(description="of each case, at least")
-    duration_s: float = Field(description="of the rounds of each case, at least")
-    warm_up_runs: int = Field(description="of each row before the rounds, not timed, at least")
-    warm_up_ms: float = Field(description="of each row before the rounds, at least")
-    pause_ms: float = Field(description="before each run")
+    rounds: int = Field(description="least number of rounds of each case")
+    warm_up_runs: int = Field(description="least number of untimed runs of each row before the rounds")
+    pause_ms: float = Field(description="rest before each run")
     order: str
-    calibration: str | None = Field(description="pictures that int8 was calibrated on")
-    percentiles: list[float] = Field(description="that were asked for")
+    duration_s: float = Field(default=0, description="least duration of the rounds of each case")
+    warm_up_ms: float = Field(default=0, description="least duration of the warm-up of each row")
+    calibration: str | None = Field(default=None, description="images that int8 was calibrated on")
+    percentiles: list[float] = Field(default=[], description="requested percentiles")
+    profiled_steps: int = Field(default=0, description="training: steps after the rounds that phases come from")
+
+
+class Result(Part):
+    """Common fields of a row of any benchmark."""
+
+    name: str
+    precision: BenchPrecision
+    status: Literal["ok", "wrong", "failed"] = Field(description="wrong: beyond its tolerance, not ranked")
+    reason: str | None = Field(default=None, description="why it is wrong or failed")
+    rank: int | None = Field(default=None, description="by median, among the rows that are ok")
+    ratio: float | None = Field(default=None, description="median over the baseline's median: above 1 is slower")
+    cpus_used: float | None = Field(default=None, description="CPU time over wall time, median")
+    tolerance: str
+
+    @property
+    def runs_ms(self) -> list[float]:
+        """Milliseconds of each timed run, in order."""
+        return self._runs_ms()
+
+    def median_ms(self) -> float:
+        """Median of the runs; infinite without any."""
+        return statistics.median(self.runs_ms) if self.runs_ms else math.inf
+
+    def _runs_ms(self) -> list[float]:
+        raise NotImplementedError
+
+
+_R = TypeVar("_R", bound=Result)
+
+
+def rank(
+    rows: Sequence[_R], baseline: Callable[[list[_R]], _R | None], ratios: Mapping[str, Callable[[_R], float | None]]
+) -> tuple[list[_R], str | None]:
+    """Sorts correct rows by their median, then come wrong ones, then failed ones.
+
+    Args:
+        rows: in any order.
+        baseline: chooses the row that ratios refer to, among the correct rows.
+        ratios: by field, the figure whose ratio to the baseline's goes into it.
+
+    Returns:
+        The rows with rank and ratios, and the baseline's name.
+    """
+    correct = sorted((row for row in rows if row.status == "ok"), key=lambda row: row.median_ms())
+    reference = baseline(correct)
+    ranked = []
+    for place, row in enumerate(correct, 1):
+        changes: Record = {"rank": place}
+        for field, figure in ratios.items() if reference is not None else ():
+            value, base = figure(row), figure(reference)  # type: ignore[arg-type]
+            changes[field] = value / base if value is not None and base else None
+        ranked.append(row.model_copy(update=changes))
+    ranked += [row for status in ("wrong", "failed") for row in rows if row.status == status]
+    return ranked, None if reference is None else reference.name
+
+
+class Report(Part):
+    """Common fields and functions of all reports."""
+
+    created: str = Field(default="", description="UTC, ISO 8601")
+    environment: Environment
+    warnings: list[str] = Field(description="why the figures may not be worth quoting")
+
+    def as_json(self) -> str:
+        """Indented JSON; values that are not finite are null."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+    def as_csv(self) -> str:
+        """A header, and a line for each row of each case; unknown values are empty."""
+        records = [about | row._record() for _, about, rows in self._cases() for row in rows]
+        text = io.StringIO()
+        columns = list(dict.fromkeys(name for record in records for name in record))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        return text.getvalue()
+
+    def results(self) -> dict[tuple[str, str], Result]:
+        """Rows by case and name."""
+        return {(case, row.name): row for case, _, rows in self._cases() for row in rows}
+
+    def surroundings(self) -> dict[str, str]:
+        """What two reports should share to be comparable."""
+        environment = self.environment
+        known: Record = {
+            "CPU": environment.cpu,
+            "instruction sets": " ".join(environment.cpu_flags),
+            "CPUs": environment.cpus,
+            "memory": None if environment.memory_mib is None else f"{environment.memory_mib / 1024:.1f} GiB",
+            "system": environment.system,
+            "Python": environment.python,
+            **environment.versions,
+            **environment.variables,
+            **self._work(),
+        }
+        return {name: str(value) for name, value in known.items()}
+
+    def _cases(self) -> Iterator[tuple[str, Record, Sequence[Any]]]:
+        """Each case's name, what the lines of the CSV say of it, and its rows."""
+        raise NotImplementedError
+
+    def _work(self) -> Record:
+        """What the rows compute, and how they are measured."""
+        raise NotImplementedError
+
+
+def _plain(part: Part, *leave_out: str) -> Record:
+    """Fields of a part that have a single plain value."""
+    values = part.model_dump(exclude=set(leave_out))
+    return {name: value for name, value in values.items() if not isinstance(value, dict | list)}
+
+
+# --- inference
+
+
+class Model(Part):
+    """The network that all rows compute."""
+
+    name: str
+    sha256: str = Field(description="of settings and weights")
+    scale: int
+    architecture: str = Field(description="with its sizes, in words")
+    macs_per_lr_pixel: int = Field(description="multiply-adds of direct convolutions")
 
 
 class Latency(Part):
-    """Of one run: batch in memory to result in memory, in milliseconds, by the host's clock."""
+    """Milliseconds of one run, from a batch in memory to its result in memory, by the host's clock."""
 
     min_ms: float
     mean_ms: float
     median_ms: float
-    p90_ms: float
-    p99_ms: float = Field(description="of fewer than 100 rounds: between the two longest of them")
+    p90_ms: float | None = Field(description="null with fewer than 64 rounds")
+    p99_ms: float | None = Field(description="null with fewer than 662 rounds")
     max_ms: float
-    percentiles_ms: dict[str, float] = Field(description="those that were asked for, by percent")
+    percentiles_ms: dict[str, float | None] = Field(description="requested percentiles, by percent; null: too few")
     rounds_ms: list[float] = Field(description="in the order of the rounds")
 
 
+class Arrivals(Part):
+    """Requests that arrive at random (a Poisson process) instead of after each other."""
+
+    rate_per_s: float = Field(description="arriving runs per second, a fixed share of the closed loop's")
+    runs: int
+    median_ms: float = Field(description="from arrival to result, waiting included")
+    p90_ms: float | None = Field(description="null with fewer than 64 runs")
+    p99_ms: float | None = Field(description="null with fewer than 662 runs")
+
+
 class Streams(Part):
-    """Several callers of the loaded runtime at the same time, after the rounds."""
+    """Several callers of one loaded runtime at the same time, after the rounds."""
 
     count: int
-    images_per_s: float | None = Field(default=None, description="of all callers together")
+    images_per_s: float | None = Field(default=None, description="of all callers together, each in a closed loop")
     one_images_per_s: float | None = Field(default=None, description="of a single caller in the same loop")
     median_ms: float | None = Field(default=None, description="of a run while the others run")
     runs: int = Field(default=0, description="of all callers together")
-    reason: str | None = Field(default=None, description="why it was not measured, or is not right")
+    poisson: Arrivals | None = Field(default=None, description="the same callers, serving random arrivals")
+    reason: str | None = Field(default=None, description="why it was not measured, or is wrong")
 
 
-class Row(Part):
-    """One runtime in one precision in one case."""
+class Row(Result):
+    """One runtime in one precision in one case, in a process of its own."""
 
-    name: str
     kind: Literal["backend", "peer"]
     runtime: str
-    precision: BenchPrecision
-    status: Literal["ok", "wrong", "failed"] = Field(description="wrong: beyond its tolerance; not ranked")
-    reason: str | None = Field(default=None, description="why it is wrong or failed")
-    rank: int | None = Field(default=None, description="by median, among the rows that are ok")
+    command: str | None = Field(default=None, description="the runtime's own command or call with the same settings")
     device: str | None = Field(default=None, description="where it computes, in words")
-    load_s: float | None = Field(default=None, description="from prepared files to ready, compiling included")
+    load_s: float | None = Field(default=None, description="from prepared files to ready, compilation included")
     latency: Latency | None = None
     device_ms: float | None = Field(default=None, description="median between CUDA events; null on a CPU")
-    peak_device_mib: float | None = Field(default=None, description="most device memory held; null on a CPU")
+    peak_device_mib: float | None = Field(default=None, description="peak device memory; null on a CPU")
     images_per_s: float | None = Field(default=None, description="batch over the median")
     output_mp_per_s: float | None = None
     gflops: float | None = Field(
-        default=None, description="of direct convolutions over the median: beyond a CPU's peak for Winograd"
+        default=None, description="direct convolutions over the median: beyond a CPU's peak for Winograd"
     )
-    ratio: float | None = Field(default=None, description="median over the baseline's median: above 1 is slower")
-    cpus_used: float | None = Field(default=None, description="CPU time over wall time, median")
-    tolerance: str
     max_error: float | None = Field(default=None, description="over the reference's range")
     psnr_db: float | None = Field(default=None, description="over the reference's range; null if equal")
-    alone_ms: float | None = Field(default=None, description="median of a process with nothing else loaded")
-    peak_mib: float | None = Field(default=None, description="peak resident memory of that process after one run")
+    peak_mib: float | None = Field(default=None, description="peak resident memory of its process after the warm-up")
     base_mib: float | None = Field(default=None, description="the same before the runtime was loaded")
     streams: Streams | None = None
+
+    def _runs_ms(self) -> list[float]:
+        return [] if self.latency is None else self.latency.rounds_ms
+
+    def _record(self) -> Record:
+        """Requested percentiles beyond p50, p90 and p99 have columns of their own."""
+        record = _plain(self, "latency", "streams")
+        if self.latency is not None:
+            asked = self.latency.percentiles_ms.items()
+            record |= _plain(self.latency)
+            record |= {f"p{name}_ms": ms for name, ms in asked if name not in ("50", "90", "99")}
+        if self.streams is not None:
+            record |= {f"streams_{name}": value for name, value in _plain(self.streams, "poisson").items()}
+            poisson = {} if self.streams.poisson is None else _plain(self.streams.poisson)
+            record |= {f"poisson_{name}": value for name, value in poisson.items()}
+        return record
 
 
 class CaseResult(Part):
@@ -121,17 +267,20 @@ class CaseResult(Part):
     batch: int
     height: int
     width: int
-    threads: int = Field(description="of the CPU; every row computes with")
-    rounds: int = Field(description="that were made")
+    threads: int = Field(description="CPU threads of every row")
+    rounds: int = Field(description="rounds that were made")
     input: str
     reference: Literal["float64", "float32"]
     baseline: str | None = Field(description="row that ratios refer to; null if it is wrong or failed")
     other_cpus: float | None = Field(description="CPUs that other processes kept busy during the rounds")
     rows: list[Row]
 
+    def __str__(self) -> str:
+        return str(Workload(Size(self.height, self.width), self.batch, self.threads))
+
 
 class LeftOut(Part):
-    """A row that was asked for and not measured."""
+    """A requested row that was not measured."""
 
     name: str
     case: str | None = Field(default=None, description="as in 128x128, batch 4, 2 threads; null: in no case")
@@ -154,64 +303,188 @@ class ColdStart(Part):
     """What a user waits for before and besides computing."""
 
     picture: str
-    python_ms: float = Field(description="an interpreter that does nothing; contained in all other figures")
+    python_ms: float = Field(description="an interpreter that does nothing; part of all other figures")
     upscale: list[ProcessTime] = Field(description="`srgan-fast upscale` from start to exit, by backend")
     imports: list[ProcessTime] = Field(description="a process that only imports the runtime")
 
 
-class InferenceReport(Part):
-    """Everything that one run found."""
+class InferenceReport(Report):
+    """Everything that one run of `bench inference` found."""
 
-    schema_name: Literal["srgan_fast.bench.inference/2"] = Field(default=SCHEMA, alias="schema")
-    created: str = Field(description="UTC, ISO 8601")
+    schema_name: Literal["srgan_fast.bench.inference/3"] = Field(default="srgan_fast.bench.inference/3", alias="schema")
     model: Model
-    environment: Environment
     method: Method
     cases: list[CaseResult]
     left_out: list[LeftOut]
     cold_start: ColdStart | None = None
-    warnings: list[str]
 
-    def as_json(self) -> str:
-        """Indented JSON; numbers that JSON cannot say are null."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+    def _cases(self) -> Iterator[tuple[str, Record, Sequence[Any]]]:
+        for case in self.cases:
+            yield str(case), {"model": self.model.name, **_plain(case, "rounds", "input", "other_cpus")}, case.rows
 
-    @classmethod
-    def from_json(cls, text: str) -> "InferenceReport":
-        """Reads what `as_json` wrote.
-
-        Raises:
-            ValueError: not such a report, or one of another version.
-        """
-        return cls.model_validate_json(text)
-
-
-_COLUMNS = (
-    *("name", "kind", "runtime", "precision", "status", "reason", "rank", "device", "load_s"),
-    *("device_ms", "peak_device_mib", "images_per_s", "output_mp_per_s"),
-    *("gflops", "ratio", "cpus_used", "tolerance", "max_error", "psnr_db"),
-    *("alone_ms", "peak_mib", "base_mib"),
-)
-_LATENCIES = ("median_ms", "min_ms", "mean_ms", "p90_ms", "p99_ms", "max_ms")
-_STREAMS = ("count", "images_per_s", "one_images_per_s", "median_ms")
+    def _work(self) -> Record:
+        method, model = self.method, self.model
+        return {
+            "model": f"{model.name} {model.sha256[:12]}",
+            "rounds": f"{method.rounds} or {method.duration_s:g} s",
+            "warm-up": f"{method.warm_up_ms:g} ms",
+            "rest": f"{method.pause_ms:g} ms",
+            "threads": ", ".join(dict.fromkeys(str(case.threads) for case in self.cases)),
+        }
 
 
-def rows_as_csv(report: InferenceReport) -> str:
-    """A line for each row, with a header; what is not known is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    # A column for each percentile that was asked for and is in none already; `percentiles_ms` has all.
-    asked = [f"{percent:g}" for percent in report.method.percentiles if percent not in (50, 90, 99)]
-    about = ("model", "batch", "height", "width", "threads", "reference", "baseline")
-    percentiles = [f"p{percent}_ms" for percent in asked]
-    streams = [f"streams_{name}" for name in _STREAMS]
-    writer.writerow((*about, *_COLUMNS, *_LATENCIES, *percentiles, *streams))
-    for case in report.cases:
-        where = (report.model.name, *(getattr(case, name) for name in about[1:]))
-        for row in case.rows:
-            latency = row.latency
-            times = [None if latency is None else getattr(latency, name) for name in _LATENCIES]
-            times += [None if latency is None else latency.percentiles_ms[percent] for percent in asked]
-            throughput = [None if row.streams is None else getattr(row.streams, name) for name in _STREAMS]
-            writer.writerow((*where, *(getattr(row, name) for name in _COLUMNS), *times, *throughput))
-    return text.getvalue()
+# --- training
+
+
+class StepWork(Part):
+    """What every row does in a step."""
+
+    stage: Literal["gan", "pretrain"]
+    batch: int
+    hr: int = Field(description="side of the square high-resolution crops; random values")
+    lr: int
+    features: str | None = Field(description="where VGG19 is cut; null without a content loss")
+    generator: str = Field(description="preset of its architecture")
+    losses: str | None = Field(description="preset of the adversarial stage's losses")
+    learning_rate: float
+    gflop: float = Field(description="direct convolutions, two for a multiply-add, nothing computed twice")
+
+
+class Phase(Part):
+    """A part of a step, under the profiler."""
+
+    seconds: float = Field(description="in one step altogether")
+    gflop: float | None = Field(description="needed by it, the same for every row; null: no convolutions")
+    gflops: float | None = Field(description="gflop over seconds")
+
+
+class TrainingRowResult(Result):
+    """One loop in one precision with one set of kernels."""
+
+    loop: Literal["common", "lean"]
+    kernels: Literal["reference", "fused"]
+    tuned: bool = Field(description="channels-last, VGG frozen, no graph of real features, fused Adam")
+    step_seconds: float | None = Field(default=None, description="median of the rounds")
+    min_seconds: float | None = None
+    max_seconds: float | None = None
+    rounds_seconds: list[float] = Field(default=[], description="in the order of the rounds")
+    images_per_second: float | None = Field(default=None, description="batch over the median")
+    gflops: float | None = Field(default=None, description="work.gflop over the median")
+    peak_rss_mb: float | None = Field(
+        default=None, description="peak resident memory of its process in all steps, 10^6 bytes, with Python and torch"
+    )
+    base_rss_mb: float | None = Field(default=None, description="the same before networks were made")
+    peak_rss_ratio: float | None = Field(default=None, description="over the baseline's")
+    saved_activation_mb: float | None = Field(
+        default=None, description="what the generator's forward pass saves for its backward pass, 10^6 bytes"
+    )
+    saved_activation_ratio: float | None = Field(default=None, description="over the baseline's")
+    saved_mb: dict[str, float] = Field(default={}, description="the same of one forward pass of each network")
+    profiled_step_seconds: float | None = Field(default=None, description="of a step under the profiler, median")
+    phases: dict[str, Phase] = Field(default={}, description="medians; their sum is not quite that of a step")
+    losses: dict[str, float] = Field(default={}, description="of the first step")
+    loss_error: float | None = Field(default=None, description="largest relative difference from those of `stock`")
+    gradient_error: dict[str, float] = Field(
+        default={}, description="by network, of the tensor whose first gradient is furthest from that of `stock`"
+    )
+
+    def _runs_ms(self) -> list[float]:
+        return [seconds * 1e3 for seconds in self.rounds_seconds]
+
+    def _record(self) -> Record:
+        """Phases in seconds."""
+        return _plain(self) | {name: phase.seconds for name, phase in self.phases.items()}
+
+
+class TrainingReport(Report):
+    """Everything that one run of `bench training` found."""
+
+    schema_name: Literal["srgan_fast.bench.training/3"] = Field(default="srgan_fast.bench.training/3", alias="schema")
+    work: StepWork
+    method: Method
+    baseline: str | None = Field(description="row that ratios refer to; null if it is wrong or failed")
+    other_cpus: float | None = Field(description="CPUs that other processes kept busy during the rounds")
+    rows: list[TrainingRowResult] = Field(description="in the order of their rank")
+
+    def _cases(self) -> Iterator[tuple[str, Record, Sequence[Any]]]:
+        work, threads = self.work, self.environment.threads
+        features = f", VGG19 {work.features}" if work.features else ""
+        case = f"{work.stage} step of {work.batch} crops of {work.hr}x{work.hr}{features}, {threads} threads"
+        about = {"stage": work.stage, "batch": work.batch, "hr": work.hr, "features": work.features}
+        yield case, {**about, "threads": threads, "baseline": self.baseline}, self.rows
+
+    def _work(self) -> Record:
+        method, work = self.method, self.work
+        known = {"rounds": method.rounds, "rest": f"{method.pause_ms:g} ms", "threads": self.environment.threads}
+        return known | {"work": f"{work.gflop:.1f} GFLOP a step"}
+
+
+# --- export
+
+
+class ExportRow(Part):
+    """One file that a model can be exported to."""
+
+    name: str
+    status: Literal["ok", "failed"]
+    reason: str | None = Field(default=None, description="why it failed")
+    make_s: float | None = Field(default=None, description="from weights to a checked graph")
+    build_s: float | None = Field(default=None, description="from there to an engine")
+    size_mb: float | None = Field(default=None, description="of the file, 10^6 bytes")
+    psnr_db: float | None = Field(default=None, description="of the graph against torch, worst photograph")
+    convolutions: dict[str, int] = Field(default_factory=dict, description="of an engine's network, by type")
+    median_ms: float | None = Field(default=None, description="of ONNX Runtime on this CPU; null for engines")
+    rounds_ms: list[float] = Field(default_factory=list, description="in the order of the rounds")
+
+
+class ExportBenchReport(Report):
+    """Everything that one run of `bench export` found."""
+
+    schema_name: Literal["srgan_fast.bench.export/2"] = Field(default="srgan_fast.bench.export/2", alias="schema")
+    model: str
+    size: str
+    threads: int
+    other_cpus: float | None = Field(description="CPUs that other processes kept busy during the rounds")
+    rows: list[ExportRow]
+
+    def _cases(self) -> Iterator[tuple[str, Record, Sequence[Any]]]:
+        yield self.size, {"model": self.model, "size": self.size, "threads": self.threads}, self.rows
+
+
+# --- files
+
+ComparableReport = InferenceReport | TrainingReport
+_READABLE: dict[str, type[ComparableReport]] = {
+    str(report.model_fields["schema_name"].default): report for report in (InferenceReport, TrainingReport)
+}
+
+
+def read_report(path: Path) -> ComparableReport:
+    """The report of inference or training in a file that `--json` wrote.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no such report, or one of another version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found: Any = json.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):  # no text, no JSON, or a name with a zero in it
+        raise UsageError(f"{path}: is no JSON; give a report that --json wrote") from None
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if not isinstance(schema, str):
+        raise UsageError(f"{path}: is JSON, but no report; give one that --json wrote")
+    if schema not in _READABLE:
+        kind = schema.rpartition("/")[0]
+        known = next((known for known in _READABLE if known.rpartition("/")[0] == kind), None)
+        if known is None:
+            raise UsageError(f"{path}: is {schema!r}, no report of srgan-fast bench inference or training")
+        raise UsageError(f"{path}: is of version {schema}, this program reads {known}; measure again")
+    try:
+        return _READABLE[schema].model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        complaint = f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        raise UsageError(f"{path}: claims to be {schema}, but {complaint}") from None

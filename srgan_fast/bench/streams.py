@@ -1,70 +1,103 @@
-"""Several callers of one loaded runtime at the same time: the images a second that a server could have of it."""
+"""Several callers of one loaded runtime: in closed loops, as a batch job, and at random arrivals, as a server."""
 
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count as numbers
 from typing import Any
+
+import numpy as np
 
 FEWEST_RUNS = 5  # of each caller, so that the end, where some have stopped and others have not, weighs little
 SECONDS = 1.0
 
+MakeCaller = Callable[[], Callable[[], Any]]
+"""Makes a caller; called in the thread that uses it."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class StreamTimes:
-    """What the callers found together.
-
-    Attributes:
-        wall_s: from the first start to the last end.
-        runs_s: seconds of every run, caller after caller.
-        results: the last one of each caller.
-    """
+    """Seconds from the first start to the last end and of every run, and the last result of each caller."""
 
     wall_s: float
     runs_s: list[float]
     results: list[Any]
 
 
-def measure_streams(make_caller: Callable[[], Callable[[], Any]], count: int, seconds: float = SECONDS) -> StreamTimes:
-    """Has threads call a runtime again and again, each with a caller of its own, from a common start.
-
-    Args:
-        make_caller: makes a caller; called in its thread, once for each.
-        count: of threads.
-        seconds: that each goes on at least; and at least `FEWEST_RUNS` runs.
+def measure_streams(make_caller: MakeCaller, count: int, seconds: float = SECONDS) -> StreamTimes:
+    """Has threads call a runtime in closed loops for some seconds, and `FEWEST_RUNS` times at least.
 
     Raises:
         Exception: whatever the first caller that failed raised; the others finish the run that they are in.
     """
-    ready = threading.Barrier(count)
     runs: list[list[float]] = [[] for _ in range(count)]
     results: list[Any] = [None] * count
     starts, ends = [0.0] * count, [0.0] * count
+
+    def loop(index: int, call: Callable[[], Any], failed: Callable[[], bool]) -> None:
+        began = starts[index] = time.perf_counter()
+        while not failed() and (len(runs[index]) < FEWEST_RUNS or time.perf_counter() - began < seconds):
+            results[index] = None  # before the next one is allocated
+            run_began = time.perf_counter()
+            results[index] = call()
+            ends[index] = time.perf_counter()
+            runs[index].append(ends[index] - run_began)
+
+    _in_threads(make_caller, count, loop)
+    return StreamTimes(max(ends) - min(starts), [taken for caller in runs for taken in caller], results)
+
+
+def measure_arrivals(make_caller: MakeCaller, count: int, rate_per_s: float, seconds: float = SECONDS) -> list[float]:
+    """Seconds from arrival to result of runs that arrive as a Poisson process from a fixed seed.
+
+    Threads serve them, whoever is free; arrivals go on for some seconds, and for `FEWEST_RUNS` of each thread at least.
+
+    Raises:
+        Exception: see `measure_streams`.
+    """
+    runs = max(FEWEST_RUNS * count, round(seconds * rate_per_s))
+    arrivals = np.cumsum(np.random.default_rng(0).exponential(1 / rate_per_s, runs))
+    next_one, latencies = numbers(), [0.0] * runs
+    began: list[float] = []  # set by the first thread that gets there
+    lock = threading.Lock()
+
+    def serve(index: int, call: Callable[[], Any], failed: Callable[[], bool]) -> None:
+        with lock:
+            began[:] = began or [time.perf_counter()]
+        while not failed() and (number := next(next_one)) < runs:
+            due = began[0] + float(arrivals[number])
+            time.sleep(max(0.0, due - time.perf_counter()))
+            call()
+            latencies[number] = time.perf_counter() - due
+
+    _in_threads(make_caller, count, serve)
+    return latencies
+
+
+def _in_threads(
+    make_caller: MakeCaller, count: int, work: Callable[[int, Callable[[], Any], Callable[[], bool]], None]
+) -> None:
+    """Has threads work from a common start, each with its number, its caller, and a way to know that another failed."""
+    ready = threading.Barrier(count)
     failures: list[Exception] = []
 
-    def work(index: int) -> None:
+    def run(index: int) -> None:
         try:
             call = make_caller()
             call()  # what a thread does once is not timed
             ready.wait()
-            began = starts[index] = time.perf_counter()
-            while not failures and (len(runs[index]) < FEWEST_RUNS or time.perf_counter() - began < seconds):
-                results[index] = None  # before the next one is allocated
-                run_began = time.perf_counter()
-                results[index] = call()
-                ends[index] = time.perf_counter()
-                runs[index].append(ends[index] - run_began)
+            work(index, call, lambda: bool(failures))
         except threading.BrokenBarrierError:
             return
         except Exception as error:  # every runtime has exceptions of its own
             failures.append(error)
             ready.abort()
 
-    threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(count)]
+    threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
-    return StreamTimes(max(ends) - min(starts), [taken for caller in runs for taken in caller], results)

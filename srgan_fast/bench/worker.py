@@ -1,62 +1,165 @@
-"""What other processes do for a benchmark: prepare a peer's files, or run one row with nothing else loaded.
+"""Each row in a process of its own that stays: `Worker` is the benchmark's end of the conversation, `serve` the row's.
 
-usage: python -m srgan_fast.bench.worker ORDER.json ANSWER.json (standard output is the libraries')
+An order is a line of JSON, and so is its answer. Both go through one socket, which is the worker's standard input:
+whatever libraries print, on standard output too, goes into a file. A row that crashes takes no other with it.
 """
 
 import json
-import statistics
+import os
+import signal
+import socket
+import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import numpy as np
+from srgan_fast.errors import BackendError, SrganFastError
 
-from srgan_fast.bench.candidates import Job, find_candidate, why_not
-from srgan_fast.bench.machine import peak_rss_mib
-from srgan_fast.bench.options import Size
-from srgan_fast.bench.rounds import PAUSE_S, warm_up
-from srgan_fast.models import read_model
+TIMEOUT_S = 3600  # a process that hangs must not hold up the rest for ever
+_GRACE_S = 10  # for a process whose end of the socket is closed: its own end comes next, and tells why
 
 
-def main() -> None:
-    """Carries an order out and writes the answer, which is an error's text if it fails."""
-    order, answer = (Path(argument) for argument in sys.argv[1:])
+class Worker:
+    """A running process that ends with the block of a `with` statement at the latest.
+
+    Args:
+        module: the worker's program, which calls `serve`.
+        name: of its row; names no second worker in that folder.
+        folder: its working folder, where its output is kept too: converters write files where they run.
+        timeout_s: seconds that an order may take.
+        python: interpreter to run it with.
+
+    Raises:
+        BackendError: it cannot be started.
+    """
+
+    def __init__(
+        self, module: str, name: str, folder: Path, timeout_s: float = TIMEOUT_S, python: str = sys.executable
+    ) -> None:
+        self._name, self._timeout_s = name, timeout_s
+        self._printed = folder / f"{name}.log"
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(timeout_s)
+        self._answers = self._socket.makefile("r", encoding="utf-8")
+        try:
+            with theirs, self._printed.open("wb") as printed:
+                self._process = subprocess.Popen(
+                    [python, "-m", module],
+                    stdin=theirs.fileno(),
+                    stdout=printed,
+                    stderr=printed,
+                    cwd=folder,
+                    env=environment(),
+                )
+        except OSError as error:
+            self._hang_up()
+            raise BackendError(f"the process of {name} cannot be started: {why_not(error)}") from None
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def ask(self, do: str, **details: Any) -> dict[str, Any]:
+        """Has an order carried out, and returns the answer.
+
+        Args:
+            do: the order.
+            details: its arguments, as JSON takes them.
+
+        Raises:
+            BackendError: it failed, with its reason, or the process ended or took too long. The process is gone then.
+        """
+        try:
+            self._socket.sendall(json.dumps({"do": do, **details}).encode() + b"\n")
+            answer = self._answers.readline()
+        except TimeoutError:
+            self.end()
+            raise BackendError(f"{self._name} took more than {self._timeout_s:g} s in a process of its own") from None
+        except OSError:  # nobody is there
+            answer = ""
+        if not answer.endswith("\n"):
+            raise BackendError(f"the process of {self._name} {self._last_words()}")
+        found: dict[str, Any] = json.loads(answer)
+        if "error" in found:
+            self.end()
+            raise BackendError(found["error"])
+        return found
+
+    def _last_words(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_S)
+        self.end()
+        return how_it_ended(self._process.returncode, self._printed.read_text(encoding="utf-8", errors="replace"))
+
+    def end(self) -> None:
+        """Ends the process, whatever it does, and waits for its end; nothing if it has ended."""
+        self._process.kill()  # it has nothing to lose
+        self._process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._answers.close()
+        self._socket.close()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+def serve(row: object) -> None:
+    """Carries out orders from standard input until its other end is closed.
+
+    Args:
+        row: orders are its methods, called with the order's arguments. What one raises is answered as text.
+    """
+    with os.fdopen(os.dup(sys.stdin.fileno()), "w", encoding="utf-8") as answers:
+        for line in sys.stdin:
+            details = json.loads(line)
+            try:
+                found = getattr(row, details.pop("do"))(**details) or {}
+            except Exception as error:  # every runtime has exceptions of its own
+                found = {"error": why_not(error)}
+            answers.write(json.dumps(found) + "\n")
+            answers.flush()
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, with this package importable from any folder."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def how_it_ended(code: int, printed: str) -> str:
+    """The end of a process in words, with the last line that it printed.
+
+    Args:
+        code: as `subprocess` tells it: the negative number of a signal.
+        printed: what it wrote to standard error.
+    """
+    last = (printed.strip() or "it printed nothing").splitlines()[-1]
+    return f"{_cause(code)}: {last}"
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
     try:
-        found = _carry_out(json.loads(order.read_text(encoding="utf-8")))
-    except Exception as error:  # every runtime has exceptions of its own
-        found = {"error": why_not(error)}
-    answer.write_text(json.dumps(found), encoding="utf-8")
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was ended by signal {-code}"
 
 
-def _carry_out(order: dict[str, Any]) -> dict[str, Any]:
-    candidate = find_candidate(order["row"])
-    calibration = order["calibration"]
-    job = Job(
-        file=read_model(order["model"]),
-        size=Size(*order["size"]),
-        threads=order["threads"],
-        folder=Path(order["folder"]),
-        calibration=None if calibration is None else Path(calibration),
-        batch=order["batch"],
-    )
-    if order["do"] == "prepare":
-        candidate.prepare(job)
-        return {}
-    lr = np.load(job.shape_folder / "lr.npy")
-    base = peak_rss_mib()
-    loaded = candidate.load(job, lr)
-    loaded.run()
-    peak = peak_rss_mib()
-    warm_up(loaded.run, order["warm_up_ms"], done=1)
-    taken = []
-    for _ in range(order["rounds"]):
-        time.sleep(PAUSE_S)  # as in the rounds, so that the two differ by the neighbours only
-        began = time.perf_counter()
-        loaded.run()
-        taken.append((time.perf_counter() - began) * 1e3)
-    return {"base_mib": base, "peak_mib": peak, "alone_ms": statistics.median(taken)}
-
-
-if __name__ == "__main__":
-    main()
+def why_not(error: BaseException) -> str:
+    """An error as one line."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, SrganFastError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

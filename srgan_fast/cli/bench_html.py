@@ -15,13 +15,14 @@ def html(
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page goes.")],
 ) -> None:
     """Make a page of a report: one HTML file that needs nothing beside it."""
-    from srgan_fast.bench.html.render import report_page  # noqa: PLC0415 (heavy)
-    from srgan_fast.bench.kept import read_report  # noqa: PLC0415
+    from srgan_fast.bench.page import page_of  # noqa: PLC0415 (heavy)
+    from srgan_fast.bench.page.html import render  # noqa: PLC0415
+    from srgan_fast.bench.report import read_report  # noqa: PLC0415
 
     if out.exists() and report.exists() and out.samefile(report):
         raise UsageError(f"{out}: is the report itself; give another file for the page")
     check_writable(out)
-    page = report_page(read_report(report))
+    page = render(page_of(read_report(report)))
     with atomic_write(out) as file:
         file.write(page.encode())
     output.print(f"{out}", soft_wrap=True)

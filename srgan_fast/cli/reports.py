@@ -1,15 +1,25 @@
-"""What commands that end in a report share: `--json`, `--csv` and `--html`, checked first and written at last."""
+"""What commands that end in a report share: `--json`, `--csv` and `--html`, checked first and written at last.
 
-from collections.abc import Callable, Iterator
+On the console a report is the tables of its page.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast
 
 import typer
+from rich import box
+from rich.table import Table
 from typer.core import TyperCommand
 
-from srgan_fast.cli.console import errors
+from srgan_fast.cli.console import as_wide_as_needed, errors, output, say
 from srgan_fast.files import atomic_write, check_writable
+
+if TYPE_CHECKING:
+    from srgan_fast.bench.page.document import Page
+    from srgan_fast.bench.page.document import Table as ReportTable
 
 JsonFile = Annotated[
     str | None,
@@ -41,46 +51,123 @@ class Report(Protocol):
         """With a line break at the end."""
 
 
+class BenchReport(Report, Protocol):
+    """Knows its warnings, too."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why its figures may not be worth quoting."""
+
+
 _R = TypeVar("_R", bound=Report)
+_B = TypeVar("_B", bound=BenchReport)
+
+
+def show(page: "Page") -> None:
+    """Prints the tables of a report, then why rows are not right."""
+    from srgan_fast.bench.page.document import Table as ReportTable  # noqa: PLC0415 (start-up time)
+
+    complaints: dict[tuple[str, str], Any] = {}
+    for section in page.sections:
+        tables = [part for part in section.parts if isinstance(part, ReportTable) and part.rows and not part.page_only]
+        for index, table in enumerate(tables):
+            titles = [*([page.title] if page.title else []), section.title, *([table.title] if table.title else [])]
+            title = ", ".join(titles) if index == 0 else table.title or section.title
+            output.print(_table(table, title), soft_wrap=True)
+            for note in table.notes:
+                say(note)
+            complaints |= {
+                (section.title, table.columns[0].cell(row)): row for row in table.rows if getattr(row, "reason", None)
+            }
+        if tables and section.lead:
+            output.print(section.lead, soft_wrap=True)
+    for (where, name), row in complaints.items():
+        say(f"{name}, {where}: {row.reason}", label=_kind(row))
+
+
+def _kind(row: Any) -> str:
+    """What became of a row."""
+    return getattr(row, "verdict", None) or getattr(row, "status", None) or ""
+
+
+_STYLES = {
+    **{"wrong": "red", "failed": "dim", "faster": "green", "right again": "green", "slower": "red"},
+    **{"became wrong": "red", "became failed": "red", "gone": "red", "not right": "dim"},
+}
+
+
+def _table(shown: "ReportTable", title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    columns = [column for column in shown.columns if not column.page_only]
+    ranked = any(hasattr(row, "rank") for row in shown.rows)
+    if ranked:
+        table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(column.name, justify="left" if column.text else "right", no_wrap=True)
+    for row in shown.rows:
+        place = [str(row.rank or row.status.upper())] if ranked else []
+        style = _STYLES.get(_kind(row)) or ("bold" if getattr(row, "kind", "") == "backend" else "")
+        table.add_row(*place, *(column.cell(row) for column in columns), style=style)
+    return as_wide_as_needed(table)
+
+
+def make_bench_report(
+    make: Callable[[Callable[[str], None]], _B],
+    page_of: "Callable[[_B], Page]",
+    json_file: str | None,
+    csv_file: Path | None = None,
+    html_file: Path | None = None,
+) -> _B:
+    """Makes a report that has rows and a page; see `make_report`.
+
+    Args:
+        make: makes it.
+        page_of: what it shows; on the console, too.
+        json_file: see `make_report`.
+        csv_file: where its rows go, too.
+        html_file: where its page goes, too.
+
+    Raises:
+        FileError: see `make_report`.
+    """
+    from srgan_fast.bench.page.html import render  # noqa: PLC0415 (start-up time)
+
+    texts: dict[Path | None, Callable[[_B], str]] = {
+        csv_file: lambda report: cast(Any, report).as_csv(),
+        html_file: lambda report: render(page_of(report)),
+    }
+    report = make_report(make, lambda report: show(page_of(report)), json_file, texts)
+    for warning in report.warnings:
+        say(warning, label="warning")
+    return report
 
 
 def make_report(
     make: Callable[[Callable[[str], None]], _R],
     present: Callable[[_R], None],
     json_file: str | None,
-    csv_file: Path | None = None,
-    as_csv: Callable[[_R], str] = lambda report: "",
-    html_file: Path | None = None,
-    as_html: Callable[[_R], str] = lambda report: "",
+    texts: Mapping[Path | None, Callable[[_R], str]] = MappingProxyType({}),
 ) -> _R:
     """Makes a report under a line that says how far it is, and delivers it.
 
     Args:
-        make: makes it; gets a function that is told what is being done.
-        present: shows it to a person, unless it goes to standard output as JSON.
+        make: makes it; gets a function to call with what is being done.
+        present: shows it on the console, unless it goes to standard output as JSON.
         json_file: a path, `-` for standard output, None for neither.
-        csv_file: where its rows go, too.
-        as_csv: makes CSV of it.
-        html_file: where its page goes, too.
-        as_html: makes a page of it.
+        texts: other files to write, and what makes their text.
 
     Raises:
         FileError: a file that cannot be written, before anything is made.
     """
     json_path = None if json_file in (None, "-") else Path(json_file)
-    for wanted in filter(None, (json_path, csv_file, html_file)):
+    for wanted in filter(None, (json_path, *texts)):
         check_writable(wanted)
     with errors.status("", spinner="line") as status:
         report = make(status.update)
-    texts = (
-        (json_path, report.as_json),
-        (csv_file, lambda: as_csv(report)),
-        (html_file, lambda: as_html(report)),
-    )
-    for path, text in texts:
+    for path, text in {json_path: lambda report: report.as_json(), **texts}.items():
         if path is not None:
             with atomic_write(path) as file:
-                file.write(text().encode())
+                file.write(text(report).encode())
     if json_file == "-":
         print(report.as_json(), end="")  # noqa: T201 (plain text for scripts)
     else:

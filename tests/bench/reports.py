@@ -13,18 +13,14 @@ from srgan_fast.bench.report import (
     LeftOut,
     Method,
     Model,
-    Row,
-    Streams,
-)
-from srgan_fast.bench.rounds import percentile
-from srgan_fast.bench.training.report import (
     Phase,
+    Row,
     StepWork,
-    TrainingEnvironment,
-    TrainingMethod,
+    Streams,
     TrainingReport,
     TrainingRowResult,
 )
+from srgan_fast.bench.turns import percentile
 
 ROUNDS = 9
 # Name, runtime, precision, milliseconds for a pixel, PSNR.
@@ -90,7 +86,6 @@ def row(name: str, runtime: str, precision: Any, median_ms: float, psnr_db: floa
         "tolerance": "max error <= 1e-03",
         "max_error": 1e-6,
         "psnr_db": psnr_db,
-        "alone_ms": median_ms,
         "peak_mib": 300.0,
         "base_mib": 60.0,
     }
@@ -248,8 +243,8 @@ def training_report(*rows: TrainingRowResult, **changes: Any) -> TrainingReport:
             learning_rate=1e-4,
             gflop=300,
         ),
-        "environment": TrainingEnvironment(**environment().model_dump(), threads=2, fp32_peak_gflops=150.0),
-        "method": TrainingMethod(rounds=7, warm_up_steps=4, pause_ms=100, order="rotated", profiled_steps=3),
+        "environment": environment(threads=2, fp32_peak_gflops=150.0),
+        "method": Method(rounds=7, warm_up_runs=4, pause_ms=100, order="rotated", profiled_steps=3),
         "baseline": "stock",
         "other_cpus": 0.0,
         "rows": list(chosen),

@@ -60,9 +60,10 @@ def spoilt(make: Callable[..., Any], row: TrainingRow, networks: Any, *how_it_ru
 
 
 if __name__ == "__main__":
-    from srgan_fast.bench.training.worker import main
+    from srgan_fast.bench.training.training_row import TrainingRowProcess
+    from srgan_fast.bench.worker import serve
 
     rows.generator_config = two_blocks
     rows._step = partial(spoilt, rows._step)
     ROWS.update(SPOILT_ROWS)
-    main()
+    serve(TrainingRowProcess())

@@ -1,9 +1,11 @@
 """Names stand for rows; every backend of the registry is one; what is not installed says how to get it."""
 
+import sys
+
 import pytest
 
-from srgan_fast.bench.candidates import PEERS, RUNTIMES, Candidate, find_candidate, select_candidates, why_not
-from srgan_fast.errors import BackendError, UsageError
+from srgan_fast.bench.candidates import PEERS, Candidate, find_candidate, select_candidates
+from srgan_fast.errors import UsageError
 from srgan_fast.runtime import BACKENDS
 from srgan_fast.runtime.protocol import BackendEntry
 
@@ -71,27 +73,25 @@ def test_an_unknown_row_is_refused() -> None:
 
 
 def test_what_is_not_installed_says_how_to_get_it() -> None:
-    row = Candidate("a-fp32", "peer", "a", "fp32", ("numpy", "no_such_module"), ("numpy", "no-such-package"))
-    assert row.missing() == ["no_such_module"]
+    row = Candidate("a-fp32", "a", "fp32", ("numpy", "no_such_module", "no_such.part"), ("numpy", "no-such-package"))
+    assert row.missing() == ["no_such_module", "no_such.part"]
     assert row.remedy == "pip install numpy no-such-package"
 
 
-def test_every_peer_has_a_module() -> None:
-    from importlib.util import find_spec
+def test_every_row_says_how_its_own_users_would_run_it() -> None:
+    for row in select_candidates(("all",), ("all",), ()):
+        command = row.own_command(7)
+        assert "7" in command
+        assert "{" not in command
+    assert PEERS["openvino-bf16"].own_command(2).endswith("-hint latency -nthreads 2 -infer_precision bf16")
 
-    assert all(find_spec(f"srgan_fast.bench.peers.{runtime}_peer") for runtime in RUNTIMES)
 
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (BackendError("ours"), "ours"),
-        (RuntimeError("\n first \n second"), "RuntimeError: first"),
-        (MemoryError(), "MemoryError"),
-    ],
-)
-def test_an_error_becomes_one_line(error: Exception, text: str) -> None:
-    assert why_not(error) == text
+def test_a_runtime_may_have_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = PEERS["zentorch-fp32"]
+    assert row.python == sys.executable
+    monkeypatch.setenv("SRGAN_FAST_BENCH_PYTHON_ZENTORCH", "/elsewhere/bin/python")
+    assert row.python == "/elsewhere/bin/python"
+    assert row.missing() == [], "loading says what is missing there"
 
 
 def test_a_backend_that_is_of_no_use_here_is_a_row_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

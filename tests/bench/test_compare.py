@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from srgan_fast.bench.compare import RESAMPLES, compare_reports, ratio_of_medians
-from srgan_fast.bench.kept import read_report
-from srgan_fast.bench.report import InferenceReport
+from srgan_fast.bench.report import InferenceReport, read_report
 from srgan_fast.cli.app import app
 from srgan_fast.errors import UsageError
 
@@ -208,7 +207,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
         "old": json.dumps({"schema": "srgan_fast.bench.inference/1"}),
         "old training": json.dumps({"schema": "srgan_fast.bench.training/1"}),
         "foreign": json.dumps({"schema": "somebody.else/1"}),
-        "odd": json.dumps({"schema": "srgan_fast.bench.inference/2"}),
+        "odd": json.dumps({"schema": "srgan_fast.bench.inference/3"}),
         "list": "[]",
         "empty": " \n",
         "text": "hello",
@@ -257,16 +256,16 @@ def test_the_comparison_as_json(files: dict[str, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("old", "is of version srgan_fast.bench.inference/1, this program reads srgan_fast.bench.inference/2"),
-        ("old training", "is of version srgan_fast.bench.training/1, this program reads srgan_fast.bench.training/2"),
+        ("old", "is of version srgan_fast.bench.inference/1, this program reads srgan_fast.bench.inference/3"),
+        ("old training", "is of version srgan_fast.bench.training/1, this program reads srgan_fast.bench.training/3"),
         ("foreign", "is 'somebody.else/1', no report of srgan-fast bench"),
-        ("odd", "is srgan_fast.bench.inference/2 by its own account, but created: field required"),
+        ("odd", "claims to be srgan_fast.bench.inference/3, but environment: field required"),
         ("list", "is JSON, but no report"),
-        ("empty", "is empty; give a report that --json wrote"),
+        ("empty", "is no JSON; give a report that --json wrote"),
         ("text", "is no JSON; give a report"),
         ("deep", "is no JSON; give a report"),
-        ("binary", "is no text; give a report"),
-        ("folder", "is a folder; give a report"),
+        ("binary", "is no JSON; give a report"),
+        ("folder", "cannot be read (Is a directory)"),
         ("missing", "cannot be read (No such file or directory)"),
     ],
 )

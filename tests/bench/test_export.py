@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from srgan_fast.bench import export as bench
-from srgan_fast.bench.export import ExportBenchReport, ExportOptions, bench_export, export_rows_as_csv
-from srgan_fast.bench.options import Size
+from srgan_fast.bench.export import ExportBenchReport, ExportOptions, bench_export
+from srgan_fast.bench.workload import Size
 from srgan_fast.cli.app import app
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours
@@ -42,9 +42,9 @@ def test_every_format_that_can_be_made_is_a_row(report: ExportBenchReport) -> No
     first, second = report.rows[:2]
     assert (first.size_mb or 0) > (second.size_mb or 0) > 0
     data = json.loads(report.as_json())
-    assert data["schema"] == "srgan_fast.bench.export/1"
+    assert data["schema"] == "srgan_fast.bench.export/2"
     assert ExportBenchReport.model_validate_json(report.as_json()) == report
-    lines = list(csv.DictReader(export_rows_as_csv(report).splitlines()))
+    lines = list(csv.DictReader(report.as_csv().splitlines()))
     assert [line["name"] for line in lines] == names
     assert float(lines[0]["median_ms"]) == report.rows[0].median_ms
 

@@ -11,16 +11,18 @@ import pytest
 import torch
 
 from srgan_fast.bench import candidates
+from srgan_fast.bench.candidates import Candidate
 from srgan_fast.bench.gpu import gpu_report, inference, steps
-from srgan_fast.bench.gpu.clock import TorchClock
 from srgan_fast.bench.gpu.inference import time_inference
-from srgan_fast.bench.gpu.sanitizer import SanitizerResult
-from srgan_fast.bench.gpu.timing import Time
-from srgan_fast.bench.html.gpu_page import gpu_page
+from srgan_fast.bench.gpu.timing import Time, TorchClock
+from srgan_fast.bench.page.gpu import gpu_page
+from srgan_fast.bench.page.html import render
+from srgan_fast.doctor.sanitizer import SanitizerResult
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL, read_model
 from srgan_fast.ops import cuda
 from srgan_fast.runtime import create_backend
+from srgan_fast.runtime.tensorrt.engine import Engine
 from srgan_fast.runtime.tensorrt.shapes import Shape
 
 TOOL = Path(__file__).parents[2] / "tools" / "gpu_report.py"
@@ -74,27 +76,28 @@ def test_every_row_of_inference_is_checked_or_says_why_not() -> None:
 
 
 def test_a_wrong_result_is_marked_and_a_broken_runtime_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(file: Any, device: Any) -> Any:
-        raise RuntimeError("\nno kernels\nat line 1")
-
-    def wrong(file: Any, device: Any) -> Any:
+    def load(row: Candidate, file: Any, device: Any) -> Any:
+        if row.name == "broken":
+            raise RuntimeError("\nno kernels\nat line 1")
+        if row.name == "single":
+            return Engine.__new__(Engine)
         return lambda lr: torch.zeros(lr.shape[0], 3, 4 * lr.shape[2], 4 * lr.shape[3])
 
-    rows = [inference.Candidate("broken", "fp32", broken), inference.Candidate("wrong", "fp32", wrong)]
-    rows.append(inference.Candidate("single", "fp32", wrong, one_picture=True))
-    monkeypatch.setattr(inference, "_candidates", lambda: rows)
+    rows = [Candidate(name, name, "fp32", (), (), device="cuda") for name in ("broken", "wrong", "single")]
+    monkeypatch.setattr(inference, "gpu_candidates", lambda: rows)
+    monkeypatch.setattr(inference, "load_row", load)
     (case,) = time_inference(torch.device("cpu"), shapes=(Shape(2, 8, 8),))
     found = [(row["name"], row["status"], row["reason"]) for row in case["rows"]]
     assert found[0] == ("broken", "failed", "RuntimeError: no kernels")
     assert found[1][:2] == ("wrong", "wrong")
     assert "beyond 1e-03 of the range" in found[1][2]
-    assert found[2] == ("single", "left out", "its engine takes one picture at a time")
+    assert found[2] == ("single", "left out", "its engine takes one image at a time")
 
 
 def test_onnx_runtime_reads_and_writes_torchs_memory() -> None:
     """As on a GPU, but in memory of the host."""
     file = read_model(DEFAULT_MODEL)
-    upscale = inference._onnxruntime("onnxruntime")(file, torch.device("cpu"))
+    upscale = inference._onnxruntime("onnxruntime", file)
     lr = torch.rand(2, 3, 9, 7)
     expected = torch.from_numpy(create_backend(file, "native").run(lr.numpy()))
     for given in (lr, lr.to(memory_format=torch.channels_last)):
@@ -138,38 +141,37 @@ def _report() -> dict[str, Any]:
 
 
 def test_a_page_shows_all_parts_and_escapes_every_text() -> None:
-    page = gpu_page(_report())
+    page = render(gpu_page(_report()))
     assert "<script" not in page
     for text in ("Inference, 1x3x128x128", "Training steps, batch 16", "Generator, batch 16", "Layers, batch 16"):
         assert text in page
     assert "Checks of the fused kernels" in page
     assert "racecheck" in page
     assert "no graph: streams" in page
-    assert page.count("&lt;script&gt;") >= 7
+    assert page.count("&lt;script&gt;") >= 6
     assert '<span class="pill">wrong</span>' in page
 
 
 def test_a_page_of_training_where_no_row_worked_is_a_page_too() -> None:
     failed = {"a row": asdict(steps.StepResult("failed", "no compiler"))}
-    page = gpu_page({"problems": [], "steps, batch 2": failed})
+    page = render(gpu_page({"problems": [], "steps, batch 2": failed}))
     assert "no compiler" in page
-    assert "Fastest step" not in page
 
 
 def test_a_page_can_be_made_of_a_report_from_before_rows_could_fail() -> None:
     old = {"a row": {"step": _time(1e-2), "peak_mb": 5.0, "losses": {}}}
-    assert "10" in gpu_page({"problems": [], "steps, batch 2": old})
+    assert "10" in render(gpu_page({"problems": [], "steps, batch 2": old}))
 
 
 def test_a_report_with_nothing_in_it_is_a_page_too() -> None:
-    assert "<html" in gpu_page({"problems": ["no kernels"]})
+    assert "<html" in render(gpu_page({"problems": ["no kernels"]}))
 
 
 def test_the_tool_makes_a_page_of_a_report_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(json.dumps(_report()))
     command = [sys.executable, str(TOOL), str(tmp_path / "r.json"), "--only-html", str(tmp_path / "r.html")]
     assert subprocess.run(command, check=False).returncode == 0
-    assert (tmp_path / "r.html").read_text() == gpu_page(_report())
+    assert (tmp_path / "r.html").read_text() == render(gpu_page(_report()))
     (tmp_path / "r.json").write_text("[]")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -217,12 +219,12 @@ def test_a_row_on_torchs_streams_is_timed_by_events_and_by_the_drivers_memory(mo
 
 def test_only_backends_on_torchs_streams_get_a_clock_and_only_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert candidates._clock("torch") is None
+    assert candidates._gpu("torch") is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "Event", _Event)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 1))
-    assert isinstance(candidates._clock("tensorrt-rtx"), TorchClock)
-    assert candidates._clock("native") is None
+    assert isinstance(candidates._gpu("tensorrt-rtx"), TorchClock)
+    assert candidates._gpu("native") is None
 
 
 def test_the_report_needs_torch_numpy_and_safetensors_alone() -> None:

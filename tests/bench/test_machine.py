@@ -8,7 +8,6 @@ import pytest
 
 from srgan_fast.bench import machine
 from srgan_fast.bench.machine import Neighbours, available_mib, describe_machine
-from srgan_fast.bench.quiet import quiet_stdout
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="read from Linux' /proc")
 
@@ -80,22 +79,3 @@ def test_the_system_tells_how_busy_it_is() -> None:
     busy = machine._busy_seconds()
     assert busy is not None
     assert busy > machine._own_seconds() > 0
-
-
-def test_what_libraries_print_does_not_reach_standard_output() -> None:
-    code = """
-import ctypes, os
-from srgan_fast.bench.quiet import quiet_stdout
-print("before")
-with quiet_stdout():
-    ctypes.CDLL(None).puts(b"from C")
-    os.system("echo from a process")
-print("after")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "before\nafter\n"
-
-
-def test_standard_output_comes_back_after_an_error() -> None:
-    with pytest.raises(RuntimeError), quiet_stdout():
-        raise RuntimeError

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srgan_fast.bench import InferenceOptions, Size, parse_size
-from srgan_fast.bench.options import LARGEST_SIDE
+from srgan_fast.bench.workload import LARGEST_SIDE
 from srgan_fast.errors import UsageError
 
 SIDES = st.integers(1, LARGEST_SIDE)
@@ -40,7 +40,7 @@ def test_sides_that_no_picture_has_are_refused(text: str) -> None:
     [
         ({"threads": (2, 0)}, "threads is 0"),
         ({"streams": 0}, "streams is 0"),
-        ({"batches": ()}, "no batch is given"),
+        ({"batches": ()}, "no batch or no size is given"),
         ({"batches": (1, 0)}, "batch is 0"),
         ({"batches": (10**6,)}, "batch is 1000000; it must lie between 1 and 4096"),
         ({"duration_s": -1.0}, "duration is -1"),
@@ -49,7 +49,7 @@ def test_sides_that_no_picture_has_are_refused(text: str) -> None:
         ({"percentiles": (50.0, 100.0)}, "percentile is 100; it must lie between 0 and 100"),
         ({"percentiles": (float("nan"),)}, "percentile is nan"),
         ({"rounds": 0}, "rounds is 0"),
-        ({"sizes": ()}, "no size is given"),
+        ({"sizes": ()}, "no batch or no size is given"),
         ({"sizes": (Size(0, 4),)}, "size is 0x4"),
         ({"precisions": ("fp64",)}, "precision is 'fp64'; there are fp32, bf16, fp16, int8"),
     ],

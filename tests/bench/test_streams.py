@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from srgan_fast.bench.streams import FEWEST_RUNS, measure_streams
+from srgan_fast.bench.streams import FEWEST_RUNS, measure_arrivals, measure_streams
 
 
 def test_callers_run_at_the_same_time() -> None:
@@ -54,3 +54,17 @@ def test_a_caller_that_fails_ends_it(after: int) -> None:
 
     with pytest.raises(RuntimeError, match="out of luck"):
         measure_streams(make_caller, 2, seconds=30)
+
+
+def test_arrivals_wait_for_who_is_free() -> None:
+    """They come without regard to what is under way: with one thread and three times too many, the queue grows."""
+
+    def make_caller() -> Callable[[], None]:
+        return lambda: time.sleep(0.02)
+
+    latencies = measure_arrivals(make_caller, 1, rate_per_s=150, seconds=0.2)
+    assert len(latencies) == 30
+    assert min(latencies) >= 0.02
+    assert latencies[-1] > 0.2, "30 runs of 20 ms each, and the last one came after some 200 ms"
+    assert max(measure_arrivals(make_caller, 2, rate_per_s=20, seconds=0)) >= 0.02
+    assert len(measure_arrivals(make_caller, 2, rate_per_s=1000, seconds=0)) == 2 * FEWEST_RUNS

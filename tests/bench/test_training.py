@@ -21,22 +21,13 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from srgan_fast.architectures.srgan import expected_shapes, network_of
-from srgan_fast.bench import conversation
-from srgan_fast.bench.rounds import order_of
-from srgan_fast.bench.training import (
-    TrainingOptions,
-    TrainingReport,
-    bench,
-    bench_training,
-    rows,
-    training_rows_as_csv,
-    worker,
-)
-from srgan_fast.bench.training.accuracy import TOLERANCES, FirstStep, compare, first_step
-from srgan_fast.bench.training.phases import PHASES, REST, count_flops, measure_phases
-from srgan_fast.bench.training.report import TrainingRowResult
+from srgan_fast.bench import worker
+from srgan_fast.bench.report import TrainingReport, TrainingRowResult
+from srgan_fast.bench.training import TrainingOptions, bench, bench_training, rows, training_row
+from srgan_fast.bench.training.first_step import TOLERANCES, FirstStep, compare, do_first_step
+from srgan_fast.bench.training.phases import PHASES, REST, count_flops, measure_phases, saved_bytes
 from srgan_fast.bench.training.rows import ROWS, Work, make_trainee
-from srgan_fast.bench.training.saved import saved_bytes
+from srgan_fast.bench.turns import order_of
 from srgan_fast.cli.app import app
 from srgan_fast.errors import BackendError, ModelError, UsageError
 from srgan_fast.models import GeneratorConfig
@@ -88,7 +79,7 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[subproces
         started.append(genuine(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr(conversation.subprocess, "Popen", start)
+    monkeypatch.setattr(worker.subprocess, "Popen", start)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return started
 
@@ -168,14 +159,14 @@ def test_parts_of_a_step_carry_the_work_that_they_need(report: TrainingReport) -
 def test_the_report_survives_json_and_becomes_csv(report: TrainingReport) -> None:
     text = report.as_json()
     data = json.loads(text)
-    assert data["schema"] == "srgan_fast.bench.training/2"
+    assert data["schema"] == "srgan_fast.bench.training/3"
     assert {"rows", "environment", "work", "method", "baseline", "warnings"} <= data.keys()
     wanted = {"name", "step_seconds", "images_per_second", "peak_rss_mb", "saved_activation_mb", "phases"}
     assert all(wanted <= row.keys() for row in data["rows"])
-    assert TrainingReport.from_json(text) == report
+    assert TrainingReport.model_validate_json(text) == report
     with pytest.raises(ValueError, match="schema"):
-        TrainingReport.from_json(text.replace("training/2", "training/1"))
-    lines = list(csv.DictReader(training_rows_as_csv(report).splitlines()))
+        TrainingReport.model_validate_json(text.replace("training/3", "training/1"))
+    lines = list(csv.DictReader(report.as_csv().splitlines()))
     assert [line["name"] for line in lines] == [row.name for row in report.rows]
     assert float(lines[0]["G forward"]) == report.rows[0].phases["G forward"].seconds
 
@@ -220,48 +211,42 @@ def test_only_our_loop_keeps_freed_memory_and_the_peak_is_read_before_what_needs
         done.append(f"{steps} profiled steps, {next(peaks)} MB")
         return {REST: 0.1}, 0.2
 
-    monkeypatch.setattr(worker, "_peak_mb", lambda: next(peaks))
-    monkeypatch.setattr(worker, "measure_phases", measure)
-    monkeypatch.setattr(worker, "keep_freed_memory", lambda: done.append("kept"))
+    monkeypatch.setattr(training_row, "_peak_mb", lambda: next(peaks))
+    monkeypatch.setattr(training_row, "measure_phases", measure)
+    monkeypatch.setattr(training_row, "keep_freed_memory", lambda: done.append("kept"))
     monkeypatch.setattr(torch, "set_num_threads", lambda count: done.append(f"{count} threads"))
-    row, file = worker._Row(), tmp_path / "first.pt"
-    assert row.make({"row": name, "work": asdict(replace(WORK, threads=3)), "first_step": str(file)}) == {}
-    first = FirstStep.read(file)
-    assert first.losses.keys() == {"content", "generator", "discriminator"}
-    assert first.gradients.keys() == {"generator", "discriminator"}
-    assert row.warm_up({"steps": 1}) == {}
-    told = row.step({})
-    assert told["losses"].keys() >= first.losses.keys()
-    assert told["losses"]["content"] != first.losses["content"], "it has learnt since"
+    row, file = training_row.TrainingRowProcess(), tmp_path / "first.pt"
+    row.make(name, asdict(replace(WORK, threads=3)), str(file))
+    first: FirstStep = torch.load(file, weights_only=True)
+    assert first["losses"].keys() == {"content", "generator", "discriminator"}
+    assert first["gradients"].keys() == {"generator", "discriminator"}
+    row.warm_up(1)
+    told = row.run()
+    assert told["losses"].keys() >= first["losses"].keys()
+    assert told["losses"]["content"] != first["losses"]["content"], "it has learnt since"
     assert 0 < told["wall_s"] < 60
-    found = row.take_apart({"steps": 2})
+    found = row.finish(2)
     assert (found["base_rss_mb"], found["peak_rss_mb"], found["profiled_step_seconds"]) == (300, 500, 0.2)
     assert done == ["3 threads", *["kept"] * kept, "2 profiled steps, 900.0 MB"]
 
 
 def first_step_of(name: str) -> FirstStep:
-    return first_step(make_trainee(ROWS[name], WORK))
+    return do_first_step(make_trainee(ROWS[name], WORK))
 
 
-def test_wrong_losses_and_gradients_are_found(tmp_path: Path) -> None:
-    """Each though the others are right; also where they come from another process."""
-    trusted, tolerance = first_step_of("stock"), TOLERANCES["fp32"]
-    first_step_of("stock-lean").write(tmp_path / "first.pt")
-    right = FirstStep.read(tmp_path / "first.pt")
+def test_wrong_losses_and_gradients_are_found() -> None:
+    """Each though the others are right."""
+    trusted, right, tolerance = first_step_of("stock"), first_step_of("stock-lean"), TOLERANCES["fp32"]
     assert compare(right, trusted, tolerance).problem is None
-    losses = right.losses | {"content": right.losses["content"] * 1.01}
-    problem = compare(replace(right, losses=losses), trusted, tolerance).problem
+    losses, gradients = right["losses"], right["gradients"]
+    off: FirstStep = {"losses": losses | {"content": losses["content"] * 1.01}, "gradients": gradients}
+    problem = compare(off, trusted, tolerance).problem
     assert re.match(r"content loss \S+ instead of \S+: off by 1\.0e-02, beyond 1e-03", problem or "")
-    slope = right.gradients["generator"].pop("blocks.1.act.weight")
-    lost = {"generator": right.gradients["generator"] | {"blocks.1.act.weight": 0 * slope}}
-    problem = compare(replace(right, gradients=right.gradients | lost), trusted, tolerance).problem
-    assert (problem or "").startswith("gradient of the generator's blocks.1.act.weight is off by ")
-    right.gradients["generator"] |= {
-        "blocks.1.act.weight": slope,
-        "blocks.1.conv2.weight": 1.1 * right.gradients["generator"]["blocks.1.conv2.weight"],
-    }
-    problem = compare(right, trusted, tolerance).problem
-    assert (problem or "").startswith("gradient of the generator's blocks.1.conv2.weight is off by 1.0e-01, beyond ")
+    for name, factor, error in (("blocks.1.act.weight", 0.0, ""), ("blocks.1.conv2.weight", 1.1, "1.0e-01, beyond ")):
+        changed = gradients["generator"] | {name: factor * gradients["generator"][name]}
+        off = {"losses": losses, "gradients": gradients | {"generator": changed}}
+        problem = compare(off, trusted, tolerance).problem
+        assert (problem or "").startswith(f"gradient of the generator's {name} is off by {error}")
 
 
 def test_a_row_with_a_wrong_gradient_is_marked_and_not_ranked(spoilt: TrainingReport) -> None:
@@ -273,7 +258,7 @@ def test_a_row_with_a_wrong_gradient_is_marked_and_not_ranked(spoilt: TrainingRe
     assert row.loss_error < 1e-6
     assert row.gradient_error.keys() == {"discriminator"}
     assert row.step_seconds is not None
-    assert TrainingReport.from_json(spoilt.as_json()) == spoilt
+    assert TrainingReport.model_validate_json(spoilt.as_json()) == spoilt
 
 
 def test_losses_must_be_finite_to_the_end(spoilt: TrainingReport) -> None:
@@ -437,12 +422,12 @@ def test_a_table_shows_the_rows_and_files_are_kept(tmp_path: Path) -> None:
     kept += ["--html", str(tmp_path / "page.html")]
     result = call("--row", "stock", "--row", "stock-lean", "--baseline", "stock-lean", *kept)
     assert result.exit_code == 0, result.stderr
-    assert "gan step of 2 crops of 16x16, VGG19 features[:4], 1 threads" in result.stdout
-    assert re.search(r"^ *[12] +stock-lean +\d+\.\d{3} 1\.00 ", result.stdout, re.M)
-    assert re.search(r"^ *D backward, to its weights +\d+ +\d+ *$", result.stdout, re.M)
+    assert "gan step of 2 crops of 16x16, VGG19 features[:4], 1 threads, " in result.stdout
+    assert re.search(r"^ *[12] +stock-lean +\d\S+ +1\.00 ", result.stdout, re.M)
+    assert re.search(r"^ *D backward, to its weights +\d\S* +\d\S* *$", result.stdout, re.M)
     assert "x: over that of stock-lean; 1 rounds" in result.stdout
     assert "warning: 1 rounds are too few to quote" in result.stderr
-    report = TrainingReport.from_json((tmp_path / "new/report.json").read_text())
+    report = TrainingReport.model_validate_json((tmp_path / "new/report.json").read_text())
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + len(report.rows) == 3
     assert "Where the time goes" in (tmp_path / "page.html").read_text(encoding="utf-8")
 

@@ -31,7 +31,7 @@ def test_a_table_shows_the_rows_in_their_order(bench: Any) -> None:
     result = bench("--baseline", "openvino-fp32")
     assert result.exit_code == 0, result.stderr
     assert "tiny-x4 x4 on " in result.stdout
-    assert ", 1 threads, 8x12" in result.stdout
+    assert ", 8x12, 1 thread" in result.stdout
     rows = re.findall(
         r"^ *([12]) +(our-onnxruntime-fp32|openvino-fp32) .* (\d+\.\d\d) +\d\.\de-\d\d", result.stdout, re.M
     )
@@ -46,7 +46,7 @@ def test_a_table_shows_the_rows_in_their_order(bench: Any) -> None:
 def test_the_report_is_kept_as_json_and_csv(bench: Any, folder: Path) -> None:
     result = bench("--json", "new/report.json", "--csv", "rows.csv")
     assert result.exit_code == 0, result.stderr
-    report = InferenceReport.from_json((folder / "new/report.json").read_text())
+    report = InferenceReport.model_validate_json((folder / "new/report.json").read_text())
     with (folder / "rows.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["name"] for line in lines] == [row.name for row in report.cases[0].rows]
@@ -55,7 +55,7 @@ def test_the_report_is_kept_as_json_and_csv(bench: Any, folder: Path) -> None:
 
 def test_json_on_standard_output_is_alone_there(bench: Any) -> None:
     result = bench("--json", "-")
-    assert json.loads(result.stdout)["schema"] == "srgan_fast.bench.inference/2"
+    assert json.loads(result.stdout)["schema"] == "srgan_fast.bench.inference/3"
     assert "warning: " in result.stderr
 
 
@@ -90,12 +90,12 @@ def test_what_is_wrong_or_left_out_is_said(bench: Any, monkeypatch: pytest.Monke
     from srgan_fast.bench import accuracy, candidates
 
     monkeypatch.setitem(accuracy.TOLERANCES, "fp32", accuracy.Tolerance(max_error=1e-30))
-    gone = candidates.Candidate("mnn-fp32", "peer", "mnn", "fp32", ("no_such_module",), ("MNN",))
+    gone = candidates.Candidate("mnn-fp32", "mnn", "fp32", ("no_such_module",), ("MNN",))
     monkeypatch.setitem(candidates.PEERS, "mnn-fp32", gone)
     result = bench("--peer", "mnn")
     assert result.exit_code == 0
     assert re.search(r"^ *WRONG +openvino-fp32 ", result.stdout, re.MULTILINE)
-    assert re.search(r"^wrong: openvino-fp32: max error \S+ is beyond 1e-30 of the range$", result.stderr, re.MULTILINE)
+    assert re.search(r"^wrong: openvino-fp32, 8x12, 1 thread: max error \S+ is beyond 1e-30 of the range$", result.stderr, re.MULTILINE)
     assert "left out: mnn-fp32: no_such_module not installed; pip install MNN\n" in result.stderr
 
 
@@ -134,17 +134,17 @@ def test_json_without_a_file_is_standard_output(given: list[str], parsed: list[s
 def test_every_case_has_a_table_with_the_percentiles_asked_for(
     bench: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from srgan_fast.bench import case
+    from srgan_fast.bench import inference
 
-    monkeypatch.setattr(case, "SECONDS", 0.05)
+    monkeypatch.setattr(inference, "SECONDS", 0.05)
     axes = ["--batch", 1, "--batch", 3, "--threads", 2, "--percentile", 25, "--percentile", 99.5, "--streams", 2]
     result = bench(*axes, "--iterations", 3, "--json", "report.json", "--html", "page.html")
     assert result.exit_code == 0, result.stderr
-    for title in ("1 threads, 8x12", "2 threads, 8x12", "1 threads, 8x12, batch 3", "2 threads, 8x12, batch 3"):
+    for title in ("8x12, 1 thread", "8x12, 2 threads", "8x12, batch 3, 1 thread", "8x12, batch 3, 2 threads"):
         assert re.search(f", {title}$", result.stdout, re.M)
     assert len(re.findall(r"min +mean +p25 +p99.5 +max ms +img/s +MP/s +ratio", result.stdout)) == 4
     assert len(re.findall(r"2 threads call one loaded runtime at the same time", result.stdout)) == 4
-    report = InferenceReport.from_json((folder / "report.json").read_text())
+    report = InferenceReport.model_validate_json((folder / "report.json").read_text())
     assert {case.rounds for case in report.cases} == {3}
     assert "Latency against batch" in (folder / "page.html").read_text(encoding="utf-8")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srgan_fast.architectures.srgan import Conventions
-from srgan_fast.bench.training.saved import saved_bytes
+from srgan_fast.bench.training.phases import saved_bytes
 from srgan_fast.models import (
     FeatureExtractor,
     Generator,

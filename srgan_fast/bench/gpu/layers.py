@@ -4,7 +4,7 @@ All in bfloat16, channels last, replayed from CUDA graphs: what is compared is t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -16,17 +16,10 @@ from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A convolution with what stands before and behind it.
+    """A convolution with what comes before and after it.
 
-    Attributes:
-        name: where it is.
-        channels: of its input.
-        out: of its output.
-        divisor: side of the high-resolution crop over that of the input.
-        side: of the filters.
-        stride: of the convolution.
-        normalised: whether BatchNorm and PReLU stand before it, and another BatchNorm behind.
-        activation: slope of an activation right behind it.
+    Channels of its input and output; side of the high-resolution crop over that of the input; side of the filters;
+    stride; whether BatchNorm and PReLU come before it, and another BatchNorm after; slope of an activation after it.
     """
 
     name: str
@@ -55,18 +48,7 @@ LAYERS = (
 
 @dataclass(frozen=True, slots=True)
 class LayerTime:
-    """One direction of a layer.
-
-    Attributes:
-        layer: its name.
-        direction: `forward`, `data gradient` or `weight gradient`.
-        batch: images.
-        hr: side of the high-resolution crop.
-        gflop: of the direct convolution.
-        fused: our operator.
-        stock: PyTorch's operators, one after the other.
-        compared: what both do.
-    """
+    """One direction of a layer: our operator's time, PyTorch's operators' one after the other, and what both do."""
 
     layer: str
     direction: str
@@ -78,16 +60,16 @@ class LayerTime:
     compared: str
 
 
-def time_layers(batch: int, hr: int, device: torch.device) -> Iterator[LayerTime]:
-    """Times every layer in all directions."""
+def time_layers(batch: int, hr: int, device: torch.device) -> list[dict[str, Any]]:
+    """Every layer in all directions, `LayerTime` as JSON takes it."""
+    found = []
     for layer in LAYERS:
         for direction, fused, stock, compared in layer_calls(layer, batch, hr, device):
             side = hr // layer.divisor // layer.stride
             gflop = 2e-9 * batch * side**2 * layer.channels * layer.out * layer.side**2
-            yield LayerTime(
-                layer.name, direction, batch, hr, gflop,
-                time_calls(in_graph(fused)), time_calls(in_graph(stock)), compared,
-            )  # fmt: skip
+            times = time_calls(in_graph(fused)), time_calls(in_graph(stock))
+            found.append(asdict(LayerTime(layer.name, direction, batch, hr, gflop, *times, compared)))
+    return found
 
 
 Call = Callable[[], object]

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from srgan_fast.bench.candidates import why_not
 from srgan_fast.bench.gpu.inference import time_inference
 from srgan_fast.bench.gpu.layers import time_layers
-from srgan_fast.bench.gpu.sanitizer import sanitize
 from srgan_fast.bench.gpu.steps import time_generators, time_steps
 from srgan_fast.bench.gpu.timing import time_calls
+from srgan_fast.bench.worker import why_not
+from srgan_fast.doctor.sanitizer import sanitize
 from srgan_fast.errors import UsageError
 from srgan_fast.ops import coverage, cuda
 from srgan_fast.ops.native import why_not_on_cuda
@@ -22,10 +22,7 @@ OnStep = Callable[[str], None]
 
 
 def gpu_report(
-    batches: tuple[int, ...] = (16, 64),
-    hr: int = 96,
-    on_step: OnStep = lambda what: None,
-    sanitizer: bool = True,
+    batches: tuple[int, ...] = (16, 64), hr: int = 96, on_step: OnStep = lambda what: None, sanitizer: bool = True
 ) -> dict[str, Any]:
     """Examines and measures the current CUDA device.
 
@@ -66,7 +63,7 @@ def gpu_report(
     if sanitizer:
         part("sanitizer", lambda: [asdict(found) for found in sanitize(device)])
     for batch in batches:
-        part(f"layers, batch {batch}", partial(_layers, batch, hr, device))
+        part(f"layers, batch {batch}", partial(time_layers, batch, hr, device))
         part(f"generator, batch {batch}", partial(time_generators, batch, hr, device))
         part(f"steps, batch {batch}", partial(time_steps, batch, hr, device))
     return report
@@ -90,9 +87,8 @@ def _environment(device: torch.device) -> dict[str, Any]:
 
 def _product_rate(device: torch.device) -> float:
     """TFLOP/s of a large product of random bfloat16 matrices: what can be had."""
-    side = 8192
-    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
-    return 2e-12 * side**3 / time_calls(lambda: a @ b).median
+    a, b = (torch.randn(8192, 8192, device=device).bfloat16() for _ in range(2))
+    return 2e-12 * 8192**3 / time_calls(lambda: a @ b).median
 
 
 def _copy_rate(device: torch.device) -> float:
@@ -110,7 +106,3 @@ def _checks(device: torch.device) -> list[dict[str, Any]]:
         worst = max(case.run(device), key=lambda error: error.excess)
         found.append({"dtype": str(case.dtype), "right": worst.excess <= 1.0, **asdict(worst)})
     return found
-
-
-def _layers(batch: int, hr: int, device: torch.device) -> list[dict[str, Any]]:
-    return [asdict(row) for row in time_layers(batch, hr, device)]

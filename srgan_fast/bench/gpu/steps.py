@@ -1,35 +1,32 @@
-"""Training on a GPU: whole steps, and the generator's passes alone, in alternating rounds.
+"""Training on a GPU: whole steps, and the generator's passes alone, in turns.
 
 A row that cannot be run, compiled or recorded says why, and the others go on without it.
 """
 
-import statistics
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from srgan_fast.bench.candidates import why_not
-from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
+from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls, time_of
 from srgan_fast.bench.training.options import Stage
 from srgan_fast.bench.training.rows import Losses, Trainee, Work, find_row, make_trainee
+from srgan_fast.bench.turns import Taken, take_turns
+from srgan_fast.bench.worker import why_not
 
 ROUNDS = 12
-WARM_UP_STEPS = 4  # behind the first one; what is recorded is recorded meanwhile
+WARM_UP_STEPS = 4  # after the first one; what is recorded is recorded meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """How a row of `bench.training.rows` is run here.
 
-    Attributes:
-        row: its name there.
-        captured: whether its steps are replayed from a CUDA graph.
-        compiled: whether torch.compile makes its networks.
-        tf32: whether convolutions of float32 may be computed in TF32.
+    Its name there; whether its steps are replayed from a CUDA graph, its networks made by torch.compile, its
+    convolutions of float32 computed in TF32.
     """
 
     row: str
@@ -73,15 +70,11 @@ GENERATOR_ROWS = {
 
 @dataclass(slots=True)
 class StepResult:
-    """What was found about whole steps of a row.
+    """Whole steps of a row.
 
-    Attributes:
-        status: `ok` or `failed`.
-        reason: why it failed.
-        load_s: seconds until the first step was done, compilation included.
-        step: seconds of one, by the host's clock.
-        peak_mb: device memory that torch takes for a step, 10^6 bytes; None where a graph holds it all the time.
-        losses: of the first step.
+    `load_s`: seconds until the first step was done, compilation included; `step`: seconds of one, by the host's clock;
+    `peak_mb`: device memory that torch takes for a step, 10^6 bytes, None where a graph holds it all the time; losses
+    of the first step.
     """
 
     status: str = "ok"
@@ -94,14 +87,7 @@ class StepResult:
 
 @dataclass(slots=True)
 class GeneratorResult:
-    """What was found about the generator of a row.
-
-    Attributes:
-        status: `ok` or `failed`.
-        reason: why it failed.
-        eager: seconds of a forward and a backward pass, as the host queues them.
-        graph: the same from a CUDA graph: the GPU's work without the host's.
-    """
+    """The generator's forward and backward pass of a row, as the host queues them and as a CUDA graph's replay."""
 
     status: str = "ok"
     reason: str | None = None
@@ -112,64 +98,51 @@ class GeneratorResult:
 def time_steps(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
     """Whole adversarial steps of all rows in turns, by the host's clock: each ends with figures on the host.
 
-    Args:
-        batch: images of a step.
-        hr: side of the high-resolution crops.
-        device: a CUDA device.
-
     Returns:
         `StepResult` of each row as JSON takes it.
     """
-    found = {name: StepResult() for name in STEP_ROWS}
+    found: dict[str, StepResult] = {}
     trainees: dict[str, Trainee] = {}
-    times: dict[str, list[float]] = {name: [] for name in STEP_ROWS}
-
-    def load(name: str) -> None:
-        began = time.perf_counter()
-        trainees[name] = STEP_ROWS[name].make("gan", batch, hr, device)
-        found[name].losses = trainees[name].step()
-        found[name].load_s = time.perf_counter() - began
-        for _ in range(WARM_UP_STEPS):
-            trainees[name].step()
-
-    def run_once(name: str) -> None:
-        times[name].append(_host_time(trainees[name].step))
-
-    def conclude(name: str) -> None:
-        found[name].step = Time(statistics.median(times[name]), min(times[name]), max(times[name]))
-        if not STEP_ROWS[name].captured:
-            found[name].peak_mb = _peak_mb(trainees[name].step, device)
-
-    def attempt(part: Callable[[str], None], name: str) -> None:
+    for name, row in STEP_ROWS.items():
         try:
-            with STEP_ROWS[name].context():
-                part(name)
+            with row.context():
+                began = time.perf_counter()
+                trainees[name] = row.make("gan", batch, hr, device)
+                losses = trainees[name].step()
+                found[name] = StepResult(load_s=time.perf_counter() - began, losses=losses)
+                for _ in range(WARM_UP_STEPS):
+                    trainees[name].step()
         except Exception as error:  # compilers and kernels have exceptions of their own
             found[name] = StepResult("failed", why_not(error))
             trainees.pop(name, None)
-
-    for name in STEP_ROWS:
-        attempt(load, name)
-    for _ in range(ROUNDS):
-        for name in list(trainees):
-            attempt(run_once, name)
-    for name in list(trainees):
-        attempt(conclude, name)
+    turns = {name: partial(_turn, STEP_ROWS[name], trainee) for name, trainee in trainees.items()}
+    for name, times in (take_turns(turns, ROUNDS, pause_s=0.0) if turns else {}).items():
+        try:
+            if times.failure is not None:
+                raise times.failure
+            found[name].step = time_of(times.wall_s)
+            if not STEP_ROWS[name].captured:
+                with STEP_ROWS[name].context():
+                    found[name].peak_mb = _peak_mb(trainees[name], device)
+        except Exception as error:
+            found[name] = StepResult("failed", why_not(error))
+            trainees.pop(name)
     return {name: asdict(result) for name, result in found.items()}
 
 
-def _host_time(step: Callable[[], object]) -> float:
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    step()
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
+def _turn(row: StepRow, trainee: Trainee, last: bool) -> Taken:
+    with row.context():
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        trainee.step()
+        torch.cuda.synchronize()
+        return Taken(time.perf_counter() - began, 0.0)
 
 
-def _peak_mb(step: Callable[[], object], device: torch.device) -> float:
+def _peak_mb(trainee: Trainee, device: torch.device) -> float:
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    step()
+    trainee.step()
     return (torch.cuda.max_memory_allocated(device) - before) / 1e6
 
 

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,30 +12,34 @@ WARM_UP = 3
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Seconds of one call: the median of some samples, the least and the most."""
+    """Seconds of one call: median, least and most of some samples."""
 
     median: float
     least: float
     most: float
 
 
+def time_of(samples: list[float]) -> Time:
+    """Median, least and most."""
+    return Time(statistics.median(samples), min(samples), max(samples))
+
+
 def time_calls(call: Callable[[], object], samples: int = 9, seconds: float = 0.02) -> Time:
-    """Times a call between two events, as often in a row as fill some milliseconds; the queue never runs empty.
+    """Times a call between two events, repeated until a sample is long enough; the queue never runs empty.
 
     Args:
         call: queues work on the current stream.
-        samples: how many times are taken.
-        seconds: how long one sample takes, about.
+        samples: number of samples.
+        seconds: approximate length of one sample.
     """
     for _ in range(WARM_UP):
         call()
     repeats = max(1, min(1000, round(seconds / max(_sample(call, 3), 1e-6))))
-    times = sorted(_sample(call, repeats) for _ in range(samples))
-    return Time(statistics.median(times), times[0], times[-1])
+    return time_of([_sample(call, repeats) for _ in range(samples)])
 
 
 def _sample(call: Callable[[], object], repeats: int) -> float:
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    begin, end = _events()
     torch.cuda.synchronize()
     begin.record()
     for _ in range(repeats):
@@ -42,6 +47,10 @@ def _sample(call: Callable[[], object], repeats: int) -> float:
     end.record()
     end.synchronize()
     return float(begin.elapsed_time(end)) * 1e-3 / repeats
+
+
+def _events() -> tuple[Any, Any]:
+    return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def in_graph(call: Callable[[], object]) -> Callable[[], None]:
@@ -56,3 +65,37 @@ def in_graph(call: Callable[[], object]) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         call()
     return graph.replay
+
+
+class TorchClock:
+    """A GPU's clock and memory beside a row whose work goes through torch's current stream.
+
+    Made before the row is loaded, since all that the device holds from then on counts as the row's: an engine's memory
+    is not torch's. Copies between host and device lie between the events.
+    """
+
+    def __init__(self) -> None:
+        self._begin, self._end = _events()
+        self._free_before, _ = torch.cuda.mem_get_info()
+        self._least_free = self._free_before
+
+    def around(self, run: Callable[[], Any]) -> Callable[[], Any]:
+        """The same run, timed; it ends when the device has finished."""
+
+        def timed() -> Any:
+            self._begin.record()
+            result = run()
+            self._end.record()
+            self._end.synchronize()
+            self._least_free = min(self._least_free, torch.cuda.mem_get_info()[0])
+            return result
+
+        return timed
+
+    def last_run_s(self) -> float:
+        """Seconds between the events of the last run."""
+        return float(self._begin.elapsed_time(self._end)) * 1e-3
+
+    def peak_mib(self) -> float:
+        """The most device memory, seen after a run, beyond what was taken before the row was loaded."""
+        return (self._free_before - self._least_free) / 2**20

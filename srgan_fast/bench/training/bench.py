@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from srgan_fast.bench.candidates import why_not
-from srgan_fast.bench.conversation import Worker
+import torch
+
 from srgan_fast.bench.machine import (
     Neighbours,
     describe_machine,
@@ -22,18 +22,10 @@ from srgan_fast.bench.machine import (
     warn_about_rounds,
     warn_about_start,
 )
-from srgan_fast.bench.rounds import ORDER, PAUSE_S, Taken, Times, measure_rounds
-from srgan_fast.bench.training.accuracy import TOLERANCES, Difference, FirstStep, compare
+from srgan_fast.bench.report import Method, Phase, StepWork, TrainingReport, TrainingRowResult, rank
+from srgan_fast.bench.training.first_step import TOLERANCES, Difference, FirstStep, compare
 from srgan_fast.bench.training.options import TrainingOptions
 from srgan_fast.bench.training.phases import count_flops
-from srgan_fast.bench.training.report import (
-    Phase,
-    StepWork,
-    TrainingEnvironment,
-    TrainingMethod,
-    TrainingReport,
-    TrainingRowResult,
-)
 from srgan_fast.bench.training.rows import (
     GENERATOR_PRESET,
     LEARNING_RATE,
@@ -45,6 +37,8 @@ from srgan_fast.bench.training.rows import (
     Work,
     find_row,
 )
+from srgan_fast.bench.turns import ORDER, PAUSE_S, Taken, Times, finite, take_turns
+from srgan_fast.bench.worker import Worker, why_not
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.models import generator_config, read_model
 from srgan_fast.runtime.registry import usable_cpus
@@ -53,14 +47,14 @@ from srgan_fast.runtime.torch_backend import NO_BF16, cpu_multiplies_bf16
 WARM_UP_STEPS = 4  # until the heap has found its size
 PROFILED_STEPS = 3
 _PEAK_TRIES = 5  # of some 60 ms, before the rows and after them: others may be at work meanwhile
-WORKER = "srgan_fast.bench.training.worker"
+WORKER = "srgan_fast.bench.training.training_row"
 
 OnStep = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class _Run:
-    """What is collected while the benchmark goes on."""
+    """State of a running benchmark."""
 
     options: TrainingOptions
     work: Work
@@ -71,7 +65,7 @@ class _Run:
 
 @dataclass(slots=True)
 class _Ready:
-    """A row that was made ready and warmed up, and its process."""
+    """A row that was made and warmed up in its process."""
 
     row: TrainingRow
     worker: Worker
@@ -79,13 +73,21 @@ class _Ready:
     difference: Difference
     problem: str | None
 
+    def turn(self, last: bool) -> Taken:
+        """One step; losses must be finite to the end."""
+        found = self.worker.ask("run")
+        for what, value in found.pop("losses").items() if last else ():
+            if not math.isfinite(value):
+                self.problem = self.problem or f"the {what} loss of the last round is {value}"
+        return Taken(**found)
+
 
 def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None) -> TrainingReport:
     """Measures one training step of every row: each in a process of its own, which take their steps in turns.
 
     Args:
         options: what to measure.
-        on_step: told in a few words what is being done, before it is done.
+        on_step: called in a few words with what is being done, before it is done.
 
     Returns:
         Figures of every row that was asked for, those that are wrong or failed included.
@@ -106,20 +108,29 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
     peaks = [_fp32_peak(run)]
     finished, other_cpus = _measure(run, rows)
     peaks.append(_fp32_peak(run))
-    ranked, baseline = _rank([finished[row.name] for row in rows], options.baseline)
+    ranked, baseline = rank(
+        [finished[row.name] for row in rows],
+        partial(_baseline, options.baseline),
+        {
+            "ratio": lambda row: row.step_seconds,
+            "peak_rss_ratio": lambda row: row.peak_rss_mb,
+            "saved_activation_ratio": lambda row: row.saved_activation_mb,
+        },
+    )
     if options.baseline is not None and baseline is None:
         run.warnings.append(f"the baseline {options.baseline} is wrong or failed, so there are no ratios")
     return TrainingReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         work=_describe(run),
-        environment=TrainingEnvironment(
-            **machine.model_dump(),
-            threads=threads,
-            fp32_peak_gflops=max((peak for peak in peaks if peak is not None), default=None),
+        environment=machine.model_copy(
+            update={
+                "threads": threads,
+                "fp32_peak_gflops": max((peak for peak in peaks if peak is not None), default=None),
+            }
         ),
-        method=TrainingMethod(
+        method=Method(
             rounds=options.rounds,
-            warm_up_steps=WARM_UP_STEPS,
+            warm_up_runs=WARM_UP_STEPS,
             pause_ms=PAUSE_S * 1e3,
             order=ORDER,
             profiled_steps=PROFILED_STEPS,
@@ -188,7 +199,7 @@ def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowR
             except BackendError as error:
                 finished[row.name] = _result(row, status="failed", reason=str(error))
         neighbours = Neighbours(item.worker.pid for item in ready.values())
-        times = _rounds(run, ready)
+        times = take_turns({name: item.turn for name, item in ready.items()}, run.options.rounds, run.on_step)
         other_cpus = neighbours.cpus_taken()
         run.warnings += warn_about_neighbours(other_cpus)
         for name, item in ready.items():
@@ -212,8 +223,8 @@ def _begin(run: _Run, folder: Path, workers: ExitStack, row: TrainingRow) -> tup
     """
     worker = workers.enter_context(Worker(WORKER, row.name, folder))
     file = folder / f"{row.name}.pt"
-    worker.ask("make", row=row.name, work=asdict(run.work), first_step=str(file))
-    first = FirstStep.read(file)
+    worker.ask("make", row=row.name, work=asdict(run.work), first_step_file=str(file))
+    first: FirstStep = torch.load(file, weights_only=True)
     file.unlink()
     return worker, first
 
@@ -225,24 +236,8 @@ def _make_ready(row: TrainingRow, worker: Worker, first: FirstStep, trusted: Fir
         BackendError: a step failed.
     """
     difference = compare(first, trusted, TOLERANCES[row.precision])
-    worker.ask("warm up", steps=WARM_UP_STEPS - 1)
-    return _Ready(row, worker, first.losses, difference, difference.problem)
-
-
-def _rounds(run: _Run, ready: dict[str, _Ready]) -> dict[str, Times]:
-    """Times the rows; losses must be finite to the end."""
-
-    def step_of(worker: Worker) -> Taken:
-        found = worker.ask("step")
-        return Taken(found["losses"], found["wall_s"], found["cpu_s"])
-
-    def check_last(name: str, losses: Losses) -> None:
-        for what, value in losses.items():
-            if not math.isfinite(value):
-                ready[name].problem = ready[name].problem or f"the {what} loss of the last round is {value}"
-
-    runs = {name: partial(step_of, item.worker) for name, item in ready.items()}
-    return measure_rounds(runs, run.options.rounds, check_last, run.on_step)
+    worker.ask("warm_up", steps=WARM_UP_STEPS - 1)
+    return _Ready(row, worker, first["losses"], difference, difference.problem)
 
 
 def _result(row: TrainingRow, **values: object) -> TrainingRowResult:
@@ -252,14 +247,14 @@ def _result(row: TrainingRow, **values: object) -> TrainingRowResult:
 
 def _timed_row(run: _Run, item: _Ready, times: Times) -> TrainingRowResult:
     checks = {
-        "losses": {name: value for name, value in item.losses.items() if math.isfinite(value)},
-        "loss_error": item.difference.loss if math.isfinite(item.difference.loss) else None,
-        "gradient_error": {name: value for name, value in item.difference.gradient.items() if math.isfinite(value)},
+        "losses": finite(item.losses),
+        "gradient_error": finite(item.difference.gradient),
+        **finite({"loss_error": item.difference.loss}),
     }
     if times.failure is not None:
         return _result(item.row, status="failed", reason=why_not(times.failure), **checks)
     try:
-        found = item.worker.ask("take apart", steps=PROFILED_STEPS)
+        found = item.worker.ask("finish", steps=PROFILED_STEPS)
     except BackendError as error:
         return _result(item.row, status="failed", reason=f"after the rounds: {error}", **checks)
     median = statistics.median(times.wall_s)
@@ -273,7 +268,7 @@ def _timed_row(run: _Run, item: _Ready, times: Times) -> TrainingRowResult:
         rounds_seconds=times.wall_s,
         images_per_second=run.work.batch / median,
         gflops=sum(run.flops.values()) / 1e9 / median,
-        cpus_used=statistics.median(cpu / wall for cpu, wall in zip(times.cpu_s, times.wall_s, strict=True)),
+        cpus_used=times.cpus_used(),
         peak_rss_mb=found["peak_rss_mb"],
         base_rss_mb=found["base_rss_mb"],
         saved_activation_mb=found["saved_mb"]["generator"],
@@ -289,27 +284,7 @@ def _phase(seconds: float, flops: int | None) -> Phase:
     return Phase(seconds=seconds, gflop=gflop, gflops=gflop / seconds if gflop and seconds > 0 else None)
 
 
-def _rank(rows: list[TrainingRowResult], baseline: str | None) -> tuple[list[TrainingRowResult], str | None]:
-    """Right rows by their median, then wrong ones, then failed ones; and the baseline that ratios refer to."""
-    right = sorted((row for row in rows if row.status == "ok"), key=lambda row: row.step_seconds or math.inf)
-    names = [row.name for row in right]
-    wanted = baseline or (TRUSTED if TRUSTED in names or not right else right[0].name)
-    reference = next((row for row in right if row.name == wanted), None)
-    ranked = []
-    for rank, row in enumerate(right, 1):
-        ratios = {} if reference is None else _ratios(row, reference)
-        ranked.append(row.model_copy(update={"rank": rank, **ratios}))
-    ranked += [row for status in ("wrong", "failed") for row in rows if row.status == status]
-    return ranked, None if reference is None else reference.name
-
-
-def _ratios(row: TrainingRowResult, reference: TrainingRowResult) -> dict[str, float | None]:
-    def over(name: str) -> float | None:
-        value, base = getattr(row, name), getattr(reference, name)
-        return value / base if value is not None and base else None
-
-    return {
-        "ratio": over("step_seconds"),
-        "peak_rss_ratio": over("peak_rss_mb"),
-        "saved_activation_ratio": over("saved_activation_mb"),
-    }
+def _baseline(name: str | None, correct: list[TrainingRowResult]) -> TrainingRowResult | None:
+    """The row of that name, or the trusted loop, or the fastest."""
+    by_name = {row.name: row for row in correct}
+    return by_name.get(name) if name is not None else by_name.get(TRUSTED, next(iter(correct), None))

@@ -1,13 +1,12 @@
-"""The training loops that people write, on this project's networks: what our step is held against.
+"""The training loops that people write, on this project's networks: what our step is compared with.
 
 The adversarial one is that of the widely copied repository PyTorch-GAN (`implementations/srgan/srgan.py`), statement by
 statement: D's weights get gradients in the generator's step that nobody reads, and D sees the generated images twice.
 The parts have the names that `srgan_fast.training.step` gives them in traces.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,33 +18,41 @@ from srgan_fast.models.generator import Affine
 from srgan_fast.network.graph import ColourMap
 from srgan_fast.training.step import Autocast
 
+Step = Callable[[Tensor, Tensor], dict[str, float]]
+"""One step on hr and lr; gives its losses."""
 
-@dataclass
-class CommonPretrainLoop:
-    """The generator on an L1 loss."""
 
-    generator: nn.Module
-    optimiser: Optimizer
-    autocast: Autocast
+def common_pretrain_loop(generator: nn.Module, optimiser: Optimizer, autocast: Autocast) -> Step:
+    """The generator on an L1 loss; gives the `pixel` loss."""
 
-    def __call__(self, hr: Tensor, lr: Tensor) -> dict[str, float]:
-        """One step; gives the `pixel` loss."""
-        self.optimiser.zero_grad()
-        with record_function("G forward"), self.autocast():
-            sr = self.generator(lr)
+    def step(hr: Tensor, lr: Tensor) -> dict[str, float]:
+        optimiser.zero_grad()
+        with record_function("G forward"), autocast():
+            sr = generator(lr)
         loss = F.l1_loss(sr.float(), hr)
         with record_function("G backward"):
             loss.backward()  # type: ignore[no-untyped-call]
         with record_function("optimisers"):
-            self.optimiser.step()
+            optimiser.step()
         return {"pixel": loss.item()}
 
+    return step
 
-@dataclass
-class CommonGanLoop:
+
+def common_gan_loop(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    features: nn.Module,
+    generator_optimiser: Optimizer,
+    discriminator_optimiser: Optimizer,
+    critic_map: ColourMap,
+    adversarial_weight: float,
+    graph_of_real: bool,
+    autocast: Autocast,
+) -> Step:
     """Generator and discriminator in turns: L1 distance of features, least-squares game, D's losses averaged.
 
-    Attributes:
+    Args:
         generator: in training mode.
         discriminator: in training mode.
         features: frozen or not, which is part of the comparison.
@@ -55,61 +62,49 @@ class CommonGanLoop:
         adversarial_weight: of the generator's part of the game.
         graph_of_real: whether the features of real images carry a graph that nobody uses.
         autocast: makes the context in which networks run.
+
+    Returns:
+        A step that gives the losses `content`, `generator` (the weighted sum) and `discriminator`.
     """
+    to_critic = Affine(critic_map).to(next(generator.parameters()))
 
-    generator: nn.Module
-    discriminator: nn.Module
-    features: nn.Module
-    generator_optimiser: Optimizer
-    discriminator_optimiser: Optimizer
-    critic_map: ColourMap
-    adversarial_weight: float
-    graph_of_real: bool
-    autocast: Autocast
+    def criticise(image: Tensor) -> Tensor:
+        with record_function("D forward"):
+            logits: Tensor = discriminator(to_critic(image))
+        return logits
 
-    def __post_init__(self) -> None:
-        self._to_critic = Affine(self.critic_map).to(next(self.generator.parameters()))
-
-    def __call__(self, hr: Tensor, lr: Tensor) -> dict[str, float]:
-        """One step; gives the losses `content`, `generator` (the weighted sum) and `discriminator`."""
-        self.generator_optimiser.zero_grad()
-        with self.autocast():
+    def step(hr: Tensor, lr: Tensor) -> dict[str, float]:
+        generator_optimiser.zero_grad()
+        with autocast():
             with record_function("G forward"):
-                sr = self.generator(lr)
-            fake = self._criticise(sr)
+                sr = generator(lr)
+            fake = criticise(sr)
             with record_function("VGG(SR) forward"):
-                sr_features = self.features(sr)
-            with record_function("VGG(HR) forward"), nullcontext() if self.graph_of_real else torch.no_grad():
-                hr_features = self.features(hr)
+                sr_features = features(sr)
+            with record_function("VGG(HR) forward"), nullcontext() if graph_of_real else torch.no_grad():
+                hr_features = features(hr)
         adversarial = F.mse_loss(fake.float(), torch.ones_like(fake, dtype=torch.float32))
         content = F.l1_loss(sr_features.float(), hr_features.detach().float())
-        generator_loss = content + self.adversarial_weight * adversarial
+        generator_loss = content + adversarial_weight * adversarial
         with _parts_of_backward(fake, sr):
             generator_loss.backward()  # type: ignore[no-untyped-call]
         with record_function("optimisers"):
-            self.generator_optimiser.step()
+            generator_optimiser.step()
 
-        self.discriminator_optimiser.zero_grad()
-        with self.autocast():
-            real = self._criticise(hr)
-            fake = self._criticise(sr.detach())
+        discriminator_optimiser.zero_grad()
+        with autocast():
+            real, fake = criticise(hr), criticise(sr.detach())
         real_loss = F.mse_loss(real.float(), torch.ones_like(real, dtype=torch.float32))
         fake_loss = F.mse_loss(fake.float(), torch.zeros_like(fake, dtype=torch.float32))
         discriminator_loss = (real_loss + fake_loss) / 2
         with record_function("D backward, to its weights"):
             discriminator_loss.backward()  # type: ignore[no-untyped-call]
         with record_function("optimisers"):
-            self.discriminator_optimiser.step()
-        return {
-            "content": content.item(),
-            "generator": generator_loss.item(),
-            "discriminator": discriminator_loss.item(),
-        }
+            discriminator_optimiser.step()
+        losses = {"content": content, "generator": generator_loss, "discriminator": discriminator_loss}
+        return {name: loss.item() for name, loss in losses.items()}
 
-    def _criticise(self, image: Tensor) -> Tensor:
-        with record_function("D forward"):
-            logits: Tensor = self.discriminator(self._to_critic(image))
-        return logits
+    return step
 
 
 @contextmanager

@@ -1,36 +1,28 @@
-"""Where a step's time goes, and how much work each part needs."""
+"""Where a step's time goes, how much work each part needs, and what forward passes save for backward passes."""
 
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from srgan_fast.bench.training.rows import Work, make_networks
+from srgan_fast.bench.training.rows import GENERATOR_PRESET, Trainee, Work, make_networks
+from srgan_fast.models import get_preset
+from srgan_fast.models.generator import Affine
 from srgan_fast.ops import use_kernels
 
 # The names that `srgan_fast.training.step` and `loops` use, in the order of a step.
 PHASES = (
-    "G forward",
-    "VGG(HR) forward",
-    "VGG(SR) forward",
-    "VGG backward, to SR",
-    "D forward",
-    "D backward, to SR",
-    "G backward",
-    "D backward, to its weights",
-    "optimisers",
+    *("G forward", "VGG(HR) forward", "VGG(SR) forward", "VGG backward, to SR", "D forward", "D backward, to SR"),
+    *("G backward", "D backward, to its weights", "optimisers"),
 )
 REST = "rest"  # losses, checks, zeroing
 _WHOLE = "whole"
-
-# The profiler's library writes to standard error when it starts and stops, and that it finds no GPU; above 5: nothing.
-_LOG_LEVEL = "KINETO_LOG_LEVEL"
-_SILENT = "6"
 
 
 def measure_phases(step: Callable[[], object], steps: int) -> tuple[dict[str, float], float]:
@@ -41,24 +33,15 @@ def measure_phases(step: Callable[[], object], steps: int) -> tuple[dict[str, fl
 
 
 def _profile(step: Callable[[], object]) -> dict[str, float]:
-    with _silence(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+    # The profiler's library writes to standard error when it starts and stops, and that it finds no GPU; 6: nothing.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
         began = time.perf_counter()
         step()
         whole = time.perf_counter() - began
     totals = {event.key: event.cpu_time_total * 1e-6 for event in profiler.key_averages()}
     parts = {name: totals[name] for name in PHASES if name in totals}
     return {**parts, REST: whole - sum(parts.values()), _WHOLE: whole}
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    before = os.environ.get(_LOG_LEVEL)
-    os.environ[_LOG_LEVEL] = before or _SILENT
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_LOG_LEVEL]
 
 
 def count_flops(work: Work) -> dict[str, int]:
@@ -75,16 +58,14 @@ def count_flops(work: Work) -> dict[str, int]:
 
     flops: dict[str, int] = {}
 
-    def counted(name: str, compute: Callable[[], object]) -> object:
+    def counted(name: str, compute: Callable[[], Any]) -> Any:
         with FlopCounterMode(display=False) as counter:
             result = compute()
         flops[name] = flops.get(name, 0) + counter.get_total_flops()
         return result
 
     def forward(name: str, network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-        result = counted(name, lambda: network(image))
-        assert isinstance(result, Tensor)
-        return result
+        return counted(name, lambda: network(image))  # type: ignore[no-any-return]
 
     with torch.device("meta"):
         networks = make_networks(work)
@@ -106,3 +87,45 @@ def count_flops(work: Work) -> dict[str, int]:
     weights = list(discriminator.parameters())
     counted("D backward, to its weights", lambda: torch.autograd.grad(fake.sum() + real.sum(), weights))
     return flops
+
+
+def saved_by_networks(trainee: Trainee) -> dict[str, int]:
+    """Bytes that one forward pass of each network saves, without its weights: of D and VGG on generated images."""
+    networks, (hr, lr) = trainee.networks, trainee.images
+    leaf = hr.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    to_critic = Affine(get_preset(GENERATOR_PRESET).critic_map)
+    inputs = {"generator": lr, "discriminator": to_critic(leaf), "features": leaf}
+    found = {}
+    for name, network in networks.all().items():
+        with trainee.autocast():
+            besides = (*network.parameters(), *network.buffers())
+            found[name] = saved_bytes(partial(network, inputs[name]), besides)
+    return found
+
+
+def saved_bytes(forward: Callable[[], object], besides: Iterable[Tensor] = ()) -> int:
+    """Bytes of what autograd saves while something is computed; each storage counts once, and as a whole.
+
+    What a custom function keeps elsewhere than by `save_for_backward` is not seen, nor what activation checkpointing
+    saves by hooks of its own. A copy of the weights in another precision does count, since it is kept.
+
+    Args:
+        forward: computes; what it gives is dropped, nothing can be differentiated afterwards.
+        besides: tensors whose storages do not count: parameters, buffers.
+    """
+    excluded = {tensor.untyped_storage().data_ptr() for tensor in besides}
+    held: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+
+    def pack(tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in excluded:
+            held[storage.data_ptr()] = storage
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, _unpack):
+        result = forward()
+    del result
+    return sum(storage.nbytes() for storage in held.values())
+
+
+def _unpack(_: Any) -> NoReturn:
+    raise RuntimeError("what was saved was only counted")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from srgan_fast.bench.training.loops import CommonGanLoop, CommonPretrainLoop
+from srgan_fast.bench.training.loops import Step, common_gan_loop, common_pretrain_loop
 from srgan_fast.bench.training.options import Stage
 from srgan_fast.errors import UsageError
 from srgan_fast.models import FeatureExtractor, Generator, PatchDiscriminator, generator_config, get_preset
@@ -34,14 +34,9 @@ Losses = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """A row.
+    """A row: a loop as people write it or `srgan_fast.training.step`, its precision (bf16 is autocast), its kernels.
 
-    Attributes:
-        name: what the user types and reads.
-        loop: `common` as people write it, `lean` is `srgan_fast.training.step`.
-        precision: bf16 is autocast, as the trainer does it.
-        kernels: stock PyTorch operators, or ours.
-        tuned: channels-last, VGG frozen and without a graph for real images, fused Adam; else nothing of it.
+    `tuned`: channels-last, VGG frozen and without a graph for real images, fused Adam; else nothing of it.
     """
 
     name: str
@@ -113,14 +108,7 @@ class Networks:
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """A row that was made ready.
-
-    Attributes:
-        networks: that are trained.
-        step: one step on the row's batch; gives its losses.
-        images: hr and lr, in the layout that the row likes.
-        autocast: makes the context in which networks run.
-    """
+    """A row that was made: its networks, a step on its batch, hr and lr in its layout, the context of its networks."""
 
     networks: Networks
     step: Callable[[], Losses]
@@ -182,7 +170,7 @@ def make_trainee(
     return Trainee(networks, partial(_keeping_graphs(step) if compiled else step, hr, lr), (hr, lr), autocast)
 
 
-def _keeping_graphs(step: Callable[[Tensor, Tensor], Losses]) -> Callable[[Tensor, Tensor], Losses]:
+def _keeping_graphs(step: Step) -> Step:
     """The same step, with networks compiled so that a graph can be gone through twice, as ours goes through D's."""
 
     def run(hr: Tensor, lr: Tensor) -> Losses:
@@ -192,9 +180,7 @@ def _keeping_graphs(step: Callable[[Tensor, Tensor], Losses]) -> Callable[[Tenso
     return run
 
 
-def _step(
-    row: TrainingRow, networks: Networks, autocast: Autocast, captured: bool, averaged: bool
-) -> Callable[[Tensor, Tensor], Losses]:
+def _step(row: TrainingRow, networks: Networks, autocast: Autocast, captured: bool, averaged: bool) -> Step:
     """One step of the row's loop on hr and lr."""
 
     def adam(network: nn.Module) -> Adam:
@@ -203,12 +189,12 @@ def _step(
     generator, discriminator, features = networks.generator, networks.discriminator, networks.features
     if discriminator is None or features is None:
         if row.loop == "common":
-            return CommonPretrainLoop(generator, adam(generator), autocast)
+            return common_pretrain_loop(generator, adam(generator), autocast)
         pretrain = PretrainStep(generator, adam(generator), "l1", StepOptions(autocast))
         return _with_average(CapturedStep(pretrain, required=True) if captured else pretrain, generator, averaged)
     optimisers = adam(generator), adam(discriminator)
     if row.loop == "common":
-        return CommonGanLoop(
+        return common_gan_loop(
             generator,
             discriminator,
             features,
@@ -218,30 +204,7 @@ def _step(
             graph_of_real=not row.tuned,
             autocast=autocast,
         )
-    gan = make_gan_step(generator, discriminator, features, *optimisers, autocast)
-    return _with_average(CapturedStep(gan, required=True) if captured else gan, generator, averaged)
-
-
-def _with_average(
-    step: CapturedStep | PretrainStep | GanStep, generator: Generator, averaged: bool
-) -> Callable[[Tensor, Tensor], Losses]:
-    """The step on one batch, with the average of the weights that the trainer takes after each."""
-    if not averaged:
-        return lambda hr, lr: step([(hr, lr)])
-    average, numbers = AveragedGenerator(generator, EMA), count()
-    return lambda hr, lr: step([(hr, lr)], partial(average.update, generator, next(numbers)))
-
-
-def make_gan_step(
-    generator: Generator,
-    discriminator: PatchDiscriminator,
-    features: FeatureExtractor,
-    generator_optimiser: Adam,
-    discriminator_optimiser: Adam,
-    autocast: Autocast,
-) -> GanStep:
-    """The lean adversarial step with the losses and value ranges of all rows."""
-    recipe = get_preset(LOSSES_PRESET).losses
+    recipe, critic_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).critic_map
     losses = GanLosses(
         content=recipe.content,
         feature_scale=recipe.feature_scale,
@@ -249,14 +212,13 @@ def make_gan_step(
         adversarial_weight=recipe.adversarial_weight,
         discriminator_average=recipe.discriminator_average,
     )
-    critic_map = get_preset(GENERATOR_PRESET).critic_map
-    return GanStep(
-        generator,
-        discriminator,
-        features,
-        generator_optimiser,
-        discriminator_optimiser,
-        losses,
-        critic_map,
-        StepOptions(autocast),
-    )
+    gan = GanStep(generator, discriminator, features, *optimisers, losses, critic_map, StepOptions(autocast))
+    return _with_average(CapturedStep(gan, required=True) if captured else gan, generator, averaged)
+
+
+def _with_average(step: CapturedStep | PretrainStep | GanStep, generator: Generator, averaged: bool) -> Step:
+    """The step on one batch, with the average of the weights that the trainer takes after each."""
+    if not averaged:
+        return lambda hr, lr: step([(hr, lr)])
+    average, numbers = AveragedGenerator(generator, EMA), count()
+    return lambda hr, lr: step([(hr, lr)], partial(average.update, generator, next(numbers)))

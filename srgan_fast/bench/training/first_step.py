@@ -1,20 +1,18 @@
-"""Whether a row trains right: losses and gradients of its first step are held against those of the plain loop.
+"""Whether a row trains right: losses and gradients of its first step are compared with those of the trusted loop.
 
 Gradients are compared as well, since losses of the first step say nothing about backward passes.
 """
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor
 
 from srgan_fast.bench.training.rows import Losses, Trainee
 
-# Losses that both kinds of loop tell.
-COMPARED = ("pixel", "content", "generator", "discriminator")
+COMPARED = ("pixel", "content", "generator", "discriminator")  # losses that both kinds of loop tell
 # Tensors whose gradient is smaller than this share of a network's median are judged by it: that of a bias in front of a
 # BatchNorm is rounding and nothing else.
 _SMALLEST_SHARE = 0.1
@@ -25,17 +23,11 @@ _SINGLE_VALUES = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What a precision may cost; a row that exceeds it is wrong.
-
-    Attributes:
-        loss: largest relative difference of a loss.
-        gradient: largest relative difference (2-norms) of a tensor's gradient, of one value's a fifth.
-        every_tensor: whether all are compared, or convolution weights only.
-    """
+    """Largest relative differences of a loss, and of a tensor's gradient (2-norms; a fifth of that of one value)."""
 
     loss: float
     gradient: float
-    every_tensor: bool
+    every_tensor: bool  # or weights of convolutions only
 
     def __str__(self) -> str:
         return f"losses {self.loss:.0e}, gradients {self.gradient:.0e}"
@@ -49,43 +41,28 @@ TOLERANCES: dict[Literal["fp32", "bf16"], Tolerance] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FirstStep:
-    """What a row's first step gave.
-
-    Attributes:
-        losses: those of `COMPARED` that there are.
-        gradients: by network and parameter.
-    """
+class FirstStep(TypedDict):
+    """Result of a row's first step: losses, those of `COMPARED` that there are; gradients by network and parameter."""
 
     losses: Losses
     gradients: dict[str, dict[str, Tensor]]
 
-    def write(self, path: Path) -> None:
-        """Writes it to a file, from one process to another."""
-        torch.save({"losses": self.losses, "gradients": self.gradients}, path)
 
-    @classmethod
-    def read(cls, path: Path) -> "FirstStep":
-        """Reads what `write` wrote."""
-        return cls(**torch.load(path, weights_only=True))
-
-
-def first_step(trainee: Trainee) -> FirstStep:
+def do_first_step(trainee: Trainee) -> FirstStep:
     """Does a row's first step.
 
     Raises:
         Exception: whatever the row raises.
     """
     losses = trainee.step()
-    trained = {name: network for name, network in trainee.networks.all().items() if name != "features"}
-    return FirstStep(
-        {name: losses[name] for name in COMPARED if name in losses},
-        {
+    return {
+        "losses": {name: losses[name] for name in COMPARED if name in losses},
+        "gradients": {
             name: {key: _gradient(parameter) for key, parameter in network.named_parameters()}
-            for name, network in trained.items()
+            for name, network in trainee.networks.all().items()
+            if name != "features"
         },
-    )
+    }
 
 
 def _gradient(parameter: Tensor) -> Tensor:
@@ -94,13 +71,7 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far a first step lies from the trusted one.
-
-    Attributes:
-        loss: the largest relative difference of a loss.
-        gradient: by network, the largest relative difference of a tensor's gradient, of one value's a fifth.
-        problem: what is wrong with it, in words.
-    """
+    """How far a first step is from the trusted one; see `Tolerance`. `problem` says what is wrong with it."""
 
     loss: float
     gradient: dict[str, float]
@@ -111,18 +82,18 @@ def compare(got: FirstStep, trusted: FirstStep, tolerance: Tolerance) -> Differe
     """Measures and judges a first step."""
     problem = None
     loss_error = 0.0
-    for name, expected in trusted.losses.items():
-        value = got.losses.get(name, math.nan)
+    for name, expected in trusted["losses"].items():
+        value = got["losses"].get(name, math.nan)
         error = abs(value - expected) / max(abs(expected), 1e-12)
         if not error <= tolerance.loss:  # not-a-number is wrong too
             told = f"{name} loss {value:.6g} instead of {expected:.6g}: off by {error:.1e}, beyond {tolerance.loss:.0e}"
             problem = problem or told
         loss_error = error if math.isnan(error) else max(loss_error, error)
     gradient_errors: dict[str, float] = {}
-    for network, tensors in trusted.gradients.items():
+    for network, tensors in trusted["gradients"].items():
         least = _SMALLEST_SHARE * float(torch.stack([tensor.norm() for tensor in tensors.values()]).median())
         errors = {
-            name: float((got.gradients[network][name] - tensor).norm())
+            name: float((got["gradients"][network][name] - tensor).norm())
             / max(float(tensor.norm()), least, 1e-30)
             / (_SINGLE_VALUES if tensor.numel() == 1 else 1.0)
             for name, tensor in tensors.items()
@@ -131,7 +102,6 @@ def compare(got: FirstStep, trusted: FirstStep, tolerance: Tolerance) -> Differe
         worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
         gradient_errors[network] = errors[worst]
         if not errors[worst] <= tolerance.gradient:
-            problem = problem or (
-                f"gradient of the {network}'s {worst} is off by {errors[worst]:.1e}, beyond {tolerance.gradient:.0e}"
-            )
+            told = f"gradient of the {network}'s {worst} is off by {errors[worst]:.1e}, beyond {tolerance.gradient:.0e}"
+            problem = problem or told
     return Difference(loss_error, gradient_errors, problem)

@@ -10,42 +10,38 @@ from pathlib import Path
 
 import pytest
 
-from srgan_fast.bench.conversation import Worker
-from srgan_fast.bench.processes import environment
+from srgan_fast.bench.worker import Worker, environment, why_not
 from srgan_fast.errors import BackendError
 
 PROGRAM = """
 import os, signal, sys, time
-from srgan_fast.bench.conversation import serve
+from srgan_fast.bench.worker import serve
 
 print("loaded", flush=True)
 
 
-def add(order):
-    print("adding", flush=True)
-    os.system("echo a process")
-    return {"sum": order["a"] + order["b"]}
+class Row:
+    def add(self, a, b):
+        print("adding", flush=True)
+        os.system("echo a process")
+        return {"sum": a + b}
 
+    def fail(self, text):
+        raise ValueError(text)
 
-def fail(order):
-    raise ValueError(order["text"])
+    def leave(self):
+        print("no luck", file=sys.stderr)
+        sys.exit(3)
 
+    def be_killed(self):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def leave(order):
-    print("no luck", file=sys.stderr)
-    sys.exit(3)
-
-
-def be_killed(order):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def hang(order):
-    time.sleep(60)
+    def hang(self):
+        time.sleep(60)
 
 
 if __name__ == "__main__":
-    serve({"add": add, "fail": fail, "leave": leave, "be killed": be_killed, "hang": hang})
+    serve(Row())
 """
 
 Start = Callable[..., Worker]
@@ -85,9 +81,9 @@ def test_numbers_that_are_none_come_through(start: Start) -> None:
     ("do", "details", "message"),
     [
         ("fail", {"text": "out of luck\nand more"}, "^ValueError: out of luck$"),
-        ("fly", {}, "^KeyError: 'fly'$"),
+        ("fly", {}, "^AttributeError: 'Row' object has no attribute 'fly'"),
         ("leave", {}, "^the process of row ended with code 3: no luck$"),
-        ("be killed", {}, "^the process of row was ended by SIGKILL: loaded$"),
+        ("be_killed", {}, "^the process of row was ended by SIGKILL: loaded$"),
     ],
 )
 def test_what_goes_wrong_is_told_and_the_process_is_gone(
@@ -118,10 +114,9 @@ def test_a_program_that_is_not_there_is_told(start: Start) -> None:
         worker.ask("add", a=1, b=1)
 
 
-def test_a_process_that_cannot_be_started_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
+def test_a_process_that_cannot_be_started_is_told(start: Start) -> None:
     with pytest.raises(BackendError, match=r"^the process of row cannot be started: FileNotFoundError: "):
-        start()
+        start(python="/no/such/python")
 
 
 def test_a_worker_ends_with_its_block_whatever_it_does(start: Start) -> None:
@@ -136,7 +131,7 @@ def test_a_worker_whose_master_is_gone_ends_by_itself(start: Start, tmp_path: Pa
     master = """
 import os, signal, sys
 from pathlib import Path
-from srgan_fast.bench.conversation import Worker
+from srgan_fast.bench.worker import Worker
 
 worker = Worker("program", "row", Path(sys.argv[1]))
 worker.ask("add", a=1, b=1)
@@ -152,3 +147,15 @@ os.kill(os.getpid(), signal.SIGKILL)
     while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":  # nobody need wait for it
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (BackendError("ours"), "ours"),
+        (RuntimeError("\n first \n second"), "RuntimeError: first"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_an_error_becomes_one_line(error: Exception, text: str) -> None:
+    assert why_not(error) == text

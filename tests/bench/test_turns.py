@@ -1,12 +1,26 @@
 """Rows take turns, and one that fails does not stop the others."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from srgan_fast.bench.rounds import Taken, measure_rounds, order_of, percentile, timed, warm_up
+from srgan_fast.bench.turns import Taken, Turn, fewest_runs, order_of, percentile, take_turns, timed, warm_up
 
 ROWS = ["a", "b", "c", "d"]
+
+
+def turn(run: Callable[[], Any], checks: Callable[[Any], object] = lambda _: None) -> Turn:
+    """Times a run in this process, and hands the result of the last one over."""
+
+    def once(last: bool) -> Taken:
+        taken, result = timed(run)
+        if last:
+            checks(result)
+        return taken
+
+    return once
 
 
 def test_everybody_runs_once_a_round_and_comes_first_in_turn() -> None:
@@ -28,22 +42,14 @@ def test_only_the_run_itself_is_timed() -> None:
         time.sleep(0.02)
         return "done"
 
-    def after(row: str, result: object) -> None:
-        calls.append(f"{row} {result}")
+    def after(result: object) -> None:
+        calls.append(f"a {result}")
         time.sleep(0.2)
 
-    times = measure_rounds({"a": timed(slow)}, 3, after, calls.append, pause_s=0.1)
+    times = take_turns({"a": turn(slow, after)}, 3, calls.append, pause_s=0.1)
     assert calls == ["a", "a", "a", "a done"]
-    assert len(times["a"].wall_s) == len(times["a"].cpu_s) == 3
-    assert all(0.02 <= seconds < 0.09 for seconds in times["a"].wall_s)
-    assert all(seconds < 0.02 for seconds in times["a"].cpu_s)
-
-
-def test_a_run_that_is_done_elsewhere_says_what_it_took() -> None:
-    handed: list[object] = []
-    runs = {"a": lambda: Taken("done", 7.0, 12.0)}
-    times = measure_rounds(runs, 2, lambda row, result: handed.append((row, result)), pause_s=0)
-    assert (times["a"].wall_s, times["a"].cpu_s, handed) == ([7.0, 7.0], [12.0, 12.0], [("a", "done")])
+    assert len(times["a"].taken) == 3
+    assert all(0.02 <= run.wall_s < 0.09 and run.cpu_s < 0.02 for run in times["a"].taken)
 
 
 def test_a_row_that_fails_leaves_the_rounds() -> None:
@@ -55,7 +61,7 @@ def test_a_row_that_fails_leaves_the_rounds() -> None:
         if count == 2:
             raise RuntimeError("no more")
 
-    times = measure_rounds({"a": timed(fails), "b": timed(lambda: None)}, 5, lambda *_: None, pause_s=0)
+    times = take_turns({"a": turn(fails), "b": turn(lambda: None)}, 5, pause_s=0)
     assert count == 2
     assert str(times["a"].failure) == "no more"
     assert (len(times["a"].wall_s), len(times["b"].wall_s)) == (1, 5)
@@ -63,7 +69,15 @@ def test_a_row_that_fails_leaves_the_rounds() -> None:
 
 def test_a_percentile_lies_between_the_values() -> None:
     assert percentile([3.0, 1.0, 2.0], 50) == 2
-    assert percentile([1.0, 2.0], 90) == pytest.approx(1.9)
+    assert percentile([float(n) for n in range(64)], 90) == pytest.approx(56.7)
+
+
+@pytest.mark.parametrize(("percent", "runs"), [(50, 1), (90, 64), (99, 662), (1, 662), (10, 64)])
+def test_percentiles_come_from_enough_runs_only(percent: float, runs: int) -> None:
+    """As many as MLPerf Inference demands."""
+    assert fewest_runs(percent) == runs
+    assert percentile([1.0] * runs, percent) == 1
+    assert percentile([1.0] * (runs - 1), percent) is None
 
 
 def test_rounds_go_on_until_the_duration_and_the_last_result_is_handed_over() -> None:
@@ -75,7 +89,7 @@ def test_rounds_go_on_until_the_duration_and_the_last_result_is_handed_over() ->
         time.sleep(0.01)
         return len(made)
 
-    times = measure_rounds({"a": timed(run)}, 2, lambda _, result: handed.append(result), pause_s=0, duration_s=0.15)
+    times = take_turns({"a": turn(run, handed.append)}, 2, pause_s=0, duration_s=0.15)
     assert sum(times["a"].wall_s) > 0.1
     assert len(times["a"].wall_s) == len(made) > 2
     assert handed[-1] == len(made), "the very last result"
@@ -86,9 +100,9 @@ def test_a_duration_does_not_go_on_without_rows() -> None:
     def fails() -> None:
         raise RuntimeError("no more")
 
-    times = measure_rounds({"a": timed(fails)}, 5, lambda *_: None, pause_s=0, duration_s=60)
+    times = take_turns({"a": turn(fails)}, 5, pause_s=0, duration_s=60)
     assert times["a"].wall_s == []
-    assert measure_rounds({}, 5, lambda *_: None, duration_s=60) == {}
+    assert take_turns({}, 5, duration_s=60) == {}
 
 
 @pytest.mark.parametrize(("least_ms", "done", "runs"), [(0, 0, 2), (0, 1, 1), (0, 2, 0), (25, 0, 2)])

@@ -1,0 +1,73 @@
+"""What a user waits for before and besides computing: whole processes, from start to exit."""
+
+import statistics
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from srgan_fast.bench.report import ColdStart, ProcessTime
+from srgan_fast.bench.worker import TIMEOUT_S, environment, how_it_ended
+from srgan_fast.models.checkpoint import resolve_model
+from srgan_fast.runtime import BACKENDS
+from srgan_fast.runtime.registry import missing_modules
+
+RUNS = 5
+IMPORTS = ("srgan_fast.runtime.upscaler", "torch", "onnxruntime", "openvino", "MNN", "ncnn", "cv2")
+
+
+def measure_cold_start(model: str | Path, picture: Path, folder: Path, threads: int) -> ColdStart:
+    """Times `srgan-fast upscale` of a small image by each installed backend, and the import of each runtime.
+
+    Every process runs once before it is timed, so that files come from the page cache as they do on the second use.
+    """
+    path = str(resolve_model(model).absolute())
+    python = time_process("python", ["-c", "pass"], folder)
+    upscale = []
+    for name, entry in BACKENDS.items():
+        if missing_modules(entry) or "fp32" not in entry.precisions:
+            continue
+        arguments = ["upscale", str(picture), "-o", str(folder / "cold.png"), "--overwrite"]
+        options = ["--model", path, "--backend", name, "--threads", str(threads)]
+        upscale.append(time_process(name, ["-m", "srgan_fast", *arguments, *options], folder))
+    imports = [
+        time_process(module, ["-c", f"import {module}"], folder)
+        for module in IMPORTS
+        if find_spec(module.split(".", maxsplit=1)[0]) is not None
+    ]
+    return ColdStart(picture=picture.name, python_ms=python.median_ms or 0.0, upscale=upscale, imports=imports)
+
+
+def time_process(name: str, arguments: list[str], folder: Path) -> ProcessTime:
+    """Times a process of this interpreter, `RUNS` times after one run that is not counted."""
+    taken: list[float] = []
+    reason = None
+    for _ in range(1 + RUNS):
+        began = time.perf_counter()
+        try:
+            done = subprocess.run(
+                [sys.executable, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+                cwd=folder,
+                env=environment(),
+            )
+        except subprocess.TimeoutExpired:
+            reason = f"took more than {TIMEOUT_S} s"
+            break
+        taken.append((time.perf_counter() - began) * 1e3)
+        if done.returncode:
+            reason = how_it_ended(done.returncode, done.stderr)
+            break
+    runs = [] if reason else taken[1:]
+    return ProcessTime(
+        name=name,
+        command=" ".join(["python", *arguments]),
+        median_ms=statistics.median(runs) if runs else None,
+        min_ms=min(runs) if runs else None,
+        runs_ms=runs,
+        reason=reason,
+    )

@@ -1,0 +1,87 @@
+"""One row of inference in its own process: prepared or loaded, run whenever it is its turn, called by several threads.
+
+usage: python -m srgan_fast.bench.inference_row (orders come by standard input; see `srgan_fast.bench.worker`)
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from srgan_fast.bench.candidates import Job, Loaded, find_candidate
+from srgan_fast.bench.machine import peak_rss_mib
+from srgan_fast.bench.streams import StreamTimes, measure_arrivals, measure_streams
+from srgan_fast.bench.turns import timed, warm_up
+from srgan_fast.bench.worker import serve
+from srgan_fast.bench.workload import Size, Workload
+from srgan_fast.models import read_model
+
+
+class InferenceRow:
+    """What the first order loads, and the others use. Results are written to .npy files, which the benchmark checks."""
+
+    _loaded: Loaded
+
+    def prepare(self, row: str, job: dict[str, Any]) -> None:
+        """Writes the runtime's files."""
+        find_candidate(row).prepare(_job(job))
+
+    def load(self, row: str, job: dict[str, Any], lr: str, warm_up_ms: float, result: str) -> dict[str, Any]:
+        """Loads and warms up; returns the time to load, the device, and the memory before and after the first run."""
+        candidate, made, image = find_candidate(row), _job(job), np.load(lr)
+        base = peak_rss_mib()
+        taken, self._loaded = timed(lambda: candidate.load(made, image))
+        first, _ = timed(self._loaded.run)
+        peak = peak_rss_mib()
+        self._save(warm_up(self._loaded.run, warm_up_ms, done=1), result)
+        # A compiler of just-in-time kind does its work in the first run.
+        load_s = taken.wall_s + (first.wall_s if "compile" in row or "zentorch" in row else 0.0)
+        return {"load_s": load_s, "device": self._loaded.device, "base_mib": base, "peak_mib": peak}
+
+    def run(self, result: str | None) -> dict[str, Any]:
+        """Runs once; returns its seconds, and writes the result where that is asked for."""
+        taken, sr = timed(self._loaded.run)
+        if result is not None:
+            self._save(sr, result)
+        gpu = self._loaded.gpu
+        return {"wall_s": taken.wall_s, "cpu_s": taken.cpu_s, "device_s": None if gpu is None else gpu.last_run_s()}
+
+    def streams(self, count: int, seconds: float, share: float, results: list[str]) -> dict[str, Any]:
+        """Several callers in closed loops, one in the same loop, and several with random arrivals.
+
+        Arrivals come at `share` of the rate of the closed loops. Each caller's last result is written.
+        """
+        caller = self._loaded.caller
+        if caller is None:
+            return {"reason": "its runtime cannot be called by several threads at once"}
+        one, several = (measure_streams(caller, n, seconds) for n in (1, count))
+        for sr, path in zip(several.results, results, strict=True):
+            self._save(sr, path)
+        rate = share * _rate(several)
+        arrivals = measure_arrivals(caller, count, rate, seconds)
+        return {"one_per_s": _rate(one), "per_s": _rate(several), "runs_s": several.runs_s} | {
+            "rate_per_s": rate,
+            "latencies_s": arrivals,
+        }
+
+    def finish(self) -> dict[str, Any]:
+        """Tells the peak of device memory."""
+        gpu = self._loaded.gpu
+        return {"peak_device_mib": None if gpu is None else gpu.peak_mib()}
+
+    def _save(self, sr: Any, path: str) -> None:
+        np.save(path, self._loaded.array(sr))
+
+
+def _rate(times: StreamTimes) -> float:
+    return len(times.runs_s) / times.wall_s
+
+
+def _job(order: dict[str, Any]) -> Job:
+    workload = Workload(Size(*order["size"]), order["batch"], order["threads"])
+    calibration = None if order["calibration"] is None else Path(order["calibration"])
+    return Job(read_model(order["model"]), workload, Path(order["folder"]), calibration)
+
+
+if __name__ == "__main__":
+    serve(InferenceRow())

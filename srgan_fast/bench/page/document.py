@@ -1,0 +1,136 @@
+"""What a report shows, as data: tables whose columns know how to read a row, charts, facts, and the page around them.
+
+`html.render` makes a page of it, and the command line prints its tables.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+DASH = "\u2013"
+Value = str | float | None
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent where people would not write one."""
+    size = abs(value)
+    if not math.isfinite(value):
+        return str(value)
+    if size >= 1e6 or 0 < size < 1e-3:
+        return f"{value:.2e}"
+    if size >= 1000:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    if size == 0:
+        return "0"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    return f"{value:.{digits}f}" if size >= 1 else f"{value:#.3g}"
+
+
+def plural(count: int, what: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def day(created: str) -> str:
+    """ISO 8601 as people read it."""
+    return created.replace("T", " ").replace("+00:00", " UTC")
+
+
+def read(row: Any, path: str) -> Any:
+    """A field of an object or a dictionary, or one further down, as in `latency.min_ms`; None where one is missing."""
+    for name in path.split("."):
+        row = row.get(name) if isinstance(row, dict) else getattr(row, name, None)
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    `value` is a field of a row (see `read`) or a function of it, multiplied by `factor`, in the format `form` or with
+    three significant digits; `text`: it holds words, which are aligned to the left; `hint`: what it is, shown when the
+    heading is pointed at; `page_only`: the console, which is narrow, leaves it out.
+    """
+
+    name: str
+    value: str | Callable[[Any], Value]
+    form: str = ""
+    factor: float = 1.0
+    text: bool = False
+    hint: str = ""
+    page_only: bool = False
+
+    def cell(self, row: Any) -> str:
+        """The value as text; a dash where it is not known."""
+        value = read(row, self.value) if isinstance(self.value, str) else self.value(row)
+        if value is None:
+            return DASH
+        if isinstance(value, str):
+            return value
+        return format(value * self.factor, self.form) if self.form else number(value * self.factor)
+
+
+NAME = Column("Row", "name", text=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows below their headings. The first column names the row; rows may have a `status` and a `reason`.
+
+    `bar` is a field that is drawn as a bar below the second cell; `page_only` leaves the table out on the console.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Any]
+    title: str = ""
+    bar: str = ""
+    page_only: bool = False
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing and how to read it; `draw` makes SVG of a key that is unique on the page, or nothing."""
+
+    title: str
+    draw: Callable[[str], str]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and their values."""
+
+    pairs: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Parts under a heading."""
+
+    title: str
+    parts: Sequence[Table | Chart | Facts]
+    lead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure to remember: what it is, the figure, and what it refers to."""
+
+    label: str
+    figure: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything from top to bottom."""
+
+    title: str
+    eyebrow: str = ""
+    subtitle: str = ""
+    tiles: Sequence[Tile] = ()
+    warnings: Sequence[str] = ()
+    sections: Sequence[Section] = ()
+    footer: str = "The file stands alone: it loads nothing and runs no script."

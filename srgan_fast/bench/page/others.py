@@ -1,0 +1,59 @@
+"""What reports share, and what the small ones show: the machine, exports, comparisons."""
+
+from srgan_fast.bench.compare import Comparison
+from srgan_fast.bench.page.document import NAME, Column, Facts, Page, Section, Table
+from srgan_fast.bench.report import ExportBenchReport, ExportRow, Part
+
+
+def facts(title: str, *parts: Part) -> Section:
+    """The plain fields of some parts of a report, as names and values."""
+    pairs = [
+        (name.replace("_", " "), _text(value)) for part in parts for name, value in part if value not in (None, "")
+    ]
+    return Section(title, [Facts([(name, value) for name, value in pairs if value])])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {found}" for name, found in value.items())
+    return (
+        ", ".join(map(_text, value))
+        if isinstance(value, list)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def export_page(report: ExportBenchReport) -> Page:
+    """One table."""
+
+    def types(row: ExportRow) -> str:
+        return ", ".join(f"{count} {name}" for name, count in sorted(row.convolutions.items()))
+
+    figures = {"export s": "make_s", "build s": "build_s", "MB": "size_mb", "PSNR dB": "psnr_db", "ORT ms": "median_ms"}
+    columns = [NAME, *(Column(title, field, ".1f") for title, field in figures.items())]
+    table = Table([*columns, Column("convolutions", types, text=True)], report.rows)
+    section = Section(f"ONNX Runtime at {report.size}, {report.threads} threads", [table])
+    return Page(f"{report.model} exported on {report.environment.cpu}", warnings=report.warnings, sections=[section])
+
+
+def comparison_page(found: Comparison) -> Page:
+    """Differences of the surroundings, and each case's rows."""
+    columns = [
+        NAME,
+        Column("before ms", "before_ms"),
+        Column("after ms", "after_ms"),
+        Column("ratio", "ratio", ".3f"),
+        Column("interval", lambda row: None if row.low is None else f"{row.low:.3f} .. {row.high:.3f}"),
+        Column("verdict", "verdict", text=True),
+    ]
+    cases = [
+        Section(case, [Table(columns, [row for row in found.rows if row.case == case])])
+        for case in dict.fromkeys(row.case for row in found.rows)
+    ]
+    texts = [
+        Column(title, field, text=True) for title, field in (("", "what"), ("before", "before"), ("after", "after"))
+    ]
+    unlike = Section("not alike", [Table(texts, found.differences)])
+    return Page("", warnings=found.warnings, sections=[unlike, *cases])

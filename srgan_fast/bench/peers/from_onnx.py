@@ -1,0 +1,199 @@
+"""Peers that read the network as ONNX with a fixed shape, which lets runtimes plan more than a free one does."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from srgan_fast.bench.candidates import Job, Loaded
+from srgan_fast.data.calibration import calibration_pictures
+from srgan_fast.errors import BackendError
+from srgan_fast.files import atomic_write
+from srgan_fast.runtime.protocol import FloatImages
+
+
+def fixed_onnx(job: Job) -> Path:
+    """The ONNX file for the job's shape; written on first use."""
+    path = job.shape_folder / "fixed.onnx"
+    if not path.exists():
+        from srgan_fast.network.onnx_graph import build_onnx  # noqa: PLC0415 (onnx; loading a prepared row needs none)
+
+        model = build_onnx(job.file.network, job.file.name)
+        for value, factor in ((model.graph.input[0], 1), (model.graph.output[0], job.file.scale)):
+            batch, channels, height, width = job.shape
+            shape = (batch, channels, height * factor, width * factor)
+            for dim, length in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+                dim.dim_value = length
+        with atomic_write(path) as file:
+            file.write(model.SerializeToString())
+    return path
+
+
+def _floats(sr: Any) -> FloatImages:
+    return np.array(sr, np.float32)
+
+
+def _run_python(what: str, *arguments: str) -> None:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").splitlines()[-1]
+        raise BackendError(f"{what} failed: {last}")
+
+
+# --- ONNX Runtime's CPU provider
+
+
+def load_onnxruntime(job: Job, row: str, lr: FloatImages) -> Loaded:
+    """A session with all graph optimisations, which is its default."""
+    import onnxruntime as ort  # noqa: PLC0415 (each row's process imports its own runtime only)
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = job.workload.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    session = ort.InferenceSession(str(fixed_onnx(job)), options, providers=["CPUExecutionProvider"])
+
+    def run() -> Any:
+        return session.run(None, {"lr": lr})[0]
+
+    return Loaded(run, _floats, caller=lambda: run)  # a session may be called by several threads
+
+
+# --- OpenVINO: f32, bf16, and int8 by NNCF's post-training quantisation. The precision is always given: by default,
+# OpenVINO computes an fp32 model in bf16 where the CPU can.
+
+
+def quantise_openvino(job: Job) -> None:
+    """Writes the quantised model, once for all shapes."""
+    target = job.folder / "int8.xml"
+    if target.exists():
+        return
+    import nncf  # noqa: PLC0415
+    import openvino as ov  # noqa: PLC0415
+
+    from srgan_fast.network.onnx_graph import build_onnx  # noqa: PLC0415
+
+    free = job.folder / "free.onnx"
+    free.write_bytes(build_onnx(job.file.network, job.file.name).SerializeToString())
+    pictures = calibration_pictures(job.calibration)
+    data = nncf.Dataset(pictures, lambda lr: {"lr": lr})
+    ov.save_model(nncf.quantize(ov.Core().read_model(free), data, subset_size=len(pictures)), target)
+
+
+def openvino_lacks_bf16() -> str | None:
+    """Why its bf16 is of no use on this CPU."""
+    from srgan_fast.runtime.openvino_backend import computes  # noqa: PLC0415
+
+    return None if computes("bf16") else _other_precision("f32", "bf16")
+
+
+def _other_precision(used: str, asked: str) -> str:
+    return f"OpenVINO computes in {used} on this CPU, not in {asked}"
+
+
+def load_openvino(job: Job, row: str, lr: FloatImages) -> Loaded:
+    """A model compiled for latency, with a request that reads the input where it is."""
+    import openvino as ov  # noqa: PLC0415
+
+    core = ov.Core()
+    quantised = row.endswith("int8")
+    model = core.read_model(job.folder / "int8.xml" if quantised else fixed_onnx(job))
+    if quantised:
+        model.reshape(list(job.shape))
+    hint = "bf16" if row.endswith("bf16") else "f32"
+    threads = job.workload.threads
+    settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    compiled = core.compile_model(model, "CPU", settings)
+    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if used != hint:
+        raise BackendError(_other_precision(used, hint))
+
+    def caller() -> Callable[[], Any]:
+        request = compiled.create_infer_request()
+        request.set_input_tensor(ov.Tensor(lr, shared_memory=True))
+
+        def run() -> Any:
+            request.infer()
+            return request.get_output_tensor()
+
+        return run
+
+    return Loaded(caller(), lambda tensor: _floats(tensor.data), caller=caller)
+
+
+# --- MNN, which runs 3x3 convolutions by Winograd's algorithm
+
+# Not `MNN.tools.mnnconvert`: importing that installs a package by pip, and it then reports each conversion, with an
+# identifier of the machine, to a server. This is the converter that it calls.
+_CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"
+
+
+def convert_to_mnn(job: Job) -> None:
+    """Converts the graph with MNN's own converter."""
+    source, target = fixed_onnx(job), job.shape_folder / "fixed.mnn"
+    arguments = ["-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(target), "--bizCode", "srgan_fast"]
+    _run_python("MNN's converter", "-c", _CONVERT, *arguments)
+
+
+def load_mnn(job: Job, row: str, lr: FloatImages) -> Loaded:
+    """A module at high precision (fp32; "normal" may mean fp16 or bf16); reading the result makes it compute."""
+    from MNN import expr, nn  # noqa: PLC0415
+
+    settings = {"backend": "CPU", "numThread": job.workload.threads, "precision": "high"}
+    manager = nn.create_runtime_manager((settings,))
+    net = nn.load_module_from_file(str(job.shape_folder / "fixed.mnn"), ["lr"], ["sr"], runtime_manager=manager)
+    image = expr.const(lr, list(lr.shape), expr.NCHW)
+    return Loaded(lambda: expr.convert(net.forward([image])[0], expr.NCHW).read(), _floats)
+
+
+# --- OpenCV's DNN module, which runs 3x3 convolutions by Winograd's algorithm where there is AVX
+
+
+def load_opencv(job: Job, row: str, lr: FloatImages) -> Loaded:
+    """A net of OpenCV's own engine, with its default settings."""
+    import cv2  # noqa: PLC0415
+
+    cv2.setNumThreads(job.workload.threads)
+    net = cv2.dnn.readNetFromONNX(str(fixed_onnx(job)))
+
+    def run() -> Any:
+        net.setInput(lr)  # part of every run: a net forgets its input
+        return net.forward()
+
+    return Loaded(run, _floats)
+
+
+# --- IREE: compiled ahead of time for this processor, run on a pool of threads
+
+
+def compile_iree(job: Job) -> None:
+    """Imports the graph and compiles it, which takes minutes for large networks."""
+    from iree import compiler  # noqa: PLC0415
+
+    target = job.shape_folder / "model.mlir"
+    # 17 is the least version of operators that all of IREE's lowerings of ours take.
+    arguments = [str(fixed_onnx(job)), "-o", str(target), "--opset-version", "17"]
+    _run_python("IREE's importer", "-m", "iree.compiler.tools.import_onnx", *arguments)
+    compiler.compile_file(
+        str(target),
+        output_file=str(job.shape_folder / "model.vmfb"),
+        target_backends=["llvm-cpu"],
+        input_type="onnx",
+        extra_args=["--iree-llvmcpu-target-cpu=host", "--iree-opt-level=O3"],
+    )
+
+
+def load_iree(job: Job, row: str, lr: FloatImages) -> Loaded:
+    """A function of the compiled module, with its input in the device's memory."""
+    from iree import runtime  # noqa: PLC0415
+
+    runtime.flags.parse_flags(f"--task_topology_group_count={job.workload.threads}")
+    config = runtime.Config("local-task")
+    file = str(job.shape_folder / "model.vmfb")
+    module = runtime.load_vm_module(runtime.VmModule.mmap(config.vm_instance, file), config)
+    (name,) = (n for n in module.vm_module.function_names if not n.startswith("__") and "$" not in n)
+    image = runtime.asdevicearray(config.device, lr)
+    return Loaded(lambda: module[name](image).to_host(), _floats)

@@ -1,0 +1,137 @@
+"""Rows taking turns: every row runs once a round, so that a machine that gets slower gets slower for all."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+import numpy as np
+
+# Rests before each run: ONNX Runtime's worker threads spin for some 60 ms after their work, those of libgomp (torch,
+# ncnn) for 5 ms, and would take a core from the row that runs next. Measurements are in README.md.
+PAUSE_S = 0.1
+WARM_UP_RUNS = 2  # at least
+ORDER = "rotated by one row each round, every other round backwards"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Seconds of one run: wall time, CPU time of the whole process, and between CUDA events; None on a CPU."""
+
+    wall_s: float
+    cpu_s: float
+    device_s: float | None = None
+
+
+@dataclass(slots=True)
+class Times:
+    """The runs of one row, and what ended them early."""
+
+    taken: list[Taken] = field(default_factory=list)
+    failure: Exception | None = None
+
+    @property
+    def wall_s(self) -> list[float]:
+        """Seconds of each run."""
+        return [run.wall_s for run in self.taken]
+
+    def cpus_used(self) -> float:
+        """CPU time over wall time, median."""
+        return statistics.median(run.cpu_s / run.wall_s for run in self.taken)
+
+
+class Turn(Protocol):
+    """Runs a row once."""
+
+    def __call__(self, last: bool) -> Taken:
+        """Runs it; `last`: the result must be checked, though more rounds may follow if this one ends too soon."""
+        ...
+
+
+def order_of(rows: list[str], round_: int) -> list[str]:
+    """The rows in the order of a round: each begins one row further, and every other one goes backwards.
+
+    So no row always comes first, and none always comes after the same neighbour.
+    """
+    step = -1 if round_ % 2 else 1
+    return [rows[(round_ + step * i) % len(rows)] for i in range(len(rows))]
+
+
+def timed(run: Callable[[], Any]) -> tuple[Taken, Any]:
+    """What a run in this process took, and its result."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = run()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Taken(wall, cpu), result
+
+
+def take_turns(
+    turns: Mapping[str, Turn],
+    rounds: int,
+    on_run: Callable[[str], None] = lambda row: None,
+    pause_s: float = PAUSE_S,
+    duration_s: float = 0.0,
+) -> dict[str, Times]:
+    """Times the rows; a row that raises leaves the rounds, and the others go on.
+
+    Args:
+        turns: by row, warmed up.
+        rounds: least number of rounds.
+        on_run: called with the row's name before each run.
+        pause_s: rest before each run.
+        duration_s: least seconds of all rounds together.
+    """
+    times = {row: Times() for row in turns}
+    began = round_began = time.monotonic()
+    for round_ in count():
+        previous_s, round_began = time.monotonic() - round_began, time.monotonic()
+        last = round_ + 1 >= rounds and round_began - began + previous_s >= duration_s
+        for row in order_of([row for row in turns if times[row].failure is None], round_):
+            on_run(row)
+            time.sleep(pause_s)
+            try:
+                times[row].taken.append(turns[row](last=last))
+            except Exception as error:  # every runtime has exceptions of its own
+                times[row].failure = error
+        done = last and time.monotonic() - began >= duration_s
+        if done or all(found.failure is not None for found in times.values()):
+            return times
+    raise AssertionError
+
+
+def warm_up(run: Callable[[], Any], least_ms: float, done: int = 0) -> Any:
+    """Runs a row, of which some runs are done, at least twice and for that long; gives its last result."""
+    result, began = None, time.perf_counter()
+    while done < WARM_UP_RUNS or (time.perf_counter() - began) * 1e3 < least_ms:
+        del result  # before the next one is allocated
+        result = run()
+        done += 1
+    return result
+
+
+def fewest_runs(percent: float) -> int:
+    """How many runs a percentile needs: 64 for p90, 662 for p99; the median needs one.
+
+    The rule of MLPerf Inference for early stopping: so many that, with 99 % confidence, two runs at least are beyond
+    the true percentile.
+    """
+    tail = min(percent, 100 - percent) / 100
+    if tail == 0.5:
+        return 1
+    runs = 2
+    while (1 - tail) ** runs + runs * tail * (1 - tail) ** (runs - 1) > 0.01:
+        runs += max(1, runs // 1000)
+    return runs
+
+
+def percentile(values: list[float], percent: float) -> float | None:
+    """Linear between the two nearest values; None of fewer than `fewest_runs`."""
+    return float(np.percentile(values, percent)) if len(values) >= fewest_runs(percent) else None
+
+
+def finite(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Those of the values that JSON has numbers for."""
+    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}

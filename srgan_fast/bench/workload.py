@@ -1,0 +1,124 @@
+"""What every row of a case computes: a batch of images of one size on a number of threads, and the images."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_fast.errors import UsageError
+from srgan_fast.runtime.protocol import FloatImages
+
+LARGEST_SIDE = 32768
+Device = Literal["cpu", "cuda"]
+
+_SEED = 0
+
+
+class Size(NamedTuple):
+    """Size of a low-resolution image in pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return self.height * self.width
+
+
+def parse_size(text: str) -> Size:
+    """`HxW`, or one number for a square.
+
+    Raises:
+        UsageError: anything else, 0, or a side that no image here has.
+    """
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower(), re.ASCII)
+    if not match:
+        raise UsageError(f"size is {text!r}; it must be HEIGHTxWIDTH in pixels, as in 180x320")
+    # Python refuses to read numbers of thousands of digits; none that is too long to be a side is read.
+    sides = [int(side) if len(side) < 10 else LARGEST_SIDE + 1 for side in match.groups() if side]
+    if min(sides) < 1 or max(sides) > LARGEST_SIDE:
+        raise UsageError(f"size is {text!r}; sides must lie between 1 and {LARGEST_SIDE}")
+    return Size(sides[0], sides[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What all rows of one case compute with the network of the run.
+
+    Attributes:
+        size: of each low-resolution image.
+        batch: images of a run.
+        threads: CPU threads.
+    """
+
+    size: Size
+    batch: int = 1
+    threads: int = 1
+
+    def __str__(self) -> str:
+        batch = f", batch {self.batch}" if self.batch != 1 else ""
+        return f"{self.size}{batch}, {self.threads} thread{'s' if self.threads != 1 else ''}"
+
+    @property
+    def pixels(self) -> int:
+        """Low-resolution pixels of a run."""
+        return self.batch * self.size.area
+
+
+def lr_images(size: Size, batch: int, image: Path | None = None) -> tuple[FloatImages, str]:
+    """The input as N, 3, H, W and a description of it: see `lr_image`.
+
+    Each image of a batch is the one before it rolled to the right, so that a runtime that mixes them up is wrong.
+    """
+    lr, description = lr_image(size, image)
+    if batch == 1:
+        return lr, description
+    shifts = [k * size.width // batch for k in range(batch)]
+    rolled = np.concatenate([np.roll(lr, shift, axis=3) for shift in shifts])
+    return rolled, f"{description}, {batch} times, each rolled to the right by {size.width / batch:g} pixels"
+
+
+def lr_image(size: Size, image: Path | None = None) -> tuple[FloatImages, str]:
+    """The input and a description of it.
+
+    Args:
+        size: of the input.
+        image: its largest middle part of that shape is resized to the size; a sample if None; seeded noise where there
+            are no samples.
+
+    Returns:
+        1, 3, H, W in 0..1 with the 256 values that 8 bits have, and a description.
+
+    Raises:
+        ImageError: an image that cannot be read.
+    """
+    # Here, since libvips comes with it, which the report on a GPU does without.
+    from srgan_fast.data.cache import flat_rgb8  # noqa: PLC0415
+    from srgan_fast.data.calibration import SAMPLE, samples_folder  # noqa: PLC0415
+    from srgan_fast.data.images import read_image  # noqa: PLC0415
+    from srgan_fast.data.resize import resize_bicubic  # noqa: PLC0415
+
+    folder = samples_folder()
+    if image is None and folder is None:
+        noise = np.random.default_rng(_SEED).integers(0, 256, (1, 3, *size))
+        return noise.astype(np.float32) / np.float32(255), f"noise of seed {_SEED} (the project's samples are not here)"
+    path = image or (folder or Path()) / SAMPLE
+    part = _middle(flat_rgb8(read_image(path)), size)
+    small = resize_bicubic(part, *size)
+    lr = np.ascontiguousarray(small.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+    return lr, f"{path.name}, the middle {part.shape[0]}x{part.shape[1]} resized to {size}"
+
+
+def _middle(pixels: NDArray[Any], size: Size) -> NDArray[Any]:
+    """The largest part around the middle that has the shape of the size."""
+    zoom = min(pixels.shape[0] / size.height, pixels.shape[1] / size.width)
+    height, width = (max(1, round(side * zoom)) for side in size)
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
