@@ -16,9 +16,9 @@ from typing import Any
 
 from srgan_fast.bench.gpu import gpu_report
 from srgan_fast.bench.page.gpu import gpu_page
-from srgan_fast.bench.page.html import render
 from srgan_fast.errors import SrganFastError
 from srgan_fast.files import check_writable
+from srgan_fast.pages.html import render
 
 _TRAINING = ("steps, ", "generator, ")  # parts with rows by name
 

@@ -66,11 +66,8 @@ def compute_reference(
 ) -> tuple[Reference, Literal["float64", "float32"]]:
     """The network by the interpreter in float64, or by PyTorch in float32 where that would take minutes.
 
-    Large pictures go in tiles with the whole receptive field around each, so that memory stays bounded; those of
-    networks that reach too far for that in one piece.
-
-    Raises:
-        BackendError: torch is needed and not installed.
+    Large images go in tiles with the whole receptive field around each, but for networks that reach too far. Where
+    torch is needed and not installed, a BackendError says so.
     """
     exact = len(lr) * Size(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
     compute = partial(interpreter.run, file.network) if exact else _in_torch(file, threads)

@@ -52,13 +52,10 @@ class Job:
 class Loaded:
     """A network in a runtime, with its input in place.
 
-    Attributes:
-        run: computes once; what is timed. It may return whatever its runtime likes best.
-        array: makes N, 3, scale * H, scale * W float32 of that, in memory of its own; not timed.
-        device: where it computes, in words, with the instruction set where the runtime tells.
-        caller: makes one more caller of the same loaded network, whose `run` may be called while others run: with state
-            of its own, or behind a lock of the runtime's. None where the runtime must not be called so.
-        gpu: clock and memory of the GPU that it computes on; None on a CPU.
+    `run` computes once and is timed; it may return whatever its runtime likes best, and `array` makes N, 3, scale * H,
+    scale * W float32 of that, in memory of its own. `device` says where it computes. `caller` makes one more caller of
+    the same loaded network, whose `run` may be called while others run: with state of its own, or behind a lock of the
+    runtime's; None where the runtime must not be called so. `gpu` is clock and memory of a GPU.
     """
 
     run: Callable[[], Any]
@@ -132,21 +129,13 @@ class Candidate:
         return self.command.format(threads=threads)
 
     def prepare(self, job: Job) -> None:
-        """Writes what `load` needs.
-
-        Raises:
-            Exception: whatever the runtime raises.
-        """
+        """Writes what `load` needs; raises whatever the runtime raises."""
         if self.prepares:
             job.shape_folder.mkdir(parents=True, exist_ok=True)
             _function(self.prepares)(job)
 
     def load(self, job: Job, lr: FloatImages) -> Loaded:
-        """Loads the network and puts the input (N, 3, H, W in 0..1) where the runtime likes it.
-
-        Raises:
-            Exception: whatever the runtime raises.
-        """
+        """Loads the network, with the input (N, 3, H, W in 0..1) in place; raises whatever the runtime raises."""
         if self.kind == "peer":
             return cast(Loaded, _function(self.loads)(job, self.name, lr))
         gpu = _gpu(self.runtime)
@@ -178,15 +167,14 @@ def _is_installed(module: str) -> bool:
 
 def _gpu(runtime: str) -> "TorchClock | None":
     """For backends that compute on torch's CUDA streams, where there is a device."""
-    if runtime not in ON_TORCH_STREAMS:
-        return None
-    import torch  # noqa: PLC0415 (heavy, and these backends load it anyway)
+    if runtime in ON_TORCH_STREAMS:
+        import torch  # noqa: PLC0415 (heavy, and these backends load it anyway)
 
-    if not torch.cuda.is_available():
-        return None
-    from srgan_fast.bench.gpu.timing import TorchClock  # noqa: PLC0415
+        if torch.cuda.is_available():
+            from srgan_fast.bench.gpu.timing import TorchClock  # noqa: PLC0415
 
-    return TorchClock()
+            return TorchClock()
+    return None
 
 
 _TORCH = "torch.set_num_threads({threads}); with torch.inference_mode()"
@@ -247,11 +235,7 @@ RUNTIMES = tuple(dict.fromkeys(row.runtime for row in PEERS.values()))
 
 
 def find_candidate(name: str) -> Candidate:
-    """The row of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """The row of that name; a UsageError if there is none."""
     rows = {row.name: row for row in (*_backend_rows(BACKENDS), *PEERS.values())}
     if name not in rows:
         raise UsageError(f"no row is called {name!r}; there are {', '.join(rows)}")

@@ -6,6 +6,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from srgan_fast.bench.report import ColdStart, ProcessTime
 from srgan_fast.bench.worker import TIMEOUT_S, environment, how_it_ended
@@ -43,25 +44,15 @@ def time_process(name: str, arguments: list[str], folder: Path) -> ProcessTime:
     """Times a process of this interpreter, `RUNS` times after one run that is not counted."""
     taken: list[float] = []
     reason = None
-    for _ in range(1 + RUNS):
+    how: dict[str, Any] = {"capture_output": True, "text": True, "cwd": folder, "env": environment()}
+    while reason is None and len(taken) <= RUNS:
         began = time.perf_counter()
         try:
-            done = subprocess.run(
-                [sys.executable, *arguments],
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=False,
-                cwd=folder,
-                env=environment(),
-            )
+            done = subprocess.run([sys.executable, *arguments], timeout=TIMEOUT_S, check=False, **how)
+            reason = how_it_ended(done.returncode, done.stderr) if done.returncode else None
         except subprocess.TimeoutExpired:
             reason = f"took more than {TIMEOUT_S} s"
-            break
         taken.append((time.perf_counter() - began) * 1e3)
-        if done.returncode:
-            reason = how_it_ended(done.returncode, done.stderr)
-            break
     runs = [] if reason else taken[1:]
     return ProcessTime(
         name=name,

@@ -64,10 +64,6 @@ class Comparison(Part):
     differences: list[Difference]
     warnings: list[str]
 
-    def as_json(self) -> str:
-        """Indented JSON."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
-
 
 _Rows = dict[tuple[str, str], Result]
 
@@ -75,10 +71,7 @@ _Rows = dict[tuple[str, str], Result]
 def compare_reports(before: ComparableReport, after: ComparableReport, threshold_percent: float = 5.0) -> Comparison:
     """Compares the rows that have the same case and the same name.
 
-    Args:
-        before: report to compare with.
-        after: report to judge.
-        threshold_percent: smaller changes count as none.
+    Smaller changes than the threshold count as none.
 
     Raises:
         UsageError: the reports are of different benchmarks, or have no row in common.
@@ -115,10 +108,8 @@ def compare_reports(before: ComparableReport, after: ComparableReport, threshold
 
 
 def _some_of(rows: _Rows) -> str:
-    if not rows:
-        return "none"
-    (case, name), *others = rows
-    return f"{name} at {case}" + (f" and {len(others)} more" if others else "")
+    named = [f"{name} at {case}" for case, name in rows]
+    return " and ".join([*named[:1], *([f"{len(named) - 1} more"] if len(named) > 1 else [])]) or "none"
 
 
 def _compare(
@@ -170,11 +161,7 @@ def ratio_of_medians(before: list[float], after: list[float]) -> tuple[float, fl
     """The ratio after over before, and the ends of its interval.
 
     With `FEWEST_ROUNDS` or more on both sides the interval is the percentile bootstrap's (Efron, 1979) of `CONFIDENCE`,
-    from a fixed seed. With fewer it reaches from the least to the largest ratio of single rounds.
-
-    Args:
-        before: above 0, one at least.
-        after: above 0, one at least.
+    from a fixed seed. With fewer it reaches from the least to the largest ratio of single rounds. All are above 0.
     """
     ratio = float(np.median(after) / np.median(before))
     if min(len(before), len(after)) < FEWEST_ROUNDS:

@@ -59,9 +59,7 @@ class ExportOptions:
 def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) -> ExportBenchReport:
     """Exports a model to every format that can be made here, and times ONNX Runtime with its graphs.
 
-    Args:
-        options: what to measure.
-        on_step: called in a few words with what is being done, before it is done.
+    `on_step` is called in a few words with what is being done.
 
     Raises:
         ModelError: the model cannot be read.

@@ -113,12 +113,8 @@ class _Loaded:
 def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: None) -> InferenceReport:
     """Measures this package's backends and the peers on images in memory: each in its own process, taking turns.
 
-    Args:
-        options: what to measure.
-        on_step: called in a few words with what is being done, before it is done.
-
-    Returns:
-        Figures of every row, wrong and failed ones included, and what was left out and why.
+    `on_step` is called in a few words with what is being done. Returns figures of every row, wrong and failed ones
+    included, and what was left out and why.
 
     Raises:
         UsageError: an unknown row or baseline, or nothing to measure.
@@ -171,11 +167,7 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
 
 
 def _check_sizes(file: ModelFile, options: InferenceOptions) -> None:
-    """Images that the network takes as they are: three channels, sides that pixel-unshuffle divides.
-
-    Raises:
-        UsageError: others.
-    """
+    """Refuses images that the network does not take as they are: three channels, sides that pixel-unshuffle divides."""
     multiple = file.network.unshuffle
     if file.channels != 3:
         raise UsageError(f"{file.name} takes images of {file.channels} channels; measured are those of 3")
@@ -185,11 +177,7 @@ def _check_sizes(file: ModelFile, options: InferenceOptions) -> None:
 
 
 def _installed(run: _Run, rows: list[Candidate]) -> list[Candidate]:
-    """Those that can run here; the others are recorded.
-
-    Raises:
-        UsageError: none can, or not the baseline.
-    """
+    """Those that can run here; the others are recorded. Refuses if none can, or not the baseline."""
     able = []
     remedy: str | None
     for row in rows:
@@ -293,11 +281,7 @@ def _too_large(run: _Run, case: Workload, row: Candidate, beside_others: bool) -
 
 
 def _load(run: _Run, case: Workload, row: Candidate, reference: Reference, workers: ExitStack) -> _Loaded:
-    """Prepares, loads, warms up and checks a row.
-
-    Raises:
-        BackendError: whatever went wrong, or its process ended.
-    """
+    """Prepares, loads, warms up and checks a row; a BackendError says what went wrong, or how its process ended."""
     order = {"row": row.name, "job": run.order(case)}
     if row.prepares:
         with Worker(WORKER, f"{row.name}-files", run.folder, python=row.python) as preparing:
@@ -339,6 +323,7 @@ def _timed_row(run: _Run, case: Workload, item: _Loaded, times: Times, reference
     wall_ms = [seconds * 1e3 for seconds in times.wall_s]
     median_s = statistics.median(times.wall_s)
     device_s = [taken.device_s for taken in times.taken if taken.device_s is not None]
+    peaks = [taken.peak_device_mib for taken in times.taken if taken.peak_device_mib is not None]
     cpus_used = times.cpus_used()
     if cpus_used > case.threads + _CPUS_TOLERATED:
         run.warnings.append(
@@ -364,21 +349,14 @@ def _timed_row(run: _Run, case: Workload, item: _Loaded, times: Times, reference
             rounds_ms=wall_ms,
         ),
         device_ms=statistics.median(device_s) * 1e3 if device_s else None,
+        peak_device_mib=max(peaks, default=None),
         images_per_s=case.batch / median_s,
         output_mp_per_s=case.pixels * run.file.scale**2 / 1e6 / median_s,
         gflops=2 * float(macs_per_image_pixel(run.file.network)) * case.pixels / 1e9 / median_s,
         cpus_used=cpus_used,
         streams=streams,
         **facts,
-        **_last_facts(item.worker),
     )
-
-
-def _last_facts(worker: Worker) -> dict[str, Any]:
-    try:
-        return worker.ask("finish")
-    except BackendError:  # it crashed in the streams, which say so; its rounds were right
-        return {}
 
 
 def _streams(run: _Run, case: Workload, item: _Loaded, reference: Reference) -> Streams:

@@ -10,7 +10,7 @@ import numpy as np
 
 from srgan_fast.bench.candidates import Job, Loaded, find_candidate
 from srgan_fast.bench.machine import peak_rss_mib
-from srgan_fast.bench.streams import StreamTimes, measure_arrivals, measure_streams
+from srgan_fast.bench.streams import measure_arrivals, measure_streams
 from srgan_fast.bench.turns import timed, warm_up
 from srgan_fast.bench.worker import serve
 from srgan_fast.bench.workload import Size, Workload
@@ -43,8 +43,9 @@ class InferenceRow:
         taken, sr = timed(self._loaded.run)
         if result is not None:
             self._save(sr, result)
+        found = {"wall_s": taken.wall_s, "cpu_s": taken.cpu_s}
         gpu = self._loaded.gpu
-        return {"wall_s": taken.wall_s, "cpu_s": taken.cpu_s, "device_s": None if gpu is None else gpu.last_run_s()}
+        return found if gpu is None else found | {"device_s": gpu.last_run_s(), "peak_device_mib": gpu.peak_mib()}
 
     def streams(self, count: int, seconds: float, share: float, results: list[str]) -> dict[str, Any]:
         """Several callers in closed loops, one in the same loop, and several with random arrivals.
@@ -57,24 +58,16 @@ class InferenceRow:
         one, several = (measure_streams(caller, n, seconds) for n in (1, count))
         for sr, path in zip(several.results, results, strict=True):
             self._save(sr, path)
-        rate = share * _rate(several)
+        per_s, one_per_s = (len(times.runs_s) / times.wall_s for times in (several, one))
+        rate = share * per_s
         arrivals = measure_arrivals(caller, count, rate, seconds)
-        return {"one_per_s": _rate(one), "per_s": _rate(several), "runs_s": several.runs_s} | {
+        return {"one_per_s": one_per_s, "per_s": per_s, "runs_s": several.runs_s} | {
             "rate_per_s": rate,
             "latencies_s": arrivals,
         }
 
-    def finish(self) -> dict[str, Any]:
-        """Tells the peak of device memory."""
-        gpu = self._loaded.gpu
-        return {"peak_device_mib": None if gpu is None else gpu.peak_mib()}
-
     def _save(self, sr: Any, path: str) -> None:
         np.save(path, self._loaded.array(sr))
-
-
-def _rate(times: StreamTimes) -> float:
-    return len(times.runs_s) / times.wall_s
 
 
 def _job(order: dict[str, Any]) -> Job:

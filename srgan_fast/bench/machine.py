@@ -76,11 +76,7 @@ def warn_about_neighbours(other_cpus: float | None) -> list[str]:
 
 
 class Neighbours:
-    """How many CPUs other processes kept busy between its making and `cpus_taken`.
-
-    Args:
-        workers: ids of children that run already and work for us, too.
-    """
+    """How many CPUs other processes kept busy until `cpus_taken`; children that run already (`workers`) are ours."""
 
     def __init__(self, workers: Iterable[int] = ()) -> None:
         self._workers = tuple(workers)

@@ -22,18 +22,17 @@ class InferenceOptions:
 
     Attributes:
         model: name or file of any network that the engine runs; every runtime gets its weights.
-        sizes: sizes of the low-resolution image; each is measured with every batch and every number of threads.
+        sizes: of the low-resolution image; each is measured with every batch and every number of threads.
         backends: of this package's registry; `all`, `none`, or empty for native and others that wrap no peer.
         peers: names of rows or of runtimes; `all`, `none`, or empty for all.
         precisions: rows of others are not measured; empty for all.
         threads: CPU threads of every row; all CPUs that this process may use if empty.
-        rounds: least number of timed runs of each row.
+        rounds: least number of timed runs of each row, which go on for `duration_s` seconds at least.
         baseline: row that ratios refer to; the first of our own in fp32 if None, else the fastest.
         picture: image to upscale; a sample of this project if None.
         calibration: folder of images for int8; this project's samples if None.
         cold_start: also time whole processes, and the import of each runtime.
         batches: images of a run.
-        duration_s: least seconds of the rounds of a case.
         warm_up_ms: least milliseconds that each row runs before the rounds; never fewer than two runs.
         percentiles: of the rounds, where they are enough for them.
         streams: threads that call one loaded runtime at the same time after the rounds; not measured for 1.
@@ -71,7 +70,7 @@ class InferenceOptions:
         for name, values in {"threads": self.threads, "rounds": (self.rounds,), "streams": (self.streams,)}.items():
             if min(values, default=1) < 1:
                 raise UsageError(f"{name} is {min(values)}; it must be at least 1")
-        for name, least in (("duration", self.duration_s), ("warm-up", self.warm_up_ms)):
+        for name, least in {"duration": self.duration_s, "warm-up": self.warm_up_ms}.items():
             if not 0 <= least < math.inf:
                 raise UsageError(f"{name} is {least:g}; it must be 0 or more")
         for percent in self.percentiles:

@@ -27,9 +27,13 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null")
 
+    def as_json(self) -> str:
+        """Indented JSON; values that are not finite are null."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
     def _record(self) -> Record:
-        """Plain values by name: of rows a line of the CSV."""
-        return _plain(self)
+        """Fields with a single plain value, by name: of rows a line of the CSV."""
+        return {name: value for name, value in self.model_dump().items() if not isinstance(value, dict | list)}
 
 
 class Environment(Part):
@@ -45,9 +49,7 @@ class Environment(Part):
     variables: dict[str, str] = Field(description="environment variables that change how libraries compute")
     load_average: list[float] | None = Field(description="over 1, 5 and 15 minutes")
     threads: int | None = Field(default=None, description="CPU threads of every row, where all cases have the same")
-    fp32_peak_gflops: float | None = Field(
-        default=None, description="multiply-adds alone on that many threads, measured; training only"
-    )
+    fp32_peak_gflops: float | None = Field(default=None, description="measured on those threads; training only")
 
 
 class Method(Part):
@@ -97,13 +99,8 @@ def rank(
 ) -> tuple[list[_R], str | None]:
     """Sorts correct rows by their median, then come wrong ones, then failed ones.
 
-    Args:
-        rows: in any order.
-        baseline: chooses the row that ratios refer to, among the correct rows.
-        ratios: by field, the figure whose ratio to the baseline's goes into it.
-
-    Returns:
-        The rows with rank and ratios, and the baseline's name.
+    `baseline` chooses the row that ratios refer to, among the correct rows; the ratio of each figure in `ratios` to the
+    baseline's goes into the field of that name. Returns the rows and the baseline's name.
     """
     correct = sorted((row for row in rows if row.status == "ok"), key=lambda row: row.median_ms())
     reference = baseline(correct)
@@ -124,10 +121,6 @@ class Report(Part):
     created: str = Field(default="", description="UTC, ISO 8601")
     environment: Environment
     warnings: list[str] = Field(description="why the figures may not be worth quoting")
-
-    def as_json(self) -> str:
-        """Indented JSON; values that are not finite are null."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
 
     def as_csv(self) -> str:
         """A header, and a line for each row of each case; unknown values are empty."""
@@ -166,12 +159,6 @@ class Report(Part):
     def _work(self) -> Record:
         """What the rows compute, and how they are measured."""
         raise NotImplementedError
-
-
-def _plain(part: Part, *leave_out: str) -> Record:
-    """Fields of a part that have a single plain value."""
-    values = part.model_dump(exclude=set(leave_out))
-    return {name: value for name, value in values.items() if not isinstance(value, dict | list)}
 
 
 # --- inference
@@ -235,9 +222,7 @@ class Row(Result):
     peak_device_mib: float | None = Field(default=None, description="peak device memory; null on a CPU")
     images_per_s: float | None = Field(default=None, description="batch over the median")
     output_mp_per_s: float | None = None
-    gflops: float | None = Field(
-        default=None, description="direct convolutions over the median: beyond a CPU's peak for Winograd"
-    )
+    gflops: float | None = Field(default=None, description="direct convolutions; Winograd may exceed the peak")
     max_error: float | None = Field(default=None, description="over the reference's range")
     psnr_db: float | None = Field(default=None, description="over the reference's range; null if equal")
     peak_mib: float | None = Field(default=None, description="peak resident memory of its process after the warm-up")
@@ -249,14 +234,14 @@ class Row(Result):
 
     def _record(self) -> Record:
         """Requested percentiles beyond p50, p90 and p99 have columns of their own."""
-        record = _plain(self, "latency", "streams")
+        record = {name: value for name, value in super()._record().items() if name not in ("latency", "streams")}
         if self.latency is not None:
             asked = self.latency.percentiles_ms.items()
-            record |= _plain(self.latency)
+            record |= self.latency._record()
             record |= {f"p{name}_ms": ms for name, ms in asked if name not in ("50", "90", "99")}
         if self.streams is not None:
-            record |= {f"streams_{name}": value for name, value in _plain(self.streams, "poisson").items()}
-            poisson = {} if self.streams.poisson is None else _plain(self.streams.poisson)
+            record |= {f"streams_{name}": value for name, value in self.streams._record().items() if name != "poisson"}
+            poisson = {} if self.streams.poisson is None else self.streams.poisson._record()
             record |= {f"poisson_{name}": value for name, value in poisson.items()}
         return record
 
@@ -320,7 +305,7 @@ class InferenceReport(Report):
 
     def _cases(self) -> Iterator[tuple[str, Record, Sequence[Any]]]:
         for case in self.cases:
-            yield str(case), {"model": self.model.name, **_plain(case, "rounds", "input", "other_cpus")}, case.rows
+            yield str(case), {"model": self.model.name, **case._record()}, case.rows
 
     def _work(self) -> Record:
         method, model = self.method, self.model
@@ -370,30 +355,24 @@ class TrainingRowResult(Result):
     rounds_seconds: list[float] = Field(default=[], description="in the order of the rounds")
     images_per_second: float | None = Field(default=None, description="batch over the median")
     gflops: float | None = Field(default=None, description="work.gflop over the median")
-    peak_rss_mb: float | None = Field(
-        default=None, description="peak resident memory of its process in all steps, 10^6 bytes, with Python and torch"
-    )
+    peak_rss_mb: float | None = Field(default=None, description="peak resident memory of its process, 10^6 bytes")
     base_rss_mb: float | None = Field(default=None, description="the same before networks were made")
     peak_rss_ratio: float | None = Field(default=None, description="over the baseline's")
-    saved_activation_mb: float | None = Field(
-        default=None, description="what the generator's forward pass saves for its backward pass, 10^6 bytes"
-    )
+    saved_activation_mb: float | None = Field(default=None, description="by the generator's forward pass, 10^6 bytes")
     saved_activation_ratio: float | None = Field(default=None, description="over the baseline's")
     saved_mb: dict[str, float] = Field(default={}, description="the same of one forward pass of each network")
     profiled_step_seconds: float | None = Field(default=None, description="of a step under the profiler, median")
     phases: dict[str, Phase] = Field(default={}, description="medians; their sum is not quite that of a step")
     losses: dict[str, float] = Field(default={}, description="of the first step")
     loss_error: float | None = Field(default=None, description="largest relative difference from those of `stock`")
-    gradient_error: dict[str, float] = Field(
-        default={}, description="by network, of the tensor whose first gradient is furthest from that of `stock`"
-    )
+    gradient_error: dict[str, float] = Field(default={}, description="by network, of the tensor furthest from `stock`")
 
     def _runs_ms(self) -> list[float]:
         return [seconds * 1e3 for seconds in self.rounds_seconds]
 
     def _record(self) -> Record:
         """Phases in seconds."""
-        return _plain(self) | {name: phase.seconds for name, phase in self.phases.items()}
+        return super()._record() | {name: phase.seconds for name, phase in self.phases.items()}
 
 
 class TrainingReport(Report):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,12 @@ ORDER = "rotated by one row each round, every other round backwards"
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Seconds of one run: wall time, CPU time of the whole process, and between CUDA events; None on a CPU."""
+    """Seconds of one run: wall time, CPU time of the whole process, and, of a GPU, between events; and its memory."""
 
     wall_s: float
     cpu_s: float
     device_s: float | None = None
+    peak_device_mib: float | None = None
 
 
 @dataclass(slots=True)
@@ -43,12 +44,8 @@ class Times:
         return statistics.median(run.cpu_s / run.wall_s for run in self.taken)
 
 
-class Turn(Protocol):
-    """Runs a row once."""
-
-    def __call__(self, last: bool) -> Taken:
-        """Runs it; `last`: the result must be checked, though more rounds may follow if this one ends too soon."""
-        ...
+Turn = Callable[[bool], Taken]
+"""Runs a row once; True: the result must be checked, though more rounds may follow if this one ends too soon."""
 
 
 def order_of(rows: list[str], round_: int) -> list[str]:
@@ -77,12 +74,8 @@ def take_turns(
 ) -> dict[str, Times]:
     """Times the rows; a row that raises leaves the rounds, and the others go on.
 
-    Args:
-        turns: by row, warmed up.
-        rounds: least number of rounds.
-        on_run: called with the row's name before each run.
-        pause_s: rest before each run.
-        duration_s: least seconds of all rounds together.
+    `turns` are warmed up; `rounds` is their least number, `duration_s` their least seconds together; `on_run` is called
+    with the row's name before each run, after a rest.
     """
     times = {row: Times() for row in turns}
     began = round_began = time.monotonic()
@@ -93,7 +86,7 @@ def take_turns(
             on_run(row)
             time.sleep(pause_s)
             try:
-                times[row].taken.append(turns[row](last=last))
+                times[row].taken.append(turns[row](last))
             except Exception as error:  # every runtime has exceptions of its own
                 times[row].failure = error
         done = last and time.monotonic() - began >= duration_s

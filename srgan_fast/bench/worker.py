@@ -12,7 +12,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from srgan_fast.errors import BackendError, SrganFastError
@@ -24,12 +23,9 @@ _GRACE_S = 10  # for a process whose end of the socket is closed: its own end co
 class Worker:
     """A running process that ends with the block of a `with` statement at the latest.
 
-    Args:
-        module: the worker's program, which calls `serve`.
-        name: of its row; names no second worker in that folder.
-        folder: its working folder, where its output is kept too: converters write files where they run.
-        timeout_s: seconds that an order may take.
-        python: interpreter to run it with.
+    `module` is its program, which calls `serve`; `name` that of its row, of which the folder has no other; `folder` its
+    working folder, where its output goes, too, since converters write files where they run; an order may take
+    `timeout_s` seconds; `python` is the interpreter.
 
     Raises:
         BackendError: it cannot be started.
@@ -64,10 +60,6 @@ class Worker:
 
     def ask(self, do: str, **details: Any) -> dict[str, Any]:
         """Has an order carried out, and returns the answer.
-
-        Args:
-            do: the order.
-            details: its arguments, as JSON takes them.
 
         Raises:
             BackendError: it failed, with its reason, or the process ended or took too long. The process is gone then.
@@ -107,18 +99,12 @@ class Worker:
     def __enter__(self) -> "Worker":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.end()
 
 
 def serve(row: object) -> None:
-    """Carries out orders from standard input until its other end is closed.
-
-    Args:
-        row: orders are its methods, called with the order's arguments. What one raises is answered as text.
-    """
+    """Carries out orders from standard input, methods of a row, until that is closed; errors are answered as text."""
     with os.fdopen(os.dup(sys.stdin.fileno()), "w", encoding="utf-8") as answers:
         for line in sys.stdin:
             details = json.loads(line)
@@ -138,23 +124,11 @@ def environment() -> dict[str, str]:
 
 
 def how_it_ended(code: int, printed: str) -> str:
-    """The end of a process in words, with the last line that it printed.
-
-    Args:
-        code: as `subprocess` tells it: the negative number of a signal.
-        printed: what it wrote to standard error.
-    """
+    """The end of a process in words, from its exit code as `subprocess` has it, with the last line that it printed."""
     last = (printed.strip() or "it printed nothing").splitlines()[-1]
-    return f"{_cause(code)}: {last}"
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    try:
-        return f"was ended by {signal.Signals(-code).name}"
-    except ValueError:  # a real-time signal has no name
-        return f"was ended by signal {-code}"
+    named = -code in {each.value for each in signal.Signals}  # a real-time signal has no name
+    ended = f"was ended by {signal.Signals(-code).name if named else f'signal {-code}'}"
+    return f"{ended if code < 0 else f'ended with code {code}'}: {last}"
 
 
 def why_not(error: BaseException) -> str:

@@ -50,13 +50,7 @@ def parse_size(text: str) -> Size:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What all rows of one case compute with the network of the run.
-
-    Attributes:
-        size: of each low-resolution image.
-        batch: images of a run.
-        threads: CPU threads.
-    """
+    """What all rows of a case compute with the network of the run: a batch of images of a size, on CPU threads."""
 
     size: Size
     batch: int = 1
@@ -86,15 +80,10 @@ def lr_images(size: Size, batch: int, image: Path | None = None) -> tuple[FloatI
 
 
 def lr_image(size: Size, image: Path | None = None) -> tuple[FloatImages, str]:
-    """The input and a description of it.
+    """The input, 1, 3, H, W in 0..1 with the 256 values that 8 bits have, and a description of it.
 
-    Args:
-        size: of the input.
-        image: its largest middle part of that shape is resized to the size; a sample if None; seeded noise where there
-            are no samples.
-
-    Returns:
-        1, 3, H, W in 0..1 with the 256 values that 8 bits have, and a description.
+    The largest middle part of the image (None: a sample) that has the shape is resized to the size; seeded noise where
+    there are no samples.
 
     Raises:
         ImageError: an image that cannot be read.

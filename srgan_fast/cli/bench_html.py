@@ -16,8 +16,8 @@ def html(
 ) -> None:
     """Make a page of a report: one HTML file that needs nothing beside it."""
     from srgan_fast.bench.page import page_of  # noqa: PLC0415 (heavy)
-    from srgan_fast.bench.page.html import render  # noqa: PLC0415
     from srgan_fast.bench.report import read_report  # noqa: PLC0415
+    from srgan_fast.pages.html import render  # noqa: PLC0415
 
     if out.exists() and report.exists() and out.samefile(report):
         raise UsageError(f"{out}: is the report itself; give another file for the page")

@@ -18,8 +18,8 @@ from srgan_fast.cli.console import as_wide_as_needed, errors, output, say
 from srgan_fast.files import atomic_write, check_writable
 
 if TYPE_CHECKING:
-    from srgan_fast.bench.page.document import Page
-    from srgan_fast.bench.page.document import Table as ReportTable
+    from srgan_fast.pages.document import Page
+    from srgan_fast.pages.document import Table as ReportTable
 
 JsonFile = Annotated[
     str | None,
@@ -65,7 +65,7 @@ _B = TypeVar("_B", bound=BenchReport)
 
 def show(page: "Page") -> None:
     """Prints the tables of a report, then why rows are not right."""
-    from srgan_fast.bench.page.document import Table as ReportTable  # noqa: PLC0415 (start-up time)
+    from srgan_fast.pages.document import Table as ReportTable  # noqa: PLC0415 (start-up time)
 
     complaints: dict[tuple[str, str], Any] = {}
     for section in page.sections:
@@ -130,7 +130,7 @@ def make_bench_report(
     Raises:
         FileError: see `make_report`.
     """
-    from srgan_fast.bench.page.html import render  # noqa: PLC0415 (start-up time)
+    from srgan_fast.pages.html import render  # noqa: PLC0415 (start-up time)
 
     texts: dict[Path | None, Callable[[_B], str]] = {
         csv_file: lambda report: cast(Any, report).as_csv(),

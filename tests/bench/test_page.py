@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from srgan_fast.bench.page import charts, page_of
-from srgan_fast.bench.page.document import Column, Facts, Page, Section, Table, Tile, number
-from srgan_fast.bench.page.html import render
+from srgan_fast.bench.page import page_of
 from srgan_fast.cli.app import app
+from srgan_fast.pages import charts
+from srgan_fast.pages.document import Column, Facts, Page, Section, Table, Tile, number
+from srgan_fast.pages.html import render
 
 HOSTILE = "</title></style><script>alert('x')</script><img src=x onerror=\"alert(1)\">&amp;"
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
@@ -202,9 +203,9 @@ def test_a_page_without_charts_is_made_where_little_is_installed() -> None:
 import sys
 for name in ("numpy", "pydantic", "torch", "matplotlib"):
     sys.modules[name] = None
-from srgan_fast.bench.page import charts
-from srgan_fast.bench.page.document import Chart, Page, Section
-from srgan_fast.bench.page.html import render
+from srgan_fast.pages import charts
+from srgan_fast.pages.document import Chart, Page, Section
+from srgan_fast.pages.html import render
 chart = Chart("c", charts.stacks([charts.Bar("a", {"b": 1.0})], "ms"))
 print(render(Page("t", sections=[Section("s", [chart])])))
 """

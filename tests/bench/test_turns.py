@@ -89,8 +89,9 @@ def test_rounds_go_on_until_the_duration_and_the_last_result_is_handed_over() ->
         time.sleep(0.01)
         return len(made)
 
+    began = time.monotonic()
     times = take_turns({"a": turn(run, handed.append)}, 2, pause_s=0, duration_s=0.15)
-    assert sum(times["a"].wall_s) > 0.1
+    assert time.monotonic() - began >= 0.15
     assert len(times["a"].wall_s) == len(made) > 2
     assert handed[-1] == len(made), "the very last result"
     assert len(handed) <= 3, "and few others, where a round was shorter than expected"

@@ -75,13 +75,7 @@ def time_inference(
 ) -> list[dict[str, Any]]:
     """Measures all rows at all shapes.
 
-    Args:
-        device: a CUDA device; on a CPU only the results are checked.
-        model: name or file of a network.
-        shapes: of batches of low-resolution images.
-
-    Returns:
-        For each shape `shape` and `rows`, as JSON takes them.
+    On a CPU only the results are checked. Returns `shape` and `rows` for each shape, as JSON takes them.
     """
     file = read_model(model)
     rows = [(row, *_load(row, file, device)) for row in gpu_candidates()]
@@ -117,11 +111,7 @@ def _load(row: Candidate, file: ModelFile, device: torch.device) -> tuple[Upscal
 
 
 def load_row(row: Candidate, file: ModelFile, device: torch.device) -> Upscale:
-    """Loads or builds a row's network for a device.
-
-    Raises:
-        Exception: whatever its runtime raises.
-    """
+    """Loads or builds a row's network for a device; raises whatever its runtime raises."""
     if row.runtime == "torch":
         return _eager(row.name, file, device)
     if row.runtime == "cuda":

@@ -26,11 +26,8 @@ def gpu_report(
 ) -> dict[str, Any]:
     """Examines and measures the current CUDA device.
 
-    Args:
-        batches: images of a training step, each measured.
-        hr: side of the high-resolution crops.
-        on_step: told in a few words what is being done, before it is done.
-        sanitizer: whether compute-sanitizer looks at the kernels, too, which takes minutes.
+    `batches` are the images of each measured training step, `hr` the side of its crops. compute-sanitizer takes
+    minutes.
 
     Returns:
         What can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances), `sanitizer`,

@@ -35,11 +35,7 @@ class StepRow:
     tf32: bool = False
 
     def make(self, stage: Stage, batch: int, hr: int, device: torch.device) -> Trainee:
-        """The networks and the loop on a device.
-
-        Raises:
-            Exception: whatever keeps it from being made.
-        """
+        """The networks and the loop on a device."""
         work = Work(stage, batch, hr, "features[:18]", torch.get_num_threads(), str(device))
         return make_trainee(find_row(self.row), work, self.captured, self.compiled, averaged=True)
 
@@ -147,11 +143,7 @@ def _peak_mb(trainee: Trainee, device: torch.device) -> float:
 
 
 def time_generators(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Forward and backward pass of G in training, of all rows; see `time_steps`.
-
-    Returns:
-        `GeneratorResult` of each row as JSON takes it.
-    """
+    """Forward and backward pass of G in training, of all rows; see `time_steps`."""
     found: dict[str, dict[str, Any]] = {}
     for name, row in GENERATOR_ROWS.items():
         try:

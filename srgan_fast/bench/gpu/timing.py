@@ -25,13 +25,7 @@ def time_of(samples: list[float]) -> Time:
 
 
 def time_calls(call: Callable[[], object], samples: int = 9, seconds: float = 0.02) -> Time:
-    """Times a call between two events, repeated until a sample is long enough; the queue never runs empty.
-
-    Args:
-        call: queues work on the current stream.
-        samples: number of samples.
-        seconds: approximate length of one sample.
-    """
+    """Times a call that queues work, between two events, repeated so that a sample takes that long."""
     for _ in range(WARM_UP):
         call()
     repeats = max(1, min(1000, round(seconds / max(_sample(call, 3), 1e-6))))

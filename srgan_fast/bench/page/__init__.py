@@ -1,15 +1,10 @@
-"""What a report shows, on a console and as one HTML file that needs nothing else: no script, no font, no network.
-
-`document` holds tables, charts and facts as plain data, and `html` writes them; both need the standard library only, so
-that a machine with little installed makes a page too. `charts` draws with matplotlib. The other modules say what is
-shown of each kind of report.
-"""
+"""What is shown of each kind of report, as documents of `srgan_fast.pages`."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from srgan_fast.bench.page.document import Page
     from srgan_fast.bench.report import ComparableReport
+    from srgan_fast.pages.document import Page
 
 
 def page_of(report: "ComparableReport") -> "Page":

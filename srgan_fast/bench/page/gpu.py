@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from srgan_fast.bench.page import charts
-from srgan_fast.bench.page.document import NAME, Chart, Column, Facts, Page, Section, Table
+from srgan_fast.pages import charts
+from srgan_fast.pages.document import NAME, Chart, Column, Facts, Page, Section, Table
 
 Report = dict[str, Any]
 

@@ -1,28 +1,8 @@
-"""What reports share, and what the small ones show: the machine, exports, comparisons."""
+"""What reports of exports and comparisons show."""
 
 from srgan_fast.bench.compare import Comparison
-from srgan_fast.bench.page.document import NAME, Column, Facts, Page, Section, Table
-from srgan_fast.bench.report import ExportBenchReport, ExportRow, Part
-
-
-def facts(title: str, *parts: Part) -> Section:
-    """The plain fields of some parts of a report, as names and values."""
-    pairs = [
-        (name.replace("_", " "), _text(value)) for part in parts for name, value in part if value not in (None, "")
-    ]
-    return Section(title, [Facts([(name, value) for name, value in pairs if value])])
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {found}" for name, found in value.items())
-    return (
-        ", ".join(map(_text, value))
-        if isinstance(value, list)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+from srgan_fast.bench.report import ExportBenchReport, ExportRow
+from srgan_fast.pages.document import NAME, Column, Page, Section, Table
 
 
 def export_page(report: ExportBenchReport) -> Page:

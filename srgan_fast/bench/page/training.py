@@ -2,10 +2,9 @@
 
 from functools import partial
 
-from srgan_fast.bench.page import charts
-from srgan_fast.bench.page.document import NAME, Chart, Column, Page, Section, Table, day, plural, read
-from srgan_fast.bench.page.others import facts
 from srgan_fast.bench.report import TrainingReport, TrainingRowResult
+from srgan_fast.pages import charts
+from srgan_fast.pages.document import NAME, Chart, Column, Page, Section, Table, day, facts, plural, read
 
 # Rows that belong together look alike, as runtimes do on the page of inference: the common loop tuned, our step on
 # stock operators, our step with our kernels.

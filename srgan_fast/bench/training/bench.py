@@ -85,12 +85,8 @@ class _Ready:
 def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None) -> TrainingReport:
     """Measures one training step of every row: each in a process of its own, which take their steps in turns.
 
-    Args:
-        options: what to measure.
-        on_step: called in a few words with what is being done, before it is done.
-
-    Returns:
-        Figures of every row that was asked for, those that are wrong or failed included.
+    `on_step` is called in a few words with what is being done. Returns figures of every requested row, wrong and failed
+    ones included.
 
     Raises:
         UsageError: an unknown row or baseline.
@@ -172,11 +168,7 @@ def _describe(run: _Run) -> StepWork:
 
 
 def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowResult], float | None]:
-    """All rows' figures by name, and how many CPUs others used.
-
-    Raises:
-        BackendError: the loop that all are checked against cannot be run.
-    """
+    """All rows' figures by name, and how many CPUs others used."""
     finished: dict[str, TrainingRowResult] = {}
     ready: dict[str, _Ready] = {}
     with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder, ExitStack() as workers:
@@ -190,8 +182,9 @@ def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowR
         if ROWS[TRUSTED] not in rows:
             worker.end()
         for row in rows:
-            if reason := _why_not_here(row):
-                finished[row.name] = _result(row, status="failed", reason=reason)
+            # Our kernels need no instructions for bf16, they widen its maps.
+            if row.precision == "bf16" and row.kernels == "reference" and not cpu_multiplies_bf16():
+                finished[row.name] = _result(row, status="failed", reason=NO_BF16)
                 continue
             run.on_step(f"{row.name}, warming up")
             try:
@@ -209,18 +202,8 @@ def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowR
     return finished, other_cpus
 
 
-def _why_not_here(row: TrainingRow) -> str | None:
-    """Why a row is not worth measuring on this CPU; our kernels need no instructions for bf16, they widen its maps."""
-    slow = row.precision == "bf16" and row.kernels == "reference" and not cpu_multiplies_bf16()
-    return NO_BF16 if slow else None
-
-
 def _begin(run: _Run, folder: Path, workers: ExitStack, row: TrainingRow) -> tuple[Worker, FirstStep]:
-    """Starts a row's process, and has the row made and its first step done.
-
-    Raises:
-        BackendError: one of that failed.
-    """
+    """Starts a row's process, and has the row made and its first step done."""
     worker = workers.enter_context(Worker(WORKER, row.name, folder))
     file = folder / f"{row.name}.pt"
     worker.ask("make", row=row.name, work=asdict(run.work), first_step_file=str(file))
@@ -230,11 +213,7 @@ def _begin(run: _Run, folder: Path, workers: ExitStack, row: TrainingRow) -> tup
 
 
 def _make_ready(row: TrainingRow, worker: Worker, first: FirstStep, trusted: FirstStep) -> _Ready:
-    """Checks a row's first step, and warms it up.
-
-    Raises:
-        BackendError: a step failed.
-    """
+    """Checks a row's first step, and warms it up."""
     difference = compare(first, trusted, TOLERANCES[row.precision])
     worker.ask("warm_up", steps=WARM_UP_STEPS - 1)
     return _Ready(row, worker, first["losses"], difference, difference.problem)

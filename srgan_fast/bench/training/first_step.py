@@ -49,11 +49,7 @@ class FirstStep(TypedDict):
 
 
 def do_first_step(trainee: Trainee) -> FirstStep:
-    """Does a row's first step.
-
-    Raises:
-        Exception: whatever the row raises.
-    """
+    """Does a row's first step; raises whatever the row raises."""
     losses = trainee.step()
     return {
         "losses": {name: losses[name] for name in COMPARED if name in losses},

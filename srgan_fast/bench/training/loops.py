@@ -52,16 +52,8 @@ def common_gan_loop(
 ) -> Step:
     """Generator and discriminator in turns: L1 distance of features, least-squares game, D's losses averaged.
 
-    Args:
-        generator: in training mode.
-        discriminator: in training mode.
-        features: frozen or not, which is part of the comparison.
-        generator_optimiser: of the generator's parameters.
-        discriminator_optimiser: of the discriminator's.
-        critic_map: from images in 0..1 to the discriminator's input.
-        adversarial_weight: of the generator's part of the game.
-        graph_of_real: whether the features of real images carry a graph that nobody uses.
-        autocast: makes the context in which networks run.
+    `critic_map` goes from images in 0..1 to the discriminator's input, `adversarial_weight` is that of the generator's
+    part of the game, `graph_of_real` whether the features of real images carry a graph that nobody uses.
 
     Returns:
         A step that gives the losses `content`, `generator` (the weighted sum) and `discriminator`.

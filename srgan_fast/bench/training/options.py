@@ -13,15 +13,10 @@ Stage = Literal["gan", "pretrain"]
 class TrainingOptions:
     """What `bench_training` measures.
 
-    Attributes:
-        batch: images of a step.
-        hr: side of the square high-resolution crops, a multiple of 16: the discriminator halves it four times.
-        features: where VGG19 is cut; see `srgan_fast.models.FeatureExtractor`. Its weights are random.
-        stage: adversarial step with all three networks, or the generator alone on a pixel loss.
-        rounds: timed steps of each row.
-        threads: for every row; all CPUs that this process may use if None.
-        rows: names; empty for all.
-        baseline: row that ratios refer to; if None `stock`, or the fastest right row where `stock` is not measured.
+    Images of a step; side of the square high-resolution crops, a multiple of 16, since the discriminator halves it four
+    times; where VGG19 is cut (see `srgan_fast.models.FeatureExtractor`; its weights are random); all three networks or
+    the generator alone; timed steps of each row; CPU threads (None: all that this process may use); names of rows
+    (empty: all); row that ratios refer to (None: `stock`, or the fastest correct row where that is not measured).
 
     Raises:
         UsageError: values out of range.

@@ -48,10 +48,8 @@ def count_flops(work: Work) -> dict[str, int]:
     """Floating-point operations of the convolutions in each part of a step in which nothing is computed twice.
 
     Two for each multiply-add of direct convolutions; the reference networks are run without data. Which gradients are
-    needed is `GanStep`'s list: none of VGG's weights, D's once for real and generated images, D(SR) forward once.
-
-    Raises:
-        ModelError: no such cut of VGG19, or images too small for it.
+    needed is `GanStep`'s list: none of VGG's weights, D's once for real and generated images, D(SR) forward once. A
+    ModelError says that there is no such cut of VGG19, or that images are too small for it.
     """
     # Half of torch's compiler comes with it, which would count as memory in the rows' processes, which need none of it.
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
@@ -107,11 +105,8 @@ def saved_bytes(forward: Callable[[], object], besides: Iterable[Tensor] = ()) -
     """Bytes of what autograd saves while something is computed; each storage counts once, and as a whole.
 
     What a custom function keeps elsewhere than by `save_for_backward` is not seen, nor what activation checkpointing
-    saves by hooks of its own. A copy of the weights in another precision does count, since it is kept.
-
-    Args:
-        forward: computes; what it gives is dropped, nothing can be differentiated afterwards.
-        besides: tensors whose storages do not count: parameters, buffers.
+    saves by hooks of its own. A copy of the weights in another precision does count, since it is kept. Nothing can be
+    differentiated afterwards; storages of the tensors `besides` (parameters, buffers) do not count.
     """
     excluded = {tensor.untyped_storage().data_ptr() for tensor in besides}
     held: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice

@@ -62,11 +62,7 @@ TRUSTED = "stock"  # what all rows are checked against, and the usual baseline
 
 
 def find_row(name: str) -> TrainingRow:
-    """The row of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """The row of that name; a UsageError if there is none."""
     if name not in ROWS:
         raise UsageError(f"no row is called {name!r}; there are {', '.join(ROWS)}")
     return ROWS[name]
@@ -117,12 +113,9 @@ class Trainee:
 
 
 def make_networks(work: Work, trainable_features: bool = False) -> Networks:
-    """The networks, the same weights every time, in training mode.
+    """The networks, the same weights every time, in training mode; a ModelError for no such cut of VGG19.
 
     VGG's are drawn by He's rule: torch's own makes features that hardly depend on the image eight layers later.
-
-    Raises:
-        ModelError: no such cut of VGG19.
     """
     gan = work.stage == "gan"
     with torch.random.fork_rng(devices=[]):
@@ -141,12 +134,8 @@ def make_trainee(
 ) -> Trainee:
     """Networks, optimisers and loop of a row.
 
-    Args:
-        row: what to make.
-        work: what it does in a step.
-        captured: whether a lean loop is replayed from a CUDA graph; it is an error where it cannot be.
-        compiled: whether torch.compile makes the networks.
-        averaged: whether a lean loop's step averages the generator's weights, as the trainer's own does.
+    `captured`: a lean loop is replayed from a CUDA graph, an error where it cannot be; `compiled`: torch.compile makes
+    the networks; `averaged`: a lean loop's step averages the generator's weights, as the trainer's own does.
 
     Raises:
         SrganFastError: it cannot be run here.

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from srgan_fast.bench.page.document import Chart, Column, Facts, Page, Section, Table, read
+from srgan_fast.pages.document import Chart, Column, Facts, Page, Section, Table, read
 
 _LONG = 40  # characters from which a cell of text is given room
 _BAD = {"wrong": "wrong", "errors": "wrong", "failed": "failed", "left out": "failed"}

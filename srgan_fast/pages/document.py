@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,26 @@ class Section:
     title: str
     parts: Sequence[Table | Chart | Facts]
     lead: str = ""
+
+
+def facts(title: str, *parts: Iterable[tuple[str, Any]]) -> Section:
+    """Names and values, without those that are not known, as a section."""
+    pairs = [
+        (name.replace("_", " "), _text(value)) for part in parts for name, value in part if value not in (None, "")
+    ]
+    return Section(title, [Facts([(name, value) for name, value in pairs if value])])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {found}" for name, found in value.items())
+    return (
+        ", ".join(map(_text, value))
+        if isinstance(value, list)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 @dataclass(frozen=True, slots=True)
