@@ -76,7 +76,8 @@ class _Ready:
     def turn(self, last: bool) -> Taken:
         """One step; losses must be finite to the end."""
         found = self.worker.ask("run")
-        for what, value in found.pop("losses").items() if last else ():
+        losses = found.pop("losses")
+        for what, value in losses.items() if last else ():
             if not math.isfinite(value):
                 self.problem = self.problem or f"the {what} loss of the last round is {value}"
         return Taken(**found)
