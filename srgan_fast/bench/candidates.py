@@ -124,10 +124,6 @@ class Candidate:
             return None
         return None
 
-    def own_command(self, threads: int) -> str:
-        """How the runtime's own users would run the same thing; see `command`."""
-        return self.command.format(threads=threads)
-
     def prepare(self, job: Job) -> None:
         """Writes what `load` needs; raises whatever the runtime raises."""
         if self.prepares:

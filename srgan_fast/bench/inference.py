@@ -100,6 +100,13 @@ class _Loaded:
     accuracy: Accuracy
     problem: str | None
 
+    def turn(self, result: Path, reference: Reference, last: bool) -> Taken:
+        """One run; the last one's result is checked."""
+        found = self.worker.ask("run", result=str(result) if last else None)
+        if last:
+            self.check(result, reference)
+        return Taken(**found)
+
     def check(self, result: Path, reference: Reference) -> None:
         """Compares one more result with the reference; the worst one counts."""
         found = compare(np.load(result), reference)
@@ -226,7 +233,7 @@ def _measure_case(run: _Run, case: Workload, rows: list[Candidate]) -> CaseResul
             except BackendError as error:
                 finished[row.name] = _row(row, case, status="failed", reason=str(error))
         neighbours = Neighbours(item.worker.pid for item in loaded.values())
-        turns = {name: partial(_turn, item, run.folder / f"{name}.npy", reference) for name, item in loaded.items()}
+        turns = {name: partial(item.turn, run.folder / f"{name}.npy", reference) for name, item in loaded.items()}
         times = take_turns(
             turns, run.options.rounds, lambda name: run.on_step(f"{case}: {name}"), duration_s=run.options.duration_s
         )
@@ -295,13 +302,6 @@ def _load(run: _Run, case: Workload, row: Candidate, reference: Reference, worke
     return loaded
 
 
-def _turn(item: _Loaded, result: Path, reference: Reference, last: bool) -> Taken:
-    found = item.worker.ask("run", result=str(result) if last else None)
-    if last:
-        item.check(result, reference)
-    return Taken(**found)
-
-
 def _row(candidate: Candidate, case: Workload, **values: object) -> Row:
     return Row.model_validate(
         {
@@ -310,7 +310,7 @@ def _row(candidate: Candidate, case: Workload, **values: object) -> Row:
             "runtime": candidate.runtime,
             "precision": candidate.precision,
             "tolerance": str(TOLERANCES[candidate.precision]),
-            "command": candidate.own_command(case.threads),
+            "command": candidate.command.format(threads=case.threads),
             **values,
         }
     )

@@ -49,14 +49,10 @@ class Worker:
                     cwd=folder,
                     env=environment(),
                 )
+            self.pid = self._process.pid
         except OSError as error:
             self._hang_up()
             raise BackendError(f"the process of {name} cannot be started: {why_not(error)}") from None
-
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
 
     def ask(self, do: str, **details: Any) -> dict[str, Any]:
         """Has an order carried out, and returns the answer.

@@ -80,10 +80,10 @@ def test_what_is_not_installed_says_how_to_get_it() -> None:
 
 def test_every_row_says_how_its_own_users_would_run_it() -> None:
     for row in select_candidates(("all",), ("all",), ()):
-        command = row.own_command(7)
+        command = row.command.format(threads=7)
         assert "7" in command
         assert "{" not in command
-    assert PEERS["openvino-bf16"].own_command(2).endswith("-hint latency -nthreads 2 -infer_precision bf16")
+    assert PEERS["openvino-bf16"].command.format(threads=2).endswith("-hint latency -nthreads 2 -infer_precision bf16")
 
 
 def test_a_runtime_may_have_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

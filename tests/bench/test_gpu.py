@@ -16,10 +16,10 @@ from srgan_fast.bench.gpu import gpu_report, inference, steps
 from srgan_fast.bench.gpu.inference import time_inference
 from srgan_fast.bench.gpu.timing import Time, TorchClock
 from srgan_fast.bench.page.gpu import gpu_page
-from srgan_fast.doctor.sanitizer import SanitizerResult
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL, read_model
 from srgan_fast.ops import cuda
+from srgan_fast.ops.sanitizer import SanitizerResult
 from srgan_fast.pages.html import render
 from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.tensorrt.engine import Engine

@@ -95,7 +95,11 @@ def test_what_is_wrong_or_left_out_is_said(bench: Any, monkeypatch: pytest.Monke
     result = bench("--peer", "mnn")
     assert result.exit_code == 0
     assert re.search(r"^ *WRONG +openvino-fp32 ", result.stdout, re.MULTILINE)
-    assert re.search(r"^wrong: openvino-fp32, 8x12, 1 thread: max error \S+ is beyond 1e-30 of the range$", result.stderr, re.MULTILINE)
+    assert re.search(
+        r"^wrong: openvino-fp32, 8x12, 1 thread: max error \S+ is beyond 1e-30 of the range$",
+        result.stderr,
+        re.MULTILINE,
+    )
     assert "left out: mnn-fp32: no_such_module not installed; pip install MNN\n" in result.stderr
 
 

@@ -12,26 +12,24 @@ from srgan_fast.bench.gpu.layers import time_layers
 from srgan_fast.bench.gpu.steps import time_generators, time_steps
 from srgan_fast.bench.gpu.timing import time_calls
 from srgan_fast.bench.worker import why_not
-from srgan_fast.doctor.sanitizer import sanitize
 from srgan_fast.errors import UsageError
 from srgan_fast.ops import coverage, cuda
 from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.ops.sanitizer import sanitize
 from srgan_fast.ops.verdicts import driver_version
-
-OnStep = Callable[[str], None]
 
 
 def gpu_report(
-    batches: tuple[int, ...] = (16, 64), hr: int = 96, on_step: OnStep = lambda what: None, sanitizer: bool = True
+    batches: tuple[int, ...] = (16, 64),
+    hr: int = 96,
+    on_step: Callable[[str], None] = lambda what: None,
+    sanitizer: bool = True,
 ) -> dict[str, Any]:
     """Examines and measures the current CUDA device.
 
     `batches` are the images of each measured training step, `hr` the side of its crops. compute-sanitizer takes
-    minutes.
-
-    Returns:
-        What can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances), `sanitizer`,
-        `layers`, `steps`, `problems`.
+    minutes. Returns what can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances),
+    `sanitizer`, `layers`, `steps`, `problems`.
 
     Raises:
         UsageError: there is no CUDA device.

@@ -68,9 +68,8 @@ GENERATOR_ROWS = {
 class StepResult:
     """Whole steps of a row.
 
-    `load_s`: seconds until the first step was done, compilation included; `step`: seconds of one, by the host's clock;
-    `peak_mb`: device memory that torch takes for a step, 10^6 bytes, None where a graph holds it all the time; losses
-    of the first step.
+    `load_s`: until the first step was done, compilation included; `step` by the host's clock; `peak_mb`: device memory
+    that torch takes for a step, 10^6 bytes, None where a graph holds it all the time; `losses` of the first step.
     """
 
     status: str = "ok"

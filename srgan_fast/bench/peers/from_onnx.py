@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -173,9 +173,10 @@ def compile_iree(job: Job) -> None:
     """Imports the graph and compiles it, which takes minutes for large networks."""
     from iree import compiler  # noqa: PLC0415
 
-    target = job.shape_folder / "model.mlir"
+    source, target = job.shape_folder / "spelled_out.onnx", job.shape_folder / "model.mlir"
+    source.write_bytes(_shuffles_spelled_out(fixed_onnx(job)))
     # 17 is the least version of operators that all of IREE's lowerings of ours take.
-    arguments = [str(fixed_onnx(job)), "-o", str(target), "--opset-version", "17"]
+    arguments = [str(source), "-o", str(target), "--opset-version", "17"]
     _run_python("IREE's importer", "-m", "iree.compiler.tools.import_onnx", *arguments)
     compiler.compile_file(
         str(target),
@@ -184,6 +185,29 @@ def compile_iree(job: Job) -> None:
         input_type="onnx",
         extra_args=["--iree-llvmcpu-target-cpu=host", "--iree-opt-level=O3"],
     )
+
+
+def _shuffles_spelled_out(path: Path) -> bytes:
+    """The graph with its pixel shuffles as Reshape and Transpose: IREE 3.13 computes DepthToSpace's mode CRD as DCR."""
+    import onnx  # noqa: PLC0415
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    shapes = {v.name: [dim.dim_value for dim in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type != "DepthToSpace":
+            model.graph.node.append(node)
+            continue
+        n, c, h, w = shapes[node.input[0]]
+        name, r = node.output[0], next(each.i for each in node.attribute if each.name == "blocksize")
+        sizes = {f"{name}.split": (n, c // r**2, r, r, h, w), f"{name}.size": (n, c // r**2, h * r, w * r)}
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(v), k) for k, v in sizes.items())
+        first, second, make = f"{name}.parts", f"{name}.turned", onnx.helper.make_node
+        split = make("Reshape", [node.input[0], f"{name}.split"], [first])
+        turned = make("Transpose", [first], [second], perm=[0, 1, 4, 2, 5, 3])
+        model.graph.node.extend((split, turned, make("Reshape", [second, f"{name}.size"], [name])))
+    return cast(bytes, model.SerializeToString())
 
 
 def load_iree(job: Job, row: str, lr: FloatImages) -> Loaded:

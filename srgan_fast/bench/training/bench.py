@@ -98,7 +98,7 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
     if options.baseline is not None and find_row(options.baseline) not in rows:
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
     threads = options.threads or usable_cpus()
-    work = Work(options.stage, options.batch, options.hr, options.features, threads)
+    work, gan = Work(options.stage, options.batch, options.hr, options.features, threads), options.stage == "gan"
     run = _Run(options, work, count_flops(work), on_step)
     machine = describe_machine()
     run.warnings += warn_about_start(machine, threads) + warn_about_rounds(options.rounds)
@@ -118,7 +118,17 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
         run.warnings.append(f"the baseline {options.baseline} is wrong or failed, so there are no ratios")
     return TrainingReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        work=_describe(run),
+        work=StepWork(
+            stage=work.stage,
+            batch=work.batch,
+            hr=work.hr,
+            lr=work.hr // generator_config(GENERATOR_PRESET).scale,
+            features=work.features if gan else None,
+            generator=GENERATOR_PRESET,
+            losses=LOSSES_PRESET if gan else None,
+            learning_rate=LEARNING_RATE,
+            gflop=sum(run.flops.values()) / 1e9,
+        ),
         environment=machine.model_copy(
             update={
                 "threads": threads,
@@ -151,21 +161,6 @@ def _fp32_peak(run: _Run) -> float | None:
         run.warnings += [] if warning in run.warnings else [warning]
         return None
     return max(backend.peak() for _ in range(_PEAK_TRIES)) * 2e-9
-
-
-def _describe(run: _Run) -> StepWork:
-    work, gan = run.work, run.work.stage == "gan"
-    return StepWork(
-        stage=work.stage,
-        batch=work.batch,
-        hr=work.hr,
-        lr=work.hr // generator_config(GENERATOR_PRESET).scale,
-        features=work.features if gan else None,
-        generator=GENERATOR_PRESET,
-        losses=LOSSES_PRESET if gan else None,
-        learning_rate=LEARNING_RATE,
-        gflop=sum(run.flops.values()) / 1e9,
-    )
 
 
 def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowResult], float | None]:

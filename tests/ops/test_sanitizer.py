@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from srgan_fast.doctor import sanitizer
-from srgan_fast.doctor.sanitizer import TOOLS, SanitizerResult, compute_cases, find_sanitizer, sanitize
-from srgan_fast.ops import coverage, cuda
+from srgan_fast.ops import coverage, cuda, sanitizer
+from srgan_fast.ops.sanitizer import TOOLS, SanitizerResult, compute_cases, find_sanitizer, sanitize
 
 DEVICE = torch.device("cuda", 0)
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "gpu_report.py"))
@@ -156,7 +155,7 @@ def test_one_that_cannot_be_started_says_why(folder: Path) -> None:
 def test_it_is_given_the_cases_with_every_tensor_in_memory_of_its_own(folder: Path) -> None:
     install(folder, f'shift 2; echo "$PYTORCH_NO_CUDA_MEMORY_CACHING $3" >> {folder}/given; {CLEAN}')
     sanitize(torch.device("cuda", 1))
-    code = "from srgan_fast.doctor.sanitizer import compute_cases; compute_cases('cuda:1'"
+    code = "from srgan_fast.ops.sanitizer import compute_cases; compute_cases('cuda:1'"
     *others, initcheck = (folder / "given").read_text().splitlines()
     assert others == [f"1 {code})"] * 3
     assert initcheck == f"1 {code}, own=True)"  # which does not see what cuDNN writes
