@@ -34,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         descriptor, temporary = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name[:32]}.", suffix=f".{_host()}-{os.getpid()}.tmp"
         )
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -5,9 +5,11 @@ libvips decodes and encodes; what the rest of the package sees is numpy arrays o
 
 from pathlib import Path
 
-from srgan_fast.data.image_files.colour import network_values
+from srgan_fast.data.image_files.colour import Exchange, exchange_for, network_values
 from srgan_fast.data.image_files.decode import Source, decode, header
+from srgan_fast.data.image_files.decode_rows import open_rows
 from srgan_fast.data.image_files.encode import Encoded, check_size, encode, frames_held
+from srgan_fast.data.image_files.encode_rows import ROW_FORMATS, RowWriter
 from srgan_fast.data.image_files.finding import find_images
 from srgan_fast.data.image_files.formats import (
     FORMAT_OF_SUFFIX,
@@ -17,7 +19,17 @@ from srgan_fast.data.image_files.formats import (
     readable_suffixes,
     written_suffixes,
 )
-from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Pixels, Text, Timing
+from srgan_fast.data.image_files.picture import (
+    Header,
+    Image,
+    ImageFile,
+    Metadata,
+    NextRows,
+    Pixels,
+    RowSource,
+    Text,
+    Timing,
+)
 from srgan_fast.errors import FileError, ImageError
 from srgan_fast.files import atomic_write, shown
 
@@ -26,19 +38,25 @@ MAX_PIXELS = 500_000_000  # of one input; larger files are rather bombs than pho
 __all__ = [
     "FORMAT_OF_SUFFIX",
     "MAX_PIXELS",
+    "ROW_FORMATS",
     "TRAITS",
     "Encoded",
+    "Exchange",
     "Format",
     "Header",
     "Image",
     "ImageFile",
     "Metadata",
+    "NextRows",
     "Pixels",
+    "RowSource",
+    "RowWriter",
     "Text",
     "Timing",
     "check_size",
     "encode",
     "encode_image",
+    "exchange_for",
     "find_images",
     "frames_held",
     "image_header",
@@ -47,6 +65,7 @@ __all__ = [
     "network_values",
     "read_file",
     "read_image",
+    "read_rows",
     "readable_suffixes",
     "write_bytes",
     "write_image",
@@ -80,6 +99,15 @@ def read_file(source: Path | bytes) -> ImageFile:
         ImageError: missing, unreadable, truncated, or not an image.
     """
     return decode(Source.of(source), all_frames=True)
+
+
+def read_rows(source: Path | bytes) -> RowSource | None:
+    """A file's one image, to be read row by row; None where only `read_file` reads it, or says why nothing does.
+
+    Raises:
+        ImageError: missing, or of samples that cannot be converted.
+    """
+    return open_rows(Source.of(source))
 
 
 def image_header(source: Path | bytes) -> Header:

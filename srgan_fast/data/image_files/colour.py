@@ -6,6 +6,7 @@ Primaries stay as they are: only curves are exchanged, in 16 bits, and exchanged
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,17 @@ class Exchange:
     forward: list[NDArray[np.uint16]]
     back: list[Pixels]
 
+    def prepared(self, image: Image) -> Image:
+        """The image, or rows of it, with sRGB's curve in 16 bits."""
+        return replace(image, pixels=_mapped(image.pixels, self.forward), alpha=_wide(image.alpha))
+
+    def turned_back(self, result: Image) -> Image:
+        """A result, or rows of it, with the curve and the bits that the image had."""
+        alpha = result.alpha
+        if alpha is not None and self.back[0].dtype == np.uint8:
+            alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return replace(result, pixels=_mapped(result.pixels, self.back), alpha=alpha)
+
 
 def network_values(image: Image) -> tuple[Image, Callable[[Image], Image], str]:
     """The image with sRGB's curve.
@@ -43,30 +55,29 @@ def network_values(image: Image) -> tuple[Image, Callable[[Image], Image], str]:
     Returns:
         The image to compute with, what turns a result's curve back, and a clause on what was left alone ("" mostly).
     """
-    curves, note = _curves(image.metadata, image.is_gray)
-    if curves is None:
+    exchange, note = exchange_for(image.metadata, image.is_gray, image.pixels.dtype)
+    if exchange is None:
         return image, _as_it_is, note
-    codes = np.linspace(0, 1, np.iinfo(image.pixels.dtype).max + 1)
+    return exchange.prepared(image), exchange.turned_back, note
+
+
+def exchange_for(metadata: Metadata, gray: bool, dtype: np.dtype[Any]) -> tuple[Exchange | None, str]:
+    """What gives images of a kind sRGB's curve; None where they stay as they are, and a clause on why, mostly ""."""
+    curves, note = _curves(metadata, gray)
+    if curves is None:
+        return None, note
+    codes = np.linspace(0, 1, np.iinfo(dtype).max + 1)
     linear = [np.clip(curve(codes), 0, 1) for curve in curves]
     if any((np.diff(values) < 0).any() or values[-1] <= values[0] for values in linear):
-        return image, _as_it_is, "values as stored (its profile's curve is not monotonic)"
+        return None, "values as stored (its profile's curve is not monotonic)"
     if max(np.abs(icc.linear_to_srgb(values) - codes).max() for values in linear) <= _SAME:
-        return image, _as_it_is, note
+        return None, note
     wanted = icc.srgb_to_linear(np.linspace(0, 1, 65536))
-    dtype = image.pixels.dtype
     exchange = Exchange(
         [np.rint(icc.linear_to_srgb(values) * 65535).astype(np.uint16) for values in linear],
         [np.rint(np.interp(wanted, values, codes) * np.iinfo(dtype).max).astype(dtype) for values in linear],
     )
-    prepared = replace(image, pixels=_mapped(image.pixels, exchange.forward), alpha=_wide(image.alpha))
-
-    def turn_back(result: Image) -> Image:
-        alpha = result.alpha
-        if alpha is not None and dtype == np.uint8:
-            alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return replace(result, pixels=_mapped(result.pixels, exchange.back), alpha=alpha)
-
-    return prepared, turn_back, note
+    return exchange, note
 
 
 def _as_it_is(image: Image) -> Image:

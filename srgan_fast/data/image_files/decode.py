@@ -6,7 +6,9 @@ An error of a decoder is an error here: below `fail_on="error"` libvips leaves b
 import io
 import re
 import stat
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +30,29 @@ _TIMED = ("gifload", "webpload")
 _DEFAULT_DELAY = 100  # milliseconds, where a file names none
 _GAIN_MAP_NOTE = "gain map (HDR)"
 _GAIN_MAP = (b"hdrgm:Version", b"HDRGainMap")
+
+
+_error_buffer = threading.RLock()  # libvips has one for all threads
+
+
+@contextmanager
+def tiles_checked(tiled: bool) -> Iterator[None]:
+    """Decoding in it fails where a tile of a TIFF cannot be decoded.
+
+    The cache of tiles that libvips puts behind its decoder makes such a tile black, whatever `fail_on` says, and goes
+    on. What is left of the error is its text.
+
+    Raises:
+        pyvips.Error: a tile cannot be decoded.
+    """
+    if not tiled:
+        yield
+        return
+    with _error_buffer:
+        pyvips.vips_lib.vips_error_clear()
+        yield
+        if b"tiff2vips" in pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()):
+            raise pyvips.Error("a tile cannot be decoded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +91,13 @@ class Source:
 
     def open(self, **options: Any) -> Any:
         """The image with nothing decoded but its header."""
-        # Whatever an earlier image's decoder had said would become part of this one's message.
-        pyvips.vips_lib.vips_error_clear()
         options = {"access": "sequential", "fail_on": "error", **options}
-        if self.path is None:
-            return pyvips.Image.new_from_buffer(self.data, "", **options)
-        return pyvips.Image.new_from_file(self.path, **options)
+        with _error_buffer:
+            # Whatever an earlier image's decoder had said would become part of this one's message.
+            pyvips.vips_lib.vips_error_clear()
+            if self.path is None:
+                return pyvips.Image.new_from_buffer(self.data, "", **options)
+            return pyvips.Image.new_from_file(self.path, **options)
 
     def file(self) -> AbstractContextManager[BinaryIO]:
         """The bytes."""
@@ -104,7 +130,7 @@ def decode(source: Source, all_frames: bool) -> ImageFile:
                 raise
             return other
     except pyvips.Error as error:
-        raise ImageError(f"{source.name}: cannot be read as a picture ({_first_line(error)})") from None
+        raise ImageError(f"{source.name}: cannot be read as a picture ({first_statement(error)})") from None
     except UnicodeDecodeError:  # words of the file in libvips' message
         raise ImageError(f"{source.name}: cannot be read as a picture (it is damaged)") from None
 
@@ -121,7 +147,7 @@ def header(source: Source) -> Header:
         with source.file() as file:
             found = decode_extra.header(file, source.name)
         if found is None:
-            raise ImageError(f"{source.name}: cannot be read as a picture ({_first_line(error)})") from None
+            raise ImageError(f"{source.name}: cannot be read as a picture ({first_statement(error)})") from None
         return found
     except UnicodeDecodeError:
         raise ImageError(f"{source.name}: cannot be read as a picture (it is damaged)") from None
@@ -155,8 +181,8 @@ def _decode(source: Source, image: Any, all_frames: bool) -> ImageFile:
         with source.file() as file:
             animated = png.frame_count(file) > 1
         if animated:
-            return decode_extra.apng(source, _metadata(source, image, loader)[0])
-    metadata, notes = _metadata(source, image, loader)
+            return decode_extra.apng(source, describe(source, image, loader)[0])
+    metadata, notes = describe(source, image, loader)
     if count > 1 and not loader.startswith(_TIMED):
         notes.append(f"{count - 1} further images in the file")
     frame, more = convert(image, metadata, source.name)
@@ -168,19 +194,21 @@ def _decode(source: Source, image: Any, all_frames: bool) -> ImageFile:
 def _tiff(source: Source, first: Any, all_frames: bool) -> ImageFile:
     with source.file() as file:
         numbers, has_exif = tiff.pages(file)
+        tiled = tiff.is_tiled(file)
     frames: list[Image] = []
     notes = ["EXIF of the TIFF"] if has_exif else []
     for number in numbers if all_frames else numbers[:1]:
         page = source.open(page=number) if number else first
-        metadata, more = _metadata(source, page, "tiffload")
-        frame, other = convert(page, metadata, source.name)
+        metadata, more = describe(source, page, "tiffload")
+        with tiles_checked(tiled):
+            frame, other = convert(page, metadata, source.name)
         frames.append(frame)
         notes += [note for note in (*more, *other) if note not in notes]
     return ImageFile(tuple(frames), None, tuple(notes))
 
 
 def _animation(source: Source, first: Any, count: int) -> ImageFile:
-    metadata, notes = _metadata(source, first, str(first.get("vips-loader")))
+    metadata, notes = describe(source, first, str(first.get("vips-loader")))
     image = source.open(n=-1)
     height = int(image.get("page-height"))
     whole, more = convert(image, metadata, source.name, turn=False)
@@ -196,14 +224,14 @@ def _animation(source: Source, first: Any, count: int) -> ImageFile:
     return ImageFile(frames, Timing(tuple(delays[:count]), loop), (*notes, *more))
 
 
-def _first_line(error: Exception) -> str:
+def first_statement(error: Exception) -> str:
     """What libvips says below its own headline, shortened to its first statement."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = lines[1:] or ["it is damaged or cut off"]
     return detail[0]
 
 
-def _metadata(source: Source, image: Any, loader: str) -> tuple[Metadata, list[str]]:
+def describe(source: Source, image: Any, loader: str) -> tuple[Metadata, list[str]]:
     """What describes the pixels, upright, and what of it is not taken over."""
 
     def blob(name: str) -> bytes | None:

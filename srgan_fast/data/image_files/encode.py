@@ -43,10 +43,10 @@ def encode(file: ImageFile, fmt: Format, quality: int = 95, compression: int | N
     check_size(fmt, first.width, first.height)
     notes: list[str] = []
     frames, timing = _frames_that_fit(file, fmt, notes)
-    frames = [_prepared(frame, fmt, notes if i == 0 else []) for i, frame in enumerate(frames)]
+    frames = [prepared(frame, fmt, notes if i == 0 else []) for i, frame in enumerate(frames)]
     metadata = frames[0].metadata
     block = metadata.exif and exif.with_size(metadata.exif, frames[0].width, frames[0].height)
-    notes += _lost(metadata, fmt)
+    notes += lost(metadata, fmt)
     try:
         if fmt in ("png", "apng"):
             data = _png(frames, timing, compression)
@@ -66,7 +66,7 @@ def encode(file: ImageFile, fmt: Format, quality: int = 95, compression: int | N
         else:
             data = _avif(frames[0], quality, block)
     except pyvips.Error as error:
-        raise ImageError(f"cannot be encoded as {fmt} ({_last_line(error)})") from None
+        raise ImageError(f"cannot be encoded as {fmt} ({reason(error)})") from None
     return Encoded(data, tuple(notes))
 
 
@@ -89,7 +89,8 @@ def frames_held(kind: str, count: int, fmt: Format) -> int:
     return count if several == "pages" or (several == "animation" and kind == "animation") else 1
 
 
-def _last_line(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What libvips says below its own headline."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[1:] or lines or ["unknown error"])[0]
 
@@ -108,7 +109,7 @@ def _frames_that_fit(file: ImageFile, fmt: Format, notes: list[str]) -> tuple[li
     return list(file.frames), file.timing
 
 
-def _prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
+def prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
     """The image as the format holds it."""
     traits = TRAITS[fmt]
     if image.pixels.dtype == np.uint16 and traits.bits < 16:
@@ -129,7 +130,7 @@ def _prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
     return replace(image, metadata=metadata)
 
 
-def _lost(metadata: Metadata, fmt: Format) -> list[str]:
+def lost(metadata: Metadata, fmt: Format) -> list[str]:
     """What the format has no place for."""
     found = []
     if metadata.exif and fmt in ("tif", "gif"):
@@ -173,14 +174,23 @@ def _vips(image: Image) -> Any:
         array = np.concatenate([array, image.alpha[:, :, None]], axis=2)
     vips = pyvips.Image.new_from_array(np.ascontiguousarray(array))
     wide = array.dtype == np.uint16
-    space = ("grey16" if wide else "b-w") if image.is_gray else ("rgb16" if wide else "srgb")
-    return vips.copy(interpretation=space)
+    return vips.copy(interpretation=space_of(wide, image.is_gray))
+
+
+def space_of(wide: bool, gray: bool) -> str:
+    """The name that libvips has for what samples mean, of 16 or 8 bits."""
+    return ("grey16" if wide else "b-w") if gray else ("rgb16" if wide else "srgb")
 
 
 def _png(frames: Sequence[Image], timing: Timing | None, compression: int | None) -> bytes:
-    level = PNG_COMPRESSION if compression is None else compression
-    files = [bytes(_vips(f).pngsave_buffer(compression=level, filter=PNG_FILTER, keep="none")) for f in _alike(frames)]
+    files = [bytes(_vips(frame).pngsave_buffer(**png_options(compression))) for frame in _alike(frames)]
     return files[0] if timing is None else apng.join(files, timing)
+
+
+def png_options(compression: int | None) -> dict[str, Any]:
+    """How libvips is to write PNG."""
+    level = PNG_COMPRESSION if compression is None else compression
+    return {"compression": level, "filter": PNG_FILTER, "keep": "none"}
 
 
 def _alike(frames: Sequence[Image]) -> list[Image]:
@@ -202,9 +212,19 @@ def _alike(frames: Sequence[Image]) -> list[Image]:
 def _jpeg(image: Image, quality: int) -> bytes:
     vips = _vips(image)
     if image.alpha is not None:
-        vips = vips.flatten(background=255)
+        vips = on_white(vips)
+    return bytes(vips.jpegsave_buffer(**jpeg_options(quality)))
+
+
+def on_white(image: Any) -> Any:
+    """A libvips image without its transparency."""
+    return image.flatten(background=255)
+
+
+def jpeg_options(quality: int) -> dict[str, Any]:
+    """How libvips is to write JPEG."""
     # Full-resolution chroma at high quality: the detail was just paid for.
-    return bytes(vips.jpegsave_buffer(Q=quality, subsample_mode="off" if quality >= 90 else "auto", keep="none"))
+    return {"Q": quality, "subsample_mode": "off" if quality >= 90 else "auto", "keep": "none"}
 
 
 def _film(frames: Sequence[Image], timing: Timing | None) -> Any:
@@ -250,8 +270,20 @@ def _avif(image: Image, quality: int, block: bytes | None) -> bytes:
 def _tiff(frames: Sequence[Image]) -> bytes:
     if len({frame.pixels.shape for frame in frames}) > 1:
         return _tiff_of_pages(frames)
-    film = _film(frames, None).copy()
     metadata = frames[0].metadata
+    film = tiff_described(_film(frames, None), metadata)
+    size = film.width * film.height * film.bands * frames[0].pixels.itemsize
+    data = bytes(film.tiffsave_buffer(**tiff_options(metadata, size)))
+    if metadata.density:
+        return data
+    file = io.BytesIO(data)
+    tiff.remove_resolution(file)
+    return file.getvalue()
+
+
+def tiff_described(image: Any, metadata: Metadata) -> Any:
+    """A libvips image with the descriptions that its TIFF writer takes from it."""
+    image = image.copy()
     for name, data in (
         ("icc-profile-data", metadata.icc),
         ("xmp-data", metadata.xmp),
@@ -259,22 +291,24 @@ def _tiff(frames: Sequence[Image]) -> bytes:
         ("iptc-data", metadata.iptc and metadata.iptc + bytes(3 * len(metadata.iptc))),
     ):
         if data:
-            film.set_type(pyvips.GValue.blob_type, name, data)
+            image.set_type(pyvips.GValue.blob_type, name, data)
     if metadata.texts:
-        film.set_type(pyvips.GValue.gstr_type, "image-description", metadata.texts[0].text)
+        image.set_type(pyvips.GValue.gstr_type, "image-description", metadata.texts[0].text)
+    return image
+
+
+def tiff_options(metadata: Metadata, size: int) -> dict[str, Any]:
+    """How libvips is to write TIFF of so many bytes of pixels."""
     x, y = metadata.density or (25.4, 25.4)
-    data = bytes(
-        film.tiffsave_buffer(
-            compression="deflate",
-            predictor="horizontal",
-            bigtiff=film.width * film.height * film.bands * frames[0].pixels.itemsize > _BIG_TIFF,
-            xres=x / 25.4,
-            yres=y / 25.4,
-            resunit="inch",
-            keep="icc|xmp|iptc|other",
-        )
-    )
-    return data if metadata.density else tiff.without_resolution(data, io.BytesIO(data))
+    return {
+        "compression": "deflate",
+        "predictor": "horizontal",
+        "bigtiff": size > _BIG_TIFF,
+        "xres": x / 25.4,
+        "yres": y / 25.4,
+        "resunit": "inch",
+        "keep": "icc|xmp|iptc|other",
+    }
 
 
 def _tiff_of_pages(frames: Sequence[Image]) -> bytes:

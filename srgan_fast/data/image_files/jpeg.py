@@ -109,6 +109,16 @@ def write_jpeg(encoded: bytes, metadata: Metadata, exif: bytes | None) -> tuple[
     return b"".join(parts), [f"{name} of {len(data)} bytes" for _, data, name in found if len(data) > MAX_SEGMENT]
 
 
+def has_descriptions(data: bytes) -> bool:
+    """Whether this beginning of a file reaches beyond all segments that describe the image."""
+    at = 2
+    while at + 4 <= len(data):
+        if not (_APP0 <= data[at + 1] <= _APP15 or data[at + 1] == _COM):
+            return True
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return False
+
+
 def _after_descriptions(encoded: bytes) -> bytes:
     """The file from its first segment on that the decoder needs, Adobe's colour transform included."""
     at, kept = 2, []

@@ -1,7 +1,8 @@
 """Decoded images: pixels, what describes them, and the frames of a file that holds several."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,37 @@ class Image:
     def rgb(self) -> Pixels:
         """H, W, 3; gray is repeated."""
         return np.repeat(self.pixels, 3, axis=2) if self.is_gray else self.pixels
+
+
+NextRows = Callable[[int], Image]
+"""Gives the next so many rows of an image, as an image of that height."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """An image of which only some rows are in memory at a time, upright.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        dtype: uint8 or uint16.
+        is_gray: whether there is one channel beside alpha.
+        has_alpha: whether there is transparency.
+        metadata: what describes the pixels.
+        begin: starts at the top, each time it is called. What it gives raises ImageError where the file is damaged.
+        notes: what the file held that is not here, one clause each.
+        held: bytes that decoding takes because the file gives its rows in another order; 0 mostly.
+    """
+
+    height: int
+    width: int
+    dtype: np.dtype[Any]
+    is_gray: bool
+    has_alpha: bool
+    metadata: Metadata
+    begin: Callable[[], NextRows]
+    notes: tuple[str, ...] = ()
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,17 @@ def write_png(encoded: bytes, metadata: Metadata, exif: bytes | None) -> bytes:
     return b"".join(parts)
 
 
+def start_of_pixels(data: bytes) -> int | None:
+    """Where the first chunk of pixels begins; None where it does not lie in this beginning of a file."""
+    at = len(SIGNATURE)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IDAT":
+            return at
+        at += 12 + length
+    return None
+
+
 def _text_chunk(text: Text) -> bytes:
     keyword = text.keyword.encode("latin-1", "replace")[:79] or b"Comment"
     try:

@@ -27,10 +27,33 @@ def convert(image: Any, metadata: Metadata, name: str, turn: bool = True) -> tup
         ImageError: samples without a defined black and white, or channels without a meaning.
         pyvips.Error: a decoder fails.
     """
-    notes: list[str] = []
     if turn and orientation_of(image) > 1:
         image = image.copy_memory()  # turning needs rows in another order than a sequential decoder gives them
         image = image.autorot()
+    image, metadata, notes = integers(image, metadata, name)
+    array: NDArray[Any] = image.numpy().reshape(image.height, image.width, image.bands)
+    if image.format == "uint":
+        array = _of_32_bits(array, name)
+        notes.append("the lower 16 of 32 bits")
+    return split(array, metadata), notes
+
+
+def split(array: NDArray[Any], metadata: Metadata) -> Image:
+    """H, W, 1 to 4 samples as pixels and alpha."""
+    has_alpha = array.shape[2] in (2, 4)
+    channels = 1 if array.shape[2] <= 2 else 3
+    pixels: Pixels = np.ascontiguousarray(array[:, :, :channels])
+    return Image(pixels, np.ascontiguousarray(array[:, :, -1]) if has_alpha else None, metadata)
+
+
+def integers(image: Any, metadata: Metadata, name: str) -> tuple[Any, Metadata, list[str]]:
+    """A libvips image with unsigned samples of 8, 16 or 32 bits, gray or RGB, and clauses on what was changed.
+
+    Raises:
+        ImageError: samples without a defined black and white, or channels without a meaning.
+        pyvips.Error: its profile cannot be used.
+    """
+    notes: list[str] = []
     sample = image.format
     if image.interpretation == "cmyk":
         if sample not in ("uchar", "ushort"):
@@ -57,15 +80,7 @@ def convert(image: Any, metadata: Metadata, name: str, turn: bool = True) -> tup
     if sample != "uint":
         wide, gray = image.format == "ushort", image.bands <= 2
         image = image.colourspace(("grey16" if gray else "rgb16") if wide else ("b-w" if gray else "srgb"))
-    array: NDArray[Any] = image.numpy().reshape(image.height, image.width, image.bands)
-    if sample == "uint":
-        array = _of_32_bits(array, name)
-        notes.append("the lower 16 of 32 bits")
-    has_alpha = array.shape[2] in (2, 4)
-    channels = 1 if array.shape[2] <= 2 else 3
-    pixels: Pixels = np.ascontiguousarray(array[:, :, :channels])
-    alpha = np.ascontiguousarray(array[:, :, -1]) if has_alpha else None
-    return Image(pixels, alpha, metadata), notes
+    return image, metadata, notes
 
 
 def full_range(image: Image, bits: int) -> Image:

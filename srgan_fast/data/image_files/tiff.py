@@ -1,10 +1,17 @@
 """Directories of TIFF and BigTIFF files: which are pages, and which only smaller copies of one."""
 
 import struct
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
 _SUBFILE_TYPE, _COMPRESSION, _RESOLUTION_UNIT, _EXIF, _UNIT_NONE = 254, 259, 296, 34665, 1
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _STRIP_OFFSETS, _SAMPLES, _STRIP_ROWS, _STRIP_BYTES, _EXTRA_SAMPLES = (
+    *(256, 257, 258, 262, 273, 277, 278, 279, 338),
+)
+_TILE_WIDTH = 322
+_UNCOMPRESSED, _GRAY, _RGB, _UNASSOCIATED_ALPHA = 1, 1, 2, 2
+_SHORT, _LONG, _LONG8 = 3, 4, 16
 _REDUCED, _MASK = 1, 4
 _MAX_DIRECTORIES = 65535
 
@@ -63,6 +70,14 @@ def pages(file: BinaryIO) -> tuple[list[int], bool]:
     return found or [0], has_exif
 
 
+def is_tiled(file: BinaryIO) -> bool:
+    """Whether some directory has its pixels in tiles."""
+    try:
+        return any(tag == _TILE_WIDTH for _, _, entries in _directories(file) for tag, _ in entries)
+    except struct.error:
+        return False
+
+
 def compression(file: BinaryIO) -> int | None:
     """Number of the codec of the first directory, None if there is none."""
     try:
@@ -74,11 +89,49 @@ def compression(file: BinaryIO) -> int | None:
     return None
 
 
-def without_resolution(encoded: bytes, file: BinaryIO) -> bytes:
-    """The file saying that its resolution, which the format demands, has no unit."""
-    result = bytearray(encoded)
-    for order, big, tags in _directories(file):
-        for tag, place in tags:
-            if tag == _RESOLUTION_UNIT:
-                struct.pack_into(f"{order}H", result, place + (12 if big else 8), _UNIT_NONE)
-    return bytes(result)
+def remove_resolution(file: BinaryIO) -> None:
+    """Makes a file say that its resolution, which the format demands, has no unit."""
+    found = [
+        (place + (12 if big else 8), struct.pack(f"{order}H", _UNIT_NONE))
+        for order, big, tags in _directories(file)
+        for tag, place in tags
+        if tag == _RESOLUTION_UNIT
+    ]
+    for at, value in found:
+        file.seek(at)
+        file.write(value)
+
+
+def head_of_raw(width: int, height: int, bands: int, bits: int, rows: int) -> bytes:
+    """What stands before the pixels of an uncompressed BigTIFF, in this machine's order of bytes.
+
+    Args:
+        width: columns.
+        height: rows.
+        bands: 1 and 2 are gray, 3 and 4 RGB; 2 and 4 have alpha.
+        bits: of a sample.
+        rows: in a strip; all strips but the last have as many, and follow each other.
+    """
+    order, strips, line = "<" if sys.byteorder == "little" else ">", -(-height // rows), width * bands * bits // 8
+    codes = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
+    tags = [
+        (_WIDTH, _LONG, [width]), (_HEIGHT, _LONG, [height]), (_BITS, _SHORT, [bits] * bands),
+        (_COMPRESSION, _SHORT, [_UNCOMPRESSED]), (_PHOTOMETRIC, _SHORT, [_GRAY if bands < 3 else _RGB]),
+        (_STRIP_OFFSETS, _LONG8, [0] * strips), (_SAMPLES, _SHORT, [bands]), (_STRIP_ROWS, _LONG, [rows]),
+        (_STRIP_BYTES, _LONG8, [line * min(rows, height - rows * i) for i in range(strips)]),
+    ]  # fmt: skip
+    if bands in (2, 4):
+        tags.append((_EXTRA_SAMPLES, _SHORT, [_UNASSOCIATED_ALPHA]))
+    values = 16 + 8 + 20 * len(tags) + 8  # where those begin that are too long for their entry
+    pixels = -(-(values + 16 * strips) // 16) * 16
+    entries, body = b"", b""
+    for tag, kind, numbers in tags:
+        if tag == _STRIP_OFFSETS:
+            numbers = [pixels + line * rows * i for i in range(strips)]  # noqa: PLW2901
+        data = struct.pack(f"{order}{len(numbers)}{codes[kind]}", *numbers)
+        entries += struct.pack(f"{order}HHQ", tag, kind, len(numbers))
+        entries += data.ljust(8, b"\0") if len(data) <= 8 else struct.pack(f"{order}Q", values + len(body))
+        body += b"" if len(data) <= 8 else data
+    start = b"II" if order == "<" else b"MM"
+    start += struct.pack(f"{order}HHHQ", 43, 8, 0, 16) + struct.pack(f"{order}Q", len(tags))
+    return (start + entries + bytes(8) + body).ljust(pixels, b"\0")

@@ -74,3 +74,26 @@ def test_channels_without_a_meaning_are_refused() -> None:
     data = pyvips.Image.new_from_array(np.zeros((4, 4, 6), np.uint8)).tiffsave_buffer()
     with pytest.raises(ImageError, match="has 6 channels; 1 to 4 can be read"):
         read_image(bytes(data))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
+@pytest.mark.parametrize("spoilt", ["cut", "flipped", "whole"])
+def test_tiles_that_cannot_be_decoded_are_an_error_and_not_black(
+    monkeypatch: pytest.MonkeyPatch, compression: str | None, spoilt: str
+) -> None:
+    from srgan_fast.data.image_files import decode_extra
+
+    monkeypatch.setattr(decode_extra, "decode", lambda *_: None)  # tifffile has more codecs than libvips
+    noise = np.random.default_rng(4).integers(0, 256, (150, 91, 3), np.uint8)
+    data = bytearray(_tiff(noise, tile=(32, 48), photometric="rgb", compression=compression))
+    if spoilt == "cut":
+        del data[len(data) * 2 // 3 :]
+    if spoilt == "flipped":
+        middle = len(data) // 2
+        data[middle : middle + 40] = bytes(40)
+    readable = spoilt == "whole" or (spoilt == "flipped" and compression is None)
+    if readable and compression != "zstd":
+        assert (read_image(bytes(data)).pixels == noise).mean() > 0.99
+        return
+    with pytest.raises(ImageError, match="cannot be read as a picture"):
+        read_image(bytes(data))

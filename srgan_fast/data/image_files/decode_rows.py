@@ -1,0 +1,104 @@
+"""Files to pixels, row by row, where a decoder gives rows from top to bottom."""
+
+from typing import Any
+
+import numpy as np
+import pyvips
+
+from srgan_fast.data.image_files import tiff
+from srgan_fast.data.image_files.decode import Source, describe, first_statement, header, tiles_checked
+from srgan_fast.data.image_files.picture import Image, Metadata, NextRows, RowSource
+from srgan_fast.data.image_files.samples import has_field, integers, orientation_of, split
+from srgan_fast.errors import ImageError
+
+_LOADERS = ("jpegload", "pngload", "tiffload", "webpload")
+_DTYPES: dict[str, Any] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
+_COEFFICIENTS = 6  # bytes a pixel of a progressive JPEG that libjpeg keeps: three of two bytes
+
+
+def open_rows(source: Source) -> RowSource | None:
+    """An image that comes in rows; None where only `decode` reads it, or says why nothing does.
+
+    JPEG, PNG, TIFF and WebP with one image come in rows. Interlaced and progressive files and WebP are held by their
+    decoders as a whole, those that lie on a side or stand on their head are decoded before they are turned; `held` says
+    how much that is. Samples of 32 bits do not come in rows: what they mean depends on the brightest.
+
+    Raises:
+        ImageError: samples that cannot be converted.
+    """
+    try:
+        image = source.open()
+        loader = str(image.get("vips-loader"))
+        if not loader.startswith(_LOADERS) or header(source).frames > 1:
+            return None
+        described, notes = describe(source, image, loader)
+        tiled = False
+        if loader.startswith("tiffload"):
+            with source.file() as file:
+                notes = (["EXIF of the TIFF"] if tiff.pages(file)[1] else []) + notes
+                tiled = tiff.is_tiled(file)
+            # Codecs that libvips lacks show here; another library may have them, for the whole image.
+            with tiles_checked(tiled):
+                pyvips.Region.new(image).fetch(0, 0, image.width, 1)
+        converted, metadata, more = integers(image, described, source.name)
+    except (pyvips.Error, UnicodeDecodeError):
+        return None
+    if converted.format not in _DTYPES:
+        return None
+    turned = orientation_of(image)
+    height, width = (image.width, image.height) if turned >= 5 else (image.height, image.width)
+
+    def begin() -> NextRows:
+        return _Reader(source, described, turned > 1, tiled, width).following
+
+    return RowSource(
+        height, width, _DTYPES[converted.format], converted.bands <= 2, converted.bands in (2, 4), metadata, begin,
+        (*notes, *(note for note in more if note not in notes)), _held(image, loader, turned),
+    )  # fmt: skip
+
+
+def _held(image: Any, loader: str, turned: int) -> int:
+    """Bytes that decoding takes beside rows."""
+    area = image.width * image.height
+    samples = area * image.bands * (1 if image.format == "uchar" else 2)
+    held = samples if turned > 1 else 0
+    if loader.startswith("webpload"):
+        held += area * 4
+    elif has_field(image, "interlaced"):
+        held += area * _COEFFICIENTS if loader.startswith("jpegload") else samples
+    return held
+
+
+class _Reader:
+    """One pass through an image."""
+
+    def __init__(self, source: Source, described: Metadata, turn: bool, tiled: bool, width: int) -> None:
+        self.source, self.tiled, self.width, self.row = source, tiled, width, 0
+        try:
+            image = source.open()
+            if turn:
+                with tiles_checked(tiled):
+                    image = image.copy_memory().autorot()
+            self.image, self.metadata, _ = integers(image, described, source.name)
+            self.region = pyvips.Region.new(self.image)
+        except pyvips.Error as error:
+            raise self._damaged(error) from None
+
+    def following(self, rows: int) -> Image:
+        """The next rows.
+
+        Raises:
+            ImageError: the file is damaged.
+        """
+        try:
+            with tiles_checked(self.tiled):
+                data = self.region.fetch(0, self.row, self.width, rows)
+        except pyvips.Error as error:
+            raise self._damaged(error) from None
+        self.row += rows
+        return split(
+            np.frombuffer(data, _DTYPES[self.image.format]).reshape(rows, self.width, self.image.bands), self.metadata
+        )
+
+    def _damaged(self, error: Exception) -> ImageError:
+        return ImageError(f"{self.source.name}: cannot be read as a picture ({first_statement(error)})")

@@ -1,0 +1,309 @@
+"""Pixels to files, row by row: what `encode` writes, from rows that are there only for a moment.
+
+libvips asks for pixels in its own order and time, unless it reads them from a file. So rows are given to it as an
+uncompressed TIFF that exists nowhere, and its encoder runs in a thread that waits for them.
+"""
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import pyvips
+
+from srgan_fast.data.image_files import exif, jpeg, png, tiff
+from srgan_fast.data.image_files.encode import (
+    check_size,
+    jpeg_options,
+    lost,
+    on_white,
+    png_options,
+    prepared,
+    reason,
+    space_of,
+    tiff_described,
+    tiff_options,
+    to_8_bits,
+)
+from srgan_fast.data.image_files.formats import TRAITS, Format
+from srgan_fast.data.image_files.picture import Image, Metadata
+from srgan_fast.errors import ImageError
+
+ROW_FORMATS: tuple[Format, ...] = ("png", "jpg", "tif")
+_STRIP = 16  # rows of a strip of the TIFF that libvips reads
+
+
+class RowWriter:
+    """Encodes an image whose rows come from top to bottom; a context that ends the encoder whatever happens.
+
+    Args:
+        file: what to write to; readable, too. Nothing else may use it before the context ends.
+        fmt: one of `ROW_FORMATS`.
+        height: rows of the image.
+        width: columns of the image.
+        like: an image of the same kind, whose size does not matter; its metadata is written.
+        quality: see `encode`.
+        compression: see `encode`.
+
+    Raises:
+        ImageError: the format cannot hold an image of that size.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        fmt: Format,
+        height: int,
+        width: int,
+        like: Image,
+        quality: int = 95,
+        compression: int | None = None,
+    ) -> None:
+        check_size(fmt, width, height)
+        self.file, self.fmt, self.height, self.width = file, fmt, height, width
+        self.quality, self.compression = quality, compression
+        self.like = like
+        self.ready = prepared(_pixel_of(like, transparent=False), fmt, [])
+        self.written, self.transparent, self.more = 0, False, list[str]()
+        bands = self.ready.pixels.shape[2] + (self.ready.alpha is not None)
+        bits = 8 * self.ready.pixels.itemsize
+        head = tiff.head_of_raw(width, height, bands, bits, min(_STRIP, height))
+        self.feed = _Feed(head, len(head) + height * width * bands * bits // 8)
+        self.failure: BaseException | None = None
+        self.thread = threading.Thread(target=self._encode, name="encoder", daemon=True)
+        self.thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.feed.end()
+        self.thread.join()
+
+    def write(self, rows: Image) -> None:
+        """Takes the next rows.
+
+        Raises:
+            ImageError: the encoder fails.
+            OSError: the file cannot be written.
+        """
+        if rows.alpha is not None and not TRAITS[self.fmt].alpha:
+            self.transparent |= bool((rows.alpha < np.iinfo(rows.alpha.dtype).max).any())
+        if rows.pixels.dtype != self.ready.pixels.dtype:
+            rows = to_8_bits(rows)
+        array = rows.pixels if rows.alpha is None else np.concatenate([rows.pixels, rows.alpha[:, :, None]], axis=2)
+        self.written += rows.height
+        if not self.feed.put(memoryview(np.ascontiguousarray(array).data).cast("B")):
+            self._join()
+
+    def finish(self) -> tuple[str, ...]:
+        """Waits for the encoder after the last row.
+
+        Returns:
+            What of the image is not in the file, as `encode` says it.
+
+        Raises:
+            ImageError: the encoder fails.
+            OSError: the file cannot be written.
+        """
+        if self.written != self.height:
+            raise ValueError(f"{self.written} rows of {self.height} were written")
+        self._join()
+        notes: list[str] = []
+        metadata = prepared(_pixel_of(self.like, self.transparent), self.fmt, notes).metadata
+        return (*notes, *lost(metadata, self.fmt), *self.more)
+
+    def _join(self) -> None:
+        self.thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+    def _encode(self) -> None:
+        try:
+            self._save()
+            # libvips' caches may make black pixels of an error, and say nothing.
+            self.failure = self.feed.failure
+        except pyvips.Error as error:
+            self.failure = self.feed.failure or ImageError(f"cannot be encoded as {self.fmt} ({reason(error)})")
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self.feed.close()
+
+    def _save(self) -> None:
+        metadata = self.ready.metadata
+        source = pyvips.SourceCustom()
+        source.on_read(self.feed.guarded(self.feed.read, None))
+        source.on_seek(self.feed.guarded(self.feed.seek, -1))
+        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+        gray, wide = self.ready.is_gray, self.ready.pixels.dtype == np.uint16
+        image = _bare(image).copy(interpretation=space_of(wide, gray))
+        if self.fmt == "tif":
+            image = tiff_described(image, metadata)
+            size = image.width * image.height * image.bands * self.ready.pixels.itemsize
+            image.tiffsave_target(self._target(self.file), **tiff_options(metadata, size))
+            if not metadata.density:
+                tiff.remove_resolution(self.file)
+            return
+        head = _Head(self.file, self._describe(metadata))
+        if self.fmt == "png":
+            image.pngsave_target(self._target(head), **png_options(self.compression))
+        else:
+            flat = image if self.ready.alpha is None else on_white(image)
+            flat.jpegsave_target(self._target(head), **jpeg_options(self.quality))
+        head.finish()
+
+    def _target(self, file: "BinaryIO | _Head") -> Any:
+        target = pyvips.TargetCustom()
+        target.on_write(self.feed.guarded(file.write, -1))
+        if not isinstance(file, _Head):
+            target.on_read(self.feed.guarded(file.read, None))
+            target.on_seek(self.feed.guarded(file.seek, -1))
+        return target
+
+    def _describe(self, metadata: Metadata) -> Callable[[bytes], bytes | None]:
+        block = metadata.exif and exif.with_size(metadata.exif, self.width, self.height)
+
+        def of_png(data: bytes) -> bytes | None:
+            end = png.start_of_pixels(data)
+            return None if end is None else png.write_png(data[:end], metadata, block) + data[end:]
+
+        def of_jpeg(data: bytes) -> bytes | None:
+            if not jpeg.has_descriptions(data):
+                return None
+            result, self.more = jpeg.write_jpeg(data, metadata, block)
+            return result
+
+        return of_png if self.fmt == "png" else of_jpeg
+
+
+def _pixel_of(like: Image, transparent: bool) -> Image:
+    """An image of one pixel of the same kind."""
+    white = np.iinfo(like.pixels.dtype).max
+    pixels = np.full((1, 1, like.pixels.shape[2]), white, like.pixels.dtype)
+    alpha = None if like.alpha is None else np.full((1, 1), 0 if transparent else white, like.pixels.dtype)
+    return Image(pixels, alpha, like.metadata)
+
+
+def _bare(image: Any) -> Any:
+    """A libvips image without what it knows from the file that it is read from."""
+    image = image.copy()
+    for name in ("n-pages", "resolution-unit", "orientation", "bits-per-sample", "vips-loader", "page-height"):
+        if image.get_typeof(name):
+            image.remove(name)
+    return image
+
+
+class _Head:
+    """A file whose beginning is written again, with descriptions, once it is there.
+
+    Args:
+        file: what to write to.
+        rewrite: what a beginning becomes; None where more of it is needed.
+    """
+
+    def __init__(self, file: BinaryIO, rewrite: Callable[[bytes], bytes | None]) -> None:
+        self.file, self.rewrite = file, rewrite
+        self.held: bytes | None = b""
+
+    def write(self, data: Any) -> int:
+        """Takes what the encoder writes."""
+        if self.held is None:
+            return self.file.write(data)
+        self.held += bytes(data)
+        done = self.rewrite(self.held)
+        if done is not None:
+            self.file.write(done)
+            self.held = None
+        return len(data)
+
+    def finish(self) -> None:
+        """After the last byte.
+
+        Raises:
+            ImageError: the encoder has not written a whole beginning.
+        """
+        if self.held is not None:
+            raise ImageError("cannot be encoded (the encoder wrote no pixels)")
+
+
+class _Feed:
+    """Rows on their way to libvips, behind the head of a file: one piece at a time, each waited for.
+
+    Args:
+        head: the beginning of the file.
+        size: of the whole file in bytes.
+    """
+
+    def __init__(self, head: bytes, size: int) -> None:
+        self.head, self.size = memoryview(head), size
+        self.failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._piece: memoryview | None = None
+        self._begin = len(head)  # where the piece lies in the file
+        self._place = 0
+        self._ended = self._closed = False
+
+    def put(self, piece: memoryview) -> bool:
+        """Gives the next piece, and waits until the one before is taken; false where the encoder has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._piece is None or self._closed)
+            if self._closed:
+                return False
+            self._piece = piece
+            self._changed.notify_all()
+            return True
+
+    def end(self) -> None:
+        """No more pieces will come; the encoder fails if it wants more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """The encoder wants no more."""
+        with self._changed:
+            self._closed, self._piece = True, None
+            self._changed.notify_all()
+
+    def read(self, count: int) -> Any:
+        """At most so many bytes from the present place on; None at the end."""
+        place = self._place
+        if place >= self.size:
+            return None
+        if place < len(self.head):
+            data = self.head[place : place + count]
+        else:
+            with self._changed:
+                self._changed.wait_for(lambda: self._piece is not None or self._ended)
+                if self._piece is None:
+                    raise ImageError("rows are missing")
+                at = place - self._begin
+                if not 0 <= at < len(self._piece):
+                    raise RuntimeError(f"libvips reads at {place}, rows are at {self._begin}")
+                data = self._piece[at : at + count]
+                if at + len(data) == len(self._piece):
+                    self._begin, self._piece = place + len(data), None
+                    self._changed.notify_all()
+        self._place += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int) -> int:
+        """As of a file."""
+        self._place = offset + (0, self._place, self.size)[whence]
+        return self._place
+
+    def guarded(self, call: Callable[..., Any], wrong: Any) -> Callable[..., Any]:
+        """The call for libvips, which knows no exceptions: they are kept, and a value says that it failed."""
+
+        def guarded(*arguments: Any) -> Any:
+            try:
+                return call(*arguments)
+            except BaseException as error:
+                self.failure = self.failure or error
+                return wrong
+
+        return guarded
