@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 # Name, inputs, weight, bias, slope, residuals, shuffle; see srgan_fast.network.graph.Conv.
@@ -35,6 +36,16 @@ class Engine:
     def peak(self) -> float: ...
     def layer_times(self) -> list[tuple[str, float, float]]: ...
     def run(self, image: NDArray[Any], progress: Callable[[int], None] | None = None) -> NDArray[Any]: ...
+    def run_rows(
+        self,
+        *,
+        height: int,
+        width: int,
+        dtype: np.dtype[Any],
+        read: Callable[[int, int], NDArray[Any]],
+        write: Callable[[int, NDArray[Any]], None],
+    ) -> None: ...
+    def rows_memory(self, *, height: int, width: int, dtype: np.dtype[Any]) -> int: ...
 
 def isas() -> list[str]: ...
 def isa() -> str: ...

@@ -35,6 +35,14 @@ def extend(image: NDArray[Pixel], margin: int, multiple: int = 1) -> NDArray[Pix
     return np.pad(image, ((margin, margin + below), (margin, margin + right), (0, 0)), "edge")
 
 
+def extended_index(size: int, margin: int, multiple: int = 1) -> NDArray[np.intp]:
+    """Which rows, or columns, of an image those of the extended image are."""
+    index = np.arange(size)
+    if margin == 0:
+        return np.pad(index, (0, -size % multiple), "reflect")
+    return np.pad(index, (margin, margin + -(size + 2 * margin) % multiple), "edge")
+
+
 def crop_in_place(pixels: NDArray[Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
     """A part of contiguous H, W, C pixels, moved to the beginning of their memory: large results are not copied.
 

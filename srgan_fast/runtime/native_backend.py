@@ -42,6 +42,21 @@ class NativeBackend:
         """See `PixelBackend.working_memory`."""
         return int(self._engine.working_memory(height, width))
 
+    def upscale_rows(
+        self,
+        height: int,
+        width: int,
+        dtype: np.dtype[Any],
+        read: Callable[[int, int], NDArray[Any]],
+        write: Callable[[int, NDArray[Any]], None],
+    ) -> None:
+        """See `RowsBackend.upscale_rows`."""
+        self._engine.run_rows(height=height, width=width, dtype=dtype, read=read, write=write)
+
+    def rows_memory(self, height: int, width: int, dtype: np.dtype[Any]) -> int:
+        """See `RowsBackend.rows_memory`."""
+        return int(self._engine.rows_memory(height=height, width=width, dtype=dtype))
+
     def peak(self) -> float:
         """Multiply-adds a second in fp32 that its threads reach together when they do nothing else."""
         return self._engine.peak()

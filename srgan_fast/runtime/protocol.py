@@ -74,6 +74,35 @@ class TilingBackend(Backend, Protocol):
 
 
 @runtime_checkable
+class RowsBackend(Backend, Protocol):
+    """A backend that takes pictures of which only some rows are there at a time."""
+
+    def upscale_rows(
+        self,
+        height: int,
+        width: int,
+        dtype: np.dtype[Any],
+        read: Callable[[int, int], NDArray[Any]],
+        write: Callable[[int, NDArray[Any]], None],
+    ) -> None:
+        """Upscales a picture to the bits of `PixelBackend.upscale`; what the functions raise ends it.
+
+        Args:
+            height: of the picture, a multiple of the network's pixel-unshuffle.
+            width: likewise.
+            dtype: uint8 or uint16, full range.
+            read: given the first of some rows and how many, returns them as rows, W, C. Each row is asked for once,
+                from top to bottom.
+            write: given the first of some rows of the result and these, as rows, scale * W, C. From top to bottom.
+        """
+        ...
+
+    def rows_memory(self, height: int, width: int, dtype: np.dtype[Any]) -> int:
+        """Bytes that it needs for a picture of that size, besides the rows that it is given."""
+        ...
+
+
+@runtime_checkable
 class LimitedBackend(Backend, Protocol):
     """A backend that takes pictures up to a size.
 

@@ -1,15 +1,16 @@
 """A model with a runtime: arrays in, arrays out, any size."""
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast import memory
-from srgan_fast.data.images import Image, Pixels
+from srgan_fast.data.images import Image, Pixels, RowSource
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, ModelError, SrganFastError, UsageError
 from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
@@ -17,9 +18,18 @@ from srgan_fast.network.analysis import receptive_radius, scale_of
 from srgan_fast.network.interpreter import pad_to_multiple
 from srgan_fast.runtime import AskedPrecision, Precision, choose_precision, create_backend
 from srgan_fast.runtime.borders import MARGIN, crop_in_place, extend, inside
-from srgan_fast.runtime.protocol import FloatImages, LimitedBackend, OnBuild, PixelBackend, TilingBackend
+from srgan_fast.runtime.protocol import (
+    FloatImages,
+    LimitedBackend,
+    OnBuild,
+    PixelBackend,
+    RowsBackend,
+    TilingBackend,
+)
 from srgan_fast.runtime.registry import first_line
+from srgan_fast.runtime.rows import Feed, Window, can_interpolate, gray_of
 from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
+from srgan_fast.runtime.transparency import fill_transparent
 
 Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
 OnTile = Callable[[Tile], None]
@@ -89,6 +99,7 @@ class Upscaler:
         self._check_model(file)
         # A backend that bounds its memory itself gets pictures in one piece.
         self._whole = self.backend if isinstance(self.backend, PixelBackend) and not tile else None
+        self._in_rows = self.backend if isinstance(self.backend, RowsBackend) and not tile else None
 
     @property
     def scale(self) -> int:
@@ -132,18 +143,21 @@ class Upscaler:
         s = self.scale
         if self._whole is not None and self._has_memory(self._whole.working_memory(height, width)):
             return self._in_one_piece(self._whole, image, on_tile)
-        white = np.iinfo(image.dtype).max
         result = np.empty((height * s, width * s, channels), image.dtype)
         for tile in self._tiles(height, width):
             region = image[tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
-            lr = np.ascontiguousarray(region.transpose(2, 0, 1)[None], np.float32) / np.float32(white)
-            sr = self._core(lr, tile)[0].transpose(1, 2, 0)
-            # Clipped before the multiplication, so that what overshoots cannot overflow.
-            target = result[tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
-            target[...] = np.rint(np.clip(sr, 0.0, 1.0) * white)
+            self._tile(region, tile, result[tile.top * s : tile.bottom * s, tile.left * s : tile.right * s])
             if on_tile:
                 on_tile(tile)
         return result
+
+    def _tile(self, region: NDArray[Pixel], tile: Tile, target: NDArray[Pixel]) -> None:
+        """Upscales the region of a tile into the tile's part of the result."""
+        white = np.iinfo(region.dtype).max
+        lr = np.ascontiguousarray(region.transpose(2, 0, 1)[None], np.float32) / np.float32(white)
+        sr = self._core(lr, tile)[0].transpose(1, 2, 0)
+        # Clipped before the multiplication, so that what overshoots cannot overflow.
+        target[...] = np.rint(np.clip(sr, 0.0, 1.0) * white)
 
     def run(self, x: FloatImages) -> FloatImages:
         """Upscales a batch of float images.
@@ -206,14 +220,96 @@ class Upscaler:
         self._check_memory(image.height, image.width, image.pixels.dtype.itemsize, factor)
         pixels, alpha = self._pixels(image, on_tile)
         if image.is_gray and pixels.shape[2] > 1:
-            # The network's three channels differ by less than it errs; the mean is its best guess at gray.
-            mean = np.rint(pixels.mean(axis=2, keepdims=True, dtype=np.float32))
-            pixels = mean.astype(pixels.dtype)
+            pixels = gray_of(pixels)
         if pixels.shape[:2] != (height, width):
             pixels = resize_bicubic(pixels, height, width)
         if alpha is not None and alpha.shape != (height, width):
             alpha = resize_bicubic(alpha, height, width)
         return Image(pixels, alpha, image.metadata)
+
+    def takes_rows(self, is_gray: bool, has_alpha: bool) -> bool:
+        """Whether `upscale_rows` takes pictures of a kind.
+
+        A network of one channel gets each colour as a picture of its own, one after the other; and alpha that is
+        enlarged in parts is the same to the last bit for factors that are powers of two only.
+        """
+        channels = self.network.channels
+        return (is_gray or channels != 1) and (not has_alpha or channels == 4 or can_interpolate(self.scale))
+
+    def upscale_rows(self, source: RowSource, write: Callable[[Image], None], on_tile: OnTile | None = None) -> None:
+        """Upscales a picture by rows, to the bits of `upscale`, which has the whole of it in memory.
+
+        Memory grows with the picture's width. What the functions raise ends it.
+
+        Args:
+            source: the picture; read twice if it has alpha.
+            write: takes the next rows of the result.
+            on_tile: called after rows were written, with the part of the picture that they show.
+
+        Raises:
+            ImageError: a picture of a kind that `takes_rows` denies, or more memory than this machine has.
+            BackendError: the runtime fails.
+        """
+        if not self.takes_rows(source.is_gray, source.has_alpha):
+            raise ImageError(f"{self.model} at x{self.scale} takes such a picture as a whole only; use .upscale()")
+        s, margin = self.scale, self._margin
+        feed = Feed(source, self.network.channels, s, margin, self.network.unshuffle)
+
+        def take(first: int, pixels: NDArray[Pixel]) -> None:
+            part = feed.result(first, pixels)
+            if part is not None:
+                write(part)
+            if on_tile:
+                end = (first + len(pixels)) // s
+                tile = Tile(first // s, end, 0, feed.width, first // s, end, 0, feed.width)
+                on_tile(inside(tile, margin, source.height, source.width))
+
+        backend = self._in_rows
+        if backend is not None and self._has_memory(backend.rows_memory(feed.height, feed.width, source.dtype)):
+            self._by_rows(backend, feed, take)
+        else:
+            self._by_bands(feed, take)
+
+    def _by_rows(self, backend: RowsBackend, feed: Feed, take: Callable[[int, NDArray[Pixel]], None]) -> None:
+        raised: BaseException | None = None
+
+        def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+            def guarded(*arguments: Any) -> Any:
+                nonlocal raised
+                try:
+                    return call(*arguments)
+                except BaseException as error:
+                    raised = error
+                    raise
+
+            return guarded
+
+        try:
+            backend.upscale_rows(feed.height, feed.width, feed.source.dtype, guarded(feed.read), guarded(take))
+        except (SrganFastError, MemoryError):
+            raise
+        except Exception as error:
+            if error is raised:  # the caller's own, not the backend's
+                raise
+            raise BackendError(
+                f"{backend.name} failed on {feed.width}x{feed.height} pixels ({first_line(error)})"
+            ) from error
+
+    def _by_bands(self, feed: Feed, take: Callable[[int, NDArray[Pixel]], None]) -> None:
+        """Tiles, of which those beside each other are computed before their rows are handed on."""
+        s, channels = self.scale, self.network.channels
+        tiles = self._tiles(feed.height, feed.width)
+        halo = max(tile.top - tile.region_top for tile in tiles)
+        window = Window(lambda rows: Image(feed.read(window.end, rows)), slack=halo)
+        for top, beside in itertools.groupby(tiles, lambda tile: tile.top):
+            row = list(beside)
+            first, end = row[0].region_top, row[0].region_bottom
+            pixels = window.rows(first, end).pixels
+            band = np.empty(((row[0].bottom - top) * s, feed.width * s, channels), feed.source.dtype)
+            for tile in row:
+                region = pixels[:, tile.region_left : tile.region_right]
+                self._tile(region, tile, band[:, tile.left * s : tile.right * s])
+            take(top * s, band)
 
     def _pixels(self, image: Image, on_tile: OnTile | None) -> tuple[Pixels, Pixels | None]:
         """The network's colours, and alpha, which is the picture's own unless the network has four channels."""
@@ -320,34 +416,3 @@ class Upscaler:
                 f"a picture of {width}x{height} pixels at x{factor:g} needs {need / 2**30:.1f} GiB, "
                 f"{have / 2**30:.1f} GiB are available; cut it into parts"
             )
-
-
-def fill_transparent(rgb: NDArray[Pixel], alpha: NDArray[Pixel], reach: int = 8) -> NDArray[Pixel]:
-    """Colours of fully transparent pixels near visible ones, replaced by the mean of their known neighbours.
-
-    Args:
-        rgb: H, W, 3.
-        alpha: H, W; 0 is fully transparent.
-        reach: how many pixels far from the visible part.
-
-    Returns:
-        A new array, or `rgb` itself where there is nothing to fill. What lies further than `reach` gets the mean of all
-        known colours, so that nothing hidden is left to shine through.
-    """
-    known = alpha > 0
-    if known.all() or not known.any():
-        return rgb
-    colours = rgb.astype(np.float32)
-    visible = colours[known].mean(axis=0, dtype=np.float64)
-    for _ in range(reach):
-        weight = np.pad(known, 1).astype(np.float32)
-        values = np.pad(np.where(known[..., None], colours, 0), ((1, 1), (1, 1), (0, 0)))
-        near = weight[:-2, 1:-1] + weight[2:, 1:-1] + weight[1:-1, :-2] + weight[1:-1, 2:]
-        total = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
-        fresh = ~known & (near > 0)
-        if not fresh.any():
-            break
-        colours[fresh] = total[fresh] / near[fresh][:, None]
-        known = known | fresh
-    colours[~known] = visible
-    return np.rint(colours).astype(rgb.dtype)

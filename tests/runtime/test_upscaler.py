@@ -15,7 +15,7 @@ from srgan_fast.errors import BackendError, ImageError, ModelError, UsageError
 from srgan_fast.models import ModelFile
 from srgan_fast.network.graph import Conv, Network
 from srgan_fast.runtime import usable_backends
-from srgan_fast.runtime.upscaler import fill_transparent
+from srgan_fast.runtime.transparency import fill_transparent
 from srgan_fast.upscale import Upscaler
 
 DTYPES = [np.uint8, np.uint16]

@@ -1,0 +1,145 @@
+"""Rows of a picture on their way through a network: kept as long as somebody needs them, extended, filled, enlarged."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srgan_fast.data.images import Image, NextRows, Pixels, RowSource
+from srgan_fast.data.resize import resize_bicubic
+from srgan_fast.runtime.borders import extended_index
+from srgan_fast.runtime.transparency import REACH, fill_transparent
+
+_CONTEXT = 3  # rows around a row that bicubic interpolation takes
+_PASS = 64  # rows at a time of a pass that only looks
+
+
+class Window:
+    """Rows of an image that comes from top to bottom, for several readers that go through it at their own pace.
+
+    Args:
+        following: gives the next so many rows.
+        readers: how many there are, numbered from 0.
+        slack: rows that a reader may go back.
+
+    Attributes:
+        end: how many rows have come.
+    """
+
+    def __init__(self, following: NextRows, readers: int = 1, slack: int = 0) -> None:
+        self.following, self.slack = following, slack
+        self._marks = [0] * readers
+        self._strips: list[Image] = []
+        self._first = self.end = 0
+
+    def rows(self, first: int, end: int, reader: int = 0) -> Image:
+        """Rows first .. end; what no reader needs any more is forgotten."""
+        if end > self.end:
+            self._strips.append(self.following(end - self.end))
+            self.end = end
+        self._marks[reader] = max(self._marks[reader], first - self.slack)
+        while self._first + self._strips[0].height <= min(self._marks):
+            self._first += self._strips.pop(0).height
+        pixels, alphas = [], []
+        at = self._first
+        for strip in self._strips:
+            part = slice(max(first - at, 0), max(end - at, 0))
+            at += strip.height
+            pixels.append(strip.pixels[part])
+            if strip.alpha is not None:
+                alphas.append(strip.alpha[part])
+        return Image(np.concatenate(pixels), np.concatenate(alphas) if alphas else None, strip.metadata)
+
+
+class Feed:
+    """What a network is given of a picture, and what of its result becomes the picture's.
+
+    Args:
+        source: the picture.
+        channels: of the network. One of one channel takes gray pictures only.
+        scale: of the network.
+        margin: pixels of repeated border.
+        multiple: that sides have to be: of a pixel-unshuffle.
+    """
+
+    def __init__(self, source: RowSource, channels: int, scale: int, margin: int, multiple: int) -> None:
+        self.source, self.channels, self.scale, self.margin = source, channels, scale, margin
+        self._rows = extended_index(source.height, margin, multiple)
+        self._columns = extended_index(source.width, margin, multiple)
+        self.height, self.width = len(self._rows), len(self._columns)
+        self._hidden = _visible_mean(source, channels) if source.has_alpha else None
+        self._reach = 0 if self._hidden is None else REACH
+        self._interpolated = source.has_alpha and channels != 4
+        self._window = Window(source.begin(), 2 if self._interpolated else 1, multiple + self._reach)
+
+    def read(self, first: int, rows: int) -> NDArray[Any]:
+        """Rows of the extended picture, in the network's channels."""
+        index = self._rows[first : first + rows]
+        low, high = int(index.min()), int(index.max()) + 1
+        begin, end = max(0, low - self._reach), min(self.source.height, high + self._reach)
+        strip = self._window.rows(begin, end)
+        image = self._network_channels(strip)[low - begin : high - begin]
+        return image[index - low][:, self._columns]
+
+    def _network_channels(self, strip: Image) -> Pixels:
+        colours = strip.pixels if self.channels == 1 else strip.rgb()
+        if self._hidden is not None and strip.alpha is not None:
+            colours = fill_transparent(colours, strip.alpha, hidden=self._hidden)
+        if self.channels != 4:
+            return colours
+        white = np.iinfo(colours.dtype).max
+        alpha = np.full(colours.shape[:2], white, colours.dtype) if strip.alpha is None else strip.alpha
+        return np.concatenate([colours, alpha[..., None]], axis=2)
+
+    def result(self, first: int, pixels: NDArray[Any]) -> Image | None:
+        """Rows of the extended picture's result as rows of the picture's; None where they are all border."""
+        s = self.scale
+        top, left = self.margin * s, self.margin * s
+        begin, end = (min(max(y - top, 0), self.source.height * s) for y in (first, first + len(pixels)))
+        if begin >= end:
+            return None
+        part = pixels[begin + top - first : end + top - first, left : left + self.source.width * s]
+        alpha: Pixels | None = None
+        if self.source.has_alpha:
+            alpha = self._alpha(begin, end) if self._interpolated else np.ascontiguousarray(part[..., 3])
+        if self.channels == 4:
+            part = part[..., :3]
+        if self.source.is_gray and part.shape[2] > 1:
+            part = gray_of(part)
+        return Image(part, alpha, self.source.metadata)
+
+    def _alpha(self, begin: int, end: int) -> Pixels:
+        """Rows of alpha, enlarged."""
+        s = self.scale
+        low, high = max(0, begin // s - _CONTEXT), min(self.source.height, -(-end // s) + _CONTEXT)
+        alpha = self._window.rows(low, high, 1).alpha
+        assert alpha is not None
+        if s > 1:
+            alpha = resize_bicubic(alpha, (high - low) * s, self.source.width * s)
+        return alpha[begin - low * s : end - low * s]
+
+
+def can_interpolate(scale: int) -> bool:
+    """Whether alpha that is enlarged in parts is alpha that is enlarged as a whole, to the last bit."""
+    return scale & (scale - 1) == 0  # places of samples are then exact in binary
+
+
+def gray_of(pixels: Pixels) -> Pixels:
+    """The mean of a network's three channels, its best guess at gray: they differ by less than it errs."""
+    mean = np.rint(pixels.mean(axis=2, keepdims=True, dtype=np.float32))
+    result: Pixels = mean.astype(pixels.dtype)
+    return result
+
+
+def _visible_mean(source: RowSource, channels: int) -> NDArray[np.float64] | None:
+    """Mean colour of what is not fully transparent; None where nothing is hidden, or everything."""
+    following = source.begin()
+    total, count = np.zeros(1 if channels == 1 else 3), 0
+    for first in range(0, source.height, _PASS):
+        strip = following(min(_PASS, source.height - first))
+        assert strip.alpha is not None
+        known = strip.alpha > 0
+        colours = strip.pixels if channels == 1 else strip.rgb()
+        total += colours[known].sum(axis=0, dtype=np.uint64)
+        count += int(known.sum())
+    return None if count in (0, source.height * source.width) else total / count
