@@ -22,7 +22,7 @@ _SAMPLE = 96  # pixels a side of the picture whose time is taken
 def report_dry_run(plan: "Plan", upscaler: "Upscaler", options: "OutputOptions", as_json: bool) -> None:
     """Prints it, in words or as JSON. Bytes are guessed from the format, times from a small picture's."""
     rate = _seconds_a_pixel(upscaler)
-    entries = [_entry(job, upscaler.scale, options, rate) for job in plan.jobs]
+    entries = [_entry(job, upscaler, options, rate) for job in plan.jobs]
     refused: list[dict[str, Any]] = [
         {"input": r.job.name, "output": None, "problem": r.message} for r in plan.refused
     ]  # fmt: skip
@@ -54,8 +54,9 @@ def _seconds_a_pixel(upscaler: "Upscaler") -> float:
     return (time.perf_counter() - began) / _SAMPLE**2
 
 
-def _entry(job: "Job", scale: int, options: "OutputOptions", rate: float) -> dict[str, Any]:
+def _entry(job: "Job", upscaler: "Upscaler", options: "OutputOptions", rate: float) -> dict[str, Any]:
     from srgan_fast.data.images import frames_held, image_header  # noqa: PLC0415
+    from srgan_fast.upscale.by_rows import rows_of  # noqa: PLC0415
     from srgan_fast.upscale.limits import check_limits, check_target, result_size  # noqa: PLC0415
 
     target = "-" if job.target is None else shown(job.target)
@@ -68,11 +69,11 @@ def _entry(job: "Job", scale: int, options: "OutputOptions", rate: float) -> dic
             if job.target.exists() and options.existing == "error":
                 raise ImageError(f"{target}: is there already; use --overwrite or --skip-existing")
         header = image_header(job.source)
-        check_limits(job, header, scale, options)
+        check_limits(job, header, upscaler.scale, options, rows_of(job, job.source, header, upscaler, options))
     except ImageError as error:
         return entry | {"problem": str(error)}
     frames = frames_held(header.kind, header.frames, job.fmt)
-    width, height = result_size(header, scale, options)
+    width, height = result_size(header, upscaler.scale, options)
     return entry | {
         "input_size": (header.width, header.height),
         "output_size": (width, height),

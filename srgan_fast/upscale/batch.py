@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from srgan_fast.data.images import ImageFile
+from srgan_fast.data.images import ImageFile, RowSource
 from srgan_fast.files import sweep
 from srgan_fast.runtime.tiling import Tile
 from srgan_fast.runtime.upscaler import Upscaler
@@ -22,8 +22,9 @@ def run_jobs(
 ) -> Iterator[JobResult]:
     """Upscales pictures one after the other; the next is read and the last written meanwhile.
 
-    A picture that fails yields a failed result and the rest go on. At most three pictures are in memory. Results come
-    in the order of the jobs. What killed runs left unfinished in the folders of the results is removed.
+    A picture that fails yields a failed result and the rest go on. At most three pictures are in memory, and of large
+    ones only rows (see `by_rows`). Results come in the order of the jobs. What killed runs left unfinished in the
+    folders of the results is removed.
 
     Args:
         jobs: what to do; each is asked for while the one before is computed.
@@ -49,14 +50,14 @@ def run_jobs(
             on_tile(tile)
 
     with ThreadPoolExecutor(1, "reader") as reader, ThreadPoolExecutor(1, "writer") as writer:
-        reading: Future[ImageFile | JobResult] | None = None
+        reading: Future[ImageFile | RowSource | JobResult] | None = None
         writing: Future[JobResult] | None = None
         try:
             job = following()
-            reading = reader.submit(one.read, job, upscaler.scale, options) if job else None
+            reading = reader.submit(one.read, job, upscaler, options) if job else None
             while job is not None and reading is not None:
                 current, then = reading, following()
-                reading = reader.submit(one.read, then, upscaler.scale, options) if then else None
+                reading = reader.submit(one.read, then, upscaler, options) if then else None
                 try:
                     result = one.upscale(job, current.result(), upscaler, options, watch)
                 except one.Stopped:

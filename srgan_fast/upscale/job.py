@@ -96,7 +96,7 @@ class JobResult:
         message: why it failed or was skipped.
         lr_size: width and height of the input, once known.
         hr_size: width and height of the result, once known.
-        seconds: spent in the model.
+        seconds: spent in the model; with reading and writing where a picture is computed by rows.
         frames: frames or pages that were written.
         notes: what the input held that the result does not, one clause each.
     """

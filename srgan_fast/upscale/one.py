@@ -9,11 +9,13 @@ from pathlib import Path
 from srgan_fast.data.images import (
     Image,
     ImageFile,
+    RowSource,
     encode,
     frames_held,
     image_header,
     network_values,
     read_file,
+    read_rows,
     write_bytes,
 )
 from srgan_fast.data.resize import resize_bicubic
@@ -21,6 +23,7 @@ from srgan_fast.errors import ImageError, SrganFastError
 from srgan_fast.files import shown
 from srgan_fast.runtime.tiling import Tile
 from srgan_fast.runtime.upscaler import Upscaler
+from srgan_fast.upscale.by_rows import look_through, rows_of, upscale_rows
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 from srgan_fast.upscale.limits import check_limits, check_target
 
@@ -39,8 +42,8 @@ class Upscaled:
     file: ImageFile | None = None
 
 
-def read(job: Job, scale: int, options: OutputOptions) -> ImageFile | JobResult:
-    """The decoded picture, or why there is none to upscale."""
+def read(job: Job, upscaler: Upscaler, options: OutputOptions) -> ImageFile | RowSource | JobResult:
+    """The decoded picture, or one to be decoded by rows, or why there is none to upscale."""
     try:
         if job.target is not None:
             there = _already_there(job, job.target, options)
@@ -51,8 +54,9 @@ def read(job: Job, scale: int, options: OutputOptions) -> ImageFile | JobResult:
             raise ImageError("standard input: is closed")
         source = sys.stdin.buffer.read() if job.source is None else job.source
         header = image_header(source)
-        check_limits(job, header, scale, options)
-        return read_file(source)
+        rows = rows_of(job, source, header, upscaler, options)
+        check_limits(job, header, upscaler.scale, options, rows)
+        return rows if isinstance(rows, RowSource) else read_file(source)
     except MemoryError:
         return JobResult(job, "failed", f"{job.name}: not enough memory to decode it")
     except Exception as error:
@@ -70,7 +74,11 @@ def _already_there(job: Job, target: Path, options: OutputOptions) -> JobResult 
 def is_whole(path: Path) -> bool:
     """Whether a file can be decoded to its last pixel."""
     try:
-        read_file(path)
+        rows = read_rows(path)
+        if rows is None:
+            read_file(path)
+        else:
+            look_through(rows)
     except (ImageError, MemoryError):
         return False
     return True
@@ -86,15 +94,21 @@ def _failed(job: Job, where: str, error: Exception, size: tuple[int, int] | None
 
 
 def upscale(
-    job: Job, read_result: ImageFile | JobResult, upscaler: Upscaler, options: OutputOptions, on_tile: OnTile | None
+    job: Job,
+    read_result: ImageFile | RowSource | JobResult,
+    upscaler: Upscaler,
+    options: OutputOptions,
+    on_tile: OnTile | None,
 ) -> Upscaled:
-    """All frames that the target holds.
+    """All frames that the target holds; what is computed by rows is written, too.
 
     Raises:
         Stopped: by `on_tile`.
     """
     if isinstance(read_result, JobResult):
         return Upscaled(read_result)
+    if isinstance(read_result, RowSource):
+        return Upscaled(_by_rows(job, read_result, upscaler, options, on_tile))
     file = read_result
     first = file.frames[0]
     size = (first.width, first.height)
@@ -121,6 +135,23 @@ def upscale(
         job, "done", "", size, (large[0].width, large[0].height), seconds, len(large), tuple(notes)
     )  # fmt: skip
     return Upscaled(done, result_file)
+
+
+def _by_rows(
+    job: Job, source: RowSource, upscaler: Upscaler, options: OutputOptions, on_tile: OnTile | None
+) -> JobResult:
+    size, s = (source.width, source.height), upscaler.scale
+    began = time.perf_counter()
+    try:
+        notes = upscale_rows(job, source, upscaler, options, on_tile)
+    except Stopped:
+        raise
+    except MemoryError:
+        message = f"{job.name}: not enough memory for a picture of {size[0]}x{size[1]} pixels; try a smaller --tile"
+        return JobResult(job, "failed", message, size)
+    except Exception as error:
+        return _failed(job, job.name, error, size)
+    return JobResult(job, "done", "", size, (size[0] * s, size[1] * s), time.perf_counter() - began, 1, notes)
 
 
 def _one_frame(frame: Image, upscaler: Upscaler, options: OutputOptions, on_tile: OnTile | None) -> tuple[Image, str]:

@@ -1,0 +1,123 @@
+"""One large picture by rows: decoded, upscaled, encoded and written at once, with some rows of it in memory."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from srgan_fast.data.images import (
+    ROW_FORMATS,
+    Exchange,
+    Header,
+    Image,
+    NextRows,
+    RowSource,
+    RowWriter,
+    exchange_for,
+    read_rows,
+)
+from srgan_fast.errors import FileError, ImageError
+from srgan_fast.files import atomic_write, shown
+from srgan_fast.runtime.tiling import Tile
+from srgan_fast.runtime.upscaler import Upscaler
+from srgan_fast.upscale.job import Job, OutputOptions
+from srgan_fast.upscale.limits import result_size
+
+# Bytes of a result from which on it is computed by rows. Smaller ones gain little memory, and as wholes the next one is
+# read and the last one written while one is computed.
+ROWS_FROM = 64 << 20
+_LOOK = 64  # rows at a time of a pass that only looks
+
+
+def rows_of(
+    job: Job, source: Path | bytes, header: Header, upscaler: Upscaler, options: OutputOptions
+) -> RowSource | str:
+    """A picture to compute by rows, or why it is computed as a whole, as the end of a sentence; "" for small ones.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    width, height = result_size(header, upscaler.scale, options)
+    if width * height * 3 < ROWS_FROM or not isinstance(upscaler, Upscaler):
+        return ""
+    native = (header.width * upscaler.scale, header.height * upscaler.scale)
+    reasons = {
+        "it goes to standard output": job.target is None,
+        f"{job.fmt} is encoded so ({', '.join(ROW_FORMATS)} are not)": job.fmt not in ROW_FORMATS,
+        "it has several frames": header.frames > 1,
+        f"it is resized from {native[0]}x{native[1]}": (width, height) != native,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            return reason
+    rows = read_rows(source)
+    if rows is None:
+        return "it is decoded so"
+    if not upscaler.takes_rows(rows.is_gray, rows.has_alpha):
+        return f"the model takes {'transparent' if rows.has_alpha else 'colour'} pictures so"
+    return rows
+
+
+def upscale_rows(
+    job: Job, source: RowSource, upscaler: Upscaler, options: OutputOptions, on_tile: Callable[[Tile], None] | None
+) -> tuple[str, ...]:
+    """Upscales a picture into the job's target, which appears whole or not at all.
+
+    Returns:
+        What the input held that the result does not, one clause each.
+
+    Raises:
+        ImageError: the picture is damaged, or the result cannot be encoded or written.
+        BackendError: the runtime fails.
+    """
+    assert job.target is not None
+    exchange, note = (
+        (None, "") if options.colour == "keep" else exchange_for(source.metadata, source.is_gray, source.dtype)
+    )
+    prepared = source if exchange is None else _exchanged(source, exchange)
+    like = np.zeros((1, 1, 1 if source.is_gray else 3), source.dtype)
+    try:
+        with (
+            atomic_write(job.target) as file,
+            RowWriter(
+                file, job.fmt, source.height * upscaler.scale, source.width * upscaler.scale,
+                Image(like, like[:, :, 0] if source.has_alpha else None, source.metadata),
+                options.quality, options.compression,
+            ) as writer,
+        ):  # fmt: skip
+
+            def write(rows: Image) -> None:
+                writer.write(rows if exchange is None else exchange.turned_back(rows))
+
+            upscaler.upscale_rows(prepared, write, on_tile)
+            lost = writer.finish()
+    except FileError as error:
+        raise ImageError(str(error)) from None
+    except ImageError as error:
+        if error is writer.failure:
+            raise ImageError(f"{shown(job.target)}: {error}") from None
+        raise
+    notes = (*source.notes, *([note] if note else []))
+    return (*notes, *(clause for clause in lost if clause not in notes))
+
+
+def _exchanged(source: RowSource, exchange: Exchange) -> RowSource:
+    """The picture with sRGB's curve in 16 bits."""
+
+    def begin() -> NextRows:
+        following = source.begin()
+        return lambda rows: exchange.prepared(following(rows))
+
+    return replace(source, dtype=np.dtype(np.uint16), begin=begin)
+
+
+def look_through(source: RowSource) -> None:
+    """Decodes a picture to its last row.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    following = source.begin()
+    for first in range(0, source.height, _LOOK):
+        following(min(_LOOK, source.height - first))
