@@ -300,6 +300,13 @@ class Upscaler:
         s, channels = self.scale, self.network.channels
         tiles = self._tiles(feed.height, feed.width)
         halo = max(tile.top - tile.region_top for tile in tiles)
+        need = max(tile.bottom - tile.top for tile in tiles) * feed.width * s**2 * channels * feed.source.dtype.itemsize
+        have = memory.available()
+        if have is not None and need > have:
+            raise ImageError(
+                f"a band of tiles across {feed.source.width} pixels needs {need / 2**30:.1f} GiB, "
+                f"{have / 2**30:.1f} GiB are available; give a smaller tile"
+            )
         window = Window(lambda rows: Image(feed.read(window.end, rows)), slack=halo)
         for top, beside in itertools.groupby(tiles, lambda tile: tile.top):
             row = list(beside)

@@ -122,6 +122,13 @@ def test_where_memory_is_scarce_tiles_bound_it(monkeypatch: pytest.MonkeyPatch) 
     assert np.abs(rows.pixels.astype(int) - upscaler.upscale(image).pixels).max() <= 1
 
 
+def test_bands_for_which_there_is_no_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    upscaler = Upscaler(_network(), backend="native", threads=1, tile=50)
+    monkeypatch.setattr(memory, "available", lambda: 100_000)
+    with pytest.raises(ImageError, match=r"a band of tiles across 300 pixels needs 0.0 GiB.*give a smaller tile"):
+        _by_rows(upscaler, _image(200, 300))
+
+
 def test_what_cannot_be_the_same_is_not_taken() -> None:
     thrice = Upscaler(_network(scale=3), backend="native", threads=1)
     assert (thrice.takes_rows(False, False), thrice.takes_rows(False, True)) == (True, False)
