@@ -32,6 +32,9 @@ from srgan_fast.errors import ImageError
 
 ROW_FORMATS: tuple[Format, ...] = ("png", "jpg", "tif")
 _STRIP = 16  # rows of a strip of the TIFF that libvips reads
+# Bytes of rows up to which the encoder gets them in one piece, and works on it while the next ones are computed; and of
+# a piece of longer ones.
+_WHOLE_STRIP, _PIECE = 16 << 20, 4 << 20
 
 
 class RowWriter:
@@ -94,10 +97,18 @@ class RowWriter:
             self.transparent |= bool((rows.alpha < np.iinfo(rows.alpha.dtype).max).any())
         if rows.pixels.dtype != self.ready.pixels.dtype:
             rows = to_8_bits(rows)
-        array = rows.pixels if rows.alpha is None else np.concatenate([rows.pixels, rows.alpha[:, :, None]], axis=2)
         self.written += rows.height
-        if not self.feed.put(memoryview(np.ascontiguousarray(array).data).cast("B")):
-            self._join()
+        samples = rows.pixels.shape[2] + (rows.alpha is not None)
+        line = self.width * samples * rows.pixels.itemsize
+        # Where rows are many, copies of all of them would be what takes most memory beside the network.
+        step = rows.height if rows.height * line <= _WHOLE_STRIP else max(1, _PIECE // line)
+        for first in range(0, rows.height, step):
+            part = slice(first, first + step)
+            array = rows.pixels[part]
+            if rows.alpha is not None:
+                array = np.concatenate([array, rows.alpha[part, :, None]], axis=2)
+            if not self.feed.put(memoryview(np.ascontiguousarray(array).data).cast("B")):
+                self._join()
 
     def finish(self) -> tuple[str, ...]:
         """Waits for the encoder after the last row.

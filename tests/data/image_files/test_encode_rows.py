@@ -64,6 +64,16 @@ def test_small_and_odd_sizes(fmt: Any, size: tuple[int, int]) -> None:
     assert _write(image, fmt, 5)[0] == encode(ImageFile((image,)), fmt).data
 
 
+@pytest.mark.parametrize("alpha", [False, True])
+def test_many_rows_at_once_are_given_in_pieces(monkeypatch: pytest.MonkeyPatch, alpha: bool) -> None:
+    from srgan_fast.data.image_files import encode_rows
+
+    monkeypatch.setattr(encode_rows, "_WHOLE_STRIP", 10_000)
+    monkeypatch.setattr(encode_rows, "_PIECE", 3_000)
+    image = _image(100, 117, 3, alpha, np.uint8, Metadata())
+    assert _write(image, "png", 60)[0] == encode(ImageFile((image,)), "png").data
+
+
 def test_quality_and_compression_are_kept() -> None:
     image = _image(64, 64, 3, False, np.uint8, Metadata())
     assert _write(image, "jpg", 64, quality=60)[0] == encode(ImageFile((image,)), "jpg", 60).data
