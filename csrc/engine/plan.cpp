@@ -80,7 +80,7 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
                 lag = std::max(lag, lags[value] + layers[i].radius());
         }
         for (const Residual& residual : layers[i].residuals) lag = std::max(lag, lags[residual.value]);
-        lags.push_back(lag);
+        lags.push_back(stage.lag = lag);
         lag_ = std::max(lag_, lag);
         read_by(stage, stage.out->rows);
         strip_.push_back(std::move(stage));
@@ -294,7 +294,13 @@ bool Plan::walk(Call* call) {
         const std::int64_t before = last.finished.end(), shuffle = model_.output_shuffle();
         going = read_image(call, until);
         if (!going) break;
-        for (const Stage& stage : strip_) execute_stage(call, stage, reachable(stage, height_));
+        for (const Stage& stage : strip_) {
+            // After the image's last row layers could finish at once; in strips, as before, maps need no more memory.
+            // What fills less than half a strip is not left over.
+            std::int64_t end = std::max<std::int64_t>(0, until - stage.lag);
+            if (end + strip_rows_ / 2 >= height_) end = height_;
+            execute_stage(call, stage, std::min(reachable(stage, height_), end));
+        }
         for (const auto& panel : panels_) advance(call, *panel);
         const std::int64_t rows = last.finished.end() - before;
         most_rows_ = std::max(most_rows_, rows);

@@ -59,7 +59,8 @@ class Plan {
         Map* out;              // null for the tail, which writes pixels
         std::int64_t columns;  // of its grid, that are computed
         std::int64_t first_column;
-        double* seconds;  // where its time is counted
+        double* seconds;       // where its time is counted
+        std::int64_t lag = 0;  // rows that it stays behind the first layer
     };
     // From the first layer that enlarges on, for some columns of the image: there maps are so wide that whole rows of
     // them would not stay in cache from one layer to the next. Panels overlap by the few columns that layers look
