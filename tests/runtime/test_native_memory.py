@@ -14,6 +14,12 @@ def test_working_memory_depends_on_the_width_only(precision: str) -> None:
         assert made.working_memory(9000, width) <= 1.02 * made.working_memory(3000, width) + (1 << 20)
 
 
+def test_the_end_of_an_image_takes_no_more_memory_than_its_middle() -> None:
+    # If all layers finished at once after the last row, the later ones would do 34 rows more at a time: 226 rows in all.
+    rows = engine(2, channels=64, blocks=16).working_memory(600, 2000) / (2000 * 64 * 4)
+    assert rows < 200
+
+
 LARGE = """
 import resource, sys
 import numpy as np
