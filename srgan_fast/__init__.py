@@ -1,6 +1,6 @@
-"""SRGAN super-resolution that is fast enough to be used every day.
+"""Super-resolution networks, fast on CPUs and GPUs.
 
-`Upscaler` and `load_generator` are the front doors; they are imported on first use.
+`Upscaler` runs a model on images; `load_generator` gives a network to train. Both are imported on first use.
 """
 
 from typing import TYPE_CHECKING

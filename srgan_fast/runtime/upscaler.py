@@ -35,37 +35,37 @@ Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
 OnTile = Callable[[Tile], None]
 Border = Literal["repeat", "zero"]
 
-_PATTERN_SIDE = 32  # of the image that a model is tried on
+_PATTERN_SIDE = 32  # of the test image that a model is checked with
 
 
 class Upscaler:
-    """Upscales pictures with one model.
+    """A model on a runtime, ready to upscale images.
 
     Args:
-        model: a model's name, a model file of ours or of others (see `read_model`), or one that was read.
-        backend: `auto`, or a runtime's name.
-        precision: to compute in; `auto` for fp16 where our CUDA kernels compute, else fp32.
-        threads: CPU threads; all that this process may use if None.
-        tile: side of a tile in low-resolution pixels; 0 for one piece; None for what bounds memory, which the native
-            backend needs no tiles for.
-        halo: pixels of context around a tile; the network's receptive radius if None, or 32 where that is more than 64.
-        border: what the network sees beyond an image's edge: `repeat` repeats the border, `zero` leaves it to the
-            network's zero padding, which changes colours there. `run` always does the latter.
-        on_build: told how far a runtime is that has to build something first, which takes minutes.
+        model: Name of a model, path of a model file (see `read_model`), or a model that was read.
+        backend: Name of a runtime, or `auto`.
+        precision: Precision of the computation; `auto` is fp16 with our CUDA kernels, else fp32.
+        threads: Number of CPU threads; None for all that this process may use.
+        tile: Side of a tile in low-resolution pixels; 0 for no tiles; None for tiles only where memory requires them.
+            The native backend needs none.
+        halo: Context around a tile in low-resolution pixels; None for the network's receptive radius, or 32 where
+            that is more than 64.
+        border: What the network sees outside the image: `repeat` repeats the outermost pixels, `zero` leaves it to
+            the network's zero padding, which changes colours near the border. `run` always pads with zeros.
+        on_build: Called with the progress of a runtime that first has to build an engine, which can take minutes.
 
     Attributes:
-        model: its name.
-        network: what is computed.
-        backend: that computes it.
-        precision: that it computes in.
-        tile: as given.
-        halo: in use, in low-resolution pixels.
+        model: Name of the model.
+        network: The list of convolutions that is computed.
+        backend: The runtime that computes it.
+        precision: Precision of the computation.
+        tile: Side of a tile as given.
+        halo: Context around a tile in use, in low-resolution pixels.
 
     Raises:
-        ModelError: the model cannot be read, or gives no image: its result for a test pattern is not finite, or the
-            same everywhere.
-        BackendError: the runtime is missing or cannot do that.
-        UsageError: a negative tile or halo, or another border.
+        ModelError: The model cannot be read, or its result for a test image is not finite or constant.
+        BackendError: The runtime is not installed or cannot run the model.
+        UsageError: Negative tile or halo, or an unknown border.
     """
 
     def __init__(
@@ -107,24 +107,24 @@ class Upscaler:
         return self._scale
 
     def __call__(self, image: NDArray[Pixel], on_tile: OnTile | None = None) -> NDArray[Pixel]:
-        """Upscales a picture.
+        """Upscales an image.
 
         Args:
-            image: H, W, C with the network's channels, RGB for 3; uint8 or uint16, full range.
-            on_tile: called with every finished tile.
+            image: Array of shape (H, W, C) with the network's channels (RGB for 3), uint8 or uint16, full range.
+            on_tile: Called with each finished tile.
 
         Returns:
-            scale * H, scale * W, C of the same dtype; rounded and clamped.
+            Array of shape (scale * H, scale * W, C) and the same dtype, rounded and clamped.
 
         Raises:
-            ImageError: another shape or dtype, or more pixels than this machine can hold.
-            BackendError: the runtime fails, as when a tile is too large for it.
+            ImageError: Wrong shape or dtype, or not enough memory for the result.
+            BackendError: The runtime failed.
         """
         if image.dtype not in (np.uint8, np.uint16):
             raise ImageError(f"pixels must be uint8 or uint16, got {image.dtype}; for float images use .run()")
         channels = self.network.channels
         if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
-            raise ImageError(f"a picture must have shape (H, W, {channels}) with H, W >= 1, got {image.shape}")
+            raise ImageError(f"an image must have shape (H, W, {channels}) with H, W >= 1, got {image.shape}")
         height, width = image.shape[:2]
         margin, s = self._margin, self.scale
         self._check_memory(height, width, image.dtype.itemsize)
@@ -163,14 +163,14 @@ class Upscaler:
         """Upscales a batch of float images.
 
         Args:
-            x: N, C, H, W float32 in 0..1, with the network's channels.
+            x: Array of shape (N, C, H, W) with the network's channels, float32 in 0..1.
 
         Returns:
-            N, C, scale * H, scale * W float32, nominally in 0..1, not clamped.
+            Array of shape (N, C, scale * H, scale * W), float32, nominally in 0..1, not clamped.
 
         Raises:
-            ImageError: another shape or dtype, values that are not finite, or more than this machine can hold.
-            BackendError: the runtime fails.
+            ImageError: Wrong shape or dtype, values that are not finite, or not enough memory for the result.
+            BackendError: The runtime failed.
         """
         if x.dtype != np.float32:
             raise ImageError(f"images must be float32, got {x.dtype}")
@@ -196,27 +196,27 @@ class Upscaler:
         return result
 
     def upscale(self, image: Image, outscale: float | None = None, on_tile: OnTile | None = None) -> Image:
-        """Upscales a decoded picture, gray, colour or transparent, with its metadata.
+        """Upscales a decoded image, gray, colour or transparent, with its metadata.
 
-        Gray stays gray. Alpha is enlarged by bicubic interpolation, or by a network of four channels as the fourth;
-        colours below fully transparent pixels, which often are arbitrary, are first replaced by those beside them so
-        that they do not bleed into visible edges. A network of one channel gets each colour as a gray picture.
+        Gray stays gray. Alpha is resized by bicubic interpolation, or computed by the network if it has four channels.
+        The colours of fully transparent pixels are often arbitrary; they are replaced by those of their neighbours
+        first, so that they do not bleed into visible edges. A network of one channel gets one colour at a time.
 
         Args:
-            image: to upscale.
-            outscale: final factor; the model's own if None. The result is resized (bicubic, antialiased) to it.
-            on_tile: called with every finished tile.
+            image: The image.
+            outscale: Final factor; None for the model's own. The result is resized to it (bicubic, antialiased).
+            on_tile: Called with each finished tile.
 
         Raises:
-            ImageError: an outscale that leaves no pixels, or more pixels than this machine can hold.
-            BackendError: the runtime fails.
+            ImageError: An outscale that leaves no pixels, or not enough memory for the result.
+            BackendError: The runtime failed.
         """
         factor = float(self.scale) if outscale is None else outscale
         if not (math.isfinite(factor) and factor > 0):
             raise ImageError(f"outscale is {factor:g}; it must be a number above 0")
         height, width = round(image.height * factor), round(image.width * factor)
         if height < 1 or width < 1:
-            raise ImageError(f"outscale {factor:g} leaves nothing of a picture of {image.width}x{image.height} pixels")
+            raise ImageError(f"outscale {factor:g} leaves nothing of an image of {image.width}x{image.height} pixels")
         self._check_memory(image.height, image.width, image.pixels.dtype.itemsize, factor)
         pixels, alpha = self._pixels(image, on_tile)
         if image.is_gray and pixels.shape[2] > 1:
@@ -228,30 +228,30 @@ class Upscaler:
         return Image(pixels, alpha, image.metadata)
 
     def takes_rows(self, is_gray: bool, has_alpha: bool) -> bool:
-        """Whether `upscale_rows` takes pictures of a kind.
+        """Whether `upscale_rows` can process images of this kind.
 
-        A network of one channel gets each colour as a picture of its own, one after the other; and alpha that is
-        enlarged in parts is the same to the last bit for factors that are powers of two only.
+        A network of one channel needs the whole image once for each colour. Alpha that is resized in parts equals
+        alpha that is resized as a whole, to the last bit, only for factors that are powers of two.
         """
         channels = self.network.channels
         return (is_gray or channels != 1) and (not has_alpha or channels == 4 or can_interpolate(self.scale))
 
     def upscale_rows(self, source: RowSource, write: Callable[[Image], None], on_tile: OnTile | None = None) -> None:
-        """Upscales a picture by rows, to the bits of `upscale`, which has the whole of it in memory.
+        """Upscales an image by rows, with the same result as `upscale`, bit for bit.
 
-        Memory grows with the picture's width. What the functions raise ends it.
+        Memory depends on the image's width, not on its height. Exceptions of the callbacks end the computation.
 
         Args:
-            source: the picture; read twice if it has alpha.
-            write: takes the next rows of the result.
-            on_tile: called after rows were written, with the part of the picture that they show.
+            source: The image; read twice if it has alpha.
+            write: Called with the next rows of the result.
+            on_tile: Called after rows were written, with the part of the image that they show.
 
         Raises:
-            ImageError: a picture of a kind that `takes_rows` denies, or more memory than this machine has.
-            BackendError: the runtime fails.
+            ImageError: An image that `takes_rows` rejects, or not enough memory.
+            BackendError: The runtime failed.
         """
         if not self.takes_rows(source.is_gray, source.has_alpha):
-            raise ImageError(f"{self.model} at x{self.scale} takes such a picture as a whole only; use .upscale()")
+            raise ImageError(f"{self.model} at x{self.scale} takes such an image as a whole only; use .upscale()")
         s, margin = self.scale, self._margin
         feed = Feed(source, self.network.channels, s, margin, self.network.unshuffle)
 
@@ -296,7 +296,7 @@ class Upscaler:
             ) from error
 
     def _by_bands(self, feed: Feed, take: Callable[[int, NDArray[Pixel]], None]) -> None:
-        """Tiles, of which those beside each other are computed before their rows are handed on."""
+        """Computes a row of tiles at a time and passes on their rows."""
         s, channels = self.scale, self.network.channels
         tiles = self._tiles(feed.height, feed.width)
         halo = max(tile.top - tile.region_top for tile in tiles)
@@ -319,7 +319,7 @@ class Upscaler:
             take(top * s, band)
 
     def _pixels(self, image: Image, on_tile: OnTile | None) -> tuple[Pixels, Pixels | None]:
-        """The network's colours, and alpha, which is the picture's own unless the network has four channels."""
+        """The network's colours, and alpha: the image's own unless the network has four channels."""
         rgb, alpha = image.pixels if self.network.channels == 1 else image.rgb(), image.alpha
         if alpha is not None:
             rgb = fill_transparent(rgb, alpha)

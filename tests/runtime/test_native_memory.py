@@ -15,7 +15,7 @@ def test_working_memory_depends_on_the_width_only(precision: str) -> None:
 
 
 def test_the_end_of_an_image_takes_no_more_memory_than_its_middle() -> None:
-    # If all layers finished at once after the last row, the later ones would do 34 rows more at a time: 226 rows in all.
+    # If all layers finished at once after the last row, the later ones would do 34 rows more at a time: 226 in all.
     rows = engine(2, channels=64, blocks=16).working_memory(600, 2000) / (2000 * 64 * 4)
     assert rows < 200
 
