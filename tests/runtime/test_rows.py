@@ -134,7 +134,7 @@ def test_what_cannot_be_the_same_is_not_taken() -> None:
     assert (thrice.takes_rows(False, False), thrice.takes_rows(False, True)) == (True, False)
     gray = Upscaler(_network(1), backend="native", threads=1)
     assert (gray.takes_rows(True, True), gray.takes_rows(False, False)) == (True, False)
-    with pytest.raises(ImageError, match=r"random at x3 takes such a picture as a whole only; use .upscale\(\)"):
+    with pytest.raises(ImageError, match=r"random at x3 takes such an image as a whole only; use .upscale\(\)"):
         _by_rows(thrice, _image(8, 8, 3, "visible"))
 
 

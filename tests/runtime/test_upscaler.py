@@ -267,7 +267,7 @@ def test_an_outscale_that_is_no_factor_is_refused(upscaler: Upscaler, outscale: 
 
 
 def test_an_outscale_that_leaves_nothing_is_refused(upscaler: Upscaler) -> None:
-    with pytest.raises(ImageError, match=r"outscale 0\.1 leaves nothing of a picture of 3x200 pixels"):
+    with pytest.raises(ImageError, match=r"outscale 0\.1 leaves nothing of an image of 3x200 pixels"):
         upscaler.upscale(Image(_random(200, 3)), 0.1)
 
 
