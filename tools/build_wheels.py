@@ -1,4 +1,4 @@
-"""Builds wheels for Linux on x86-64 and 64-bit ARM: every instruction set, no PyTorch, for this version of Python.
+"""Builds wheels of the committed state for Linux on x86-64 and 64-bit ARM: all instruction sets, for this Python, no torch.
 
     pip install 'srgan_fast[wheels]'
     python tools/build_wheels.py --output dist [--machine x86_64] [--machine aarch64]
@@ -36,8 +36,10 @@ def build_wheel(machine: str, output: Path) -> Path:
             "SRGAN_FAST_ISAS": "all",
             "CUDACXX": "",
         }
+        source = work / "source"
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", ROOT.as_uri(), str(source)], check=True)
         # In pip's isolated environment there is no PyTorch, so setup.py builds the two modules without it.
-        _run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(work), str(ROOT)], environment)
+        _run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(work), str(source)], environment)
         (raw,) = work.glob("*.whl")
         policy = oldest_policy(raw)
         if policy != f"manylinux_{GLIBC.replace('.', '_')}_{machine}":
@@ -61,10 +63,13 @@ def oldest_policy(wheel: Path) -> str:
 
 def _cross_compiling(machine: str, work: Path) -> dict[str, str]:
     """Environment of a build for a machine; writes the compiler and CMake's description of the target."""
-    compiler, toolchain = work / "c++", work / "toolchain.cmake"
-    compiler.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang c++ -target {machine}-linux-gnu.{GLIBC} "$@"\n')
-    archiver = work / "ar"
-    archiver.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang ar "$@"\n')
+    import ziglang  # noqa: PLC0415 (a hundred megabytes that only building needs)
+
+    # The program itself: an isolated build hides this environment's packages, `python -m ziglang` among them.
+    zig = Path(ziglang.__file__).parent / "zig"
+    compiler, archiver, toolchain = work / "c++", work / "ar", work / "toolchain.cmake"
+    compiler.write_text(f'#!/bin/sh\nexec "{zig}" c++ -target {machine}-linux-gnu.{GLIBC} "$@"\n')
+    archiver.write_text(f'#!/bin/sh\nexec "{zig}" ar "$@"\n')
     for tool in (compiler, archiver):
         tool.chmod(0o755)
     toolchain.write_text(
