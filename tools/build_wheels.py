@@ -1,4 +1,4 @@
-"""Builds wheels of the committed state for Linux on x86-64 and 64-bit ARM: all instruction sets, for this Python, no torch.
+"""Builds wheels of the committed state for Linux on x86-64 and 64-bit ARM: all instruction sets, this Python, no torch.
 
     pip install 'srgan_fast[wheels]'
     python tools/build_wheels.py --output dist [--machine x86_64] [--machine aarch64]
