@@ -83,6 +83,9 @@ def upscale(
     tile: TileOption = None,
     halo: HaloOption = None,
     border: BorderOption = BorderName.REPEAT,
+    strength: Annotated[
+        float, typer.Option("--strength", help="Share of the model in the result; the rest is bicubic interpolation.")
+    ] = 1.0,
     key: Key = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
     suffix: Annotated[
@@ -161,6 +164,7 @@ def upscale(
                 tile=tile,
                 halo=halo,
                 border=border.value,
+                strength=strength,
                 on_build=tell,
             )
         if verbose:
@@ -180,7 +184,8 @@ def upscale(
             max_pixels=max_pixels,
         )
         plan = plan_jobs(inputs, output, options, recursive)
-        record = None if manifest is None else _manifest(manifest, model, precision.value, options)
+        settings = {"precision": precision.value, "border": border.value, "strength": strength, "key": key}
+        record = None if manifest is None else _manifest(manifest, model, options, settings)
     except SrganFastError as error:
         if as_json_:
             print_json(as_json([], error=str(error)))
@@ -193,11 +198,11 @@ def upscale(
     _run(plan, upscaler, options, record, progress.value, as_json_, quiet=output == "-" and not verbose)
 
 
-def _manifest(path: Path, model: str, precision: str, options: "OutputOptions") -> "Manifest":
+def _manifest(path: Path, model: str, options: "OutputOptions", settings: dict[str, object]) -> "Manifest":
     from srgan_fast.models.checkpoint import resolve_model  # noqa: PLC0415
     from srgan_fast.upscale import Manifest, run_digest  # noqa: PLC0415
 
-    facts = {**asdict(options), "precision": precision}
+    facts = {**asdict(options), **settings}
     for name in ("existing", "max_pixels", "suffix", "name"):  # these decide about no pixel
         del facts[name]
     return Manifest(path, run_digest(resolve_model(model), facts))

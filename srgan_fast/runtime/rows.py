@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.data.images import Image, NextRows, Pixels, RowSource
-from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.runtime.borders import extended_index
+from srgan_fast.runtime.strength import CONTEXT, blend, interpolate_rows
 from srgan_fast.runtime.transparency import REACH, fill_transparent
 
-_CONTEXT = 3  # rows around a row that bicubic interpolation takes
 _PASS = 64  # rows at a time of a pass that only looks
 
 
@@ -60,17 +59,22 @@ class Feed:
         scale: of the network.
         margin: pixels of repeated border.
         multiple: that sides have to be: of a pixel-unshuffle.
+        strength: Share of the network in the result, see `runtime.strength`; below 1 only without alpha.
     """
 
-    def __init__(self, source: RowSource, channels: int, scale: int, margin: int, multiple: int) -> None:
+    def __init__(
+        self, source: RowSource, channels: int, scale: int, margin: int, multiple: int, strength: float = 1.0
+    ) -> None:
         self.source, self.channels, self.scale, self.margin = source, channels, scale, margin
+        self._strength = strength
         self._rows = extended_index(source.height, margin, multiple)
         self._columns = extended_index(source.width, margin, multiple)
         self.height, self.width = len(self._rows), len(self._columns)
         self._hidden = _visible_mean(source, channels) if source.has_alpha else None
         self._reach = 0 if self._hidden is None else REACH
         self._interpolated = source.has_alpha and channels != 4
-        self._window = Window(source.begin(), 2 if self._interpolated else 1, multiple + self._reach)
+        readers = 2 if self._interpolated or strength < 1 else 1
+        self._window = Window(source.begin(), readers, multiple + self._reach)
 
     def read(self, first: int, rows: int) -> NDArray[Any]:
         """Rows of the extended picture, in the network's channels."""
@@ -99,24 +103,26 @@ class Feed:
         if begin >= end:
             return None
         part = pixels[begin + top - first : end + top - first, left : left + self.source.width * s]
+        if self._strength < 1:
+            part = blend(part, self._larger(begin, end).pixels, self._strength)
         alpha: Pixels | None = None
         if self.source.has_alpha:
-            alpha = self._alpha(begin, end) if self._interpolated else np.ascontiguousarray(part[..., 3])
+            alpha = self._larger(begin, end).alpha if self._interpolated else np.ascontiguousarray(part[..., 3])
         if self.channels == 4:
             part = part[..., :3]
         if self.source.is_gray and part.shape[2] > 1:
             part = gray_of(part)
         return Image(part, alpha, self.source.metadata)
 
-    def _alpha(self, begin: int, end: int) -> Pixels:
-        """Rows of alpha, enlarged."""
+    def _larger(self, begin: int, end: int) -> Image:
+        """Rows of the image, colours or alpha, enlarged by interpolation."""
         s = self.scale
-        low, high = max(0, begin // s - _CONTEXT), min(self.source.height, -(-end // s) + _CONTEXT)
-        alpha = self._window.rows(low, high, 1).alpha
-        assert alpha is not None
-        if s > 1:
-            alpha = resize_bicubic(alpha, (high - low) * s, self.source.width * s)
-        return alpha[begin - low * s : end - low * s]
+        low, high = max(0, begin // s - CONTEXT), min(self.source.height, -(-end // s) + CONTEXT)
+        strip, part = self._window.rows(low, high, 1), slice(begin, end)
+        if strip.alpha is not None:
+            return Image(strip.pixels, interpolate_rows(strip.alpha[..., None], low, part, s)[..., 0])
+        colours = strip.pixels if self.channels == 1 else strip.rgb()
+        return Image(interpolate_rows(colours, low, part, s))
 
 
 def can_interpolate(scale: int) -> bool:

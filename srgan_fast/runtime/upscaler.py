@@ -28,6 +28,7 @@ from srgan_fast.runtime.protocol import (
 )
 from srgan_fast.runtime.registry import first_line
 from srgan_fast.runtime.rows import Feed, Window, can_interpolate, gray_of
+from srgan_fast.runtime.strength import blend_in_place, checked_strength
 from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 from srgan_fast.runtime.transparency import fill_transparent
 
@@ -52,6 +53,8 @@ class Upscaler:
             that is more than 64.
         border: What the network sees outside the image: `repeat` repeats the outermost pixels, `zero` leaves it to
             the network's zero padding, which changes colours near the border. `run` always pads with zeros.
+        strength: Share of the network in the result; the rest is bicubic interpolation. `run` gives the network's
+            result alone.
         on_build: Called with the progress of a runtime that first has to build an engine, which can take minutes.
 
     Attributes:
@@ -61,11 +64,12 @@ class Upscaler:
         precision: Precision of the computation.
         tile: Side of a tile as given.
         halo: Context around a tile in use, in low-resolution pixels.
+        strength: Share of the network in the result.
 
     Raises:
         ModelError: The model cannot be read, or its result for a test image is not finite or constant.
         BackendError: The runtime is not installed or cannot run the model.
-        UsageError: Negative tile or halo, or an unknown border.
+        UsageError: Negative tile or halo, an unknown border, or a strength outside 0..1.
     """
 
     def __init__(
@@ -78,12 +82,14 @@ class Upscaler:
         tile: int | None = None,
         halo: int | None = None,
         border: Border = "repeat",
+        strength: float = 1.0,
         on_build: OnBuild | None = None,
     ) -> None:
         if tile is not None and tile < 0:
             raise UsageError(f"tile is {tile}; it must be 0 (no tiles) or a number of pixels")
         if border not in ("repeat", "zero"):
             raise UsageError(f"border is {border!r}; it must be repeat or zero")
+        self.strength = checked_strength(strength)
         file = model if isinstance(model, ModelFile) else read_model(model)
         self.model = file.name
         self.network = file.network
@@ -129,12 +135,15 @@ class Upscaler:
         margin, s = self._margin, self.scale
         self._check_memory(height, width, image.dtype.itemsize)
         whole = extend(image, margin, self.network.unshuffle)
+        result: NDArray[Pixel]
         if whole.shape == image.shape:
-            return self._upscaled(image, on_tile)
-        report = None if on_tile is None else lambda tile: on_tile(inside(tile, margin, height, width))
-        result: NDArray[Pixel] = crop_in_place(
-            self._upscaled(np.ascontiguousarray(whole), report), margin * s, margin * s, height * s, width * s
-        )
+            result = self._upscaled(image, on_tile)
+        else:
+            report = None if on_tile is None else lambda tile: on_tile(inside(tile, margin, height, width))
+            extended = self._upscaled(np.ascontiguousarray(whole), report)
+            result = crop_in_place(extended, margin * s, margin * s, height * s, width * s)
+        if self.strength < 1:
+            blend_in_place(result, image, self.strength, s)
         return result
 
     def _upscaled(self, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
@@ -231,9 +240,12 @@ class Upscaler:
         """Whether `upscale_rows` can process images of this kind.
 
         A network of one channel needs the whole image once for each colour. Alpha that is resized in parts equals
-        alpha that is resized as a whole, to the last bit, only for factors that are powers of two.
+        alpha that is resized as a whole, to the last bit, only for factors that are powers of two. So do colours that
+        are blended into the result, of which transparent images need the whole.
         """
         channels = self.network.channels
+        if self.strength < 1 and (has_alpha or not can_interpolate(self.scale)):
+            return False
         return (is_gray or channels != 1) and (not has_alpha or channels == 4 or can_interpolate(self.scale))
 
     def upscale_rows(self, source: RowSource, write: Callable[[Image], None], on_tile: OnTile | None = None) -> None:
@@ -253,7 +265,7 @@ class Upscaler:
         if not self.takes_rows(source.is_gray, source.has_alpha):
             raise ImageError(f"{self.model} at x{self.scale} takes such an image as a whole only; use .upscale()")
         s, margin = self.scale, self._margin
-        feed = Feed(source, self.network.channels, s, margin, self.network.unshuffle)
+        feed = Feed(source, self.network.channels, s, margin, self.network.unshuffle, self.strength)
 
         def take(first: int, pixels: NDArray[Pixel]) -> None:
             part = feed.result(first, pixels)

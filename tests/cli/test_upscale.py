@@ -137,9 +137,10 @@ def test_options_of_the_model_reach_it(run: Any, monkeypatch: pytest.MonkeyPatch
     options = ["-m", "a model", "-b", "torch", "--precision", "bf16", "--threads", "3", "--tile", "48"]
     assert run(*command, *options, "--halo", "9", "--key", "params").stderr == "error: seen\n"
     run(*command)
-    border = "repeat" if command[0] == "upscale" else "zero"  # published figures are of the network alone
-    given = {"backend": "torch", "precision": "bf16", "threads": 3, "tile": 48, "halo": 9, "border": border}
-    left_alone = {"backend": "auto", "precision": "auto", "threads": None, "tile": None, "halo": None, "border": border}
+    # Published figures are of the network alone.
+    fixed = {"border": "repeat", "strength": 1.0} if command[0] == "upscale" else {"border": "zero"}
+    given = {"backend": "torch", "precision": "bf16", "threads": 3, "tile": 48, "halo": 9, **fixed}
+    left_alone = {"backend": "auto", "precision": "auto", "threads": None, "tile": None, "halo": None, **fixed}
     assert asked == [((("a model", "params"),), given), ((("srresnet-x4", None),), left_alone)]
 
 
@@ -554,6 +555,9 @@ def test_a_manifest_is_resumed_and_not_begun_twice(upscale: Any, picture: Any) -
     assert result.stderr.endswith("; 1 skipped\n")
     again = upscale("in", "-o", "out", "--manifest", "m.jsonl", "--resume", "--outscale", "2", "--suffix", "_x4")
     assert again.stderr.startswith("2 upscaled"), "other options give other results"
+    for option in (["--border", "zero"], ["--strength", "0.5"]):
+        again = upscale("in", "-o", "out", "--manifest", "m.jsonl", "--resume", *option)
+        assert again.stderr.startswith("2 upscaled"), option
     assert "--resume needs --manifest FILE" in upscale("in", "-o", "out", "--resume").stderr
 
 
@@ -577,3 +581,16 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(upscale: Any, pictur
     found = json.loads(upscale("in", "-o", "out", "--dry-run", "--json").stdout)
     assert found["dry_run"] is True
     assert found["images"][0]["bytes"] == round(28 * 20 * 1.42)
+
+
+def test_strength_goes_from_interpolation_to_the_model(upscale: Any, picture: Any) -> None:
+    picture("a.png")
+    for strength in ("0", "0.5", "1"):
+        assert upscale("a.png", "-o", f"{strength}.png", "--strength", strength).exit_code == 0
+    none, half, whole = (read_image(Path(f"{strength}.png")).pixels.astype(int) for strength in ("0", "0.5", "1"))
+    assert (none != whole).any()
+    assert np.abs(2 * half - none - whole).max() <= 1
+    for strength in ("nan", "1.1", "-1"):
+        refused = upscale("a.png", "-o", "b.png", "--strength", strength)
+        assert refused.exit_code == 1
+        assert "it must be between 0 (bicubic interpolation) and 1 (the model)" in refused.stderr

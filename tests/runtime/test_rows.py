@@ -105,6 +105,13 @@ def test_alpha_at_other_factors(scale: int) -> None:
     _expect_the_same(Upscaler(_network(3, scale), backend="native", threads=1), _image(100, 300, 3, "holes"))
 
 
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+@pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (1, np.uint16)])
+def test_results_blended_with_interpolation(scale: int, channels: int, dtype: Any) -> None:
+    half = Upscaler(_network(3, scale), backend="native", threads=1, strength=0.5)
+    _expect_the_same(half, _image(100, 300, channels, dtype=dtype))
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
 @pytest.mark.parametrize("tile", [None, 0, 19])
 def test_backends_without_rows_compute_bands_of_tiles(backend: str, tile: int | None) -> None:
