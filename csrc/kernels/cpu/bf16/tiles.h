@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "kernels/cpu/level/maps.h"
 
@@ -16,22 +17,19 @@ inline constexpr std::int64_t kTileElements = kTileRows * kTileDepth;  // of a t
 typedef std::uint32_t PairWords __attribute__((vector_size(64), may_alias));
 
 // Rows of 16 pairs become columns: halves of two vectors are exchanged, 8 rows apart, then 4, 2 and 1.
-template <int kApart>
-SRGAN_FAST_INLINE void exchange(Words (&rows)[16]) {
-    Words low{}, high{};
-#pragma GCC unroll 16
-    for (unsigned lane = 0; lane < 16; ++lane) {
-        const bool moved = (lane & kApart) != 0;
-        low[lane] = moved ? 16 + lane - kApart : lane;
-        high[lane] = moved ? 16 + lane : lane + kApart;
-    }
+template <int kApart, int... kLane>
+SRGAN_FAST_INLINE void exchange(Words (&rows)[16], std::integer_sequence<int, kLane...>) {
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) {
         if ((i & kApart) != 0) continue;
         const Words a = rows[i], b = rows[i + kApart];
-        rows[i] = __builtin_shuffle(a, b, low);
-        rows[i + kApart] = __builtin_shuffle(a, b, high);
+        rows[i] = __builtin_shufflevector(a, b, (kLane & kApart ? 16 + kLane - kApart : kLane)...);
+        rows[i + kApart] = __builtin_shufflevector(a, b, (kLane & kApart ? 16 + kLane : kLane + kApart)...);
     }
+}
+template <int kApart>
+SRGAN_FAST_INLINE void exchange(Words (&rows)[16]) {
+    exchange<kApart>(rows, std::make_integer_sequence<int, 16>());
 }
 SRGAN_FAST_INLINE void transpose(Words (&rows)[16]) {
     exchange<8>(rows), exchange<4>(rows), exchange<2>(rows), exchange<1>(rows);
