@@ -84,7 +84,10 @@ def upscale(
     halo: HaloOption = None,
     border: BorderOption = BorderName.REPEAT,
     strength: Annotated[
-        float, typer.Option("--strength", help="Share of the model in the result; the rest is bicubic interpolation.")
+        float,
+        typer.Option(
+            "--strength", min=0, max=1, help="Share of the model in the result; the rest is bicubic interpolation."
+        ),
     ] = 1.0,
     key: Key = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
