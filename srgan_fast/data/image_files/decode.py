@@ -70,7 +70,7 @@ class Source:
         check_not_forked()
         # Whatever an earlier image's decoder had said would become part of this one's message.
         pyvips.vips_lib.vips_error_clear()
-        options = {"access": "sequential", "fail_on": "error", **options}
+        options = {"access": "sequential", "fail_on": "error", "revalidate": True, **options}
         if self.path is None:
             return pyvips.Image.new_from_buffer(self.data, "", **options)
         return pyvips.Image.new_from_file(self.path, **options)
