@@ -30,7 +30,7 @@ OnNote = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class CachedImage:
-    """Where a picture lies in the map, H, W, 3 uint8 from byte `offset` on, and the `pixel_digest` of what lies there."""
+    """Where a picture lies in the map, H, W, 3 uint8 from byte `offset` on, and the `pixel_digest` of what is there."""
 
     path: str
     offset: int
@@ -94,9 +94,9 @@ class PixelCache:
         _log.warning("%s; it was decoded again", what)
         return pixels
 
-    def digest(self) -> str:
-        """What stands for the pixels of all pictures in their order, wherever their folder lies."""
-        return hashlib.sha256("\n".join(image.digest for image in self.images).encode()).hexdigest()
+    def digests(self) -> list[str]:
+        """What stands for the pixels of each picture, in their order."""
+        return [image.digest for image in self.images]
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:

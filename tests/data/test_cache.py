@@ -318,21 +318,21 @@ def test_what_a_killed_writer_left_is_not_taken_for_whole_and_is_removed(
     assert sorted(path.suffix for path in maps.iterdir()) == [".bin", ".json"]
 
 
-def test_a_folders_digest_is_that_of_its_pictures_in_their_order(
+def test_digests_are_those_of_pixels_in_the_order_of_names(
     noise: Noise, make_folder: MakeFolder, maps: Path, tmp_path: Path
 ) -> None:
     folder = make_folder(a=noise(8, 8, 3), b=noise(9, 9, 3, seed=1))
-    digest = open_cache(folder, maps).digest()
+    digests = open_cache(folder, maps).digests()
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
-    assert open_cache(moved, maps).digest() == digest
+    assert open_cache(moved, maps).digests() == digests
     (moved / "b.png").rename(moved / "c.png")  # still the second
-    assert open_cache(moved, maps).digest() == digest
+    assert open_cache(moved, maps).digests() == digests
     write_image(moved / "c.webp", Image(read_image(moved / "c.png").pixels), quality=100)
     (moved / "c.png").unlink()  # other bytes, the same pixels
-    assert open_cache(moved, maps).digest() == digest
+    assert open_cache(moved, maps).digests() == digests
     (moved / "a.png").rename(moved / "z.png")
-    assert open_cache(moved, maps).digest() != digest
+    assert open_cache(moved, maps).digests() != digests
 
 
 # -- flat_rgb8 ---------------------------------------------------------------------------------------------------------
