@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -23,30 +24,33 @@ int checked_threads(int threads) {
 
 }  // namespace
 
-// Waits for the engine to be free, unless it is this very thread that keeps it busy.
 class Engine::Turn {
   public:
-    explicit Turn(Engine& engine) : engine_(engine) {
-        if (engine.holder_ == std::this_thread::get_id())
-            throw std::logic_error("an engine cannot be used by what its own run reports progress to");
-        engine.mutex_.lock();
-        engine.holder_ = std::this_thread::get_id();
+    explicit Turn(Engine& engine) : turns_(engine.turns_) {
+        turns_.take();
+        if (turns_.cut_off()) engine.leave_behind();
     }
-    ~Turn() {
-        engine_.holder_ = std::thread::id();
-        engine_.mutex_.unlock();
-    }
+    ~Turn() { turns_.give_back(); }
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
   private:
-    Engine& engine_;
+    Turns& turns_;
 };
 
 Engine::Engine(const Network& network, Precision precision, cpu::Isa isa, int threads)
     : pool_(checked_threads(threads)), model_(network, precision, isa, pool_) {}
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+    if (turns_.cut_off()) leave_behind();
+}
+
+// What another thread was changing when this process was forked can be neither used nor destroyed. It stays in memory
+// that is the parent's until one of the two writes to it.
+void Engine::leave_behind() {
+    new (&layer_times_) std::vector<LayerTime>();
+    new (&plan_) std::unique_ptr<Plan>();
+}
 
 Plan& Engine::plan_for(std::int64_t height, std::int64_t width) {
     const std::int64_t step = model_.unshuffle();

@@ -6,19 +6,17 @@
 // thinner still and cut into panels of columns, which overlap by a few.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/model.h"
 #include "engine/pixels.h"
 #include "engine/pool.h"
+#include "engine/turns.h"
 
 namespace srgan_fast::engine {
 
@@ -47,7 +45,7 @@ class Engine {
     ~Engine();
 
     // Upscales one image into `out`, which holds scale * height rows of the same type and layout. Several threads may
-    // call; they take turns. Returns false where progress ended the run.
+    // call; they take turns, also in a child that was forked during one. Returns false where progress ended the run.
     // Throws std::bad_alloc where there is not enough memory, std::system_error where threads cannot be started, and
     // what progress throws, std::logic_error where progress itself uses the engine; the engine can be used on.
     bool run(const ImageIn& in, void* out, const Progress& progress = {});
@@ -75,14 +73,14 @@ class Engine {
   private:
     class Turn;  // of one thread
 
+    void leave_behind();
     Plan& plan_for(std::int64_t height, std::int64_t width);
     template <typename Run>
     bool planned(std::int64_t height, std::int64_t width, const Run& run);
 
     ThreadPool pool_;
     Model model_;
-    std::mutex mutex_;
-    std::atomic<std::thread::id> holder_{};
+    Turns turns_;
     std::vector<LayerTime> layer_times_;
     std::unique_ptr<Plan> plan_;  // of the last image's size, with its memory: pictures often come in series
 };

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -84,7 +85,13 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(int threads) : threads_(threads) {}
 
 ThreadPool::~ThreadPool() {
-    if (state_ && owner_ == getpid()) stop();
+    leave_behind();
+    if (state_) stop();
+}
+
+// In a fork's child: another thread may have been about to start these, so that even the pointer can be half-written.
+void ThreadPool::leave_behind() {
+    if (owner_ != getpid()) new (&state_) std::shared_ptr<State>();
 }
 
 void ThreadPool::start() {
@@ -111,7 +118,8 @@ void ThreadPool::run_erased(std::int64_t tasks, const void* context, Call call) 
         for (std::int64_t task = 0; task < tasks; ++task) call(context, task, 0);
         return;
     }
-    if (!state_ || owner_ != getpid()) start();
+    leave_behind();
+    if (!state_) start();
     State& state = *state_;
     state.tasks = tasks;
     state.context = context;

@@ -35,6 +35,7 @@ class ThreadPool {
     struct State;  // what the threads share; a fork's child leaves its parent's behind
 
     void run_erased(std::int64_t tasks, const void* context, Call call);
+    void leave_behind();
     void start();
     void stop();
 

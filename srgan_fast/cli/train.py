@@ -25,6 +25,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: go on also with other pictures or another seed.")
+    ] = False,
 ) -> None:
     """Train a generator: on a pixel loss, then against a discriminator.
 
@@ -35,11 +38,13 @@ def train(
         from srgan_fast.training import Trainer, distributed, read_config  # noqa: PLC0415 (torch)
     except ImportError as error:
         raise UsageError(f"training needs {error.name}: pip install 'srgan_fast[train]'") from None
+    if force and not resume:
+        raise UsageError("--force is for --resume, which is not given; another run.output starts anew")
     settings = read_config(config, overrides)
     with _LiveLine() as live:
         try:
             trainer = Trainer(settings, live)
-            outcome = trainer.run(resume)
+            outcome = trainer.run(resume, force)
         finally:
             distributed.stop()
     if trainer.rank == 0:

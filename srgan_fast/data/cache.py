@@ -1,32 +1,42 @@
 """A folder of pictures, decoded once into one memory-mapped file of RGB pixels.
 
 Decoding JPEG costs milliseconds for each picture and a training step needs sixteen; from the map a crop is a copy.
+
+The index beside the map, which has a checksum, says how long the map is and has a digest of each picture's pixels. What
+does not agree with it is decoded anew: a disk that filled up, a copy that broke off or somebody else's file costs time,
+and never shows as other pixels.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.data.images import Image, find_images, read_image
 from srgan_fast.errors import DataError, FileError, ImageError
-from srgan_fast.files import atomic_write, cache_folder
+from srgan_fast.files import atomic_write, cache_folder, sweep
 
-_FORMAT = 1
+_log = logging.getLogger("srgan_fast.data")
+_FORMAT = 2
+
+OnNote = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class CachedImage:
-    """Where a picture lies in the map: H, W, 3 uint8 from byte `offset` on."""
+    """Where a picture lies in the map, H, W, 3 uint8 from byte `offset` on, and the `pixel_digest` of what is there."""
 
     path: str
     offset: int
     height: int
     width: int
+    digest: str = ""
 
 
 class PixelCache:
@@ -36,27 +46,73 @@ class PixelCache:
         pixels: the flat map.
         images: its directory.
         skipped: one line for each picture that could not be read.
+        folder: of the pictures, from which those are decoded again whose pixels are not those of their digest; without
+            it nothing is compared.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], images: list[CachedImage], skipped: list[str]) -> None:
+    def __init__(
+        self, pixels: NDArray[np.uint8], images: list[CachedImage], skipped: list[str], folder: Path | None = None
+    ) -> None:
         self._pixels = pixels
         self.images = images
         self.skipped = skipped
+        self._folder = folder
+        self._sound: set[int] = set()
+        self._mended: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """A read-only H, W, 3 view of picture `index`."""
+        """A read-only H, W, 3 view of picture `index`, compared with its digest the first time.
+
+        Raises:
+            DataError: its pixels in the map are damaged, and it cannot be decoded again as it was.
+        """
+        if index in self._mended:
+            return self._mended[index]
         entry = self.images[index]
         size = entry.height * entry.width * 3
-        return self._pixels[entry.offset : entry.offset + size].reshape(entry.height, entry.width, 3)
+        pixels = self._pixels[entry.offset : entry.offset + size].reshape(entry.height, entry.width, 3)
+        if self._folder is None or index in self._sound:
+            return pixels
+        if pixel_digest(pixels) != entry.digest:
+            return self._mend(self._folder / entry.path, index)
+        self._sound.add(index)
+        return pixels
+
+    def _mend(self, path: Path, index: int) -> NDArray[np.uint8]:
+        what = f"{path}: its decoded pixels in the cache are damaged"
+        try:
+            pixels = flat_rgb8(read_image(path))
+        except ImageError as error:
+            raise DataError(f"{what}, and it cannot be decoded again ({error})") from None
+        if pixel_digest(pixels) != self.images[index].digest:
+            raise DataError(f"{what}, and the picture has changed since; start again")
+        pixels.flags.writeable = False
+        self._mended[index] = pixels
+        _log.warning("%s; it was decoded again", what)
+        return pixels
+
+    def digests(self) -> list[str]:
+        """What stands for the pixels of each picture, in their order."""
+        return [image.digest for image in self.images]
+
+
+def pixel_digest(pixels: NDArray[np.uint8]) -> str:
+    """What stands for the pixels of an H, W, 3 uint8 picture."""
+    digest = hashlib.blake2b(f"{pixels.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).reshape(-1).data)
+    return digest.hexdigest()
 
 
 def open_cache(
-    folder: Path, maps: Path | None = None, on_progress: Callable[[int, int], None] | None = None
+    folder: Path,
+    maps: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_note: OnNote | None = None,
 ) -> PixelCache:
-    """Opens the map of a folder (recursive); makes it first if the folder's files changed or it is not there.
+    """Opens the map of a folder (recursive); makes it first if files changed, or there is none, or it is damaged.
 
     Gray pictures are repeated to three channels, 16 bits are rounded to 8, transparent ones are laid on white.
 
@@ -64,6 +120,7 @@ def open_cache(
         folder: pictures.
         maps: where maps are kept; `files.cache_folder()` if None.
         on_progress: called with (pictures done, pictures in all) while decoding.
+        on_note: told in one line why a map that is there is made again.
 
     Raises:
         DataError: no picture there can be read, or the map cannot be written.
@@ -78,19 +135,55 @@ def open_cache(
     place, series = maps or cache_folder(), f"pixels-{_digest(str(folder.resolve()))}"
     stem = place / f"{series}-{_fingerprint(folder, paths)}"
     index, pixels = stem.with_suffix(".json"), stem.with_suffix(".bin")
-    if not (index.exists() and pixels.exists()):
+    found = _opened(folder, index, pixels)
+    if not isinstance(found, PixelCache):
+        if found and on_note:
+            on_note(f"{folder}: its decoded pictures in {pixels} are made again, since {found}")
         try:
+            sweep(place)  # maps that killed processes left unfinished
             _build(folder, paths, index, pixels, on_progress)
         except FileError as error:
             raise DataError(str(error)) from None
         for outdated in place.glob(f"{series}-*"):  # maps of what the folder held before
             if outdated.stem != stem.name:
                 outdated.unlink(missing_ok=True)
-    directory = json.loads(index.read_text())
-    images = [CachedImage(**entry) for entry in directory["images"]]
-    if not images:
-        raise DataError(f"{folder}: none of its {len(paths)} pictures can be read; first: {directory['skipped'][0]}")
-    return PixelCache(np.memmap(pixels, np.uint8, "r"), images, directory["skipped"])
+        found = _opened(folder, index, pixels)
+    if not isinstance(found, PixelCache):
+        raise DataError(f"{folder}: its decoded pictures were written to {pixels} but {found or 'are gone'}")
+    if not found.images:
+        raise DataError(f"{folder}: none of its {len(paths)} pictures can be read; first: {found.skipped[0]}")
+    return found
+
+
+def _opened(folder: Path, index: Path, pixels: Path) -> PixelCache | str:
+    """The map; or why it cannot be used, which is nothing to speak of where there is none."""
+    try:
+        content = json.loads(index.read_bytes())
+        length = pixels.stat().st_size
+        if problem := _why_not(content, index.stem, length):
+            return problem
+        directory = content["index"]
+        images = [CachedImage(**entry) for entry in directory["images"]]
+        return PixelCache(np.memmap(pixels, np.uint8, "r"), images, directory["skipped"], folder)
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, RecursionError) as error:
+        return f"they cannot be read ({type(error).__name__})"
+
+
+def _why_not(content: Any, name: str, length: int) -> str:
+    """Why an index does not belong to a map of that length; empty if it does."""
+    if not isinstance(content, dict) or content.get("checksum") != _checksum(content.get("index")):
+        return "the index is damaged"
+    if content["index"]["name"] != name:
+        return "the index belongs to another folder"
+    if content["index"]["bytes"] != length:
+        return f"{length} bytes are there instead of {content['index']['bytes']}"
+    return ""
+
+
+def _checksum(directory: object) -> str:
+    return hashlib.sha256(json.dumps(directory, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(text: str) -> str:
@@ -126,18 +219,20 @@ def _build(
                 if on_progress:
                     on_progress(done + 1, len(paths))
             file.write(rgb.tobytes())
-            images.append(CachedImage(str(path.relative_to(folder)), offset, rgb.shape[0], rgb.shape[1]))
+            name = str(path.relative_to(folder))
+            images.append(CachedImage(name, offset, rgb.shape[0], rgb.shape[1], pixel_digest(rgb)))
             offset += rgb.nbytes
         if not images:
             file.write(b"\0")  # an empty file cannot be mapped
-    directory = {"images": [vars_of(image) for image in images], "skipped": skipped}
+        length = file.tell()
+    directory = {
+        "name": index.stem,
+        "bytes": length,
+        "images": [asdict(image) for image in images],
+        "skipped": skipped,
+    }
     with atomic_write(index) as file:  # last: its presence says that the pixels are complete
-        file.write(json.dumps(directory).encode())
-
-
-def vars_of(image: CachedImage) -> dict[str, str | int]:
-    """A directory entry as JSON."""
-    return {"path": image.path, "offset": image.offset, "height": image.height, "width": image.width}
+        file.write(json.dumps({"checksum": _checksum(directory), "index": directory}).encode())
 
 
 def flat_rgb8(image: Image) -> NDArray[np.uint8]:

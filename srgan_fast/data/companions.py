@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.data.cache import CachedImage, PixelCache, open_cache
+from srgan_fast.data.cache import CachedImage, OnNote, PixelCache, open_cache
 from srgan_fast.errors import DataError
 
 
@@ -34,23 +34,32 @@ class Companions:
         """A read-only H, W, 3 view of the picture that belongs to original `index`."""
         return self._cache[self._order[index]]
 
+    def digests(self) -> list[str]:
+        """What stands for the pixels of each original's picture."""
+        return [self._cache.images[index].digest for index in self._order]
 
-def open_targets(originals: PixelCache, folder: Path, maps: Path | None = None) -> Companions:
+
+def open_targets(
+    originals: PixelCache, folder: Path, maps: Path | None = None, on_note: OnNote | None = None
+) -> Companions:
     """Pictures of the originals' names and sizes; a name may have another suffix.
 
     Args:
         originals: what they belong to.
         folder: searched in depth; its subfolders are those of the originals.
         maps: see `open_cache`.
+        on_note: see `open_cache`.
 
     Raises:
         DataError: a picture that is missing, ambiguous, unreadable or of another size; the message names the first and
             counts them.
     """
-    return _open(originals, folder, maps, scale=1)
+    return _open(originals, folder, maps, 1, on_note)
 
 
-def open_low_resolution(originals: PixelCache, folder: Path, scale: int, maps: Path | None = None) -> Companions:
+def open_low_resolution(
+    originals: PixelCache, folder: Path, scale: int, maps: Path | None = None, on_note: OnNote | None = None
+) -> Companions:
     """Low-resolution versions: pictures of the originals' names, also with `xN` of the scale behind, and 1/scale size.
 
     Args:
@@ -58,16 +67,17 @@ def open_low_resolution(originals: PixelCache, folder: Path, scale: int, maps: P
         folder: searched in depth; its subfolders are those of the originals.
         scale: of the originals to them, exactly, in both directions.
         maps: see `open_cache`.
+        on_note: see `open_cache`.
 
     Raises:
         DataError: a picture that is missing, ambiguous, unreadable or of another size; the message names the first and
             counts them.
     """
-    return _open(originals, folder, maps, scale)
+    return _open(originals, folder, maps, scale, on_note)
 
 
-def _open(originals: PixelCache, folder: Path, maps: Path | None, scale: int) -> Companions:
-    cache = open_cache(folder, maps)
+def _open(originals: PixelCache, folder: Path, maps: Path | None, scale: int, on_note: OnNote | None) -> Companions:
+    cache = open_cache(folder, maps, on_note=on_note)
     if cache.skipped:
         raise DataError(f"{_count(cache.skipped, cache.images)} cannot be read; first: {cache.skipped[0]}")
     order = _matched(originals.images, cache.images, folder, f"x{scale}" if scale > 1 else None)

@@ -1,6 +1,11 @@
-"""Safetensors files, ours and other people's: metadata and arrays."""
+"""Safetensors files, ours and other people's: metadata and arrays.
 
-from collections.abc import Mapping
+Ours carry a digest of their arrays, which is compared when a file is read: weights with a flipped bit would show as
+slightly wrong images at most. It is not about metadata, which other programs may add to.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +23,41 @@ _DTYPES = {
 }  # fmt: skip
 
 
+_DIGEST = "sha256_of_tensors"  # key of metadata
+
+
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
-    """Metadata and arrays by name; bfloat16 as float32.
+    """Metadata, without our digest, and arrays by name; bfloat16 as float32.
 
     Raises:
-        ModelError: a damaged file, or types that NumPy does not have, such as 8-bit floats.
+        ModelError: a damaged file, arrays that are not those of the file's digest, or types that NumPy does not have,
+            such as 8-bit floats.
     """
     try:
         with safe_open(path, framework="numpy") as file:  # checks the header against the file's length
             metadata = dict(file.metadata() or {})
-        tensors = {name: _array(tensor) for name, tensor in deserialize(path.read_bytes())}  # type: ignore[no-untyped-call]
+        stored = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        tensors = {name: _array(tensor) for name, tensor in stored}
     except KeyError as error:
         raise ModelError(f"{path}: holds arrays of type {error}, which cannot be computed with") from None
     except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from None
+    recorded = metadata.pop(_DIGEST, None)
+    if recorded is not None and recorded != _digest(stored):
+        raise ModelError(
+            f"{path}: its weights are not those that were written; the file is damaged. If another program changed "
+            f"them on purpose, it has to leave {_DIGEST} out of the metadata"
+        )
     return metadata, tensors
+
+
+def _digest(stored: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """What stands for arrays as safetensors' `deserialize` gives them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(stored, key=lambda pair: pair[0]):
+        digest.update(f"{name}\0{tensor['dtype']}\0{tuple(tensor['shape'])}\0".encode())
+        digest.update(tensor["data"])
+    return digest.hexdigest()
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
@@ -48,9 +73,11 @@ def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata:
     """
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: model files end in .safetensors")
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    digest = _digest(deserialize(save(arrays)))  # type: ignore[no-untyped-call]
     try:
         with atomic_write(path) as file:
-            file.write(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, dict(metadata)))
+            file.write(save(arrays, {**metadata, _DIGEST: digest}))
     except FileError as error:
         raise ModelError(str(error)) from None
 

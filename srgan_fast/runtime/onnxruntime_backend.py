@@ -6,6 +6,7 @@ import onnxruntime as ort
 from srgan_fast.errors import BackendError
 from srgan_fast.models import ModelFile
 from srgan_fast.network.onnx_graph import build_onnx
+from srgan_fast.runtime.forks import Home
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 _LOG_ERRORS = 3
@@ -28,6 +29,7 @@ class OnnxRuntimeBackend:
         options.log_severity_level = _LOG_ERRORS
         graph = build_onnx(file.network, file.name).SerializeToString()
         self._scale, self._channels = file.scale, file.channels
+        self._home = Home(self.name, "load the model anew in this one")
         providers = list(dict.fromkeys((self.provider, "CPUExecutionProvider")))
         self._session = ort.InferenceSession(graph, options, providers=providers)
         # A provider whose libraries are missing is left out without an error.
@@ -60,6 +62,7 @@ class OnnxRuntimeBackend:
             memory: that both lie in, `cpu` or `cuda`.
             index: of the device.
         """
+        self._home.check()
         count, height, width = shape
         larger = (count, self._channels, height * self._scale, width * self._scale)
         binding = self._session.io_binding()  # one for each call: threads may share the session

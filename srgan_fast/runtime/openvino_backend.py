@@ -7,6 +7,7 @@ import openvino as ov
 
 from srgan_fast.models import ModelFile
 from srgan_fast.network.onnx_graph import build_onnx
+from srgan_fast.runtime.forks import Home
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 
@@ -35,9 +36,11 @@ class OpenVINOBackend:
         )
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()  # a request holds one image at a time
+        self._home = Home(self.name, "load the model anew in this one")
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`."""
+        self._home.check()
         with self._lock:
             result = self._request.infer([lr], share_inputs=True)
             return np.array(result[self._compiled.output(0)], np.float32)

@@ -6,6 +6,7 @@ import torch
 
 from srgan_fast.models import ModelFile
 from srgan_fast.network.torch_module import NetworkModule
+from srgan_fast.runtime.forks import Home
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 NO_BF16 = "PyTorch has no instructions for bf16 on this CPU"
@@ -30,7 +31,12 @@ class TorchBackend:
 
     name = "torch"
 
+    # OpenMP's threads are the process', not a module's: loading another one in a child does not help.
+    _home: Home | None = None
+
     def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
+        TorchBackend._home = TorchBackend._home or Home(self.name, "start processes by spawn or forkserver")
+        TorchBackend._home.check()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.cuda.get_device_name() if self._device.type == "cuda" else "CPU"
         self._autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -43,6 +49,8 @@ class TorchBackend:
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`."""
+        if TorchBackend._home is not None:
+            TorchBackend._home.check()
         if self._device.type == "cpu" and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode(), self._precision():

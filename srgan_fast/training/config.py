@@ -3,22 +3,50 @@
 import difflib
 import tomllib
 from dataclasses import fields
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from srgan_fast.architectures import TRAINED_BY_LIST, Settings
 from srgan_fast.errors import TrainingError
 from srgan_fast.models import PRESETS
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
+
+def _no_text(what: str) -> BeforeValidator:
+    """TOML has numbers: what pydantic would make of `"3"` or `true` is a mistake in a configuration."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str | bool):
+            raise PydanticCustomError("text", "must be {what}", {"what": what})
+        return value
+
+    return BeforeValidator(check)
+
+
+_Int = Annotated[int, _no_text("a whole number")]
+_Float = Annotated[float, _no_text("a number")]
+Positive = Annotated[_Int, Field(ge=1)]
+Count = Annotated[_Int, Field(ge=0)]
+Weight = Annotated[_Float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[_Float, Field(gt=0, lt=1)]
+Share = Annotated[_Float, Field(ge=0, le=1)]
+Decay = Annotated[_Float, Field(ge=0, lt=1)]
+# A TOML integer has 64 bits, and torch takes that and, for the discriminator's seed, one more.
+Seed = Annotated[_Int, Field(ge=0, le=2**63 - 1)]
 Range = tuple[Weight, Weight]
+_MOST_THREADS = 1024
 
 
 class _Section(BaseModel):
@@ -313,12 +341,12 @@ class RunSection(_Section):
     """
 
     output: Path = Path("runs/srgan")
-    seed: Count = 0
+    seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     kernels: Literal["auto", "fused", "reference"] = "auto"
     graphs: bool = True
-    threads: Count = 0
+    threads: Annotated[_Int, Field(ge=0, le=_MOST_THREADS)] = 0
     accumulate: Positive = 1
     clip: Weight = 0.0
     ema: Decay = 0.999
@@ -385,14 +413,14 @@ def read_config(path: Path, overrides: list[str] | None = None) -> TrainConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own, other encodings, numbers of thousands of digits
         raise TrainingError(f"{path}: not a TOML file ({error})") from None
     for override in overrides or []:
         _override(values, override)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise TrainingError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+        raise TrainingError(f"{path}: " + "; ".join(dict.fromkeys(map(_explain, error.errors())))) from None
 
 
 def _override(values: dict[str, Any], text: str) -> None:
@@ -406,7 +434,7 @@ def _override(values: dict[str, Any], text: str) -> None:
             raise TrainingError(f"{text!r}: {section} is a value, not a section")
     try:
         values[name] = tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         values[name] = value.strip()
 
 
@@ -419,11 +447,41 @@ def _explain(problem: Any) -> str:
         near = difflib.get_close_matches(parts[-1], keys, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         return f"{key} is not known; {hint}there are {', '.join(keys)}"
+    if problem["type"] in ("missing", "too_long") and isinstance(problem["input"], list | tuple):
+        pair = ".".join(part for part in parts if not part.isdigit())
+        return f"{pair} is {_shown(problem['input'])}: must be a list of {_PAIR} numbers"
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "value_error":
         return f"{key}: {problem['ctx']['error']}" if parts else str(problem["ctx"]["error"])
-    return f"{key} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    if problem["type"] in _SECTION_TYPES:
+        keys = _keys_of_section(parts)
+        return f"{key} is {_shown(problem['input'])}: must be a section" + (f" with {', '.join(keys)}" if keys else "")
+    message = _MESSAGES.get(problem["type"]) or problem["msg"].replace("Input should be", "must be")
+    return f"{key} is {_shown(problem['input'])}: {message}"
+
+
+# What pydantic says of a value of another type, in TOML's words.
+_MESSAGES = {
+    **dict.fromkeys(("int_type", "int_from_float", "int_parsing", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("string_type", "path_type"), "must be text"),
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+}
+_SECTION_TYPES = ("dict_type", "model_type", "model_attributes_type")
+_MOST_SHOWN = 80
+_PAIR = 2  # all lists of a fixed length
+
+
+def _shown(value: object) -> str:
+    """A value as in TOML, where that is other than in Python."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a section"
+    text = value.isoformat() if isinstance(value, date | time) else repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _keys_of_section(path: list[str]) -> list[str]:

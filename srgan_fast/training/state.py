@@ -1,9 +1,15 @@
-"""Checkpoints of a run: everything that the next step depends on, written atomically, the last few kept."""
+"""Checkpoints of a run: everything that the next step depends on, written atomically, the last few kept.
 
+A file is what torch.save writes, which torch.load reads, and after it a SHA-256 of it: weights with flipped bits
+would load without a word, and train on.
+"""
+
+import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -11,6 +17,10 @@ from srgan_fast.errors import FileError, TrainingError
 from srgan_fast.files import atomic_write
 
 FORMAT = "srgan_fast.training/1"
+
+_SEAL = b"srgan_fast/sha256"  # followed by the digest, at the very end of a file
+_SEALED = "sealed"  # key of the state that says that there must be one; checkpoints from before have neither
+_PIECE = 1 << 20
 
 
 class CheckpointFolder:
@@ -45,7 +55,11 @@ class CheckpointFolder:
         path = self.folder / f"{order}-{stage}-{step:08d}.pt"
         try:
             with atomic_write(path) as file:
-                torch.save({**state, "format": FORMAT, "stage": stage, "step": step}, file)
+                sealed = _Sealed(file)
+                torch.save(
+                    {**state, "format": FORMAT, "stage": stage, "step": step, _SEALED: True}, cast(BinaryIO, sealed)
+                )
+                sealed.finish()
                 file.flush()
                 os.fsync(file.fileno())
         except (FileError, RuntimeError) as error:  # torch wraps a full disk into a RuntimeError
@@ -53,12 +67,17 @@ class CheckpointFolder:
             last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no earlier one"
             reason = first_line(error)
             raise TrainingError(f"checkpoint {path.name} could not be saved ({reason}); {last}") from None
-        for old in self.list()[: -self.keep]:
+        kept = self.list()
+        # One that comes after this was damaged, and passed over: it is not among those that a run can go on from.
+        for old in kept[: max(0, kept.index(path) + 1 - self.keep)]:
             old.unlink(missing_ok=True)
         return path
 
-    def load_latest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest readable checkpoint; None if there are none at all.
+    def load_latest(self, on_problem: Callable[[str], None] | None = None) -> tuple[Path, dict[str, Any]] | None:
+        """The newest whole checkpoint; None if there are none at all.
+
+        Args:
+            on_problem: told about each that is passed over, in one line.
 
         Raises:
             TrainingError: there are some, but none can be read.
@@ -66,15 +85,69 @@ class CheckpointFolder:
         problems: list[str] = []
         for path in reversed(self.list()):
             try:
+                has_seal = _check_seal(path)
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                if isinstance(state, dict) and state.get("format") == FORMAT:
+                if not isinstance(state, dict) or state.get("format") != FORMAT:
+                    problem = "is no checkpoint of ours"
+                elif state.pop(_SEALED, False) and not has_seal:
+                    problem = "is damaged (its checksum is missing)"
+                else:
+                    if on_problem is not None:
+                        for line in problems:
+                            on_problem(f"checkpoint {line}; going on from the one before it")
                     return path, state
-                problems.append(f"{path.name} is no checkpoint of ours")
             except Exception as error:  # whatever the reader raises: the file is of no use
-                problems.append(f"{path.name} is damaged ({first_line(error)[:80]})")
+                problem = f"is damaged ({first_line(error)[:80]})"
+            problems.append(f"{path.name} {problem}")
         if problems:
             raise TrainingError(f"{self.folder}: no checkpoint can be read: {'; '.join(problems)}")
         return None
+
+
+class _Sealed:
+    """A file that torch.save writes to, with what stands for its content at its end.
+
+    Args:
+        file: to write to, from its beginning.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """As a file's."""
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """As a file's."""
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Writes the end."""
+        self._file.write(_SEAL + self._digest.digest())
+
+
+def _check_seal(path: Path) -> bool:
+    """Whether a file has a checksum, which then is that of its content.
+
+    Raises:
+        ValueError: it is not.
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    length = len(_SEAL) + digest.digest_size
+    with path.open("rb") as file:
+        left = max(0, path.stat().st_size - length)
+        while left and (piece := file.read(min(left, _PIECE))):
+            digest.update(piece)
+            left -= len(piece)
+        seal = file.read(length)
+    if not seal.startswith(_SEAL):
+        return False
+    if seal[len(_SEAL) :] != digest.digest():
+        raise ValueError("its content is not that of its checksum")
+    return True
 
 
 def first_line(error: BaseException) -> str:

@@ -41,6 +41,7 @@ from srgan_fast.training.config import Betas, GanSection, GeneratorSection, Pret
 from srgan_fast.training.feeding import prefetched
 from srgan_fast.training.graphs import CapturedStep, can_record, fastest_algorithms
 from srgan_fast.training.memory import keep_freed_memory
+from srgan_fast.training.provenance import FOLDERS, pictures_of, shared_pictures, what_differs
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
 from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
@@ -141,11 +142,16 @@ class Trainer:
         self.validation = None
         if data.validation is not None and self.rank == 0:
             self.validation = Validation(data.validation, config.generator.scale)
+            self._note_validation(self.validation)
         self.last_psnr: float | None = None
         self._stopper = _Stopper()
         self._times: deque[float] = deque(maxlen=21)
         self._model: Path | None = None
         self._checkpoint: Path | None = None
+
+    def _noted(self, text: str) -> None:
+        if self.rank == 0:
+            self.observer.noted(text)
 
     def _build_generator(self) -> Generator | NetworkGenerator:
         section = self.config.generator
@@ -155,11 +161,11 @@ class Trainer:
 
     def _build_sampler(self) -> CropSampler:
         data = self.config.data
-        noted = self.observer.noted if self.rank == 0 else _silent
-        cache, scale = open_cache(data.train), self.config.generator.scale
+        noted = self._noted
+        cache, scale = open_cache(data.train, on_note=noted), self.config.generator.scale
         degradations = data.degradations
-        targets = _companions("targets", data.targets, partial(open_targets, cache))
-        low = _companions("lr", data.lr, partial(open_low_resolution, cache, scale=scale))
+        targets = _companions("targets", data.targets, partial(open_targets, cache, on_note=noted))
+        low = _companions("lr", data.lr, partial(open_low_resolution, cache, scale=scale, on_note=noted))
         sampler = CropSampler(
             cache,
             data.crop,
@@ -170,6 +176,9 @@ class Trainer:
             targets,
             low,
         )
+        self.training_pictures = cache.images
+        self.pictures = {"train": pictures_of(cache.digests())}
+        self.pictures |= {n: pictures_of(c.digests()) for n, c in (("targets", targets), ("lr", low)) if c is not None}
         noted(f"{len(cache)} pictures in {data.train}")
         for line in cache.skipped:
             noted(f"skipped: {line}")
@@ -178,11 +187,17 @@ class Trainer:
             noted(f"{len(sampler.too_small)} pictures are smaller than a crop and left out: {first}")
         return sampler
 
-    def run(self, resume: bool = False) -> Outcome:
+    def _note_validation(self, validation: Validation) -> None:
+        self.pictures["validation"] = pictures_of([digest for _, digest in validation.pictures])
+        if line := shared_pictures(validation.pictures, self.training_pictures):
+            self._noted(line)
+
+    def run(self, resume: bool = False, force: bool = False) -> Outcome:
         """Conducts the stages that have steps.
 
         Args:
             resume: go on from the newest checkpoint in the output folder; from the start if there is none.
+            force: go on also with other pictures or another seed than the checkpoint's.
 
         Raises:
             TrainingError: a folder that holds another run, a checkpoint that does not fit, losses that are not finite,
@@ -193,7 +208,7 @@ class Trainer:
             ("pretrain", self.config.pretrain.steps),
             ("gan", self.config.gan.steps),
         )
-        state = self._resume_state(resume)
+        state = self._resume_state(resume, force)
         first = self._curve_step(state["stage"], state["step"]) if state else 0
         with self._stopper.listening(), self._writer(first) as writer:
             for order, (name, steps) in enumerate(stages):
@@ -209,13 +224,13 @@ class Trainer:
                     return Outcome(False, self._model, self._checkpoint)
         return Outcome(True, self._model, self._checkpoint)
 
-    def _resume_state(self, resume: bool) -> dict[str, Any] | None:
-        found = self.checkpoints.load_latest() if resume else None
+    def _resume_state(self, resume: bool, force: bool) -> dict[str, Any] | None:
+        found = self.checkpoints.load_latest(self._noted) if resume else None
         if not resume and self.checkpoints.list():
             raise TrainingError(f"{self.folder} holds a run already; use --resume to go on, or another run.output")
         if found is None:
-            if resume and self.rank == 0:
-                self.observer.noted(f"no checkpoint in {self.folder}, starting from the beginning")
+            if resume:
+                self._noted(f"no checkpoint in {self.folder}, starting from the beginning")
             return None
         path, state = found
         before, now = json.loads(state["config"]), json.loads(self.config.model_dump_json())
@@ -224,17 +239,28 @@ class Trainer:
                 # Checkpoints from before a key was added were made with its default.
                 fields_of = type(getattr(self.config, section)).model_fields
                 old = before[section].get(key, fields_of[key].default)
+                if section == "data" and key in FOLDERS and old is not None and value is not None:
+                    continue  # what they hold counts
                 if value != old and key not in ("init", "start", "checkpointing", "validation"):
                     raise TrainingError(
                         f"{path} was made with {section}.{key} = {old!r}, the configuration says "
                         f"{value!r}; a resumed run must continue with the same"
                     )
+        self._compare_data(path, what_differs(before, now, state.get("pictures"), self.pictures), force)
         if state["stage"] == "gan" and not self.config.gan.steps:
             raise TrainingError(f"{path} is in the gan stage, which the configuration leaves out")
         if state["stage"] == "pretrain" and not self.config.pretrain.steps:
             raise TrainingError(f"{path} is in the pretrain stage, which the configuration leaves out")
         self._checkpoint = path
         return state
+
+    def _compare_data(self, path: Path, different: list[str], force: bool) -> None:
+        if different and not force:
+            raise TrainingError(
+                f"{path} was made with other data: {'; '.join(different)}. To go on all the same: --resume --force"
+            )
+        for line in different:
+            self._noted(f"going on although {line}")
 
     def _curve_step(self, stage: StageName, step: int) -> int:
         """Place of a stage's step in the curves, which run on from stage to stage."""
@@ -366,6 +392,7 @@ class Trainer:
             "config": self.config.model_dump_json(),
             "psnr": self.last_psnr,
             "version": __version__,
+            "pictures": self.pictures,
         }
         self._checkpoint = self.checkpoints.save(order, name, done, state)
         self._save_model(name, done)
@@ -570,7 +597,3 @@ def _device(name: str) -> torch.device:
     device = torch.device("cuda", distributed.local_rank() % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
-
-
-def _silent(text: str) -> None:
-    pass

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from srgan_fast.data.cache import flat_rgb8
+from srgan_fast.data.cache import flat_rgb8, pixel_digest
 from srgan_fast.data.images import find_images, read_image
 from srgan_fast.data.metrics import luma, psnr, ssim
 from srgan_fast.data.resize import crop_to_multiple, downscale
@@ -35,6 +35,9 @@ class Validation:
         folder: of originals.
         scale: of the generator.
 
+    Attributes:
+        pictures: files, and what stands for their pixels (`data.cache.pixel_digest`).
+
     Raises:
         TrainingError: no picture, one that cannot be read, or one that is too small.
     """
@@ -48,6 +51,7 @@ class Validation:
             raise TrainingError(f"validation: {error}") from None
         if not images:
             raise TrainingError(f"validation: {folder} holds no pictures")
+        self.pictures = [(path, pixel_digest(image)) for path, image in zip(paths, images, strict=True)]
         self.pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
         for path, image in zip(paths, images, strict=True):
             hr = crop_to_multiple(_centre(image), scale)

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from srgan_fast.data import cache as module
 from srgan_fast.data.cache import flat_rgb8, open_cache
-from srgan_fast.data.images import Image, read_image
+from srgan_fast.data.images import Image, read_image, write_image
 from srgan_fast.errors import DataError
 
 Noise = Callable[..., NDArray[Any]]
@@ -178,7 +180,7 @@ def test_full_disk_is_reported_and_leaves_no_map(
 ) -> None:
     folder = make_folder(a=noise(8, 8, 3))
 
-    def full(value: Any) -> str:
+    def full(value: Any, **_: Any) -> str:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(json, "dumps", full)  # while the index is written
@@ -194,6 +196,143 @@ def test_cache_folder_that_cannot_be_made_is_reported(noise: Noise, make_folder:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         open_cache(make_folder(a=noise(8, 8, 3)), tmp_path / "file" / "maps")
+
+
+# -- Maps that are damaged ---------------------------------------------------------------------------------------------
+
+
+def _flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x10
+    path.write_bytes(data)
+
+
+def _change_index(maps: Path, change: Callable[[Any], Any]) -> None:
+    path = next(maps.glob("*.json"))
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def _moved(content: Any) -> Any:
+    content["index"]["images"][1]["offset"] = 0
+    return content
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "map cut": (lambda maps: os.truncate(next(maps.glob("*.bin")), 100), "100 bytes are there instead of 435"),
+    "map empty": (lambda maps: os.truncate(next(maps.glob("*.bin")), 0), "0 bytes are there instead of 435"),
+    "map longer": (lambda maps: next(maps.glob("*.bin")).open("ab").write(b"\0"), "436 bytes are there instead of 435"),
+    "index cut": (lambda maps: os.truncate(next(maps.glob("*.json")), 50), "they cannot be read"),
+    "index empty": (lambda maps: os.truncate(next(maps.glob("*.json")), 0), "they cannot be read"),
+    "index of other bytes": (lambda maps: next(maps.glob("*.json")).write_bytes(b"\xff\0"), "they cannot be read"),
+    "index nested": (lambda maps: next(maps.glob("*.json")).write_text("[" * 100_000), "they cannot be read"),
+    "index of another form": (lambda maps: next(maps.glob("*.json")).write_text("[]"), "the index is damaged"),
+    "index without pictures": (lambda maps: next(maps.glob("*.json")).write_text("{}"), "the index is damaged"),
+    "index of version 1": (lambda maps: _change_index(maps, lambda c: c["index"]), "the index is damaged"),
+    "offset changed": (lambda maps: _change_index(maps, _moved), "the index is damaged"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_map_is_made_again_which_is_said_in_one_line(
+    noise: Noise, make_folder: MakeFolder, maps: Path, damage: str
+) -> None:
+    pictures = {"a": noise(8, 8, 3), "b": noise(9, 9, 3, seed=1)}
+    folder = make_folder(**pictures)
+    notes: list[str] = []
+    open_cache(folder, maps, on_note=notes.append)
+    assert notes == []
+    do, reason = DAMAGES[damage]
+    do(maps)
+    for _ in range(2):  # said once: the second time it is whole
+        cache = open_cache(folder, maps, on_note=notes.append)
+        for index, pixels in enumerate(pictures.values()):
+            np.testing.assert_array_equal(cache[index], pixels)
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{folder}: its decoded pictures in {next(maps.glob('*.bin'))} are made again, since ")
+    assert reason in notes[0]
+    assert "\n" not in notes[0]
+
+
+def test_the_index_and_map_of_another_folder_are_not_taken_for_this_ones(
+    noise: Noise, make_folder: MakeFolder, maps: Path, tmp_path: Path
+) -> None:
+    folder = make_folder(a=noise(8, 8, 3))
+    open_cache(folder, maps)
+    folder.rename(tmp_path / "first")
+    folder = make_folder(a=noise(8, 8, 3, seed=1))  # of the same size: lengths do not tell
+    theirs = {path.suffix: path.read_bytes() for path in maps.iterdir()}
+    for path in maps.iterdir():
+        path.unlink()
+    open_cache(folder, maps)
+    for path in maps.iterdir():
+        path.write_bytes(theirs[path.suffix])
+    notes: list[str] = []
+    np.testing.assert_array_equal(open_cache(folder, maps, on_note=notes.append)[0], noise(8, 8, 3, seed=1))
+    assert [note.endswith("since the index belongs to another folder") for note in notes] == [True]
+
+
+def test_changed_bytes_in_a_map_of_the_right_length_are_never_given_as_pixels(
+    noise: Noise, make_folder: MakeFolder, maps: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = {"a": noise(8, 8, 3), "b": noise(9, 9, 3, seed=1)}
+    folder = make_folder(**pictures)
+    open_cache(folder, maps)
+    _flip(next(maps.glob("*.bin")), 200)
+    cache = open_cache(folder, maps)
+    for _ in range(2):
+        for index, pixels in enumerate(pictures.values()):
+            np.testing.assert_array_equal(cache[index], pixels)
+            assert not cache[index].flags.writeable
+    assert caplog.messages == [f"{folder / 'b.png'}: its decoded pixels in the cache are damaged; it was decoded again"]
+    cache = open_cache(folder, maps)
+    (folder / "b.png").unlink()
+    with pytest.raises(DataError, match=r"b\.png: .* are damaged, and it cannot be decoded again"):
+        cache[1]
+    (folder / "a.png").rename(folder / "b.png")
+    with pytest.raises(DataError, match=r"b\.png: .* are damaged, and the picture has changed since"):
+        cache[1]
+
+
+@pytest.mark.parametrize("died", ["in the map", "in the index", "between them"])
+def test_what_a_killed_writer_left_is_not_taken_for_whole_and_is_removed(
+    noise: Noise, make_folder: MakeFolder, maps: Path, died: str
+) -> None:
+    folder = make_folder(a=noise(8, 8, 3), b=noise(8, 8, 3, seed=1))
+    script = (
+        "import json, os, sys\n"
+        "from pathlib import Path\n"
+        "from srgan_fast.data import cache\n"
+        "def die(*_, **__): os._exit(9)\n"
+        "died = sys.argv[3]\n"
+        "if died == 'in the index': cache.json.dumps = die\n"
+        "if died == 'between them': cache.asdict = die\n"
+        "cache.open_cache(Path(sys.argv[1]), Path(sys.argv[2]),\n"
+        "                 lambda done, _: die() if died == 'in the map' and done == 2 else None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, folder, maps, died], check=False)
+    assert done.returncode == 9
+    assert list(maps.glob("*.json")) == []
+    assert len(list(maps.glob(".*.tmp"))) == (0 if died == "between them" else 1)
+    cache = open_cache(folder, maps)
+    np.testing.assert_array_equal(cache[1], noise(8, 8, 3, seed=1))
+    assert sorted(path.suffix for path in maps.iterdir()) == [".bin", ".json"]
+
+
+def test_digests_are_those_of_pixels_in_the_order_of_names(
+    noise: Noise, make_folder: MakeFolder, maps: Path, tmp_path: Path
+) -> None:
+    folder = make_folder(a=noise(8, 8, 3), b=noise(9, 9, 3, seed=1))
+    digests = open_cache(folder, maps).digests()
+    moved = tmp_path / "elsewhere"
+    folder.rename(moved)
+    assert open_cache(moved, maps).digests() == digests
+    (moved / "b.png").rename(moved / "c.png")  # still the second
+    assert open_cache(moved, maps).digests() == digests
+    write_image(moved / "c.webp", Image(read_image(moved / "c.png").pixels), quality=100)
+    (moved / "c.png").unlink()  # other bytes, the same pixels
+    assert open_cache(moved, maps).digests() == digests
+    (moved / "a.png").rename(moved / "z.png")
+    assert open_cache(moved, maps).digests() != digests
 
 
 # -- flat_rgb8 ---------------------------------------------------------------------------------------------------------

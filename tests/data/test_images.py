@@ -499,3 +499,12 @@ def test_a_small_file_with_too_many_pixels_is_refused_by_its_header(tmp_path: Pa
     (tmp_path / "bomb.png").write_bytes(head)
     with pytest.raises(ImageError, match=r"bomb\.png: has 30000x30000 pixels, the limit is 500 million"):
         read_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".gif", ".avif"])
+def test_a_file_that_was_changed_is_not_read_as_it_was(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    for level in (10, 200, 90):
+        write_image(path, Image(np.full((24, 16, 3), level, np.uint8)), quality=100)
+        for _ in range(2):
+            assert abs(int(read_image(path).pixels[5, 5, 1]) - level) < 8

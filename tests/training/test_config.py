@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from srgan_fast.architectures import Settings
@@ -154,8 +155,8 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("generator.channels=0", ["generator.channels", "0", "greater than or equal to 1"]),
         ("generator.start=bicubic", ["generator.start", "'bicubic'", "'auto', 'upscaler' or 'random'"]),
         ("pretrain.steps=-1", ["pretrain.steps", "-1", "greater than or equal to 0"]),
-        ("pretrain.steps=many", ["pretrain.steps", "'many'", "valid integer"]),
-        ("pretrain.steps=1.5", ["pretrain.steps", "1.5", "valid integer"]),
+        ("pretrain.steps=many", ["pretrain.steps", "'many'", "must be a whole number"]),
+        ("pretrain.steps=1.5", ["pretrain.steps", "1.5", "must be a whole number"]),
         ("pretrain.freeze_batchnorm_after=-1", ["pretrain.freeze_batchnorm_after", "-1", "greater than or equal to 0"]),
         ("pretrain.loss=l2", ["pretrain.loss", "'l2'", "'l1' or 'mse'"]),
         ("pretrain.learning_rate=0", ["pretrain.learning_rate", "0", "greater than 0"]),
@@ -173,7 +174,7 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("run.precision=fp16", ["run.precision", "'fp32' or 'bf16'"]),
         ("run.ema=1", ["run.ema", "1", "less than 1"]),
         ("run.keep=0", ["run.keep", "0", "greater than or equal to 1"]),
-        ("run.metadata.year=2020", ["run.metadata.year", "2020", "valid string"]),
+        ("run.metadata.year=2020", ["run.metadata.year", "2020", "must be text"]),
         ("data.targets_weight=1.1", ["data.targets_weight", "1.1", "less than or equal to 1"]),
         ("data.targets_weight=-0.1", ["data.targets_weight", "-0.1", "greater than or equal to 0"]),
         ("data.targets_weight=nan", ["data.targets_weight", "nan"]),
@@ -181,17 +182,84 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("data.degradations.blur=[2, 1]", ["data.degradations", "blur must be [lowest, highest]", "[2.0, 1.0]"]),
         ("data.degradations.blur=[0, inf]", ["data.degradations.blur.1", "inf", "finite"]),
         ("data.degradations.noise=[nan, 1]", ["data.degradations.noise.0", "nan"]),
-        ("data.degradations.noise=3", ["data.degradations.noise", "3", "valid tuple"]),
+        ("data.degradations.noise=3", ["data.degradations.noise", "3", "must be a list"]),
         ("data.degradations.jpeg=[0, 90]", ["data.degradations", "jpeg", "1..100"]),
         ("data.degradations.jpeg=[50, 101]", ["data.degradations.jpeg.1", "101", "less than or equal to 100"]),
         ("data=3", ["data", "3"]),
-        ("gan=true", ["gan", "True"]),
+        ("gan=true", ["gan", "true", "must be a section with steps, "]),
     ],
 )
 def test_wrong_values_are_named_with_what_is_allowed(small: Path, override: str, parts: list[str]) -> None:
     text = message(small, override)
     assert text.startswith(parts[0])
     assert [part for part in parts if part not in text] == []
+
+
+WHOLE, NUMBER, TEXT, LIST, PAIR = (
+    f"must be {what}" for what in ("a whole number", "a number", "text", "a list", "a list of 2 numbers")
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("run.seed=9223372036854775808", "9223372036854775808: must be less than or equal to 9223372036854775807"),
+        ("run.seed=1000000000000000000000000000000", f"{10**30}: must be less than or equal to 9223372036854775807"),
+        ("run.seed=1e30", f"1e+30: {WHOLE}"),
+        ("run.seed=inf", "inf: must be a finite number"),
+        ("run.seed='3'", f"'3': {WHOLE}"),
+        ("run.seed=[1, 2]", f"[1, 2]: {WHOLE}"),
+        ("run.threads=1.5", f"1.5: {WHOLE}"),
+        ("run.threads=[1]", f"[1]: {WHOLE}"),
+        ("run.threads={most = 2}", f"a section: {WHOLE}"),
+        ("run.threads=true", f"true: {WHOLE}"),
+        ("run.threads=100000000000", "100000000000: must be less than or equal to 1024"),
+        ("pretrain.learning_rate=[0.1]", f"[0.1]: {NUMBER}"),
+        ("pretrain.learning_rate=fast", f"'fast': {NUMBER}"),
+        ("pretrain.learning_rate={high = 1}", f"a section: {NUMBER}"),
+        ("pretrain.learning_rate=2026-11-30", f"2026-11-30: {NUMBER}"),
+        ("pretrain.learning_rate=false", f"false: {NUMBER}"),
+        ("pretrain.betas=0.9", f"0.9: {LIST}"),
+        ("pretrain.betas=[]", f"[]: {PAIR}"),
+        ("pretrain.betas=[0.9]", f"[0.9]: {PAIR}"),
+        ("pretrain.betas=[0.9, 0.9, 0.9]", f"[0.9, 0.9, 0.9]: {PAIR}"),
+        ("pretrain.schedule=cosine", "'cosine': must be a section with kind, warmup, floor, milestones, factor"),
+        ("pretrain.schedule.kind=['cosine']", "['cosine']: must be 'constant', 'cosine' or 'steps'"),
+        ("pretrain.schedule.milestones=3", f"3: {LIST}"),
+        ("pretrain.schedule.milestones={first = 1}", f"a section: {LIST}"),
+        ("data.train=3", f"3: {TEXT}"),
+        ("data.train=['a', 'b']", f"['a', 'b']: {TEXT}"),
+        ("data.validation={folder = 'a'}", f"a section: {TEXT}"),
+        ("data.degradations.jpeg=50", f"50: {LIST}"),
+        ("generator.blocks=[]", f"[]: {WHOLE}"),
+        ("generator.architecture=3", f"3: {TEXT}"),
+        ("generator.checkpointing=maybe", "'maybe': must be true or false"),
+        ("run.graphs=1.5", "1.5: must be true or false"),
+        ("run.output=3", f"3: {TEXT}"),
+        ("run.metadata=[1]", "[1]: must be a section"),
+        ("run.metadata=" + str(["a" * 9] * 20), str(["a" * 9] * 20)[:80] + "...: must be a section"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_values_of_another_type_are_told_in_the_words_of_the_file(small: Path, override: str, expected: str) -> None:
+    assert message(small, override) == f"{override.partition('=')[0]} is {expected}"
+
+
+@pytest.mark.parametrize("override", ["run.metadata.year=[1]", "pretrain.betas=['a', 0.9]", "gan.features=3", "data=3"])
+def test_no_message_speaks_of_the_library_that_checks(small: Path, override: str) -> None:
+    text = message(small, override)
+    jargon = ("input", "Input", "instance", "tuple", "dictionary", "pathlib", "parse", "Section")
+    assert [word for word in jargon if word in text] == []
+
+
+def test_numbers_of_thousands_of_digits_are_no_traceback(write: Write) -> None:
+    assert message(write(f"[data]\ntrain = 'a'\n[run]\nseed = {'9' * 5000}\n")).startswith("not a TOML file (")
+
+
+def test_the_largest_seed_is_one_that_torch_takes(small: Path) -> None:
+    seed = read_config(small, ["run.seed=9223372036854775807"]).run.seed
+    torch.manual_seed(seed)
+    torch.manual_seed(seed + 1)  # the discriminator's
 
 
 @pytest.mark.parametrize(
@@ -282,7 +350,7 @@ def test_sizes_that_are_not_given_are_the_architectures(small: Path, architectur
         (["architecture=edsr", "blocks=0"], "generator.blocks: edsr has at least 1 block, not 0"),
         (
             ["architecture=compact", "activation=gelu"],
-            "generator.activation is 'gelu': input should be 'prelu', 'relu' or 'leakyrelu'",
+            "generator.activation is 'gelu': must be 'prelu', 'relu' or 'leakyrelu'",
         ),
         (
             ["architecture=compact", "start=upscaler"],

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,6 +107,73 @@ def test_a_truncated_newest_falls_back_to_the_one_before(checkpoints: Checkpoint
     assert found is not None
     assert found[0] == older
     assert loaded_value(checkpoints) == 2
+
+
+def flipped(data: bytes, *places: int) -> bytes:
+    damaged = bytearray(data)
+    for place in places:
+        damaged[place] ^= 0x04
+    return bytes(damaged)
+
+
+def test_any_two_changed_bytes_are_noticed_named_and_passed_over(checkpoints: CheckpointFolder) -> None:
+    older = checkpoints.save(0, "pretrain", 2, some_state(2))
+    newest = checkpoints.save(0, "pretrain", 3, some_state(3, size=100))
+    whole = newest.read_bytes()
+    random = np.random.default_rng(0)
+    pairs = [(0, 1), (len(whole) - 2, len(whole) - 1), (len(whole) - 60, len(whole) - 40)]
+    pairs += [tuple(random.choice(len(whole), 2, replace=False)) for _ in range(150)]
+    passed_over = 0
+    for places in pairs:
+        newest.write_bytes(flipped(whole, *places))
+        notes: list[str] = []
+        found = checkpoints.load_latest(notes.append)
+        assert found is not None
+        if found[0] == newest:  # only the checksum's own name was changed, and nothing it stands for
+            assert min(places) >= len(whole) - 49
+            assert loaded_value(checkpoints) == 3
+            continue
+        passed_over += 1
+        assert found[0] == older
+        assert len(notes) == 1
+        assert notes[0].startswith(f"checkpoint {newest.name} is damaged (")
+        assert notes[0].endswith("); going on from the one before it")
+        assert "\n" not in notes[0]
+    assert passed_over == len(pairs)
+    newest.write_bytes(whole)
+    assert checkpoints.load_latest(pytest.fail) is not None
+
+
+def test_a_checkpoint_whose_checksum_was_cut_off_is_damaged(checkpoints: CheckpointFolder) -> None:
+    older = checkpoints.save(0, "pretrain", 2, some_state(2))
+    newest = checkpoints.save(0, "pretrain", 3, some_state(3))
+    newest.write_bytes(newest.read_bytes()[:-49])
+    notes: list[str] = []
+    found = checkpoints.load_latest(notes.append)
+    assert found is not None
+    assert found[0] == older
+    assert notes == [
+        f"checkpoint {newest.name} is damaged (its checksum is missing); going on from the one before it",
+    ]
+
+
+def test_a_checkpoint_from_before_there_were_checksums_is_loaded(checkpoints: CheckpointFolder) -> None:
+    path = checkpoints.save(0, "pretrain", 3, some_state(1))
+    torch.save({**some_state(3), "format": module.FORMAT, "stage": "pretrain", "step": 3}, path)
+    assert loaded_value(checkpoints) == 3
+
+
+def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(tmp_path: Path) -> None:
+    checkpoints = CheckpointFolder(tmp_path, keep=1)
+    damaged = checkpoints.save(0, "pretrain", 6, some_state(6))
+    damaged.write_bytes(flipped(damaged.read_bytes(), 1000))
+    checkpoints.save(0, "pretrain", 4, some_state(4))
+    checkpoints.save(0, "pretrain", 5, some_state(5))
+    assert names(checkpoints) == ["0-pretrain-00000005.pt", "0-pretrain-00000006.pt"]
+    assert loaded_value(checkpoints) == 5
+    checkpoints.save(0, "pretrain", 6, some_state(7))
+    assert names(checkpoints) == ["0-pretrain-00000006.pt"]
+    assert loaded_value(checkpoints) == 7
 
 
 class Malicious:

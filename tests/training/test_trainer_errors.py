@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from srgan_fast.data.images import Image, write_image
+from srgan_fast.data.images import Image, read_image, write_image
 from srgan_fast.errors import DataError, ModelError, SrganFastError, TrainingError
+from srgan_fast.files import cache_folder
 from srgan_fast.models import Generator, generator_config, save_generator
 from srgan_fast.training import TrainConfig, Trainer
 
-from .conftest import MakeConfig, Recorder, conduct
+from .conftest import MakeConfig, Recorder, conduct, differing
 
 pytestmark = pytest.mark.usefixtures("_narrow")
 
@@ -96,12 +98,152 @@ def test_a_run_is_not_resumed_with_another_network_or_data(
     assert text.endswith("a resumed run must continue with the same")
 
 
-def test_a_run_is_not_resumed_with_other_pictures(make_config: MakeConfig, pictures: Path, tmp_path: Path) -> None:
-    conduct(make_config(gan={"steps": 0}))
+FORCE = "To go on all the same: --resume --force"
+
+
+def change_a_pixel(path: Path) -> None:
+    pixels = read_image(path).pixels.copy()
+    pixels[3, 4, 1] ^= 1
+    write_image(path, Image(pixels), quality=100)
+
+
+@pytest.fixture
+def folders(pictures: Path, targets: Path, low_resolution: Path, originals: Path, tmp_path: Path) -> dict[str, Path]:
+    """Copies of all folders of data, to be changed."""
+    sources = {"train": pictures, "targets": targets, "lr": low_resolution, "validation": originals}
+    return {name: shutil.copytree(source, tmp_path / name) for name, source in sources.items()}
+
+
+def with_folders(folders: dict[str, Path]) -> dict[str, Any]:
+    return {"data": {name: str(folder) for name, folder in folders.items()}, "gan": {"steps": 0}}
+
+
+@pytest.mark.parametrize("name", ["train", "targets", "lr", "validation"])
+def test_a_run_is_not_resumed_with_other_pictures_unless_forced(
+    make_config: MakeConfig, folders: dict[str, Path], name: str
+) -> None:
+    outcome = conduct(make_config(**with_folders(folders)), Recorder(("pretrain", 2)))
+    change_a_pixel(sorted(folders[name].iterdir())[0])
+    config = make_config(**with_folders(folders))
+    count = 1 if name == "validation" else 3
+    what = f"data.{name} has other pictures or another order of them, though as many, {count} ({folders[name]})"
+    assert refused(config, resume=True) == f"{outcome.checkpoint} was made with other data: {what}. {FORCE}"
+    recorder = Recorder()
+    assert Trainer(config, recorder).run(resume=True, force=True).finished
+    assert recorder.starts == [("pretrain", 2, 3)]
+    assert f"going on although {what}" in recorder.notes
+    assert conduct(config, resume=True).finished  # what it went on with is recorded
+
+
+def test_a_run_is_not_resumed_with_more_or_fewer_pictures(make_config: MakeConfig, folders: dict[str, Path]) -> None:
+    config = make_config(data={"train": str(folders["train"])}, gan={"steps": 0})
+    conduct(config)
+    shutil.copy(folders["train"] / "0.png", folders["train"] / "3.png")
+    assert f"data.train had 3 pictures and has 4 ({folders['train']}). {FORCE}" in refused(config, resume=True)
+
+
+def test_a_run_is_not_resumed_with_another_seed_unless_forced(make_config: MakeConfig) -> None:
+    conduct(make_config(gan={"steps": 0}, run={"seed": 3}), Recorder(("pretrain", 1)))
+    config = make_config(gan={"steps": 0}, run={"seed": 4})
+    assert refused(config, resume=True).endswith(f"other data: run.seed was 3 and is 4. {FORCE}")
+    assert Trainer(config, Recorder()).run(resume=True, force=True).finished
+
+
+def test_all_that_differs_is_told_at_once(make_config: MakeConfig, folders: dict[str, Path]) -> None:
+    conduct(make_config(**with_folders(folders)))
+    for folder in folders.values():
+        change_a_pixel(sorted(folder.iterdir())[0])
+    text = refused(make_config(**with_folders(folders), run={"seed": 1}), resume=True)
+    assert [part for part in ("run.seed was 0", *(f"data.{name} has" for name in folders)) if part not in text] == []
+
+
+def test_folders_that_were_moved_with_their_pictures_go_on(
+    make_config: MakeConfig, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    whole = conduct(make_config(**with_folders(folders), run={"output": str(tmp_path / "whole")}))
+    conduct(make_config(**with_folders(folders)), Recorder(("pretrain", 1)))
+    moved = {name: folder.rename(tmp_path / f"other {name}") for name, folder in folders.items()}
+    for path in moved["train"].iterdir():  # no file is the same, but all pixels are
+        write_image(path.with_suffix(".webp"), read_image(path), quality=100)
+        path.unlink()
+    outcome = conduct(make_config(**with_folders(moved)), resume=True)
+    assert outcome.checkpoint is not None
+    assert whole.checkpoint is not None
+    ours, theirs = (torch.load(path, weights_only=True) for path in (outcome.checkpoint, whole.checkpoint))
+    assert differing(ours["networks"], theirs["networks"]) == []
+
+
+def test_validation_may_be_added_and_left_out(make_config: MakeConfig, originals: Path) -> None:
+    without = make_config(gan={"steps": 0})
+    conduct(without, Recorder(("pretrain", 1)))
+    within = make_config(gan={"steps": 0}, data={"validation": str(originals)})
+    conduct(within, Recorder(("pretrain", 2)), resume=True)
+    assert conduct(without, resume=True).finished
+
+
+def without_pictures(path: Path) -> None:
+    """Makes a checkpoint one from before pictures were recorded and checksums stored."""
+    state = torch.load(path, weights_only=True)
+    del state["pictures"], state["sealed"]
+    torch.save(state, path)
+
+
+def test_a_checkpoint_from_before_pictures_were_recorded_goes_by_folders(
+    make_config: MakeConfig, pictures: Path, tmp_path: Path
+) -> None:
+    config = make_config(gan={"steps": 0})
+    outcome = conduct(config, Recorder(("pretrain", 1)))
+    assert outcome.checkpoint is not None
+    without_pictures(outcome.checkpoint)
     shutil.copytree(pictures, tmp_path / "others")
-    text = refused(make_config(gan={"steps": 0}, data={"train": str(tmp_path / "others")}), resume=True)
-    assert f"data.train = '{pictures}'" in text
-    assert f"the configuration says '{tmp_path / 'others'}'" in text
+    moved = make_config(gan={"steps": 0}, data={"train": str(tmp_path / "others")})
+    text = refused(moved, resume=True)
+    assert f"data.train was {pictures} and is {tmp_path / 'others'}, and what it held was not recorded. {FORCE}" in text
+    assert conduct(config, resume=True).finished
+
+
+def test_a_damaged_checkpoint_is_named_before_the_one_before_it_is_taken(make_config: MakeConfig) -> None:
+    config = make_config(gan={"steps": 0}, run={"save_every": 1})
+    outcome = conduct(config)
+    assert outcome.checkpoint is not None
+    data = bytearray(outcome.checkpoint.read_bytes())
+    data[len(data) // 2] ^= 1
+    data[len(data) // 3] ^= 1
+    outcome.checkpoint.write_bytes(data)
+    recorder = Recorder()
+    conduct(config, recorder, resume=True)
+    assert recorder.starts == [("pretrain", 2, 3)]
+    assert [note for note in recorder.notes if "damaged" in note] == [
+        f"checkpoint {outcome.checkpoint.name} is damaged (its content is not that of its checksum); "
+        "going on from the one before it"
+    ]
+
+
+def test_validating_on_training_pictures_is_noted_in_one_line(
+    make_config: MakeConfig, pictures: Path, originals: Path, tmp_path: Path
+) -> None:
+    def notes(folder: Path) -> list[str]:
+        recorder = Recorder()
+        Trainer(make_config(data={"validation": str(folder)}), recorder)
+        return [note for note in recorder.notes if "training pictures too" in note]
+
+    assert notes(originals) == []
+    both = shutil.copytree(originals, tmp_path / "both")
+    write_image(both / "a.webp", read_image(pictures / "1.png"), quality=100)  # another name and format
+    then = "validation will look better than the model is"
+    assert notes(both) == [f"1 of 2 validation pictures are training pictures too (first: a.webp, there 1.png): {then}"]
+    assert notes(pictures) == [f"3 of 3 validation pictures are training pictures too (first: 0.png): {then}"]
+
+
+def test_a_damaged_cache_is_said_and_costs_nothing_else(make_config: MakeConfig, folders: dict[str, Path]) -> None:
+    config = make_config(**with_folders(folders))
+    conduct(config)
+    for path in cache_folder().glob("pixels-*.bin"):
+        os.truncate(path, 10)
+    recorder = Recorder()
+    assert conduct(config, recorder, resume=True).finished
+    made_again = [note for note in recorder.notes if "are made again, since 10 bytes are there instead of" in note]
+    assert [note.split(":")[0] for note in made_again] == [str(folders[name]) for name in ("train", "targets", "lr")]
 
 
 def test_a_run_is_not_resumed_with_other_targets(
@@ -120,6 +262,7 @@ def test_a_run_is_not_resumed_with_other_targets(
 def test_a_checkpoint_from_before_there_were_targets_is_one_without(make_config: MakeConfig, targets: Path) -> None:
     outcome = conduct(make_config(gan={"steps": 0}))
     assert outcome.checkpoint is not None
+    without_pictures(outcome.checkpoint)
     state = torch.load(outcome.checkpoint, weights_only=True)
     config = json.loads(state["config"])
     for key in ("targets", "targets_weight", "lr"):

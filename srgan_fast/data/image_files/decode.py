@@ -17,6 +17,7 @@ import numpy as np
 import pyvips
 
 from srgan_fast.data.image_files import decode_extra, exif, gif, jpeg, png, tiff
+from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Text, Timing
 from srgan_fast.data.image_files.samples import convert, full_range, has_field, orientation_of
 from srgan_fast.errors import ImageError
@@ -91,7 +92,8 @@ class Source:
 
     def open(self, **options: Any) -> Any:
         """The image with nothing decoded but its header."""
-        options = {"access": "sequential", "fail_on": "error", **options}
+        check_not_forked()
+        options = {"access": "sequential", "fail_on": "error", "revalidate": True, **options}
         with _error_buffer:
             # Whatever an earlier image's decoder had said would become part of this one's message.
             pyvips.vips_lib.vips_error_clear()

@@ -9,6 +9,7 @@ import numpy as np
 import pyvips
 
 from srgan_fast.data.image_files import apng, colour, exif, jpeg, png, tiff, webp
+from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.formats import TRAITS, Format
 from srgan_fast.data.image_files.picture import Image, ImageFile, Metadata, Pixels, Timing
 from srgan_fast.errors import ImageError
@@ -169,6 +170,7 @@ def _to_srgb(image: Image) -> Image:
 
 
 def _vips(image: Image) -> Any:
+    check_not_forked()
     array = image.pixels
     if image.alpha is not None:
         array = np.concatenate([array, image.alpha[:, :, None]], axis=2)
