@@ -18,11 +18,11 @@ class FileError(SrganFastError):
 
 
 class ImageError(SrganFastError):
-    """A picture that cannot be read, written or processed."""
+    """An image that cannot be read, written or processed."""
 
 
 class DataError(SrganFastError):
-    """A folder or set of pictures that cannot be used for training or evaluation."""
+    """A folder or set of images that cannot be used for training or evaluation."""
 
 
 class BackendError(SrganFastError):

@@ -1,6 +1,6 @@
 """Shows that training with the fused kernels is the same training as with PyTorch's.
 
-usage: python tools/compare_kernels.py PICTURES -o OUT [--steps 300] [--validation FOLDER] [--pretrain-steps 300]
+usage: python tools/compare_kernels.py IMAGES -o OUT [--steps 300] [--validation FOLDER] [--pretrain-steps 300]
 
 Training is chaotic: a difference in the last digit grows until two runs share their course and not their numbers. How
 far apart runs may be is therefore measured. A small SRGAN (and, with --validation, a small SRResNet) is trained from
@@ -66,22 +66,22 @@ Sections = dict[str, dict[str, Any]]
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
-def gan_sections(pictures: Path, steps: int) -> Sections:
+def gan_sections(images: Path, steps: int) -> Sections:
     """A small SRGAN; VGG stays random, since rounding does not care what features mean."""
     return {
         "generator": {"blocks": 4, "start": "random"},
-        "data": {"train": pictures, "crop": 64, "batch": 4},
+        "data": {"train": images, "crop": 64, "batch": 4},
         # A random VGG hands on little; scaled, its content loss outweighs the adversarial term as a trained one's does.
         "gan": {"steps": steps, "feature_scale": 30.0, "features": {"weights": "random", "cut": "vgg22"}},
         "run": {"device": "cpu", "save_every": steps},
     }
 
 
-def pretrain_sections(pictures: Path, validation: Path, steps: int) -> Sections:
+def pretrain_sections(images: Path, validation: Path, steps: int) -> Sections:
     """A small SRResNet by the recipe of configs/srresnet-x4.toml."""
     return {
         "generator": {"blocks": 4, "start": "random"},
-        "data": {"train": pictures, "validation": validation, "crop": 64, "batch": 8},
+        "data": {"train": images, "validation": validation, "crop": 64, "batch": 8},
         "pretrain": {"steps": steps, "loss": "l1", "learning_rate": 5e-4, "schedule": {"kind": "cosine"}},
         "run": {"device": "cpu", "ema": 0.99, "save_every": steps, "validate_every": max(1, steps // 15)},
     }
@@ -93,7 +93,7 @@ class Run:
 
     Attributes:
         steps: of each point of each curve.
-        curves: values by name: losses, and PSNR-Y on the validation pictures.
+        curves: values by name: losses, and PSNR-Y on the validation images.
         gradients: of the first step, by layer.
     """
 
@@ -388,15 +388,15 @@ def print_report(title: str, values: dict[str, Any]) -> None:
 def main() -> None:
     """Trains, judges, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--validation", type=Path, metavar="FOLDER", help="originals; without it there is no SRResNet")
     parser.add_argument("--pretrain-steps", type=int, default=300)
     args = parser.parse_args()
-    plans: list[tuple[str, Sections, Sequence[str]]] = [("SRGAN", gan_sections(args.pictures, args.steps), GAN_CURVES)]
+    plans: list[tuple[str, Sections, Sequence[str]]] = [("SRGAN", gan_sections(args.images, args.steps), GAN_CURVES)]
     if args.validation:
-        plan = pretrain_sections(args.pictures, args.validation, args.pretrain_steps)
+        plan = pretrain_sections(args.images, args.validation, args.pretrain_steps)
         plans.append(("SRResNet", plan, ("pixel", PSNR)))
     results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     parts: list[tuple[Sequence[Run], Run, Sequence[str]]] = []

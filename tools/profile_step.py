@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from srgan_fast.training import Trainer, read_config
 
-WARM_UP = 3  # steps: thread pools, algorithm choices, pages of the pictures' cache
+WARM_UP = 3  # steps: thread pools, algorithm choices, pages of the images' cache
 REGIONS = (
     "G forward",
     "G backward",

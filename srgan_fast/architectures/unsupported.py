@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 _ATTENTION = "its attention is no convolution"
 _GATES = "its layers multiply maps by maps"
-_CRITIC = "it judges pictures and makes none"
+_CRITIC = "it judges images and makes none"
 
 # (name, why it does not run here, patterns that must all match the beginning of some tensor's name); the first that
 # fits counts, so those whose names hold another's come before it.
@@ -44,7 +44,7 @@ _KNOWN = (
     ("a U-Net discriminator (Real-ESRGAN)", _CRITIC, (r"conv\d\.weight_orig",)),
     ("a VGG-style discriminator (BasicSR)", _CRITIC, (r"conv0_1\.", r"linear1\.")),
     ("a discriminator (ESRGAN)", _CRITIC, (r"features\.\d+\.", r"classifier\.", r"features\.\d+\.running_mean")),
-    ("a VGG", "it classifies pictures and makes none", (r"features\.\d+\.", r"classifier\.")),
+    ("a VGG", "it classifies images and makes none", (r"features\.\d+\.", r"classifier\.")),
     ("a discriminator", _CRITIC, (r"(discriminator|net_?d|critic)\.",)),
     ("a discriminator of this project", _CRITIC, (r"trunk\.conv8\.", r"(head|dense1)\.")),
     ("a discriminator (SRGAN)", _CRITIC, (r"(net|model|features)\.\d+\.", r"(fc\d?|dense|linear|classifier)\b")),

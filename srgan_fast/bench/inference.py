@@ -213,7 +213,7 @@ def _installed(run: _Run, rows: list[Candidate]) -> list[Candidate]:
 
 def _measure_case(run: _Run, case: Workload, rows: list[Candidate]) -> CaseResult:
     """Figures of all rows that can be measured, wrong and failed ones included."""
-    lr, description = lr_images(case.size, case.batch, run.options.picture)
+    lr, description = lr_images(case.size, case.batch, run.options.image)
     np.save(run.folder / "lr.npy", lr)
     shape = (case.batch, case.size)
     if shape not in run.references:
@@ -401,7 +401,7 @@ def _baseline(name: str | None, correct: list[Row]) -> Row | None:
 
 def _cold_start(run: _Run, threads: int) -> ColdStart:
     run.on_step("cold start")
-    lr, _ = lr_image(COLD_START_SIZE, run.options.picture)
-    picture = run.folder / f"{COLD_START_SIZE}.png"
-    write_image(picture, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
-    return measure_cold_start(run.options.model, picture, run.folder, threads)
+    lr, _ = lr_image(COLD_START_SIZE, run.options.image)
+    image = run.folder / f"{COLD_START_SIZE}.png"
+    write_image(image, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
+    return measure_cold_start(run.options.model, image, run.folder, threads)

@@ -29,7 +29,7 @@ class InferenceOptions:
         threads: CPU threads of every row; all CPUs that this process may use if empty.
         rounds: least number of timed runs of each row, which go on for `duration_s` seconds at least.
         baseline: row that ratios refer to; the first of our own in fp32 if None, else the fastest.
-        picture: image to upscale; a sample of this project if None.
+        image: image to upscale; a sample of this project if None.
         calibration: folder of images for int8; this project's samples if None.
         cold_start: also time whole processes, and the import of each runtime.
         batches: images of a run.
@@ -49,7 +49,7 @@ class InferenceOptions:
     threads: tuple[int, ...] = ()
     rounds: int = 9
     baseline: str | None = None
-    picture: Path | None = None
+    image: Path | None = None
     calibration: Path | None = None
     cold_start: bool = False
     batches: tuple[int, ...] = (1,)

@@ -81,7 +81,7 @@ def inference(
         str | None,
         typer.Option("--baseline", help="Row that ratios refer to.", show_default="our fp32, else the fastest"),
     ] = None,
-    picture: Annotated[
+    image: Annotated[
         Path | None, typer.Option("--picture", help="Image to upscale.", show_default="a sample photograph")
     ] = None,
     calibration: Annotated[
@@ -117,7 +117,7 @@ def inference(
         percentiles=tuple(percentile or PERCENTILES),
         streams=streams,
         baseline=baseline,
-        picture=picture,
+        image=image,
         calibration=calibration,
         cold_start=cold_start,
     )

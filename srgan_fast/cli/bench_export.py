@@ -16,11 +16,11 @@ def export(
     precision: Annotated[
         list[ExportPrecisionName] | None, typer.Option("--precision", help="Repeatable.", show_default="all")
     ] = None,
-    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Of the picture for ONNX Runtime.")] = "128x128",
+    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Of the image for ONNX Runtime.")] = "128x128",
     iterations: Annotated[int, typer.Option("--iterations", "--rounds", min=1, help="Timed runs of each graph.")] = 9,
     threads: Threads = None,
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Folder of pictures for int8.", show_default="the samples")
+        Path | None, typer.Option("--calibration", help="Folder of images for int8.", show_default="the samples")
     ] = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,

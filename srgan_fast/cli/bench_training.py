@@ -38,7 +38,7 @@ def training(
     csv_file: CsvFile = None,
     html_file: HtmlFile = None,
 ) -> None:
-    """Time a training step on random pictures: our step and kernels beside the loops that people write.
+    """Time a training step on random images: our step and kernels beside the loops that people write.
 
     Each row has a process of its own, and they take their steps in turns. A row whose first step gives other losses or
     gradients than the plain loop is marked and not ranked.

@@ -49,7 +49,7 @@ class MegapixelRate(ProgressColumn):
 
 
 def pixel_progress() -> Progress:
-    """A bar over pixels with the picture's name, rate and time left; shows only on a terminal."""
+    """A bar over pixels with the image's name, rate and time left; shows only on a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -63,7 +63,7 @@ def pixel_progress() -> Progress:
 
 
 def count_progress() -> Progress:
-    """A bar over pictures; shows only on a terminal."""
+    """A bar over images; shows only on a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

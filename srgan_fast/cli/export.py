@@ -40,7 +40,7 @@ class HardwareName(StrEnum):
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")]
 Calibration = Annotated[
     Path | None,
-    typer.Option("--calibration", help="Folder of pictures for int8 and for checking.", show_default="the samples"),
+    typer.Option("--calibration", help="Folder of images for int8 and for checking.", show_default="the samples"),
 ]
 Pixels = Annotated[
     bool, typer.Option("--pixels", help="Take and give N, H, W, 3 uint8: the conversions are in the graph.")
@@ -66,7 +66,7 @@ def onnx(
     report = export_onnx(model, output, precision=precision.value, pixels=pixels, opset=opset, calibration=calibration)
     say(
         f"{report.path}: {report.size / 1e6:.1f} MB, {report.precision}, opset {report.opset}, "
-        f"{report.psnr_db:.1f} dB from float64 on pictures, at most {report.max_error:.1e} on them and on noise"
+        f"{report.psnr_db:.1f} dB from float64 on images, at most {report.max_error:.1e} on them and on noise"
     )
 
 
@@ -81,13 +81,13 @@ def tensorrt(
         FlavourName, typer.Option("--flavour", help="Library to build with; auto takes the first installed.")
     ] = FlavourName.AUTO,
     min_shapes: Annotated[
-        str, typer.Option("--min-shapes", metavar="NxCxHxW", help="Smallest batch and picture.")
+        str, typer.Option("--min-shapes", metavar="NxCxHxW", help="Smallest batch and image.")
     ] = "1x3x1x1",
     opt_shapes: Annotated[
         str, typer.Option("--opt-shapes", metavar="NxCxHxW", help="What it should be fastest at.")
     ] = "1x3x256x256",
     max_shapes: Annotated[
-        str, typer.Option("--max-shapes", metavar="NxCxHxW", help="Largest batch and picture.")
+        str, typer.Option("--max-shapes", metavar="NxCxHxW", help="Largest batch and image.")
     ] = "1x3x512x512",
     pixels: Pixels = False,
     hardware: Annotated[
@@ -145,7 +145,7 @@ def tensorrt(
     types = ", ".join(f"{count} {name}" for name, count in sorted(report.convolutions.items()))
     say(
         f"{report.path}: {report.size / 1e6:.1f} MB, {report.library} for {report.device}, convolutions: {types}; "
-        f"its graph is {report.psnr_db:.1f} dB from float64 on pictures"
+        f"its graph is {report.psnr_db:.1f} dB from float64 on images"
     )
 
 

@@ -1,4 +1,4 @@
-"""Self-tests of what upscaling a picture uses: reading and writing, resizing, and every runtime that is installed."""
+"""Self-tests of what upscaling an image uses: reading and writing, resizing, and every runtime that is installed."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -54,7 +54,7 @@ def check_resize() -> Iterator[SelfTest]:
 
 
 def check_pictures() -> Iterator[SelfTest]:
-    """A picture that is written as PNG and read again is the same."""
+    """An image that is written as PNG and read again is the same."""
 
     def there_and_back() -> list[Measured]:
         from srgan_fast.data.images import Image, encode_image, read_image  # noqa: PLC0415 (libvips)
@@ -67,7 +67,7 @@ def check_pictures() -> Iterator[SelfTest]:
 
 
 def check_backends(backends: list[BackendState], model: str) -> Iterator[SelfTest]:
-    """A shipped model on a small picture, on every runtime that can be used.
+    """A shipped model on a small image, on every runtime that can be used.
 
     Args:
         backends: as found.

@@ -80,7 +80,7 @@ def evaluate(
     except ImageError as error:
         raise DataError(str(error)) from None
     if not originals:
-        raise DataError(f"{hr_folder}: holds no pictures")
+        raise DataError(f"{hr_folder}: holds no images")
     scores = []
     for done, path in enumerate(originals):
         try:

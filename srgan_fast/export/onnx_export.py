@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OPSET = 20
 OPSETS = range(20, 26)  # from DequantizeLinear of fp16 to the newest that ONNX Runtime 1.32 reads
 _GOOD_INT8 = 46.0  # dB against the network from which int8 needs no further convolutions left out
-_VERIFIED_PICTURES = 8
+_VERIFIED_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +80,14 @@ def export_onnx(
             QuantizeLinear and DequantizeLinear before convolutions and keeps the most sensitive in fp32.
         pixels: `lr` is N, H, W, C and `sr` N, scale * H, scale * W, C, both uint8, so that the graph converts.
         opset: of the graph, one of `OPSETS`.
-        calibration: folder of pictures that int8's ranges are taken from, and that results are compared on; this
+        calibration: folder of images that int8's ranges are taken from, and that results are compared on; this
             project's samples if None.
 
     Raises:
         ModelError: the model cannot be read, or the exported graph computes something else.
         BackendError: a package that exporting needs is missing.
-        UsageError: an opset that cannot be had, or no pictures for int8.
-        ImageError: a picture that cannot be read.
+        UsageError: an opset that cannot be had, or no images for int8.
+        ImageError: an image that cannot be read.
         FileError: the file cannot be written.
     """
     if output.suffix.lower() != ".onnx":
@@ -136,19 +136,19 @@ def make_onnx(
     from srgan_fast.export.verify import verify  # noqa: PLC0415
     from srgan_fast.network.onnx_graph import build_onnx  # noqa: PLC0415
 
-    pictures = [_fit(picture, file.network) for picture in _pictures(calibration, needed=precision == "int8")]
+    images = [_fit(image, file.network) for image in _images(calibration, needed=precision == "int8")]
     digest = network_digest(file.network)
     try:
         dtype = np.float16 if (beside_int8 if precision == "int8" else precision) == "fp16" else np.float32
         plain = build_onnx(file.network, file.name, dtype, pixels=pixels, opset=opset)
-        inputs = [as_input(picture, pixels) for picture in pictures]
+        inputs = [as_input(image, pixels) for image in images]
         # In int8 with as few convolutions left out as do.
         for kept in [kept_convs(file.network), kept_convs(file.network, upsamplers=True)]:
             proto = quantize(plain, inputs, kept) if precision == "int8" else plain
             _describe(proto, file, digest, precision, pixels)
             onnx.checker.check_model(proto, full_check=True)
             data = proto.SerializeToString()
-            agreement = verify(file, data, pixels, pictures[:_VERIFIED_PICTURES])
+            agreement = verify(file, data, pixels, images[:_VERIFIED_IMAGES])
             if precision != "int8" or agreement.psnr_db >= _GOOD_INT8:
                 break
     except (SrganFastError, MemoryError):
@@ -186,15 +186,15 @@ def network_digest(network: Network) -> str:
     return digest.hexdigest()
 
 
-def _fit(picture: FloatImages, network: Network) -> FloatImages:
+def _fit(image: FloatImages, network: Network) -> FloatImages:
     """A photograph with the channels and the multiples of sides that a network takes."""
-    colours = {1: picture[:, :1], 3: picture, 4: np.concatenate([picture, np.ones_like(picture[:, :1])], axis=1)}
+    colours = {1: image[:, :1], 3: image, 4: np.concatenate([image, np.ones_like(image[:, :1])], axis=1)}
     fitting = colours[network.channels]
-    height, width = (side // network.unshuffle * network.unshuffle for side in picture.shape[2:])
+    height, width = (side // network.unshuffle * network.unshuffle for side in image.shape[2:])
     return np.ascontiguousarray(fitting[:, :, :height, :width])
 
 
-def _pictures(folder: Path | None, needed: bool) -> list[FloatImages]:
+def _images(folder: Path | None, needed: bool) -> list[FloatImages]:
     """Photographs; where the package is installed without samples and needs none, waves that stand for one."""
     if needed or calibration_folder(folder) is not None:
         return calibration_pictures(folder)

@@ -1,11 +1,11 @@
 """int8 as QuantizeLinear and DequantizeLinear around convolutions, calibrated by ONNX Runtime.
 
 Activations and weights are symmetric, weights scaled per output channel, biases left as they are: TensorRT takes no
-other graph. The layers of `kept_convs` stay in the graph's own type, since what they read or write is the picture's own
+other graph. The layers of `kept_convs` stay in the graph's own type, since what they read or write is the image's own
 path and no residual beside it; head and tail are its ends. They are a fifth of the multiplications of `srresnet-x4`.
 The upsamplers are on that path, too, but the second one is a quarter of the multiplications alone: they are kept where
 a graph without them is not good enough. (In `srresnet-x4`, which began as an upscaler, head, upsamplers and tail leave
-30, 42, 37 and 51 dB of the fp32 picture when quantised one at a time, a block's convolutions 54 to 77 dB.)
+30, 42, 37 and 51 dB of the fp32 image when quantised one at a time, a block's convolutions 54 to 77 dB.)
 """
 
 import contextlib
@@ -26,24 +26,24 @@ from srgan_fast.network.analysis import readers
 from srgan_fast.network.graph import Network, value_of
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]
-    """Hands pictures over as the graph's input, one after the other."""
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    """Hands images over as the graph's input, one after the other."""
 
-    def __init__(self, pictures: Sequence[NDArray[Any]]) -> None:
-        self._left = iter(pictures)
+    def __init__(self, images: Sequence[NDArray[Any]]) -> None:
+        self._left = iter(images)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         """The next input, or None at the end."""
-        picture = next(self._left, None)
-        return None if picture is None else {"lr": picture}
+        image = next(self._left, None)
+        return None if image is None else {"lr": image}
 
 
-def quantize(proto: Any, pictures: Sequence[NDArray[Any]], kept: Sequence[str]) -> Any:
+def quantize(proto: Any, images: Sequence[NDArray[Any]], kept: Sequence[str]) -> Any:
     """A graph with int8 convolutions in place of all but some.
 
     Args:
         proto: as `build_onnx` gives it, in fp32 or fp16; what is not quantised stays so.
-        pictures: inputs that the ranges of activations are taken from: the mean over pictures of the least and the
+        images: inputs that the ranges of activations are taken from: the mean over images of the least and the
             largest value. (Against their extremes, that is 1.6 dB more on Set5, calibrated on the four samples.)
         kept: names of the convolutions that are not quantised.
 
@@ -58,7 +58,7 @@ def quantize(proto: Any, pictures: Sequence[NDArray[Any]], kept: Sequence[str]) 
         quantize_static(
             before,
             after,
-            _Pictures(pictures),
+            _Images(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=list(kept),
@@ -99,7 +99,7 @@ def _keep_small_rows(plain: Any, quantized: Any) -> None:
 
 
 def kept_convs(network: Network, upsamplers: bool = False) -> list[str]:
-    """Names of the convolutions that are not quantised: those on the picture's own path.
+    """Names of the convolutions that are not quantised: those on the image's own path.
 
     The first and the last; what reads the first's result; and, where that is added again to a later one's, the last
     which it is added to, with what reads that sum. In SRGAN head, the first block's first convolution, the trunk's
@@ -120,11 +120,11 @@ def kept_convs(network: Network, upsamplers: bool = False) -> list[str]:
     return [convs[index].name for index in sorted(kept)]
 
 
-def as_input(picture: NDArray[np.float32], pixels: bool) -> NDArray[Any]:
-    """A picture of 1, C, H, W in 0..1 as a graph takes it."""
+def as_input(image: NDArray[np.float32], pixels: bool) -> NDArray[Any]:
+    """An image of 1, C, H, W in 0..1 as a graph takes it."""
     if not pixels:
-        return picture
-    return np.ascontiguousarray(np.rint(picture * 255).astype(np.uint8).transpose(0, 2, 3, 1))
+        return image
+    return np.ascontiguousarray(np.rint(image * 255).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ ExportPrecision = Literal["fp32", "fp16", "int8"]
 
 # Shapes (N, H, W) that the file must get right, times the network's pixel-unshuffle: smallest, odd, a batch, larger.
 CHECKED_SHAPES = ((1, 1, 1), (1, 7, 13), (2, 24, 32), (1, 65, 48))
-_MOST_MACS = 1e10  # for a picture
+_MOST_MACS = 1e10  # for an image
 _HALF_A_LEVEL = 0.5 / 255  # what rounding to 8 bits costs
 
 
@@ -27,9 +27,9 @@ class Tolerance:
     """What is asked of a precision.
 
     Attributes:
-        max_error: on noise of `CHECKED_SHAPES` and on pictures, in the 0..1 range of images; None where rounding is
+        max_error: on noise of `CHECKED_SHAPES` and on images, in the 0..1 range of images; None where rounding is
             coarse and single values say little.
-        psnr_db: least over the pictures.
+        psnr_db: least over the images.
         remedy: what to do where it is missed.
     """
 
@@ -41,7 +41,7 @@ class Tolerance:
 TOLERANCES: dict[ExportPrecision, Tolerance] = {
     "fp32": Tolerance(1e-4, 80, "report it"),
     "fp16": Tolerance(2e-2, 60, "take fp32"),
-    "int8": Tolerance(None, 40, "calibrate on more pictures like those to be upscaled, or take fp16"),
+    "int8": Tolerance(None, 40, "calibrate on more images like those to be upscaled, or take fp16"),
 }
 
 
@@ -50,8 +50,8 @@ class Agreement:
     """How well a graph agrees with the network in float64.
 
     Attributes:
-        max_error: largest difference, over shapes and pictures, in the 0..1 range of images.
-        psnr_db: of the worst picture, both sides clamped to 0..1; infinite where they are equal.
+        max_error: largest difference, over shapes and images, in the 0..1 range of images.
+        psnr_db: of the worst image, both sides clamped to 0..1; infinite where they are equal.
     """
 
     max_error: float
@@ -74,14 +74,14 @@ class Agreement:
         return None
 
 
-def verify(file: ModelFile, data: bytes, pixels: bool, pictures: Sequence[NDArray[np.float32]]) -> Agreement:
+def verify(file: ModelFile, data: bytes, pixels: bool, images: Sequence[NDArray[np.float32]]) -> Agreement:
     """Runs a graph in ONNX Runtime beside the network in float64.
 
     Args:
         file: the model.
         data: the graph, serialised.
         pixels: whether it takes and gives uint8.
-        pictures: 1, C, H, W in 0..1, with sides that are multiples of the network's pixel-unshuffle.
+        images: 1, C, H, W in 0..1, with sides that are multiples of the network's pixel-unshuffle.
 
     Raises:
         ModelError: results of another shape.
@@ -109,21 +109,21 @@ def verify(file: ModelFile, data: bytes, pixels: bool, pictures: Sequence[NDArra
     for lr in noise:
         got, expected = both(lr)
         worst = max(worst, _largest(got, expected))
-    for picture in pictures:
-        lr = _middle(picture, file.network)
+    for image in images:
+        lr = _middle(image, file.network)
         got, expected = both(lr)
         worst = max(worst, _largest(got, expected))
         psnr = min(psnr, _psnr(got.clip(0, 1), expected.clip(0, 1)))
     return Agreement(worst, psnr)
 
 
-def _middle(picture: NDArray[np.float32], network: Network) -> NDArray[np.float32]:
-    """The middle of a picture, as much as the interpreter computes in a second or so."""
+def _middle(image: NDArray[np.float32], network: Network) -> NDArray[np.float32]:
+    """The middle of an image, as much as the interpreter computes in a second or so."""
     multiple = network.unshuffle
     side = max(1, math.isqrt(int(_MOST_MACS / macs_per_image_pixel(network))) // multiple) * multiple
-    height, width = (min(side, length) for length in picture.shape[2:])
-    top, left = ((length - side) // 2 for length, side in zip(picture.shape[2:], (height, width), strict=True))
-    return np.ascontiguousarray(picture[:, :, top : top + height, left : left + width])
+    height, width = (min(side, length) for length in image.shape[2:])
+    top, left = ((length - side) // 2 for length, side in zip(image.shape[2:], (height, width), strict=True))
+    return np.ascontiguousarray(image[:, :, top : top + height, left : left + width])
 
 
 def _largest(got: NDArray[Any], expected: NDArray[Any]) -> float:

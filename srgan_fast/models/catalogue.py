@@ -31,7 +31,7 @@ class CatalogueEntry:
 
     Attributes:
         name: that users say, and the file's name without suffix.
-        purpose: which pictures it is for.
+        purpose: which images it is for.
         architecture: with its sizes, in words.
         scale: upscaling factor.
         author: who made it.

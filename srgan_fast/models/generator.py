@@ -55,7 +55,7 @@ def icnr_(weight: Tensor, factor: int = 2) -> None:
 class Generator(Switched):
     """Super-resolution generator: images in 0..1 to images in 0..1, whatever range the network works in inside.
 
-    The output is not clamped (a loss must see overshoot); whoever writes pictures clamps.
+    The output is not clamped (a loss must see overshoot); whoever writes images clamps.
 
     Args:
         config: architecture and conventions.

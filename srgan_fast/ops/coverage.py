@@ -89,11 +89,11 @@ TRAINING = tuple(
     for (layer, share), batch, crop in product(_LAYERS, (1, 4, 16, 64), (96, 128, 192))
 )
 
-_PICTURES = ((1, 32, 32), (1, 64, 64), (1, 128, 128), (8, 128, 128), (1, 180, 320), (1, 256, 256), (1, 512, 512))
+_IMAGES = ((1, 32, 32), (1, 64, 64), (1, 128, 128), (8, 128, 128), (1, 180, 320), (1, 256, 256), (1, 512, 512))
 _LARGE = ((1, 540, 960), (1, 1080, 1920))
 INFERENCE = tuple(
     case
-    for n, h, w in (*_PICTURES, *_LARGE)
+    for n, h, w in (*_IMAGES, *_LARGE)
     for case in (
         InferCase("head", (n, 3, 64, h, w)),
         InferCase("block", (n, 64, 64, h, w)),

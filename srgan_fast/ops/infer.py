@@ -1,20 +1,20 @@
 """A network's layers in inference on CUDA: operators, packing of their weights, references.
 
-    head: pictures to features,     prelu(conv(gain * picture + offset)), up to 9x9
+    head: images to features,       prelu(conv(gain * image + offset)), up to 9x9
     conv: features to features,     prelu(conv(x)) + scaled residuals, or pixel_shuffle(prelu(conv(x)))
     block: features to features,    conv3x3(prelu(conv3x3(x))) + x, of 64 channels
-    picture: features to pictures,  pixel_shuffle(prelu(conv(x)))
-    tail: features to pictures,     conv9x9(pixel_shuffle(x))
+    picture: features to images,    pixel_shuffle(prelu(conv(x)))
+    tail: features to images,       conv9x9(pixel_shuffle(x))
 
 each one kernel (a block two, where the device has too little shared memory), with zero padding in front of the
-convolution; the head takes another one that unfolds the picture. Features are N, C, H, W in channels_last memory,
+convolution; the head takes another one that unfolds the image. Features are N, C, H, W in channels_last memory,
 bfloat16 or float16, C a multiple of 8; those of `conv` and `picture` may be channels of wider maps, from a multiple of
 8 on. Products are added up in float32. Vectors are float32; `slope` has a value for each channel of the convolution's
 result.
 
 Before a pixel shuffle by r, features of r^2 pixels stand beside each other phase by phase: channel
 `(r * dy + dx) * C + c` belongs to channel `c` of pixel `(r * y + dy, r * x + dx)`; see `conv.phase_major`. Those of
-pictures are in PyTorch's order, `(c * r + dy) * r + dx`.
+images are in PyTorch's order, `(c * r + dy) * r + dx`.
 
 The kernels (csrc/kernels/cuda/infer_mma.cuh, infer_block.cuh) are in the library that is built with nvcc;
 `native.why_not_on_cuda` says whether it is there. They have no gradients.
@@ -93,7 +93,7 @@ def pack_tail(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def head(
-    pictures: Tensor,
+    images: Tensor,
     gain: Sequence[float],
     offset: Sequence[float],
     weights: Tensor,
@@ -101,10 +101,10 @@ def head(
     slope: Tensor,
     settled: bool = False,
 ) -> Tensor:
-    """Pictures to features: `prelu(conv(gain * picture + offset) + bias)`.
+    """Images to features: `prelu(conv(gain * image + offset) + bias)`.
 
     Args:
-        pictures: N, 3, H, W, float32, on a CUDA device.
+        images: N, 3, H, W, float32, on a CUDA device.
         gain: of each colour.
         offset: of each colour.
         weights: see `pack_head`; their type is that of the features.
@@ -119,7 +119,7 @@ def head(
         RuntimeError: shapes, types or devices that it does not do; the message says which.
     """
     return cast(
-        Tensor, torch.ops.srgan_fast.infer_head(pictures, list(gain), list(offset), weights, bias, slope, settled)
+        Tensor, torch.ops.srgan_fast.infer_head(images, list(gain), list(offset), weights, bias, slope, settled)
     )
 
 
@@ -164,14 +164,14 @@ def conv(
 def picture(
     x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None = None, colours: int = 3, shuffle: int = 1
 ) -> Tensor:
-    """Features to pictures: `pixel_shuffle(prelu(conv(x) + bias))`.
+    """Features to images: `pixel_shuffle(prelu(conv(x) + bias))`.
 
     Args:
         x: N, C, H, W.
         weights: see `pack_conv`; O is colours * shuffle^2, in PyTorch's order.
         bias: O.
         slope: O, or None for no activation.
-        colours: of the pictures.
+        colours: of the images.
         shuffle: factor of the pixel shuffle.
 
     Returns:
@@ -218,7 +218,7 @@ def block(
 
 
 def tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """Features to pictures: `conv9x9(pixel_shuffle(x)) + bias`.
+    """Features to images: `conv9x9(pixel_shuffle(x)) + bias`.
 
     Args:
         x: N, 4 C, H, W, phase by phase.
@@ -235,11 +235,11 @@ def tail(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
 
 
 def head_reference(
-    pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weight: Tensor, bias: Tensor, slope: Tensor
+    images: Tensor, gain: Sequence[float], offset: Sequence[float], weight: Tensor, bias: Tensor, slope: Tensor
 ) -> Tensor:
     """`head` in plain torch, with weights as they are: O, 3, k, k."""
-    factors, offsets = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (gain, offset))
-    y = F.conv2d(pictures * factors + offsets, weight, bias, padding=weight.shape[3] // 2)
+    factors, offsets = (images.new_tensor(values).view(1, 3, 1, 1) for values in (gain, offset))
+    y = F.conv2d(images * factors + offsets, weight, bias, padding=weight.shape[3] // 2)
     return torch.where(y > 0, y, y * slope[:, None, None])
 
 
@@ -285,7 +285,7 @@ def _shuffled(x: Tensor, factor: int) -> Tensor:
 
 
 def _fake_head(
-    pictures: Tensor,
+    images: Tensor,
     gain: Sequence[float],
     offset: Sequence[float],
     weights: Tensor,
@@ -293,8 +293,8 @@ def _fake_head(
     slope: Tensor,
     settled: bool = False,
 ) -> Tensor:
-    refuse_several_devices("infer_head", pictures, weights, bias, slope)
-    n, _, height, width = pictures.shape
+    refuse_several_devices("infer_head", images, weights, bias, slope)
+    n, _, height, width = images.shape
     return _features(weights, n, bias.shape[0], height, width)
 
 

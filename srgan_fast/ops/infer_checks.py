@@ -17,7 +17,7 @@ _OF_NETWORK = 4.0  # of ten layers one after the other, each of which rounds
 _REPEATS = 3
 _RECORDED_SIZES = ((1, 32, 32), (2, 9, 17), (1, 40, 52))
 _SCALES = [1.0, -0.5]  # of residuals
-_COLOURS = ((2.0, 1.0, 0.5), (-1.0, 0.0, 0.25))  # factors and offsets of a head's pictures
+_COLOURS = ((2.0, 1.0, 0.5), (-1.0, 0.0, 0.25))  # factors and offsets of a head's images
 TOLERANCE = {torch.bfloat16: 5e-3, torch.float16: 7e-4, torch.float32: 1e-5}
 
 
@@ -55,7 +55,7 @@ CASES = (
     InferCase("block", (3, 64, 64, 130, 70)),
     InferCase("tail", (1, 256, 3, 21, 40)),
     InferCase("tail", (2, 32, 3, 3, 61)),
-    # Other networks' than SRGAN's: dense blocks, filters of other sides, pictures in one convolution.
+    # Other networks' than SRGAN's: dense blocks, filters of other sides, images in one convolution.
     InferCase("conv", (1, 160, 32, 13, 19), ("slope", "slices")),
     InferCase("conv", (2, 192, 64, 9, 17), ("residual", "second", "slices")),
     InferCase("conv", (1, 64, 72, 11, 9), ("slope", "shuffle"), shuffle=3),
@@ -84,7 +84,7 @@ def check(case: InferCase, device: torch.device, dtype: torch.dtype) -> list[Che
 
 
 def check_recorded(device: torch.device, dtype: torch.dtype) -> list[CheckError]:
-    """A small network as upscaling runs it: kernels that begin early, recorded, replayed with other pictures between.
+    """A small network as upscaling runs it: kernels that begin early, recorded, replayed with other images between.
 
     It is held against the same calls with a wait after each, bit by bit, and against float64.
     """
@@ -93,9 +93,9 @@ def check_recorded(device: torch.device, dtype: torch.dtype) -> list[CheckError]
         network = _Network(device, dtype)
         wait(device)  # kernels read weights before those before them have ended
         for n, h, w in _RECORDED_SIZES:
-            pictures = [network.draw(n, 3, h, w) for _ in range(_REPEATS)]
-            alone = [network(x, lambda: wait(device), settled=False) for x in pictures]
-            given = torch.empty_like(pictures[0])
+            images = [network.draw(n, 3, h, w) for _ in range(_REPEATS)]
+            alone = [network(x, lambda: wait(device), settled=False) for x in images]
+            given = torch.empty_like(images[0])
             graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             wait(device)
             with (
@@ -104,12 +104,12 @@ def check_recorded(device: torch.device, dtype: torch.dtype) -> list[CheckError]
             ):
                 result = network(given)
             for turn in range(2 * _REPEATS):
-                given.copy_(pictures[turn % _REPEATS])
+                given.copy_(images[turn % _REPEATS])
                 graph.replay()
                 what = f"recorded layers, {n} of {h}x{w}, replay {turn}"
                 errors.append(repeated(what, alone[turn % _REPEATS], result.clone()))
             tolerance = _OF_NETWORK * TOLERANCE[dtype]
-            for x, got in zip(pictures, alone, strict=True):
+            for x, got in zip(images, alone, strict=True):
                 error = relative_error(got, network.reference(x.double()))
                 errors.append(CheckError(f"recorded layers, {n} of {h}x{w}", error, tolerance))
     return errors

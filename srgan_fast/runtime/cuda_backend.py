@@ -1,4 +1,4 @@
-"""Our CUDA kernels on an NVIDIA GPU: pictures go there as bytes and come back as bytes; see docs/cuda.md."""
+"""Our CUDA kernels on an NVIDIA GPU: images go there as bytes and come back as bytes; see docs/cuda.md."""
 
 import itertools
 import math
@@ -40,7 +40,7 @@ def why_not() -> str | None:
 class CudaBackend:
     """A network in our kernels for tensor cores; fp16 or bf16, sums in float32.
 
-    Pictures of any size are computed in tiles on the device, as large as its memory allows.
+    Images of any size are computed in tiles on the device, as large as its memory allows.
 
     Attributes:
         halo: see `TilingBackend`.
@@ -148,7 +148,7 @@ class CudaBackend:
         return compute()
 
     def _tiles(self, height: int, width: int) -> list[Tile]:
-        """Tiles as large as memory and kernels allow, the whole picture if it may be."""
+        """Tiles as large as memory and kernels allow, the whole image if it may be."""
         side = 0
         if not self._fits(height * width):
             reach = self.halo + self._multiple - 1
@@ -186,7 +186,7 @@ class CudaBackend:
 
 
 def _rows_of(tiles: list[Tile]) -> Iterator[list[Tile]]:
-    """The tiles of a picture, row by row."""
+    """The tiles of an image, row by row."""
     for _, row in itertools.groupby(tiles, key=lambda tile: tile.top):
         yield list(row)
 

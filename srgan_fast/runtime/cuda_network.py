@@ -123,7 +123,7 @@ class CudaNetwork:
         return _mapped(out, self._output_map)
 
     def _run(self, step: Step, layers: list[_Layer], images: Tensor, maps: "_Maps") -> Tensor:
-        """What a step gives: features, or of the last one pictures."""
+        """What a step gives: features, or of the last one images."""
         conv, layer = self._network.convs[step.convs[0]], layers[0]
         if step.kernel == "head":
             assert layer.slope is not None

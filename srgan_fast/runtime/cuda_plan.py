@@ -74,7 +74,7 @@ class Plan:
         places: of the values that share a map.
         widths: channels of the shared maps.
         last_steps: for every value the last step that reads it.
-        reads_image: whether a step reads the image as a map; the head reads pictures.
+        reads_image: whether a step reads the image as a map; the head reads images.
         bytes_per_pixel: of the image, of device memory that is in use at once, at most.
         elements_per_pixel: of the image, of the largest map.
     """

@@ -156,7 +156,7 @@ def _on_cuda(precision: Precision) -> tuple[str, str]:
 def choose_precision(precision: AskedPrecision, name: str = "auto") -> Precision:
     """What `auto` means: fp16 where our CUDA kernels compute, fp32 elsewhere.
 
-    Pictures of 8 bits do not show the difference: docs/cuda.md.
+    Images of 8 bits do not show the difference: docs/cuda.md.
 
     Args:
         precision: that is asked for.

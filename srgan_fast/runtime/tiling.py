@@ -1,8 +1,8 @@
-"""Cutting a picture into overlapping tiles whose results, put together, equal the whole picture's result.
+"""Cutting an image into overlapping tiles whose results, put together, equal the whole image's result.
 
 A tile is computed from a region that reaches one halo further on each side. With a halo of the network's receptive
 radius every output pixel sees the same input as it would in one piece; deep networks reach hundreds of pixels, of
-which the far ones hardly matter, so theirs is shorter. At the picture's border the region ends there, and zero padding
+which the far ones hardly matter, so theirs is shorter. At the image's border the region ends there, and zero padding
 applies as it should.
 """
 
@@ -19,13 +19,13 @@ DEFAULT_REGION_AREA = 448 * 448
 
 # Receptive radii up to this are halos as they are, so that tiles change nothing.
 EXACT_HALO = 64
-# Of networks that reach further: tiles then differ from the whole picture by what lies beyond.
+# Of networks that reach further: tiles then differ from the whole image by what lies beyond.
 SHORT_HALO = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A core of the picture and the region it is computed from, in low-resolution pixels, ends exclusive."""
+    """A core of the image and the region it is computed from, in low-resolution pixels, ends exclusive."""
 
     top: int
     bottom: int
@@ -60,14 +60,14 @@ def choose_halo(radius: int, asked: int | None = None) -> int:
 
 
 def plan_tiles(height: int, width: int, halo: int, tile: int | None = None, multiple: int = 1) -> list[Tile]:
-    """Tiles that cover a picture once.
+    """Tiles that cover an image once.
 
     Args:
-        height: rows of the picture.
-        width: columns of the picture.
+        height: rows of the image.
+        width: columns of the image.
         halo: pixels of context around each.
-        tile: side of a core; 0 for the whole picture in one piece; None for a size that bounds memory.
-        multiple: that edges of regions are moved outwards to, and the picture's sides are: of a pixel-unshuffle.
+        tile: side of a core; 0 for the whole image in one piece; None for a size that bounds memory.
+        multiple: that edges of regions are moved outwards to, and the image's sides are: of a pixel-unshuffle.
 
     Raises:
         UsageError: a negative tile.

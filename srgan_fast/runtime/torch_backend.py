@@ -19,7 +19,7 @@ def computes(precision: Precision) -> bool:
 def cpu_multiplies_bf16() -> bool:
     """Whether PyTorch has instructions for bf16 on this CPU, as its oneDNN answers.
 
-    Without them, on a Zen 3 with AVX2 only, bf16 took 9 s a picture, most of the time of the whole benchmark.
+    Without them, on a Zen 3 with AVX2 only, bf16 took 9 s an image, most of the time of the whole benchmark.
     """
     onednn = cast(Any, torch.backends.mkldnn)  # without types
     return bool(onednn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -227,7 +227,7 @@ def test_one_bad_picture_leaves_no_mean_of_the_others(make: Make) -> None:
 def test_empty_and_missing_folders_are_refused(make: Make, tmp_path: Path) -> None:
     hr = make("hr", a=picture(64, 64, 3))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: holds no pictures"):
+    with pytest.raises(DataError, match="empty: holds no images"):
         evaluate(model(), tmp_path / "empty")
     with pytest.raises(DataError, match="gone: no such folder"):
         evaluate(model(), tmp_path / "gone")

@@ -28,7 +28,7 @@ from srgan_fast.runtime.tensorrt import backend, builder, engine_file, flavour
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, BuiltEngine, Layer, build_engine, wrong_types
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
 from srgan_fast.runtime.tensorrt.flavour import FLAVOURS, Flavour, Library, load_library
-from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Profile, Shape, parse_shape
+from srgan_fast.runtime.tensorrt.shapes import ONE_IMAGE, Profile, Shape, parse_shape
 from srgan_fast.upscale import Upscaler
 
 rtx = pytest.mark.skipif(not is_installed("tensorrt_rtx"), reason="TensorRT-RTX is not installed")
@@ -90,7 +90,7 @@ def test_a_profile_takes_what_lies_between_its_ends(batch: int, height: int, wid
         ("1x3x8x8x8", "it must be NxCxHxW"),
         ("1x3x-8x8", "it must be NxCxHxW"),
         ("sr:1x3x8x8", "it must be NxCxHxW"),
-        ("1x1x8x8", "it has 1 channels, pictures have 3"),
+        ("1x1x8x8", "it has 1 channels, images have 3"),
         ("1x3x0x8", "numbers must lie between 1 and 65536"),
         ("1x3x8x65537", "numbers must lie between 1 and 65536"),
         ("9" * 5000 + "x3x8x8", "it must be NxCxHxW"),
@@ -274,7 +274,7 @@ def test_an_engine_is_read_back_with_what_it_was_built_from(tmp_path: Path) -> N
     path = tmp_path / "new" / "a.engine"
     engine_file.write_engine(path, BUILT, KEY)
     assert engine_file.read_engine(path, KEY) == (BUILT.data, KEY)
-    assert engine_file.profile_of(KEY) == ONE_PICTURE
+    assert engine_file.profile_of(KEY) == ONE_IMAGE
     assert engine_file.read_layers(path) == [
         {"name": "conv", "kind": "CONVOLUTION", "dtype": "HALF", "reads": ["INPUT"]}
     ]
@@ -467,7 +467,7 @@ def _engine(context: _Context, pixels: bool = False) -> Engine:
     deserialised = SimpleNamespace(create_execution_context=lambda: context)
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda data: deserialised if data == b"good" else None)
     api = SimpleNamespace(__version__="10.13", Runtime=lambda log: runtime)
-    return Engine(Library(FLAVOURS["tensorrt"], api, log), b"good", ONE_PICTURE, 4, pixels)
+    return Engine(Library(FLAVOURS["tensorrt"], api, log), b"good", ONE_IMAGE, 4, pixels)
 
 
 @pytest.mark.parametrize(("pixels", "dims"), [(False, (1, 3, 8, 9)), (True, (1, 8, 9, 3))])
@@ -553,7 +553,7 @@ def test_a_tensor_that_the_engine_cannot_read_as_it_is_is_refused(lr: torch.Tens
 def test_without_a_gpu_an_engine_cannot_be_loaded_and_says_so(library: Library, graphs: Any) -> None:
     built = build_engine(library, graphs["fp32"], "fp32", BuildOptions())
     with pytest.raises(BackendError, match=r"tensorrt-rtx [\d.]+ cannot load the engine \(.+\)") as caught:
-        Engine(library, built.data, ONE_PICTURE, 4)
+        Engine(library, built.data, ONE_IMAGE, 4)
     assert "\n" not in str(caught.value)
 
 

@@ -30,7 +30,7 @@ from srgan_fast.runtime.cuda_network import CudaNetwork
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
 from srgan_fast.runtime.tensorrt.gpu import describe_gpu, why_no_gpu
-from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Shape
+from srgan_fast.runtime.tensorrt.shapes import ONE_IMAGE, Shape
 
 if TYPE_CHECKING:
     from srgan_fast.runtime.onnxruntime_backend import OnnxRuntimeBackend
@@ -127,7 +127,7 @@ def load_row(row: Candidate, file: ModelFile, device: torch.device) -> Upscale:
         raise BackendError(f"{row.runtime} {reason}")
     library = load_library(row.runtime)
     found = cached_engine(library, file, "fp32" if row.name.endswith("fp32") else "fp16", describe_gpu(device))
-    return Engine(library, found.data, ONE_PICTURE, file.scale)
+    return Engine(library, found.data, ONE_IMAGE, file.scale)
 
 
 def _eager(name: str, file: ModelFile, device: torch.device) -> Upscale:

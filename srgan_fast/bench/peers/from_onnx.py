@@ -78,9 +78,9 @@ def quantise_openvino(job: Job) -> None:
 
     free = job.folder / "free.onnx"
     free.write_bytes(build_onnx(job.file.network, job.file.name).SerializeToString())
-    pictures = calibration_pictures(job.calibration)
-    data = nncf.Dataset(pictures, lambda lr: {"lr": lr})
-    ov.save_model(nncf.quantize(ov.Core().read_model(free), data, subset_size=len(pictures)), target)
+    images = calibration_pictures(job.calibration)
+    data = nncf.Dataset(images, lambda lr: {"lr": lr})
+    ov.save_model(nncf.quantize(ov.Core().read_model(free), data, subset_size=len(images)), target)
 
 
 def openvino_lacks_bf16() -> str | None:

@@ -101,13 +101,13 @@ class TensorRTBackend:
             # What was kept no longer loads, as after a change of the driver or of the library's own files.
             found = cached_engine(library, file, wanted, self.device, options, on_build, anew=True)
             self._engine = Engine(library, found.data, options.profile, file.scale)
-        self._lock = threading.Lock()  # an engine's context holds one picture at a time
+        self._lock = threading.Lock()  # an engine's context holds one image at a time
 
     def _options(self, library: Library) -> BuildOptions:
         return BuildOptions()
 
     def run(self, lr: FloatImages) -> FloatImages:
-        """See `Backend.run`; one picture at a time, sides up to `largest_side`."""
+        """See `Backend.run`; one image at a time, sides up to `largest_side`."""
         import torch  # noqa: PLC0415
 
         with torch.inference_mode(), self._lock:

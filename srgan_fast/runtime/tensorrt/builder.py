@@ -19,7 +19,7 @@ from srgan_fast.errors import BackendError, FileError, UsageError
 from srgan_fast.files import atomic_write
 from srgan_fast.runtime.protocol import OnBuild
 from srgan_fast.runtime.tensorrt.flavour import Library
-from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Profile
+from srgan_fast.runtime.tensorrt.shapes import ONE_IMAGE, Profile
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -47,7 +47,7 @@ class BuildOptions:
         timing_cache: file that timings of kernels are taken from and added to (TensorRT only).
     """
 
-    profile: Profile = ONE_PICTURE
+    profile: Profile = ONE_IMAGE
     hardware: HardwareCompatibility = "none"
     version_compatible: bool = False
     compute_capabilities: tuple[str, ...] = ()

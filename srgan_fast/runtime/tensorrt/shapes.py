@@ -1,4 +1,4 @@
-"""Which pictures an engine takes: the least, the usual and the largest, as TensorRT's optimisation profiles have it."""
+"""Which images an engine takes: the least, the usual and the largest, as TensorRT's optimisation profiles have it."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ LARGEST = 65_536
 
 
 class Shape(NamedTuple):
-    """Of a batch of low-resolution pictures; there are always three channels."""
+    """Of a batch of low-resolution images; there are always three channels."""
 
     batch: int
     height: int
@@ -35,7 +35,7 @@ def parse_shape(text: str) -> Shape:
         raise UsageError(f"shape is {text!r}; it must be NxCxHxW, as in 1x3x128x128")
     count, channels, height, width = (int(number) for number in match.groups())
     if channels != 3:
-        raise UsageError(f"shape is {text!r}; it has {channels} channels, pictures have 3")
+        raise UsageError(f"shape is {text!r}; it has {channels} channels, images have 3")
     if not all(1 <= side <= LARGEST for side in (count, height, width)):
         raise UsageError(f"shape is {text!r}; numbers must lie between 1 and {LARGEST}")
     return Shape(count, height, width)
@@ -72,5 +72,5 @@ class Profile:
         return f"{shape} is outside of what the engine was built for: {self.least} to {self.largest}"
 
 
-ONE_PICTURE = Profile(Shape(1, 1, 1), Shape(1, 256, 256), Shape(1, 512, 512))
+ONE_IMAGE = Profile(Shape(1, 1, 1), Shape(1, 256, 256), Shape(1, 512, 512))
 """What engines are built for where nobody says otherwise."""
