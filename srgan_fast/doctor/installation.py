@@ -150,8 +150,8 @@ def find_ops() -> list[OpChoice]:
     from srgan_fast.ops import cuda  # noqa: PLC0415 (needs torch)
 
     if torch.cuda.is_available():
-        for floats in (False, True):
-            cuda.problem_of(torch.device("cuda"), anew=True, floats=floats)
+        for float32 in (False, True):
+            cuda.problem_of(torch.device("cuda"), rerun=True, float32=float32)
     return [choose_op(device, dtype) for device in _devices() for dtype in _DTYPES]
 
 

@@ -79,7 +79,7 @@ def check_cuda_ops() -> Iterator[SelfTest]:
     if not cuda.usable():
         return
     device = torch.device("cuda", torch.cuda.current_device())
-    for case in cuda.examination(coverage.gpu_of(torch.cuda.current_device())):
+    for case in cuda.self_test_cases(coverage.gpu_of(torch.cuda.current_device())):
 
         def run(examine: Examine = case.run) -> list[Measured]:
             errors = examine(device)

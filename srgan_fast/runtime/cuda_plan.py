@@ -1,15 +1,15 @@
-"""How our CUDA kernels go through a network's list: which kernel computes which convolution, and where values lie.
+"""Plans the CUDA execution of a network: which kernel computes which convolution, and where values are stored.
 
-Every step is found by looking at the list, so that nobody asks which architecture it came from:
+Every step is derived from the list of convolutions, independent of the architecture:
 
     head: the first convolution of an RGB image, up to 9x9
-    block: two 3x3 convolutions of 64 channels, what they began with added
+    block: two 3x3 convolutions of 64 channels plus the block's input
     conv: any other convolution
-    tail: a last convolution of 5x5 to 9x9 that alone reads a shuffle by 2, which it does itself
+    tail: a last convolution of 5x5 to 9x9 that is the only reader of a pixel shuffle by 2, which it includes
     picture: any other last convolution
 
-Values that a convolution reads together are channels of one wider map, where they stand side by side as it wants them,
-so that nothing is copied: the dense blocks of ESRGAN write and read slices.
+Values that a convolution concatenates are stored as adjacent channels of one wider map, in the order in which it
+reads them, so that nothing is copied: the dense blocks of ESRGAN read and write slices.
 """
 
 from collections.abc import Iterator
@@ -24,20 +24,20 @@ from srgan_fast.ops.infer import BLOCK_CHANNELS, ENDS_SIDE, UNFOLDED_CHANNELS, U
 Kernel = Literal["head", "conv", "block", "tail", "picture"]
 
 _HALF, _FLOAT = 2, 4  # bytes
-_IMAGES = 3  # of float, as large as the image, at once: as given, mapped, and for a skip
-_RESULTS = 3  # of float, as large as the result: planes, and what follows from them; a skip makes two more
+_IMAGES = 3  # float32 copies of the image in memory at once: original, mapped, and for a skip
+_RESULTS = 3  # float32 copies of the output: planes and postprocessing; a skip adds two
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call of a kernel.
+    """One kernel call.
 
     Attributes:
-        kernel: that computes it.
-        convs: indices of its convolutions, the last of which gives the result.
-        shuffle: factor of the pixel shuffle whose pixels' channels the kernel takes phase by phase, 1 for none.
-        shuffles: whether the kernel shuffles; otherwise the tail does, which reads its result.
-        shuffle_after: factor of a shuffle that is left to PyTorch.
+        kernel: kind of kernel.
+        convs: indices of its convolutions; the last one's result is the step's.
+        shuffle: factor of the pixel shuffle for which the output channels are phase-major, 1 for none.
+        shuffles: whether this kernel performs the shuffle; otherwise the tail does when it reads the result.
+        shuffle_after: factor of a shuffle that PyTorch performs afterwards.
     """
 
     kernel: Kernel
@@ -48,17 +48,17 @@ class Step:
 
     @property
     def value(self) -> int:
-        """That it gives."""
+        """Index of the value that it computes."""
         return value_of(self.convs[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value is that shares a map with others.
+    """Position of a value within a shared map.
 
     Attributes:
-        map: number of the map.
-        first: channel of the map that is the value's first.
+        map: index of the map.
+        first: first channel of the value within the map.
     """
 
     map: int
@@ -67,16 +67,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps for a network, in order.
+    """Steps of a network in execution order.
 
     Attributes:
-        steps: that compute it.
-        places: of the values that share a map.
+        steps: the kernel calls.
+        places: positions of the values that share a map.
         widths: channels of the shared maps.
-        last_steps: for every value the last step that reads it.
-        reads_image: whether a step reads the image as a map; the head reads images.
-        bytes_per_pixel: of the image, of device memory that is in use at once, at most.
-        elements_per_pixel: of the image, of the largest map.
+        last_steps: for every value, the last step that reads it.
+        reads_image: whether a step reads the image as a feature map; `head` reads the image itself.
+        bytes_per_pixel: peak device memory per image pixel.
+        elements_per_pixel: elements of the largest map per image pixel.
     """
 
     steps: tuple[Step, ...]
@@ -89,12 +89,12 @@ class Plan:
 
 
 def padded(channels: int) -> int:
-    """Channels of a map for a value: kernels read and write whole units, and what is filled up stays zero."""
+    """Channels of a value's map: padded to whole units; the padding stays zero."""
     return -(-channels // UNIT) * UNIT
 
 
 def plan_of(network: Network) -> Plan:
-    """The steps for a network."""
+    """Plans a network."""
     places, widths = _places(network)
     steps = tuple(_steps(network, places))
     step_of = {index: number for number, step in enumerate(steps) for index in step.convs}
@@ -106,12 +106,12 @@ def plan_of(network: Network) -> Plan:
 
 
 def side_by_side(conv: Conv, places: dict[int, Place], channels: list[int]) -> bool:
-    """Whether the values that a convolution reads follow each other in one map.
+    """Whether the values that a convolution reads are adjacent in one map.
 
     Args:
-        conv: that reads several.
-        places: of values that share a map.
-        channels: of every value, padded.
+        conv: convolution with several inputs.
+        places: positions of the values that share a map.
+        channels: padded channels of every value.
     """
     found = [places.get(value) for value in conv.inputs]
     first = found[0]
@@ -184,7 +184,7 @@ def _ends_in_tail(network: Network) -> bool:
     value = value_of(len(network.convs) - 2)
     return (
         conv.inputs == (value,)
-        and 3 < conv.size <= ENDS_SIDE  # of a smaller one most of the tail's products would be with zeros
+        and 3 < conv.size <= ENDS_SIDE  # for smaller kernels the tail would mostly multiply zeros
         and conv.slope is None
         and not conv.residuals
         and conv.shuffle == 1
@@ -194,10 +194,10 @@ def _ends_in_tail(network: Network) -> bool:
 
 
 def _places(network: Network) -> tuple[dict[int, Place], tuple[int, ...]]:
-    """A map for the values that a convolution reads together, where they are not in one already.
+    """Assigns a shared map to values that a convolution reads together, unless they already have one.
 
-    A list that begins with the values that a map ends with makes that map wider: in a dense block each convolution
-    reads what the one before it read, and one more. Values that cannot stand side by side are copied to be read.
+    Inputs that start with all values of a map's end extend that map: in a dense block each convolution reads what the
+    previous one read plus one value. Values that cannot be adjacent are copied when they are read.
     """
     maps: list[list[int]] = []
     map_of: dict[int, int] = {}
@@ -241,7 +241,7 @@ def _sizes(
     last_steps: tuple[int, ...],
     reads_image: bool,
 ) -> tuple[Fraction, Fraction]:
-    """Bytes in use at once and elements of the largest map, for each pixel of the image: lived through step by step."""
+    """Peak bytes and elements of the largest map per image pixel, by simulating the steps."""
     shapes = value_shapes(network)
     channels = [padded(shape.channels) for shape in shapes]
     live: dict[tuple[str, int], int] = {}  # elements of maps
@@ -263,7 +263,7 @@ def _sizes(
         conv = network.convs[step.convs[-1]]
         pixels = shapes[conv.inputs[0]].resolution ** 2
         beside = UNFOLDED_CHANNELS * pixels if step.kernel == "head" else 0
-        if step.kernel == "block":  # what is between its convolutions, where it takes two kernels
+        if step.kernel == "block":  # intermediate map, if the block takes two kernels
             beside += BLOCK_CHANNELS * pixels
         if len(conv.inputs) > 1 and not side_by_side(conv, places, channels):
             beside += sum(channels[value] for value in conv.inputs) * pixels

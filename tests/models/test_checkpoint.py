@@ -256,7 +256,7 @@ def test_errors_say_which_tensors_and_which_file(good: GeneratorFile, rewritten:
     weights["surplus"] = weights.pop("blocks.0.bn2.bias")
     refused(rewritten(weights), r"it lacks blocks\.0\.bn2\.bias and has surplus")
     wrong = {**good.weights, "tail.bias": np.zeros(4, np.float32)}
-    refused(rewritten(wrong), r"tail\.bias has shape \(4,\), a generator needs \(3,\)")
+    refused(rewritten(wrong), r"tail\.bias has shape \(4,\), expected \(3,\)")
     without = {name: array for name, array in good.weights.items() if not name.startswith("upsample")}
     refused(rewritten(without), "scale is 1")
 

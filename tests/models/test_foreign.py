@@ -407,14 +407,14 @@ def test_files_without_a_state_dict_are_refused_with_what_they_hold(
 def test_an_unknown_network_is_refused_with_what_was_found_and_what_is_known(tmp_path: Path) -> None:
     path = tmp_path / "odd.pth"
     torch.save({"params": {f"layer{i}.weight": torch.zeros(8, 8, 3, 3) for i in range(9)}}, path)
-    text = refused(path, r"\(params\): holds an unknown network: 9 arrays, layer0\.weight 8x8x3x3, layer1\.weight")
-    assert "what runs here: SRGAN, RRDB (ESRGAN), Compact (SRVGGNet), EDSR" in text
+    text = refused(path, r"\(params\): unknown network: 9 arrays, layer0\.weight 8x8x3x3, layer1\.weight")
+    assert "supported: SRGAN, RRDB (ESRGAN), Compact (SRVGGNet), EDSR" in text
 
 
 def test_a_network_with_a_part_that_is_not_known_is_refused_by_its_name(foreign: Any, tmp_path: Path) -> None:
     path = tmp_path / "theirs.pth"
     torch.save({**foreign.state_dict(), "attention.weight": torch.zeros(2)}, path)
-    refused(path, r"looks like .*, but attention\.weight is not a part of that network")
+    refused(path, r"looks like .*, but attention\.weight does not belong to that network")
 
 
 def test_a_network_that_lacks_a_part_is_refused(foreign: Any, tmp_path: Path) -> None:

@@ -440,7 +440,7 @@ def test_an_interrupted_build_leaves_nothing(library: Library, tiny_file: ModelF
 
 
 def test_weights_beyond_fp16_are_refused(tiny_file: ModelFile) -> None:
-    with pytest.raises(ModelError, match=r"tail.weight leaves the range of float16; take fp32"):
+    with pytest.raises(ModelError, match=r"tail.weight exceeds the range of float16; use fp32"):
         build_onnx(_with_weight(tiny_file, "tail", 1e6).network, "tiny-x4", np.float16)
 
 

@@ -16,7 +16,7 @@ from srgan_fast.errors import UsageError
 from srgan_fast.ops import coverage, cuda
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.ops.sanitizer import sanitize
-from srgan_fast.ops.verdicts import driver_version
+from srgan_fast.ops.self_test_cache import driver_version
 
 
 def gpu_report(
@@ -97,7 +97,7 @@ def _checks(device: torch.device) -> list[dict[str, Any]]:
     """The worst error of each case, in every type."""
     found = []
     index = torch.cuda.current_device() if device.index is None else device.index
-    for case in cuda.examination(coverage.gpu_of(index)):
+    for case in cuda.self_test_cases(coverage.gpu_of(index)):
         worst = max(case.run(device), key=lambda error: error.excess)
         found.append({"dtype": str(case.dtype), "right": worst.excess <= 1.0, **asdict(worst)})
     return found
