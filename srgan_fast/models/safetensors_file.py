@@ -1,4 +1,4 @@
-"""Safetensors files, ours and other people's: metadata and arrays."""
+"""Reads and writes safetensors files: metadata and arrays."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,29 +22,29 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]
     """Metadata and arrays by name; bfloat16 as float32.
 
     Raises:
-        ModelError: a damaged file, or types that NumPy does not have, such as 8-bit floats.
+        ModelError: a damaged file, or dtypes that NumPy does not support, such as 8-bit floats.
     """
     try:
         with safe_open(path, framework="numpy") as file:  # checks the header against the file's length
             metadata = dict(file.metadata() or {})
         tensors = {name: _array(tensor) for name, tensor in deserialize(path.read_bytes())}  # type: ignore[no-untyped-call]
     except KeyError as error:
-        raise ModelError(f"{path}: holds arrays of type {error}, which cannot be computed with") from None
+        raise ModelError(f"{path}: contains arrays of the unsupported type {error}") from None
     except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from None
     return metadata, tensors
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Writes a file, completely or not at all.
+    """Writes a file atomically.
 
     Args:
         path: target; its suffix must be `.safetensors`.
         tensors: arrays by name.
-        metadata: recorded beside them.
+        metadata: stored beside them.
 
     Raises:
-        ModelError: a wrong suffix, or a target that cannot be written.
+        ModelError: the suffix is wrong, or the target cannot be written.
     """
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: model files end in .safetensors")

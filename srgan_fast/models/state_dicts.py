@@ -1,4 +1,4 @@
-"""Where in a file the state dicts are: training scripts hide them in dictionaries, under prefixes, beside counters."""
+"""Finds state dicts within a file: training scripts nest them in dictionaries, with prefixes, beside counters."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from srgan_fast.errors import ModelError
 from srgan_fast.models.torch_file import StoredTensor
 
-# In the order of preference, averaged weights first; others come after them, in the file's order.
+# In order of preference, averaged weights first; other keys come after them, in the file's order.
 _KEYS = (
     "params_ema", "params-ema", "ema_state_dict", "ema", "params", "state_dict", "model_state_dict",
     "generator_state_dict", "net_g", "netG", "generator", "G", "model", "net", "weights",
@@ -26,12 +26,12 @@ _COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|n_averaged|step|_?device_bu
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A state dict that was found.
+    """A state dict found in a file.
 
     Attributes:
-        key: path of keys to it, joined by dots, with the prefix at its end that only its part of a state dict has;
-            empty for the file itself.
-        tensors: by name, prefixes that all share left out; not read yet where the file is PyTorch's.
+        key: path of keys to it, joined by dots; ends with the prefix if only a part of the state dict is used; empty
+            for the top level.
+        tensors: by name without common prefixes; those of PyTorch files are not read yet.
     """
 
     key: str
@@ -39,12 +39,12 @@ class Candidate:
 
     @property
     def is_expected(self) -> bool:
-        """Whether training scripts are known to keep the network to use there."""
+        """Whether training scripts are known to store networks under this key."""
         return not self.key or any(word in _KEYS for word in self.key.split("."))
 
 
 def find_candidates(content: Any) -> list[Candidate]:
-    """All state dicts in what a file holds, in the order of preference.
+    """All state dicts in the contents of a file, in order of preference.
 
     Args:
         content: mappings, with tensors as `StoredTensor` or arrays.
@@ -59,7 +59,7 @@ def find_candidates(content: Any) -> list[Candidate]:
 
 
 def facts_of(content: Any) -> dict[str, str]:
-    """Plain values at the top of a file, as text: what may be recorded beside a network."""
+    """Plain values at the top level of a file, as text: possible metadata of a network."""
     if not isinstance(content, Mapping):
         return {}
     plain = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, str | int | float)}
@@ -67,11 +67,11 @@ def facts_of(content: Any) -> dict[str, str]:
 
 
 def read_state(candidate: Candidate, what: str) -> dict[str, NDArray[np.float32]]:
-    """A candidate's arrays.
+    """Reads a candidate's arrays.
 
     Args:
-        candidate: to read.
-        what: file, in messages.
+        candidate: the state dict.
+        what: name of the file, for messages.
 
     Raises:
         ModelError: values that are not finite.
@@ -80,14 +80,14 @@ def read_state(candidate: Candidate, what: str) -> dict[str, NDArray[np.float32]
 
 
 def as_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:
-    """float32 of weights.
+    """Converts weights to float32.
 
     Raises:
-        ModelError: no floating-point numbers, some that are not finite, or negative variances.
+        ModelError: not floating-point, not finite, or negative variances.
     """
     if values.dtype.kind != "f":
         raise ModelError(f"{what} holds {values.dtype}, not floating-point weights")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+    with np.errstate(over="ignore"):  # overflows become infinite and are rejected below
         result = values.astype(np.float32)
     if not np.isfinite(result).all():
         raise ModelError(f"{what} holds values that are not finite; the file is damaged or training diverged")
@@ -97,7 +97,7 @@ def as_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:
 
 
 def _walk(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """All mappings in mappings, each once."""
+    """All nested mappings, each once."""
     if not isinstance(content, Mapping) or depth > _DEEPEST or id(content) in seen:
         return
     seen.add(id(content))
@@ -118,7 +118,7 @@ def _array(value: Any) -> NDArray[Any]:
 
 
 def _by_prefix(key: str, tensors: dict[str, Any]) -> Iterator[Candidate]:
-    """The state dict without prefixes that all of it shares; where only a part has one, that part too."""
+    """The state dict without its common prefix; if only a part has a prefix, that part as well."""
     while True:
         shared = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
         if shared is None or _belongs_to_names(shared, tensors):
@@ -133,12 +133,12 @@ def _by_prefix(key: str, tensors: dict[str, Any]) -> Iterator[Candidate]:
 
 
 def _belongs_to_names(prefix: str, tensors: dict[str, Any]) -> bool:
-    """Whether a prefix is a module of the network itself: the ESRGAN of 2018 calls everything `model.0`, `model.1`."""
+    """Whether a prefix is part of the network's own names: the ESRGAN of 2018 uses `model.0`, `model.1`."""
     return any(re.match(r"\d+\.", name.removeprefix(prefix)) for name in tensors if name.startswith(prefix))
 
 
 def _rank(key: str) -> tuple[int, int]:
-    """Known keys first, those near the top first."""
+    """Sort key: known keys first, then by depth."""
     words = key.split(".")
     known = min((_KEYS.index(word) for word in words if word in _KEYS), default=len(_KEYS))
     ema = any("ema" in word for word in words)

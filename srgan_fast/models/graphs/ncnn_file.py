@@ -1,8 +1,7 @@
-"""ncnn's files: a text file of layers (`.param`) beside their weights (`.bin`).
+"""Reader for ncnn models: a text file of layers (`.param`) and a file of weights (`.bin`).
 
-Layers that upscaling networks are made of become a little graph; all others are refused by their names. Every size is
-checked against the weights' file before anything is allocated. Numbers of parameters are those of ncnn's documentation
-of operators.
+Supported layers are translated to the intermediate graph; all others are rejected by name. Sizes are checked against
+the weights' file before anything is allocated. Parameter ids are those of ncnn's operator documentation.
 """
 
 import re
@@ -23,27 +22,27 @@ from srgan_fast.network.graph import Network
 
 _MAGIC = "7767517"
 _BINARY_MAGIC = int(_MAGIC).to_bytes(4, "little")
-_MAX_PARAMETERS = 100  # of a layer; ncnn's own limit is 32
-_MAX_PARAM_FILE = 4 << 20  # the longest known has 120 KB
+_MAX_PARAMETERS = 100  # per layer; ncnn's own limit is 32
+_MAX_PARAM_FILE = 4 << 20  # the largest known has 120 KB
 
-# The word before an array of weights. Any other whose first byte is not 0 stands for a table of 256 values.
+# Tag before an array of weights. Any other whose first byte is not 0 means a table of 256 quantised values.
 _FLOAT32 = (0, 0x0002C056)
 _FLOAT16 = 0x01306B47
 _INT8 = 0x000D4B38
 
-_SAME_PADDING = (-233, -234)  # as much as keeps the size; with odd kernels and stride 1 it is the same on both sides
+_SAME_PADDING = (-233, -234)  # "same" padding; symmetric for odd kernels and stride 1
 
 
 def read_ncnn(param: Path, weights: Path | None = None) -> Network:
-    """The network in a pair of ncnn files.
+    """Reads the network of a pair of ncnn files.
 
     Args:
         param: the text file of layers.
-        weights: their `.bin` file; the one of the same name beside it unless given.
+        weights: their `.bin` file; by default the one of the same name.
 
     Raises:
-        ModelError: a missing, damaged or binary file, a layer that no network of ours has, or other parts that do not
-            fit; one line with the file's name.
+        ModelError: a missing, damaged or binary file, an unsupported layer, or layers that do not fit together; one
+            line with the file's name.
     """
     weights = param.with_suffix(".bin") if weights is None else weights
     try:
@@ -52,7 +51,7 @@ def read_ncnn(param: Path, weights: Path | None = None) -> Network:
     except OSError as error:
         raise ModelError(f"{error.filename}: cannot be read ({error.strerror or error})") from None
     try:
-        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
+        with np.errstate(all="ignore"):  # non-finite values are rejected when the network is checked
             return fuse(parse_ncnn(text, data))
     except ModelError as error:
         raise ModelError(f"{param}: {error}") from None
@@ -68,16 +67,16 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def parse_ncnn(text: bytes, data: bytes) -> g.Graph:
-    """The graph in the contents of a `.param` and a `.bin` file.
+    """Parses the contents of a `.param` and a `.bin` file.
 
     Raises:
-        ModelError: see `read_ncnn`; without a file's name.
+        ModelError: see `read_ncnn`; without the file's name.
     """
     if text.startswith(_BINARY_MAGIC):
-        raise ModelError("a binary .param file; take the text file that it was made from")
+        raise ModelError("a binary .param file; use the text file that it was made from")
     lines = text.decode(errors="replace").splitlines()
     if not lines or lines[0].strip() != _MAGIC:
-        raise ModelError(f"no ncnn file of layers: it does not begin with {_MAGIC}")
+        raise ModelError(f"not an ncnn .param file: it does not begin with {_MAGIC}")
     counts = lines[1].split() if len(lines) > 1 else []
     if len(counts) != 2 or not all(re.fullmatch(r"\d{1,9}", count) for count in counts):
         raise ModelError("its second line does not say how many layers and values there are")
@@ -103,33 +102,33 @@ class _Layer:
         return f"{self.kind} {quoted(self.name)}"
 
     def number(self, key: int, default: float) -> float:
-        """A parameter that is a number."""
+        """A numeric parameter."""
         value = self.values.get(key, default)
         if isinstance(value, tuple):
             raise ModelError(f"{self}: parameter {key} is an array, not a number")
         return value
 
     def whole(self, key: int, default: int) -> int:
-        """A parameter that is a whole number."""
+        """An integer parameter."""
         value = self.number(key, default)
         if value != int(value):
             raise ModelError(f"{self}: parameter {key} is {value:g}, not a whole number")
         return int(value)
 
     def array(self, key: int) -> tuple[float, ...]:
-        """A parameter that is an array; empty if it is not there."""
+        """An array parameter; empty if absent."""
         value = self.values.get(key, ())
         return value if isinstance(value, tuple) else (value,)
 
     def only(self, key: int, default: int, what: str, allowed: tuple[int, ...] | None = None) -> int:
-        """A parameter with a value that is supported: the default, unless others are named."""
+        """An integer parameter that must have a supported value: the default, or one of `allowed`."""
         value = self.whole(key, default)
         if value not in (allowed or (default,)):
             raise ModelError(f"{self}: {what} {value} is not supported")
         return value
 
     def size(self, key: int, largest: int, what: str) -> int:
-        """A parameter that says how many there are."""
+        """A parameter that is a count."""
         value = self.whole(key, 0)
         if not 1 <= value <= largest:
             raise ModelError(f"{self}: {what} is {value}; it must be in 1..{largest}")
@@ -140,7 +139,7 @@ def _parse_layer(line: str) -> _Layer:
     words = line.split()
     kind, name = words[0], words[1] if len(words) > 1 else ""
     if not re.fullmatch(r"\w{1,40}", kind, re.ASCII):
-        raise ModelError(f"a line that is no layer: {quoted(line)}")
+        raise ModelError(f"a line that is not a layer: {quoted(line)}")
     counts = [int(word) for word in words[2:4] if re.fullmatch(r"\d{1,6}", word)]
     if len(counts) != 2 or len(words) < 4 + sum(counts):
         raise ModelError(f"{kind} {quoted(name)}: does not name as many values as it says")
@@ -155,7 +154,7 @@ def _parse_layer(line: str) -> _Layer:
 
 
 def _parse_value(word: str, layer: str) -> tuple[int, float | tuple[float, ...]]:
-    """`4=1`, `1=2.0`, or `-23310=2,0.2,1.0`: an array of parameter 10, its length first."""
+    """Parses `4=1`, `1=2.0`, or `-23310=2,0.2,1.0`, i.e. an array for parameter 10 after its length."""
     match = re.fullmatch(r"(-?\d{1,5})=([-+.,0-9eE]+)", word, re.ASCII)
     try:
         if match is None:
@@ -175,7 +174,7 @@ def _parse_value(word: str, layer: str) -> tuple[int, float | tuple[float, ...]]
 
 
 class _Reader:
-    """Turns layers into nodes, and takes their weights from the file in order."""
+    """Translates layers to nodes, and takes their weights from the file in order."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -184,7 +183,7 @@ class _Reader:
         self.channels: int | None = None
         self.builder = g.GraphBuilder()
         self.constants: dict[str, g.Floats] = {}
-        self.unread: dict[str, None] = {}  # values that no layer reads, in order: the last one is the result
+        self.unread: dict[str, None] = {}  # values that no layer reads; the result is the only one left
 
     def graph(self, lines: Iterable[str]) -> g.Graph:
         for line in lines:
@@ -202,7 +201,7 @@ class _Reader:
     def _translate(self, layer: _Layer) -> None:
         handler = _HANDLERS.get(layer.kind)
         if handler is None:
-            raise ModelError(f"{layer}: no part of a network that can be run here")
+            raise ModelError(f"{layer}: this layer type is not supported")
         for name in layer.inputs:
             self.unread.pop(name, None)
         self.unread.update(dict.fromkeys(layer.outputs))
@@ -215,7 +214,7 @@ class _Reader:
     # Weights.
 
     def _take(self, layer: _Layer, count: int, size: int) -> memoryview:
-        """The next bytes, rounded up to whole words of 4."""
+        """The next bytes, rounded up to multiples of 4."""
         length = -(-count * size // 4) * 4
         left = len(self.data) - self.at
         if length > left:
@@ -228,14 +227,14 @@ class _Reader:
         return np.frombuffer(self._take(layer, count, 4), "<f4")
 
     def _weights(self, layer: _Layer, count: int) -> g.Floats:
-        """An array that stands behind a word for how it is stored."""
+        """An array after a tag for its storage type."""
         tag = int(np.frombuffer(self._take(layer, 1, 4), "<u4")[0])
         if tag in _FLOAT32:
             return self._floats(layer, count)
         if tag == _FLOAT16:
             return np.frombuffer(self._take(layer, count, 2), "<f2")
         if tag == _INT8:
-            raise ModelError(f"{layer}: int8 weights; take the model in float32 or float16")
+            raise ModelError(f"{layer}: int8 weights; use the model in float32 or float16")
         if tag & 0xFF == 0:
             raise ModelError(f"{layer}: weights of an unknown kind (0x{tag:08X})")
         table = self._floats(layer, 256)
@@ -283,7 +282,7 @@ class _Reader:
         depth = layer.only(11, 0, "a depth of")
         if layer.inputs or len(layer.outputs) != 1 or depth:
             raise ModelError(f"{layer}: {len(layer.inputs)} inputs and {len(layer.outputs)} outputs")
-        # One number, or one for each channel: c of 1 x 1.
+        # One number, or one per channel: c of 1 x 1.
         if sizes not in ([1, 0, 0], [1, 1, 0]) and (sizes[:2] != [1, 1] or not 1 <= sizes[2] <= g.MAX_CHANNELS):
             raise ModelError(
                 f"{layer}: a constant of {'x'.join(map(str, sizes))}; only one for each channel can be used"
@@ -323,7 +322,7 @@ class _Reader:
         if activation is None:
             self._one(layer, g.Conv2d(weight, bias))
             return
-        # A name that no file can have: values are separated by blanks.
+        # A name that cannot occur in a file, where blanks separate names.
         between = f"{layer.outputs[0] if layer.outputs else ''} before activation"
         self._one(_Layer(layer.kind, layer.name, layer.inputs, (between,), {}), g.Conv2d(weight, bias))
         self._one(_Layer(layer.kind, layer.name, (between,), layer.outputs, {}), activation)

@@ -1,7 +1,7 @@
-"""ONNX files of upscaling networks.
+"""Reader for ONNX files of upscaling networks.
 
-Operators that such networks are made of become a little graph; all others are refused by their names. The file is read
-by a small parser of our own (see `protobuf`), so the `onnx` package is not needed.
+Supported operators are translated to the intermediate graph; all others are rejected by name. The file is read by our
+own small parser (see `protobuf`), so the `onnx` package is not needed.
 """
 
 from collections.abc import Callable
@@ -20,20 +20,20 @@ from srgan_fast.models.graphs.onnx_messages import FLOATS, Constant, Messages, N
 from srgan_fast.models.graphs.protobuf import as_bytes, fields
 from srgan_fast.network.graph import Network
 
-# Axes of a pixel shuffle that is written as a reshape to six dimensions, a transpose, and a reshape back.
+# Axes of a pixel shuffle written as a reshape to six dimensions, a transpose, and a reshape back.
 _SHUFFLES = {(0, 1, 4, 2, 5, 3): (2, 3, False), (0, 3, 4, 1, 5, 2): (1, 2, True)}
 _UNSHUFFLES = {(0, 1, 3, 5, 2, 4): False, (0, 3, 5, 1, 2, 4): True}
 
 
 def read_onnx(path: Path) -> Network:
-    """The network in an ONNX file.
+    """Reads the network of an ONNX file.
 
     Args:
-        path: the file; weights in files beside it are read too, if they lie in its folder.
+        path: the file; external weights are read, too, if they are in the same folder.
 
     Raises:
-        ModelError: a missing or damaged file, an operator that no network of ours has, or parts that do not fit; one
-            line with the file's name.
+        ModelError: a missing or damaged file, an unsupported operator, or nodes that do not fit together; one line with
+            the file's name.
     """
     try:
         if not path.is_file():
@@ -42,7 +42,7 @@ def read_onnx(path: Path) -> Network:
             raise ModelError(f"{size} bytes, more than the {g.MAX_FILE} that such a file may have")
         with path.open("rb") as file:
             data = file.read(g.MAX_FILE)
-        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
+        with np.errstate(all="ignore"):  # non-finite values are rejected when the network is checked
             return fuse(parse_onnx(data, path.parent))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -51,11 +51,11 @@ def read_onnx(path: Path) -> Network:
 
 
 def parse_onnx(data: bytes, folder: Path) -> g.Graph:
-    """The graph in an ONNX file's contents.
+    """Parses the contents of an ONNX file.
 
     Args:
-        data: the file.
-        folder: where weights outside it may lie.
+        data: contents of the file.
+        folder: folder of external weights.
 
     Raises:
         ModelError: see `read_onnx`; without the file's name.
@@ -75,14 +75,14 @@ _Steps = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Reshaped:
-    """A value on its way through the reshapes and the transpose of a pixel shuffle: operators and their arguments."""
+    """A value within the reshapes and the transpose of a pixel shuffle: the operators so far and their arguments."""
 
     source: str
     steps: _Steps
 
 
 class _Reader:
-    """Turns nodes of a file into those of a little graph."""
+    """Translates a file's nodes to those of the intermediate graph."""
 
     def __init__(self, messages: Messages) -> None:
         self.messages = messages
@@ -91,7 +91,7 @@ class _Reader:
         self.reshaped: dict[str, _Reshaped] = {}
 
     def graph(self, message: memoryview) -> g.Graph:
-        """The graph of a GraphProto."""
+        """Translates a GraphProto."""
         nodes: list[Node] = []
         inputs: list[ValueInfo] = []
         outputs: list[ValueInfo] = []
@@ -129,7 +129,7 @@ class _Reader:
     # Constants.
 
     def _constant(self, name: str) -> Constant | None:
-        """The values of a constant, None for anything else."""
+        """The values of a constant; None for other values."""
         value = self.constants.get(name)
         if isinstance(value, Tensor):
             value = self.constants[name] = self.messages.array(value)
@@ -146,7 +146,7 @@ class _Reader:
     def _translate(self, node: Node) -> None:
         handler = _HANDLERS.get(node.op) if node.domain in ("", "ai.onnx") else None
         if handler is None:
-            raise ModelError(f"{node}: no part of a network that can be run here")
+            raise ModelError(f"{node}: this operator is not supported")
         try:
             if not node.inputs and node.op != "Constant":
                 raise ModelError("it has no input")
@@ -159,7 +159,7 @@ class _Reader:
             if name in self.constants:
                 raise ModelError(f"reads the constant {quoted(name)}")
             if name in self.reshaped:
-                raise ModelError("reads a reshaped map, which is no pixel shuffle")
+                raise ModelError("reads a reshaped map, which is not a pixel shuffle")
         self.builder.add(node.name or node.outputs[0], op, inputs, node.outputs[0])
 
     def constant(self, node: Node) -> None:
@@ -187,7 +187,7 @@ class _Reader:
             self.builder.define(node.outputs[0])
             self.constants[node.outputs[0]] = value
         elif node.inputs[0] in self.reshaped:
-            raise ModelError("reads a reshaped map, which is no pixel shuffle")
+            raise ModelError("reads a reshaped map, which is not a pixel shuffle")
         else:
             self.builder.define(node.outputs[0], node.inputs[0])
 
@@ -332,14 +332,14 @@ class _Reader:
         return factor
 
     def gather(self, node: Node) -> None:
-        """Channels in another order, as exporters write after SpaceToDepth."""
+        """A permutation of channels, as exporters write after SpaceToDepth."""
         order = self._needed_constant(node, 1, "order").reshape(-1)
         if node.integer("axis", 0) not in (1, -3) or order.size > g.MAX_CHANNELS:
             raise ModelError("only channels can be picked, each once")
         self._add(node, g.Reorder(tuple(int(i) for i in order)), node.inputs[0])
 
     def reshape(self, node: Node) -> None:
-        """Reshape, Transpose, Squeeze, Unsqueeze: the steps of a pixel shuffle or its inverse, and nothing else."""
+        """Reshape, Transpose, Squeeze, Unsqueeze: only as steps of a pixel shuffle or its inverse."""
         if node.op == "Transpose":
             arguments = node.integers("perm")
         elif len(node.inputs) == 1:  # until opset 13
@@ -355,7 +355,7 @@ class _Reader:
             self._add(node, op, value.source)
             return
         if not _may_become_pixel_op(value.steps):
-            raise ModelError(f"with {arguments}, which is no step of a pixel shuffle")
+            raise ModelError(f"with {arguments}, which is not a step of a pixel shuffle")
         if source in self.constants:
             raise ModelError(f"reads the constant {quoted(source)}")
         self.builder.define(node.outputs[0])
@@ -376,7 +376,7 @@ class _Reader:
 
 
 def _needed(nodes: list[Node], output: str) -> list[Node]:
-    """The nodes that a value depends on, in the file's order; others may compute what they like."""
+    """Nodes that a value depends on, in the file's order; others may be unsupported."""
     wanted, found = {output}, []
     for node in reversed(nodes):
         if wanted.intersection(node.outputs):
@@ -386,15 +386,15 @@ def _needed(nodes: list[Node], output: str) -> list[Node]:
 
 
 def _as_floats(array: Constant) -> g.Floats:
-    """Numbers as float16 or float32, whichever they are; doubles and integers become float32."""
+    """Values as float16 if they are, else as float32."""
     return array.astype(np.float16 if array.dtype == np.float16 else np.float32, copy=False)
 
 
 def _per_channel(array: Constant) -> g.Floats:
-    """A constant that N, C, H, W maps are combined with: one number, or one for each channel.
+    """A constant that is combined with N, C, H, W maps: one number, or one per channel.
 
     Raises:
-        ModelError: it has a shape of its own along rows or columns.
+        ModelError: it varies along rows or columns.
     """
     if array.size != 1 and (array.ndim not in (3, 4) or array.size != array.shape[-3]):
         raise ModelError(f"a constant of shape {array.shape}; only one for each channel can be used")
@@ -402,7 +402,7 @@ def _per_channel(array: Constant) -> g.Floats:
 
 
 def _pixel_op(steps: _Steps) -> g.Shuffle | g.Unshuffle | None:
-    """What a reshape to six dimensions, a transpose and a reshape to four are together; None for anything else."""
+    """The pixel shuffle that a reshape to 6-D, a transpose and a reshape to 4-D form; None for anything else."""
     steps = _shortened(steps)
     if [op for op, _ in steps] != ["Reshape", "Transpose", "Reshape"]:
         return None
@@ -422,7 +422,7 @@ def _pixel_op(steps: _Steps) -> g.Shuffle | g.Unshuffle | None:
 
 
 def _shortened(steps: _Steps) -> _Steps:
-    """The same steps, where PyTorch writes a pixel-unshuffle of an image of unknown size, without its detours."""
+    """Removes the redundant steps that PyTorch writes for a pixel-unshuffle of an image of dynamic size."""
     if [op for op, _ in steps] == ["Unsqueeze", "Reshape", "Reshape", "Transpose", "Reshape", "Squeeze"]:
         (_, axis), (_, rows), (_, columns), transpose, (_, merged), (_, ones) = steps
         if (
@@ -436,7 +436,7 @@ def _shortened(steps: _Steps) -> _Steps:
 
 
 def _may_become_pixel_op(steps: _Steps) -> bool:
-    """Whether more steps could make a pixel shuffle of these; keeps messages at the operator that is to blame."""
+    """Whether more steps could complete a pixel shuffle; so that messages name the operator that is to blame."""
     first, arguments = steps[0]
     if not ((first == "Reshape" and len(arguments) == 6) or (first, arguments) == ("Unsqueeze", (3,))):
         return False

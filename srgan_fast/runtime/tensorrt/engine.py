@@ -141,7 +141,7 @@ class Engine:
         return cast("torch.Tensor", recorded.sr)
 
     def _enqueue(self, context: "trt.IExecutionContext", lr: "torch.Tensor", sr: "torch.Tensor", shape: Shape) -> None:
-        """Runs on PyTorch's current stream, or on a side stream instead of the default one, which TensorRT would sync."""
+        """Runs on PyTorch's current stream, or a side stream instead of the default one, which TensorRT would sync."""
         import torch  # noqa: PLC0415
 
         current = torch.cuda.current_stream(lr.device)
