@@ -1,6 +1,6 @@
-"""SRGAN super-resolution that is fast enough to be used every day.
+"""SRGAN super-resolution that is fast enough for everyday use.
 
-`Upscaler` and `load_generator` are the front doors; they are imported on first use.
+`Upscaler` and `load_generator` are the main entry points; they are imported on first use.
 """
 
 from typing import TYPE_CHECKING

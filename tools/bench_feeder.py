@@ -1,8 +1,8 @@
-"""Measures how many training batches a second one CPU core makes.
+"""Measures how many training batches per second one CPU core prepares.
 
 usage: python tools/bench_feeder.py IMAGES [--batch 16] [--crop 96] [--scale 4] [--seconds 5]
 
-Prints one JSON line for each kind of low-resolution image: clean, and degraded (blur, noise, JPEG).
+Prints one JSON line per kind of low-resolution image: clean, and degraded (blur, noise, JPEG).
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Measurements that people can trust: this project's runtimes beside those that a user could take instead.
+"""Benchmarks of this project's runtimes beside those that a user could choose instead.
 
-`bench_inference` is the door; README.md beside this file explains the method and the format of the report.
+`bench_inference` is the entry point; README.md beside this file explains the method and the format of the report.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a user waits for before and besides computing: whole processes, from start to exit."""
+"""Cold start: whole processes from start to exit, including what a user waits for besides computing."""
 
 import statistics
 import subprocess
@@ -21,7 +21,7 @@ IMPORTS = ("srgan_fast.runtime.upscaler", "torch", "onnxruntime", "openvino", "M
 def measure_cold_start(model: str | Path, image: Path, folder: Path, threads: int) -> ColdStart:
     """Times `srgan-fast upscale` of a small image by each installed backend, and the import of each runtime.
 
-    Every process runs once before it is timed, so that files come from the page cache as they do on the second use.
+    Every process runs once before it is timed, so that its files are in the page cache.
     """
     path = str(resolve_model(model).absolute())
     python = time_process("python", ["-c", "pass"], folder)
@@ -41,7 +41,7 @@ def measure_cold_start(model: str | Path, image: Path, folder: Path, threads: in
 
 
 def time_process(name: str, arguments: list[str], folder: Path) -> ProcessTime:
-    """Times a process of this interpreter, `RUNS` times after one run that is not counted."""
+    """Times a process of this interpreter `RUNS` times, after one untimed run."""
     taken: list[float] = []
     reason = None
     how: dict[str, Any] = {"capture_output": True, "text": True, "cwd": folder, "env": environment()}

@@ -1,4 +1,4 @@
-"""What an export costs and gives: seconds, bytes, exactness, and the speed of ONNX Runtime with it on this CPU."""
+"""Benchmark of exports: time, file size, exactness, and the speed of ONNX Runtime with the result on this CPU."""
 
 import statistics
 import time
@@ -32,10 +32,10 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What `bench_export` measures: graphs and engines of some precisions.
+    """Options of `bench_export`.
 
-    `size` is that of the image that ONNX Runtime upscales `rounds` times with `threads` (None: all CPUs), `calibration`
-    a folder of images for int8 (None: this project's samples).
+    `size` is that of the image that ONNX Runtime upscales `rounds` times with `threads` (None: all CPUs); `calibration`
+    is a folder of images for int8 (None: this project's samples).
 
     Raises:
         UsageError: values out of range.
@@ -57,9 +57,9 @@ class ExportOptions:
 
 
 def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) -> ExportBenchReport:
-    """Exports a model to every format that can be made here, and times ONNX Runtime with its graphs.
+    """Exports a model to every format that is available here, and times ONNX Runtime with its graphs.
 
-    `on_step` is called in a few words with what is being done.
+    `on_step` is called with a short description of each step.
 
     Raises:
         ModelError: the model cannot be read.
@@ -79,7 +79,7 @@ def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) ->
         try:
             rows[name], made = _export(file, precision, options.calibration)
             graphs[name] = made.data
-        except Exception as error:  # libraries have exceptions of their own
+        except Exception as error:  # libraries raise their own exceptions
             rows[name] = {"status": "failed", "reason": why_not(error)}
     for flavour in installed_flavours():
         for precision in options.precisions:
@@ -127,7 +127,7 @@ def _build(file: ModelFile, flavour: Flavour, precision: EnginePrecision, calibr
 def _times(
     graphs: dict[str, bytes], rows: dict[str, dict[str, Any]], options: ExportOptions, threads: int, on_step: OnStep
 ) -> dict[str, Sequence[float]]:
-    """Milliseconds of each graph in alternating rounds; a graph that does not run is marked in its row."""
+    """Milliseconds of each graph in alternating rounds; a graph that fails is marked in its row."""
     if not graphs:
         return {}
     import onnxruntime  # noqa: PLC0415 (extra)

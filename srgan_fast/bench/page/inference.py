@@ -1,4 +1,4 @@
-"""What a report of inference shows: what varies from case to case, then each case with its charts and tables."""
+"""Page of an inference report: what varies between cases, then each case with its charts and tables."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +16,7 @@ _COMMANDS = "The runtime's own benchmark or the call with the same settings, to 
 
 
 def inference_page(report: InferenceReport, memory: bool = False) -> Page:
-    """Everything in the report; `memory`: whether the console shows the memory of each row, too."""
+    """The page of a report; `memory`: also print each row's memory on the console."""
     model = report.model
     rounds = sorted({case.rounds for case in report.cases})
     said = plural(rounds[0], "round") if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]} rounds"
@@ -150,7 +150,7 @@ def _streams_table(case: CaseResult) -> Table:
 
 
 def _scaling(report: InferenceReport) -> Iterator[Section]:
-    """How medians change along each axis that has several values: a line for each row with all else equal."""
+    """How medians change along each axis with several values: a line per row, all else equal."""
     axes: dict[str, tuple[Callable[[CaseResult], float], Callable[[CaseResult], str]]] = {
         "size": (lambda c: c.height * c.width, lambda c: f"{c.height}x{c.width}"),
         "batch": (lambda c: c.batch, lambda c: f"batch {c.batch}"),

@@ -1,4 +1,4 @@
-"""What a report of training shows: time of a step, its parts, memory, errors."""
+"""Page of a training report: time of a step, its phases, memory, errors."""
 
 from functools import partial
 
@@ -6,15 +6,15 @@ from srgan_fast.bench.report import TrainingReport, TrainingRowResult
 from srgan_fast.pages import charts
 from srgan_fast.pages.document import NAME, Chart, Column, Page, Section, Table, day, facts, plural, read
 
-# Rows that belong together look alike, as runtimes do on the page of inference: the common loop tuned, our step on
-# stock operators, our step with our kernels.
+# Related rows share a style, as runtimes do on the inference page: the common loop tuned, our step on stock operators,
+# our step with our kernels.
 _LIKE = {"stock": "torch", "stock-lean": "onnxruntime", "fused": "native"}
 _STEPS = "A dot is a step; the box holds the middle half of them, the thick line is the median."
 _ERRORS = "Relative differences of the first step from stock PyTorch in fp32; the worst tensor of each network."
 
 
 def training_page(report: TrainingReport) -> Page:
-    """Everything in the report."""
+    """The page of a report."""
     work, environment = report.work, report.environment
     features = f", VGG19 {work.features}" if work.features else ""
     crops = f"{work.batch} crops of {work.hr}x{work.hr}{features}"
