@@ -36,7 +36,7 @@ _WHITE = 255.0
 _DAMPED_WIDTH, _DAMPING = 256, 0.1
 
 
-class _Builder(Builder):
+class _ResidualBuilder(Builder):
     """Building blocks shared by both networks."""
 
     def blocks(self, count: int, channels: int, x: int, damping: float = 1.0) -> int:
@@ -70,7 +70,7 @@ def _matches_msr(state: State) -> bool:
 def _build_msr(state: State, facts: Facts) -> Recognised:
     state = renamed(state, _MSR_RENAMES)
     tensors = Tensors(state)
-    build = _Builder(tensors)
+    build = _ResidualBuilder(tensors)
     first = tensors.conv("conv_first")
     channels, colours = first[0].shape[:2]
     blocks = count_numbered(state, "body.")
@@ -103,7 +103,7 @@ def _matches_edsr(state: State) -> bool:
 def _build_edsr(state: State, facts: Facts) -> Recognised:
     state = renamed(state, _EDSR_RENAMES)
     tensors = Tensors(state)
-    build = _Builder(tensors)
+    build = _ResidualBuilder(tensors)
     first = tensors.conv("conv_first")
     channels, colours = first[0].shape[:2]
     input_map, output_map = _colours(tensors, colours)

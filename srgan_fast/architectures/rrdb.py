@@ -76,7 +76,7 @@ def _in_basicsr_names(state: State) -> State:
     return renamed(state, _RENAMES)
 
 
-class _Builder(Builder):
+class _RRDBBuilder(Builder):
     """Building blocks of an RRDB network."""
 
     def dense(self, name: str, x: int, *residuals: Residual, damping: float) -> int:
@@ -104,7 +104,7 @@ class _Builder(Builder):
 def _build(state: State, facts: Facts) -> Recognised:
     state = _in_basicsr_names(state)
     tensors = Tensors(state)
-    build = _Builder(tensors)
+    build = _RRDBBuilder(tensors)
     first = tensors.conv("conv_first")
     channels, given = first[0].shape[:2]
     feature = x = build.add("conv_first", first, IMAGE)

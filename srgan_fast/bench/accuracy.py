@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.bench.options import BenchPrecision
-from srgan_fast.bench.workload import Size
+from srgan_fast.bench.workload import ImageSize
 from srgan_fast.errors import BackendError
 from srgan_fast.models import ModelFile
 from srgan_fast.network import interpreter
@@ -25,7 +25,7 @@ Reference = NDArray[np.float64] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
+class AccuracyTolerance:
     """Allowed error of a precision: a largest error or a smallest PSNR, relative to the output's range."""
 
     max_error: float | None = None
@@ -35,11 +35,11 @@ class Tolerance:
         return f"max error <= {self.max_error:.0e}" if self.max_error is not None else f"PSNR >= {self.psnr_db:g} dB"
 
 
-TOLERANCES: dict[BenchPrecision, Tolerance] = {
-    "fp32": Tolerance(max_error=1e-3),
-    "bf16": Tolerance(psnr_db=40.0),
-    "fp16": Tolerance(psnr_db=50.0),
-    "int8": Tolerance(psnr_db=30.0),
+TOLERANCES: dict[BenchPrecision, AccuracyTolerance] = {
+    "fp32": AccuracyTolerance(max_error=1e-3),
+    "bf16": AccuracyTolerance(psnr_db=40.0),
+    "fp16": AccuracyTolerance(psnr_db=50.0),
+    "int8": AccuracyTolerance(psnr_db=30.0),
 }
 
 
@@ -50,7 +50,7 @@ class Accuracy:
     max_error: float
     psnr_db: float
 
-    def problem(self, tolerance: Tolerance) -> str | None:
+    def problem(self, tolerance: AccuracyTolerance) -> str | None:
         """What is wrong with it, in words; None if it is within the tolerance."""
         if not math.isfinite(self.max_error):
             return "values that are not finite"
@@ -69,7 +69,7 @@ def compute_reference(
     Large images are split into tiles with the whole receptive field around each, unless it is too large. Raises
     BackendError if torch is needed but not installed.
     """
-    exact = len(lr) * Size(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
+    exact = len(lr) * ImageSize(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
     compute = partial(interpreter.run, file.network) if exact else _in_torch(file, threads)
     s = file.scale
     count, channels, height, width = lr.shape

@@ -29,7 +29,7 @@ PYTHON_VARIABLE = "SRGAN_FAST_BENCH_PYTHON_"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RowJob:
     """Arguments for loading a row: model, workload, folder of prepared files, folder of images for int8 calibration."""
 
     file: ModelFile
@@ -125,13 +125,13 @@ class Candidate:
             return None
         return None
 
-    def prepare(self, job: Job) -> None:
+    def prepare(self, job: RowJob) -> None:
         """Writes the files that `load` needs; raises whatever the runtime raises."""
         if self.prepares:
             job.shape_folder.mkdir(parents=True, exist_ok=True)
             _function(self.prepares)(job)
 
-    def load(self, job: Job, lr: FloatImages) -> Loaded:
+    def load(self, job: RowJob, lr: FloatImages) -> Loaded:
         """Loads the network and its input (N, 3, H, W in 0..1); raises whatever the runtime raises."""
         if self.kind == "peer":
             return cast(Loaded, _function(self.loads)(job, self.name, lr))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from srgan_fast.bench.report import ComparableReport, InferenceReport, Part, Result
+from srgan_fast.bench.report import ComparableReport, InferenceReport, ReportPart, RowResult
 from srgan_fast.errors import UsageError
 
 CONFIDENCE = 0.95
@@ -25,7 +25,7 @@ Verdict = Literal[
 REGRESSIONS: frozenset[Verdict] = frozenset({"slower", "became wrong", "became failed", "gone"})
 
 
-class RowComparison(Part):
+class RowComparison(ReportPart):
     """One row in one case."""
 
     case: str
@@ -41,7 +41,7 @@ class RowComparison(Part):
     rounds: tuple[int, int] | None = Field(default=None, description="numbers of rounds, before and after")
 
 
-class Difference(Part):
+class EnvironmentDifference(ReportPart):
     """A difference between the environments."""
 
     what: str
@@ -49,7 +49,7 @@ class Difference(Part):
     after: str
 
 
-class Comparison(Part):
+class Comparison(ReportPart):
     """Comparison of the rows of two reports."""
 
     schema_name: Literal["srgan_fast.bench.compare/1"] = Field(default="srgan_fast.bench.compare/1", alias="schema")
@@ -63,11 +63,11 @@ class Comparison(Part):
     regressions: int = Field(
         description="number of rows that are slower beyond the threshold, became wrong or failed, or are gone"
     )
-    differences: list[Difference]
+    differences: list[EnvironmentDifference]
     warnings: list[str]
 
 
-_Rows = dict[tuple[str, str], Result]
+_Rows = dict[tuple[str, str], RowResult]
 
 
 def compare_reports(before: ComparableReport, after: ComparableReport, threshold_percent: float = 5.0) -> Comparison:
@@ -116,8 +116,8 @@ def _some_of(rows: _Rows) -> str:
 
 def _compare(
     key: tuple[str, str],
-    before: Result,
-    after: Result | None,
+    before: RowResult,
+    after: RowResult | None,
     left_out: dict[tuple[str | None, str], str],
     threshold_percent: float,
 ) -> RowComparison:
@@ -181,14 +181,14 @@ def _resampled_medians(values: list[float], generator: np.random.Generator) -> N
     return np.concatenate([np.median(generator.choice(values, (count, len(values))), axis=1) for count in counts])
 
 
-def _differences(before: ComparableReport, after: ComparableReport) -> list[Difference]:
+def _differences(before: ComparableReport, after: ComparableReport) -> list[EnvironmentDifference]:
     pairs = before.surroundings(), after.surroundings()
     names = dict.fromkeys(name for known in pairs for name in known)
     values = ((name, *(known.get(name, "not there") for known in pairs)) for name in names)
-    return [Difference(what=name, before=a, after=b) for name, a, b in values if a != b]
+    return [EnvironmentDifference(what=name, before=a, after=b) for name, a, b in values if a != b]
 
 
-def _warnings(before: ComparableReport, after: ComparableReport, differences: list[Difference]) -> list[str]:
+def _warnings(before: ComparableReport, after: ComparableReport, differences: list[EnvironmentDifference]) -> list[str]:
     differ = {difference.what for difference in differences}
     warnings = []
     if differ & {"CPU", "CPUs", "instruction sets"}:

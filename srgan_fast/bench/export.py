@@ -15,7 +15,7 @@ from srgan_fast.bench.machine import Neighbours, describe_machine, warn_about_ne
 from srgan_fast.bench.report import ExportBenchReport, ExportRow
 from srgan_fast.bench.turns import Taken, take_turns, timed, warm_up
 from srgan_fast.bench.worker import why_not
-from srgan_fast.bench.workload import Size, lr_image
+from srgan_fast.bench.workload import ImageSize, lr_image
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.errors import UsageError
 from srgan_fast.export.onnx_export import OnnxModel, make_onnx
@@ -25,7 +25,7 @@ from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, b
 from srgan_fast.runtime.tensorrt.flavour import Flavour, installed_flavours, load_library
 
 PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")
-DEFAULT_SIZE = Size(128, 128)
+DEFAULT_SIZE = ImageSize(128, 128)
 
 OnStep = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class ExportOptions:
 
     model: str | Path = DEFAULT_MODEL
     precisions: tuple[EnginePrecision, ...] = PRECISIONS
-    size: Size = DEFAULT_SIZE
+    size: ImageSize = DEFAULT_SIZE
     rounds: int = 9
     threads: int | None = None
     calibration: Path | None = None

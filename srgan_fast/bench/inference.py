@@ -42,7 +42,7 @@ from srgan_fast.bench.report import (
 from srgan_fast.bench.streams import SECONDS
 from srgan_fast.bench.turns import ORDER, PAUSE_S, WARM_UP_RUNS, Taken, Times, finite, percentile, take_turns
 from srgan_fast.bench.worker import Worker, why_not
-from srgan_fast.bench.workload import Size, Workload, lr_image, lr_images
+from srgan_fast.bench.workload import ImageSize, Workload, lr_image, lr_images
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.errors import BackendError, UsageError
@@ -53,7 +53,7 @@ from srgan_fast.network.analysis import macs_per_image_pixel, value_shapes
 from srgan_fast.runtime.registry import usable_cpus
 
 WORKER = "srgan_fast.bench.inference_row"
-COLD_START_SIZE = Size(64, 64)
+COLD_START_SIZE = ImageSize(64, 64)
 # Poisson arrivals have this fraction of the rate that the same callers reach in closed loops.
 ARRIVALS_SHARE = 0.7
 # Full-size feature maps that the most memory-hungry library holds at once. A row that needs more is rejected before
@@ -66,7 +66,7 @@ OnStep = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class _Run:
+class _InferenceRun:
     """State of a running benchmark; `references` caches the one of the current batch and size."""
 
     options: InferenceOptions
@@ -76,7 +76,9 @@ class _Run:
     on_step: OnStep
     left_out: list[LeftOut] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    references: dict[tuple[int, Size], tuple[Reference, Literal["float64", "float32"]]] = field(default_factory=dict)
+    references: dict[tuple[int, ImageSize], tuple[Reference, Literal["float64", "float32"]]] = field(
+        default_factory=dict
+    )
 
     def order(self, workload: Workload) -> dict[str, Any]:
         """A row's job, as sent to its process."""
@@ -138,7 +140,7 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
     environment = describe_machine()
     with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder:
         calibration = calibration_folder(options.calibration)
-        run = _Run(options, file, Path(folder), calibration, on_step)
+        run = _InferenceRun(options, file, Path(folder), calibration, on_step)
         run.warnings += warn_about_start(environment, max(threads))
         rows = _installed(run, rows)
         shapes = itertools.product(dict.fromkeys(options.sizes), dict.fromkeys(options.batches))
@@ -183,7 +185,7 @@ def _check_sizes(file: ModelFile, options: InferenceOptions) -> None:
         raise UsageError(f"size {odd[0]}: sides must be multiples of {multiple}, the pixel-unshuffle of {file.name}")
 
 
-def _installed(run: _Run, rows: list[Candidate]) -> list[Candidate]:
+def _installed(run: _InferenceRun, rows: list[Candidate]) -> list[Candidate]:
     """Rows that can run here; the others are recorded. Raises if there is none, or if the baseline is missing."""
     able = []
     remedy: str | None
@@ -211,7 +213,7 @@ def _installed(run: _Run, rows: list[Candidate]) -> list[Candidate]:
 # --- one case
 
 
-def _measure_case(run: _Run, case: Workload, rows: list[Candidate]) -> CaseResult:
+def _measure_case(run: _InferenceRun, case: Workload, rows: list[Candidate]) -> CaseResult:
     """Figures of all rows that can be measured, including wrong and failed ones."""
     lr, description = lr_images(case.size, case.batch, run.options.image)
     np.save(run.folder / "lr.npy", lr)
@@ -262,8 +264,8 @@ def _measure_case(run: _Run, case: Workload, rows: list[Candidate]) -> CaseResul
     )
 
 
-def _too_large(run: _Run, case: Workload, row: Candidate, beside_others: bool) -> bool:
-    """Whether a peer's feature maps may not fit in memory; our backends bound theirs, or are asked for by name.
+def _too_large(run: _InferenceRun, case: Workload, row: Candidate, beside_others: bool) -> bool:
+    """Whether a peer's feature maps may not fit in memory; our backends bound theirs, or are requested by name.
 
     Some peers keep their memory, others allocate it in each run, so there must be room for one more peer.
     """
@@ -287,7 +289,7 @@ def _too_large(run: _Run, case: Workload, row: Candidate, beside_others: bool) -
     return True
 
 
-def _load(run: _Run, case: Workload, row: Candidate, reference: Reference, workers: ExitStack) -> _Loaded:
+def _load(run: _InferenceRun, case: Workload, row: Candidate, reference: Reference, workers: ExitStack) -> _Loaded:
     """Prepares, loads, warms up and checks a row; a BackendError gives the failure, or how its process ended."""
     order = {"row": row.name, "job": run.order(case)}
     if row.prepares:
@@ -316,7 +318,7 @@ def _row(candidate: Candidate, case: Workload, **values: object) -> Row:
     )
 
 
-def _timed_row(run: _Run, case: Workload, item: _Loaded, times: Times, reference: Reference) -> Row:
+def _timed_row(run: _InferenceRun, case: Workload, item: _Loaded, times: Times, reference: Reference) -> Row:
     facts = {**item.facts, **finite({"max_error": item.accuracy.max_error, "psnr_db": item.accuracy.psnr_db})}
     if times.failure is not None:
         return _row(item.candidate, case, status="failed", reason=why_not(times.failure), **facts)
@@ -359,7 +361,7 @@ def _timed_row(run: _Run, case: Workload, item: _Loaded, times: Times, reference
     )
 
 
-def _streams(run: _Run, case: Workload, item: _Loaded, reference: Reference) -> Streams:
+def _streams(run: _InferenceRun, case: Workload, item: _Loaded, reference: Reference) -> Streams:
     """Throughput and latency of several concurrent callers, and of a single one."""
     count = run.options.streams
     results = [run.folder / f"{item.candidate.name}-{index}.npy" for index in range(count)]
@@ -399,7 +401,7 @@ def _baseline(name: str | None, correct: list[Row]) -> Row | None:
     return next(own, correct[0] if correct else None)
 
 
-def _cold_start(run: _Run, threads: int) -> ColdStart:
+def _cold_start(run: _InferenceRun, threads: int) -> ColdStart:
     run.on_step("cold start")
     lr, _ = lr_image(COLD_START_SIZE, run.options.image)
     image = run.folder / f"{COLD_START_SIZE}.png"

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from srgan_fast.bench.candidates import Job, Loaded, find_candidate
+from srgan_fast.bench.candidates import Loaded, RowJob, find_candidate
 from srgan_fast.bench.machine import peak_rss_mib
 from srgan_fast.bench.streams import measure_arrivals, measure_streams
 from srgan_fast.bench.turns import timed, warm_up
 from srgan_fast.bench.worker import serve
-from srgan_fast.bench.workload import Size, Workload
+from srgan_fast.bench.workload import ImageSize, Workload
 from srgan_fast.models import read_model
 
 
@@ -70,10 +70,10 @@ class InferenceRow:
         np.save(path, self._loaded.array(sr))
 
 
-def _job(order: dict[str, Any]) -> Job:
-    workload = Workload(Size(*order["size"]), order["batch"], order["threads"])
+def _job(order: dict[str, Any]) -> RowJob:
+    workload = Workload(ImageSize(*order["size"]), order["batch"], order["threads"])
     calibration = None if order["calibration"] is None else Path(order["calibration"])
-    return Job(read_model(order["model"]), workload, Path(order["folder"]), calibration)
+    return RowJob(read_model(order["model"]), workload, Path(order["folder"]), calibration)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from srgan_fast.bench.workload import LARGEST_SIDE, Size
+from srgan_fast.bench.workload import LARGEST_SIDE, ImageSize
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL
 
@@ -42,7 +42,7 @@ class InferenceOptions:
     """
 
     model: str | Path = DEFAULT_MODEL
-    sizes: tuple[Size, ...] = (Size(128, 128),)
+    sizes: tuple[ImageSize, ...] = (ImageSize(128, 128),)
     backends: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     precisions: tuple[BenchPrecision, ...] = ()

@@ -16,13 +16,13 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from srgan_fast.bench.options import BenchPrecision
-from srgan_fast.bench.workload import Size, Workload
+from srgan_fast.bench.workload import ImageSize, Workload
 from srgan_fast.errors import UsageError
 
 Record = dict[str, Any]
 
 
-class Part(BaseModel):
+class ReportPart(BaseModel):
     """Base class of all parts of a report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null")
@@ -36,7 +36,7 @@ class Part(BaseModel):
         return {name: value for name, value in self.model_dump().items() if not isinstance(value, dict | list)}
 
 
-class Environment(Part):
+class Environment(ReportPart):
     """The machine when the run began."""
 
     cpu: str
@@ -52,7 +52,7 @@ class Environment(Part):
     fp32_peak_gflops: float | None = Field(default=None, description="measured on those threads; training only")
 
 
-class Method(Part):
+class Method(ReportPart):
     """The measurement method."""
 
     rounds: int = Field(description="minimum number of rounds of each case")
@@ -66,7 +66,7 @@ class Method(Part):
     profiled_steps: int = Field(default=0, description="training: steps after the rounds that phases come from")
 
 
-class Result(Part):
+class RowResult(ReportPart):
     """Common fields of a row of any benchmark."""
 
     name: str
@@ -91,7 +91,7 @@ class Result(Part):
         raise NotImplementedError
 
 
-_R = TypeVar("_R", bound=Result)
+_R = TypeVar("_R", bound=RowResult)
 
 
 def rank(
@@ -115,7 +115,7 @@ def rank(
     return ranked, None if reference is None else reference.name
 
 
-class Report(Part):
+class Report(ReportPart):
     """Base class of all reports."""
 
     created: str = Field(default="", description="UTC, ISO 8601")
@@ -132,7 +132,7 @@ class Report(Part):
         writer.writerows(records)
         return text.getvalue()
 
-    def results(self) -> dict[tuple[str, str], Result]:
+    def results(self) -> dict[tuple[str, str], RowResult]:
         """Rows by case and name."""
         return {(case, row.name): row for case, _, rows in self._cases() for row in rows}
 
@@ -164,7 +164,7 @@ class Report(Part):
 # --- inference
 
 
-class Model(Part):
+class Model(ReportPart):
     """The network of all rows."""
 
     name: str
@@ -174,7 +174,7 @@ class Model(Part):
     macs_per_lr_pixel: int = Field(description="multiply-adds of direct convolutions")
 
 
-class Latency(Part):
+class Latency(ReportPart):
     """Milliseconds of one run, from a batch in memory to its result in memory, in host time."""
 
     min_ms: float
@@ -187,7 +187,7 @@ class Latency(Part):
     rounds_ms: list[float] = Field(description="in the order of the rounds")
 
 
-class Arrivals(Part):
+class Arrivals(ReportPart):
     """Requests that arrive at random (Poisson process) instead of consecutively."""
 
     rate_per_s: float = Field(description="arrivals per second, a fixed fraction of the closed loops' rate")
@@ -197,7 +197,7 @@ class Arrivals(Part):
     p99_ms: float | None = Field(description="null with fewer than 662 runs")
 
 
-class Streams(Part):
+class Streams(ReportPart):
     """Concurrent callers of one loaded runtime, after the rounds."""
 
     count: int
@@ -209,7 +209,7 @@ class Streams(Part):
     reason: str | None = Field(default=None, description="why it was not measured, or is wrong")
 
 
-class Row(Result):
+class Row(RowResult):
     """One runtime in one precision in one case, in a separate process."""
 
     kind: Literal["backend", "peer"]
@@ -246,7 +246,7 @@ class Row(Result):
         return record
 
 
-class CaseResult(Part):
+class CaseResult(ReportPart):
     """All rows for one batch size, image size and number of threads."""
 
     batch: int
@@ -261,10 +261,10 @@ class CaseResult(Part):
     rows: list[Row]
 
     def __str__(self) -> str:
-        return str(Workload(Size(self.height, self.width), self.batch, self.threads))
+        return str(Workload(ImageSize(self.height, self.width), self.batch, self.threads))
 
 
-class LeftOut(Part):
+class LeftOut(ReportPart):
     """A requested row that was not measured."""
 
     name: str
@@ -273,7 +273,7 @@ class LeftOut(Part):
     remedy: str | None
 
 
-class ProcessTime(Part):
+class ProcessTime(ReportPart):
     """Wall time of whole processes."""
 
     name: str
@@ -284,7 +284,7 @@ class ProcessTime(Part):
     reason: str | None = Field(default=None, description="why it could not be timed")
 
 
-class ColdStart(Part):
+class ColdStart(ReportPart):
     """Times from process start, including what a user waits for besides computing."""
 
     picture: str
@@ -321,7 +321,7 @@ class InferenceReport(Report):
 # --- training
 
 
-class StepWork(Part):
+class StepWork(ReportPart):
     """The work of every row in a step."""
 
     stage: Literal["gan", "pretrain"]
@@ -335,7 +335,7 @@ class StepWork(Part):
     gflop: float = Field(description="direct convolutions, two for a multiply-add, nothing computed twice")
 
 
-class Phase(Part):
+class Phase(ReportPart):
     """A part of a step, measured by the profiler."""
 
     seconds: float = Field(description="total in one step")
@@ -343,7 +343,7 @@ class Phase(Part):
     gflops: float | None = Field(description="gflop / seconds")
 
 
-class TrainingRowResult(Result):
+class TrainingRowResult(RowResult):
     """A loop in one precision with one set of kernels."""
 
     loop: Literal["common", "lean"]
@@ -401,7 +401,7 @@ class TrainingReport(Report):
 # --- export
 
 
-class ExportRow(Part):
+class ExportRow(ReportPart):
     """A format that a model can be exported to."""
 
     name: str

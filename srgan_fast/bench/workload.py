@@ -17,7 +17,7 @@ Device = Literal["cpu", "cuda"]
 _SEED = 0
 
 
-class Size(NamedTuple):
+class ImageSize(NamedTuple):
     """Size of a low-resolution image in pixels."""
 
     height: int
@@ -32,7 +32,7 @@ class Size(NamedTuple):
         return self.height * self.width
 
 
-def parse_size(text: str) -> Size:
+def parse_size(text: str) -> ImageSize:
     """Parses `HxW`, or one number for a square.
 
     Raises:
@@ -45,14 +45,14 @@ def parse_size(text: str) -> Size:
     sides = [int(side) if len(side) < 10 else LARGEST_SIDE + 1 for side in match.groups() if side]
     if min(sides) < 1 or max(sides) > LARGEST_SIDE:
         raise UsageError(f"size is {text!r}; sides must lie between 1 and {LARGEST_SIDE}")
-    return Size(sides[0], sides[-1])
+    return ImageSize(sides[0], sides[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A batch of images of one size on a number of CPU threads, for the network of the run."""
 
-    size: Size
+    size: ImageSize
     batch: int = 1
     threads: int = 1
 
@@ -66,7 +66,7 @@ class Workload:
         return self.batch * self.size.area
 
 
-def lr_images(size: Size, batch: int, image: Path | None = None) -> tuple[FloatImages, str]:
+def lr_images(size: ImageSize, batch: int, image: Path | None = None) -> tuple[FloatImages, str]:
     """The input, N, 3, H, W, and its description: see `lr_image`.
 
     Each image of a batch is its predecessor rolled to the right, so that mixed-up images are detected.
@@ -79,7 +79,7 @@ def lr_images(size: Size, batch: int, image: Path | None = None) -> tuple[FloatI
     return rolled, f"{description}, {batch} times, each rolled to the right by {size.width / batch:g} pixels"
 
 
-def lr_image(size: Size, image: Path | None = None) -> tuple[FloatImages, str]:
+def lr_image(size: ImageSize, image: Path | None = None) -> tuple[FloatImages, str]:
     """The input, 1, 3, H, W in 0..1 with the 256 values of 8 bits, and its description.
 
     The largest centre crop of the image (None: a sample) with the right aspect ratio, resized to the size; seeded noise
@@ -105,7 +105,7 @@ def lr_image(size: Size, image: Path | None = None) -> tuple[FloatImages, str]:
     return lr, f"{path.name}, the middle {part.shape[0]}x{part.shape[1]} resized to {size}"
 
 
-def _middle(pixels: NDArray[Any], size: Size) -> NDArray[Any]:
+def _middle(pixels: NDArray[Any], size: ImageSize) -> NDArray[Any]:
     """The largest centre crop with the aspect ratio of a size."""
     zoom = min(pixels.shape[0] / size.height, pixels.shape[1] / size.width)
     height, width = (max(1, round(side * zoom)) for side in size)

@@ -44,14 +44,14 @@ def _completed(args: list[str]) -> Iterator[str]:
             yield "-"
 
 
-class Report(Protocol):
+class JsonReport(Protocol):
     """A report that can be written as JSON."""
 
     def as_json(self) -> str:
         """JSON with a trailing newline."""
 
 
-class BenchReport(Report, Protocol):
+class BenchReport(JsonReport, Protocol):
     """A report with warnings."""
 
     @property
@@ -59,7 +59,7 @@ class BenchReport(Report, Protocol):
         """Reasons why its figures may not be worth quoting."""
 
 
-_R = TypeVar("_R", bound=Report)
+_R = TypeVar("_R", bound=JsonReport)
 _B = TypeVar("_B", bound=BenchReport)
 
 

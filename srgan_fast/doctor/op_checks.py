@@ -75,7 +75,7 @@ def check_ops(choices: list[OpChoice]) -> Iterator[SelfTest]:
 
 
 def check_cuda_ops() -> Iterator[SelfTest]:
-    """The cases of the GPU self-test; none if there is no GPU to test."""
+    """The cases of the GPU self-test; none without a GPU."""
     if not cuda.usable():
         return
     device = torch.device("cuda", torch.cuda.current_device())

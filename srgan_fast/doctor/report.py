@@ -18,13 +18,13 @@ State = Literal["ok", "absent", "unused", "broken"]
 Direction = Literal["forward", "dgrad", "wgrad"]
 
 
-class Part(BaseModel):
+class DoctorPart(BaseModel):
     """Base class of all parts of a report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null")
 
 
-class Processor(Part):
+class Processor(DoctorPart):
     """The CPU and its instruction sets."""
 
     model: str
@@ -35,7 +35,7 @@ class Processor(Part):
     isa_asked: str | None = Field(description="SRGAN_FAST_ISA")
 
 
-class Component(Part):
+class Component(DoctorPart):
     """A component that may be installed."""
 
     name: str
@@ -61,7 +61,7 @@ class BackendState(Component):
     precisions: list[Precision] = Field(description="precisions that are available here")
 
 
-class OpChoice(Part):
+class OpChoice(DoctorPart):
     """The implementation that `kernels = auto` selects for an operator."""
 
     op: str
@@ -71,7 +71,7 @@ class OpChoice(Part):
     reason: str
 
 
-class SelfTest(Part):
+class SelfTest(DoctorPart):
     """A self-test: a computation compared with a slow, exact one."""
 
     part: Literal["imaging", "pictures", "backend", "op"]
@@ -91,7 +91,7 @@ class SelfTest(Part):
         return self.name if self.direction is None else f"{self.name}: {self.direction}, {self.dtype}, {self.device}"
 
 
-class DoctorReport(Part):
+class DoctorReport(DoctorPart):
     """Result of the doctor's checks."""
 
     schema_name: Literal["srgan_fast.doctor/1"] = Field(default=SCHEMA, alias="schema")

@@ -23,7 +23,7 @@ _HALF_A_LEVEL = 0.5 / 255  # error of rounding to 8 bits
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
+class ExportTolerance:
     """Required accuracy of a precision.
 
     Attributes:
@@ -38,10 +38,10 @@ class Tolerance:
     remedy: str
 
 
-TOLERANCES: dict[ExportPrecision, Tolerance] = {
-    "fp32": Tolerance(1e-4, 80, "report it"),
-    "fp16": Tolerance(2e-2, 60, "take fp32"),
-    "int8": Tolerance(None, 40, "calibrate on more images like those to be upscaled, or use fp16"),
+TOLERANCES: dict[ExportPrecision, ExportTolerance] = {
+    "fp32": ExportTolerance(1e-4, 80, "report it"),
+    "fp16": ExportTolerance(2e-2, 60, "take fp32"),
+    "int8": ExportTolerance(None, 40, "calibrate on more images like those to be upscaled, or use fp16"),
 }
 
 

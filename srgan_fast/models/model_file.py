@@ -19,7 +19,7 @@ from srgan_fast.models.catalogue import find_entry
 from srgan_fast.models.checkpoint import DEFAULT_MODEL, FORMAT, GeneratorFile, generator_from, resolve_model
 from srgan_fast.models.graphs import read_ncnn, read_onnx
 from srgan_fast.models.safetensors_file import read_safetensors
-from srgan_fast.models.state_dicts import Candidate, facts_of, find_candidates, read_state
+from srgan_fast.models.state_dicts import FoundStateDict, facts_of, find_state_dicts, read_state
 from srgan_fast.models.torch_file import read_torch_file
 from srgan_fast.network.analysis import scale_of
 from srgan_fast.network.graph import Network
@@ -166,7 +166,7 @@ def model_of(file: GeneratorFile, path: Path | None = None) -> ModelFile:
 
 def _choose(path: Path, content: Any, facts: dict[str, str], key: str | None) -> StateFile:
     """The state dict of a key, or else the first one that is a network, in order of preference."""
-    candidates = find_candidates(content)
+    candidates = find_state_dicts(content)
     if not candidates:
         raise ModelError(f"{path}: contains no state dict but {_describe(content)}")
     if key is not None:
@@ -195,7 +195,7 @@ def _choose(path: Path, content: Any, facts: dict[str, str], key: str | None) ->
     raise ModelError(next((text for text in refused if "unknown network" not in text), refused[0]))
 
 
-def _understood(path: Path, candidate: Candidate, facts: dict[str, str]) -> StateFile:
+def _understood(path: Path, candidate: FoundStateDict, facts: dict[str, str]) -> StateFile:
     place = f"{path} ({candidate.key})" if candidate.key else str(path)
     unsupported = name_unsupported(candidate.tensors)  # before reading gigabytes
     state = {} if unsupported else read_state(candidate, place)

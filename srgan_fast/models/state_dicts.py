@@ -25,7 +25,7 @@ _COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|n_averaged|step|_?device_bu
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class FoundStateDict:
     """A state dict found in a file.
 
     Attributes:
@@ -43,13 +43,13 @@ class Candidate:
         return not self.key or any(word in _KEYS for word in self.key.split("."))
 
 
-def find_candidates(content: Any) -> list[Candidate]:
+def find_state_dicts(content: Any) -> list[FoundStateDict]:
     """All state dicts in the contents of a file, in order of preference.
 
     Args:
         content: mappings, with tensors as `StoredTensor` or arrays.
     """
-    found: list[Candidate] = []
+    found: list[FoundStateDict] = []
     seen: set[int] = set()
     for key, mapping in _walk(content, "", 0, seen):
         tensors = {str(name): value for name, value in mapping.items() if _is_weight(str(name), value)}
@@ -66,7 +66,7 @@ def facts_of(content: Any) -> dict[str, str]:
     return {key: str(value) for key, value in plain.items() if len(str(value)) < 1000}
 
 
-def read_state(candidate: Candidate, what: str) -> dict[str, NDArray[np.float32]]:
+def read_state(candidate: FoundStateDict, what: str) -> dict[str, NDArray[np.float32]]:
     """Reads a candidate's arrays.
 
     Args:
@@ -117,19 +117,19 @@ def _array(value: Any) -> NDArray[Any]:
     return value.array() if isinstance(value, StoredTensor) else value
 
 
-def _by_prefix(key: str, tensors: dict[str, Any]) -> Iterator[Candidate]:
+def _by_prefix(key: str, tensors: dict[str, Any]) -> Iterator[FoundStateDict]:
     """The state dict without its common prefix; if only a part has a prefix, that part as well."""
     while True:
         shared = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
         if shared is None or _belongs_to_names(shared, tensors):
             break
         tensors = {name.removeprefix(shared): value for name, value in tensors.items()}
-    yield Candidate(key, tensors)
+    yield FoundStateDict(key, tensors)
     for prefix in _PREFIXES:
         part = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         if len(part) > 1 and len(part) < len(tensors) and not _belongs_to_names(prefix, tensors):
             word = prefix.removesuffix(".")
-            yield from (Candidate(f"{key}.{word}" if key else word, c.tensors) for c in _by_prefix("", part))
+            yield from (FoundStateDict(f"{key}.{word}" if key else word, c.tensors) for c in _by_prefix("", part))
 
 
 def _belongs_to_names(prefix: str, tensors: dict[str, Any]) -> bool:
@@ -145,4 +145,4 @@ def _rank(key: str) -> tuple[int, int]:
     return (0 if ema else 1, known) if key else (1, -1)
 
 
-__all__ = ["Candidate", "as_float32", "facts_of", "find_candidates", "read_state"]
+__all__ = ["FoundStateDict", "as_float32", "facts_of", "find_state_dicts", "read_state"]

@@ -25,7 +25,7 @@ class _Colours(nn.Module):
         return x * self.gain + self.offset
 
 
-class _Layer(nn.Module):
+class _ConvActivation(nn.Module):
     """A convolution with its activation; residuals and the shuffle are applied by `NetworkModule`."""
 
     def __init__(self, conv: Conv) -> None:
@@ -101,7 +101,7 @@ class NetworkModule(nn.Module):
         super().__init__()
         self.network = network
         self._last = last_readers(network)
-        self.layers = nn.ModuleList(_Layer(conv) for conv in network.convs)
+        self.layers = nn.ModuleList(_ConvActivation(conv) for conv in network.convs)
         self.ends = NetworkEnds(network)
         self.eval()
 

@@ -132,12 +132,12 @@ class _Network:
         """Values in 0..1, float32."""
         return torch.rand(shape, generator=self._generator).to(self._device)
 
-    def _layer(self, pack: Callable[..., Tensor], out: int, channels: int, side: int) -> "_Layer":
+    def _layer(self, pack: Callable[..., Tensor], out: int, channels: int, side: int) -> "_RandomLayer":
         # He's initialisation, so that activations neither grow nor vanish.
         spread = (2.0 / (channels * side * side)) ** 0.5
         weight = (torch.randn(out, channels, side, side, generator=self._generator) * spread).to(self._device)
         bias = (torch.randn(out, generator=self._generator) / 8).to(self._device)
-        return _Layer(weight, pack(weight, self._dtype), bias, torch.full((out,), 0.25, device=self._device))
+        return _RandomLayer(weight, pack(weight, self._dtype), bias, torch.full((out,), 0.25, device=self._device))
 
     def __call__(
         self, x: Tensor, after: Callable[[], None] = lambda: None, weights_are_constant: bool = True
@@ -169,7 +169,7 @@ class _Network:
     def reference(self, x: Tensor) -> Tensor:
         """The same in float64, with weights rounded to the kernels' dtype."""
 
-        def of(layer: _Layer) -> tuple[Tensor, Tensor, Tensor]:
+        def of(layer: _RandomLayer) -> tuple[Tensor, Tensor, Tensor]:
             return layer.weight.to(self._dtype).double(), layer.bias.double(), layer.slope.double()
 
         first = x = infer.head_reference(x, *_COLOURS, *of(self._head))
@@ -182,7 +182,7 @@ class _Network:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class _RandomLayer:
     weight: Tensor
     packed: Tensor
     bias: Tensor

@@ -44,7 +44,7 @@ class Switched(nn.Module):
         return choose_fused(self.kernels, x)
 
 
-class _Recorded:
+class _RecordedSteps:
     """Number of steps in all threads that are being captured in CUDA graphs.
 
     Not a ContextVar: checkpointing recomputes in autograd's own threads, which must make the same choice.
@@ -60,7 +60,7 @@ class _Recorded:
             self.steps += steps
 
 
-_recorded = _Recorded()
+_recorded = _RecordedSteps()
 
 
 @contextmanager

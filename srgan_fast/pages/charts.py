@@ -57,7 +57,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class StackedBar:
     """A row as a bar of stacked parts."""
 
     name: str
@@ -128,7 +128,7 @@ def scatter(series: Iterable[Series], x_label: str, y_label: str) -> Draw:
     return _drawing(plot, 4.0, f"{y_label} against {x_label}") if shown else _nothing
 
 
-def stacks(bars: Iterable[Bar], unit: str) -> Draw:
+def stacks(bars: Iterable[StackedBar], unit: str) -> Draw:
     """Rows as stacked bars."""
     shown = [(bar, {name: value for name, value in bar.parts.items() if _is_positive(value)}) for bar in bars]
     shown = [(bar, parts) for bar, parts in shown if parts]

@@ -135,7 +135,7 @@ def _text(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class KeyFigure:
     """A highlighted figure: label, figure, and note."""
 
     label: str
@@ -150,7 +150,7 @@ class Page:
     title: str
     eyebrow: str = ""
     subtitle: str = ""
-    tiles: Sequence[Tile] = ()
+    tiles: Sequence[KeyFigure] = ()
     warnings: Sequence[str] = ()
     sections: Sequence[Section] = ()
     footer: str = "The file stands alone: it loads nothing and runs no script."

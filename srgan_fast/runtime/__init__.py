@@ -1,4 +1,4 @@
-"""Backends that execute a network, behind one protocol, and the tiling that bounds their memory."""
+"""Backends that execute a network through one protocol, and the tiling that bounds their memory."""
 
 from srgan_fast.runtime.protocol import AskedPrecision, Backend, Precision
 from srgan_fast.runtime.registry import (

@@ -14,7 +14,7 @@ from srgan_fast.network.analysis import scale_of, value_shapes
 from srgan_fast.network.graph import IMAGE, ColourMap, Conv, Network
 from srgan_fast.ops import infer
 from srgan_fast.ops.conv import phase_major
-from srgan_fast.runtime.cuda_plan import Step, padded, plan_of, side_by_side
+from srgan_fast.runtime.cuda_plan import KernelStep, padded, plan_of, side_by_side
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _RECORDED_BYTES = 1 << 28  # of maps; a graph holds their memory
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class _DeviceLayer:
     """Packed weights, bias and slope of a convolution on the device."""
 
     weights: Tensor
@@ -33,7 +33,7 @@ class _Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Recorded:
+class _RecordedNetwork:
     graph: torch.cuda.CUDAGraph
     given: Tensor
     result: Tensor
@@ -63,7 +63,7 @@ class CudaNetwork:
         self._layers = [self._layers_of(step) for step in self.plan.steps]
         # Moved to the device up front: captured code must not synchronise with the host.
         self._input_map, self._output_map = self._colours(network.input_map), self._colours(network.output_map)
-        self._graphs: OrderedDict[tuple[int, ...], _Recorded | None] = OrderedDict()
+        self._graphs: OrderedDict[tuple[int, ...], _RecordedNetwork | None] = OrderedDict()
         self._records = device.type == "cuda"
         with on_device(device):
             self._stream = torch.cuda.Stream(device) if self._records else None  # type: ignore[no-untyped-call]
@@ -122,7 +122,7 @@ class CudaNetwork:
             out = torch.where(out.isfinite(), torch.tanh(out), out)
         return _mapped(out, self._output_map)
 
-    def _run(self, step: Step, layers: list[_Layer], images: Tensor, maps: "_Maps") -> Tensor:
+    def _run(self, step: KernelStep, layers: list[_DeviceLayer], images: Tensor, maps: "_Maps") -> Tensor:
         """Runs a step; returns features, or images if it is the last."""
         conv, layer = self._network.convs[step.convs[0]], layers[0]
         if step.kernel == "head":
@@ -144,7 +144,7 @@ class CudaNetwork:
             return infer.picture(x, layer.weights, layer.bias, layer.slope, self._network.channels, step.shuffle)
         return self._conv(step, layer, x, maps)
 
-    def _conv(self, step: Step, layer: _Layer, x: Tensor, maps: "_Maps") -> Tensor:
+    def _conv(self, step: KernelStep, layer: _DeviceLayer, x: Tensor, maps: "_Maps") -> Tensor:
         conv = self._network.convs[step.convs[0]]
         is_last = step is self.plan.steps[-1]
         residuals = [(maps.values[residual.value], residual.scale) for residual in conv.residuals]
@@ -174,7 +174,7 @@ class CudaNetwork:
             return F.interpolate(mapped, scale_factor=self._scale, mode="nearest")
         return F.interpolate(mapped, scale_factor=self._scale, mode="bilinear", align_corners=False)
 
-    def _layers_of(self, step: Step) -> list[_Layer]:
+    def _layers_of(self, step: KernelStep) -> list[_DeviceLayer]:
         convs = [self._network.convs[index] for index in step.convs]
         if step.kernel == "head":
             return [self._layer(convs[0], infer.pack_head, fills_in=False, needs_slope=True)]
@@ -193,7 +193,7 @@ class CudaNetwork:
         fills_in: bool = True,
         fills_out: bool = True,
         needs_slope: bool = False,
-    ) -> _Layer:
+    ) -> _DeviceLayer:
         """A convolution's tensors on the device; channels padded, the input's per value, and in phase-major order."""
         weight, bias = torch.from_numpy(conv.weight), torch.from_numpy(conv.bias)
         slope = None if conv.slope is None else torch.from_numpy(conv.slope).expand(len(bias))
@@ -212,18 +212,18 @@ class CudaNetwork:
         packed = pack(arranged(weight).to(self._device), self._dtype)
         vectors = [None if v is None else arranged(v).to(self._device).contiguous() for v in (bias, slope)]
         assert vectors[0] is not None
-        return _Layer(packed, vectors[0], vectors[1])
+        return _DeviceLayer(packed, vectors[0], vectors[1])
 
     def _may_record(self, pixels: int) -> bool:
         return pixels <= _RECORDED_PIXELS and pixels * self.plan.bytes_per_pixel <= _RECORDED_BYTES
 
-    def _remember(self, shape: tuple[int, ...], recorded: _Recorded | None) -> None:
+    def _remember(self, shape: tuple[int, ...], recorded: _RecordedNetwork | None) -> None:
         self._graphs[shape] = recorded
         self._graphs.move_to_end(shape)
         while len(self._graphs) > _GRAPHS:
             self._graphs.popitem(last=False)
 
-    def _record(self, images: Tensor) -> _Recorded | None:
+    def _record(self, images: Tensor) -> _RecordedNetwork | None:
         """Captures the launches for a shape; on failure (driver or memory) returns None and disables capturing."""
         given = images.clone()
         graph = torch.cuda.CUDAGraph()
@@ -238,7 +238,7 @@ class CudaNetwork:
             self._records = False
             _log.warning("cannot capture a CUDA graph, launching kernels one by one: %s", str(error).partition("\n")[0])
             return None
-        return _Recorded(graph, given, result)
+        return _RecordedNetwork(graph, given, result)
 
     def _colours(self, values: ColourMap) -> tuple[Tensor, Tensor] | None:
         if values.is_identity:

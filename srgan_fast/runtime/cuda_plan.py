@@ -29,7 +29,7 @@ _RESULTS = 3  # float32 copies of the output: planes and postprocessing; a skip 
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class KernelStep:
     """One kernel call.
 
     Attributes:
@@ -66,7 +66,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class KernelPlan:
     """Steps of a network in execution order.
 
     Attributes:
@@ -79,7 +79,7 @@ class Plan:
         elements_per_pixel: elements of the largest map per image pixel.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[KernelStep, ...]
     places: dict[int, Place]
     widths: tuple[int, ...]
     last_steps: tuple[int, ...]
@@ -93,7 +93,7 @@ def padded(channels: int) -> int:
     return -(-channels // UNIT) * UNIT
 
 
-def plan_of(network: Network) -> Plan:
+def plan_of(network: Network) -> KernelPlan:
     """Plans a network."""
     places, widths = _places(network)
     steps = tuple(_steps(network, places))
@@ -102,7 +102,7 @@ def plan_of(network: Network) -> Plan:
     last_steps = tuple(step_of[index] for index in last_readers(network))
     reads_image = any(IMAGE in _read(network, step) for step in steps if step.kernel != "head")
     most_bytes, most_elements = _sizes(network, steps, places, widths, last_steps, reads_image)
-    return Plan(steps, places, widths, last_steps, reads_image, most_bytes, most_elements)
+    return KernelPlan(steps, places, widths, last_steps, reads_image, most_bytes, most_elements)
 
 
 def side_by_side(conv: Conv, places: dict[int, Place], channels: list[int]) -> bool:
@@ -125,30 +125,30 @@ def side_by_side(conv: Conv, places: dict[int, Place], channels: list[int]) -> b
     return True
 
 
-def _steps(network: Network, places: dict[int, Place]) -> Iterator[Step]:
+def _steps(network: Network, places: dict[int, Place]) -> Iterator[KernelStep]:
     convs, last = network.convs, len(network.convs) - 1
     ends_in_tail = _ends_in_tail(network)
     index = 0
     while index < last:
         conv = convs[index]
         if ends_in_tail and index == last - 1:
-            yield Step("conv", (index,), conv.shuffle, shuffles=False)
+            yield KernelStep("conv", (index,), conv.shuffle, shuffles=False)
         elif _is_head(network, conv):
-            yield Step("head", (index,))
+            yield KernelStep("head", (index,))
         elif _is_block(network, index, places):
-            yield Step("block", (index, index + 1))
+            yield KernelStep("block", (index, index + 1))
             index += 1
         elif conv.residuals:
-            yield Step("conv", (index,), shuffle_after=conv.shuffle)
+            yield KernelStep("conv", (index,), shuffle_after=conv.shuffle)
         else:
-            yield Step("conv", (index,), conv.shuffle)
+            yield KernelStep("conv", (index,), conv.shuffle)
         index += 1
     if ends_in_tail:
-        yield Step("tail", (last,))
+        yield KernelStep("tail", (last,))
     elif convs[last].residuals:
-        yield Step("conv", (last,), shuffle_after=convs[last].shuffle)
+        yield KernelStep("conv", (last,), shuffle_after=convs[last].shuffle)
     else:
-        yield Step("picture", (last,), convs[last].shuffle)
+        yield KernelStep("picture", (last,), convs[last].shuffle)
 
 
 def _is_head(network: Network, conv: Conv) -> bool:
@@ -227,7 +227,7 @@ def _places(network: Network) -> tuple[dict[int, Place], tuple[int, ...]]:
     return places, tuple(widths)
 
 
-def _read(network: Network, step: Step) -> set[int]:
+def _read(network: Network, step: KernelStep) -> set[int]:
     convs = [network.convs[index] for index in step.convs]
     inner = {value_of(index) for index in step.convs}
     return {value for conv in convs for value in (*conv.inputs, *(r.value for r in conv.residuals))} - inner
@@ -235,7 +235,7 @@ def _read(network: Network, step: Step) -> set[int]:
 
 def _sizes(
     network: Network,
-    steps: tuple[Step, ...],
+    steps: tuple[KernelStep, ...],
     places: dict[int, Place],
     widths: tuple[int, ...],
     last_steps: tuple[int, ...],
@@ -287,4 +287,4 @@ def _sizes(
     return Fraction(_HALF * most, cells) + planes, Fraction(largest, cells)
 
 
-__all__ = ["Kernel", "Place", "Plan", "Step", "padded", "plan_of", "side_by_side"]
+__all__ = ["Kernel", "KernelPlan", "KernelStep", "Place", "padded", "plan_of", "side_by_side"]

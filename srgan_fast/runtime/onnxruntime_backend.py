@@ -68,7 +68,7 @@ class OnnxRuntimeBackend:
         self._session.run_with_iobinding(binding)
 
 
-class CudaBackend(OnnxRuntimeBackend):
+class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
     """CUDA execution provider, which uses cuDNN."""
 
     name = "onnxruntime-cuda"

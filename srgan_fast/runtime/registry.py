@@ -62,7 +62,7 @@ BACKENDS: dict[str, BackendEntry] = {
                 chosen_by_auto=False,
             )
             for provider, factory in (
-                ("cuda", "CudaBackend"),
+                ("cuda", "OnnxRuntimeCudaBackend"),
                 ("tensorrt", "TensorRTProviderBackend"),
                 ("openvino", "OpenVINOProviderBackend"),
             )

@@ -320,7 +320,7 @@ def gain(*values: object) -> dict[str, object]:
     ids=lambda record: str(record)[:30] if len(str(record)) < 40 or record[0] != "{" else record[-45:],
 )
 def test_damaged_conventions_are_refused(rewritten: Callable[..., Path], record: str | None) -> None:
-    assert len(refused(rewritten(conventions=record), "record of conventions is damaged")) < 600
+    assert len(refused(rewritten(conventions=record), "its metadata is damaged")) < 600
 
 
 def loads_or_refuses(path: Path) -> bool:

@@ -306,7 +306,7 @@ def test_code_in_a_checkpoint_is_never_executed(tmp_path: Path, place: str, zipp
     }
     torch.save(content[place], path, _use_new_zipfile_serialization=zipped)
     if place == "alone":
-        refused(path, r"holds no state dict but an object of \w+\.mkdir, which would need that code to run")
+        refused(path, r"contains no state dict but an object of \w+\.mkdir, which would need that code to run")
     else:
         assert read_model(path).architecture == "SRGAN generator, 1 blocks of 4 channels (Lornatang/SRGAN-PyTorch)"
     assert not mark.exists()
@@ -328,7 +328,7 @@ def test_a_whole_pickled_module_is_refused(tmp_path: Path, wrap: Callable[..., A
     path = tmp_path / "theirs.pth"
     torch.save(wrap(nn.Sequential(conv(3, 4, 9), nn.PReLU())), path)
     refused(
-        path, r"holds no state dict but (an object of torch.*save the state dict alone|a dictionary with generator)"
+        path, r"contains no state dict but (an object of torch.*save the state dict alone|a dictionary with generator)"
     )
 
 
@@ -336,7 +336,7 @@ def test_a_whole_pickled_module_is_refused(tmp_path: Path, wrap: Callable[..., A
 def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "theirs.pt"
     torch.jit.save(torch.jit.trace(conv(3, 4, 9), torch.zeros(1, 3, 4, 4)), path)
-    refused(path, r"a TorchScript archive, which is a program; save the state dict alone")
+    refused(path, r"a TorchScript archive, which contains code; save only the state dict")
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_files_without_a_state_dict_are_refused_with_what_they_hold(
 ) -> None:
     path = tmp_path / "theirs.pth"
     torch.save(content, path)
-    refused(path, f"holds no state dict but {found}")
+    refused(path, f"contains no state dict but {found}")
 
 
 def test_an_unknown_network_is_refused_with_what_was_found_and_what_is_known(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_first_use_while_somebody_records_refuses_nothing_for_later(
     with monkeypatch.context() as records:
         records.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
         problem = gpu.first_use()
-        assert problem == "a GPU was not key yet, which cannot be done while a CUDA graph is recorded"
+        assert problem == "a GPU has not run its self-test, which is not possible during CUDA graph capture"
         assert gpu.examinations == 0
     assert cuda.problem_of(torch.device("cuda", 0)) is None
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
@@ -173,7 +173,7 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
     x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
     with caplog.at_level(logging.DEBUG, "srgan_fast.ops"), switch.recorded_steps():
         assert [switch.choose_fused("auto", x) for _ in range(3)] == [False] * 3
-    assert caplog.messages == [f"{WRONG}; plain PyTorch computes instead"]
+    assert caplog.messages == [f"{WRONG}; using plain PyTorch"]
     with pytest.raises(TrainingError, match=r"kernels='fused': the fused kernels .* relative error 1\.0e\+00"):
         switch.choose_fused("fused", x)
     assert gpu.examinations == 1
@@ -199,7 +199,7 @@ def test_auto_takes_fused_kernels_on_a_gpu_only_where_steps_are_recorded(
         assert switch.choose_fused("fused", x)
         assert not switch.choose_fused("auto", x)
     (line,) = caplog.messages
-    assert line.startswith("fused kernels are slower than PyTorch's where steps are not recorded as a CUDA graph;")
+    assert line.startswith("fused kernels are slower than PyTorch's unless steps are captured in a CUDA graph;")
     assert gpu.examinations == 1
 
 

@@ -44,7 +44,7 @@ Upscale = Callable[[Tensor], Tensor]
 
 
 @dataclass(slots=True)
-class Result:
+class GpuRowResult:
     """A row at one shape.
 
     `precision` determines the tolerance; TF32 has that of bf16. Status `wrong` is beyond it; `left out` does not
@@ -168,8 +168,8 @@ def _onnxruntime(name: str, file: ModelFile) -> Upscale:
 
 def _measure(
     row: Candidate, upscale: Upscale | str, load_s: float, file: ModelFile, shape: Shape, device: torch.device
-) -> Result:
-    found = Result(row.name, row.precision, load_s=load_s)
+) -> GpuRowResult:
+    found = GpuRowResult(row.name, row.precision, load_s=load_s)
     if isinstance(upscale, str):
         found.status, found.reason, found.load_s = "failed", upscale, None
         return found
@@ -198,7 +198,7 @@ def _measure(
     return found
 
 
-def _time(found: Result, upscale: Upscale, given: Tensor, host: Tensor, shape: Shape) -> None:
+def _time(found: GpuRowResult, upscale: Upscale, given: Tensor, host: Tensor, shape: Shape) -> None:
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     upscale(given)

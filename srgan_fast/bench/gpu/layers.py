@@ -15,7 +15,7 @@ from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerCase:
     """A convolution with the operations before and after it.
 
     Channels of input and output; side of the high-resolution crop divided by that of the input; kernel side; stride;
@@ -33,16 +33,16 @@ class Layer:
 
 
 LAYERS = (
-    Layer("G trunk", 64, 64, 4, normalised=True),
-    Layer("G upsampler", 64, 256, 2),
-    Layer("D first", 3, 64, 1, activation=0.2),
-    Layer("D 64, stride 2", 64, 64, 1, stride=2),
-    Layer("D 128", 64, 128, 2, normalised=True),
-    Layer("D 256", 128, 256, 4, normalised=True),
-    Layer("D 512", 256, 512, 8, normalised=True),
-    Layer("VGG 64", 64, 64, 1, activation=0.0),
-    Layer("VGG 128", 128, 128, 2, activation=0.0),
-    Layer("VGG 256", 256, 256, 4, activation=0.0),
+    LayerCase("G trunk", 64, 64, 4, normalised=True),
+    LayerCase("G upsampler", 64, 256, 2),
+    LayerCase("D first", 3, 64, 1, activation=0.2),
+    LayerCase("D 64, stride 2", 64, 64, 1, stride=2),
+    LayerCase("D 128", 64, 128, 2, normalised=True),
+    LayerCase("D 256", 128, 256, 4, normalised=True),
+    LayerCase("D 512", 256, 512, 8, normalised=True),
+    LayerCase("VGG 64", 64, 64, 1, activation=0.0),
+    LayerCase("VGG 128", 128, 128, 2, activation=0.0),
+    LayerCase("VGG 256", 256, 256, 4, activation=0.0),
 )
 
 
@@ -75,7 +75,7 @@ def time_layers(batch: int, hr: int, device: torch.device) -> list[dict[str, Any
 Call = Callable[[], object]
 
 
-def layer_calls(layer: Layer, batch: int, hr: int, device: torch.device) -> Iterator[tuple[str, Call, Call, str]]:
+def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> Iterator[tuple[str, Call, Call, str]]:
     """Calls of a layer on random maps: direction, our operator, PyTorch's, and what they compute."""
     side = hr // layer.divisor
 

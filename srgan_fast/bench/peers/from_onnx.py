@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from srgan_fast.bench.candidates import Job, Loaded
+from srgan_fast.bench.candidates import Loaded, RowJob
 from srgan_fast.data.calibration import calibration_pictures
 from srgan_fast.errors import BackendError
 from srgan_fast.files import atomic_write
 from srgan_fast.runtime.protocol import FloatImages
 
 
-def fixed_onnx(job: Job) -> Path:
+def fixed_onnx(job: RowJob) -> Path:
     """The ONNX file for the job's shape, written on first use."""
     path = job.shape_folder / "fixed.onnx"
     if not path.exists():
@@ -46,7 +46,7 @@ def _run_python(what: str, *arguments: str) -> None:
 # --- ONNX Runtime's CPU provider
 
 
-def load_onnxruntime(job: Job, row: str, lr: FloatImages) -> Loaded:
+def load_onnxruntime(job: RowJob, row: str, lr: FloatImages) -> Loaded:
     """A session with all graph optimisations, the default."""
     import onnxruntime as ort  # noqa: PLC0415 (each row's process imports its own runtime only)
 
@@ -66,7 +66,7 @@ def load_onnxruntime(job: Job, row: str, lr: FloatImages) -> Loaded:
 # default OpenVINO runs an fp32 model in bf16 where the CPU supports it.
 
 
-def quantise_openvino(job: Job) -> None:
+def quantise_openvino(job: RowJob) -> None:
     """Writes the quantised model, for all shapes."""
     target = job.folder / "int8.xml"
     if target.exists():
@@ -94,7 +94,7 @@ def _other_precision(used: str, asked: str) -> str:
     return f"OpenVINO computes in {used} on this CPU, not in {asked}"
 
 
-def load_openvino(job: Job, row: str, lr: FloatImages) -> Loaded:
+def load_openvino(job: RowJob, row: str, lr: FloatImages) -> Loaded:
     """A model compiled for latency, with a request that reads the input in place."""
     import openvino as ov  # noqa: PLC0415
 
@@ -131,14 +131,14 @@ def load_openvino(job: Job, row: str, lr: FloatImages) -> Loaded:
 _CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"
 
 
-def convert_to_mnn(job: Job) -> None:
+def convert_to_mnn(job: RowJob) -> None:
     """Converts the graph with MNN's converter."""
     source, target = fixed_onnx(job), job.shape_folder / "fixed.mnn"
     arguments = ["-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(target), "--bizCode", "srgan_fast"]
     _run_python("MNN's converter", "-c", _CONVERT, *arguments)
 
 
-def load_mnn(job: Job, row: str, lr: FloatImages) -> Loaded:
+def load_mnn(job: RowJob, row: str, lr: FloatImages) -> Loaded:
     """A module in high precision (fp32; "normal" may be fp16 or bf16); reading the result triggers the computation."""
     from MNN import expr, nn  # noqa: PLC0415
 
@@ -152,7 +152,7 @@ def load_mnn(job: Job, row: str, lr: FloatImages) -> Loaded:
 # --- OpenCV's DNN module, which runs 3x3 convolutions by Winograd's algorithm where there is AVX
 
 
-def load_opencv(job: Job, row: str, lr: FloatImages) -> Loaded:
+def load_opencv(job: RowJob, row: str, lr: FloatImages) -> Loaded:
     """A net with OpenCV's own engine and default settings."""
     import cv2  # noqa: PLC0415
 
@@ -169,7 +169,7 @@ def load_opencv(job: Job, row: str, lr: FloatImages) -> Loaded:
 # --- IREE: compiled ahead of time for this processor, run on a thread pool
 
 
-def compile_iree(job: Job) -> None:
+def compile_iree(job: RowJob) -> None:
     """Imports the graph and compiles it, which takes minutes for large networks."""
     from iree import compiler  # noqa: PLC0415
 
@@ -210,7 +210,7 @@ def _without_depth_to_space(path: Path) -> bytes:
     return cast(bytes, model.SerializeToString())
 
 
-def load_iree(job: Job, row: str, lr: FloatImages) -> Loaded:
+def load_iree(job: RowJob, row: str, lr: FloatImages) -> Loaded:
     """A function of the compiled module, with its input in device memory."""
     from iree import runtime  # noqa: PLC0415
 

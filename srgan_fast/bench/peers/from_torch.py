@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from srgan_fast.bench.candidates import Job, Loaded
+from srgan_fast.bench.candidates import Loaded, RowJob
 from srgan_fast.errors import BackendError
 from srgan_fast.network.torch_module import NetworkModule
 from srgan_fast.runtime.protocol import FloatImages
@@ -18,7 +18,7 @@ def torch_lacks_bf16() -> str | None:
     return None if cpu_multiplies_bf16() else NO_BF16
 
 
-def load_torch(job: Job, row: str, lr: FloatImages) -> Loaded:
+def load_torch(job: RowJob, row: str, lr: FloatImages) -> Loaded:
     """Eager in NCHW, or in channels_last for rows with NHWC in their name; compiled; bf16 by autocast."""
     compiled, bf16 = "compile" in row or "zentorch" in row, row.endswith("bf16")
     layout = torch.channels_last if "nhwc" in row or "compile" in row else torch.contiguous_format
@@ -48,7 +48,7 @@ def load_torch(job: Job, row: str, lr: FloatImages) -> Loaded:
     return Loaded(run, array, caller=lambda: run)  # a forward pass only reads the weights
 
 
-def convert_to_ncnn(job: Job) -> None:
+def convert_to_ncnn(job: RowJob) -> None:
     """Traces the network and converts it; weights stay fp32, which pnnx converts to fp16 by default.
 
     The network does not depend on the image's size; pnnx fails on larger ones without a message. There is no int8 row:
@@ -62,7 +62,7 @@ def convert_to_ncnn(job: Job) -> None:
     pnnx.export(NetworkModule(job.file.network), str(job.shape_folder / "net.pt"), (image,), fp16=False)
 
 
-def load_ncnn(job: Job, row: str, lr: FloatImages) -> Loaded:
+def load_ncnn(job: RowJob, row: str, lr: FloatImages) -> Loaded:
     """A net in fp32, or with maps and weights stored in bf16."""
     import ncnn  # noqa: PLC0415
 

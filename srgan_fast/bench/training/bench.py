@@ -23,7 +23,7 @@ from srgan_fast.bench.machine import (
     warn_about_start,
 )
 from srgan_fast.bench.report import Method, Phase, StepWork, TrainingReport, TrainingRowResult, rank
-from srgan_fast.bench.training.first_step import TOLERANCES, Difference, FirstStep, compare
+from srgan_fast.bench.training.first_step import TOLERANCES, FirstStep, FirstStepDifference, compare
 from srgan_fast.bench.training.options import TrainingOptions
 from srgan_fast.bench.training.phases import count_flops
 from srgan_fast.bench.training.rows import (
@@ -53,7 +53,7 @@ OnStep = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class _Run:
+class _TrainingRun:
     """State of a running benchmark."""
 
     options: TrainingOptions
@@ -70,7 +70,7 @@ class _Ready:
     row: TrainingRow
     worker: Worker
     losses: Losses
-    difference: Difference
+    difference: FirstStepDifference
     problem: str | None
 
     def turn(self, last: bool) -> Taken:
@@ -99,7 +99,7 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
     threads = options.threads or usable_cpus()
     work, gan = Work(options.stage, options.batch, options.hr, options.features, threads), options.stage == "gan"
-    run = _Run(options, work, count_flops(work), on_step)
+    run = _TrainingRun(options, work, count_flops(work), on_step)
     machine = describe_machine()
     run.warnings += warn_about_start(machine, threads) + warn_about_rounds(options.rounds)
     peaks = [_fp32_peak(run)]
@@ -149,7 +149,7 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
     )
 
 
-def _fp32_peak(run: _Run) -> float | None:
+def _fp32_peak(run: _TrainingRun) -> float | None:
     """GFLOP/s of FMA instructions alone, the best of a few tries, measured by our inference engine."""
     run.on_step("peak of the processor")
     try:
@@ -163,7 +163,7 @@ def _fp32_peak(run: _Run) -> float | None:
     return max(backend.peak() for _ in range(_PEAK_TRIES)) * 2e-9
 
 
-def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowResult], float | None]:
+def _measure(run: _TrainingRun, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowResult], float | None]:
     """Figures of all rows by name, and how many CPUs other processes used."""
     finished: dict[str, TrainingRowResult] = {}
     ready: dict[str, _Ready] = {}
@@ -198,7 +198,7 @@ def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowR
     return finished, other_cpus
 
 
-def _begin(run: _Run, folder: Path, workers: ExitStack, row: TrainingRow) -> tuple[Worker, FirstStep]:
+def _begin(run: _TrainingRun, folder: Path, workers: ExitStack, row: TrainingRow) -> tuple[Worker, FirstStep]:
     """Starts a row's process, creates the row and does its first step."""
     worker = workers.enter_context(Worker(WORKER, row.name, folder))
     file = folder / f"{row.name}.pt"
@@ -220,7 +220,7 @@ def _result(row: TrainingRow, **values: object) -> TrainingRowResult:
     return TrainingRowResult.model_validate({**known, **values})
 
 
-def _timed_row(run: _Run, item: _Ready, times: Times) -> TrainingRowResult:
+def _timed_row(run: _TrainingRun, item: _Ready, times: Times) -> TrainingRowResult:
     checks = {
         "losses": finite(item.losses),
         "gradient_error": finite(item.difference.gradient),

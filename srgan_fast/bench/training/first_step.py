@@ -22,7 +22,7 @@ _SINGLE_VALUES = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
+class FirstStepTolerance:
     """Largest relative differences of a loss and of a tensor's gradient (2-norms; five times that for one value)."""
 
     loss: float
@@ -35,9 +35,9 @@ class Tolerance:
 
 # Stock against stock, batch 16, HR 96: in fp32 4e-3 between NCHW and channels_last (a PReLU slope, a sum that nearly
 # cancels), in bf16 0.23 (D's first layer) without slopes and biases, which rounding makes useless there.
-TOLERANCES: dict[Literal["fp32", "bf16"], Tolerance] = {
-    "fp32": Tolerance(1e-3, 3e-2, every_tensor=True),
-    "bf16": Tolerance(5e-2, 5e-1, every_tensor=False),
+TOLERANCES: dict[Literal["fp32", "bf16"], FirstStepTolerance] = {
+    "fp32": FirstStepTolerance(1e-3, 3e-2, every_tensor=True),
+    "bf16": FirstStepTolerance(5e-2, 5e-1, every_tensor=False),
 }
 
 
@@ -66,7 +66,7 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FirstStepDifference:
     """Difference of a first step from the reference; see `Tolerance`. `problem` says what is wrong with it."""
 
     loss: float
@@ -74,7 +74,7 @@ class Difference:
     problem: str | None
 
 
-def compare(got: FirstStep, trusted: FirstStep, tolerance: Tolerance) -> Difference:
+def compare(got: FirstStep, trusted: FirstStep, tolerance: FirstStepTolerance) -> FirstStepDifference:
     """Measures and judges a first step."""
     problem = None
     loss_error = 0.0
@@ -100,4 +100,4 @@ def compare(got: FirstStep, trusted: FirstStep, tolerance: Tolerance) -> Differe
         if not errors[worst] <= tolerance.gradient:
             told = f"gradient of the {network}'s {worst} is off by {errors[worst]:.1e}, beyond {tolerance.gradient:.0e}"
             problem = problem or told
-    return Difference(loss_error, gradient_errors, problem)
+    return FirstStepDifference(loss_error, gradient_errors, problem)

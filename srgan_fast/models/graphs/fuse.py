@@ -133,7 +133,7 @@ class _Fuser:
         node = made_by.get(self.graph.output)
         if self.uses[self.graph.output] > 1:
             return None, None
-        while node is not None and isinstance(node.op, g.Affine | g.Tanh | g.Clip):
+        while node is not None and isinstance(node.op, g.ScaleShift | g.Tanh | g.Clip):
             (name,) = node.inputs
             node = made_by.get(name) if self.uses[name] == 1 else None
         if node is None:
@@ -187,7 +187,7 @@ class _Fuser:
                 return self._convolve(node, op, inputs[0])
             case g.Slope():
                 return self._activate(self._open(inputs[0]), op.slope.astype(np.float32).reshape(-1))
-            case g.Affine():
+            case g.ScaleShift():
                 return self._affine(node, op, inputs[0])
             case g.Resize():
                 return self._resize(node, op, inputs[0])
@@ -232,7 +232,7 @@ class _Fuser:
         x = self._with_residuals_as_inputs(x)
         return replace(x, slope=slopes_before_shuffle(slope, x.shuffle))
 
-    def _affine(self, node: g.Node, op: g.Affine, x: _Form) -> _Form:
+    def _affine(self, node: g.Node, op: g.ScaleShift, x: _Form) -> _Form:
         gain, offset = (v.astype(np.float64).reshape(-1) for v in (op.gain, op.offset))
         if isinstance(x, _Image):
             _check_per_channel(node, self.channels, gain, offset)
@@ -546,7 +546,7 @@ def _simplified(node: g.Node) -> g.Node:
         case g.Conv2d(weight, bias) if weight.shape[2] == 1 and weight.shape[0] == weight.shape[1] <= 4:
             diagonal = np.diagonal(weight[:, :, 0, 0])
             if np.count_nonzero(weight) == np.count_nonzero(diagonal) == len(diagonal):
-                return replace(node, op=g.Affine(diagonal, bias))
+                return replace(node, op=g.ScaleShift(diagonal, bias))
     return node
 
 

@@ -68,7 +68,7 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Affine:
+class ScaleShift:
     """`y = gain * x + offset`.
 
     Attributes:
@@ -139,7 +139,7 @@ class Clip:
     high: float
 
 
-Op = Conv2d | Slope | Concat | Sum | Affine | Resize | Shuffle | Unshuffle | Reorder | Tanh | Clip
+Op = Conv2d | Slope | Concat | Sum | ScaleShift | Resize | Shuffle | Unshuffle | Reorder | Tanh | Clip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,7 +233,6 @@ __all__ = [
     "MAX_NODES",
     "MAX_PARTS",
     "MAX_WEIGHTS",
-    "Affine",
     "Clip",
     "Concat",
     "Conv2d",
@@ -244,6 +243,7 @@ __all__ = [
     "Op",
     "Reorder",
     "Resize",
+    "ScaleShift",
     "Shuffle",
     "Slope",
     "Sum",

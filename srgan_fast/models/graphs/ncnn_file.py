@@ -85,11 +85,11 @@ def parse_ncnn(text: bytes, data: bytes) -> g.Graph:
         raise ModelError(f"{stated} layers, more than {g.MAX_NODES}")
     if stated != (found := sum(bool(line.strip()) for line in lines[2:])):
         raise ModelError(f"it says {stated} layers and has {found}")
-    return _Reader(data).graph(line for line in lines[2:] if line.strip())
+    return _NcnnReader(data).graph(line for line in lines[2:] if line.strip())
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class _NcnnLayer:
     """A line of a `.param` file."""
 
     kind: str
@@ -135,7 +135,7 @@ class _Layer:
         return value
 
 
-def _parse_layer(line: str) -> _Layer:
+def _parse_layer(line: str) -> _NcnnLayer:
     words = line.split()
     kind, name = words[0], words[1] if len(words) > 1 else ""
     if not re.fullmatch(r"\w{1,40}", kind, re.ASCII):
@@ -150,7 +150,7 @@ def _parse_layer(line: str) -> _Layer:
     for word in words[4 + sum(counts) :]:
         key, value = _parse_value(word, f"{kind} {quoted(name)}")
         values[key] = value
-    return _Layer(kind, name, tuple(blobs[: counts[0]]), tuple(blobs[counts[0] :]), values)
+    return _NcnnLayer(kind, name, tuple(blobs[: counts[0]]), tuple(blobs[counts[0] :]), values)
 
 
 def _parse_value(word: str, layer: str) -> tuple[int, float | tuple[float, ...]]:
@@ -173,7 +173,7 @@ def _parse_value(word: str, layer: str) -> tuple[int, float | tuple[float, ...]]
     return -23300 - key, numbers[1:]
 
 
-class _Reader:
+class _NcnnReader:
     """Translates layers to nodes, and takes their weights from the file in order."""
 
     def __init__(self, data: bytes) -> None:
@@ -198,7 +198,7 @@ class _Reader:
         output = self.builder.resolve(outputs[0])
         return g.Graph(tuple(self.builder.nodes), self.image, output, self.channels)
 
-    def _translate(self, layer: _Layer) -> None:
+    def _translate(self, layer: _NcnnLayer) -> None:
         handler = _HANDLERS.get(layer.kind)
         if handler is None:
             raise ModelError(f"{layer}: this layer type is not supported")
@@ -213,7 +213,7 @@ class _Reader:
 
     # Weights.
 
-    def _take(self, layer: _Layer, count: int, size: int) -> memoryview:
+    def _take(self, layer: _NcnnLayer, count: int, size: int) -> memoryview:
         """The next bytes, rounded up to multiples of 4."""
         length = -(-count * size // 4) * 4
         left = len(self.data) - self.at
@@ -222,11 +222,11 @@ class _Reader:
         self.at += length
         return memoryview(self.data)[self.at - length : self.at][: count * size]
 
-    def _floats(self, layer: _Layer, count: int) -> NDArray[np.float32]:
+    def _floats(self, layer: _NcnnLayer, count: int) -> NDArray[np.float32]:
         """An array that is always stored as float32."""
         return np.frombuffer(self._take(layer, count, 4), "<f4")
 
-    def _weights(self, layer: _Layer, count: int) -> g.Floats:
+    def _weights(self, layer: _NcnnLayer, count: int) -> g.Floats:
         """An array after a tag for its storage type."""
         tag = int(np.frombuffer(self._take(layer, 1, 4), "<u4")[0])
         if tag in _FLOAT32:
@@ -242,10 +242,10 @@ class _Reader:
 
     # Layers.
 
-    def _one(self, layer: _Layer, op: g.Op) -> None:
+    def _one(self, layer: _NcnnLayer, op: g.Op) -> None:
         self._connect(layer, op, 1)
 
-    def _connect(self, layer: _Layer, op: g.Op, inputs: int | None = None) -> None:
+    def _connect(self, layer: _NcnnLayer, op: g.Op, inputs: int | None = None) -> None:
         if (inputs is not None and len(layer.inputs) != inputs) or not layer.inputs or len(layer.outputs) != 1:
             raise ModelError(f"{layer}: {len(layer.inputs)} inputs and {len(layer.outputs)} outputs")
         for name in layer.inputs:
@@ -253,14 +253,14 @@ class _Reader:
                 raise ModelError(f"{layer}: reads the constant {quoted(name)}")
         self.builder.add(layer.name, op, layer.inputs, layer.outputs[0])
 
-    def input(self, layer: _Layer) -> None:
+    def input(self, layer: _NcnnLayer) -> None:
         if self.image is not None or layer.inputs or len(layer.outputs) != 1:
             raise ModelError(f"{layer}: more than one input; a network has one image")
         self.image = layer.outputs[0]
         self.channels = layer.whole(2, 0) or None
         self.builder.define(self.image)
 
-    def alias(self, layer: _Layer) -> None:
+    def alias(self, layer: _NcnnLayer) -> None:
         if len(layer.inputs) != 1 or not layer.outputs:
             raise ModelError(f"{layer}: {len(layer.inputs)} inputs and {len(layer.outputs)} outputs")
         (source,) = layer.inputs
@@ -271,13 +271,13 @@ class _Reader:
             else:
                 self.builder.define(name, source)
 
-    def dropout(self, layer: _Layer) -> None:
+    def dropout(self, layer: _NcnnLayer) -> None:
         if layer.number(0, 1.0) != 1:
-            self._one(layer, g.Affine(np.array([layer.number(0, 1.0)]), np.zeros(1)))
+            self._one(layer, g.ScaleShift(np.array([layer.number(0, 1.0)]), np.zeros(1)))
         else:
             self.alias(layer)
 
-    def memory_data(self, layer: _Layer) -> None:
+    def memory_data(self, layer: _NcnnLayer) -> None:
         sizes = [layer.whole(key, 0) for key in (0, 1, 2)]
         depth = layer.only(11, 0, "a depth of")
         if layer.inputs or len(layer.outputs) != 1 or depth:
@@ -295,7 +295,7 @@ class _Reader:
         self.builder.define(layer.outputs[0])
         self.constants[layer.outputs[0]] = values
 
-    def convolution(self, layer: _Layer) -> None:
+    def convolution(self, layer: _NcnnLayer) -> None:
         channels = layer.size(0, g.MAX_CHANNELS, "the number of output channels")
         size = layer.size(1, g.MAX_KERNEL, "the kernel's side")
         layer.only(11, size, "a kernel height of")
@@ -324,10 +324,10 @@ class _Reader:
             return
         # A name that cannot occur in a file, where blanks separate names.
         between = f"{layer.outputs[0] if layer.outputs else ''} before activation"
-        self._one(_Layer(layer.kind, layer.name, layer.inputs, (between,), {}), g.Conv2d(weight, bias))
-        self._one(_Layer(layer.kind, layer.name, (between,), layer.outputs, {}), activation)
+        self._one(_NcnnLayer(layer.kind, layer.name, layer.inputs, (between,), {}), g.Conv2d(weight, bias))
+        self._one(_NcnnLayer(layer.kind, layer.name, (between,), layer.outputs, {}), activation)
 
-    def _activation(self, layer: _Layer) -> g.Op | None:
+    def _activation(self, layer: _NcnnLayer) -> g.Op | None:
         kind, values = layer.only(9, 0, "activation", (0, 1, 2, 3)), layer.array(10)
         if kind in (2, 3) and len(values) != kind - 1:
             raise ModelError(f"{layer}: an activation of kind {kind} with {len(values)} values")
@@ -340,25 +340,25 @@ class _Reader:
                 return g.Clip(*values)
         return None
 
-    def relu(self, layer: _Layer) -> None:
+    def relu(self, layer: _NcnnLayer) -> None:
         self._one(layer, g.Slope(np.array([layer.number(0, 0.0)])))
 
-    def prelu(self, layer: _Layer) -> None:
+    def prelu(self, layer: _NcnnLayer) -> None:
         self._one(layer, g.Slope(self._floats(layer, layer.size(0, g.MAX_CHANNELS, "the number of slopes"))))
 
-    def scale(self, layer: _Layer) -> None:
+    def scale(self, layer: _NcnnLayer) -> None:
         count = layer.size(0, g.MAX_CHANNELS, "the number of factors")
         gain = self._floats(layer, count)
         offset = self._floats(layer, count) if layer.only(1, 0, "bias", (0, 1)) else np.zeros(count)
-        self._one(layer, g.Affine(gain, offset))
+        self._one(layer, g.ScaleShift(gain, offset))
 
-    def batch_norm(self, layer: _Layer) -> None:
+    def batch_norm(self, layer: _NcnnLayer) -> None:
         count = layer.size(0, g.MAX_CHANNELS, "the number of channels")
         gamma, mean, variance, beta = (self._floats(layer, count).astype(np.float64) for _ in range(4))
         gain = gamma / np.sqrt(variance + layer.number(1, 0.0))
-        self._one(layer, g.Affine(gain, beta - mean * gain))
+        self._one(layer, g.ScaleShift(gain, beta - mean * gain))
 
-    def interp(self, layer: _Layer) -> None:
+    def interp(self, layer: _NcnnLayer) -> None:
         kinds: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {1: "nearest", 2: "bilinear", 3: "bicubic"}
         kind = kinds[layer.only(0, 0, "interpolation", tuple(kinds))]
         for key, what in ((3, "an output height of"), (4, "an output width of"), (5, "a dynamic size:")):
@@ -370,26 +370,26 @@ class _Reader:
             raise ModelError(f"{layer}: a resize by {height:g} x {width:g} is not supported")
         self._one(layer, g.Resize(kind, factor))
 
-    def pixel_shuffle(self, layer: _Layer) -> None:
+    def pixel_shuffle(self, layer: _NcnnLayer) -> None:
         factor = layer.size(0, g.MAX_FACTOR, "its factor")
         self._one(layer, g.Shuffle(factor, blocks_first=layer.only(1, 0, "mode", (0, 1)) == 1))
 
-    def reorg(self, layer: _Layer) -> None:
+    def reorg(self, layer: _NcnnLayer) -> None:
         factor = layer.size(0, g.MAX_FACTOR, "its factor")
         self._one(layer, g.Unshuffle(factor, blocks_first=layer.only(1, 0, "mode", (0, 1)) == 1))
 
-    def concat(self, layer: _Layer) -> None:
+    def concat(self, layer: _NcnnLayer) -> None:
         layer.only(0, 0, "axis")
         self._connect(layer, g.Concat())
 
-    def eltwise(self, layer: _Layer) -> None:
+    def eltwise(self, layer: _NcnnLayer) -> None:
         layer.only(0, 0, "operation", (1,))
         scales = layer.array(1) or (1.0,) * len(layer.inputs)
         if len(scales) != len(layer.inputs):
             raise ModelError(f"{layer}: {len(scales)} factors for {len(layer.inputs)} inputs")
         self._connect(layer, g.Sum(scales))
 
-    def binary_op(self, layer: _Layer) -> None:
+    def binary_op(self, layer: _NcnnLayer) -> None:
         operation = layer.only(0, 0, "operation", (0, 1, 2, 3, 7, 8))
         constants = [name for name in layer.inputs if name in self.constants]
         if layer.only(1, 0, "scalar", (0, 1)):
@@ -399,56 +399,56 @@ class _Reader:
             first = layer.inputs[0] in self.constants
             op = _affine(layer, swapped[operation] if first else operation, self.constants[constants[0]])
             maps = tuple(name for name in layer.inputs if name not in self.constants)
-            self._one(_Layer(layer.kind, layer.name, maps, layer.outputs, {}), op)
+            self._one(_NcnnLayer(layer.kind, layer.name, maps, layer.outputs, {}), op)
         elif operation in (0, 1, 7):
             self._connect(layer, g.Sum({0: (1.0, 1.0), 1: (1.0, -1.0), 7: (-1.0, 1.0)}[operation]), 2)
         else:
             raise ModelError(f"{layer}: a product or quotient of two maps is not supported")
 
-    def clip(self, layer: _Layer) -> None:
+    def clip(self, layer: _NcnnLayer) -> None:
         self._one(layer, g.Clip(layer.number(0, -np.inf), layer.number(1, np.inf)))
 
-    def tanh(self, layer: _Layer) -> None:
+    def tanh(self, layer: _NcnnLayer) -> None:
         self._one(layer, g.Tanh())
 
 
-def _affine(layer: _Layer, operation: int, constant: g.Floats) -> g.Affine:
+def _affine(layer: _NcnnLayer, operation: int, constant: g.Floats) -> g.ScaleShift:
     """`x + b`, `x - b`, `x * b`, `x / b` or `b - x`."""
     b, one, zero = constant.astype(np.float64), np.ones(1), np.zeros(1)
     match operation:
         case 0:
-            return g.Affine(one, b)
+            return g.ScaleShift(one, b)
         case 1:
-            return g.Affine(one, -b)
+            return g.ScaleShift(one, -b)
         case 2:
-            return g.Affine(b, zero)
+            return g.ScaleShift(b, zero)
         case 3:
-            return g.Affine(1 / b, zero)
+            return g.ScaleShift(1 / b, zero)
         case 7:
-            return g.Affine(-one, b)
+            return g.ScaleShift(-one, b)
     raise ModelError(f"{layer}: a quotient with a map below is not supported")
 
 
-_HANDLERS: dict[str, Callable[[_Reader, _Layer], None]] = {
-    "Input": _Reader.input,
-    "Split": _Reader.alias,
-    "Noop": _Reader.alias,
-    "Cast": _Reader.alias,
-    "Dropout": _Reader.dropout,
-    "MemoryData": _Reader.memory_data,
-    "Convolution": _Reader.convolution,
-    "ReLU": _Reader.relu,
-    "PReLU": _Reader.prelu,
-    "Scale": _Reader.scale,
-    "BatchNorm": _Reader.batch_norm,
-    "Interp": _Reader.interp,
-    "PixelShuffle": _Reader.pixel_shuffle,
-    "Reorg": _Reader.reorg,
-    "Concat": _Reader.concat,
-    "Eltwise": _Reader.eltwise,
-    "BinaryOp": _Reader.binary_op,
-    "Clip": _Reader.clip,
-    "TanH": _Reader.tanh,
+_HANDLERS: dict[str, Callable[[_NcnnReader, _NcnnLayer], None]] = {
+    "Input": _NcnnReader.input,
+    "Split": _NcnnReader.alias,
+    "Noop": _NcnnReader.alias,
+    "Cast": _NcnnReader.alias,
+    "Dropout": _NcnnReader.dropout,
+    "MemoryData": _NcnnReader.memory_data,
+    "Convolution": _NcnnReader.convolution,
+    "ReLU": _NcnnReader.relu,
+    "PReLU": _NcnnReader.prelu,
+    "Scale": _NcnnReader.scale,
+    "BatchNorm": _NcnnReader.batch_norm,
+    "Interp": _NcnnReader.interp,
+    "PixelShuffle": _NcnnReader.pixel_shuffle,
+    "Reorg": _NcnnReader.reorg,
+    "Concat": _NcnnReader.concat,
+    "Eltwise": _NcnnReader.eltwise,
+    "BinaryOp": _NcnnReader.binary_op,
+    "Clip": _NcnnReader.clip,
+    "TanH": _NcnnReader.tanh,
 }
 
 __all__ = ["parse_ncnn", "read_ncnn"]

@@ -24,7 +24,7 @@ Constant = NDArray[np.generic]
 
 
 @dataclass(slots=True)
-class Node:
+class NodeMessage:
     """A NodeProto.
 
     Attributes:
@@ -140,9 +140,9 @@ class Messages:
         self.folder = folder
         self.weights_left = g.MAX_WEIGHTS  # many constants may refer to the same external bytes
 
-    def node(self, message: memoryview) -> Node:
+    def node(self, message: memoryview) -> NodeMessage:
         """Parses a NodeProto."""
-        node = Node(self.budget)
+        node = NodeMessage(self.budget)
         for number, value in fields(message, self.budget):
             match number:
                 case 1:
@@ -284,4 +284,4 @@ class Messages:
             raise ModelError(f"{tensor} is in {where}, which cannot be read") from None
 
 
-__all__ = ["FLOATS", "Constant", "Messages", "Node", "Tensor", "ValueInfo"]
+__all__ = ["FLOATS", "Constant", "Messages", "NodeMessage", "Tensor", "ValueInfo"]

@@ -38,7 +38,7 @@ def cached_engine(
     device: str,
     options: BuildOptions | None = None,
     on_build: OnBuild = lambda phase, done, of: None,
-    anew: bool = False,
+    rebuild: bool = False,
 ) -> CachedEngine:
     """The engine of a network, from the cache if one was built from exactly these inputs.
 
@@ -49,7 +49,7 @@ def cached_engine(
         device: target GPU, in words.
         options: build options; the defaults if None.
         on_build: called with the progress of a build.
-        anew: rebuild even if the cache has it.
+        rebuild: rebuild even if the cache has it.
 
     Raises:
         BackendError: the engine cannot be built.
@@ -60,7 +60,7 @@ def cached_engine(
     graph = build_onnx(file.network, file.name, dtype).SerializeToString()
     key = engine_key(library, graph, precision, options, device)
     path = cache_folder() / "engines" / f"{Path(file.name).stem}-{precision}-{key.digest}.engine"
-    if not anew:
+    if not rebuild:
         try:
             return CachedEngine(read_engine(path, key)[0], path, was_there=True)
         except BackendError:  # missing, or not valid
@@ -99,7 +99,7 @@ class TensorRTBackend:
             if not found.was_there:
                 raise
             # A cached engine may no longer load, e.g. after a driver update or changed library files.
-            found = cached_engine(library, file, wanted, self.device, options, on_build, anew=True)
+            found = cached_engine(library, file, wanted, self.device, options, on_build, rebuild=True)
             self._engine = Engine(library, found.data, options.profile, file.scale)
         self._lock = threading.Lock()  # an execution context holds one image at a time
 

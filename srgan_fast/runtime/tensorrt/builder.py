@@ -56,7 +56,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ParsedLayer:
     """A layer of the parsed network.
 
     Attributes:
@@ -82,7 +82,7 @@ class BuiltEngine:
     """An engine and the parsed network that it was built from."""
 
     data: bytes
-    layers: tuple[Layer, ...]
+    layers: tuple[ParsedLayer, ...]
 
     def convolutions(self) -> dict[str, int]:
         """Number of convolutions per output type; those that read quantised values count as INT8."""
@@ -138,7 +138,7 @@ def build_engine(
     return BuiltEngine(_bytes(data), layers)
 
 
-def wrong_types(layers: tuple[Layer, ...], precision: EnginePrecision) -> str | None:
+def wrong_types(layers: tuple[ParsedLayer, ...], precision: EnginePrecision) -> str | None:
     """Describes what in a parsed network does not match the precision; None if everything does.
 
     In fp32 and fp16 every convolution must have that output type, and nothing may be quantised. In int8 some
@@ -201,7 +201,7 @@ def _parse(
     return network, parser
 
 
-def _layers(network: "trt.INetworkDefinition") -> Iterator[Layer]:
+def _layers(network: "trt.INetworkDefinition") -> Iterator[ParsedLayer]:
     makers: dict[str, str] = {}
     for i in range(network.num_layers):
         layer = network.get_layer(i)
@@ -210,7 +210,7 @@ def _layers(network: "trt.INetworkDefinition") -> Iterator[Layer]:
         reads = tuple(makers.get(tensor.name, "INPUT") for tensor in inputs if tensor is not None)
         for k in range(layer.num_outputs):
             makers[layer.get_output(k).name] = kind
-        yield Layer(layer.name, kind, _last(layer.get_output(0).dtype), reads)
+        yield ParsedLayer(layer.name, kind, _last(layer.get_output(0).dtype), reads)
 
 
 def _last(member: object) -> str:

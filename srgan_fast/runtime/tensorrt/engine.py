@@ -45,7 +45,7 @@ class Engine:
         if self._context is None:
             raise BackendError(f"{name} has not enough memory to run the engine ({library.said_since(mark)})")
         self._library = library
-        self._graphs: dict[Shape, _Recorded] = {}
+        self._graphs: dict[Shape, _RecordedEngine] = {}
         self._aside: torch.cuda.Stream | None = None
         self.profile = profile
         self.scale = scale
@@ -134,7 +134,7 @@ class Engine:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self._enqueue(context, given, sr, shape)
-            self._graphs[shape] = _Recorded(graph, context, given, sr)
+            self._graphs[shape] = _RecordedEngine(graph, context, given, sr)
         recorded = self._graphs[shape]
         recorded.given.copy_(lr)
         recorded.graph.replay()
@@ -175,7 +175,7 @@ class Engine:
         return Shape(shape.batch, shape.height * self.scale, shape.width * self.scale)
 
 
-class _Recorded(NamedTuple):
+class _RecordedEngine(NamedTuple):
     """A CUDA graph and the objects that it depends on."""
 
     graph: Any
