@@ -2,36 +2,36 @@
 
 
 class SrganFastError(Exception):
-    """Base of every error that srgan_fast raises on purpose; the command line prints its text and exits non-zero."""
+    """Base class of all deliberate errors; the command line prints the text and exits non-zero."""
 
 
 class ModelError(SrganFastError):
-    """A model file, name or architecture that cannot be used."""
+    """A model file, name or architecture cannot be used."""
 
 
 class DownloadError(SrganFastError):
-    """A model that could not be downloaded."""
+    """A model could not be downloaded."""
 
 
 class FileError(SrganFastError):
-    """A file that cannot be written."""
+    """A file cannot be written."""
 
 
 class ImageError(SrganFastError):
-    """A picture that cannot be read, written or processed."""
+    """An image cannot be read, written or processed."""
 
 
 class DataError(SrganFastError):
-    """A folder or set of pictures that cannot be used for training or evaluation."""
+    """A folder or set of images cannot be used for training or evaluation."""
 
 
 class BackendError(SrganFastError):
-    """A runtime that is missing, or that cannot do what was asked of it."""
+    """A backend is missing or does not support the request."""
 
 
 class UsageError(SrganFastError):
-    """Options or arguments that do not fit together."""
+    """Invalid or incompatible options or arguments."""
 
 
 class TrainingError(SrganFastError):
-    """A run that cannot start or go on: its configuration, its checkpoint, or losses that are not finite."""
+    """A training run cannot start or continue: its configuration, its checkpoint, or losses that are not finite."""

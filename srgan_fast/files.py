@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the folder of those that can be made again."""
+"""Atomic file writes, and the cache folder."""
 
 import hashlib
 import os
@@ -13,16 +13,16 @@ from typing import BinaryIO
 
 from srgan_fast.errors import FileError
 
-_ABANDONED = 24 * 3600.0  # seconds after which an unfinished file of another host counts as left behind
+_ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another host is considered abandoned
 _UNFINISHED = re.compile(r"^\..*\.([0-9a-f]{8})-(\d+)\.tmp$", re.DOTALL)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file in the target's folder, and renames it to `path` only when the block ends well.
+    """Opens a temporary file in the target's folder, and renames it to `path` only if the block succeeds.
 
-    Contents reach the disk before the name does, and the name before this returns: what is there after a loss of power
-    is whole.
+    The contents are synced to disk before the rename, and the folder before this returns: after a power failure a file
+    is either complete or absent.
 
     Raises:
         FileError: the folder or the file cannot be written.
@@ -30,7 +30,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Shortened, so that the longest permitted name leaves room for what mkstemp adds.
+        # Shortened, so that the longest permitted name leaves room for mkstemp's additions.
         descriptor, temporary = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name[:32]}.", suffix=f".{_host()}-{os.getpid()}.tmp"
         )
@@ -50,9 +50,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes names that were given in a folder outlast a loss of power."""
+    """Syncs a folder, so that new names survive a power failure."""
     if os.name != "posix":
-        return  # folders cannot be opened there
+        return  # folders cannot be opened on Windows
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,7 +61,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def host() -> str:
-    """A name for the place where process numbers mean what they mean here: the host, and the container on it."""
+    """Identifies where process ids are valid: the host, and the container on it."""
     space = ""
     with suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())
@@ -73,21 +73,21 @@ def _host() -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of this host is alive."""
+    """Whether a process of this host is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # somebody else's
+        pass  # another user's process
     return True
 
 
 def sweep(folder: Path) -> int:
-    """Removes what killed processes left unfinished in a folder; those of other hosts after a day.
+    """Removes temporary files left by killed processes in a folder; those of other hosts after a day.
 
     Returns:
-        How many files it removed.
+        Number of removed files.
     """
     removed = 0
     with suppress(OSError):
@@ -105,17 +105,17 @@ def sweep(folder: Path) -> int:
 
 
 def _umask() -> int:
-    # There is no way to ask for the mask without setting it; only main threads of programs change it.
+    # The umask cannot be read without setting it; only main threads change it.
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `SRGAN_FAST_CACHE`, else `srgan_fast` in the user's cache folder.
+    """Cache folder: `SRGAN_FAST_CACHE`, else `srgan_fast` in the user's cache folder.
 
     Raises:
-        FileError: neither variable is set, and the user has no home.
+        FileError: neither variable is set, and the user has no home folder.
     """
     own = os.environ.get("SRGAN_FAST_CACHE")
     if own:
@@ -124,11 +124,11 @@ def cache_folder() -> Path:
     try:
         return (Path(base) if base else Path.home() / ".cache") / "srgan_fast"
     except RuntimeError:
-        raise FileError("there is no home folder to keep files in; set SRGAN_FAST_CACHE") from None
+        raise FileError("there is no home folder for the cache; set SRGAN_FAST_CACHE") from None
 
 
 def check_writable(path: Path) -> None:
-    """Whether a file can be made there, before minutes are spent on what could not be kept; makes its folder.
+    """Checks that a file can be written, before spending minutes on its contents; creates its folder.
 
     Raises:
         FileError: it cannot.
@@ -144,5 +144,5 @@ def check_writable(path: Path) -> None:
 
 
 def shown(path: Path) -> str:
-    r"""A path for messages; bytes in it that are no UTF-8 come out as `\xff`."""
+    r"""A path for messages; bytes that are not UTF-8 are shown as `\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Names of a package that are imported on first use, so that importing the package costs only what it is used for."""
+"""Lazy imports of a package's names, so that importing the package stays cheap."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` (PEP 562).
+    """Makes a module's `__getattr__` (PEP 562).
 
     Args:
         package: name of the module.
-        homes: from each name to the module that it is taken from.
+        homes: module of each name.
 
     Returns:
-        A function that imports the home of a name; AttributeError for other names.
+        A function that imports the module of a name; raises AttributeError for other names.
     """
 
     def find(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""How much memory this process may still take: the smallest of what the machine, its container and its limits leave."""
+"""Memory that this process may still use: the minimum of what machine, container and process limits allow."""
 
 import re
 from contextlib import suppress
@@ -8,13 +8,13 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available() -> int | None:
-    """Bytes that can be allocated before something is killed or refused; None where nothing tells."""
+    """Bytes that can be allocated before the process fails or is killed; None if unknown."""
     found = [value for value in (_of_machine(), _of_container(), _of_process()) if value is not None]
     return max(0, min(found)) if found else None
 
 
 def _status(path: Path, name: str) -> int | None:
-    """A line such as `MemAvailable: 1234 kB` in bytes."""
+    """Value of a line such as `MemAvailable: 1234 kB`, in bytes."""
     with suppress(OSError):
         match = re.search(rf"^{name}:\s+(\d+) kB", path.read_text(), re.MULTILINE)
         return int(match[1]) * 1024 if match else None
@@ -36,7 +36,7 @@ def _of_process() -> int | None:
 
 
 def _of_container() -> int | None:
-    """By control groups, version 2 or 1; a limit of an outer group holds for the inner ones, too."""
+    """Limit of control groups, version 2 or 1; limits of outer groups apply to inner ones, too."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -61,9 +61,9 @@ def _of_container() -> int | None:
 
 
 def _left_in(folder: Path, names: tuple[str, str, str]) -> int | None:
-    with suppress(OSError, ValueError):  # "max" is no number: no limit
+    with suppress(OSError, ValueError):  # "max" means no limit
         limit, used = (int((folder / name).read_text()) for name in names[:2])
-        # Pages of files that nobody uses are given up before anything is killed.
+        # Inactive page cache is reclaimed before anything is killed.
         match = re.search(rf"^{names[2]} (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
         return limit - used + (int(match[1]) if match else 0)
     return None

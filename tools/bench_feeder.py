@@ -1,8 +1,8 @@
-"""Measures how many training batches a second one CPU core makes.
+"""Measures how many training batches per second one CPU core prepares.
 
-usage: python tools/bench_feeder.py PICTURES [--batch 16] [--crop 96] [--scale 4] [--seconds 5]
+usage: python tools/bench_feeder.py IMAGES [--batch 16] [--crop 96] [--scale 4] [--seconds 5]
 
-Prints one JSON line for each kind of low-resolution image: clean, and degraded (blur, noise, JPEG).
+Prints one JSON line per kind of low-resolution image: clean, and degraded (blur, noise, JPEG).
 """
 
 import argparse
@@ -24,13 +24,13 @@ KINDS = {
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=96)
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=5.0)
     args = parser.parse_args()
-    cache = open_cache(args.pictures)
+    cache = open_cache(args.images)
     for kind, degradations in KINDS.items():
         sampler = CropSampler(cache, args.crop, args.scale, args.batch, seed=0, degradations=degradations)
         times: list[float] = []

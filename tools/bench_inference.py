@@ -1,6 +1,6 @@
-"""Measures inference beside other runtimes: `srgan-fast bench inference` for those who work from a checkout.
+"""Runs `srgan-fast bench inference` from a checkout.
 
-usage: python tools/bench_inference.py [options as of `srgan-fast bench inference`; --help lists them]
+usage: python tools/bench_inference.py [options of `srgan-fast bench inference`; --help lists them]
 """
 
 import sys

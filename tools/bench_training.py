@@ -1,6 +1,6 @@
-"""Measures a training step beside stock PyTorch's: `srgan-fast bench training` for those who work from a checkout.
+"""Runs `srgan-fast bench training` from a checkout.
 
-usage: python tools/bench_training.py [options as of `srgan-fast bench training`; --help lists them]
+usage: python tools/bench_training.py [options of `srgan-fast bench training`; --help lists them]
 """
 
 import sys

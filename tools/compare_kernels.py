@@ -1,19 +1,19 @@
-"""Shows that training with the fused kernels is the same training as with PyTorch's.
+"""Shows that training with the fused kernels is equivalent to training with PyTorch's.
 
-usage: python tools/compare_kernels.py PICTURES -o OUT [--steps 300] [--validation FOLDER] [--pretrain-steps 300]
+usage: python tools/compare_kernels.py IMAGES -o OUT [--steps 300] [--validation FOLDER] [--pretrain-steps 300]
 
-Training is chaotic: a difference in the last digit grows until two runs share their course and not their numbers. How
-far apart runs may be is therefore measured. A small SRGAN (and, with --validation, a small SRResNet) is trained from
-one seed on the same crops with PyTorch's kernels, again with PyTorch's from weights perturbed by a relative 1e-6, and
-once with the fused ones. Then
+Training is chaotic: a difference in the last digit grows until two runs follow the same course with different numbers.
+The distance between equivalent runs is therefore measured. A small SRGAN (and, with --validation, a small SRResNet) is
+trained from one seed on the same crops with PyTorch's kernels, several times with PyTorch's from weights with a
+relative perturbation of 1e-6, and once with the fused kernels. Then
 
-- first step: losses must agree to rounding. No layer's gradient may differ from PyTorch's by more than three times what
-  the perturbation does, which is some 1e-3, since rounding turns the sign of a few activations, and their gradients
-  jump. Nor may its length along PyTorch's be off by more than half a percent. This is where gradients that are wrong by
-  a few percent show: Adam divides a factor out, and the spread of the curves hides the rest.
-- curves: for each smoothed curve, the fused run's rms distance over all steps to the mean of PyTorch's runs must be at
-  most 1.5 times the largest distance of one of PyTorch's runs to the mean of its fellows. A sixth run like the five
-  exceeds this in 0.5 to 4 % of cases (normal curves of 8 to 2 degrees of freedom); without the 1.5 in a sixth of them.
+- first step: losses must agree to rounding. No layer's gradient may differ from PyTorch's by more than three times the
+  effect of the perturbation, which is about 1e-3, since rounding flips the sign of a few activations, whose gradients
+  jump. Nor may its length along PyTorch's differ by more than half a percent. This detects gradients that are wrong by
+  a few percent: Adam cancels constant factors, and the spread of the curves hides the rest.
+- curves: for each smoothed curve, the fused run's rms distance over all steps from the mean of PyTorch's runs must be
+  at most 1.5 times the largest distance of one of PyTorch's runs from the mean of the others. A sixth equivalent run
+  exceeds this in 0.5 to 4 % of cases (normal curves of 8 to 2 degrees of freedom); without the factor in one of six.
 
 Writes OUT.json and OUT.png; the exit code is 1 if the trainings differ.
 """
@@ -42,14 +42,14 @@ from srgan_fast.models import Generator
 from srgan_fast.ops import Kernels
 from srgan_fast.training import TrainConfig, Trainer
 
-PERTURBATION = 1e-6  # of weights, relative: some sixteen times fp32's rounding
+PERTURBATION = 1e-6  # of weights, relative: about sixteen times fp32's rounding
 REFERENCES = 5  # runs with PyTorch's kernels, the first of them unperturbed
 WINDOW = 20  # steps that a point of a smoothed curve is the mean of: crops differ more than steps do
-SLACK = 1.5  # see the head of this file
-LOSS_LIMIT = 1e-5  # relative; fp32 Winograd convolutions are off by some 1e-6, and a loss averages over many pixels
-GRADIENT_SLACK = 3.0  # see the head of this file
-GRADIENT_FLOOR = 1e-2  # allowed at any rate: in a narrow network a single activation that turns weighs that much
-SCALE_LIMIT = 5e-3  # turned activations change a gradient's direction, and its length by far less
+SLACK = 1.5  # see the module docstring
+LOSS_LIMIT = 1e-5  # relative; fp32 Winograd convolutions are off by about 1e-6, and a loss averages over many pixels
+GRADIENT_SLACK = 3.0  # see the module docstring
+GRADIENT_FLOOR = 1e-2  # always allowed: in a narrow network a single flipped activation has that effect
+SCALE_LIMIT = 5e-3  # flipped activations change a gradient's direction more than its length
 FIRST = 5  # steps whose differences are listed
 GAN_CURVES = ("content", "adversarial", "discriminator")
 PSNR = "psnr_y"
@@ -66,22 +66,22 @@ Sections = dict[str, dict[str, Any]]
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
-def gan_sections(pictures: Path, steps: int) -> Sections:
-    """A small SRGAN; VGG stays random, since rounding does not care what features mean."""
+def gan_sections(images: Path, steps: int) -> Sections:
+    """A small SRGAN; VGG is random, since the meaning of features does not matter for rounding."""
     return {
         "generator": {"blocks": 4, "start": "random"},
-        "data": {"train": pictures, "crop": 64, "batch": 4},
-        # A random VGG hands on little; scaled, its content loss outweighs the adversarial term as a trained one's does.
+        "data": {"train": images, "crop": 64, "batch": 4},
+        # A random VGG attenuates; scaled, its content loss outweighs the adversarial term as a trained one's does.
         "gan": {"steps": steps, "feature_scale": 30.0, "features": {"weights": "random", "cut": "vgg22"}},
         "run": {"device": "cpu", "save_every": steps},
     }
 
 
-def pretrain_sections(pictures: Path, validation: Path, steps: int) -> Sections:
-    """A small SRResNet by the recipe of configs/srresnet-x4.toml."""
+def pretrain_sections(images: Path, validation: Path, steps: int) -> Sections:
+    """A small SRResNet with the recipe of configs/srresnet-x4.toml."""
     return {
         "generator": {"blocks": 4, "start": "random"},
-        "data": {"train": pictures, "validation": validation, "crop": 64, "batch": 8},
+        "data": {"train": images, "validation": validation, "crop": 64, "batch": 8},
         "pretrain": {"steps": steps, "loss": "l1", "learning_rate": 5e-4, "schedule": {"kind": "cosine"}},
         "run": {"device": "cpu", "ema": 0.99, "save_every": steps, "validate_every": max(1, steps // 15)},
     }
@@ -89,12 +89,12 @@ def pretrain_sections(pictures: Path, validation: Path, steps: int) -> Sections:
 
 @dataclass
 class Run:
-    """What is remembered of a run.
+    """Recorded figures of a run.
 
     Attributes:
-        steps: of each point of each curve.
-        curves: values by name: losses, and PSNR-Y on the validation pictures.
-        gradients: of the first step, by layer.
+        steps: step of each point of each curve.
+        curves: values by name: losses, and PSNR-Y on the validation images.
+        gradients: gradients of the first step, by layer.
     """
 
     steps: dict[str, list[int]] = field(default_factory=dict)
@@ -109,13 +109,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One figure of the fused run beside what is allowed.
+    """One figure of the fused run and its limit.
 
     Attributes:
-        name: what was measured.
-        value: of the fused run.
-        limit: that it may reach.
-        references: the same figure of each perturbed (rounding) or each (curves) of PyTorch's runs.
+        name: name of the figure.
+        value: value of the fused run.
+        limit: largest acceptable value.
+        references: the same figure for each perturbed run (rounding) or each of PyTorch's runs (curves).
     """
 
     name: str
@@ -125,12 +125,12 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether the fused run is one of PyTorch's runs by this figure."""
+        """Whether the fused run is within the limit."""
         return self.value <= self.limit  # false for NaN
 
 
 class _PerturbedTrainer(Trainer):
-    """Moves all weights a little before the training starts; keeps the networks at hand."""
+    """Perturbs all weights before the training starts; keeps references to the networks."""
 
     def __init__(self, config: TrainConfig, run: Run, perturbation: int) -> None:
         self.networks: dict[str, nn.Module] = {}
@@ -152,7 +152,7 @@ class _PerturbedTrainer(Trainer):
 
 
 class _Watcher:
-    """Writes a run down; see `srgan_fast.training.Observer`."""
+    """Records a run; see `srgan_fast.training.Observer`."""
 
     def __init__(self, run: Run, networks: dict[str, nn.Module]) -> None:
         self.run, self.networks = run, networks
@@ -175,10 +175,10 @@ class _Watcher:
 
 
 def _gradients(name: str, network: nn.Module) -> dict[str, Tensor]:
-    """Flat gradients of the layers of a network, each of which is large enough to be judged by its norm.
+    """Flattened gradients of a network's layers, each large enough to be judged by its norm.
 
-    Weight and bias are one layer's: a bias before a BatchNorm has a gradient of 0, of which rounding is all that is
-    computed. PReLUs of one slope are taken together: positive and negative parts may cancel in any of them.
+    Weight and bias are combined: a bias before a BatchNorm has a gradient of 0, of which only rounding noise is
+    computed. PReLUs with one slope are combined: positive and negative parts may cancel in each of them.
     """
     layers: dict[str, list[Tensor]] = {}
     for layer, part in network.named_modules():
@@ -189,12 +189,12 @@ def _gradients(name: str, network: nn.Module) -> dict[str, Tensor]:
 
 
 def conduct(sections: Sections, kernels: Kernels, perturbation: int = 0) -> Run:
-    """Trains once and keeps nothing but the figures.
+    """Trains once and returns only the figures.
 
     Args:
-        sections: of a configuration.
-        kernels: whose.
-        perturbation: seed of the weights' perturbation; 0 for none.
+        sections: sections of a configuration.
+        kernels: kernels to use.
+        perturbation: seed of the perturbation of the weights; 0 for none.
     """
     run = Run()
     with tempfile.TemporaryDirectory() as folder:
@@ -216,12 +216,12 @@ def conduct_all(sections: Sections) -> tuple[list[Run], Run]:
 
 
 def judge(references: Sequence[Run], fused: Run, curves: Sequence[str]) -> list[Finding]:
-    """Measures whether a run could be one of PyTorch's.
+    """Judges whether a run could be one of PyTorch's.
 
     Args:
         references: PyTorch's runs, the unperturbed one first.
-        fused: the run in question.
-        curves: names of those to compare.
+        fused: the run to judge.
+        curves: names of the curves to compare.
     """
     plain, *perturbed = references
     losses = [name for name in curves if name != PSNR]
@@ -251,7 +251,7 @@ def judge(references: Sequence[Run], fused: Run, curves: Sequence[str]) -> list[
 
 
 def _loss_difference(run: Run, plain: Run, losses: Sequence[str], step: int) -> float:
-    """The largest relative difference of a step's losses."""
+    """Largest relative difference of a step's losses."""
     return max(abs(run.curves[name][step] / plain.curves[name][step] - 1) for name in losses)
 
 
@@ -264,7 +264,7 @@ def gradient_differences(run: Run, plain: Run) -> dict[str, float]:
 
 
 def _scale_differences(run: Run, plain: Run) -> list[float]:
-    """How much longer or shorter each layer's gradient is along PyTorch's, relative to that."""
+    """Relative difference in length of each layer's gradient along PyTorch's."""
     pairs = [(run.gradients[layer], gradient) for layer, gradient in plain.gradients.items()]
     return [abs((ours.dot(theirs) / theirs.dot(theirs)).item() - 1) for ours, theirs in pairs]
 
@@ -280,14 +280,14 @@ def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
 
 
 def _distance(curve: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> float:
-    """Root of the mean square, over the steps, of the distance to the others' mean."""
+    """Root mean square, over the steps, of the distance from the mean of the others."""
     return math.sqrt(np.mean((curve - np.mean(others, axis=0)) ** 2))
 
 
 def inside(references: Sequence[Run], fused: Run, name: str) -> float:
-    """Share of a smoothed curve's steps at which the run is between the lowest and the highest of PyTorch's.
+    """Fraction of a smoothed curve's steps at which the run is between the lowest and the highest of PyTorch's.
 
-    A sixth run like the other five has an expected share of 4 / 6.
+    For a sixth equivalent run the expected fraction is 4 / 6.
     """
     smoothed = np.stack([smooth(run.curves[name], _window(name)) for run in references])
     mine = smooth(fused.curves[name], _window(name))
@@ -297,7 +297,7 @@ def inside(references: Sequence[Run], fused: Run, name: str) -> float:
 def draw(parts: Sequence[tuple[Sequence[Run], Run, Sequence[str]]], path: Path) -> None:
     """Curves of all runs: PyTorch's as thin lines in a band from lowest to highest, the fused run's on top.
 
-    Where the band is too narrow to be seen beside the curve, a second panel shows what differs from its middle.
+    If the band is too narrow to be seen beside the curve, a second panel shows the differences from its centre.
     """
     panels = [
         (references, fused, name, differences)
@@ -330,12 +330,12 @@ def draw(parts: Sequence[tuple[Sequence[Run], Run, Sequence[str]]], path: Path) 
     figure.legend(*handles, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100)
-    # A palette makes the file a third as large.
+    # A palette reduces the file to a third.
     Image.open(drawn).convert("RGB").quantize(COLOURS).save(path, optimize=True)
 
 
 def report(references: Sequence[Run], fused: Run, curves: Sequence[str], findings: Sequence[Finding]) -> dict[str, Any]:
-    """The comparison as plain values."""
+    """The comparison as plain data."""
     plain, *perturbed = references
     losses = [name for name in curves if name != PSNR]
     first = range(min(FIRST, len(fused.curves[losses[0]])))
@@ -364,7 +364,7 @@ def report(references: Sequence[Run], fused: Run, curves: Sequence[str], finding
 
 
 def print_report(title: str, values: dict[str, Any]) -> None:
-    """What a person wants to know."""
+    """Prints the comparison."""
     print(f"{title}: relative differences of the losses of steps 1 to {FIRST}")
     for name, rows in values["relative differences of the first steps' losses"].items():
         for who, row in rows.items():
@@ -388,15 +388,17 @@ def print_report(title: str, values: dict[str, Any]) -> None:
 def main() -> None:
     """Trains, judges, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--validation", type=Path, metavar="FOLDER", help="originals; without it there is no SRResNet")
+    parser.add_argument(
+        "--validation", type=Path, metavar="FOLDER", help="folder of originals; without it SRResNet is not trained"
+    )
     parser.add_argument("--pretrain-steps", type=int, default=300)
     args = parser.parse_args()
-    plans: list[tuple[str, Sections, Sequence[str]]] = [("SRGAN", gan_sections(args.pictures, args.steps), GAN_CURVES)]
+    plans: list[tuple[str, Sections, Sequence[str]]] = [("SRGAN", gan_sections(args.images, args.steps), GAN_CURVES)]
     if args.validation:
-        plan = pretrain_sections(args.pictures, args.validation, args.pretrain_steps)
+        plan = pretrain_sections(args.images, args.validation, args.pretrain_steps)
         plans.append(("SRResNet", plan, ("pixel", PSNR)))
     results: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     parts: list[tuple[Sequence[Run], Run, Sequence[str]]] = []

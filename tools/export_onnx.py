@@ -1,6 +1,6 @@
-"""Exports a generator to ONNX: `srgan-fast export onnx` for those who work from a checkout.
+"""Runs `srgan-fast export onnx` from a checkout.
 
-usage: python tools/export_onnx.py [options as of `srgan-fast export onnx`; --help lists them]
+usage: python tools/export_onnx.py [options of `srgan-fast export onnx`; --help lists them]
 """
 
 import sys

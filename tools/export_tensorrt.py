@@ -1,6 +1,6 @@
-"""Exports a generator to an engine: `srgan-fast export tensorrt` for those who work from a checkout.
+"""Runs `srgan-fast export tensorrt` from a checkout.
 
-usage: python tools/export_tensorrt.py [options as of `srgan-fast export tensorrt`; --help lists them]
+usage: python tools/export_tensorrt.py [options of `srgan-fast export tensorrt`; --help lists them]
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""Examines and measures this machine's GPU: inference, the fused kernels, training; writes JSON and a page.
+"""Tests and measures this machine's GPU: inference, fused kernels, training; writes JSON and a page.
 
     python tools/gpu_report.py report.json [--html report.html] [--batch 16 --batch 64] [--hr 96] [--no-sanitizer]
     python tools/gpu_report.py report.json --only-html report.html     # the page of a report that is there
 
 It needs torch, numpy and safetensors; for the kernels also srgan_fast built with nvcc (or on PYTHONPATH with its
-libraries beside it). TensorRT or TensorRT-RTX is measured where it is installed, with onnx; compute-sanitizer, of the
-CUDA toolkit, looks at the kernels where it is found.
+libraries beside it). TensorRT or TensorRT-RTX is measured if it is installed, which needs onnx; compute-sanitizer of
+the CUDA toolkit is run if it is found.
 """
 
 import argparse
@@ -20,18 +20,18 @@ from srgan_fast.errors import SrganFastError
 from srgan_fast.files import check_writable
 from srgan_fast.pages.html import render
 
-_TRAINING = ("steps, ", "generator, ")  # parts with rows by name
+_TRAINING = ("steps, ", "generator, ")  # prefixes of parts that have rows by name
 
 
 def main() -> int:
-    """Runs the report; the exit status says whether all results were right."""
+    """Makes the report; the exit status says whether all results are correct."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path, help="the JSON file to write")
-    parser.add_argument("--batch", type=int, action="append", help="images of a step; repeatable (default: 16 and 64)")
+    parser.add_argument("--batch", type=int, action="append", help="batch size; repeatable (default: 16 and 64)")
     parser.add_argument("--hr", type=int, default=96, help="side of the high-resolution crops (default: 96)")
-    parser.add_argument("--no-sanitizer", action="store_true", help="leave compute-sanitizer out, which takes minutes")
-    parser.add_argument("--html", type=Path, help="a page of it to write, too")
-    parser.add_argument("--only-html", type=Path, metavar="HTML", help="write the page of a report that is there")
+    parser.add_argument("--no-sanitizer", action="store_true", help="skip compute-sanitizer, which takes minutes")
+    parser.add_argument("--html", type=Path, help="HTML page to write")
+    parser.add_argument("--only-html", type=Path, metavar="HTML", help="only write the page of an existing report")
     options = parser.parse_args()
     if options.only_html is not None:
         return _page_of(options.report, options.only_html)
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def all_right(report: dict[str, Any]) -> bool:
-    """Whether every part could be made, and nothing in it is wrong, failed, or was found by a sanitizer."""
+    """Whether every part succeeded, and nothing is wrong, failed or was reported by a sanitizer."""
     rows = [row for case in report.get("inference", []) for row in case["rows"]] + report.get("sanitizer", [])
     rows += [row for name, part in report.items() if name.startswith(_TRAINING) for row in part.values()]
     bad = any(row["status"] in ("wrong", "failed", "errors") for row in rows)
@@ -67,13 +67,13 @@ def _page_of(report: Path, page: Path) -> int:
     try:
         page.write_text(render(gpu_page(json.loads(report.read_text(encoding="utf-8")))), encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        print(f"error: {report}: no report that a page can be made of ({error})", file=sys.stderr)
+        print(f"error: {report}: not a report ({error})", file=sys.stderr)
         return 2
     return 0
 
 
 def summary(report: dict[str, Any]) -> list[str]:
-    """The report in lines."""
+    """Lines that summarise the report."""
     lines = [f"{key}: {value}" for key, value in report.get("environment", {}).items()]
     lines += [
         f"{'right' if row['right'] else 'WRONG'} {row['dtype']} {row['value']:.1e} {row['what']}"

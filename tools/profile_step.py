@@ -1,8 +1,8 @@
-"""Shows where a training step's time goes: networks, data, optimisers, and the operators below them.
+"""Shows where a training step's time goes: networks, data, optimisers, and operators.
 
 usage: python tools/profile_step.py CONFIG.toml [KEY=VALUE]... [--steps 10] [--trace FILE.json]
 
-The last stage of the run is measured, after three steps that warm up. Nothing is kept of the run. The trace is one for
+The run's last stage is measured after three warm-up steps. Nothing of the run is saved. The trace can be opened in
 chrome://tracing or ui.perfetto.dev.
 """
 
@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from srgan_fast.training import Trainer, read_config
 
-WARM_UP = 3  # steps: thread pools, algorithm choices, pages of the pictures' cache
+WARM_UP = 3  # steps: thread pools, algorithm choices, pages of the images' cache
 REGIONS = (
     "G forward",
     "G backward",

@@ -1,10 +1,10 @@
-"""Prints how near to the processor's peak each layer of the native engine comes.
+"""Prints how close each layer of the native engine comes to the processor's peak.
 
 usage: python tools/roofline.py [--size 128x128] [--precision fp32|bf16] [--threads N] [--rounds 15] [--model MODEL]
 
-GFLOP/s count the direct convolution (two operations for a multiply-add), so that a Winograd layer may lie above the
-peak: F(4x4, 3x3) does a quarter of its multiplications, the tail's F(4x4, 5x5) about a quarter of the 9x9 form's with
-padding. The last column counts what is multiplied really. The peak is measured in the same process, at the instruction
+GFLOP/s count direct convolutions (two operations per multiply-add), so a Winograd layer may exceed the peak: F(4x4,
+3x3) needs a quarter of the multiplications, the tail's F(4x4, 5x5) about a quarter of those of the 9x9 form including
+padding. The last column counts actual multiplications. The peak is measured in the same process, with the instruction
 set in use (SRGAN_FAST_ISA).
 """
 
@@ -20,11 +20,11 @@ from srgan_fast.runtime.registry import usable_cpus
 
 
 def multiplied(layer: str) -> float:
-    """Multiplications that a layer (as `9x9, 3 to 64`) does for each of its direct form."""
+    """Multiplications of a layer (such as `9x9, 3 to 64`) relative to its direct form."""
     if re.search(r"\b(3x3|9x9), [134] to", layer):  # the image itself
         return 1.0
     if "9x9" in layer:
-        # 64 points for 16 pixels before the shuffle, 4 C channels to 16, against 81 * 3 * C for each of 64 pixels.
+        # 64 points for 16 pixels before the shuffle and 4 C channels to 16, versus 81 * 3 * C for each of 64 pixels.
         return 64 * 4 * 16 / (64 * 81 * 3)
     return 36 / (9 * 16)
 

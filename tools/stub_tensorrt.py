@@ -1,10 +1,10 @@
-"""Writes type stubs that the code for TensorRT is checked against: of TensorRT 10, and of the TensorRT-RTX installed.
+"""Writes type stubs for checking the TensorRT code: of TensorRT 10, and of the installed TensorRT-RTX.
 
     pip install --no-deps tensorrt-stubs==10.13.0.35.1     # without the libraries, which are not on PyPI
     python tools/stub_tensorrt.py build/stubs
     MYPYPATH=build/stubs/tensorrt-10 mypy && MYPYPATH=build/stubs/tensorrt-rtx mypy
 
-TensorRT-RTX has no stubs, so mypy's stubgen makes them; its interface is that of TensorRT 11.
+TensorRT-RTX has no stubs, so mypy's stubgen generates them; its interface is that of TensorRT 11.
 """
 
 import importlib.util
@@ -38,7 +38,7 @@ def _stubs_of_tensorrt() -> Path:
 
 
 def _repaired(text: str) -> str:
-    """The stubs without what is no Python: a parameter called `in`, and one without a default after those with one."""
+    """Fixes invalid Python in the stubs: a parameter called `in`, and one without a default after those with one."""
     text = re.sub(r"\bin: list", "in_: list", text)
     return re.sub(r"(power: Weights = [^,]+, channel_axis: [\w.]+)", r"\1 = 0", text)
 

@@ -1,7 +1,7 @@
-"""Who writes networks: one file for each architecture, which turns names and shapes into a list of convolutions.
+"""The supported architectures, one file each: names and shapes of a state dict in, a list of convolutions out.
 
-To add one: a file with an `Architecture`, a line in `ARCHITECTURES`, a test file that holds it against the original.
-One that has `settings` is trained, too, by the same list (`models.network_generator`).
+To add one: a file with an `Architecture`, a line in `ARCHITECTURES`, a test file that compares it with the original
+implementation. An architecture with `settings` can also be trained from the same list (`models.network_generator`).
 """
 
 from srgan_fast.architectures.base import Architecture, Facts, Origin, Recognised, Settings, State
@@ -18,15 +18,15 @@ TRAINED_BY_LIST = {architecture.key: architecture for architecture in ARCHITECTU
 
 
 def recognise(state: State, facts: Facts | None = None) -> Recognised:
-    """The network that a state dict stands for.
+    """Recognises the architecture of a state dict and builds its network.
 
     Args:
         state: float32 arrays by name.
-        facts: recorded beside them.
+        facts: metadata stored with them.
 
     Raises:
-        ModelError: it stands for none of `ARCHITECTURES`; the message, for the reader of a file to put its name before,
-            says which other network it is, what an architecture lacks in it, or what it holds.
+        ModelError: no architecture of `ARCHITECTURES` matches; the message names the unsupported network, says what is
+            missing for a supported one, or lists what the file holds. Callers put the file's name before it.
     """
     if (unsupported := name_unsupported(state)) is not None:
         raise ModelError(f"this is {unsupported}; {_runs()}")
@@ -36,15 +36,15 @@ def recognise(state: State, facts: Facts | None = None) -> Recognised:
                 return architecture.build(state, facts or {})
             except ModelError as error:
                 raise ModelError(f"looks like {architecture.name}, but {error}") from None
-    raise ModelError(f"holds an unknown network: {describe_state(state)}; {_runs()}")
+    raise ModelError(f"unknown network: {describe_state(state)}; {_runs()}")
 
 
 def _runs() -> str:
-    return f"what runs here: {', '.join(architecture.name for architecture in ARCHITECTURES)}"
+    return f"supported: {', '.join(architecture.name for architecture in ARCHITECTURES)}"
 
 
 def describe_state(state: State) -> str:
-    """How many arrays there are, and the first of them."""
+    """Number of arrays and the names of the first few."""
     names = [f"{name} {'x'.join(map(str, array.shape)) or 'scalar'}" for name, array in list(state.items())[:4]]
     return f"{len(state)} arrays, {', '.join(names)}, ..." if names else "no arrays"
 

@@ -1,4 +1,4 @@
-"""What an architecture is to the rest: something that recognises a state dict and makes a network of it."""
+"""Interface of an architecture: it recognises a state dict and builds a network from it."""
 
 import math
 import re
@@ -14,30 +14,30 @@ from srgan_fast.network.graph import Array, Conv, Network, Residual, value_of
 from srgan_fast.network.lowering import Exact, embedded, nearest_as_phases, rounded
 
 State = Mapping[str, NDArray[np.float32]]
-"""A state dict: float32 arrays by name, BatchNorm's counters left out."""
+"""A state dict: float32 arrays by name, without BatchNorm's batch counters."""
 
 Facts = Mapping[str, str]
-"""What is recorded beside the arrays: metadata of the file, plain values of a checkpoint."""
+"""Metadata stored with the arrays: the file's metadata, plain values of a checkpoint."""
 
 
 Shapes = dict[str, tuple[int, ...]]
-"""Names and shapes of a state dict."""
+"""Names and shapes of a state dict's arrays."""
 
 UNCHANGED, NOTHING = (1.0,), (0.0,)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How a convolution of the network comes from a state dict: what training changes, and what is computed with.
+    """How a convolution's weights are derived from the trainable tensors of a state dict.
 
-    Weights and bias are multiplied by `gain`, `offset` is added to the bias, weights smaller than the convolution's
-    are put into the middle of it, and those of an image enlarged by `nearest` become its phases.
+    Weights and bias are multiplied by `gain` and `offset` is added to the bias. A kernel smaller than the convolution's
+    is centred in it, and a kernel that follows a nearest-neighbour enlargement by `nearest` is split into its phases.
 
     Attributes:
-        name: of weights and bias, without `.weight` and `.bias`.
-        slope: name of the slopes; None where there are none, or constant ones.
-        gain: of each output channel, or one for all.
-        offset: of each output channel, or one for all.
+        name: prefix of the tensors, without `.weight` and `.bias`.
+        slope: name of the slopes; None if there are none or they are constants.
+        gain: factor per output channel, or one for all.
+        offset: bias offset per output channel, or one for all.
         nearest: factor of the nearest-neighbour enlargement before the convolution; 1 for none.
     """
 
@@ -48,12 +48,12 @@ class Origin:
     nearest: int = 1
 
     def lower(self, weight: Exact, bias: Exact, size: int) -> tuple[Exact, Exact]:
-        """Weights and bias of the network's convolution.
+        """Weights and bias of the network's convolution, computed from the state dict's.
 
         Args:
-            weight: C_out, C_in, k, k of the state dict.
+            weight: C_out, C_in, k, k, from the state dict.
             bias: C_out.
-            size: of the network's convolution, k or more.
+            size: kernel side of the network's convolution, k or more.
         """
         weight = embedded(weight * np.array(self.gain)[:, None, None, None], size)
         bias = bias * np.array(self.gain) + np.array(self.offset)
@@ -62,14 +62,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A state dict that was understood.
+    """A recognised state dict.
 
     Attributes:
-        network: that it stands for.
-        description: of the architecture with its sizes, in words.
-        origins: of the network's convolutions, where the architecture is trained by its list; empty where not.
-        tensors: the state dict under the architecture's own names, which `origins` name.
-        facts: what must be recorded beside it to be understood again.
+        network: its network.
+        description: architecture and sizes, in words.
+        origins: of the network's convolutions if the architecture can be trained from its list, else empty.
+        tensors: the state dict under the architecture's canonical names, which `origins` refer to.
+        facts: metadata that must be stored with the tensors so that they are recognised again.
     """
 
     network: Network
@@ -81,14 +81,14 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Sizes of a fresh network of RGB images; each architecture adds fields of its own.
+    """Sizes of a new network for RGB images; each architecture adds its own fields.
 
     Attributes:
-        SCALES: upscaling factors that the architecture has.
-        SMALL: pattern of names of convolutions that start with a tenth of He's rule and biases of 0; others start as
-            PyTorch's do.
+        SCALES: supported upscaling factors.
+        SMALL: pattern of the names of convolutions initialised with a tenth of He's standard deviation and zero biases;
+            all others use PyTorch's default.
         scale: upscaling factor.
-        channels: width.
+        channels: feature channels.
     """
 
     SCALES: ClassVar[tuple[int, ...]] = ()
@@ -103,11 +103,11 @@ class Settings:
         return 1
 
     def shapes(self) -> Shapes:
-        """Names and shapes of its state dict."""
+        """Names and shapes of the state dict's tensors."""
         raise NotImplementedError
 
     def facts(self) -> Facts:
-        """What is recorded beside the state dict."""
+        """Metadata stored with the state dict."""
         return {}
 
 
@@ -116,11 +116,11 @@ class Architecture:
     """A family of networks.
 
     Attributes:
-        name: in messages.
-        matches: whether a state dict is meant to be one, by a few names and shapes.
-        build: makes the network; raises ModelError for a state dict that is none after all.
-        key: in training configurations.
-        settings: class of its sizes; None where it is not trained by its list.
+        name: used in messages.
+        matches: whether a state dict looks like this architecture, judged by a few names and shapes.
+        build: builds the network; raises ModelError if the state dict does not fit after all.
+        key: name in training configurations.
+        settings: its sizes; None if it cannot be trained from its list.
     """
 
     name: str
@@ -131,10 +131,10 @@ class Architecture:
 
 
 class Tensors:
-    """A state dict that is taken apart by name; what is left over at the end does not belong to the network.
+    """A state dict whose tensors are taken one by one; any that are left at the end do not belong to the network.
 
     Args:
-        state: to take from.
+        state: the state dict.
 
     Attributes:
         state: as given.
@@ -148,20 +148,20 @@ class Tensors:
         return name in self._left
 
     def take(self, name: str, *shape: int) -> Array:
-        """An array of exactly that shape.
+        """Takes an array of exactly that shape.
 
         Raises:
-            ModelError: there is none.
+            ModelError: it is missing or has another shape.
         """
         array = self._left.pop(name, None)
         if array is None:
-            raise ModelError(f"it lacks {name}")
+            raise ModelError(f"missing {name}")
         if array.shape != shape:
             raise ModelError(f"{name} has shape {array.shape}, the network needs {shape}")
         return array
 
     def conv(self, name: str, c_in: int | None = None, c_out: int | None = None, size: int = 3) -> tuple[Exact, Exact]:
-        """Weights and bias of a convolution in float64.
+        """Takes weights and bias of a convolution, as float64.
 
         Args:
             name: without `.weight` and `.bias`; a missing bias is zero.
@@ -174,33 +174,33 @@ class Tensors:
         """
         found = self._left.get(f"{name}.weight")
         if found is None or found.ndim != 4:
-            raise ModelError(f"it lacks {name}.weight" if found is None else f"{name}.weight is no convolution's")
+            raise ModelError(f"missing {name}.weight" if found is None else f"{name}.weight is not of a convolution")
         c_out, c_in = c_out or found.shape[0], c_in or found.shape[1]
         weight = self.take(f"{name}.weight", c_out, c_in, size, size).astype(np.float64)
         bias = self.take(f"{name}.bias", c_out) if f"{name}.bias" in self else np.zeros(c_out)
         return weight, bias.astype(np.float64)
 
     def finish(self) -> None:
-        """Checks that nothing is left.
+        """Checks that every array was taken.
 
         Raises:
-            ModelError: something is.
+            ModelError: arrays are left over.
         """
         if self._left:
             names = ", ".join(sorted(self._left)[:3])
-            raise ModelError(f"{len(self._left)} of its arrays are no part of that network: {names}")
+            raise ModelError(f"{len(self._left)} arrays do not belong to that network: {names}")
 
 
 class Builder:
-    """Collects a network's convolutions from a state dict; methods return the value of what they added.
+    """Collects convolutions from a state dict; methods return the index of the value they added.
 
     Args:
-        tensors: to take weights from.
+        tensors: source of the weights.
 
     Attributes:
         tensors: as given.
-        convs: so far, in order of use.
-        origins: of the convolutions.
+        convs: convolutions so far, in execution order.
+        origins: their origins.
     """
 
     def __init__(self, tensors: Tensors) -> None:
@@ -224,19 +224,19 @@ class Builder:
         """Adds a convolution.
 
         Args:
-            name: of it, and of its weights and bias.
-            arrays: weights and bias in float64, as the state dict has them.
+            name: of the convolution and of its tensors.
+            arrays: weights and bias as stored in the state dict, float64.
             inputs: values that it reads.
             residuals: see `Conv`.
-            slope: see `Conv`; or the name of the slopes in the state dict, one for each output channel.
+            slope: see `Conv`; or the name of the slopes in the state dict, one per output channel.
             shuffle: see `Conv`.
             gain: see `Origin`.
             offset: see `Origin`.
             nearest: see `Origin`.
-            size: of the convolution.
+            size: side of the kernel.
 
         Raises:
-            ModelError: slopes that are missing or of another shape, or weights that leave float32's range.
+            ModelError: slopes are missing or have another shape, or weights exceed float32's range.
         """
         trained = slope if isinstance(slope, str) else None
         origin = Origin(name, trained, gain, offset, nearest)
@@ -247,56 +247,56 @@ class Builder:
         return value_of(len(self.convs) - 1)
 
     def finish(self, network: Network, description: str, facts: Facts | None = None) -> Recognised:
-        """The network of these convolutions, with where they come from."""
+        """The network of these convolutions, with their origins."""
         return Recognised(network, description, tuple(self.origins), self.tensors.state, facts or {})
 
 
 def conv_shapes(name: str, c_in: int, c_out: int) -> Shapes:
-    """Names and shapes of a 3x3 convolution with bias."""
+    """Names and shapes of the tensors of a 3x3 convolution with bias."""
     return {f"{name}.weight": (c_out, c_in, 3, 3), f"{name}.bias": (c_out,)}
 
 
 def shuffle_factors(scale: int) -> list[int]:
-    """Pixel shuffles that enlarge by `scale` one after the other, as BasicSR has them: 3 at once, else twofold."""
+    """Factors of the consecutive pixel shuffles that enlarge by `scale`, as in BasicSR: one of 3, otherwise 2 each."""
     return [3] if scale == 3 else [2] * (scale.bit_length() - 1)
 
 
 def renamed(state: State, renames: Iterable[tuple[str, str]]) -> dict[str, NDArray[np.float32]]:
-    """A state dict under other names.
+    """A state dict with its tensors renamed.
 
     Args:
-        state: to rename.
-        renames: patterns of whole names and what they become; the first that matches counts.
+        state: the state dict.
+        renames: pairs of a pattern for whole names and its replacement; the first match applies.
 
     Raises:
-        ModelError: two arrays get the same name.
+        ModelError: two tensors get the same name.
     """
     renames, result = tuple(renames), dict[str, NDArray[np.float32]]()
     for name, array in state.items():
         matches = ((re.fullmatch(pattern, name), new) for pattern, new in renames)
         new = next((match.expand(new) for match, new in matches if match), name)
         if new in result:
-            raise ModelError(f"it holds {new} twice")
+            raise ModelError(f"{new} occurs twice")
         result[new] = array
     return result
 
 
 def square_root(count: int, what: str) -> int:
-    """The factor of a shuffle that leaves `count` channels for each.
+    """The factor r for which `count` channels are r^2 phases of one.
 
     Raises:
-        ModelError: there is none.
+        ModelError: `count` is not a square.
     """
     factor = math.isqrt(count) if count > 0 else 0
     if factor < 1 or factor**2 != count:
-        raise ModelError(f"{what}: {count} is no square number, so no pixel shuffle can follow")
+        raise ModelError(f"{what}: {count} is not a square number, so no pixel shuffle can follow")
     return factor
 
 
 def count_numbered(state: State, prefix: str) -> int:
-    """How many different numbers follow a prefix in the names: of `body.0.weight` and `body.2.weight` two.
+    """Number of distinct indices after a prefix: 2 for `body.0.weight` and `body.2.weight`.
 
-    (How many, not the highest: a damaged name must not ask for a billion blocks. Gaps show as missing ones.)
+    (The number, not the highest index: a corrupt name must not request a billion blocks. Gaps are reported as missing.)
     """
     after = (name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix))
     return len({number for number in after if number.isdecimal()})

@@ -1,6 +1,6 @@
-"""SRVGGNetCompact, "Compact": a plain chain of 3x3 convolutions with a nearest-neighbour skip.
+"""SRVGGNetCompact ("Compact"): a plain chain of 3x3 convolutions with a nearest-neighbour skip connection.
 
-From Real-ESRGAN (Wang et al. 2021), whose animevideov3 and general-x4v3 are such networks.
+From Real-ESRGAN (Wang et al. 2021); realesr-animevideov3 and realesr-general-x4v3 are examples.
 """
 
 import re
@@ -24,7 +24,7 @@ from srgan_fast.architectures.base import (
 from srgan_fast.errors import ModelError
 from srgan_fast.network.graph import Network
 
-# Activations without parameters leave no trace in a state dict.
+# ReLU and LeakyReLU have no parameters, so the state dict does not show which one is used.
 _RECORDED = {"relu": 0.0, "leakyrelu": 0.1}
 
 
@@ -41,13 +41,13 @@ def _build(state: State, facts: Facts) -> Recognised:
     numbers = sorted(int(match[1]) for name in state if (match := re.fullmatch(r"body\.(\d{1,4})\.weight", name)))
     highest = numbers[-1]
     if highest % 2 or highest < 2:
-        raise ModelError(f"its last layer is body.{highest}; convolutions have even numbers")
+        raise ModelError(f"the last layer is body.{highest}; convolutions have even indices")
     recorded, kept = None, dict[str, str]()
     if "body.1.weight" not in state:
         asked = facts.get("act_type", "")
         if asked not in _RECORDED:
             raise ModelError(
-                "it has no PReLU slopes, and nothing says whether ReLU or LeakyReLU follows its convolutions: save it "
+                "there are no PReLU slopes and no metadata that says whether it uses ReLU or LeakyReLU: save it "
                 "as .safetensors with the metadata act_type = relu or leakyrelu"
             )
         recorded, kept = np.array([_RECORDED[asked]], np.float32), {"act_type": asked}
@@ -62,7 +62,7 @@ def _build(state: State, facts: Facts) -> Recognised:
     weight, bias = tensors.conv(name, width)
     tensors.finish()
     if weight.shape[0] % channels:
-        raise ModelError(f"{name} gives {weight.shape[0]} channels, images have {channels}")
+        raise ModelError(f"{name} has {weight.shape[0]} output channels, expected a multiple for images of {channels}")
     scale = square_root(weight.shape[0] // channels, name)
     build.add(name, (weight, bias), highest // 2, shuffle=scale)
     network = Network(tuple(build.convs), channels=channels, skip="nearest")
@@ -71,15 +71,15 @@ def _build(state: State, facts: Facts) -> Recognised:
 
 @dataclass(frozen=True, slots=True)
 class CompactSettings(Settings):
-    """Sizes of a Compact network; Real-ESRGAN's general-x4v3 has 32 convolutions, its animevideov3 16.
+    """Sizes of a Compact network; Real-ESRGAN's general-x4v3 has 32 convolutions, animevideov3 has 16.
 
     Attributes:
-        convolutions: between the first and the last one.
-        activation: `prelu` with a slope for each channel, or without parameters.
+        convolutions: number of convolutions between the first and the last.
+        activation: `prelu`, with a slope per channel, or one without parameters.
     """
 
     SCALES: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 8)
-    SMALL: ClassVar[str] = ""  # all start as PyTorch's, in Real-ESRGAN's code
+    SMALL: ClassVar[str] = ""  # Real-ESRGAN's code uses PyTorch's default initialisation
 
     convolutions: int = 16
     activation: Literal["prelu", "relu", "leakyrelu"] = "prelu"

@@ -1,7 +1,7 @@
-"""Residual networks without BatchNorm: EDSR, in its own names and BasicSR's, and BasicSR's MSRResNet.
+"""Residual networks without BatchNorm: EDSR, with its own or BasicSR's names, and BasicSR's MSRResNet.
 
-EDSR: Lim et al. 2017, "Enhanced Deep Residual Networks for Single Image Super-Resolution". MSRResNet is the
-generator that BasicSR trains in the place of SRResNet: no BatchNorm, LeakyReLU, a bilinear skip.
+EDSR: Lim et al. 2017, "Enhanced Deep Residual Networks for Single Image Super-Resolution". MSRResNet is BasicSR's
+replacement for SRResNet: no BatchNorm, LeakyReLU, a bilinear skip connection.
 """
 
 from dataclasses import dataclass
@@ -29,18 +29,18 @@ from srgan_fast.network.graph import IMAGE, Array, ColourMap, Network, Residual
 from srgan_fast.network.lowering import Exact
 
 _RELU = np.zeros(1, np.float32)
-_LEAKY = np.array([0.1], np.float32)  # MSRResNet's
+_LEAKY = np.array([0.1], np.float32)  # LeakyReLU slope of MSRResNet
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 _WHITE = 255.0
-# The published EDSR of 256 channels damps its residuals by 0.1, all others do not; no state dict shows it.
+# The published 256-channel EDSR scales its residuals by 0.1, all others by 1; the state dict does not show it.
 _DAMPED_WIDTH, _DAMPING = 256, 0.1
 
 
-class _Builder(Builder):
-    """The parts that both networks have."""
+class _ResidualBuilder(Builder):
+    """Building blocks shared by both networks."""
 
     def blocks(self, count: int, channels: int, x: int, damping: float = 1.0) -> int:
-        """Convolution, ReLU, convolution, added to what they began with."""
+        """Residual blocks: convolution, ReLU, convolution, plus the block's input."""
         for i in range(count):
             name = f"body.{i}.conv"
             y = self.add(f"{name}1", self.tensors.conv(f"{name}1", channels, channels), x, slope=_RELU)
@@ -49,10 +49,10 @@ class _Builder(Builder):
         return x
 
     def upsample(self, name: str, channels: int, x: int, slope: Array | None = None) -> int:
-        """A convolution and a pixel shuffle of as much as it has channels for."""
+        """A convolution and a pixel shuffle by the factor that its output channels allow."""
         weight, bias = self.tensors.conv(name, channels)
         if weight.shape[0] % channels:
-            raise ModelError(f"{name} gives {weight.shape[0]} channels, no multiple of {channels}")
+            raise ModelError(f"{name} has {weight.shape[0]} output channels, not a multiple of {channels}")
         factor = square_root(weight.shape[0] // channels, name)
         return self.add(name, (weight, bias), x, slope=slope, shuffle=factor)
 
@@ -70,7 +70,7 @@ def _matches_msr(state: State) -> bool:
 def _build_msr(state: State, facts: Facts) -> Recognised:
     state = renamed(state, _MSR_RENAMES)
     tensors = Tensors(state)
-    build = _Builder(tensors)
+    build = _ResidualBuilder(tensors)
     first = tensors.conv("conv_first")
     channels, colours = first[0].shape[:2]
     blocks = count_numbered(state, "body.")
@@ -103,7 +103,7 @@ def _matches_edsr(state: State) -> bool:
 def _build_edsr(state: State, facts: Facts) -> Recognised:
     state = renamed(state, _EDSR_RENAMES)
     tensors = Tensors(state)
-    build = _Builder(tensors)
+    build = _ResidualBuilder(tensors)
     first = tensors.conv("conv_first")
     channels, colours = first[0].shape[:2]
     input_map, output_map = _colours(tensors, colours)
@@ -114,7 +114,7 @@ def _build_edsr(state: State, facts: Facts) -> Recognised:
         "conv_after_body", tensors.conv("conv_after_body", channels, channels), x, residuals=(Residual(head),)
     )
     for i in range(count_numbered(state, "upsample.")):
-        x = build.upsample(f"upsample.{2 * i}", channels, x)  # shuffles have the odd numbers
+        x = build.upsample(f"upsample.{2 * i}", channels, x)  # odd indices are pixel shuffles
     last = tensors.conv("conv_last", channels, colours)
     build.add("conv_last", last, x, gain=output_map.gain, offset=output_map.offset)
     tensors.finish()
@@ -131,13 +131,13 @@ def _damping(channels: int, facts: Facts) -> float:
     try:
         return float(recorded)
     except ValueError:
-        raise ModelError(f"its res_scale is recorded as {recorded!r:.40}, which is no number") from None
+        raise ModelError(f"res_scale in its metadata is {recorded!r:.40}, not a number") from None
 
 
 def _colours(tensors: Tensors, colours: int) -> tuple[ColourMap, ColourMap]:
-    """From images in 0..1 to what the network takes, whose mean is 0, and back.
+    """Maps from images in 0..1 to the network's zero-mean input range, and back.
 
-    EDSR's own files hold both maps as 1x1 convolutions on its range of values, 255 or 1; BasicSR's hold neither.
+    EDSR's own files store both maps as 1x1 convolutions for images in 0..255 or 0..1; BasicSR's store neither.
     """
     mean = np.array(_DIV2K_MEAN if colours == 3 else (0.0,) * colours)
     if "sub_mean.weight" not in tensors:
@@ -170,15 +170,15 @@ def _block_shapes(blocks: int, channels: int) -> Shapes:
 
 @dataclass(frozen=True, slots=True)
 class EDSRSettings(Settings):
-    """Sizes of an EDSR in BasicSR's names; the defaults are those of the paper's baseline.
+    """Sizes of an EDSR with BasicSR's names; the defaults are those of the paper's baseline.
 
     Attributes:
         blocks: number of residual blocks.
-        res_scale: factor of what a block adds; the paper's network of 256 channels and 32 blocks has 0.1.
+        res_scale: scale of each block's residual branch; the paper's large network (256 channels, 32 blocks) uses 0.1.
     """
 
     SCALES: ClassVar[tuple[int, ...]] = (2, 3, 4)
-    SMALL: ClassVar[str] = ""  # all start as PyTorch's, in EDSR's code and in BasicSR's
+    SMALL: ClassVar[str] = ""  # EDSR's and BasicSR's code use PyTorch's default initialisation
 
     blocks: int = 16
     res_scale: float = 1.0
@@ -205,7 +205,7 @@ class MSRResNetSettings(Settings):
     """
 
     SCALES: ClassVar[tuple[int, ...]] = (2, 3, 4)
-    SMALL: ClassVar[str] = ".*"  # BasicSR
+    SMALL: ClassVar[str] = ".*"  # as in BasicSR
 
     blocks: int = 16
 

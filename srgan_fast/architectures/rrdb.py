@@ -1,7 +1,7 @@
 """RRDBNet: ESRGAN, Real-ESRGAN, BSRGAN, RealSR and most community models.
 
-Wang et al. 2018, "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", section 3.1; pixel-unshuffle for
-scales 1 and 2 is from Wang et al. 2021, "Real-ESRGAN".
+Wang et al. 2018, "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", section 3.1; the pixel-unshuffle
+for scales 1 and 2 follows Wang et al. 2021, "Real-ESRGAN".
 """
 
 import re
@@ -27,11 +27,11 @@ from srgan_fast.architectures.base import (
 from srgan_fast.errors import ModelError
 from srgan_fast.network.graph import IMAGE, Network, Residual
 
-_SLOPE = np.array([0.2], np.float32)  # of every LeakyReLU in it
-_DAMPING = 0.2  # of a dense block's and of a whole block's result
+_SLOPE = np.array([0.2], np.float32)  # of every LeakyReLU
+_DAMPING = 0.2  # residual scale of dense blocks and of RRDB blocks
 
-# From the names of 2018 (`model.0`), and from those of BSRGAN, to those of BasicSR. The numbers after the trunk depend
-# on how many upsamplers there are: see `_flat_tail`.
+# Renames the layouts of 2018 (`model.0`) and of BSRGAN to BasicSR's. Indices after the trunk depend on the number of
+# upsamplers: see `_flat_tail`.
 _RENAMES = (
     (r"model\.0\.(\w+)", r"conv_first.\1"),
     (r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\w+?)(?:\.0)?\.(weight|bias)", r"body.\1.rdb\2.conv\3.\4"),
@@ -54,18 +54,18 @@ def _matches(state: State) -> bool:
 
 
 def _flat_tail(state: State) -> dict[str, str]:
-    """What the flat numbers after the trunk stand for: upsampler, convolution, activation; two convolutions at the end.
+    """Names of the flat indices after the trunk: upsampler, convolution, activation per stage; then two convolutions.
 
-    With n upsamplers their convolutions are 3, 6, ..., 3 n; the last two are 3 n + 2 and 3 n + 4.
+    With n upsamplers their convolutions have indices 3, 6, ..., 3 n; the last two are 3 n + 2 and 3 n + 4.
     """
     found = (re.fullmatch(r"model\.(\d{1,3})\.weight", name) for name in state)
     numbers = sorted(int(match[1]) for match in found if match and int(match[1]) > 1)
     if len(numbers) < 2:
-        raise ModelError("it lacks the convolutions after the trunk")
+        raise ModelError("the convolutions after the trunk are missing")
     names = [*(f"conv_up{i + 1}" for i in range(len(numbers) - 2)), "conv_hr", "conv_last"]
     wanted = [*(3 * (i + 1) for i in range(len(numbers) - 2)), 3 * len(numbers) - 4, 3 * len(numbers) - 2]
     if numbers != wanted:
-        raise ModelError(f"its convolutions after the trunk are number {numbers}, where {wanted} are expected")
+        raise ModelError(f"the convolutions after the trunk have indices {numbers}, expected {wanted}")
     return {f"model.{number}": name for number, name in zip(numbers, names, strict=True)}
 
 
@@ -76,11 +76,11 @@ def _in_basicsr_names(state: State) -> State:
     return renamed(state, _RENAMES)
 
 
-class _Builder(Builder):
-    """The parts of an RRDB network."""
+class _RRDBBuilder(Builder):
+    """Building blocks of an RRDB network."""
 
     def dense(self, name: str, x: int, *residuals: Residual, damping: float) -> int:
-        """Five convolutions, each of which reads what all before it gave; returns `damping * fifth + residuals`."""
+        """Five densely connected convolutions; returns `damping * fifth + residuals`."""
         first = self.tensors.conv(f"{name}.conv1")
         growth, channels = first[0].shape[:2]
         beside = None
@@ -95,7 +95,7 @@ class _Builder(Builder):
         return self.add(f"{name}.conv5", arrays, *values, residuals=residuals, gain=(damping,))
 
     def block(self, name: str, x: int) -> int:
-        """Three dense blocks; their damped sum is added to what they began with."""
+        """Three dense blocks; their damped result is added to the block's input."""
         y = self.dense(f"{name}.rdb1", x, Residual(x), damping=_DAMPING)
         y = self.dense(f"{name}.rdb2", y, Residual(y), damping=_DAMPING)
         return self.dense(f"{name}.rdb3", y, Residual(y, _DAMPING), Residual(x), damping=_DAMPING**2)
@@ -104,7 +104,7 @@ class _Builder(Builder):
 def _build(state: State, facts: Facts) -> Recognised:
     state = _in_basicsr_names(state)
     tensors = Tensors(state)
-    build = _Builder(tensors)
+    build = _RRDBBuilder(tensors)
     first = tensors.conv("conv_first")
     channels, given = first[0].shape[:2]
     feature = x = build.add("conv_first", first, IMAGE)
@@ -122,10 +122,10 @@ def _build(state: State, facts: Facts) -> Recognised:
     tensors.finish()
     colours = last[0].shape[0]
     if given % colours:
-        raise ModelError(f"it takes images of {given} channels and gives {colours}")
-    unshuffle = square_root(given // colours, "conv_first: channels of the input for each of the output")
+        raise ModelError(f"the input has {given} channels, the output {colours}")
+    unshuffle = square_root(given // colours, "conv_first: input channels per output channel")
     if 2**stages % unshuffle:
-        raise ModelError(f"it enlarges by {2**stages} what pixel-unshuffle divides by {unshuffle}")
+        raise ModelError(f"it enlarges by {2**stages} after a pixel-unshuffle by {unshuffle}")
     network = Network(tuple(build.convs), channels=colours, unshuffle=unshuffle)
     words = f"RRDB (ESRGAN), {blocks} blocks, {channels} channels, growth {growth}"
     return build.finish(network, f"{words}, pixel-unshuffle {unshuffle}" if unshuffle > 1 else words)
@@ -137,17 +137,17 @@ def _count_upsamplers(state: State) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RRDBSettings(Settings):
-    """Sizes of an RRDB network; the defaults are those of ESRGAN and of Real-ESRGAN's x4plus.
+    """Sizes of an RRDB network; the defaults are those of ESRGAN and of RealESRGAN_x4plus.
 
-    Scales 1 and 2 are the network of scale 4 behind a pixel-unshuffle by 4 or 2, as in Real-ESRGAN.
+    Scales 1 and 2 are the x4 network after a pixel-unshuffle by 4 or 2, as in Real-ESRGAN.
 
     Attributes:
-        blocks: of three dense blocks each.
+        blocks: number of RRDB blocks, three dense blocks each.
         growth: channels that each convolution of a dense block adds.
     """
 
     SCALES: ClassVar[tuple[int, ...]] = (1, 2, 4)
-    # ESRGAN, section 3.1: "smaller initialization"; BasicSR: the dense blocks' convolutions alone.
+    # ESRGAN, section 3.1, "smaller initialization"; in BasicSR it applies to the dense blocks' convolutions only.
     SMALL: ClassVar[str] = r"body\..*"
 
     blocks: int = 23

@@ -1,7 +1,7 @@
 """The SRGAN generator: Ledig et al. 2017, figure 4, and its common variants.
 
-Sizes are inferred from a state dict, conventions (value ranges, epsilons) are recorded beside it or known of the code
-that made it: see `srgan_layouts`.
+Sizes are inferred from the state dict. Conventions (value ranges, epsilons) are stored beside it, or known for the
+code base that wrote it: see `srgan_layouts`.
 """
 
 import math
@@ -24,9 +24,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _KERNEL_SIZES = {"head": 9, "tail": 9, "trunk": 3}
 
 IDENTITY = ColourMap.identity(3)
-# 0..1 to -1..1, the paper's range for high-resolution images.
+# From 0..1 to -1..1, the paper's range of high-resolution images.
 SIGNED = ColourMap((2.0, 2.0, 2.0), (-1.0, -1.0, -1.0))
-# (x - mean) / std
+# (x - mean) / std, with ImageNet's statistics.
 IMAGENET_NORMALISED = ColourMap(
     (1 / IMAGENET_STD[0], 1 / IMAGENET_STD[1], 1 / IMAGENET_STD[2]),
     (
@@ -39,14 +39,14 @@ IMAGENET_NORMALISED = ColourMap(
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """The parts of a generator that its state dict does not show.
+    """Properties of a generator that its state dict does not show.
 
     Attributes:
-        block_eps: BatchNorm eps in the residual blocks and in the convolution after them.
-        upsample_eps: BatchNorm eps in the upsampling blocks, where they have one.
-        output: what follows the last convolution.
-        lr_map: from images in 0..1 to the network's input.
-        hr_map: from images in 0..1 to the space of the network's output; applied backwards after the network.
+        block_eps: BatchNorm eps in the residual blocks and after the convolution that follows them.
+        upsample_eps: BatchNorm eps in the upsampling blocks, if they have BatchNorm.
+        output: activation after the last convolution.
+        lr_map: map from images in 0..1 to the network's input range.
+        hr_map: map from images in 0..1 to the network's output range; its inverse is applied after the network.
     """
 
     block_eps: float = 1e-5
@@ -62,15 +62,15 @@ class GeneratorConfig:
 
     Attributes:
         scale: upscaling factor; 2, 4 or 8.
-        channels: width of the trunk.
+        channels: feature channels of the trunk.
         blocks: number of residual blocks.
-        block_bias: whether the trunk's 3x3 convolutions carry a bias beside their BatchNorm.
-        upsample_bn: whether a BatchNorm stands between an upsampling convolution and its pixel shuffle.
-        prelu: one slope for a layer, or one per channel.
-        conventions: what the state dict does not show.
+        block_bias: whether the trunk's 3x3 convolutions have a bias besides BatchNorm's.
+        upsample_bn: whether there is a BatchNorm between an upsampling convolution and its pixel shuffle.
+        prelu: one slope per layer, or one per channel.
+        conventions: properties that the state dict does not show.
 
     Raises:
-        ModelError: a value outside its range.
+        ModelError: a value is out of range.
     """
 
     scale: int = 4
@@ -94,20 +94,20 @@ class GeneratorConfig:
 
 
 def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, source: str) -> GeneratorConfig:
-    """The architecture that a state dict belongs to.
+    """Infers the architecture from a state dict.
 
     Args:
-        weights: by the names of `Generator.state_dict()`.
-        conventions: recorded beside them.
+        weights: arrays by the names of `Generator.state_dict()`.
+        conventions: stored beside them.
         source: named in errors.
 
     Raises:
-        ModelError: tensors are missing, superfluous, or of the wrong shape.
+        ModelError: tensors are missing, unexpected, or have the wrong shape.
     """
     head = weights.get("head.conv.weight")
     if head is None or head.ndim != 4:
         found = ", ".join(sorted(weights)[:4]) or "nothing"
-        raise ModelError(f"{source}: not an SRGAN generator (no head.conv.weight; it holds {found}, ...)")
+        raise ModelError(f"{source}: not an SRGAN generator (no head.conv.weight; found {found}, ...)")
     channels = int(head.shape[0])
     stages = _count(weights, r"upsample\.(\d+)\.")
     slopes = weights.get("head.act.weight")
@@ -134,17 +134,17 @@ def infer_config(weights: Mapping[str, NDArray[Any]], conventions: Conventions, 
         raise ModelError(f"{source}: not a complete SRGAN generator; it {' and '.join(p for p in parts if p)}")
     for name, shape in expected.items():
         if tuple(weights[name].shape) != shape:
-            raise ModelError(f"{source}: {name} has shape {tuple(weights[name].shape)}, a generator needs {shape}")
+            raise ModelError(f"{source}: {name} has shape {tuple(weights[name].shape)}, expected {shape}")
     return config
 
 
 def _count(weights: Mapping[str, Any], pattern: str) -> int:
-    # How many there are, not the highest: a damaged name must not ask for a billion blocks. Gaps show as missing ones.
+    # The number, not the highest index: a corrupt name must not request a billion blocks. Gaps are reported as missing.
     return len({match[1] for name in weights if (match := re.match(pattern, name))})
 
 
 def expected_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a generator's state dict, without BatchNorm's counters."""
+    """Names and shapes of a generator's state dict, without BatchNorm's batch counters."""
     c, slopes = config.channels, config.channels if config.prelu == "channel" else 1
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -175,14 +175,15 @@ def expected_shapes(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
 
 
 def network_of(config: GeneratorConfig, weights: State) -> Network:
-    """The generator as a list of convolutions, BatchNorm folded.
+    """The generator as a list of convolutions with BatchNorm folded.
 
     Args:
         config: sizes and conventions.
-        weights: by the names of `Generator.state_dict()`, complete and of the right shapes: see `infer_config`.
+        weights: arrays by the names of `Generator.state_dict()`, complete and with the shapes that `infer_config`
+            checks.
 
     Raises:
-        ModelError: what is folded leaves float32's range, as with a variance and an epsilon of 0.
+        ModelError: folded values exceed float32's range, e.g. if variance and epsilon are both 0.
     """
     conventions = config.conventions
     convs: list[Conv] = []
@@ -222,12 +223,12 @@ def network_of(config: GeneratorConfig, weights: State) -> Network:
 
 
 def describe(config: GeneratorConfig) -> str:
-    """The architecture with its sizes, in words."""
+    """Architecture and sizes, in words."""
     return f"SRGAN generator, {config.blocks} blocks of {config.channels} channels"
 
 
 def _arrays(weights: State, name: str, bn: str | None, eps: float) -> tuple[Exact, Exact]:
-    """A convolution's weights and bias with the BatchNorm after it."""
+    """Weights and bias of a convolution with the BatchNorm after it folded in."""
     weight = weights[f"{name}.weight"].astype(np.float64)
     bias: Exact = np.zeros(weight.shape[0])
     if f"{name}.bias" in weights:

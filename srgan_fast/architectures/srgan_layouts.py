@@ -1,6 +1,6 @@
-"""How other people's code names the tensors of an SRGAN generator, and what it does around them.
+"""Tensor names and conventions of other SRGAN code bases.
 
-A layout is a table of name patterns with the conventions of the code that made the files.
+A layout is a table of name patterns and the conventions of the code that writes such files.
 """
 
 import re
@@ -24,13 +24,13 @@ from srgan_fast.network.graph import Array
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a code base names a generator's tensors.
+    """Tensor names of a code base.
 
     Attributes:
-        name: of the repository.
-        required: patterns of names that every file of this layout has.
-        rename: pairs of a pattern and our name for it; the first full match counts.
-        conventions: what its code does around the weights.
+        name: repository.
+        required: patterns of names that every file of this layout contains.
+        rename: pairs of a pattern and our name for it; the first full match applies.
+        conventions: value ranges and epsilons of its code.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Layout:
 
 
 def _numbered(prefix: str, of_child: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Patterns of a block's children: `prefix` with one group for its number, child's index to our name."""
+    """Patterns for a block's children: `prefix`, with one group for the block's index, and each child's new name."""
     return tuple((rf"{prefix}\.{re.escape(index)}\.(\w+)", ours) for index, ours in of_child.items())
 
 
@@ -67,7 +67,7 @@ LAYOUTS = (
             *_numbered(r"res_blocks\.(\d+)\.conv_block", _BLOCK_CHILDREN),
             (r"conv2\.0\.(\w+)", r"fuse.conv.\1"),
             (r"conv2\.1\.(\w+)", r"fuse.bn.\1"),
-            # One flat list: conv, BatchNorm, (shuffle), PReLU for each stage.
+            # One flat list: conv, BatchNorm, (shuffle), PReLU per stage.
             *((rf"upsampling\.{4 * s}\.(\w+)", rf"upsample.{s}.conv.\1") for s in range(3)),
             *((rf"upsampling\.{4 * s + 1}\.(\w+)", rf"upsample.{s}.bn.\1") for s in range(3)),
             *((rf"upsampling\.{4 * s + 3}\.(\w+)", rf"upsample.{s}.act.\1") for s in range(3)),
@@ -78,7 +78,7 @@ LAYOUTS = (
     Layout(
         name="leftthomas/SRGAN",
         required=(r"block1\.0\.weight", r"block2\.conv1\.weight", r"block\d+\.0\.conv\.weight"),
-        # Residual blocks and the convolution after them share one numbering: `_number_leftthomas`.
+        # Residual blocks and the convolution after them are numbered consecutively: see `_number_leftthomas`.
         rename=(
             (r"block1\.0\.(\w+)", r"head.conv.\1"),
             (r"block1\.1\.(\w+)", r"head.act.\1"),
@@ -90,7 +90,7 @@ LAYOUTS = (
             (r"last\.(\d+)\.prelu\.(\w+)", r"upsample.\1.act.\2"),
             (r"last\.\d+\.(weight|bias)", r"tail.\1"),
         ),
-        # The network ends in (tanh + 1) / 2: a tanh in the signed space.
+        # The network ends in (tanh + 1) / 2, i.e. a tanh in the range -1..1.
         conventions=Conventions(output="tanh", lr_map=IDENTITY, hr_map=SIGNED),
     ),
     Layout(
@@ -112,7 +112,7 @@ LAYOUTS = (
 
 
 def layout_of(state: State) -> Layout | None:
-    """The layout that a state dict is in; None for none of them."""
+    """The layout of a state dict; None if it has none of them."""
     for layout in LAYOUTS:
         if all(any(re.fullmatch(pattern, name) for name in state) for pattern in layout.required):
             return layout
@@ -120,14 +120,14 @@ def layout_of(state: State) -> Layout | None:
 
 
 def to_ours(state: State) -> tuple[dict[str, Array], GeneratorConfig, Layout]:
-    """A foreign state dict under the names of `Generator.state_dict()`, and what it is.
+    """Renames a foreign state dict to the names of `Generator.state_dict()`; also returns its configuration and layout.
 
     Raises:
-        ModelError: in none of the layouts, or not complete.
+        ModelError: it has none of the layouts, or is incomplete.
     """
     layout = layout_of(state)
     if layout is None:
-        raise ModelError(f"none of the layouts {', '.join(layout.name for layout in LAYOUTS)}")
+        raise ModelError(f"it matches none of the layouts {', '.join(layout.name for layout in LAYOUTS)}")
     ours = _rename(state, layout)
     return ours, infer_config(ours, layout.conventions, layout.name), layout
 
@@ -148,15 +148,15 @@ def _rename(weights: State, layout: Layout) -> dict[str, Array]:
                 ours[match.expand(replacement)] = array
                 break
         else:
-            raise ModelError(f"it looks like {layout.name}, but {name} is not a part of that network")
+            raise ModelError(f"it looks like {layout.name}, but {name} does not belong to that network")
     return ours
 
 
 def _number_leftthomas(weights: State) -> dict[str, Array]:
-    """Gives that layout's modules names that say what they are.
+    """Renames leftthomas/SRGAN's modules by their role.
 
-    It numbers everything `block1`, `block2`, ...: the head, the residual blocks, the convolution after them, and last a
-    list of upsampling blocks and the tail. So the roles follow from the highest number.
+    They are all called `block1`, `block2`, ...: the head, the residual blocks, the convolution after them, and last the
+    upsampling blocks with the tail. So the role follows from the highest index.
     """
     last = max(int(match[1]) for name in weights if (match := re.match(r"block(\d+)\.", name)))
 

@@ -1,17 +1,17 @@
-"""Networks that are not lists of convolutions, and what else lies beside generators, told by names of their tensors.
+"""Known networks that cannot run here, recognised by the names of their tensors.
 
-Whoever gives such a file learns what it is instead of what it lacks.
+A user who passes such a file is told what it is, not which tensors are missing.
 """
 
 import re
 from collections.abc import Iterable
 
-_ATTENTION = "its attention is no convolution"
-_GATES = "its layers multiply maps by maps"
-_CRITIC = "it judges pictures and makes none"
+_ATTENTION = "it uses attention, which is not a convolution"
+_GATES = "its layers multiply feature maps by each other"
+_DISCRIMINATOR = "a discriminator classifies images, it does not upscale"
 
-# (name, why it does not run here, patterns that must all match the beginning of some tensor's name); the first that
-# fits counts, so those whose names hold another's come before it.
+# (name, why it is not supported, patterns that must all match the beginning of some tensor's name). The first entry
+# that matches applies, so more specific ones come first.
 _KNOWN = (
     ("HAT", _ATTENTION, (r"layers\.\d+\.residual_group\.overlap_attn\.",)),
     ("ATD", _ATTENTION, (r"layers\.\d+\.residual_group\.td",)),
@@ -38,21 +38,21 @@ _KNOWN = (
     ("RCAN", _GATES, (r"body\.\d+\.body\.\d+\.body\.\d+\.conv_du\.",)),
     ("RealCUGAN", _GATES, (r"unet1\.",)),
     ("MM-RealSR", _GATES, (r"am_list\.", r"de_net\.")),
-    ("SwiftSRGAN", "its convolutions are separable", (r"initial\.cnn\.depthwise\.",)),
-    ("GFPGAN", "it restores faces by a StyleGAN decoder", (r"stylegan_decoder",)),
-    ("CodeFormer or RestoreFormer", "it restores faces by a codebook", (r"(quantize|generator\.blocks)\.",)),
-    ("a U-Net discriminator (Real-ESRGAN)", _CRITIC, (r"conv\d\.weight_orig",)),
-    ("a VGG-style discriminator (BasicSR)", _CRITIC, (r"conv0_1\.", r"linear1\.")),
-    ("a discriminator (ESRGAN)", _CRITIC, (r"features\.\d+\.", r"classifier\.", r"features\.\d+\.running_mean")),
-    ("a VGG", "it classifies pictures and makes none", (r"features\.\d+\.", r"classifier\.")),
-    ("a discriminator", _CRITIC, (r"(discriminator|net_?d|critic)\.",)),
-    ("a discriminator of this project", _CRITIC, (r"trunk\.conv8\.", r"(head|dense1)\.")),
-    ("a discriminator (SRGAN)", _CRITIC, (r"(net|model|features)\.\d+\.", r"(fc\d?|dense|linear|classifier)\b")),
+    ("SwiftSRGAN", "its convolutions are depthwise separable", (r"initial\.cnn\.depthwise\.",)),
+    ("GFPGAN", "it restores faces with a StyleGAN decoder", (r"stylegan_decoder",)),
+    ("CodeFormer or RestoreFormer", "it restores faces with a codebook", (r"(quantize|generator\.blocks)\.",)),
+    ("a U-Net discriminator (Real-ESRGAN)", _DISCRIMINATOR, (r"conv\d\.weight_orig",)),
+    ("a VGG-style discriminator (BasicSR)", _DISCRIMINATOR, (r"conv0_1\.", r"linear1\.")),
+    ("a discriminator (ESRGAN)", _DISCRIMINATOR, (r"features\.\d+\.", r"classifier\.", r"features\.\d+\.running_mean")),
+    ("a VGG", "it classifies images, it does not upscale", (r"features\.\d+\.", r"classifier\.")),
+    ("a discriminator", _DISCRIMINATOR, (r"(discriminator|net_?d|critic)\.",)),
+    ("a discriminator of this project", _DISCRIMINATOR, (r"trunk\.conv8\.", r"(head|dense1)\.")),
+    ("a discriminator (SRGAN)", _DISCRIMINATOR, (r"(net|model|features)\.\d+\.", r"(fc\d?|dense|linear|classifier)\b")),
 )  # fmt: skip
 
 
 def name_unsupported(names: Iterable[str]) -> str | None:
-    """What a state dict is that no architecture takes, and why not, in words; None if it is unknown."""
+    """Name of a network that no architecture supports and the reason, in words; None if it is unknown."""
     names = list(names)
     for name, why, patterns in _KNOWN:
         if all(any(re.match(pattern, found, re.IGNORECASE) for found in names) for pattern in patterns):

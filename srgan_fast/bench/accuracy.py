@@ -1,4 +1,4 @@
-"""Whether a result is right: every row is held against the network in float64 in the run that times it."""
+"""Checks results: every row is compared with the network in float64 in the same run that times it."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.bench.options import BenchPrecision
-from srgan_fast.bench.workload import Size
+from srgan_fast.bench.workload import ImageSize
 from srgan_fast.errors import BackendError
 from srgan_fast.models import ModelFile
 from srgan_fast.network import interpreter
@@ -18,15 +18,15 @@ from srgan_fast.network.analysis import receptive_radius
 from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.tiling import EXACT_HALO, plan_tiles
 
-# Low-resolution pixels of a batch up to which the reference is computed in float64, which takes minutes for more.
+# Up to this many low-resolution pixels per batch the reference is computed in float64; more would take minutes.
 LARGEST_FLOAT64_AREA = 256 * 256
 
 Reference = NDArray[np.float64] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
-    """What a precision may cost: a largest error or a smallest PSNR, over the output's range."""
+class AccuracyTolerance:
+    """Allowed error of a precision: a largest error or a smallest PSNR, relative to the output's range."""
 
     max_error: float | None = None
     psnr_db: float | None = None
@@ -35,23 +35,23 @@ class Tolerance:
         return f"max error <= {self.max_error:.0e}" if self.max_error is not None else f"PSNR >= {self.psnr_db:g} dB"
 
 
-TOLERANCES: dict[BenchPrecision, Tolerance] = {
-    "fp32": Tolerance(max_error=1e-3),
-    "bf16": Tolerance(psnr_db=40.0),
-    "fp16": Tolerance(psnr_db=50.0),
-    "int8": Tolerance(psnr_db=30.0),
+TOLERANCES: dict[BenchPrecision, AccuracyTolerance] = {
+    "fp32": AccuracyTolerance(max_error=1e-3),
+    "bf16": AccuracyTolerance(psnr_db=40.0),
+    "fp16": AccuracyTolerance(psnr_db=50.0),
+    "int8": AccuracyTolerance(psnr_db=30.0),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How far a result is from the reference, over its range; equal results have infinite PSNR."""
+    """Error of a result relative to the reference's range; equal results have infinite PSNR."""
 
     max_error: float
     psnr_db: float
 
-    def problem(self, tolerance: Tolerance) -> str | None:
-        """What is wrong with it, in words."""
+    def problem(self, tolerance: AccuracyTolerance) -> str | None:
+        """What is wrong with it, in words; None if it is within the tolerance."""
         if not math.isfinite(self.max_error):
             return "values that are not finite"
         if tolerance.max_error is not None and not self.max_error <= tolerance.max_error:
@@ -64,12 +64,12 @@ class Accuracy:
 def compute_reference(
     file: ModelFile, lr: FloatImages, threads: int
 ) -> tuple[Reference, Literal["float64", "float32"]]:
-    """The network by the interpreter in float64, or by PyTorch in float32 where that would take minutes.
+    """Computes the network with the interpreter in float64, or with PyTorch in float32 if that would take minutes.
 
-    Large images go in tiles with the whole receptive field around each, but for networks that reach too far. Where
-    torch is needed and not installed, a BackendError says so.
+    Large images are split into tiles with the whole receptive field around each, unless it is too large. Raises
+    BackendError if torch is needed but not installed.
     """
-    exact = len(lr) * Size(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
+    exact = len(lr) * ImageSize(*lr.shape[2:]).area <= LARGEST_FLOAT64_AREA
     compute = partial(interpreter.run, file.network) if exact else _in_torch(file, threads)
     s = file.scale
     count, channels, height, width = lr.shape
@@ -102,10 +102,10 @@ def _in_torch(file: ModelFile, threads: int) -> Callable[[FloatImages], Referenc
 
 
 def compare(sr: FloatImages, reference: Reference) -> Accuracy:
-    """Measures a result.
+    """Measures the error of a result.
 
     Raises:
-        BackendError: it has another shape.
+        BackendError: its shape is wrong.
     """
     if sr.shape != reference.shape:
         raise BackendError(f"the result has shape {sr.shape}, it must have {reference.shape}")
@@ -117,6 +117,6 @@ def compare(sr: FloatImages, reference: Reference) -> Accuracy:
             return Accuracy(math.inf, -math.inf)
         largest = max(largest, float(np.abs(difference).max()))
         squares += float(np.square(difference).sum())
-    extent = float(np.ptp(reference)) or 1.0  # a constant output has no range: its errors are told as they are
+    extent = float(np.ptp(reference)) or 1.0  # a constant output has no range: errors are absolute
     mean = squares / reference.size
     return Accuracy(largest / extent, 10 * math.log10(extent**2 / mean) if mean else math.inf)

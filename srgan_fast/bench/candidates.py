@@ -1,4 +1,4 @@
-"""The one list of rows: this package's backends, and the runtimes that a user could take instead."""
+"""The list of rows: this package's backends, and the runtimes that a user could choose instead."""
 
 import importlib
 import importlib.util
@@ -20,17 +20,17 @@ from srgan_fast.runtime.registry import choose_backend, missing_modules
 if TYPE_CHECKING:
     from srgan_fast.bench.gpu.timing import TorchClock
 
-# Backends whose `run` several threads may call at once: native and openvino lock, a session and a module are only read.
+# Backends whose `run` may be called by several threads at once: native and openvino lock; the others only read.
 CALLED_BY_SEVERAL = frozenset({"native", "openvino", "onnxruntime", "torch"})
-# Backends whose work on a GPU is queued on torch's current stream, so that torch's events stand around it.
+# Backends whose GPU work is queued on PyTorch's current stream, so that PyTorch's events can time it.
 ON_TORCH_STREAMS = frozenset({"torch", "cuda", "tensorrt", "tensorrt-rtx"})
-# `PYTHON_VARIABLE + RUNTIME` names the interpreter of a runtime that has an environment of its own.
+# `PYTHON_VARIABLE + RUNTIME` names the interpreter of a runtime that is installed in a separate environment.
 PYTHON_VARIABLE = "SRGAN_FAST_BENCH_PYTHON_"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What a row is loaded with: a model, a workload, the folder of prepared files, and that of images for int8."""
+class RowJob:
+    """Arguments for loading a row: model, workload, folder of prepared files, folder of images for int8 calibration."""
 
     file: ModelFile
     workload: Workload
@@ -39,7 +39,7 @@ class Job:
 
     @property
     def shape_folder(self) -> Path:
-        """Where files for this size and batch are."""
+        """Folder of the files for this size and batch."""
         return self.folder / f"{self.workload.batch}x{self.workload.size}"
 
     @property
@@ -50,12 +50,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A network in a runtime, with its input in place.
+    """A network loaded in a runtime, with its input in place.
 
-    `run` computes once and is timed; it may return whatever its runtime likes best, and `array` makes N, 3, scale * H,
-    scale * W float32 of that, in memory of its own. `device` says where it computes. `caller` makes one more caller of
-    the same loaded network, whose `run` may be called while others run: with state of its own, or behind a lock of the
-    runtime's; None where the runtime must not be called so. `gpu` is clock and memory of a GPU.
+    `run` computes once and is timed; it returns the runtime's own type, which `array` converts to N, 3, scale * H,
+    scale * W float32 in separate memory. `device` is the compute device. `caller` creates another caller of the loaded
+    network whose `run` may be called concurrently: with its own state, or protected by the runtime's lock; None if the
+    runtime does not allow it. `gpu` measures time and memory on a GPU.
     """
 
     run: Callable[[], Any]
@@ -67,20 +67,21 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row. The functions of a peer are named as `module:function` in `bench.peers`, and imported where they run.
+    """A row. Functions of a peer are given as `module:function` in `bench.peers` and imported in the row's process.
 
     Attributes:
-        name: what the user types and reads.
-        runtime: library that computes, or name in the registry of backends.
-        precision: precision of its arithmetic.
+        name: name on the command line and in reports.
+        runtime: library, or name in the registry of backends.
+        precision: compute precision.
         modules: modules that must be importable.
-        packages: packages on PyPI that bring them.
-        command: the runtime's own benchmark, or the call, with the same settings; `{threads}` is filled in.
-        loads: of a peer: from a job, the row's name and the input to `Loaded`.
-        prepares: of a peer: writes the files that it loads, in a process of its own, since converters import a lot.
-        lacks: of a peer: why this CPU makes the row not worth measuring, or None.
-        kind: `backend` is ours, `peer` is another library, called without anything of ours around it.
-        device: where it computes.
+        packages: PyPI packages that provide them.
+        command: the runtime's own benchmark or the equivalent call, with the same settings; `{threads}` is substituted.
+        loads: for peers: function from a job, the row's name and the input to `Loaded`.
+        prepares: for peers: function that writes the files to load; runs in a separate process, since converters import
+            a lot.
+        lacks: for peers: function that returns why the row is not worth measuring on this CPU, or None.
+        kind: `backend` is ours; `peer` is another library, called without any of our code around it.
+        device: compute device.
     """
 
     name: str
@@ -97,41 +98,41 @@ class Candidate:
 
     @property
     def python(self) -> str:
-        """The interpreter that runs it: this one, or that of an environment of its own."""
+        """The interpreter that runs it: this one, or that of a separate environment."""
         return os.environ.get(PYTHON_VARIABLE + self.runtime.upper()) or sys.executable
 
     @property
     def remedy(self) -> str:
-        """The line that installs it."""
+        """The command that installs it."""
         return f"pip install {' '.join(self.packages)}"
 
     def missing(self) -> list[str]:
-        """Modules that are not installed; not asked of an environment of its own, where loading says so."""
+        """Modules that are not installed; not checked for separate environments, where loading reports it."""
         if self.kind == "backend":
             return missing_modules(BACKENDS[self.runtime])
         modules = self.modules if self.python == sys.executable else ()
         return [module for module in modules if not _is_installed(module)]
 
     def why_not_here(self) -> str | None:
-        """Why it cannot compute on this machine though it is installed: no such processor, no GPU."""
+        """Why it is not supported on this machine although it is installed: wrong processor, no GPU."""
         try:
             if self.kind == "peer":
                 return cast("str | None", _function(self.lacks)()) if self.lacks else None
             choose_backend(self.runtime, cast(Precision, self.precision))
         except BackendError as error:
             return str(error)
-        except ImportError:  # installed, but broken: loading it says so
+        except ImportError:  # installed, but broken: reported when it is loaded
             return None
         return None
 
-    def prepare(self, job: Job) -> None:
-        """Writes what `load` needs; raises whatever the runtime raises."""
+    def prepare(self, job: RowJob) -> None:
+        """Writes the files that `load` needs; raises whatever the runtime raises."""
         if self.prepares:
             job.shape_folder.mkdir(parents=True, exist_ok=True)
             _function(self.prepares)(job)
 
-    def load(self, job: Job, lr: FloatImages) -> Loaded:
-        """Loads the network, with the input (N, 3, H, W in 0..1) in place; raises whatever the runtime raises."""
+    def load(self, job: RowJob, lr: FloatImages) -> Loaded:
+        """Loads the network and its input (N, 3, H, W in 0..1); raises whatever the runtime raises."""
         if self.kind == "peer":
             return cast(Loaded, _function(self.loads)(job, self.name, lr))
         gpu = _gpu(self.runtime)
@@ -157,12 +158,12 @@ def _function(path: str) -> Callable[..., Any]:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
+    except ModuleNotFoundError:  # its parent package is missing, too
         return False
 
 
 def _gpu(runtime: str) -> "TorchClock | None":
-    """For backends that compute on torch's CUDA streams, where there is a device."""
+    """GPU timer for backends that use PyTorch's CUDA streams, if there is a device."""
     if runtime in ON_TORCH_STREAMS:
         import torch  # noqa: PLC0415 (heavy, and these backends load it anyway)
 
@@ -234,12 +235,12 @@ def find_candidate(name: str) -> Candidate:
     """The row of that name; a UsageError if there is none."""
     rows = {row.name: row for row in (*_backend_rows(BACKENDS), *PEERS.values())}
     if name not in rows:
-        raise UsageError(f"no row is called {name!r}; there are {', '.join(rows)}")
+        raise UsageError(f"unknown row {name!r}; choose from {', '.join(rows)}")
     return rows[name]
 
 
 def _backend_rows(names: Iterable[str]) -> list[Candidate]:
-    """Rows of our own; a backend that wraps a peer's runtime carries `our-` before its name."""
+    """Rows of our backends; a backend that wraps a peer's runtime gets the prefix `our-`."""
     rows = []
     for name in names:
         entry = BACKENDS[name]
@@ -255,10 +256,10 @@ def _backend_rows(names: Iterable[str]) -> list[Candidate]:
 def select_candidates(
     backends: tuple[str, ...], peers: tuple[str, ...], precisions: tuple[BenchPrecision, ...]
 ) -> list[Candidate]:
-    """The requested rows, ours first; see `InferenceOptions` for the words that stand for several.
+    """The requested rows, ours first; see `InferenceOptions` for names of groups.
 
     Raises:
-        UsageError: a name that stands for nothing, or nothing left to measure.
+        UsageError: an unknown name, or nothing to measure.
     """
     ours = [row for name in _named(backends, tuple(BACKENDS), "backend") for row in _backend_rows([name])]
     if not backends:
@@ -268,20 +269,20 @@ def select_candidates(
     theirs = [row for row in PEERS.values() if row.name in wanted or row.runtime in wanted]
     rows = [row for row in (*ours, *theirs) if row.precision in (precisions or PRECISIONS)]
     if not rows:
-        raise UsageError("nothing is left to measure; give other --backend, --peer or --precision")
+        raise UsageError("nothing to measure; change --backend, --peer or --precision")
     return rows
 
 
 def _computes_here(name: str) -> bool:
-    """Whether a backend is installed and can compute on this machine, in one precision at least."""
+    """Whether a backend is installed and supports at least one precision on this machine."""
     return not missing_modules(BACKENDS[name]) and any(row.why_not_here() is None for row in _backend_rows([name]))
 
 
 def _named(names: tuple[str, ...], known: tuple[str, ...], what: str) -> list[str]:
-    """What the names stand for, `all` and `none` among them, each once."""
+    """Expands names, including `all` and `none`; without duplicates."""
     for name in names:
         if name not in (*known, "all", "none"):
-            raise UsageError(f"no {what} is called {name!r}; there are all, none, {', '.join(known)}")
+            raise UsageError(f"unknown {what} {name!r}; choose from all, none, {', '.join(known)}")
     if "none" in names and len(set(names)) > 1:
-        raise UsageError(f"--{what} none goes with no other --{what}")
+        raise UsageError(f"--{what} none cannot be combined with another --{what}")
     return [] if "none" in names else list(known if "all" in names else dict.fromkeys(names))

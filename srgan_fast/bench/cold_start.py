@@ -1,4 +1,4 @@
-"""What a user waits for before and besides computing: whole processes, from start to exit."""
+"""Cold start: whole processes from start to exit, including what a user waits for besides computing."""
 
 import statistics
 import subprocess
@@ -18,10 +18,10 @@ RUNS = 5
 IMPORTS = ("srgan_fast.runtime.upscaler", "torch", "onnxruntime", "openvino", "MNN", "ncnn", "cv2")
 
 
-def measure_cold_start(model: str | Path, picture: Path, folder: Path, threads: int) -> ColdStart:
+def measure_cold_start(model: str | Path, image: Path, folder: Path, threads: int) -> ColdStart:
     """Times `srgan-fast upscale` of a small image by each installed backend, and the import of each runtime.
 
-    Every process runs once before it is timed, so that files come from the page cache as they do on the second use.
+    Every process runs once before it is timed, so that its files are in the page cache.
     """
     path = str(resolve_model(model).absolute())
     python = time_process("python", ["-c", "pass"], folder)
@@ -29,7 +29,7 @@ def measure_cold_start(model: str | Path, picture: Path, folder: Path, threads: 
     for name, entry in BACKENDS.items():
         if missing_modules(entry) or "fp32" not in entry.precisions:
             continue
-        arguments = ["upscale", str(picture), "-o", str(folder / "cold.png"), "--overwrite"]
+        arguments = ["upscale", str(image), "-o", str(folder / "cold.png"), "--overwrite"]
         options = ["--model", path, "--backend", name, "--threads", str(threads)]
         upscale.append(time_process(name, ["-m", "srgan_fast", *arguments, *options], folder))
     imports = [
@@ -37,11 +37,11 @@ def measure_cold_start(model: str | Path, picture: Path, folder: Path, threads: 
         for module in IMPORTS
         if find_spec(module.split(".", maxsplit=1)[0]) is not None
     ]
-    return ColdStart(picture=picture.name, python_ms=python.median_ms or 0.0, upscale=upscale, imports=imports)
+    return ColdStart(picture=image.name, python_ms=python.median_ms or 0.0, upscale=upscale, imports=imports)
 
 
 def time_process(name: str, arguments: list[str], folder: Path) -> ProcessTime:
-    """Times a process of this interpreter, `RUNS` times after one run that is not counted."""
+    """Times a process of this interpreter `RUNS` times, after one untimed run."""
     taken: list[float] = []
     reason = None
     how: dict[str, Any] = {"capture_output": True, "text": True, "cwd": folder, "env": environment()}

@@ -1,7 +1,7 @@
-"""Two reports of the same benchmark, compared: which rows became faster, slower, wrong, or vanished.
+"""Compares two reports of the same benchmark: which rows became faster, slower, wrong, or are missing.
 
-A row's ratio is that of its medians, with the interval that the single rounds leave open. The interval knows how much
-rounds scatter within each run of the benchmark; it cannot know what differs from run to run (other programs, clocks).
+A row's ratio is that of its medians; its interval reflects the scatter of the rounds within each run. It cannot account
+for differences between runs (other programs, clocks).
 """
 
 from typing import Literal
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from srgan_fast.bench.report import ComparableReport, InferenceReport, Part, Result
+from srgan_fast.bench.report import ComparableReport, InferenceReport, ReportPart, RowResult
 from srgan_fast.errors import UsageError
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000
-# Medians of fewer rounds have too few values to be resampled: their interval is the widest that the rounds allow.
+# Medians of fewer rounds cannot be resampled sensibly: their interval is the widest that the rounds allow.
 FEWEST_ROUNDS = 5
 _SEED = 0
 
@@ -25,53 +25,55 @@ Verdict = Literal[
 REGRESSIONS: frozenset[Verdict] = frozenset({"slower", "became wrong", "became failed", "gone"})
 
 
-class RowComparison(Part):
+class RowComparison(ReportPart):
     """One row in one case."""
 
     case: str
     name: str
     verdict: Verdict = Field(description="not right: neither before nor now; gone, new: only in one report")
     regression: bool
-    reason: str | None = Field(default=None, description="why it is wrong, failed or gone now")
+    reason: str | None = Field(default=None, description="why it is wrong, failed or gone")
     before_ms: float | None = Field(default=None, description="median")
     after_ms: float | None = Field(default=None, description="median")
-    ratio: float | None = Field(default=None, description="after over before: above 1 is slower")
-    low: float | None = Field(default=None, description="of the ratio's interval")
-    high: float | None = Field(default=None, description="of the ratio's interval")
-    rounds: tuple[int, int] | None = Field(default=None, description="numbers that the medians are of")
+    ratio: float | None = Field(default=None, description="after / before: above 1 is slower")
+    low: float | None = Field(default=None, description="lower end of the ratio's interval")
+    high: float | None = Field(default=None, description="upper end of the ratio's interval")
+    rounds: tuple[int, int] | None = Field(default=None, description="numbers of rounds, before and after")
 
 
-class Difference(Part):
-    """A difference of the surroundings."""
+class EnvironmentDifference(ReportPart):
+    """A difference between the environments."""
 
     what: str
     before: str
     after: str
 
 
-class Comparison(Part):
-    """What became of the rows of a report."""
+class Comparison(ReportPart):
+    """Comparison of the rows of two reports."""
 
     schema_name: Literal["srgan_fast.bench.compare/1"] = Field(default="srgan_fast.bench.compare/1", alias="schema")
     benchmark: Literal["inference", "training"]
-    before: str = Field(description="when that report was made")
-    after: str = Field(description="when that report was made")
+    before: str = Field(description="date of the first report")
+    after: str = Field(description="date of the second report")
     threshold_percent: float
     confidence: float
     resamples: int
     rows: list[RowComparison] = Field(description="in the order of the first report, then new ones")
-    regressions: int = Field(description="rows slower beyond the threshold, became wrong or failed, or gone")
-    differences: list[Difference]
+    regressions: int = Field(
+        description="number of rows that are slower beyond the threshold, became wrong or failed, or are gone"
+    )
+    differences: list[EnvironmentDifference]
     warnings: list[str]
 
 
-_Rows = dict[tuple[str, str], Result]
+_Rows = dict[tuple[str, str], RowResult]
 
 
 def compare_reports(before: ComparableReport, after: ComparableReport, threshold_percent: float = 5.0) -> Comparison:
-    """Compares the rows that have the same case and the same name.
+    """Compares rows with the same case and name.
 
-    Smaller changes than the threshold count as none.
+    Changes below the threshold count as none.
 
     Raises:
         UsageError: the reports are of different benchmarks, or have no row in common.
@@ -114,8 +116,8 @@ def _some_of(rows: _Rows) -> str:
 
 def _compare(
     key: tuple[str, str],
-    before: Result,
-    after: Result | None,
+    before: RowResult,
+    after: RowResult | None,
     left_out: dict[tuple[str | None, str], str],
     threshold_percent: float,
 ) -> RowComparison:
@@ -158,10 +160,10 @@ def _untimed(key: tuple[str, str], verdict: Verdict, regression: bool, reason: s
 
 
 def ratio_of_medians(before: list[float], after: list[float]) -> tuple[float, float, float]:
-    """The ratio after over before, and the ends of its interval.
+    """The ratio after / before, and the ends of its interval.
 
-    With `FEWEST_ROUNDS` or more on both sides the interval is the percentile bootstrap's (Efron, 1979) of `CONFIDENCE`,
-    from a fixed seed. With fewer it reaches from the least to the largest ratio of single rounds. All are above 0.
+    With at least `FEWEST_ROUNDS` on both sides the interval is a percentile bootstrap (Efron, 1979) of `CONFIDENCE`
+    from a fixed seed. With fewer it spans the ratios of all pairs of rounds. All values are above 0.
     """
     ratio = float(np.median(after) / np.median(before))
     if min(len(before), len(after)) < FEWEST_ROUNDS:
@@ -174,19 +176,19 @@ def ratio_of_medians(before: list[float], after: list[float]) -> tuple[float, fl
 
 
 def _resampled_medians(values: list[float], generator: np.random.Generator) -> NDArray[np.float64]:
-    at_once = max(1, 2**21 // len(values))  # for memory's sake
+    at_once = max(1, 2**21 // len(values))  # bounds memory
     counts = [min(at_once, RESAMPLES - done) for done in range(0, RESAMPLES, at_once)]
     return np.concatenate([np.median(generator.choice(values, (count, len(values))), axis=1) for count in counts])
 
 
-def _differences(before: ComparableReport, after: ComparableReport) -> list[Difference]:
+def _differences(before: ComparableReport, after: ComparableReport) -> list[EnvironmentDifference]:
     pairs = before.surroundings(), after.surroundings()
     names = dict.fromkeys(name for known in pairs for name in known)
     values = ((name, *(known.get(name, "not there") for known in pairs)) for name in names)
-    return [Difference(what=name, before=a, after=b) for name, a, b in values if a != b]
+    return [EnvironmentDifference(what=name, before=a, after=b) for name, a, b in values if a != b]
 
 
-def _warnings(before: ComparableReport, after: ComparableReport, differences: list[Difference]) -> list[str]:
+def _warnings(before: ComparableReport, after: ComparableReport, differences: list[EnvironmentDifference]) -> list[str]:
     differ = {difference.what for difference in differences}
     warnings = []
     if differ & {"CPU", "CPUs", "instruction sets"}:

@@ -1,4 +1,4 @@
-"""What an export costs and gives: seconds, bytes, exactness, and the speed of ONNX Runtime with it on this CPU."""
+"""Benchmark of exports: time, file size, exactness, and the speed of ONNX Runtime with the result on this CPU."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ from srgan_fast.bench.machine import Neighbours, describe_machine, warn_about_ne
 from srgan_fast.bench.report import ExportBenchReport, ExportRow
 from srgan_fast.bench.turns import Taken, take_turns, timed, warm_up
 from srgan_fast.bench.worker import why_not
-from srgan_fast.bench.workload import Size, lr_image
+from srgan_fast.bench.workload import ImageSize, lr_image
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.errors import UsageError
 from srgan_fast.export.onnx_export import OnnxModel, make_onnx
@@ -25,17 +25,17 @@ from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, b
 from srgan_fast.runtime.tensorrt.flavour import Flavour, installed_flavours, load_library
 
 PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")
-DEFAULT_SIZE = Size(128, 128)
+DEFAULT_SIZE = ImageSize(128, 128)
 
 OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What `bench_export` measures: graphs and engines of some precisions.
+    """Options of `bench_export`.
 
-    `size` is that of the image that ONNX Runtime upscales `rounds` times with `threads` (None: all CPUs), `calibration`
-    a folder of images for int8 (None: this project's samples).
+    `size` is that of the image that ONNX Runtime upscales `rounds` times with `threads` (None: all CPUs); `calibration`
+    is a folder of images for int8 (None: this project's samples).
 
     Raises:
         UsageError: values out of range.
@@ -43,7 +43,7 @@ class ExportOptions:
 
     model: str | Path = DEFAULT_MODEL
     precisions: tuple[EnginePrecision, ...] = PRECISIONS
-    size: Size = DEFAULT_SIZE
+    size: ImageSize = DEFAULT_SIZE
     rounds: int = 9
     threads: int | None = None
     calibration: Path | None = None
@@ -57,9 +57,9 @@ class ExportOptions:
 
 
 def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) -> ExportBenchReport:
-    """Exports a model to every format that can be made here, and times ONNX Runtime with its graphs.
+    """Exports a model to every format that is available here, and times ONNX Runtime with its graphs.
 
-    `on_step` is called in a few words with what is being done.
+    `on_step` is called with a short description of each step.
 
     Raises:
         ModelError: the model cannot be read.
@@ -79,7 +79,7 @@ def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) ->
         try:
             rows[name], made = _export(file, precision, options.calibration)
             graphs[name] = made.data
-        except Exception as error:  # libraries have exceptions of their own
+        except Exception as error:  # libraries raise their own exceptions
             rows[name] = {"status": "failed", "reason": why_not(error)}
     for flavour in installed_flavours():
         for precision in options.precisions:
@@ -127,7 +127,7 @@ def _build(file: ModelFile, flavour: Flavour, precision: EnginePrecision, calibr
 def _times(
     graphs: dict[str, bytes], rows: dict[str, dict[str, Any]], options: ExportOptions, threads: int, on_step: OnStep
 ) -> dict[str, Sequence[float]]:
-    """Milliseconds of each graph in alternating rounds; a graph that does not run is marked in its row."""
+    """Milliseconds of each graph in alternating rounds; a graph that fails is marked in its row."""
     if not graphs:
         return {}
     import onnxruntime  # noqa: PLC0415 (extra)

@@ -1,4 +1,4 @@
-"""The benchmark of inference: rows are chosen, loaded in their processes, timed in turns, checked and ranked."""
+"""The inference benchmark: rows are selected, loaded in their own processes, timed in turns, checked and ranked."""
 
 import itertools
 import math
@@ -42,7 +42,7 @@ from srgan_fast.bench.report import (
 from srgan_fast.bench.streams import SECONDS
 from srgan_fast.bench.turns import ORDER, PAUSE_S, WARM_UP_RUNS, Taken, Times, finite, percentile, take_turns
 from srgan_fast.bench.worker import Worker, why_not
-from srgan_fast.bench.workload import Size, Workload, lr_image, lr_images
+from srgan_fast.bench.workload import ImageSize, Workload, lr_image, lr_images
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.errors import BackendError, UsageError
@@ -53,21 +53,21 @@ from srgan_fast.network.analysis import macs_per_image_pixel, value_shapes
 from srgan_fast.runtime.registry import usable_cpus
 
 WORKER = "srgan_fast.bench.inference_row"
-COLD_START_SIZE = Size(64, 64)
-# Random arrivals come at this share of the rate that the same callers reach in closed loops.
+COLD_START_SIZE = ImageSize(64, 64)
+# Poisson arrivals have this fraction of the rate that the same callers reach in closed loops.
 ARRIVALS_SHARE = 0.7
-# Feature maps at full output size that the hungriest library holds at once; one more is refused before it is loaded,
-# since the system ends a process that takes too much without a word.
+# Full-size feature maps that the most memory-hungry library holds at once. A row that needs more is rejected before
+# loading, since the system kills processes that run out of memory without a message.
 _FEATURE_MAPS_HELD = 3
-# CPUs that a row may use beyond its threads before a warning; clocks are that coarse for runs of milliseconds.
+# CPUs that a row may use beyond its threads without a warning; CPU clocks are coarse for runs of milliseconds.
 _CPUS_TOLERATED = 0.25
 
 OnStep = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class _Run:
-    """State of a running benchmark; `references` holds that of the last batch and size, whose cases are in a row."""
+class _InferenceRun:
+    """State of a running benchmark; `references` caches the one of the current batch and size."""
 
     options: InferenceOptions
     file: ModelFile
@@ -76,10 +76,12 @@ class _Run:
     on_step: OnStep
     left_out: list[LeftOut] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    references: dict[tuple[int, Size], tuple[Reference, Literal["float64", "float32"]]] = field(default_factory=dict)
+    references: dict[tuple[int, ImageSize], tuple[Reference, Literal["float64", "float32"]]] = field(
+        default_factory=dict
+    )
 
     def order(self, workload: Workload) -> dict[str, Any]:
-        """A row's job as its process is told it."""
+        """A row's job, as sent to its process."""
         return {
             "model": str(resolve_model(self.options.model).absolute()),
             "size": list(workload.size),
@@ -92,7 +94,7 @@ class _Run:
 
 @dataclass(slots=True)
 class _Loaded:
-    """A row that was loaded and warmed up in its process."""
+    """A row that is loaded and warmed up in its process."""
 
     candidate: Candidate
     worker: Worker
@@ -101,14 +103,14 @@ class _Loaded:
     problem: str | None
 
     def turn(self, result: Path, reference: Reference, last: bool) -> Taken:
-        """One run; the last one's result is checked."""
+        """One run; the result of the last one is checked."""
         found = self.worker.ask("run", result=str(result) if last else None)
         if last:
             self.check(result, reference)
         return Taken(**found)
 
     def check(self, result: Path, reference: Reference) -> None:
-        """Compares one more result with the reference; the worst one counts."""
+        """Compares another result with the reference; the worst error counts."""
         found = compare(np.load(result), reference)
         result.unlink()
         self.problem = self.problem or found.problem(TOLERANCES[self.candidate.precision])
@@ -118,16 +120,16 @@ class _Loaded:
 
 
 def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: None) -> InferenceReport:
-    """Measures this package's backends and the peers on images in memory: each in its own process, taking turns.
+    """Measures this package's backends and the peers on images in memory, each in its own process, in turns.
 
-    `on_step` is called in a few words with what is being done. Returns figures of every row, wrong and failed ones
-    included, and what was left out and why.
+    `on_step` is called with a short description of each step. Returns the figures of every row, including wrong and
+    failed ones, and which rows were left out and why.
 
     Raises:
         UsageError: an unknown row or baseline, or nothing to measure.
         ModelError: the model cannot be read.
         ImageError: the image or the folder of images cannot be read.
-        BackendError: torch, which large results are checked with, is not installed.
+        BackendError: torch, which large references need, is not installed.
     """
     file = read_model(options.model)
     _check_sizes(file, options)
@@ -138,7 +140,7 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
     environment = describe_machine()
     with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder:
         calibration = calibration_folder(options.calibration)
-        run = _Run(options, file, Path(folder), calibration, on_step)
+        run = _InferenceRun(options, file, Path(folder), calibration, on_step)
         run.warnings += warn_about_start(environment, max(threads))
         rows = _installed(run, rows)
         shapes = itertools.product(dict.fromkeys(options.sizes), dict.fromkeys(options.batches))
@@ -174,7 +176,7 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
 
 
 def _check_sizes(file: ModelFile, options: InferenceOptions) -> None:
-    """Refuses images that the network does not take as they are: three channels, sides that pixel-unshuffle divides."""
+    """Rejects sizes that the network does not accept: three channels, sides that are multiples of its unshuffle."""
     multiple = file.network.unshuffle
     if file.channels != 3:
         raise UsageError(f"{file.name} takes images of {file.channels} channels; measured are those of 3")
@@ -183,8 +185,8 @@ def _check_sizes(file: ModelFile, options: InferenceOptions) -> None:
         raise UsageError(f"size {odd[0]}: sides must be multiples of {multiple}, the pixel-unshuffle of {file.name}")
 
 
-def _installed(run: _Run, rows: list[Candidate]) -> list[Candidate]:
-    """Those that can run here; the others are recorded. Refuses if none can, or not the baseline."""
+def _installed(run: _InferenceRun, rows: list[Candidate]) -> list[Candidate]:
+    """Rows that can run here; the others are recorded. Raises if there is none, or if the baseline is missing."""
     able = []
     remedy: str | None
     for row in rows:
@@ -211,9 +213,9 @@ def _installed(run: _Run, rows: list[Candidate]) -> list[Candidate]:
 # --- one case
 
 
-def _measure_case(run: _Run, case: Workload, rows: list[Candidate]) -> CaseResult:
-    """Figures of all rows that can be measured, wrong and failed ones included."""
-    lr, description = lr_images(case.size, case.batch, run.options.picture)
+def _measure_case(run: _InferenceRun, case: Workload, rows: list[Candidate]) -> CaseResult:
+    """Figures of all rows that can be measured, including wrong and failed ones."""
+    lr, description = lr_images(case.size, case.batch, run.options.image)
     np.save(run.folder / "lr.npy", lr)
     shape = (case.batch, case.size)
     if shape not in run.references:
@@ -262,14 +264,14 @@ def _measure_case(run: _Run, case: Workload, rows: list[Candidate]) -> CaseResul
     )
 
 
-def _too_large(run: _Run, case: Workload, row: Candidate, beside_others: bool) -> bool:
-    """Whether a peer's feature maps may not fit; backends of ours bound their memory or are requested by name.
+def _too_large(run: _InferenceRun, case: Workload, row: Candidate, beside_others: bool) -> bool:
+    """Whether a peer's feature maps may not fit in memory; our backends bound theirs, or are requested by name.
 
-    Some peers keep theirs, others take them anew in each run: so beside others there must be room for one more peer.
+    Some peers keep their memory, others allocate it in each run, so there must be room for one more peer.
     """
     free = available_mib()
     network = run.file.network
-    # Floats of the largest feature map for each pixel of the image.
+    # Floats of the largest feature map per image pixel.
     largest = max(shape.channels * shape.resolution**2 for shape in value_shapes(network)) / network.unshuffle**2
     need = _FEATURE_MAPS_HELD * largest * case.pixels * 4 / 2**20
     if beside_others:
@@ -280,15 +282,15 @@ def _too_large(run: _Run, case: Workload, row: Candidate, beside_others: bool) -
         LeftOut(
             name=row.name,
             case=str(case),
-            reason=f"may need {need:.0f} MiB, {free:.0f} MiB are free beside the rows before it",
-            remedy=f"--peer {row.name} in a run of its own",
+            reason=f"may need {need:.0f} MiB, {free:.0f} MiB are free beside the rows already loaded",
+            remedy=f"--peer {row.name} in a separate run",
         )
     )
     return True
 
 
-def _load(run: _Run, case: Workload, row: Candidate, reference: Reference, workers: ExitStack) -> _Loaded:
-    """Prepares, loads, warms up and checks a row; a BackendError says what went wrong, or how its process ended."""
+def _load(run: _InferenceRun, case: Workload, row: Candidate, reference: Reference, workers: ExitStack) -> _Loaded:
+    """Prepares, loads, warms up and checks a row; a BackendError gives the failure, or how its process ended."""
     order = {"row": row.name, "job": run.order(case)}
     if row.prepares:
         with Worker(WORKER, f"{row.name}-files", run.folder, python=row.python) as preparing:
@@ -316,7 +318,7 @@ def _row(candidate: Candidate, case: Workload, **values: object) -> Row:
     )
 
 
-def _timed_row(run: _Run, case: Workload, item: _Loaded, times: Times, reference: Reference) -> Row:
+def _timed_row(run: _InferenceRun, case: Workload, item: _Loaded, times: Times, reference: Reference) -> Row:
     facts = {**item.facts, **finite({"max_error": item.accuracy.max_error, "psnr_db": item.accuracy.psnr_db})}
     if times.failure is not None:
         return _row(item.candidate, case, status="failed", reason=why_not(times.failure), **facts)
@@ -359,8 +361,8 @@ def _timed_row(run: _Run, case: Workload, item: _Loaded, times: Times, reference
     )
 
 
-def _streams(run: _Run, case: Workload, item: _Loaded, reference: Reference) -> Streams:
-    """Throughput and latency of several callers of the row, beside those of one in the same loop."""
+def _streams(run: _InferenceRun, case: Workload, item: _Loaded, reference: Reference) -> Streams:
+    """Throughput and latency of several concurrent callers, and of a single one."""
     count = run.options.streams
     results = [run.folder / f"{item.candidate.name}-{index}.npy" for index in range(count)]
     details = {"seconds": max(SECONDS, run.options.duration_s), "share": ARRIVALS_SHARE}
@@ -392,16 +394,16 @@ def _streams(run: _Run, case: Workload, item: _Loaded, reference: Reference) -> 
 
 
 def _baseline(name: str | None, correct: list[Row]) -> Row | None:
-    """The row of that name, or the fastest of our own in fp32, or the fastest."""
+    """The row of that name, or our fastest fp32 row, or the fastest row."""
     if name is not None:
         return next((row for row in correct if row.name == name), None)
     own = (row for row in correct if row.kind == "backend" and row.precision == "fp32")
     return next(own, correct[0] if correct else None)
 
 
-def _cold_start(run: _Run, threads: int) -> ColdStart:
+def _cold_start(run: _InferenceRun, threads: int) -> ColdStart:
     run.on_step("cold start")
-    lr, _ = lr_image(COLD_START_SIZE, run.options.picture)
-    picture = run.folder / f"{COLD_START_SIZE}.png"
-    write_image(picture, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
-    return measure_cold_start(run.options.model, picture, run.folder, threads)
+    lr, _ = lr_image(COLD_START_SIZE, run.options.image)
+    image = run.folder / f"{COLD_START_SIZE}.png"
+    write_image(image, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
+    return measure_cold_start(run.options.model, image, run.folder, threads)

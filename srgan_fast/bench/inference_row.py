@@ -1,6 +1,6 @@
-"""One row of inference in its own process: prepared or loaded, run whenever it is its turn, called by several threads.
+"""Process of one inference row: prepared or loaded, then run on request, also by several threads.
 
-usage: python -m srgan_fast.bench.inference_row (orders come by standard input; see `srgan_fast.bench.worker`)
+usage: python -m srgan_fast.bench.inference_row (requests come from standard input; see `srgan_fast.bench.worker`)
 """
 
 from pathlib import Path
@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from srgan_fast.bench.candidates import Job, Loaded, find_candidate
+from srgan_fast.bench.candidates import Loaded, RowJob, find_candidate
 from srgan_fast.bench.machine import peak_rss_mib
 from srgan_fast.bench.streams import measure_arrivals, measure_streams
 from srgan_fast.bench.turns import timed, warm_up
 from srgan_fast.bench.worker import serve
-from srgan_fast.bench.workload import Size, Workload
+from srgan_fast.bench.workload import ImageSize, Workload
 from srgan_fast.models import read_model
 
 
 class InferenceRow:
-    """What the first order loads, and the others use. Results are written to .npy files, which the benchmark checks."""
+    """The row that `load` creates and later requests use; results are written to .npy files, to be checked."""
 
     _loaded: Loaded
 
@@ -34,12 +34,12 @@ class InferenceRow:
         first, _ = timed(self._loaded.run)
         peak = peak_rss_mib()
         self._save(warm_up(self._loaded.run, warm_up_ms, done=1), result)
-        # A compiler of just-in-time kind does its work in the first run.
+        # A just-in-time compiler does its work in the first run.
         load_s = taken.wall_s + (first.wall_s if "compile" in row or "zentorch" in row else 0.0)
         return {"load_s": load_s, "device": self._loaded.device, "base_mib": base, "peak_mib": peak}
 
     def run(self, result: str | None) -> dict[str, Any]:
-        """Runs once; returns its seconds, and writes the result where that is asked for."""
+        """Runs once; returns the times, and writes the result if requested."""
         taken, sr = timed(self._loaded.run)
         if result is not None:
             self._save(sr, result)
@@ -48,13 +48,13 @@ class InferenceRow:
         return found if gpu is None else found | {"device_s": gpu.last_run_s(), "peak_device_mib": gpu.peak_mib()}
 
     def streams(self, count: int, seconds: float, share: float, results: list[str]) -> dict[str, Any]:
-        """Several callers in closed loops, one in the same loop, and several with random arrivals.
+        """Several callers in closed loops, one in the same loop, and several with Poisson arrivals.
 
-        Arrivals come at `share` of the rate of the closed loops. Each caller's last result is written.
+        Arrivals have `share` of the closed loops' rate. The last result of each caller is written.
         """
         caller = self._loaded.caller
         if caller is None:
-            return {"reason": "its runtime cannot be called by several threads at once"}
+            return {"reason": "the runtime does not support concurrent calls"}
         one, several = (measure_streams(caller, n, seconds) for n in (1, count))
         for sr, path in zip(several.results, results, strict=True):
             self._save(sr, path)
@@ -70,10 +70,10 @@ class InferenceRow:
         np.save(path, self._loaded.array(sr))
 
 
-def _job(order: dict[str, Any]) -> Job:
-    workload = Workload(Size(*order["size"]), order["batch"], order["threads"])
+def _job(order: dict[str, Any]) -> RowJob:
+    workload = Workload(ImageSize(*order["size"]), order["batch"], order["threads"])
     calibration = None if order["calibration"] is None else Path(order["calibration"])
-    return Job(read_model(order["model"]), workload, Path(order["folder"]), calibration)
+    return RowJob(read_model(order["model"]), workload, Path(order["folder"]), calibration)
 
 
 if __name__ == "__main__":

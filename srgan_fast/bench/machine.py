@@ -1,4 +1,4 @@
-"""The machine that a figure belongs to, and how busy others keep it."""
+"""The machine that figures belong to, and how busy other processes keep it."""
 
 import importlib.metadata
 import os
@@ -21,13 +21,13 @@ _MEMINFO = Path("/proc/meminfo")
 _VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "SRGAN_FAST_")
 
 FEWEST_ROUNDS_TO_QUOTE = 7
-# Shares of the CPUs: above it, somebody else is at work.
+# Fraction of the CPUs; above it, other processes are running.
 BUSY_LOAD = 0.2
 BUSY_SHARE = 0.05
 
 
 def describe_machine() -> Environment:
-    """All that is recorded, as it is now."""
+    """Describes the machine in its current state."""
     model, flags = describe_processor()
     return Environment(
         cpu=model,
@@ -43,20 +43,20 @@ def describe_machine() -> Environment:
 
 
 def available_mib() -> float | None:
-    """Memory that can be had without swapping, where the system tells."""
+    """Memory that is available without swapping; None if the system does not report it."""
     return _kib_line(_MEMINFO, "MemAvailable")
 
 
 def peak_rss_mib() -> float | None:
-    """The most memory that this process ever held.
+    """Peak resident memory of this process.
 
-    Not `getrusage`: on Linux its maximum outlives exec, so that a child begins with its parent's.
+    Not `getrusage`: on Linux its maximum survives exec, so a child starts with its parent's.
     """
     return _kib_line(Path("/proc/self/status"), "VmHWM")
 
 
 def warn_about_start(environment: Environment, threads: int) -> list[str]:
-    """Why figures of a run that begins now may not be worth quoting."""
+    """Reasons why figures of a run that starts now may not be worth quoting."""
     load = (environment.load_average or [0.0])[0]
     busy = f"the machine is busy: load average {load:.2f} over the last minute; stop what else runs"
     shared = f"{threads} threads share {environment.cpus} CPUs"
@@ -64,26 +64,26 @@ def warn_about_start(environment: Environment, threads: int) -> list[str]:
 
 
 def warn_about_rounds(rounds: int) -> list[str]:
-    """Whether there were too few."""
+    """A warning if there were too few rounds."""
     few = f"{rounds} rounds are too few to quote; take {FEWEST_ROUNDS_TO_QUOTE} or more"
     return [few] * (rounds < FEWEST_ROUNDS_TO_QUOTE)
 
 
 def warn_about_neighbours(other_cpus: float | None) -> list[str]:
-    """Whether what `Neighbours` found in the rounds makes them not worth quoting."""
+    """A warning if `Neighbours` found other processes during the rounds."""
     busy = (other_cpus or 0.0) > BUSY_SHARE * usable_cpus()
     return [f"other processes used {other_cpus:.2f} CPUs during the rounds"] * busy
 
 
 class Neighbours:
-    """How many CPUs other processes kept busy until `cpus_taken`; children that run already (`workers`) are ours."""
+    """Measures how many CPUs other processes use; children that run already (`workers`) count as ours."""
 
     def __init__(self, workers: Iterable[int] = ()) -> None:
         self._workers = tuple(workers)
         self._wall, self._all, self._own = time.monotonic(), _busy_seconds(), self._our_seconds()
 
     def cpus_taken(self) -> float | None:
-        """Busy seconds of the system that are not ours, over the time; None where the system does not tell."""
+        """CPUs that other processes used on average; None if the system does not report it."""
         now = _busy_seconds()
         if now is None or self._all is None:
             return None
@@ -95,23 +95,23 @@ class Neighbours:
 
 
 def _own_seconds() -> float:
-    """CPU seconds of this process, and of children that have ended and were waited for."""
+    """CPU seconds of this process and of children that have been waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def _seconds_of(child: int) -> float:
-    """The same of a child that was not waited for yet; 0 of one that was, which `_own_seconds` counts."""
+    """CPU seconds of a child that was not waited for yet; otherwise 0, since `_own_seconds` counts it."""
     try:
         stat = Path(f"/proc/{child}/stat").read_text(encoding="utf-8")
     except OSError:
         return 0.0
-    times = stat.rpartition(")")[2].split()[11:15]  # proc(5); the name before them may hold blanks
+    times = stat.rpartition(")")[2].split()[11:15]  # proc(5); the name before them may contain blanks
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def _busy_seconds() -> float | None:
-    """CPU seconds that anybody used on this machine, what a hypervisor took away included."""
+    """CPU seconds used by all processes, including time stolen by a hypervisor."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return None
@@ -120,7 +120,7 @@ def _busy_seconds() -> float | None:
 
 
 def _kib_line(path: Path, name: str) -> float | None:
-    """MiB of a line such as `MemTotal: 1024 kB`; None where the system does not tell."""
+    """MiB from a line such as `MemTotal: 1024 kB`; None if the system does not report it."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
 

@@ -1,11 +1,11 @@
-"""What is to be measured, checked before anything slow begins."""
+"""Options of the inference benchmark, checked before anything slow begins."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from srgan_fast.bench.workload import LARGEST_SIDE, Size
+from srgan_fast.bench.workload import LARGEST_SIDE, ImageSize
 from srgan_fast.errors import UsageError
 from srgan_fast.models import DEFAULT_MODEL
 
@@ -18,38 +18,38 @@ PERCENTILES = (50.0, 90.0, 99.0)
 
 @dataclass(frozen=True, slots=True)
 class InferenceOptions:
-    """What `bench_inference` measures.
+    """Options of `bench_inference`.
 
     Attributes:
-        model: name or file of any network that the engine runs; every runtime gets its weights.
-        sizes: of the low-resolution image; each is measured with every batch and every number of threads.
-        backends: of this package's registry; `all`, `none`, or empty for native and others that wrap no peer.
-        peers: names of rows or of runtimes; `all`, `none`, or empty for all.
-        precisions: rows of others are not measured; empty for all.
-        threads: CPU threads of every row; all CPUs that this process may use if empty.
-        rounds: least number of timed runs of each row, which go on for `duration_s` seconds at least.
-        baseline: row that ratios refer to; the first of our own in fp32 if None, else the fastest.
-        picture: image to upscale; a sample of this project if None.
-        calibration: folder of images for int8; this project's samples if None.
-        cold_start: also time whole processes, and the import of each runtime.
-        batches: images of a run.
-        warm_up_ms: least milliseconds that each row runs before the rounds; never fewer than two runs.
-        percentiles: of the rounds, where they are enough for them.
-        streams: threads that call one loaded runtime at the same time after the rounds; not measured for 1.
+        model: name or file of any supported network; every runtime gets its weights.
+        sizes: sizes of the low-resolution image; each is measured with every batch and every number of threads.
+        backends: names of backends; `all`, `none`, or empty for native and those that wrap no peer.
+        peers: names of rows or runtimes; `all`, `none`, or empty for all.
+        precisions: precisions to measure; empty for all.
+        threads: CPU threads of every row; empty for all CPUs that this process may use.
+        rounds: minimum number of timed runs of each row; they continue until `duration_s` seconds have passed.
+        baseline: row that ratios refer to; None for our first fp32 row, or else the fastest.
+        image: image to upscale; None for a sample of this project.
+        calibration: folder of images for int8; None for this project's samples.
+        cold_start: also time whole processes and the import of each runtime.
+        batches: batch sizes.
+        warm_up_ms: minimum warm-up of each row; at least two runs.
+        percentiles: percentiles to report if there are enough rounds.
+        streams: number of threads that call one loaded runtime concurrently after the rounds; 1 to skip.
 
     Raises:
         UsageError: values out of range.
     """
 
     model: str | Path = DEFAULT_MODEL
-    sizes: tuple[Size, ...] = (Size(128, 128),)
+    sizes: tuple[ImageSize, ...] = (ImageSize(128, 128),)
     backends: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     precisions: tuple[BenchPrecision, ...] = ()
     threads: tuple[int, ...] = ()
     rounds: int = 9
     baseline: str | None = None
-    picture: Path | None = None
+    image: Path | None = None
     calibration: Path | None = None
     cold_start: bool = False
     batches: tuple[int, ...] = (1,)

@@ -1,7 +1,7 @@
-"""Reports of all benchmarks as data: what `--json`, `--csv`, `bench html` and `bench compare` write and read.
+"""Data model of all reports: read and written by `--json`, `--csv`, `bench html` and `bench compare`.
 
-README.md explains them; these classes are the schema. A change that readers of old reports would misread gets a new
-number in `schema`; new optional fields do not.
+README.md explains the fields; these classes are the schema. A change that would mislead readers of old reports gets a
+new number in `schema`; new optional fields do not.
 """
 
 import csv
@@ -16,31 +16,31 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from srgan_fast.bench.options import BenchPrecision
-from srgan_fast.bench.workload import Size, Workload
+from srgan_fast.bench.workload import ImageSize, Workload
 from srgan_fast.errors import UsageError
 
 Record = dict[str, Any]
 
 
-class Part(BaseModel):
-    """Common settings of all parts of a report."""
+class ReportPart(BaseModel):
+    """Base class of all parts of a report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null")
 
     def as_json(self) -> str:
-        """Indented JSON; values that are not finite are null."""
+        """Indented JSON; non-finite values are null."""
         return self.model_dump_json(by_alias=True, indent=2) + "\n"
 
     def _record(self) -> Record:
-        """Fields with a single plain value, by name: of rows a line of the CSV."""
+        """Fields with a single plain value, by name; for a row, a line of the CSV."""
         return {name: value for name, value in self.model_dump().items() if not isinstance(value, dict | list)}
 
 
-class Environment(Part):
+class Environment(ReportPart):
     """The machine when the run began."""
 
     cpu: str
-    cpu_flags: list[str] = Field(description="those that decide about kernels")
+    cpu_flags: list[str] = Field(description="flags that kernel dispatch depends on")
     cpus: int = Field(description="CPUs that the process may run on")
     memory_mib: float | None
     system: str
@@ -52,30 +52,30 @@ class Environment(Part):
     fp32_peak_gflops: float | None = Field(default=None, description="measured on those threads; training only")
 
 
-class Method(Part):
-    """How it was measured."""
+class Method(ReportPart):
+    """The measurement method."""
 
-    rounds: int = Field(description="least number of rounds of each case")
-    warm_up_runs: int = Field(description="least number of untimed runs of each row before the rounds")
+    rounds: int = Field(description="minimum number of rounds of each case")
+    warm_up_runs: int = Field(description="minimum number of untimed runs of each row before the rounds")
     pause_ms: float = Field(description="rest before each run")
     order: str
-    duration_s: float = Field(default=0, description="least duration of the rounds of each case")
-    warm_up_ms: float = Field(default=0, description="least duration of the warm-up of each row")
+    duration_s: float = Field(default=0, description="minimum duration of the rounds of each case")
+    warm_up_ms: float = Field(default=0, description="minimum duration of the warm-up of each row")
     calibration: str | None = Field(default=None, description="images that int8 was calibrated on")
     percentiles: list[float] = Field(default=[], description="requested percentiles")
     profiled_steps: int = Field(default=0, description="training: steps after the rounds that phases come from")
 
 
-class Result(Part):
+class RowResult(ReportPart):
     """Common fields of a row of any benchmark."""
 
     name: str
     precision: BenchPrecision
     status: Literal["ok", "wrong", "failed"] = Field(description="wrong: beyond its tolerance, not ranked")
     reason: str | None = Field(default=None, description="why it is wrong or failed")
-    rank: int | None = Field(default=None, description="by median, among the rows that are ok")
-    ratio: float | None = Field(default=None, description="median over the baseline's median: above 1 is slower")
-    cpus_used: float | None = Field(default=None, description="CPU time over wall time, median")
+    rank: int | None = Field(default=None, description="rank by median among the rows that are ok")
+    ratio: float | None = Field(default=None, description="median / the baseline's median: above 1 is slower")
+    cpus_used: float | None = Field(default=None, description="CPU time / wall time, median")
     tolerance: str
 
     @property
@@ -91,16 +91,16 @@ class Result(Part):
         raise NotImplementedError
 
 
-_R = TypeVar("_R", bound=Result)
+_R = TypeVar("_R", bound=RowResult)
 
 
 def rank(
     rows: Sequence[_R], baseline: Callable[[list[_R]], _R | None], ratios: Mapping[str, Callable[[_R], float | None]]
 ) -> tuple[list[_R], str | None]:
-    """Sorts correct rows by their median, then come wrong ones, then failed ones.
+    """Sorts correct rows by their median, followed by wrong and failed ones.
 
-    `baseline` chooses the row that ratios refer to, among the correct rows; the ratio of each figure in `ratios` to the
-    baseline's goes into the field of that name. Returns the rows and the baseline's name.
+    `baseline` chooses the row that ratios refer to among the correct ones; for each figure in `ratios` its ratio to the
+    baseline's is stored in the field of that name. Returns the rows and the baseline's name.
     """
     correct = sorted((row for row in rows if row.status == "ok"), key=lambda row: row.median_ms())
     reference = baseline(correct)
@@ -115,15 +115,15 @@ def rank(
     return ranked, None if reference is None else reference.name
 
 
-class Report(Part):
-    """Common fields and functions of all reports."""
+class Report(ReportPart):
+    """Base class of all reports."""
 
     created: str = Field(default="", description="UTC, ISO 8601")
     environment: Environment
     warnings: list[str] = Field(description="why the figures may not be worth quoting")
 
     def as_csv(self) -> str:
-        """A header, and a line for each row of each case; unknown values are empty."""
+        """A header, and a line per row of each case; unknown values are empty."""
         records = [about | row._record() for _, about, rows in self._cases() for row in rows]
         text = io.StringIO()
         columns = list(dict.fromkeys(name for record in records for name in record))
@@ -132,12 +132,12 @@ class Report(Part):
         writer.writerows(records)
         return text.getvalue()
 
-    def results(self) -> dict[tuple[str, str], Result]:
+    def results(self) -> dict[tuple[str, str], RowResult]:
         """Rows by case and name."""
         return {(case, row.name): row for case, _, rows in self._cases() for row in rows}
 
     def surroundings(self) -> dict[str, str]:
-        """What two reports should share to be comparable."""
+        """Properties that two reports should share to be comparable."""
         environment = self.environment
         known: Record = {
             "CPU": environment.cpu,
@@ -153,7 +153,7 @@ class Report(Part):
         return {name: str(value) for name, value in known.items()}
 
     def _cases(self) -> Iterator[tuple[str, Record, Sequence[Any]]]:
-        """Each case's name, what the lines of the CSV say of it, and its rows."""
+        """Name of each case, its columns of the CSV, and its rows."""
         raise NotImplementedError
 
     def _work(self) -> Record:
@@ -164,18 +164,18 @@ class Report(Part):
 # --- inference
 
 
-class Model(Part):
-    """The network that all rows compute."""
+class Model(ReportPart):
+    """The network of all rows."""
 
     name: str
     sha256: str = Field(description="of settings and weights")
     scale: int
-    architecture: str = Field(description="with its sizes, in words")
+    architecture: str = Field(description="architecture and sizes, in words")
     macs_per_lr_pixel: int = Field(description="multiply-adds of direct convolutions")
 
 
-class Latency(Part):
-    """Milliseconds of one run, from a batch in memory to its result in memory, by the host's clock."""
+class Latency(ReportPart):
+    """Milliseconds of one run, from a batch in memory to its result in memory, in host time."""
 
     min_ms: float
     mean_ms: float
@@ -187,44 +187,44 @@ class Latency(Part):
     rounds_ms: list[float] = Field(description="in the order of the rounds")
 
 
-class Arrivals(Part):
-    """Requests that arrive at random (a Poisson process) instead of after each other."""
+class Arrivals(ReportPart):
+    """Requests that arrive at random (Poisson process) instead of consecutively."""
 
-    rate_per_s: float = Field(description="arriving runs per second, a fixed share of the closed loop's")
+    rate_per_s: float = Field(description="arrivals per second, a fixed fraction of the closed loops' rate")
     runs: int
     median_ms: float = Field(description="from arrival to result, waiting included")
     p90_ms: float | None = Field(description="null with fewer than 64 runs")
     p99_ms: float | None = Field(description="null with fewer than 662 runs")
 
 
-class Streams(Part):
-    """Several callers of one loaded runtime at the same time, after the rounds."""
+class Streams(ReportPart):
+    """Concurrent callers of one loaded runtime, after the rounds."""
 
     count: int
-    images_per_s: float | None = Field(default=None, description="of all callers together, each in a closed loop")
-    one_images_per_s: float | None = Field(default=None, description="of a single caller in the same loop")
-    median_ms: float | None = Field(default=None, description="of a run while the others run")
-    runs: int = Field(default=0, description="of all callers together")
+    images_per_s: float | None = Field(default=None, description="total of all callers, each in a closed loop")
+    one_images_per_s: float | None = Field(default=None, description="throughput of a single caller")
+    median_ms: float | None = Field(default=None, description="median time of a run under concurrency")
+    runs: int = Field(default=0, description="total of all callers")
     poisson: Arrivals | None = Field(default=None, description="the same callers, serving random arrivals")
     reason: str | None = Field(default=None, description="why it was not measured, or is wrong")
 
 
-class Row(Result):
-    """One runtime in one precision in one case, in a process of its own."""
+class Row(RowResult):
+    """One runtime in one precision in one case, in a separate process."""
 
     kind: Literal["backend", "peer"]
     runtime: str
     command: str | None = Field(default=None, description="the runtime's own command or call with the same settings")
-    device: str | None = Field(default=None, description="where it computes, in words")
+    device: str | None = Field(default=None, description="compute device, in words")
     load_s: float | None = Field(default=None, description="from prepared files to ready, compilation included")
     latency: Latency | None = None
     device_ms: float | None = Field(default=None, description="median between CUDA events; null on a CPU")
     peak_device_mib: float | None = Field(default=None, description="peak device memory; null on a CPU")
-    images_per_s: float | None = Field(default=None, description="batch over the median")
+    images_per_s: float | None = Field(default=None, description="batch / median")
     output_mp_per_s: float | None = None
     gflops: float | None = Field(default=None, description="direct convolutions; Winograd may exceed the peak")
-    max_error: float | None = Field(default=None, description="over the reference's range")
-    psnr_db: float | None = Field(default=None, description="over the reference's range; null if equal")
+    max_error: float | None = Field(default=None, description="relative to the reference's range")
+    psnr_db: float | None = Field(default=None, description="relative to the reference's range; null if equal")
     peak_mib: float | None = Field(default=None, description="peak resident memory of its process after the warm-up")
     base_mib: float | None = Field(default=None, description="the same before the runtime was loaded")
     streams: Streams | None = None
@@ -233,7 +233,7 @@ class Row(Result):
         return [] if self.latency is None else self.latency.rounds_ms
 
     def _record(self) -> Record:
-        """Requested percentiles beyond p50, p90 and p99 have columns of their own."""
+        """Adds a column for each requested percentile other than p50, p90 and p99."""
         record = {name: value for name, value in super()._record().items() if name not in ("latency", "streams")}
         if self.latency is not None:
             asked = self.latency.percentiles_ms.items()
@@ -246,14 +246,14 @@ class Row(Result):
         return record
 
 
-class CaseResult(Part):
-    """All rows with one batch of one size on one number of threads."""
+class CaseResult(ReportPart):
+    """All rows for one batch size, image size and number of threads."""
 
     batch: int
     height: int
     width: int
     threads: int = Field(description="CPU threads of every row")
-    rounds: int = Field(description="rounds that were made")
+    rounds: int = Field(description="number of rounds")
     input: str
     reference: Literal["float64", "float32"]
     baseline: str | None = Field(description="row that ratios refer to; null if it is wrong or failed")
@@ -261,19 +261,19 @@ class CaseResult(Part):
     rows: list[Row]
 
     def __str__(self) -> str:
-        return str(Workload(Size(self.height, self.width), self.batch, self.threads))
+        return str(Workload(ImageSize(self.height, self.width), self.batch, self.threads))
 
 
-class LeftOut(Part):
+class LeftOut(ReportPart):
     """A requested row that was not measured."""
 
     name: str
-    case: str | None = Field(default=None, description="as in 128x128, batch 4, 2 threads; null: in no case")
+    case: str | None = Field(default=None, description="such as 128x128, batch 4, 2 threads; null: all cases")
     reason: str
     remedy: str | None
 
 
-class ProcessTime(Part):
+class ProcessTime(ReportPart):
     """Wall time of whole processes."""
 
     name: str
@@ -284,17 +284,17 @@ class ProcessTime(Part):
     reason: str | None = Field(default=None, description="why it could not be timed")
 
 
-class ColdStart(Part):
-    """What a user waits for before and besides computing."""
+class ColdStart(ReportPart):
+    """Times from process start, including what a user waits for besides computing."""
 
     picture: str
-    python_ms: float = Field(description="an interpreter that does nothing; part of all other figures")
+    python_ms: float = Field(description="an empty Python process; part of all other figures")
     upscale: list[ProcessTime] = Field(description="`srgan-fast upscale` from start to exit, by backend")
     imports: list[ProcessTime] = Field(description="a process that only imports the runtime")
 
 
 class InferenceReport(Report):
-    """Everything that one run of `bench inference` found."""
+    """Results of one run of `bench inference`."""
 
     schema_name: Literal["srgan_fast.bench.inference/3"] = Field(default="srgan_fast.bench.inference/3", alias="schema")
     model: Model
@@ -321,8 +321,8 @@ class InferenceReport(Report):
 # --- training
 
 
-class StepWork(Part):
-    """What every row does in a step."""
+class StepWork(ReportPart):
+    """The work of every row in a step."""
 
     stage: Literal["gan", "pretrain"]
     batch: int
@@ -335,16 +335,16 @@ class StepWork(Part):
     gflop: float = Field(description="direct convolutions, two for a multiply-add, nothing computed twice")
 
 
-class Phase(Part):
-    """A part of a step, under the profiler."""
+class Phase(ReportPart):
+    """A part of a step, measured by the profiler."""
 
-    seconds: float = Field(description="in one step altogether")
-    gflop: float | None = Field(description="needed by it, the same for every row; null: no convolutions")
-    gflops: float | None = Field(description="gflop over seconds")
+    seconds: float = Field(description="total in one step")
+    gflop: float | None = Field(description="work needed, the same for every row; null: no convolutions")
+    gflops: float | None = Field(description="gflop / seconds")
 
 
-class TrainingRowResult(Result):
-    """One loop in one precision with one set of kernels."""
+class TrainingRowResult(RowResult):
+    """A loop in one precision with one set of kernels."""
 
     loop: Literal["common", "lean"]
     kernels: Literal["reference", "fused"]
@@ -353,15 +353,15 @@ class TrainingRowResult(Result):
     min_seconds: float | None = None
     max_seconds: float | None = None
     rounds_seconds: list[float] = Field(default=[], description="in the order of the rounds")
-    images_per_second: float | None = Field(default=None, description="batch over the median")
-    gflops: float | None = Field(default=None, description="work.gflop over the median")
+    images_per_second: float | None = Field(default=None, description="batch / median")
+    gflops: float | None = Field(default=None, description="work.gflop / median")
     peak_rss_mb: float | None = Field(default=None, description="peak resident memory of its process, 10^6 bytes")
     base_rss_mb: float | None = Field(default=None, description="the same before networks were made")
-    peak_rss_ratio: float | None = Field(default=None, description="over the baseline's")
+    peak_rss_ratio: float | None = Field(default=None, description="ratio to the baseline's")
     saved_activation_mb: float | None = Field(default=None, description="by the generator's forward pass, 10^6 bytes")
-    saved_activation_ratio: float | None = Field(default=None, description="over the baseline's")
+    saved_activation_ratio: float | None = Field(default=None, description="ratio to the baseline's")
     saved_mb: dict[str, float] = Field(default={}, description="the same of one forward pass of each network")
-    profiled_step_seconds: float | None = Field(default=None, description="of a step under the profiler, median")
+    profiled_step_seconds: float | None = Field(default=None, description="median of a step under the profiler")
     phases: dict[str, Phase] = Field(default={}, description="medians; their sum is not quite that of a step")
     losses: dict[str, float] = Field(default={}, description="of the first step")
     loss_error: float | None = Field(default=None, description="largest relative difference from those of `stock`")
@@ -371,12 +371,12 @@ class TrainingRowResult(Result):
         return [seconds * 1e3 for seconds in self.rounds_seconds]
 
     def _record(self) -> Record:
-        """Phases in seconds."""
+        """Adds the phases in seconds."""
         return super()._record() | {name: phase.seconds for name, phase in self.phases.items()}
 
 
 class TrainingReport(Report):
-    """Everything that one run of `bench training` found."""
+    """Results of one run of `bench training`."""
 
     schema_name: Literal["srgan_fast.bench.training/3"] = Field(default="srgan_fast.bench.training/3", alias="schema")
     work: StepWork
@@ -401,23 +401,25 @@ class TrainingReport(Report):
 # --- export
 
 
-class ExportRow(Part):
-    """One file that a model can be exported to."""
+class ExportRow(ReportPart):
+    """A format that a model can be exported to."""
 
     name: str
     status: Literal["ok", "failed"]
     reason: str | None = Field(default=None, description="why it failed")
     make_s: float | None = Field(default=None, description="from weights to a checked graph")
     build_s: float | None = Field(default=None, description="from there to an engine")
-    size_mb: float | None = Field(default=None, description="of the file, 10^6 bytes")
-    psnr_db: float | None = Field(default=None, description="of the graph against torch, worst photograph")
-    convolutions: dict[str, int] = Field(default_factory=dict, description="of an engine's network, by type")
-    median_ms: float | None = Field(default=None, description="of ONNX Runtime on this CPU; null for engines")
+    size_mb: float | None = Field(default=None, description="file size, 10^6 bytes")
+    psnr_db: float | None = Field(default=None, description="PSNR of the graph against torch, worst image")
+    convolutions: dict[str, int] = Field(
+        default_factory=dict, description="convolutions of an engine's network by type"
+    )
+    median_ms: float | None = Field(default=None, description="time of ONNX Runtime on this CPU; null for engines")
     rounds_ms: list[float] = Field(default_factory=list, description="in the order of the rounds")
 
 
 class ExportBenchReport(Report):
-    """Everything that one run of `bench export` found."""
+    """Results of one run of `bench export`."""
 
     schema_name: Literal["srgan_fast.bench.export/2"] = Field(default="srgan_fast.bench.export/2", alias="schema")
     model: str
@@ -439,26 +441,26 @@ _READABLE: dict[str, type[ComparableReport]] = {
 
 
 def read_report(path: Path) -> ComparableReport:
-    """The report of inference or training in a file that `--json` wrote.
+    """Reads an inference or training report from a file written by `--json`.
 
     Raises:
-        UsageError: the file cannot be read, or holds no such report, or one of another version.
+        UsageError: the file cannot be read, is not such a report, or has another version.
     """
     try:
         text = path.read_text(encoding="utf-8")
         found: Any = json.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):  # no text, no JSON, or a name with a zero in it
-        raise UsageError(f"{path}: is no JSON; give a report that --json wrote") from None
+    except (ValueError, RecursionError):  # not text, not JSON, or a path with a null byte
+        raise UsageError(f"{path}: is not JSON; give a report written by --json") from None
     schema = found.get("schema") if isinstance(found, dict) else None
     if not isinstance(schema, str):
-        raise UsageError(f"{path}: is JSON, but no report; give one that --json wrote")
+        raise UsageError(f"{path}: is JSON, but not a report; give one written by --json")
     if schema not in _READABLE:
         kind = schema.rpartition("/")[0]
         known = next((known for known in _READABLE if known.rpartition("/")[0] == kind), None)
         if known is None:
-            raise UsageError(f"{path}: is {schema!r}, no report of srgan-fast bench inference or training")
+            raise UsageError(f"{path}: is {schema!r}, not a report of srgan-fast bench inference or training")
         raise UsageError(f"{path}: is of version {schema}, this program reads {known}; measure again")
     try:
         return _READABLE[schema].model_validate_json(text)

@@ -1,4 +1,4 @@
-"""Several callers of one loaded runtime: in closed loops, as a batch job, and at random arrivals, as a server."""
+"""Concurrent callers of one loaded runtime: closed loops, as in a batch job, or Poisson arrivals, as in a server."""
 
 import threading
 import time
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-FEWEST_RUNS = 5  # of each caller, so that the end, where some have stopped and others have not, weighs little
+FEWEST_RUNS = 5  # minimum per caller, so that the end, when some callers have stopped, matters little
 SECONDS = 1.0
 
 MakeCaller = Callable[[], Callable[[], Any]]
-"""Makes a caller; called in the thread that uses it."""
+"""Creates a caller; called in the thread that uses it."""
 
 
 @dataclass(slots=True)
@@ -26,10 +26,10 @@ class StreamTimes:
 
 
 def measure_streams(make_caller: MakeCaller, count: int, seconds: float = SECONDS) -> StreamTimes:
-    """Has threads call a runtime in closed loops for some seconds, and `FEWEST_RUNS` times at least.
+    """Runs callers in closed loops in threads, for some seconds and at least `FEWEST_RUNS` runs each.
 
     Raises:
-        Exception: whatever the first caller that failed raised; the others finish the run that they are in.
+        Exception: raised by the first caller that failed; the others finish their current run.
     """
     runs: list[list[float]] = [[] for _ in range(count)]
     results: list[Any] = [None] * count
@@ -49,9 +49,9 @@ def measure_streams(make_caller: MakeCaller, count: int, seconds: float = SECOND
 
 
 def measure_arrivals(make_caller: MakeCaller, count: int, rate_per_s: float, seconds: float = SECONDS) -> list[float]:
-    """Seconds from arrival to result of runs that arrive as a Poisson process from a fixed seed.
+    """Seconds from arrival to result of runs that arrive as a Poisson process with a fixed seed.
 
-    Threads serve them, whoever is free; arrivals go on for some seconds, and for `FEWEST_RUNS` of each thread at least.
+    They are served by the next free thread, for some seconds and at least `FEWEST_RUNS` runs per thread.
 
     Raises:
         Exception: see `measure_streams`.
@@ -59,7 +59,7 @@ def measure_arrivals(make_caller: MakeCaller, count: int, rate_per_s: float, sec
     runs = max(FEWEST_RUNS * count, round(seconds * rate_per_s))
     arrivals = np.cumsum(np.random.default_rng(0).exponential(1 / rate_per_s, runs))
     next_one, latencies = numbers(), [0.0] * runs
-    began: list[float] = []  # set by the first thread that gets there
+    began: list[float] = []  # set by the first thread
     lock = threading.Lock()
 
     def serve(index: int, call: Callable[[], Any], failed: Callable[[], bool]) -> None:
@@ -78,19 +78,19 @@ def measure_arrivals(make_caller: MakeCaller, count: int, rate_per_s: float, sec
 def _in_threads(
     make_caller: MakeCaller, count: int, work: Callable[[int, Callable[[], Any], Callable[[], bool]], None]
 ) -> None:
-    """Has threads work from a common start, each with its number, its caller, and a way to know that another failed."""
+    """Runs threads from a common start; each gets its index, its caller and a check for failures of the others."""
     ready = threading.Barrier(count)
     failures: list[Exception] = []
 
     def run(index: int) -> None:
         try:
             call = make_caller()
-            call()  # what a thread does once is not timed
+            call()  # excludes one-time work of the thread
             ready.wait()
             work(index, call, lambda: bool(failures))
         except threading.BrokenBarrierError:
             return
-        except Exception as error:  # every runtime has exceptions of its own
+        except Exception as error:  # every runtime raises its own exceptions
             failures.append(error)
             ready.abort()
 

@@ -1,4 +1,4 @@
-"""Rows taking turns: every row runs once a round, so that a machine that gets slower gets slower for all."""
+"""Rows take turns: each runs once per round, so that changes of the machine's speed affect all."""
 
 import math
 import statistics
@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-# Rests before each run: ONNX Runtime's worker threads spin for some 60 ms after their work, those of libgomp (torch,
-# ncnn) for 5 ms, and would take a core from the row that runs next. Measurements are in README.md.
+# Rest before each run: ONNX Runtime's worker threads spin for about 60 ms after their work, those of libgomp (PyTorch,
+# ncnn) for 5 ms, and would take a core from the next row. README.md has measurements.
 PAUSE_S = 0.1
-WARM_UP_RUNS = 2  # at least
+WARM_UP_RUNS = 2  # minimum
 ORDER = "rotated by one row each round, every other round backwards"
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Seconds of one run: wall time, CPU time of the whole process, and, of a GPU, between events; and its memory."""
+    """Seconds of one run: wall time, CPU time of the process, and GPU time between events; and GPU memory."""
 
     wall_s: float
     cpu_s: float
@@ -29,7 +29,7 @@ class Taken:
 
 @dataclass(slots=True)
 class Times:
-    """The runs of one row, and what ended them early."""
+    """Runs of one row, and the error that ended them early."""
 
     taken: list[Taken] = field(default_factory=list)
     failure: Exception | None = None
@@ -40,25 +40,25 @@ class Times:
         return [run.wall_s for run in self.taken]
 
     def cpus_used(self) -> float:
-        """CPU time over wall time, median."""
+        """CPU time / wall time, median."""
         return statistics.median(run.cpu_s / run.wall_s for run in self.taken)
 
 
 Turn = Callable[[bool], Taken]
-"""Runs a row once; True: the result must be checked, though more rounds may follow if this one ends too soon."""
+"""Runs a row once; True: check the result, though more rounds may follow if this one ends too soon."""
 
 
 def order_of(rows: list[str], round_: int) -> list[str]:
-    """The rows in the order of a round: each begins one row further, and every other one goes backwards.
+    """Order of the rows in a round: each round starts one row further, and every other one runs backwards.
 
-    So no row always comes first, and none always comes after the same neighbour.
+    So no row is always first, and none always has the same predecessor.
     """
     step = -1 if round_ % 2 else 1
     return [rows[(round_ + step * i) % len(rows)] for i in range(len(rows))]
 
 
 def timed(run: Callable[[], Any]) -> tuple[Taken, Any]:
-    """What a run in this process took, and its result."""
+    """Runs and times a function in this process; returns the times and its result."""
     cpu, wall = time.process_time(), time.perf_counter()
     result = run()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -72,10 +72,10 @@ def take_turns(
     pause_s: float = PAUSE_S,
     duration_s: float = 0.0,
 ) -> dict[str, Times]:
-    """Times the rows; a row that raises leaves the rounds, and the others go on.
+    """Times the rows; a row that raises is removed, and the others continue.
 
-    `turns` are warmed up; `rounds` is their least number, `duration_s` their least seconds together; `on_run` is called
-    with the row's name before each run, after a rest.
+    `turns` are warmed up; `rounds` is the minimum number of rounds, `duration_s` their minimum duration; `on_run` is
+    called with the row's name before each run, after a rest.
     """
     times = {row: Times() for row in turns}
     began = round_began = time.monotonic()
@@ -87,7 +87,7 @@ def take_turns(
             time.sleep(pause_s)
             try:
                 times[row].taken.append(turns[row](last))
-            except Exception as error:  # every runtime has exceptions of its own
+            except Exception as error:  # every runtime raises its own exceptions
                 times[row].failure = error
         done = last and time.monotonic() - began >= duration_s
         if done or all(found.failure is not None for found in times.values()):
@@ -96,7 +96,7 @@ def take_turns(
 
 
 def warm_up(run: Callable[[], Any], least_ms: float, done: int = 0) -> Any:
-    """Runs a row, of which some runs are done, at least twice and for that long; gives its last result."""
+    """Runs a row, including `done` previous runs, at least twice and for that long; returns its last result."""
     result, began = None, time.perf_counter()
     while done < WARM_UP_RUNS or (time.perf_counter() - began) * 1e3 < least_ms:
         del result  # before the next one is allocated
@@ -106,10 +106,10 @@ def warm_up(run: Callable[[], Any], least_ms: float, done: int = 0) -> Any:
 
 
 def fewest_runs(percent: float) -> int:
-    """How many runs a percentile needs: 64 for p90, 662 for p99; the median needs one.
+    """Number of runs that a percentile needs: 64 for p90, 662 for p99; the median needs one.
 
-    The rule of MLPerf Inference for early stopping: so many that, with 99 % confidence, two runs at least are beyond
-    the true percentile.
+    The rule of MLPerf Inference for early stopping: enough runs that, with 99 % confidence, at least two are beyond the
+    true percentile.
     """
     tail = min(percent, 100 - percent) / 100
     if tail == 0.5:
@@ -121,10 +121,10 @@ def fewest_runs(percent: float) -> int:
 
 
 def percentile(values: list[float], percent: float) -> float | None:
-    """Linear between the two nearest values; None of fewer than `fewest_runs`."""
+    """Linear interpolation between the two nearest values; None with fewer than `fewest_runs` values."""
     return float(np.percentile(values, percent)) if len(values) >= fewest_runs(percent) else None
 
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float]:
-    """Those of the values that JSON has numbers for."""
+    """The values that can be represented in JSON."""
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}

@@ -1,7 +1,7 @@
-"""Each row in a process of its own that stays: `Worker` is the benchmark's end of the conversation, `serve` the row's.
+"""Worker process of a row: `Worker` is the benchmark's end of the connection, `serve` the row's.
 
-An order is a line of JSON, and so is its answer. Both go through one socket, which is the worker's standard input:
-whatever libraries print, on standard output too, goes into a file. A row that crashes takes no other with it.
+Requests and responses are lines of JSON on a socket, which is the worker's standard input; everything that libraries
+print is redirected to a file. A row that crashes does not affect the others.
 """
 
 import json
@@ -16,16 +16,16 @@ from typing import Any
 
 from srgan_fast.errors import BackendError, SrganFastError
 
-TIMEOUT_S = 3600  # a process that hangs must not hold up the rest for ever
-_GRACE_S = 10  # for a process whose end of the socket is closed: its own end comes next, and tells why
+TIMEOUT_S = 3600  # a hanging process must not block the benchmark
+_GRACE_S = 10  # for a process that closed its socket: it exits next, and its exit code gives the reason
 
 
 class Worker:
-    """A running process that ends with the block of a `with` statement at the latest.
+    """A worker process; a context manager that kills it on exit.
 
-    `module` is its program, which calls `serve`; `name` that of its row, of which the folder has no other; `folder` its
-    working folder, where its output goes, too, since converters write files where they run; an order may take
-    `timeout_s` seconds; `python` is the interpreter.
+    `module` is its program, which calls `serve`; `name` that of its row, unique in the folder; `folder` its working
+    directory, which also gets its output, since converters write files there; `timeout_s` the time limit of a request;
+    `python` the interpreter.
 
     Raises:
         BackendError: it cannot be started.
@@ -55,18 +55,18 @@ class Worker:
             raise BackendError(f"the process of {name} cannot be started: {why_not(error)}") from None
 
     def ask(self, do: str, **details: Any) -> dict[str, Any]:
-        """Has an order carried out, and returns the answer.
+        """Sends a request and returns the response.
 
         Raises:
-            BackendError: it failed, with its reason, or the process ended or took too long. The process is gone then.
+            BackendError: it failed, with the reason, or the process ended or took too long. The process has ended then.
         """
         try:
             self._socket.sendall(json.dumps({"do": do, **details}).encode() + b"\n")
             answer = self._answers.readline()
         except TimeoutError:
             self.end()
-            raise BackendError(f"{self._name} took more than {self._timeout_s:g} s in a process of its own") from None
-        except OSError:  # nobody is there
+            raise BackendError(f"{self._name} took more than {self._timeout_s:g} s in its process") from None
+        except OSError:  # the process has ended
             answer = ""
         if not answer.endswith("\n"):
             raise BackendError(f"the process of {self._name} {self._last_words()}")
@@ -83,8 +83,8 @@ class Worker:
         return how_it_ended(self._process.returncode, self._printed.read_text(encoding="utf-8", errors="replace"))
 
     def end(self) -> None:
-        """Ends the process, whatever it does, and waits for its end; nothing if it has ended."""
-        self._process.kill()  # it has nothing to lose
+        """Kills the process and waits for it; does nothing if it has ended."""
+        self._process.kill()  # it has no state to save
         self._process.wait()
         self._hang_up()
 
@@ -100,28 +100,28 @@ class Worker:
 
 
 def serve(row: object) -> None:
-    """Carries out orders from standard input, methods of a row, until that is closed; errors are answered as text."""
+    """Executes requests from standard input, i.e. methods of `row`, until it is closed; errors are returned as text."""
     with os.fdopen(os.dup(sys.stdin.fileno()), "w", encoding="utf-8") as answers:
         for line in sys.stdin:
             details = json.loads(line)
             try:
                 found = getattr(row, details.pop("do"))(**details) or {}
-            except Exception as error:  # every runtime has exceptions of its own
+            except Exception as error:  # every runtime raises its own exceptions
                 found = {"error": why_not(error)}
             answers.write(json.dumps(found) + "\n")
             answers.flush()
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, with this package importable from any folder."""
+    """This process' environment, with this package importable from any folder."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def how_it_ended(code: int, printed: str) -> str:
-    """The end of a process in words, from its exit code as `subprocess` has it, with the last line that it printed."""
-    last = (printed.strip() or "it printed nothing").splitlines()[-1]
+    """How the process ended, in words, from `subprocess`' exit code, with its last line of output."""
+    last = (printed.strip() or "no output").splitlines()[-1]
     named = -code in {each.value for each in signal.Signals}  # a real-time signal has no name
     ended = f"was ended by {signal.Signals(-code).name if named else f'signal {-code}'}"
     return f"{ended if code < 0 else f'ended with code {code}'}: {last}"

@@ -1,4 +1,4 @@
-"""What every row of a case computes: a batch of images of one size on a number of threads, and the images."""
+"""Workload of all rows of a case: a batch of images of one size on a number of threads, and the images themselves."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Device = Literal["cpu", "cuda"]
 _SEED = 0
 
 
-class Size(NamedTuple):
+class ImageSize(NamedTuple):
     """Size of a low-resolution image in pixels."""
 
     height: int
@@ -32,27 +32,27 @@ class Size(NamedTuple):
         return self.height * self.width
 
 
-def parse_size(text: str) -> Size:
-    """`HxW`, or one number for a square.
+def parse_size(text: str) -> ImageSize:
+    """Parses `HxW`, or one number for a square.
 
     Raises:
-        UsageError: anything else, 0, or a side that no image here has.
+        UsageError: another format, 0, or sides that are too large.
     """
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower(), re.ASCII)
     if not match:
         raise UsageError(f"size is {text!r}; it must be HEIGHTxWIDTH in pixels, as in 180x320")
-    # Python refuses to read numbers of thousands of digits; none that is too long to be a side is read.
+    # int() rejects thousands of digits; numbers too long to be a side are not parsed.
     sides = [int(side) if len(side) < 10 else LARGEST_SIDE + 1 for side in match.groups() if side]
     if min(sides) < 1 or max(sides) > LARGEST_SIDE:
         raise UsageError(f"size is {text!r}; sides must lie between 1 and {LARGEST_SIDE}")
-    return Size(sides[0], sides[-1])
+    return ImageSize(sides[0], sides[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What all rows of a case compute with the network of the run: a batch of images of a size, on CPU threads."""
+    """A batch of images of one size on a number of CPU threads, for the network of the run."""
 
-    size: Size
+    size: ImageSize
     batch: int = 1
     threads: int = 1
 
@@ -62,14 +62,14 @@ class Workload:
 
     @property
     def pixels(self) -> int:
-        """Low-resolution pixels of a run."""
+        """Low-resolution pixels per run."""
         return self.batch * self.size.area
 
 
-def lr_images(size: Size, batch: int, image: Path | None = None) -> tuple[FloatImages, str]:
-    """The input as N, 3, H, W and a description of it: see `lr_image`.
+def lr_images(size: ImageSize, batch: int, image: Path | None = None) -> tuple[FloatImages, str]:
+    """The input, N, 3, H, W, and its description: see `lr_image`.
 
-    Each image of a batch is the one before it rolled to the right, so that a runtime that mixes them up is wrong.
+    Each image of a batch is its predecessor rolled to the right, so that mixed-up images are detected.
     """
     lr, description = lr_image(size, image)
     if batch == 1:
@@ -79,16 +79,16 @@ def lr_images(size: Size, batch: int, image: Path | None = None) -> tuple[FloatI
     return rolled, f"{description}, {batch} times, each rolled to the right by {size.width / batch:g} pixels"
 
 
-def lr_image(size: Size, image: Path | None = None) -> tuple[FloatImages, str]:
-    """The input, 1, 3, H, W in 0..1 with the 256 values that 8 bits have, and a description of it.
+def lr_image(size: ImageSize, image: Path | None = None) -> tuple[FloatImages, str]:
+    """The input, 1, 3, H, W in 0..1 with the 256 values of 8 bits, and its description.
 
-    The largest middle part of the image (None: a sample) that has the shape is resized to the size; seeded noise where
-    there are no samples.
+    The largest centre crop of the image (None: a sample) with the right aspect ratio, resized to the size; seeded noise
+    if there are no samples.
 
     Raises:
         ImageError: an image that cannot be read.
     """
-    # Here, since libvips comes with it, which the report on a GPU does without.
+    # Imported here, since this loads libvips, which the GPU report does not need.
     from srgan_fast.data.cache import flat_rgb8  # noqa: PLC0415
     from srgan_fast.data.calibration import SAMPLE, samples_folder  # noqa: PLC0415
     from srgan_fast.data.images import read_image  # noqa: PLC0415
@@ -105,8 +105,8 @@ def lr_image(size: Size, image: Path | None = None) -> tuple[FloatImages, str]:
     return lr, f"{path.name}, the middle {part.shape[0]}x{part.shape[1]} resized to {size}"
 
 
-def _middle(pixels: NDArray[Any], size: Size) -> NDArray[Any]:
-    """The largest part around the middle that has the shape of the size."""
+def _middle(pixels: NDArray[Any], size: ImageSize) -> NDArray[Any]:
+    """The largest centre crop with the aspect ratio of a size."""
     zoom = min(pixels.shape[0] / size.height, pixels.shape[1] / size.width)
     height, width = (max(1, round(side * zoom)) for side in size)
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2

@@ -1,4 +1,4 @@
-"""The command line: one file per subcommand. They parse, call a task, and present; the tasks do the work."""
+"""Command line: one file per subcommand, which parses options, calls a task and presents its result."""
 
 from srgan_fast.cli.app import main
 

@@ -1,4 +1,4 @@
-"""Puts the subcommands together and turns errors into one line and an exit code."""
+"""Assembles the subcommands, and turns errors into one line and an exit code."""
 
 import sys
 from typing import Annotated, Any
@@ -13,30 +13,30 @@ from srgan_fast.cli.reports import ReportCommand
 from srgan_fast.errors import SrganFastError
 
 EXIT_FAILURE = 1
-# The library below typer, which is part of it or a package of its own by version, has the class without a public name.
+# Click's UsageError: depending on typer's version, click is vendored without a public name or a separate package.
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
 
 
 class _Group(TyperGroup):
-    """Prints our own errors as one line; `--debug` lets them through with their traceback."""
+    """Prints this package's errors as one line; `--debug` shows the traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        given = [*ctx._protected_args, *ctx.args]  # emptied by what follows
+        given = [*ctx._protected_args, *ctx.args]  # emptied by invoke()
         try:
             result = super().invoke(ctx)
             if sys.stdout:
-                sys.stdout.flush()  # what cannot be written is an error here, not a complaint when python exits
+                sys.stdout.flush()  # reports write errors here rather than when Python exits
             return result
         except KeyboardInterrupt:
-            say("interrupted; nothing half-written was left behind")
+            say("interrupted; no partial files were left")
             ctx.exit(EXIT_INTERRUPTED)
         except _USAGE_ERROR as error:
-            # Whoever asked for JSON reads JSON, whatever was wrong with the rest.
+            # With --json, errors are reported as JSON as well.
             if given[0] == "upscale" and "--json" in given:
                 upscale_report.print_json(upscale_report.as_json([], error=error.format_message()))
             raise
         except BrokenPipeError:
-            ctx.exit(EXIT_FAILURE)  # whoever read our output has gone, and needs no explanation
+            ctx.exit(EXIT_FAILURE)  # the reader of our output has exited; no message is needed
         except (SrganFastError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
@@ -47,7 +47,7 @@ class _Group(TyperGroup):
 
 
 def _drop_what_cannot_be_written() -> None:
-    """Python flushes standard output once more when it exits; it must not complain a second time."""
+    """Python flushes standard output again at exit, which must not report the error a second time."""
     try:
         if sys.stdout:
             sys.stdout.flush()
@@ -61,7 +61,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="SRGAN super-resolution that is fast enough to be used every day.",
+    help="SRGAN super-resolution that is fast enough for everyday use.",
 )
 
 
@@ -73,7 +73,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,

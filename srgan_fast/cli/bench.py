@@ -18,7 +18,7 @@ from srgan_fast.cli.reports import CsvFile, HtmlFile, JsonFile, ReportCommand, m
 if TYPE_CHECKING:
     from srgan_fast.bench import InferenceReport
 
-app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is, beside what else could be used.")
+app = typer.Typer(no_args_is_help=True, help="Benchmark this machine with srgan-fast and other runtimes.")
 app.command("export", cls=ReportCommand)(export)
 app.command("training", cls=ReportCommand)(training)
 app.command("html", no_args_is_help=True)(html)
@@ -26,7 +26,7 @@ app.command("compare", cls=ReportCommand, no_args_is_help=True)(compare)
 
 
 class BenchPrecisionName(StrEnum):
-    """Precisions that rows may compute in."""
+    """Compute precisions of rows."""
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -44,48 +44,55 @@ def inference(
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            "--backend", "-b", help="A runtime of srgan-fast, all or none; repeatable.", show_default="native"
+            "--backend", "-b", help="Backend of srgan-fast, or all or none; repeatable.", show_default="native"
         ),
     ] = None,
     peer: Annotated[
         list[str] | None,
-        typer.Option("--peer", help="A row or library to compare with, all or none; repeatable.", show_default="all"),
+        typer.Option("--peer", help="Row or library to compare with, or all or none; repeatable.", show_default="all"),
     ] = None,
     precision: Annotated[
         list[BenchPrecisionName] | None,
-        typer.Option("--precision", help="Rows to keep; repeatable.", show_default="all"),
+        typer.Option("--precision", help="Precision to measure; repeatable.", show_default="all"),
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", min=1, help="Images of a run; repeatable.", show_default="1")
+        list[int] | None, typer.Option("--batch", min=1, help="Batch size; repeatable.", show_default="1")
     ] = None,
     threads: Annotated[
-        list[int] | None, typer.Option("--threads", min=1, help="CPU threads; repeatable.", show_default="all")
+        list[int] | None,
+        typer.Option("--threads", min=1, help="Number of CPU threads; repeatable.", show_default="all"),
     ] = None,
     iterations: Annotated[
-        int, typer.Option("--iterations", "--rounds", min=1, help="Least number of timed runs of each row.")
+        int, typer.Option("--iterations", "--rounds", min=1, help="Minimum number of timed runs of each row.")
     ] = 9,
     duration: Annotated[
-        float, typer.Option("--duration", min=0, metavar="SECONDS", help="Least duration of the rounds.")
+        float, typer.Option("--duration", min=0, metavar="SECONDS", help="Minimum duration of the rounds.")
     ] = 0,
     warm_up: Annotated[
-        float, typer.Option("--warm-up", min=0, metavar="MS", help="Least duration of the warm-up of each row.")
+        float, typer.Option("--warm-up", min=0, metavar="MS", help="Minimum warm-up of each row.")
     ] = 200,
     percentile: Annotated[
         list[float] | None,
-        typer.Option("--percentile", metavar="P", help="Of the runs' times; repeatable.", show_default="50, 90, 99"),
+        typer.Option(
+            "--percentile",
+            metavar="P",
+            help="Percentile of the times to report; repeatable.",
+            show_default="50, 90, 99",
+        ),
     ] = None,
     streams: Annotated[
-        int, typer.Option("--streams", min=1, help="Threads that also call each loaded runtime at once.")
+        int, typer.Option("--streams", min=1, help="Number of threads that call each loaded runtime concurrently.")
     ] = 1,
     baseline: Annotated[
         str | None,
         typer.Option("--baseline", help="Row that ratios refer to.", show_default="our fp32, else the fastest"),
     ] = None,
-    picture: Annotated[
+    image: Annotated[
         Path | None, typer.Option("--picture", help="Image to upscale.", show_default="a sample photograph")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Folder of images for int8.", show_default="the samples")
+        Path | None,
+        typer.Option("--calibration", help="Folder of images for int8 calibration.", show_default="the samples"),
     ] = None,
     cold_start: Annotated[
         bool, typer.Option("--cold-start", help="Also time whole processes and the import of each runtime.")
@@ -95,9 +102,9 @@ def inference(
     csv_file: CsvFile = None,
     html_file: HtmlFile = None,
 ) -> None:
-    """Time upscaling of an image in memory, by our runtimes and by others, with the error of each.
+    """Benchmark upscaling of an image in memory with our backends and other runtimes, with the error of each.
 
-    Each row has a process of its own, and they take turns. A row whose result is wrong is marked and not ranked.
+    Each row runs in its own process, and they take turns. Rows with wrong results are marked and not ranked.
     """
     from srgan_fast.bench import InferenceOptions, bench_inference, parse_size  # noqa: PLC0415
     from srgan_fast.bench.options import PERCENTILES  # noqa: PLC0415
@@ -117,7 +124,7 @@ def inference(
         percentiles=tuple(percentile or PERCENTILES),
         streams=streams,
         baseline=baseline,
-        picture=picture,
+        image=image,
         calibration=calibration,
         cold_start=cold_start,
     )

@@ -16,13 +16,13 @@ EXIT_UNUSABLE = 2
 def compare(
     context: typer.Context,
     before: Annotated[Path, typer.Argument(metavar="BEFORE.json", help="Report to compare with.")],
-    after: Annotated[Path, typer.Argument(metavar="AFTER.json", help="Report to judge.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER.json", help="Report to compare.")],
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0, metavar="PERCENT", help="Smaller changes count as none.")
+        float, typer.Option("--threshold", min=0, metavar="PERCENT", help="Changes below this count as none.")
     ] = 5,
     json_file: JsonFile = None,
 ) -> None:
-    """Tell which rows became faster or slower from one report to another, and which are wrong or gone now.
+    """Compare two reports: which rows became faster, slower, wrong or are gone.
 
     Exit code 0: no regression; 1: a row is slower beyond the threshold, became wrong or failed, or is gone; 2: the
     reports cannot be compared.
@@ -44,7 +44,7 @@ def compare(
     if json_file != "-":
         output.print(
             f"ratio: median after over median before, above 1 is slower, with its {found.confidence:.0%} interval; "
-            f"same: the interval holds 1, or less than {found.threshold_percent:g} % of change",
+            f"same: the interval contains 1, or the change is below {found.threshold_percent:g} %",
             soft_wrap=True,
         )
         output.print("no regression" if not count else f"{count} regression{'s' if count > 1 else ''}", soft_wrap=True)

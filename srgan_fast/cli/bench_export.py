@@ -14,18 +14,22 @@ from srgan_fast.errors import UsageError
 def export(
     model: Model = "srresnet-x4",
     precision: Annotated[
-        list[ExportPrecisionName] | None, typer.Option("--precision", help="Repeatable.", show_default="all")
+        list[ExportPrecisionName] | None,
+        typer.Option("--precision", help="Precision to export; repeatable.", show_default="all"),
     ] = None,
-    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Of the picture for ONNX Runtime.")] = "128x128",
-    iterations: Annotated[int, typer.Option("--iterations", "--rounds", min=1, help="Timed runs of each graph.")] = 9,
+    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Size of the image for ONNX Runtime.")] = "128x128",
+    iterations: Annotated[
+        int, typer.Option("--iterations", "--rounds", min=1, help="Number of timed runs of each graph.")
+    ] = 9,
     threads: Threads = None,
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Folder of pictures for int8.", show_default="the samples")
+        Path | None,
+        typer.Option("--calibration", help="Folder of images for int8 calibration.", show_default="the samples"),
     ] = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
 ) -> None:
-    """Export to every format that can be made here: time, size, exactness, and ONNX Runtime's speed with it."""
+    """Benchmark all export formats: time, file size, exactness, and ONNX Runtime's speed."""
     try:
         from srgan_fast.bench.export import PRECISIONS, ExportOptions, bench_export  # noqa: PLC0415
         from srgan_fast.bench.page.others import export_page  # noqa: PLC0415

@@ -11,16 +11,16 @@ from srgan_fast.files import atomic_write, check_writable
 
 
 def html(
-    report: Annotated[Path, typer.Argument(metavar="REPORT.json", help="What --json wrote.")],
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page goes.")],
+    report: Annotated[Path, typer.Argument(metavar="REPORT.json", help="Report written by --json.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="HTML file to write.")],
 ) -> None:
-    """Make a page of a report: one HTML file that needs nothing beside it."""
+    """Convert a report to a self-contained HTML page."""
     from srgan_fast.bench.page import page_of  # noqa: PLC0415 (heavy)
     from srgan_fast.bench.report import read_report  # noqa: PLC0415
     from srgan_fast.pages.html import render  # noqa: PLC0415
 
     if out.exists() and report.exists() and out.samefile(report):
-        raise UsageError(f"{out}: is the report itself; give another file for the page")
+        raise UsageError(f"{out}: is the report itself; choose another file for the page")
     check_writable(out)
     page = render(page_of(read_report(report)))
     with atomic_write(out) as file:

@@ -18,18 +18,20 @@ class StageName(StrEnum):
 
 
 def training(
-    stage: Annotated[StageName, typer.Option("--stage", help="All three networks, or the generator alone.")] = (
+    stage: Annotated[StageName, typer.Option("--stage", help="Train all three networks, or only the generator.")] = (
         StageName.GAN
     ),
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of a step.")] = 16,
-    hr: Annotated[int, typer.Option("--hr", help="Side of the high-resolution crops, a multiple of 16.")] = 96,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 16,
+    hr: Annotated[int, typer.Option("--hr", help="Side of the high-resolution crops; a multiple of 16.")] = 96,
     features: Annotated[
-        str, typer.Option("--features", metavar="CUT", help="Where VGG19 is cut: vgg54, features[:18], ...")
+        str, typer.Option("--features", metavar="CUT", help="Layer of VGG19: vgg54, features[:18], ...")
     ] = "features[:18]",
     row: Annotated[
-        list[str] | None, typer.Option("--row", help="A row to measure; repeatable.", show_default="all")
+        list[str] | None, typer.Option("--row", help="Row to measure; repeatable.", show_default="all")
     ] = None,
-    rounds: Annotated[int, typer.Option("--iterations", "--rounds", min=1, help="Timed steps of each row.")] = 7,
+    rounds: Annotated[
+        int, typer.Option("--iterations", "--rounds", min=1, help="Number of timed steps of each row.")
+    ] = 7,
     threads: Threads = None,
     baseline: Annotated[
         str | None, typer.Option("--baseline", help="Row that ratios refer to.", show_default="stock")
@@ -38,10 +40,10 @@ def training(
     csv_file: CsvFile = None,
     html_file: HtmlFile = None,
 ) -> None:
-    """Time a training step on random pictures: our step and kernels beside the loops that people write.
+    """Benchmark a training step on random images: our step and kernels, and common PyTorch loops.
 
-    Each row has a process of its own, and they take their steps in turns. A row whose first step gives other losses or
-    gradients than the plain loop is marked and not ranked.
+    Each row runs in its own process, and they take turns. Rows whose first step has other losses or gradients than the
+    plain loop are marked and not ranked.
     """
     try:
         from srgan_fast.bench.page.training import training_page  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""Where the command line prints: results to standard output, progress and errors to standard error.
+"""Console output: results on standard output, progress and errors on standard error.
 
-Markup and emoji codes are off: file names and metadata may hold brackets and colons, which must come out as they are.
+Markup and emoji codes are disabled: file names and metadata may contain brackets and colons.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,34 +22,34 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 output = Console(markup=False, emoji=False)
 errors = Console(stderr=True, markup=False, emoji=False)
 
 
 def say(text: str, label: str = "") -> None:
-    """Prints one line to standard error, however long; the label goes before it in red."""
+    """Prints one line to standard error without wrapping, after an optional label in red."""
     line = Text.assemble((f"{label}: ", "bold red"), text) if label else Text(text)
     errors.print(line, soft_wrap=True)
 
 
 def as_wide_as_needed(table: Table) -> Table:
-    """The table so that nothing is cut off where the output is no terminal, and taken for 80 columns wide."""
+    """Widens a table so that nothing is cut off without a terminal, for which rich assumes 80 columns."""
     table.width = output.measure(table, options=output.options.update_width(1000)).maximum
     return table
 
 
 class MegapixelRate(ProgressColumn):
-    """Speed of a task that counts pixels."""
+    """Throughput of a task that counts pixels."""
 
     def render(self, task: Task) -> Text:
-        """Megapixels a second, or nothing yet."""
+        """Megapixels per second, or nothing yet."""
         return Text(f"{task.speed / 1e6:.2f} MP/s" if task.speed else "- MP/s", style="progress.data.speed")
 
 
 def pixel_progress() -> Progress:
-    """A bar over pixels with the picture's name, rate and time left; shows only on a terminal."""
+    """Progress bar over pixels with the image's name, rate and time left; only on a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -63,7 +63,7 @@ def pixel_progress() -> Progress:
 
 
 def count_progress() -> Progress:
-    """A bar over pictures; shows only on a terminal."""
+    """Progress bar over images; only on a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -76,7 +76,7 @@ def count_progress() -> Progress:
 
 
 def download_progress() -> Progress:
-    """A bar over bytes with size, rate and time left; shows only on a terminal."""
+    """Progress bar over bytes with size, rate and time left; only on a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -91,7 +91,7 @@ def download_progress() -> Progress:
 
 @contextmanager
 def build_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar over the steps of a build, with its phase; shows only on a terminal, and only once there is something."""
+    """Progress bar over the steps of a build, with its phase; only on a terminal, and only once there is progress."""
     progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

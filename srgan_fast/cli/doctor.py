@@ -21,14 +21,14 @@ _EXIT_BROKEN = 1
 
 
 def doctor(json_file: JsonFile = None) -> None:
-    """Say what is installed and what it chooses on this machine, and test all that computes, in seconds.
+    """Show what is installed and selected on this machine, and run the self-tests, in seconds.
 
-    The exit code is 1 if something that is installed does not work. What is not installed is no fault.
+    The exit code is 1 if something that is installed does not work. Optional parts that are not installed are no error.
     """
     try:
         from srgan_fast.doctor import examine  # noqa: PLC0415 (start-up time)
-    except ImportError as error:  # NumPy and the like, without which nothing can be examined
-        raise BackendError(f"what srgan_fast stands on cannot be imported ({error}); reinstall srgan_fast") from error
+    except ImportError as error:  # NumPy and other required packages
+        raise BackendError(f"a required package cannot be imported ({error}); reinstall srgan_fast") from error
 
     report = make_report(examine, _present, json_file)
     for problem in report.problems:
@@ -50,7 +50,7 @@ def _present(report: "DoctorReport") -> None:
     _section("tests: error (bound)", [(t.state, t.name, _error(t)) for t in tests if t.direction is None])
     _present_ops([test for test in tests if test.direction is not None])
     counts = Counter(test.state for test in tests)
-    works = "all that is installed works" if report.ok else f"problems: {len(report.problems)}"
+    works = "everything that is installed works" if report.ok else f"problems: {len(report.problems)}"
     _line(f"\n{works}; tests: " + ", ".join(f"{counts[state]} {state}" for state in ("passed", "failed", "skipped")))
 
 
@@ -62,7 +62,7 @@ def _present_processor(processor: "Processor") -> None:
 
 
 def _present_ops(tests: "list[SelfTest]") -> None:
-    """A line for each operator, type and device, with its three directions."""
+    """A line per operator, dtype and device, with all directions."""
     rows = []
     for (name, dtype, device), group in groupby(tests, lambda test: (test.name, test.dtype, test.device)):
         parts = list(group)
@@ -74,7 +74,7 @@ def _present_ops(tests: "list[SelfTest]") -> None:
 
 
 def _section(title: str, rows: Sequence[tuple[str, str, str]]) -> None:
-    """Rows of a state, a name and what there is to say, in columns."""
+    """Prints rows of state, name and text in columns."""
     if not rows:
         return
     _line(f"\n{title}")

@@ -30,7 +30,7 @@ def evaluate(
     hr: Annotated[Path, typer.Option("--hr", help="Folder of original images.")],
     lr: Annotated[
         Path | None,
-        typer.Option("--lr", help="Folder of their low-resolution versions.", show_default="made by bicubic"),
+        typer.Option("--lr", help="Folder of the low-resolution versions.", show_default="bicubic downscaling"),
     ] = None,
     model: Model = "srresnet-x4",
     backend: BackendOption = BackendName.AUTO,
@@ -41,7 +41,7 @@ def evaluate(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a model on test images: PSNR and SSIM, with bicubic interpolation beside it."""
+    """Evaluate a model on test images: PSNR and SSIM, compared with bicubic interpolation."""
     from srgan_fast.evaluation import evaluate as run  # noqa: PLC0415 (start-up time)
     from srgan_fast.models import read_model  # noqa: PLC0415
     from srgan_fast.upscale import Upscaler  # noqa: PLC0415
@@ -49,7 +49,7 @@ def evaluate(
     with build_progress() as tell:
         upscaler = Upscaler(
             read_model(model, key),
-            border="zero",  # published figures are of the network alone
+            border="zero",  # published figures use the network's zero padding
             backend=backend.value,
             precision=precision.value,
             threads=threads,
@@ -75,7 +75,7 @@ def evaluate(
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for the infinite PSNR of equal images, which JSON cannot say."""
+    """Replaces the infinite PSNR of equal images by null, since JSON has no infinity."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

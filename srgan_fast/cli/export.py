@@ -10,11 +10,11 @@ from srgan_fast.cli.console import build_progress, say
 from srgan_fast.cli.options import Model
 from srgan_fast.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Hand a model to other programs.")
+app = typer.Typer(no_args_is_help=True, help="Export a model for other programs.")
 
 
 class ExportPrecisionName(StrEnum):
-    """Precisions that a graph's convolutions may be in."""
+    """Precisions of a graph's convolutions."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -30,21 +30,21 @@ class FlavourName(StrEnum):
 
 
 class HardwareName(StrEnum):
-    """GPUs besides the one at hand that an engine may run on."""
+    """Other GPUs that an engine may run on."""
 
     NONE = "none"
     SAME_COMPUTE_CAPABILITY = "same-compute-capability"
     AMPERE_PLUS = "ampere-plus"
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite an existing file.")]
 Calibration = Annotated[
     Path | None,
-    typer.Option("--calibration", help="Folder of pictures for int8 and for checking.", show_default="the samples"),
+    typer.Option(
+        "--calibration", help="Folder of images for int8 calibration and verification.", show_default="the samples"
+    ),
 ]
-Pixels = Annotated[
-    bool, typer.Option("--pixels", help="Take and give N, H, W, 3 uint8: the conversions are in the graph.")
-]
+Pixels = Annotated[bool, typer.Option("--pixels", help="Use N, H, W, 3 uint8 as input and output; the graph converts.")]
 
 
 @app.command("onnx", no_args_is_help=True)
@@ -52,21 +52,22 @@ def onnx(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
     model: Model = "srresnet-x4",
     precision: Annotated[
-        ExportPrecisionName, typer.Option("--precision", help="Of convolutions; int8 keeps the ends in fp32.")
+        ExportPrecisionName,
+        typer.Option("--precision", help="Precision of convolutions; int8 keeps the first and last layers in fp32."),
     ] = ExportPrecisionName.FP32,
     pixels: Pixels = False,
-    opset: Annotated[int, typer.Option("--opset", help="ONNX operator set, from 20 to 25.")] = 20,
+    opset: Annotated[int, typer.Option("--opset", help="ONNX opset, 20 to 25.")] = 20,
     calibration: Calibration = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write an ONNX file with free batch and image size, checked against the network in float64."""
+    """Write an ONNX file with dynamic batch and image size, verified against the network in float64."""
     from srgan_fast.export import export_onnx  # noqa: PLC0415 (start-up time)
 
     _refuse_to_replace(output, overwrite)
     report = export_onnx(model, output, precision=precision.value, pixels=pixels, opset=opset, calibration=calibration)
     say(
         f"{report.path}: {report.size / 1e6:.1f} MB, {report.precision}, opset {report.opset}, "
-        f"{report.psnr_db:.1f} dB from float64 on pictures, at most {report.max_error:.1e} on them and on noise"
+        f"{report.psnr_db:.1f} dB from float64 on images, at most {report.max_error:.1e} on them and on noise"
     )
 
 
@@ -75,46 +76,51 @@ def tensorrt(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .engine file to write, with a .json beside it.")],
     model: Model = "srresnet-x4",
     precision: Annotated[
-        ExportPrecisionName, typer.Option("--precision", help="Of convolutions; int8 keeps the ends in fp16.")
+        ExportPrecisionName,
+        typer.Option("--precision", help="Precision of convolutions; int8 keeps the first and last layers in fp16."),
     ] = ExportPrecisionName.FP16,
     flavour: Annotated[
-        FlavourName, typer.Option("--flavour", help="Library to build with; auto takes the first installed.")
+        FlavourName, typer.Option("--flavour", help="Library to build with; auto selects the first installed.")
     ] = FlavourName.AUTO,
     min_shapes: Annotated[
-        str, typer.Option("--min-shapes", metavar="NxCxHxW", help="Smallest batch and picture.")
+        str, typer.Option("--min-shapes", metavar="NxCxHxW", help="Smallest batch and image.")
     ] = "1x3x1x1",
     opt_shapes: Annotated[
-        str, typer.Option("--opt-shapes", metavar="NxCxHxW", help="What it should be fastest at.")
+        str, typer.Option("--opt-shapes", metavar="NxCxHxW", help="Shape to optimise for.")
     ] = "1x3x256x256",
     max_shapes: Annotated[
-        str, typer.Option("--max-shapes", metavar="NxCxHxW", help="Largest batch and picture.")
+        str, typer.Option("--max-shapes", metavar="NxCxHxW", help="Largest batch and image.")
     ] = "1x3x512x512",
     pixels: Pixels = False,
     hardware: Annotated[
-        HardwareName, typer.Option("--hardware-compatibility", help="Other GPUs it may run on (TensorRT).")
+        HardwareName, typer.Option("--hardware-compatibility", help="Hardware compatibility level (TensorRT).")
     ] = HardwareName.NONE,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Let later versions run it (TensorRT).")
+        bool, typer.Option("--version-compatible", help="Allow later TensorRT versions to run the engine (TensorRT).")
     ] = False,
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option("--compute-capability", help="To compile for, as 8.6 (TensorRT-RTX).", show_default="its choice"),
+        typer.Option(
+            "--compute-capability",
+            help="Target compute capability, e.g. 8.6 (TensorRT-RTX); repeatable.",
+            show_default="library default",
+        ),
     ] = None,
     optimization_level: Annotated[
-        int | None, typer.Option("--optimization-level", help="0 to 5: how long to look for faster kernels.")
+        int | None, typer.Option("--optimization-level", help="0 to 5: how long to search for faster kernels.")
     ] = None,
     workspace: Annotated[
         int | None, typer.Option("--workspace", metavar="MIB", help="Device memory for kernels.", show_default="all")
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option("--timing-cache", help="File of kernel timings, read and added to (TensorRT).")
+        Path | None, typer.Option("--timing-cache", help="File of kernel timings, read and updated (TensorRT).")
     ] = None,
     calibration: Calibration = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Build an engine for TensorRT or TensorRT-RTX from a graph that was checked against the network in float64.
+    """Build an engine for TensorRT or TensorRT-RTX from a graph verified against the network in float64.
 
-    The types of the parsed network are compared with the precision asked for before anything is built.
+    The types of the parsed network are compared with the requested precision before building.
     """
     from srgan_fast.export import export_tensorrt  # noqa: PLC0415 (start-up time)
     from srgan_fast.runtime.tensorrt.builder import BuildOptions  # noqa: PLC0415
@@ -145,10 +151,10 @@ def tensorrt(
     types = ", ".join(f"{count} {name}" for name, count in sorted(report.convolutions.items()))
     say(
         f"{report.path}: {report.size / 1e6:.1f} MB, {report.library} for {report.device}, convolutions: {types}; "
-        f"its graph is {report.psnr_db:.1f} dB from float64 on pictures"
+        f"its graph is {report.psnr_db:.1f} dB from float64 on images"
     )
 
 
 def _refuse_to_replace(output: Path, overwrite: bool) -> None:
     if output.exists() and not overwrite:
-        raise UsageError(f"{output}: is there already; use --overwrite")
+        raise UsageError(f"{output}: already exists; use --overwrite")

@@ -1,4 +1,4 @@
-"""`srgan-fast models`: what is shipped, what a file is, what can be downloaded, and downloading it."""
+"""`srgan-fast models`: lists shipped models, describes model files, lists and downloads models of the catalogue."""
 
 import json
 from dataclasses import asdict
@@ -19,7 +19,7 @@ class _ShowsByDefault(TyperGroup):
     """`srgan-fast models FILE` is short for `srgan-fast models show FILE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts `show` before what is no command, and no question about them."""
+        """Inserts `show` unless the first argument is a subcommand or a request for help."""
         if not args or args[0] not in (*self.commands, *ctx.help_option_names):
             args = ["show", *args]
         return super().parse_args(ctx, args)
@@ -27,22 +27,22 @@ class _ShowsByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_ShowsByDefault,
-    help="Show the shipped models, a model file, or (--available) what can be downloaded; download models by name.",
+    help="Show shipped models, model files, or (--available) models that can be downloaded; download models by name.",
 )
 
 
 @app.command("show")
 def show(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names or files.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Model names or files.")] = None,
     available: Annotated[
         bool, typer.Option("--available", help="List well-known free models that can be downloaded by name.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the shipped models, what a model file is, or what can be downloaded. 'show' may be left out."""
+    """Show shipped models, model files, or models that can be downloaded. 'show' may be omitted."""
     if available:
         if names:
-            raise UsageError("--available lists all models that can be downloaded; leave the names out")
+            raise UsageError("--available lists all models that can be downloaded and takes no names")
         _show_available(as_json)
     else:
         _show_files(names, as_json)
@@ -102,28 +102,28 @@ def _show_available(as_json: bool) -> None:
     output.print("Download one: srgan-fast models get NAME. Use it: --model NAME.")
     if not all(entry.verified for entry, _ in entries):
         output.print(
-            "Not verified: this project has not downloaded the file itself. Its SHA-256, which is compared, is what "
-            "others state (srgan-fast models --available --json says who)."
+            "Not verified: this project has not downloaded the file itself. Its SHA-256, which is checked, is from "
+            "other sources (srgan-fast models --available --json lists them)."
         )
 
 
 @app.command("get", no_args_is_help=True)
 def get(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As --available lists them.")],
-    force: Annotated[bool, typer.Option("--force", help="Download what is there already once more.")] = False,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Model names as listed by --available.")],
+    force: Annotated[bool, typer.Option("--force", help="Download again even if the file exists.")] = False,
 ) -> None:
-    """Download well-known free models. Their SHA-256 is compared; what broke off is gone on with."""
+    """Download well-known free models. SHA-256 is verified; interrupted downloads are resumed."""
     from srgan_fast.models import download  # noqa: PLC0415 (start-up time)
     from srgan_fast.models.catalogue import get_entry  # noqa: PLC0415
 
-    for entry in [get_entry(name) for name in names]:  # all names before the first byte
+    for entry in [get_entry(name) for name in names]:  # check all names before the first download
         say(f"{entry.name}: {_megabytes(entry.size)}, by {entry.author}, licence {entry.licence} ({entry.homepage})")
         with download_progress() as bars:
             show_progress = partial(_update, bars, bars.add_task(entry.name, total=entry.size))
             try:
                 path = download.fetch(entry, force=force, on_progress=show_progress, on_note=partial(_note, entry.name))
             except KeyboardInterrupt:
-                say(f"interrupted; what has arrived is kept, and srgan-fast models get {entry.name} goes on from there")
+                say(f"interrupted; run srgan-fast models get {entry.name} to resume the download")
                 raise typer.Exit(EXIT_INTERRUPTED) from None
         print(path, flush=True)  # noqa: T201 (plain text for scripts)
 

@@ -1,4 +1,4 @@
-"""Options that several subcommands share."""
+"""Options shared by several subcommands."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 
 class BackendName(StrEnum):
-    """Runtimes that the command line offers."""
+    """Backends offered on the command line."""
 
     AUTO = "auto"
     NATIVE = "native"
@@ -23,7 +23,7 @@ class BackendName(StrEnum):
 
 
 class PrecisionName(StrEnum):
-    """Precisions that the command line offers."""
+    """Precisions offered on the command line."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -32,7 +32,7 @@ class PrecisionName(StrEnum):
 
 
 class BorderName(StrEnum):
-    """What networks see beyond an image's edge."""
+    """Padding beyond an image's border."""
 
     REPEAT = "repeat"
     ZERO = "zero"
@@ -43,24 +43,24 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A model's name (srgan-fast models, srgan-fast models --available), or a .safetensors, .pth, .pt, .ckpt, "
-        ".param or .onnx file.",
+        help="Model name (srgan-fast models, srgan-fast models --available) or file (.safetensors, .pth, .pt, .ckpt, "
+        ".param or .onnx).",
     ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="Which of several networks in a model file.", show_default="the averaged one"),
+    typer.Option("--key", help="Key of the network in a file with several.", show_default="the averaged one"),
 ]
-BackendOption = Annotated[BackendName, typer.Option("--backend", "-b", help="Runtime that computes.")]
+BackendOption = Annotated[BackendName, typer.Option("--backend", "-b", help="Backend that runs the network.")]
 PrecisionOption = Annotated[
     PrecisionName,
-    typer.Option("--precision", help="Precision to compute in; auto: fp16 in our CUDA kernels, else fp32."),
+    typer.Option("--precision", help="Compute precision; auto: fp16 with our CUDA kernels, else fp32."),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.", show_default="all")]
 TileOption = Annotated[
     int | None,
     typer.Option(
-        "--tile", min=0, help="Side of a tile in input pixels; 0 for one piece.", show_default="bounds memory"
+        "--tile", min=0, help="Tile size in input pixels; 0 for no tiling.", show_default="chosen to bound memory"
     ),
 ]
 HaloOption = Annotated[
@@ -68,11 +68,12 @@ HaloOption = Annotated[
     typer.Option(
         "--halo",
         min=0,
-        help="Context around a tile in input pixels.",
-        show_default="the receptive radius; 32 where that is more than 64",
+        help="Context around each tile in input pixels.",
+        show_default="the receptive radius, or 32 if that exceeds 64",
     ),
 ]
 BorderOption = Annotated[
-    BorderName, typer.Option("--border", help="Beyond the edge: repeat the border, or the network's zero padding.")
+    BorderName,
+    typer.Option("--border", help="Padding at image borders: repeated border pixels or the network's zeros."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON to standard output.")]

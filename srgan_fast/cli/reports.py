@@ -1,6 +1,6 @@
-"""What commands that end in a report share: `--json`, `--csv` and `--html`, checked first and written at last.
+"""Shared by commands that write a report: `--json`, `--csv` and `--html`, which are checked first and written last.
 
-On the console a report is the tables of its page.
+On the console a report is shown as the tables of its page.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 JsonFile = Annotated[
     str | None,
-    typer.Option("--json", metavar="[FILE]", help="Write the report as JSON; without a file, to standard output."),
+    typer.Option("--json", metavar="[FILE]", help="Write the report as JSON; to standard output if no file is given."),
 ]
 CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write the rows as CSV.")]
-HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write the report as a page that needs nothing else.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write the report as a self-contained HTML page.")]
 
 
 class ReportCommand(TyperCommand):
-    """A command whose `--json` may stand alone, for standard output."""
+    """A command whose `--json` has an optional value, by default standard output."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Gives a lonely `--json` its value."""
+        """Adds the default value to a `--json` without one."""
         return super().parse_args(ctx, list(_completed(args)))
 
 
@@ -44,27 +44,27 @@ def _completed(args: list[str]) -> Iterator[str]:
             yield "-"
 
 
-class Report(Protocol):
-    """Knows itself as JSON."""
+class JsonReport(Protocol):
+    """A report that can be written as JSON."""
 
     def as_json(self) -> str:
-        """With a line break at the end."""
+        """JSON with a trailing newline."""
 
 
-class BenchReport(Report, Protocol):
-    """Knows its warnings, too."""
+class BenchReport(JsonReport, Protocol):
+    """A report with warnings."""
 
     @property
     def warnings(self) -> list[str]:
-        """Why its figures may not be worth quoting."""
+        """Reasons why its figures may not be worth quoting."""
 
 
-_R = TypeVar("_R", bound=Report)
+_R = TypeVar("_R", bound=JsonReport)
 _B = TypeVar("_B", bound=BenchReport)
 
 
 def show(page: "Page") -> None:
-    """Prints the tables of a report, then why rows are not right."""
+    """Prints the tables of a report, then why rows are wrong, failed or left out."""
     from srgan_fast.pages.document import Table as ReportTable  # noqa: PLC0415 (start-up time)
 
     complaints: dict[tuple[str, str], Any] = {}
@@ -86,7 +86,7 @@ def show(page: "Page") -> None:
 
 
 def _kind(row: Any) -> str:
-    """What became of a row."""
+    """Label of a row's status."""
     return getattr(row, "verdict", None) or getattr(row, "status", None) or ""
 
 
@@ -118,14 +118,14 @@ def make_bench_report(
     csv_file: Path | None = None,
     html_file: Path | None = None,
 ) -> _B:
-    """Makes a report that has rows and a page; see `make_report`.
+    """Makes a report with rows and a page; see `make_report`.
 
     Args:
-        make: makes it.
-        page_of: what it shows; on the console, too.
+        make: makes the report.
+        page_of: makes its page, which is also shown on the console.
         json_file: see `make_report`.
-        csv_file: where its rows go, too.
-        html_file: where its page goes, too.
+        csv_file: CSV file of its rows.
+        html_file: HTML file of its page.
 
     Raises:
         FileError: see `make_report`.
@@ -148,16 +148,16 @@ def make_report(
     json_file: str | None,
     texts: Mapping[Path | None, Callable[[_R], str]] = MappingProxyType({}),
 ) -> _R:
-    """Makes a report under a line that says how far it is, and delivers it.
+    """Makes a report while showing progress, and writes it.
 
     Args:
-        make: makes it; gets a function to call with what is being done.
-        present: shows it on the console, unless it goes to standard output as JSON.
-        json_file: a path, `-` for standard output, None for neither.
-        texts: other files to write, and what makes their text.
+        make: makes the report; gets a function to call with the current step.
+        present: shows the report on the console, unless JSON goes to standard output.
+        json_file: a path, `-` for standard output, None for no JSON.
+        texts: other files to write, with the functions that make their text.
 
     Raises:
-        FileError: a file that cannot be written, before anything is made.
+        FileError: a file cannot be written; raised before the report is made.
     """
     json_path = None if json_file in (None, "-") else Path(json_file)
     for wanted in filter(None, (json_path, *texts)):

@@ -1,4 +1,4 @@
-"""Whether this installation works: what is there, what is chosen, and a test of everything that computes."""
+"""Checks whether this installation works: what is installed, what is selected, and self-tests of all computations."""
 
 from srgan_fast.doctor.examine import examine
 from srgan_fast.doctor.report import DoctorReport

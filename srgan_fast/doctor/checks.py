@@ -1,4 +1,4 @@
-"""One self-test: run something, compare what it measured with its bound, and turn whatever goes wrong into a line."""
+"""Runs one self-test: compares what it measures with its bound, and reports any failure in one line."""
 
 import math
 from collections.abc import Callable
@@ -13,12 +13,12 @@ TestPart = Literal["imaging", "pictures", "backend", "op"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An error and what it may be.
+    """A measured error and its bound.
 
     Attributes:
-        error: not negative; NaN is beyond every bound.
-        bound: the largest that is right.
-        measure: of what the error is, and in which unit.
+        error: not negative; NaN exceeds every bound.
+        bound: largest acceptable error.
+        measure: quantity and unit of the error.
     """
 
     error: float
@@ -32,19 +32,19 @@ class Measured:
 
     @property
     def nearness(self) -> float:
-        """Error over bound; what is not a number is beyond all others."""
+        """Error divided by bound; infinite for NaN."""
         if self.error == 0:
             return 0.0
         return math.inf if self.bound == 0 or math.isnan(self.error) else self.error / self.bound
 
 
 def check(part: TestPart, name: str, run: Callable[[], list[Measured]]) -> SelfTest:
-    """Runs a test; of several errors the one nearest to its bound, or farthest beyond, is told."""
+    """Runs a self-test; of several errors, the one closest to or furthest beyond its bound is reported."""
     try:
         worst = max(run(), key=lambda measured: measured.nearness)
-    except Exception as error:  # whatever stops it is what this test is there to find
+    except Exception as error:  # any failure is what the test is meant to find
         return SelfTest(part=part, name=name, state="failed", detail=first_line(error))
-    detail = "" if worst.right else f"error {worst.error:.1e} of {worst.measure} is beyond {worst.bound:.1e}"
+    detail = "" if worst.right else f"error {worst.error:.1e} of {worst.measure} exceeds {worst.bound:.1e}"
     return SelfTest(
         part=part,
         name=name,
@@ -57,5 +57,5 @@ def check(part: TestPart, name: str, run: Callable[[], list[Measured]]) -> SelfT
 
 
 def skip(part: TestPart, name: str, why: str) -> SelfTest:
-    """A test that cannot run, which is no failure."""
+    """A self-test that cannot run, which is not a failure."""
     return SelfTest(part=part, name=name, state="skipped", detail=why)

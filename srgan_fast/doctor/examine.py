@@ -1,4 +1,4 @@
-"""The examination from beginning to end: what is there, what it chooses, whether it computes right."""
+"""The doctor's checks from start to end: what is installed, what is selected, whether it computes correctly."""
 
 import platform
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ OnTest = Callable[[str], None]
 
 
 def examine(on_test: OnTest | None = None) -> DoctorReport:
-    """Looks at this installation and tests everything in it that computes, in seconds.
+    """Inspects this installation and runs its self-tests, in seconds.
 
     Args:
-        on_test: called with the name of what was tested.
+        on_test: called with the name of each finished test.
 
     Returns:
-        The report; `ok` is false if something that is installed does not work. What is not installed is no fault.
+        The report; `ok` is false if something that is installed does not work. Missing optional parts are no error.
     """
     packages = installation.find_packages()
     torch = next(package for package in packages if package.name == "torch")
@@ -30,7 +30,7 @@ def examine(on_test: OnTest | None = None) -> DoctorReport:
     processor, isa_problem = installation.describe_cpu(installation.ENGINE not in broken)
     if isa_problem:
         broken[installation.ENGINE] = isa_problem
-    # First, since it examines a GPU anew, which a backend depends on.
+    # First, since it reruns the GPU self-test, which a backend depends on.
     ops = installation.find_ops() if torch.state == "ok" else []
     backends = installation.find_backends(broken)
     tests = []
@@ -38,7 +38,7 @@ def examine(on_test: OnTest | None = None) -> DoctorReport:
         tests.append(test)
         if on_test:
             on_test(test.title)
-    # One line for a module and the backend that needs it.
+    # Only one line for a module and the backend that needs it.
     problems = list(dict.fromkeys([*broken.values(), *(b.detail for b in backends if b.state == "broken")]))
     problems += [f"{test.title}: {test.detail}" for test in tests if test.state == "failed"]
     return DoctorReport(
@@ -57,7 +57,7 @@ def examine(on_test: OnTest | None = None) -> DoctorReport:
 
 
 def _why_no_ops(torch: Package, modules: list[Module], isa_problem: str | None) -> str | None:
-    """What keeps the operators from being tested."""
+    """Why the operators cannot be tested; None if they can."""
     if torch.state != "ok":
         return "PyTorch is not installed" if torch.state == "absent" else "PyTorch cannot be imported"
     operators = next(module for module in modules if module.name == installation.OPERATORS)

@@ -1,4 +1,4 @@
-"""Self-tests of what upscaling a picture uses: reading and writing, resizing, and every runtime that is installed."""
+"""Self-tests of upscaling: reading and writing images, resizing, and every installed backend."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -15,16 +15,16 @@ from srgan_fast.network import interpreter
 from srgan_fast.runtime import Precision, create_backend
 from srgan_fast.runtime.protocol import PixelBackend
 
-# Of the output's range. The engine's tests ask for 2e-5 in fp32, too; other runtimes may use TF32 on a GPU, hence the
-# benchmark's 1e-3. bf16 rounds operands by 2^-9 in 37 layers; 1.2e-2 is the most that was measured of any runtime.
+# Relative to the output's range. The engine's tests require 2e-5 in fp32, too; other runtimes may use TF32 on a GPU,
+# hence the benchmark's 1e-3. bf16 rounds operands by 2^-9 in 37 layers; the largest error measured is 1.2e-2.
 ENGINE_FP32, OTHERS_FP32, BF16 = 2e-5, 1e-3, 5e-2
-TIE = 1e-6  # how far from the middle between two integers either may be taken
+TIE = 1e-6  # this close to the middle between two integers either is accepted
 _STEPS = "a step of 8 bits, beyond rounding"
-_LR_SIZE = (7, 9)  # odd, and no multiple of a Winograd tile
+_LR_SIZE = (7, 9)  # odd, and not multiples of a Winograd tile
 
 
 def check_resize() -> Iterator[SelfTest]:
-    """The resize against its definition: 8 bits rounded to the nearest, floats to their precision."""
+    """Compares the resize with its definition: 8 bits rounded to nearest, floats to their precision."""
     image = np.random.default_rng(0).integers(0, 256, (23, 31, 3)).astype(np.uint8)
 
     def bytes_at_each_axis() -> list[Measured]:
@@ -54,7 +54,7 @@ def check_resize() -> Iterator[SelfTest]:
 
 
 def check_pictures() -> Iterator[SelfTest]:
-    """A picture that is written as PNG and read again is the same."""
+    """Checks that an image written as PNG and read again is unchanged."""
 
     def there_and_back() -> list[Measured]:
         from srgan_fast.data.images import Image, encode_image, read_image  # noqa: PLC0415 (libvips)
@@ -67,11 +67,11 @@ def check_pictures() -> Iterator[SelfTest]:
 
 
 def check_backends(backends: list[BackendState], model: str) -> Iterator[SelfTest]:
-    """A shipped model on a small picture, on every runtime that can be used.
+    """Runs a shipped model on a small image with every usable backend.
 
     Args:
-        backends: as found.
-        model: shipped name.
+        backends: states of the backends.
+        model: name of a shipped model.
 
     Raises:
         ModelError: the model cannot be read.
@@ -108,16 +108,16 @@ def _check_pixels(file: ModelFile, name: str) -> list[Measured]:
 
 
 def _beyond_rounding(found: NDArray[np.generic], exact: reference.Exact) -> float:
-    """How far integers lie from the nearest, or from the middle where two are as near."""
+    """Distance of integers from the nearest ones, or from the middle between two that are equally near."""
     return float(np.maximum(0.0, _largest(found, exact) - 0.5))  # unlike max, it keeps NaN
 
 
 def _largest(found: NDArray[np.generic], exact: reference.Exact) -> float:
-    """Difference anywhere.
+    """Largest absolute difference.
 
     Raises:
-        ValueError: another shape.
+        ValueError: the shapes differ.
     """
     if found.shape != exact.shape:
-        raise ValueError(f"the result has shape {found.shape}, it must have {exact.shape}")
+        raise ValueError(f"the result has shape {found.shape}, expected {exact.shape}")
     return float(np.abs(found.astype(np.float64) - exact).max())

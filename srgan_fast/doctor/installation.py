@@ -1,4 +1,4 @@
-"""What is installed, what of it can be loaded, and what would be chosen here. Nothing is computed yet."""
+"""What is installed, what can be loaded, and what is selected on this machine. Nothing is computed yet."""
 
 import importlib
 import importlib.metadata
@@ -25,7 +25,7 @@ _DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def find_packages() -> list[Package]:
-    """What this package stands on, and PyTorch, which only some parts need."""
+    """Required packages, and PyTorch, which is optional."""
     required = [_package(name, "broken", "not installed; reinstall srgan_fast") for name in _REQUIRED]
     return [*required, _package("torch", "absent", _NO_TORCH)]
 
@@ -46,7 +46,7 @@ def find_modules(torch_works: bool) -> list[Module]:
     """The native modules.
 
     Args:
-        torch_works: whether PyTorch can be imported, which the operators are linked against.
+        torch_works: whether PyTorch can be imported, which the operators are linked to.
     """
     return [
         _native(ENGINE, "upscaling on the CPU"),
@@ -57,7 +57,7 @@ def find_modules(torch_works: bool) -> list[Module]:
 
 def _native(name: str, purpose: str) -> Module:
     if not _is_there(name):
-        return Module(name=name, purpose=purpose, state="broken", detail="is not there; reinstall srgan_fast")
+        return Module(name=name, purpose=purpose, state="broken", detail="missing; reinstall srgan_fast")
     problem = _import_problem(name)
     detail = f"is built, but cannot be loaded: {problem}; reinstall srgan_fast" if problem else ""
     return Module(name=name, purpose=purpose, state="broken" if problem else "ok", detail=detail)
@@ -71,7 +71,7 @@ def _operators(torch_works: bool) -> list[Module]:
     from srgan_fast.ops import native  # noqa: PLC0415 (needs torch)
 
     problems = {OPERATORS: ops.why_not(), CUDA_OPERATORS: native.why_not_on_cuda()}
-    # Kernels for CUDA cannot be loaded without CUDA in PyTorch or without the others, which is no fault of theirs.
+    # CUDA kernels need a PyTorch with CUDA and the CPU operators to load; that is not a fault of theirs.
     loadable = native.has_cuda() and problems[OPERATORS] is None
     faults: dict[str, State] = {OPERATORS: "broken", CUDA_OPERATORS: "broken" if loadable else "unused"}
     found = []
@@ -89,10 +89,10 @@ def _without_torch(name: str, purpose: str) -> Module:
 
 
 def describe_cpu(engine_works: bool) -> tuple[Processor, str | None]:
-    """The processor, and what is wrong with the instruction set asked for.
+    """The processor, and what is wrong with the requested instruction set.
 
     Args:
-        engine_works: whether the engine can be loaded; it alone says which levels there are.
+        engine_works: whether the engine can be loaded; only it knows the available levels.
     """
     model, flags = describe_processor()
     levels: list[str] = []
@@ -102,7 +102,7 @@ def describe_cpu(engine_works: bool) -> tuple[Processor, str | None]:
         levels = engine.isas()
         try:
             chosen = engine.isa()
-        except ValueError as error:  # names the variable, its value and the levels that can run
+        except ValueError as error:  # names the variable, its value and the supported levels
             problem = str(error)
     asked = os.environ.get("SRGAN_FAST_ISA") or None
     processor = Processor(model=model, flags=flags, cpus=usable_cpus(), isas=levels, isa=chosen, isa_asked=asked)
@@ -110,10 +110,10 @@ def describe_cpu(engine_works: bool) -> tuple[Processor, str | None]:
 
 
 def find_backends(broken: dict[str, str]) -> list[BackendState]:
-    """The runtimes of the registry.
+    """States of the registered backends.
 
     Args:
-        broken: modules that are known not to work, and a sentence on each.
+        broken: modules that are known not to work, with the reason.
     """
     return [_backend(name, broken) for name in BACKENDS]
 
@@ -141,17 +141,17 @@ def _backend(name: str, broken: dict[str, str]) -> BackendState:
 
 
 def find_ops() -> list[OpChoice]:
-    """What `kernels = auto` takes, for each device of this machine and each type; needs torch.
+    """The selection of `kernels = auto` for each device of this machine and each dtype; needs torch.
 
-    A GPU is examined anew.
+    The self-test of a GPU is run again.
     """
     import torch  # noqa: PLC0415 (heavy)
 
     from srgan_fast.ops import cuda  # noqa: PLC0415 (needs torch)
 
     if torch.cuda.is_available():
-        for floats in (False, True):
-            cuda.problem_of(torch.device("cuda"), anew=True, floats=floats)
+        for float32 in (False, True):
+            cuda.problem_of(torch.device("cuda"), rerun=True, float32=float32)
     return [choose_op(device, dtype) for device in _devices() for dtype in _DTYPES]
 
 
@@ -162,7 +162,7 @@ def _devices() -> list[str]:
 
 
 def choose_op(device: str, dtype: str) -> OpChoice:
-    """What computes the convolutions of a map of that type, and why."""
+    """The implementation of convolutions for a dtype on a device, and the reason."""
     import torch  # noqa: PLC0415 (heavy)
 
     from srgan_fast.ops.switch import choose_fused, recorded_steps  # noqa: PLC0415 (needs torch)
@@ -171,7 +171,7 @@ def choose_op(device: str, dtype: str) -> OpChoice:
     x = torch.empty(0, dtype=getattr(torch, dtype), device=device)
     try:
         choose_fused("fused", x)
-        with recorded_steps():  # as `srgan-fast train` has them
+        with recorded_steps():  # as in `srgan-fast train`
             takes = choose_fused("auto", x)
         if not takes:
             reason = "not run on a GPU yet in this type; kernels = fused asks for it"
@@ -189,20 +189,20 @@ def choose_op(device: str, dtype: str) -> OpChoice:
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a parent that does not load, or a module that something put aside
+    except (ImportError, ValueError):  # a parent that does not load, or a module that was set to None
         return False
 
 
 def _import_problem(module: str) -> str | None:
     try:
         importlib.import_module(module)
-    except Exception as error:  # a library that does not load may raise anything
+    except Exception as error:  # a library that fails to load may raise anything
         return first_line(error)
     return None
 
 
 def _version(package: str) -> str | None:
-    # PyTorch's own tells which CUDA it was built for, if any.
+    # PyTorch's own version includes the CUDA version that it was built for.
     own = getattr(sys.modules.get(package), "__version__", None)
     try:
         return str(own) if own else importlib.metadata.version(package)

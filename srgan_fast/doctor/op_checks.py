@@ -1,4 +1,4 @@
-"""Self-tests of the fused operators, convolutions and pooling: small random cases against float64 in plain torch."""
+"""Self-tests of the fused operators (convolutions, pooling): small random cases against float64 in plain PyTorch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ DIRECTIONS: tuple[Direction, ...] = ("forward", "dgrad", "wgrad")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A member of the family.
+    """A case of the fused convolution.
 
     Attributes:
-        name: what a reader calls it.
-        side: of the kernel.
+        name: description.
+        side: kernel side.
         stride: 1 or 2.
-        prologue: what happens to the input.
-        moments: whether mean and variance are taken.
-        activation: slope of the one behind it.
-        packed: whether the transformed weights are kept, as training keeps them.
+        prologue: kind of prologue.
+        moments: whether mean and variance are computed.
+        activation: slope of the activation after it.
+        packed: whether packed weights are cached, as in training.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Case:
     packed: bool = False
 
 
-# Named in the order of computing.
+# Named in the order of computation.
 CASES = (
     Case("conv 3x3"),
-    Case("conv 3x3, LeakyReLU, kept weights", activation=0.2, packed=True),
+    Case("conv 3x3, LeakyReLU, packed weights", activation=0.2, packed=True),
     Case("BatchNorm, PReLU, conv 3x3, moments", prologue="slopes", moments=True),
     Case("BatchNorm, residual, conv 3x3, moments", prologue="residual", moments=True),
     Case("BatchNorm, PReLU, shuffle, conv 3x3", prologue="shuffle"),
@@ -54,11 +54,11 @@ CASES = (
 )
 POOLING = "max pooling 2x2"
 POOLING_DIRECTIONS: tuple[Direction, ...] = ("forward", "dgrad")
-# N, C, O, H, W: no side is a multiple of a tile, no channels of a block; and all of them are.
+# N, C, O, H, W: no side is a multiple of a tile and no channel count one of a block; then all are.
 SIZES = ((2, 35, 18, 7, 9), (1, 16, 32, 12, 12))
 
-# Of the largest value. The most that was measured over 36 draws of all cases at every level of an AVX-512 machine:
-# 9.3e-6, 2.1e-14 and 1.3e-2 (which is bfloat16's own rounding of the maps between).
+# Relative to the largest value. The largest errors measured over 36 draws of all cases at every level of an AVX-512
+# machine are 9.3e-6, 2.1e-14 and 1.3e-2 (bfloat16's own rounding of intermediate maps).
 _BOUNDS = {"float32": 3e-5, "float64": 1e-12, "bfloat16": 4e-2}
 
 
@@ -66,7 +66,7 @@ Examine = Callable[[torch.device], list[CheckError]]
 
 
 def check_ops(choices: list[OpChoice]) -> Iterator[SelfTest]:
-    """Every case on the CPU, in every type for which the fused form is chosen; of GPUs see `check_cuda_ops`."""
+    """Every case on the CPU, in every dtype that uses the fused kernels; for GPUs see `check_cuda_ops`."""
     for choice in choices:
         if choice.implementation == "fused" and choice.device == "cpu":
             for case in CASES:
@@ -75,11 +75,11 @@ def check_ops(choices: list[OpChoice]) -> Iterator[SelfTest]:
 
 
 def check_cuda_ops() -> Iterator[SelfTest]:
-    """The cases that a GPU is examined with before its first use; none where there is nothing to examine."""
+    """The cases of the GPU self-test; none without a GPU."""
     if not cuda.usable():
         return
     device = torch.device("cuda", torch.cuda.current_device())
-    for case in cuda.examination(coverage.gpu_of(torch.cuda.current_device())):
+    for case in cuda.self_test_cases(coverage.gpu_of(torch.cuda.current_device())):
 
         def run(examine: Examine = case.run) -> list[Measured]:
             errors = examine(device)
@@ -95,7 +95,7 @@ def _check_case(case: Case, device: str, dtype: str) -> Iterator[SelfTest]:
     problem: Exception | None = None
     try:
         errors = _measure(case, device, dtype)
-    except Exception as error:  # told by each direction's test
+    except Exception as error:  # reported by each direction's test
         problem = error
     for direction in DIRECTIONS:
 
@@ -120,7 +120,7 @@ def _check_pooling(device: str, dtype: str) -> Iterator[SelfTest]:
                     for function, map_ in ((pool.max_pool, x.to(device)), (pool.max_pool_reference, x.double()))
                 )
                 measure = f"the largest of {'y' if i == 0 else 'dx'}"
-                errors.append(Measured(_error(found, exact), 0.0, measure))  # it only chooses
+                errors.append(Measured(_error(found, exact), 0.0, measure))  # pooling is exact
             return errors
 
         test = check("op", POOLING, run)
@@ -163,7 +163,7 @@ def _arguments(case: Case, size: tuple[int, int, int, int, int], dtype: torch.dt
         "weight": draw(o, c, case.side, case.side) / (c * case.side**2) ** 0.5,
         "bias": draw(o),
     }
-    # Far from 0, or where z is rounded to bfloat16, as on AMX, that decides on which side of 0 a result is.
+    # Far from 0; otherwise rounding z to bfloat16, as AMX does, could change the sign of results.
     if case.activation is not None and dtype == torch.bfloat16:
         given["bias"] = 4 * given["bias"].sign()
     if case.prologue != "none":
@@ -193,7 +193,7 @@ def _compute(function: Any, case: Case, given: dict[str, Tensor]) -> dict[Direct
     total: Any = 0
     for part in outputs.values():
         factors = torch.randn(part.shape, generator=generator, dtype=torch.float64)
-        if part.dim() == 1:  # moments: as heavy as the map that they stand for
+        if part.dim() == 1:  # moments: weighted like the map that they summarise
             factors = factors * result.y.numel() ** 0.5
         total = total + (part * factors.to(part)).sum(dtype=torch.float64)
     gradients = dict(zip(inputs, torch.autograd.grad(total, list(inputs.values())), strict=True))
@@ -202,9 +202,9 @@ def _compute(function: Any, case: Case, given: dict[str, Tensor]) -> dict[Direct
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
-    """The largest difference over the largest value that is expected."""
+    """Largest difference relative to the largest expected value."""
     if found.shape != expected.shape:
-        raise ValueError(f"the result has shape {tuple(found.shape)}, it must have {tuple(expected.shape)}")
+        raise ValueError(f"the result has shape {tuple(found.shape)}, expected {tuple(expected.shape)}")
     expected = expected.detach()
     difference = found.detach().cpu().double() - expected
     return (difference.abs().max() / expected.abs().max()).item()

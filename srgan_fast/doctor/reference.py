@@ -1,4 +1,4 @@
-"""The resize in NumPy, float64, slow and plain: what results are held against."""
+"""A simple float64 NumPy implementation of the resize, the reference of its self-test."""
 
 from typing import Literal
 
@@ -9,20 +9,20 @@ Exact = NDArray[np.float64]
 
 
 def resize(image: NDArray[np.generic], axis: int, size: int, edges: Literal["mirror", "replicate"]) -> Exact:
-    """MATLAB's imresize along one axis, bicubic and antialiased, not rounded.
+    """MATLAB's imresize along one axis: bicubic, antialiased, not rounded.
 
     Args:
         image: of any shape.
-        axis: that changes.
-        size: that it gets.
-        edges: what lies beyond the border.
+        axis: axis to resize.
+        size: new size.
+        edges: padding beyond the border.
     """
     matrix = _resize_matrix(image.shape[axis], size, edges)
     return np.moveaxis(np.tensordot(matrix, image.astype(np.float64), (1, axis)), 0, axis)
 
 
 def _resize_matrix(size: int, result: int, edges: Literal["mirror", "replicate"]) -> Exact:
-    """Result x size, after the text of MATLAB's imresize.m; indices from 1 as there."""
+    """Resampling matrix, result x size, after MATLAB's imresize.m; with its 1-based indices."""
     scale = result / size
     stretch = min(scale, 1.0)
     width = 4.0 / stretch

@@ -1,4 +1,4 @@
-"""The task of measuring a model on test images, by the protocol that the field's tables use."""
+"""Evaluates a model on test images, by the protocol of published tables."""
 
 from srgan_fast.evaluation.evaluate import Evaluation, ImageScores, evaluate
 

@@ -1,7 +1,7 @@
-"""A model against originals: PSNR and SSIM for each image and on average, with bicubic interpolation beside it.
+"""Evaluates a model: PSNR and SSIM per image and on average, compared with bicubic interpolation.
 
-The usual protocol: low-resolution images by MATLAB's bicubic (given, or made here to the same bits), results rounded to
-8 bits, a border of `scale` pixels left out, Y of BT.601 in 16..235.
+The usual protocol: low-resolution images by MATLAB's bicubic downscaling (given, or computed here bit-exactly), results
+rounded to 8 bits, a border of `scale` pixels cropped, Y of BT.601 in 16..235.
 """
 
 import math
@@ -25,7 +25,7 @@ _MIN_SIDE = 11  # SSIM's window
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """Figures of one image: PSNR in dB, SSIM in -1..1. Of gray images `psnr_rgb` is that of gray."""
+    """Figures of one image: PSNR in dB, SSIM in -1..1. For gray images `psnr_rgb` is that of the gray channel."""
 
     name: str
     psnr_y: float
@@ -37,12 +37,12 @@ class ImageScores:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Figures of a set of images, in the order of their names."""
+    """Figures of a set of images, sorted by name."""
 
     images: list[ImageScores]
 
     def mean(self) -> ImageScores:
-        """Mean of every figure over the images."""
+        """Mean of each figure over the images."""
         figures = {
             f.name: fmean(getattr(i, f.name) for i in self.images) for f in fields(ImageScores) if f.name != "name"
         }
@@ -64,15 +64,15 @@ def evaluate(
     """Measures a model.
 
     Args:
-        upscaler: with the model.
-        hr_folder: originals.
-        lr_folder: their low-resolution versions under the same names, or with `x4` or `_x4` behind the stem (for a
-            model of scale 4); made from the originals if None.
-        on_image: called with (images done, images in all).
+        upscaler: upscaler with the model.
+        hr_folder: folder of original images.
+        lr_folder: folder of the low-resolution versions with the same names, optionally with `x4` or `_x4` after the
+            stem (for scale 4); computed from the originals if None.
+        on_image: called with the number of images done and in total.
 
     Raises:
-        DataError: an empty or unreadable folder, an image without partner, sizes that do not fit, or images that are
-            too small to be measured. Nothing is left out in silence: a mean over other images is another figure.
+        DataError: an empty or unreadable folder, a missing low-resolution version, sizes that do not match, or images
+            that are too small. No image is skipped silently, since a mean over other images is a different figure.
     """
     try:
         originals = find_images(hr_folder, recursive=False)
@@ -80,7 +80,7 @@ def evaluate(
     except ImageError as error:
         raise DataError(str(error)) from None
     if not originals:
-        raise DataError(f"{hr_folder}: holds no pictures")
+        raise DataError(f"{hr_folder}: holds no images")
     scores = []
     for done, path in enumerate(originals):
         try:
@@ -126,8 +126,8 @@ def _score(path: Path, hr: NDArray[np.uint8], lr: NDArray[np.uint8] | None, upsc
         raise DataError(f"{path}: one of the original and its low-resolution version is gray, the other in colour")
     hr = hr[:height, :width]
     if min(height, width) - 2 * scale < _MIN_SIDE:
-        needed = math.ceil(_MIN_SIDE / scale + 2) * scale  # what remains of an original is a multiple of the scale
-        raise DataError(f"{path}: too small to be measured; {needed} pixels a side are needed")
+        needed = math.ceil(_MIN_SIDE / scale + 2) * scale  # originals are cropped to multiples of the scale
+        raise DataError(f"{path}: too small to be measured; sides must be at least {needed} pixels")
     gray = hr.shape[2] == 1
     sr = upscaler(np.repeat(lr, 3, axis=2) if gray else lr)
     if gray:

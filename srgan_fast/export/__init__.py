@@ -1,4 +1,4 @@
-"""The task of handing a generator to other programs: ONNX files, and engines for TensorRT."""
+"""Exports models for other programs: ONNX files, and engines for TensorRT."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""ONNX files of networks, checked in ONNX Runtime against the float64 interpreter before anybody can use them."""
+"""Exports networks to ONNX, verified in ONNX Runtime against the float64 interpreter before the file is written."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from srgan_fast.export.verify import Agreement, ExportPrecision
 
 OPSET = 20
-OPSETS = range(20, 26)  # from DequantizeLinear of fp16 to the newest that ONNX Runtime 1.32 reads
-_GOOD_INT8 = 46.0  # dB against the network from which int8 needs no further convolutions left out
-_VERIFIED_PICTURES = 8
+OPSETS = range(20, 26)  # from fp16 DequantizeLinear to the newest that ONNX Runtime 1.32 supports
+_GOOD_INT8 = 46.0  # PSNR in dB against the network from which no more convolutions need to be excluded from int8
+_VERIFIED_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written and how it was checked.
+    """An exported file and its verification.
 
     Attributes:
-        path: of the file.
-        size: in bytes.
-        opset: of the graph.
-        precision: of its convolutions.
-        max_error: largest difference between ONNX Runtime and the network in float64, over several shapes and
-            photographs, in the 0..1 range of images.
-        psnr_db: of the worst photograph.
-        sha256: of the model's weights and settings, also in the file's metadata.
+        path: path of the file.
+        size: file size in bytes.
+        opset: opset of the graph.
+        precision: precision of its convolutions.
+        max_error: largest difference between ONNX Runtime and the network in float64, over several shapes and images,
+            for values in 0..1.
+        psnr_db: PSNR of the worst image.
+        sha256: SHA-256 of the model's weights and settings, also in the file's metadata.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """A graph that was checked, serialised."""
+    """A verified, serialised graph."""
 
     data: bytes
     agreement: "Agreement"
@@ -67,27 +67,26 @@ def export_onnx(
     opset: int = OPSET,
     calibration: Path | None = None,
 ) -> ExportReport:
-    """Writes one self-contained ONNX file: `lr` N, C, H, W in 0..1 to `sr` N, C, scale * H, scale * W, float32.
+    """Exports a self-contained ONNX file: `lr` N, C, H, W in 0..1 to `sr` N, C, scale * H, scale * W, float32.
 
-    N, H and W are free, multiples of the network's pixel-unshuffle. BatchNorm is folded, activations and DepthToSpace
-    are native operators. The file appears at `output` only after `onnx.checker` accepted it and ONNX Runtime agreed
-    with the network in float64.
+    N, H and W are dynamic; H and W must be multiples of the network's pixel-unshuffle. BatchNorm is folded, activations
+    and DepthToSpace are native operators. The file is written to `output` only after `onnx.checker` accepted it and
+    ONNX Runtime agreed with the network in float64.
 
     Args:
-        model: a shipped model's name or a model file.
-        output: to write; ends in .onnx.
-        precision: of convolutions and what lies between them. fp16 keeps float32 at the ends; int8 has
-            QuantizeLinear and DequantizeLinear before convolutions and keeps the most sensitive in fp32.
-        pixels: `lr` is N, H, W, C and `sr` N, scale * H, scale * W, C, both uint8, so that the graph converts.
-        opset: of the graph, one of `OPSETS`.
-        calibration: folder of pictures that int8's ranges are taken from, and that results are compared on; this
-            project's samples if None.
+        model: name of a shipped model or path of a model file.
+        output: file to write; ends in .onnx.
+        precision: of convolutions and everything between them. fp16 keeps float32 inputs and outputs; int8 inserts
+            QuantizeLinear and DequantizeLinear before convolutions and keeps the most sensitive ones in fp32.
+        pixels: uint8 input and output: `lr` is N, H, W, C, `sr` is N, scale * H, scale * W, C, and the graph converts.
+        opset: one of `OPSETS`.
+        calibration: folder of images for int8 calibration and for verification; this project's samples if None.
 
     Raises:
         ModelError: the model cannot be read, or the exported graph computes something else.
-        BackendError: a package that exporting needs is missing.
-        UsageError: an opset that cannot be had, or no pictures for int8.
-        ImageError: a picture that cannot be read.
+        BackendError: a package needed for exporting is missing.
+        UsageError: an unsupported opset, or no images for int8.
+        ImageError: an image that cannot be read.
         FileError: the file cannot be written.
     """
     if output.suffix.lower() != ".onnx":
@@ -111,7 +110,7 @@ def make_onnx(
     calibration: Path | None = None,
     beside_int8: Literal["fp32", "fp16"] = "fp32",
 ) -> OnnxModel:
-    """The checked graph that `export_onnx` writes.
+    """Builds and verifies the graph that `export_onnx` writes.
 
     Args:
         file: the model.
@@ -119,7 +118,7 @@ def make_onnx(
         pixels: see `export_onnx`.
         opset: see `export_onnx`.
         calibration: see `export_onnx`.
-        beside_int8: what is computed in where int8 is not: fp32 for CPUs, fp16 for GPUs.
+        beside_int8: precision of everything that is not int8: fp32 for CPUs, fp16 for GPUs.
 
     Raises:
         Exception: see `export_onnx`.
@@ -131,29 +130,29 @@ def make_onnx(
 
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
-        raise UsageError(f"opset is {opset}; the onnx {onnx.__version__} that is installed knows {newest}")
+        raise UsageError(f"opset is {opset}; the installed onnx {onnx.__version__} supports up to {newest}")
     from srgan_fast.export.quantize import as_input, kept_convs, quantize  # noqa: PLC0415
     from srgan_fast.export.verify import verify  # noqa: PLC0415
     from srgan_fast.network.onnx_graph import build_onnx  # noqa: PLC0415
 
-    pictures = [_fit(picture, file.network) for picture in _pictures(calibration, needed=precision == "int8")]
+    images = [_fit(image, file.network) for image in _images(calibration, needed=precision == "int8")]
     digest = network_digest(file.network)
     try:
         dtype = np.float16 if (beside_int8 if precision == "int8" else precision) == "fp16" else np.float32
         plain = build_onnx(file.network, file.name, dtype, pixels=pixels, opset=opset)
-        inputs = [as_input(picture, pixels) for picture in pictures]
-        # In int8 with as few convolutions left out as do.
+        inputs = [as_input(image, pixels) for image in images]
+        # For int8, exclude as few convolutions as possible.
         for kept in [kept_convs(file.network), kept_convs(file.network, upsamplers=True)]:
             proto = quantize(plain, inputs, kept) if precision == "int8" else plain
             _describe(proto, file, digest, precision, pixels)
             onnx.checker.check_model(proto, full_check=True)
             data = proto.SerializeToString()
-            agreement = verify(file, data, pixels, pictures[:_VERIFIED_PICTURES])
+            agreement = verify(file, data, pixels, images[:_VERIFIED_IMAGES])
             if precision != "int8" or agreement.psnr_db >= _GOOD_INT8:
                 break
     except (SrganFastError, MemoryError):
         raise
-    except Exception as error:  # each of the libraries has exceptions of its own
+    except Exception as error:  # every library raises its own exceptions
         raise ModelError(f"{file.name}: cannot be exported at opset {opset} ({first_line(error)})") from error
     if problem := agreement.problem(precision, pixels):
         raise ModelError(f"{file.name}: the exported {precision} graph {problem}")
@@ -161,10 +160,10 @@ def make_onnx(
 
 
 def require_exporter() -> None:
-    """Whether all that exporting needs is installed.
+    """Checks that the packages needed for exporting are installed.
 
     Raises:
-        BackendError: something is not.
+        BackendError: a package is missing.
     """
     try:
         import onnx  # noqa: PLC0415, F401 (heavy extras)
@@ -174,7 +173,7 @@ def require_exporter() -> None:
 
 
 def network_digest(network: Network) -> str:
-    """SHA-256 over what a network computes with, independent of the file and the architecture it came from."""
+    """SHA-256 of a network's parameters and structure, independent of its file and architecture."""
     digest = hashlib.sha256()
     settings = (network.channels, network.unshuffle, network.skip, network.tanh)
     digest.update(repr((settings, network.input_map, network.output_map)).encode())
@@ -186,16 +185,16 @@ def network_digest(network: Network) -> str:
     return digest.hexdigest()
 
 
-def _fit(picture: FloatImages, network: Network) -> FloatImages:
-    """A photograph with the channels and the multiples of sides that a network takes."""
-    colours = {1: picture[:, :1], 3: picture, 4: np.concatenate([picture, np.ones_like(picture[:, :1])], axis=1)}
+def _fit(image: FloatImages, network: Network) -> FloatImages:
+    """Adapts an image to the channels and the multiples of sides that a network accepts."""
+    colours = {1: image[:, :1], 3: image, 4: np.concatenate([image, np.ones_like(image[:, :1])], axis=1)}
     fitting = colours[network.channels]
-    height, width = (side // network.unshuffle * network.unshuffle for side in picture.shape[2:])
+    height, width = (side // network.unshuffle * network.unshuffle for side in image.shape[2:])
     return np.ascontiguousarray(fitting[:, :, :height, :width])
 
 
-def _pictures(folder: Path | None, needed: bool) -> list[FloatImages]:
-    """Photographs; where the package is installed without samples and needs none, waves that stand for one."""
+def _images(folder: Path | None, needed: bool) -> list[FloatImages]:
+    """Images for verification; if the samples are not installed and not required, a synthetic image."""
     if needed or calibration_folder(folder) is not None:
         return calibration_pictures(folder)
     y, x, channel = np.mgrid[0:96, 0:96, 0:3]
@@ -204,7 +203,7 @@ def _pictures(folder: Path | None, needed: bool) -> list[FloatImages]:
 
 
 def _describe(proto: Any, file: ModelFile, digest: str, precision: str, pixels: bool) -> None:
-    """Metadata."""
+    """Adds metadata."""
     scale = file.scale
     proto.producer_name, proto.producer_version = "srgan_fast", __version__
     colours = {1: "gray", 3: "RGB", 4: "RGBA"}[file.channels]

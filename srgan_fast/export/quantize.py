@@ -1,11 +1,11 @@
-"""int8 as QuantizeLinear and DequantizeLinear around convolutions, calibrated by ONNX Runtime.
+"""int8 quantisation with QuantizeLinear and DequantizeLinear around convolutions, calibrated by ONNX Runtime.
 
-Activations and weights are symmetric, weights scaled per output channel, biases left as they are: TensorRT takes no
-other graph. The layers of `kept_convs` stay in the graph's own type, since what they read or write is the picture's own
-path and no residual beside it; head and tail are its ends. They are a fifth of the multiplications of `srresnet-x4`.
-The upsamplers are on that path, too, but the second one is a quarter of the multiplications alone: they are kept where
-a graph without them is not good enough. (In `srresnet-x4`, which began as an upscaler, head, upsamplers and tail leave
-30, 42, 37 and 51 dB of the fp32 picture when quantised one at a time, a block's convolutions 54 to 77 dB.)
+Activations and weights are symmetric, weights are scaled per output channel, biases are unchanged: TensorRT accepts no
+other graphs. The layers of `kept_convs` keep the graph's own type, since the image passes through them without a
+parallel residual path; head and tail are its ends. They are a fifth of the multiplications of `srresnet-x4`. This
+applies to the upsamplers, too, but the second one alone is a quarter of the multiplications, so they are kept only if
+the graph is not accurate enough otherwise. (In `srresnet-x4`, which was initialised as an upscaler, quantising only
+head, upsamplers or tail gives 30, 42, 37 and 51 dB against the fp32 image, a block's convolution 54 to 77 dB.)
 """
 
 import contextlib
@@ -26,39 +26,39 @@ from srgan_fast.network.analysis import readers
 from srgan_fast.network.graph import Network, value_of
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]
-    """Hands pictures over as the graph's input, one after the other."""
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    """Feeds images to the calibration one by one."""
 
-    def __init__(self, pictures: Sequence[NDArray[Any]]) -> None:
-        self._left = iter(pictures)
+    def __init__(self, images: Sequence[NDArray[Any]]) -> None:
+        self._left = iter(images)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """The next input, or None at the end."""
-        picture = next(self._left, None)
-        return None if picture is None else {"lr": picture}
+        """The next input; None at the end."""
+        image = next(self._left, None)
+        return None if image is None else {"lr": image}
 
 
-def quantize(proto: Any, pictures: Sequence[NDArray[Any]], kept: Sequence[str]) -> Any:
-    """A graph with int8 convolutions in place of all but some.
+def quantize(proto: Any, images: Sequence[NDArray[Any]], kept: Sequence[str]) -> Any:
+    """Replaces all but some convolutions of a graph by int8 ones.
 
     Args:
-        proto: as `build_onnx` gives it, in fp32 or fp16; what is not quantised stays so.
-        pictures: inputs that the ranges of activations are taken from: the mean over pictures of the least and the
-            largest value. (Against their extremes, that is 1.6 dB more on Set5, calibrated on the four samples.)
+        proto: graph by `build_onnx`, in fp32 or fp16; what is not quantised keeps its type.
+        images: calibration inputs; activation ranges are means over the images of the smallest and largest value.
+            (Compared with their extremes this gains 1.6 dB on Set5, calibrated on the four samples.)
         kept: names of the convolutions that are not quantised.
 
     Raises:
-        ModelError: none would be.
+        ModelError: no convolution would be quantised.
     """
     if len(kept) == sum(node.op_type == "Conv" for node in proto.graph.node):
-        raise ModelError("int8 leaves out all convolutions of so small a network; take fp16")
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+        raise ModelError("the network is too small for int8: no convolution would be quantised; use fp16")
+    with tempfile.TemporaryDirectory() as folder, _without_quantiser_advice():
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         onnx.save(proto, before)
         quantize_static(
             before,
             after,
-            _Pictures(pictures),
+            _Images(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=list(kept),
@@ -78,9 +78,9 @@ def quantize(proto: Any, pictures: Sequence[NDArray[Any]], kept: Sequence[str]) 
 
 
 def _keep_small_rows(plain: Any, quantized: Any) -> None:
-    """Gives filters that are too small for a scale in the graph's own type the smallest scale that it holds.
+    """Sets scales that underflow the graph's type to the smallest representable one.
 
-    ONNX Runtime gives them a scale of 1, with which all their values become 0: in fp16 all filters below 0.0078.
+    ONNX Runtime sets them to 1, which zeroes all values of the filter: in fp16 all filters below 0.0078.
     """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in plain.graph.initializer}
     made = {tensor.name: tensor for tensor in quantized.graph.initializer}
@@ -99,15 +99,15 @@ def _keep_small_rows(plain: Any, quantized: Any) -> None:
 
 
 def kept_convs(network: Network, upsamplers: bool = False) -> list[str]:
-    """Names of the convolutions that are not quantised: those on the picture's own path.
+    """Names of the convolutions that are not quantised: those without a parallel residual path.
 
-    The first and the last; what reads the first's result; and, where that is added again to a later one's, the last
-    which it is added to, with what reads that sum. In SRGAN head, the first block's first convolution, the trunk's
-    end, the first upsampler and the tail.
+    The first and the last; readers of the first one's result; and, if that is added again to a later result, the last
+    convolution with that residual, and the readers of the sum. In SRGAN: head, first convolution of the first block,
+    end of the trunk, first upsampler, tail.
 
     Args:
         network: any.
-        upsamplers: keep all that end in a pixel shuffle, too.
+        upsamplers: also keep all convolutions that end in a pixel shuffle.
     """
     convs, first = network.convs, value_of(0)
     kept = {0, len(convs) - 1, *(i for i, conv in enumerate(convs) if first in conv.inputs)}
@@ -120,16 +120,16 @@ def kept_convs(network: Network, upsamplers: bool = False) -> list[str]:
     return [convs[index].name for index in sorted(kept)]
 
 
-def as_input(picture: NDArray[np.float32], pixels: bool) -> NDArray[Any]:
-    """A picture of 1, C, H, W in 0..1 as a graph takes it."""
+def as_input(image: NDArray[np.float32], pixels: bool) -> NDArray[Any]:
+    """Converts an image, 1, C, H, W in 0..1, to a graph's input."""
     if not pixels:
-        return picture
-    return np.ascontiguousarray(np.rint(picture * 255).astype(np.uint8).transpose(0, 2, 3, 1))
+        return image
+    return np.ascontiguousarray(np.rint(image * 255).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantiser advises on the root logger how to prepare graphs that it would get on badly with."""
+def _without_quantiser_advice() -> Iterator[None]:
+    """Silences the quantiser's advice about graph preprocessing on the root logger."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

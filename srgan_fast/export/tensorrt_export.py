@@ -1,4 +1,4 @@
-"""Engines for TensorRT and TensorRT-RTX, from the same checked graph that `export_onnx` writes."""
+"""Exports engines for TensorRT and TensorRT-RTX from the verified graph that `export_onnx` writes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """What was built.
+    """An exported engine.
 
     Attributes:
-        path: of the engine; the JSON beside it says what it was built from and lists its layers.
-        size: in bytes.
-        precision: of its convolutions.
-        library: and its version.
-        device: that it is for.
-        convolutions: how many give which type, as parsed: those that read quantised values are INT8.
-        psnr_db: of the graph that it was built from, against the network in float64, on the worst photograph. The
-            engine itself is compared where there is a GPU: `tools/gpu_report.py`.
+        path: path of the engine; the JSON file beside it says what it was built from and lists its layers.
+        size: file size in bytes.
+        precision: precision of its convolutions.
+        library: library and version.
+        device: target device.
+        convolutions: number of convolutions per output type, as parsed; those that read quantised values count as INT8.
+        psnr_db: PSNR of its graph against the network in float64, for the worst image. The engine itself is compared on
+            GPUs: `tools/gpu_report.py`.
     """
 
     path: Path
@@ -56,21 +56,21 @@ def export_tensorrt(
     """Builds an engine with `lr` and `sr` as in `export_onnx`.
 
     Args:
-        model: a shipped model's name or a model file.
-        output: to write; ends in .engine.
-        precision: of convolutions; what int8 leaves out is in fp16.
-        flavour: `tensorrt`, which needs the GPU that the engine is for; `tensorrt-rtx`, which builds anywhere for RTX
-            GPUs; `auto` for the first that is installed.
-        options: shapes and what else to build for.
+        model: name of a shipped model or path of a model file.
+        output: file to write; ends in .engine.
+        precision: of convolutions; what int8 excludes is fp16.
+        flavour: `tensorrt`, which needs the target GPU; `tensorrt-rtx`, which builds anywhere for RTX GPUs; `auto` for
+            the first that is installed.
+        options: shapes and other build options.
         pixels: see `export_onnx`.
         calibration: see `export_onnx`.
-        on_progress: told what goes on.
+        on_progress: called with the progress.
 
     Raises:
         ModelError: the model cannot be read, or its graph computes something else.
-        BackendError: a package is missing, or the library refuses.
-        UsageError: options that the library does not have.
-        FileError: the files cannot be written; nothing half-written is left.
+        BackendError: a package is missing, or the build fails.
+        UsageError: options that the library does not support.
+        FileError: the files cannot be written; no partial files are left.
     """
     if output.suffix.lower() != ".engine":
         raise ModelError(f"{output}: engines end in .engine")
@@ -102,7 +102,7 @@ def export_tensorrt(
 def _device(library: Library, options: BuildOptions) -> str:
     if not library.flavour.needs_gpu:
         chosen = options.compute_capabilities
-        return f"compute capability {', '.join(chosen)}" if chosen else "the GPUs of its default"
+        return f"compute capability {', '.join(chosen)}" if chosen else "its default GPUs"
     if reason := why_no_gpu():
-        raise BackendError(f"tensorrt builds for the GPU that is there: it {reason}")
+        raise BackendError(f"tensorrt builds for the installed GPU: it {reason}")
     return describe_gpu()

@@ -1,4 +1,4 @@
-"""Whether an exported graph computes what the model computes, as a program that reads the file would find out."""
+"""Verifies that an exported graph computes the same as the model, by running it in ONNX Runtime."""
 
 import math
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from srgan_fast.network import Network, interpreter, macs_per_image_pixel
 
 ExportPrecision = Literal["fp32", "fp16", "int8"]
 
-# Shapes (N, H, W) that the file must get right, times the network's pixel-unshuffle: smallest, odd, a batch, larger.
+# Shapes (N, H, W) to verify, times the network's pixel-unshuffle: smallest, odd, a batch, larger.
 CHECKED_SHAPES = ((1, 1, 1), (1, 7, 13), (2, 24, 32), (1, 65, 48))
-_MOST_MACS = 1e10  # for a picture
-_HALF_A_LEVEL = 0.5 / 255  # what rounding to 8 bits costs
+_MOST_MACS = 1e10  # largest cost of one image
+_HALF_A_LEVEL = 0.5 / 255  # error of rounding to 8 bits
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
-    """What is asked of a precision.
+class ExportTolerance:
+    """Required accuracy of a precision.
 
     Attributes:
-        max_error: on noise of `CHECKED_SHAPES` and on pictures, in the 0..1 range of images; None where rounding is
-            coarse and single values say little.
-        psnr_db: least over the pictures.
-        remedy: what to do where it is missed.
+        max_error: largest error on noise of `CHECKED_SHAPES` and on images, for values in 0..1; None if rounding is so
+            coarse that single values say little.
+        psnr_db: smallest PSNR of an image.
+        remedy: what to do if it is not reached.
     """
 
     max_error: float | None
@@ -38,29 +38,29 @@ class Tolerance:
     remedy: str
 
 
-TOLERANCES: dict[ExportPrecision, Tolerance] = {
-    "fp32": Tolerance(1e-4, 80, "report it"),
-    "fp16": Tolerance(2e-2, 60, "take fp32"),
-    "int8": Tolerance(None, 40, "calibrate on more pictures like those to be upscaled, or take fp16"),
+TOLERANCES: dict[ExportPrecision, ExportTolerance] = {
+    "fp32": ExportTolerance(1e-4, 80, "report it"),
+    "fp16": ExportTolerance(2e-2, 60, "take fp32"),
+    "int8": ExportTolerance(None, 40, "calibrate on more images like those to be upscaled, or use fp16"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How well a graph agrees with the network in float64.
+    """Agreement of a graph with the network in float64.
 
     Attributes:
-        max_error: largest difference, over shapes and pictures, in the 0..1 range of images.
-        psnr_db: of the worst picture, both sides clamped to 0..1; infinite where they are equal.
+        max_error: largest difference over shapes and images, for values in 0..1.
+        psnr_db: PSNR of the worst image, clamped to 0..1; infinite if equal.
     """
 
     max_error: float
     psnr_db: float
 
     def problem(self, precision: ExportPrecision, pixels: bool) -> str | None:
-        """What is beyond the precision's tolerance, and what to do; None if nothing is."""
+        """Describes how the precision's tolerance is exceeded and what to do; None if it is not."""
         tolerance = TOLERANCES[precision]
-        # Results of 8 bits are off by half a level at best, which is 58.9 dB where all errors are equally likely.
+        # 8-bit results have errors up to half a level, which gives 58.9 dB if they are uniformly distributed.
         floor = min(tolerance.psnr_db, 55) if pixels else tolerance.psnr_db
         bound = None if tolerance.max_error is None else tolerance.max_error + (_HALF_A_LEVEL if pixels else 0)
         if not np.isfinite(self.max_error):
@@ -74,17 +74,17 @@ class Agreement:
         return None
 
 
-def verify(file: ModelFile, data: bytes, pixels: bool, pictures: Sequence[NDArray[np.float32]]) -> Agreement:
-    """Runs a graph in ONNX Runtime beside the network in float64.
+def verify(file: ModelFile, data: bytes, pixels: bool, images: Sequence[NDArray[np.float32]]) -> Agreement:
+    """Runs a graph in ONNX Runtime and compares it with the network in float64.
 
     Args:
         file: the model.
-        data: the graph, serialised.
-        pixels: whether it takes and gives uint8.
-        pictures: 1, C, H, W in 0..1, with sides that are multiples of the network's pixel-unshuffle.
+        data: serialised graph.
+        pixels: whether its input and output are uint8.
+        images: 1, C, H, W in 0..1, with sides that are multiples of the network's pixel-unshuffle.
 
     Raises:
-        ModelError: results of another shape.
+        ModelError: the results have another shape.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -109,21 +109,21 @@ def verify(file: ModelFile, data: bytes, pixels: bool, pictures: Sequence[NDArra
     for lr in noise:
         got, expected = both(lr)
         worst = max(worst, _largest(got, expected))
-    for picture in pictures:
-        lr = _middle(picture, file.network)
+    for image in images:
+        lr = _middle(image, file.network)
         got, expected = both(lr)
         worst = max(worst, _largest(got, expected))
         psnr = min(psnr, _psnr(got.clip(0, 1), expected.clip(0, 1)))
     return Agreement(worst, psnr)
 
 
-def _middle(picture: NDArray[np.float32], network: Network) -> NDArray[np.float32]:
-    """The middle of a picture, as much as the interpreter computes in a second or so."""
+def _middle(image: NDArray[np.float32], network: Network) -> NDArray[np.float32]:
+    """Centre crop of an image, as large as the interpreter computes in about a second."""
     multiple = network.unshuffle
     side = max(1, math.isqrt(int(_MOST_MACS / macs_per_image_pixel(network))) // multiple) * multiple
-    height, width = (min(side, length) for length in picture.shape[2:])
-    top, left = ((length - side) // 2 for length, side in zip(picture.shape[2:], (height, width), strict=True))
-    return np.ascontiguousarray(picture[:, :, top : top + height, left : left + width])
+    height, width = (min(side, length) for length in image.shape[2:])
+    top, left = ((length - side) // 2 for length, side in zip(image.shape[2:], (height, width), strict=True))
+    return np.ascontiguousarray(image[:, :, top : top + height, left : left + width])
 
 
 def _largest(got: NDArray[Any], expected: NDArray[Any]) -> float:

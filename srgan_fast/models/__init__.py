@@ -1,7 +1,7 @@
 """Presets and model files.
 
-`read_model` is the door to model files, ours and other people's; it gives a network, which runtimes compute.
-`load_generator` and `read_generator` give an SRGAN generator of ours to train on, as a module and as arrays. Everything
+`read_model` reads any supported model file, ours or a third party's, and returns a network, which backends execute.
+`load_generator` and `read_generator` return an SRGAN generator of ours, as a trainable module and as arrays. Everything
 that needs torch is imported on first use.
 """
 

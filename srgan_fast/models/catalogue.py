@@ -1,6 +1,6 @@
-"""Well-known free models by name: what each is for, where it comes from, and which bytes it must have.
+"""Catalogue of well-known free models: purpose, source and SHA-256 of each.
 
-The list is data (`catalogue.toml`). Nothing here speaks to the network; `download.py` does, when a user asks for it.
+The list is data (`catalogue.toml`). Nothing here accesses the network; `download.py` does, on the user's request.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from srgan_fast.errors import FileError, ModelError
 from srgan_fast.files import cache_folder, shown
 
 _LIST = Path(__file__).with_name("catalogue.toml")
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # no part of a path, and a file name on every system
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # no path separators; a valid file name on every system
 _SUM = re.compile(r"[0-9a-f]{64}")
-_SUFFIXES = frozenset({".pth", ".safetensors"})  # formats whose reader executes nothing
-_LARGEST = 1 << 30  # bytes; no model of these architectures comes near
+_SUFFIXES = frozenset({".pth", ".safetensors"})  # formats that are read without executing code
+_LARGEST = 1 << 30  # bytes; far above any model of these architectures
 _SCALES = frozenset({1, 2, 3, 4, 8, 16})
-_SHOWN_DIGITS = 12  # of a sum, in messages
+_SHOWN_DIGITS = 12  # digits of a SHA-256 in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,18 @@ class CatalogueEntry:
     """A model that can be downloaded.
 
     Attributes:
-        name: that users say, and the file's name without suffix.
-        purpose: which pictures it is for.
-        architecture: with its sizes, in words.
+        name: name on the command line, and the file's name without suffix.
+        purpose: kind of images that it is made for.
+        architecture: architecture and sizes, in words.
         scale: upscaling factor.
-        author: who made it.
-        licence: SPDX identifier of the terms under which it was published.
-        homepage: of the project that published it; the licence is there.
-        size: of the file in bytes.
-        sha256: of the file, in hexadecimal.
-        addresses: of the file, all HTTPS; tried in this order.
-        sources: repositories that state the sum.
-        verified: whether this project has downloaded it and upscaled with it.
+        author: author of the model.
+        licence: SPDX identifier of its licence.
+        homepage: website of the project that published it, which states the licence.
+        size: file size in bytes.
+        sha256: SHA-256 of the file, in hexadecimal.
+        addresses: download URLs, all HTTPS; tried in this order.
+        sources: repositories that state the checksum.
+        verified: whether this project has downloaded it and upscaled images with it.
     """
 
     name: str
@@ -59,7 +59,7 @@ class CatalogueEntry:
 
     @property
     def file_name(self) -> str:
-        """Of the file in the cache."""
+        """Name of the file in the cache."""
         return self.name + _suffix(self.addresses[0])
 
 
@@ -70,51 +70,53 @@ def catalogue() -> Mapping[str, CatalogueEntry]:
 
 
 def parse_catalogue(text: str) -> dict[str, CatalogueEntry]:
-    """Reads and checks entries.
+    """Parses and checks a catalogue.
 
     Args:
-        text: TOML, a table for each model.
+        text: TOML with a table per model.
 
     Raises:
-        ModelError: no TOML, or an entry with a field that is missing, unknown or not well formed; the message names it.
+        ModelError: invalid TOML, or an entry with a missing, unknown or malformed field; the message names it.
     """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ModelError(f"the catalogue of models is damaged ({error}); install srgan_fast again") from None
     entries = {name: _entry(name, table) for name, table in tables.items()}
-    if len({name.casefold() for name in entries}) < len(entries):  # files of both would be one on some systems
+    if len({name.casefold() for name in entries}) < len(
+        entries
+    ):  # their files would collide on case-insensitive file systems
         raise ModelError("the catalogue of models has names that differ in case only")
     return entries
 
 
 def find_entry(name: object) -> CatalogueEntry | None:
-    """The entry of a name, if it is one."""
+    """The entry of that name, or None."""
     return catalogue().get(name) if isinstance(name, str) else None
 
 
 def get_entry(name: str) -> CatalogueEntry:
-    """The entry of a name.
+    """The entry of that name.
 
     Raises:
-        ModelError: there is none; the message says which one may have been meant.
+        ModelError: there is none; the message suggests a similar name.
     """
     entry = find_entry(name)
     if entry is None:
         meant = similar_name(name)
         hint = f"did you mean {meant}? " if meant else ""
-        raise ModelError(f"{name}: is no model of the catalogue; {hint}srgan-fast models --available lists them")
+        raise ModelError(f"{name}: is not a model of the catalogue; {hint}srgan-fast models --available lists them")
     return entry
 
 
 def similar_name(name: str) -> str | None:
-    """The entry's name that was meant by a name in other case or with a suffix."""
+    """The catalogue's name for a name in other case or with a file suffix; None if there is none."""
     said = name.casefold()
     return next((e.name for e in catalogue().values() if said in (e.name.casefold(), e.file_name.casefold())), None)
 
 
 def model_path(entry: CatalogueEntry) -> Path:
-    """Where its file lies once it was downloaded: `models` in the cache folder.
+    """Path of its file after download, in the cache folder's `models`.
 
     Raises:
         FileError: there is no cache folder; see `cache_folder`.
@@ -123,7 +125,7 @@ def model_path(entry: CatalogueEntry) -> Path:
 
 
 def is_downloaded(entry: CatalogueEntry) -> bool:
-    """Whether a file of its size is there. Its sum is compared when it is used."""
+    """Whether a file of the right size exists. Its checksum is verified when it is used."""
     try:
         return model_path(entry).stat().st_size == entry.size
     except (OSError, FileError):
@@ -131,10 +133,10 @@ def is_downloaded(entry: CatalogueEntry) -> bool:
 
 
 def downloaded_file(entry: CatalogueEntry) -> Path:
-    """The file of an entry, whose sum is compared here.
+    """The downloaded file of an entry, after verifying its checksum.
 
     Raises:
-        ModelError: it was not downloaded, or is not the file that was meant; the message says the command that helps.
+        ModelError: it was not downloaded, or its checksum differs; the message gives the command that helps.
     """
     try:
         path = model_path(entry)
@@ -157,7 +159,7 @@ def downloaded_file(entry: CatalogueEntry) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

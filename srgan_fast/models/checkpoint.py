@@ -1,7 +1,7 @@
-"""The one door to generator files: reading, writing and naming them. Needs numpy and safetensors, no torch.
+"""Reads, writes and resolves our generator files. Needs numpy and safetensors, not torch.
 
-A file is a safetensors file. Its tensors say how large the network is; its metadata says what tensors cannot show (the
-value ranges, the epsilons, the output activation), where the weights come from and what may be done with them.
+Generators are stored in safetensors files. The sizes follow from the tensors; the metadata holds what tensors do not
+show (value ranges, epsilons, output activation), provenance and licence.
 """
 
 import json
@@ -30,7 +30,7 @@ FORMAT = "srgan_fast.generator/1"
 DEFAULT_MODEL = "srresnet-x4"
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
-# Gains, offsets and epsilons lie far below this, and their inverses far above its inverse; a damaged record may not.
+# Gains, offsets and epsilons are far below this, and gains far above its inverse; corrupt metadata may not be.
 _LARGEST = 1e6
 
 
@@ -52,16 +52,16 @@ class GeneratorFile:
 
 
 def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
+    """Names of the models that are part of the package."""
     return sorted(path.stem for path in WEIGHTS_FOLDER.glob("*.safetensors"))
 
 
 def resolve_model(name_or_path: str | Path) -> Path:
-    """The file of a shipped or downloaded model's name, or the path itself.
+    """Path of a shipped or downloaded model, or the given path.
 
     Raises:
-        ModelError: neither, or a model of the catalogue that was not downloaded, or was changed since; the message says
-            what to do.
+        ModelError: no such file or model, or a model of the catalogue that was not downloaded or was modified; the
+            message says what to do.
     """
     if isinstance(name_or_path, str):
         if name_or_path in shipped_models():
@@ -73,7 +73,7 @@ def resolve_model(name_or_path: str | Path) -> Path:
         if path.is_file():
             return path
         what = "is a folder" if path.is_dir() else "is neither a file nor a shipped model"
-    except OSError as error:  # a name that is too long, a folder that may not be entered
+    except OSError as error:  # a name that is too long, a folder without permission
         what = f"cannot be looked up ({error.strerror})"
     if (meant := similar_name(str(name_or_path))) is not None:
         raise ModelError(f"{name_or_path}: {what}; did you mean {meant}? If so: srgan-fast models get {meant}")
@@ -87,19 +87,19 @@ def read_generator(name_or_path: str | Path = DEFAULT_MODEL) -> GeneratorFile:
     """Reads and checks a generator file.
 
     Args:
-        name_or_path: a shipped model's name or a `.safetensors` file of ours.
+        name_or_path: name of a shipped model, or a `.safetensors` file of ours.
 
     Raises:
         ModelError: no such model, a damaged file, another network, or weights that are not finite.
     """
     path = resolve_model(name_or_path)
     if path.suffix.lower() in (".pth", ".pt", ".ckpt", ".bin"):
-        raise ModelError(f"{path}: a PyTorch file; make it ours first: srgan-fast convert {path} -o model.safetensors")
+        raise ModelError(f"{path}: a PyTorch file; convert it first: srgan-fast convert {path} -o model.safetensors")
     return generator_from(path, *read_safetensors(path))
 
 
 def generator_from(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> GeneratorFile:
-    """A generator of what a safetensors file holds.
+    """Builds a generator from the contents of a safetensors file.
 
     Raises:
         ModelError: it is another network, or damaged.
@@ -114,7 +114,7 @@ def generator_from(path: Path, metadata: Mapping[str, str], tensors: Mapping[str
     try:
         conventions = _conventions_from_json(metadata["conventions"])
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise ModelError(f"{path}: its record of conventions is damaged ({error!r:.200})") from None
+        raise ModelError(f"{path}: its metadata is damaged ({error!r:.200})") from None
     return GeneratorFile(infer_config(weights, conventions, str(path)), weights, dict(metadata), path.stem)
 
 
@@ -124,16 +124,16 @@ def write_generator(
     path: Path,
     metadata: Mapping[str, str] | None = None,
 ) -> GeneratorFile:
-    """Writes a generator file, completely or not at all, and returns it as it would be read.
+    """Writes a generator file atomically, and returns it as it would be read.
 
     Args:
-        weights: by the names of `Generator.state_dict()`; counters of BatchNorm are left out.
-        conventions: what the tensors do not show.
+        weights: arrays by the names of `Generator.state_dict()`; BatchNorm's batch counters are omitted.
+        conventions: properties that the tensors do not show.
         path: target; its suffix must be `.safetensors`.
-        metadata: provenance, licence and the like.
+        metadata: provenance, licence and other metadata.
 
     Raises:
-        ModelError: weights that are no generator, a wrong suffix, or a target that cannot be written.
+        ModelError: the weights are not a generator's, the suffix is wrong, or the target cannot be written.
     """
     tensors = {
         name: np.ascontiguousarray(as_float32(array, f"{path}: {name}"))
@@ -150,7 +150,7 @@ def _conventions_from_json(text: str) -> Conventions:
     values = json.loads(text)
     for name in ("lr_map", "hr_map"):
         (r, g, b), (x, y, z) = values[name]["gain"], values[name]["offset"]
-        low = 1 / _LARGEST  # so that the map can be undone
+        low = 1 / _LARGEST  # so that the map can be inverted
         values[name] = ColourMap(
             (_number(r, low), _number(g, low), _number(b, low)), (_number(x), _number(y), _number(z))
         )
@@ -166,16 +166,16 @@ def _conventions_from_json(text: str) -> Conventions:
 
 def _number(value: Any, smallest: float = 0.0) -> float:
     number = float(value)
-    if not smallest <= abs(number) <= _LARGEST:  # not-a-number fails too
+    if not smallest <= abs(number) <= _LARGEST:  # NaN fails, too
         raise ValueError(f"{number} is out of range")
     return number
 
 
 def load_generator(name_or_path: "str | Path | GeneratorFile" = DEFAULT_MODEL) -> "Generator":
-    """A ready torch module in eval mode.
+    """Loads a generator as a torch module in eval mode.
 
     Args:
-        name_or_path: a shipped model's name, a `.safetensors` file of ours, or a file that was read already.
+        name_or_path: name of a shipped model, a `.safetensors` file of ours, or a `GeneratorFile`.
 
     Raises:
         ModelError: see `read_generator`; or torch is not installed.
@@ -199,19 +199,19 @@ def load_generator(name_or_path: "str | Path | GeneratorFile" = DEFAULT_MODEL) -
 def save_generator(
     generator: "Generator", path: Path, preset: str | None = None, metadata: Mapping[str, str] | None = None
 ) -> GeneratorFile:
-    """Writes a torch generator as a file that `load_generator` reads.
+    """Writes a torch generator to a file that `load_generator` reads.
 
     Args:
-        generator: whose weights and conventions are written.
+        generator: the generator.
         path: target, `.safetensors`.
-        preset: name of the recipe it comes from, recorded for the reader.
-        metadata: provenance, licence and the like.
+        preset: name of its preset, stored as metadata.
+        metadata: provenance, licence and other metadata.
 
     Raises:
         ModelError: weights that are not finite, or a target that cannot be written.
     """
     if preset is not None and preset not in PRESETS:
-        raise ModelError(f"no preset is called {preset!r}; there are {', '.join(sorted(PRESETS))}")
+        raise ModelError(f"unknown preset {preset!r}; choose from {', '.join(sorted(PRESETS))}")
     weights = {name: tensor.detach().float().cpu().numpy() for name, tensor in generator.state_dict().items()}
     recorded = {**(metadata or {}), **({"preset": preset} if preset else {})}
     return write_generator(weights, generator.config.conventions, path, recorded)

@@ -1,7 +1,7 @@
-"""Downloads models of the catalogue: over HTTPS alone, only as many bytes as the entry says, and only those bytes.
+"""Downloads models of the catalogue: over HTTPS only, limited to the expected size, and verified by SHA-256.
 
-What arrives is kept in a `.part` file beside the target, so that a download that broke off goes on where it stopped.
-The target's name appears once its SHA-256 was compared, and never points to anything else.
+Partial data is stored in a `.part` file beside the target, so that an interrupted download can be resumed. The file
+gets its final name only after its SHA-256 was verified.
 """
 
 import os
@@ -24,17 +24,17 @@ from srgan_fast.models.catalogue import CatalogueEntry, model_path, sha256_of
 
 try:
     import fcntl
-except ImportError:  # on Windows two downloads of one model are not kept apart; the sum is compared all the same
+except ImportError:  # no locking on Windows; the checksum is verified all the same
     fcntl = None  # type: ignore[assignment]
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18
-_LONGEST = 100  # letters of others' words in a message
+_LONGEST = 100  # characters of a server's text in a message
 _PARTIAL, _NOT_SATISFIABLE = 206, 416
 
 
 class _SourceError(Exception):
-    """One address failed; the next may do."""
+    """One address failed; the next one may work."""
 
 
 def fetch(
@@ -46,30 +46,30 @@ def fetch(
     timeout: float = _TIMEOUT,
     plain_http: Collection[str] = (),
 ) -> Path:
-    """Downloads a model into the cache, unless it is there.
+    """Downloads a model to the cache, unless it is there.
 
     Args:
-        entry: of the catalogue.
-        force: download it even if it is there, from its first byte on.
-        on_progress: told how many bytes are there, and of how many.
-        on_note: told in words what a user may wonder about: that another process is waited for, that an address failed.
-        timeout: seconds without a byte after which an address is given up.
-        plain_http: `host:port` of servers that are spoken to without TLS. For tests, which bring a server of their own;
-            nothing else passes it, and no option or variable sets it.
+        entry: entry of the catalogue.
+        force: download it from the start even if it is there.
+        on_progress: called with the bytes received so far and in total.
+        on_note: called with messages for the user, e.g. about waiting for another process or a failed address.
+        timeout: seconds without data after which an address fails.
+        plain_http: `host:port` of servers that may be accessed without TLS. Only for tests, which start a local server;
+            no option or environment variable sets it.
 
     Returns:
-        The file, whose SHA-256 is the entry's.
+        The downloaded file, with the entry's SHA-256.
 
     Raises:
-        DownloadError: no address gave the file. What arrived is kept if it may be gone on with.
-        FileError: the cache folder cannot be written.
+        DownloadError: no address provided the file. Partial data is kept if it can be resumed.
+        FileError: the cache folder is not writable.
     """
     target = model_path(entry)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target, on_note):
             if force or not _is_right(target, entry):
-                _download(entry, target, force, on_progress, on_note, _Door(timeout, plain_http))
+                _download(entry, target, force, on_progress, on_note, _Client(timeout, plain_http))
     except OSError as error:
         raise FileError(
             f"{shown(target)}: cannot be written ({error.strerror or error}); "
@@ -84,7 +84,7 @@ def _download(
     force: bool,
     on_progress: Callable[[int, int], None],
     on_note: Callable[[str], None],
-    door: "_Door",
+    client: "_Client",
 ) -> None:
     part = target.with_name(f"{target.name}.part")
     if force:
@@ -98,7 +98,7 @@ def _download(
         begun = part.is_file() and part.stat().st_size > 0
         try:
             with part.open("ab") as file:
-                _receive(entry, address, file, on_progress, door)
+                _receive(entry, address, file, on_progress, client)
                 file.flush()
                 os.fsync(file.fileno())
             if _is_right(part, entry):
@@ -106,9 +106,9 @@ def _download(
                 sync_folder(target.parent)
                 return
             part.unlink()
-            if begun:  # what was there may have been wrong, from another address or another year
+            if begun:  # the partial data may be from another address or version
                 addresses.insert(0, address)
-                on_note("what was kept of an earlier download does not fit; starting again")
+                on_note("the partial download does not match; starting again")
                 continue
             raise _SourceError(f"{_host(address)} gave a file with another SHA-256; it was removed")
         except _SourceError as error:
@@ -123,28 +123,28 @@ def _download(
 
 
 def _receive(
-    entry: CatalogueEntry, address: str, file: IO[bytes], on_progress: Callable[[int, int], None], door: "_Door"
+    entry: CatalogueEntry, address: str, file: IO[bytes], on_progress: Callable[[int, int], None], client: "_Client"
 ) -> None:
-    """Appends what is missing to a file that is open for appending."""
+    """Appends the missing bytes to a file that is open for appending."""
     have = file.tell()
     if have > entry.size:
         file.truncate(0)
         have = 0
     on_progress(have, entry.size)
     if have == entry.size:
-        return  # only its sum is left to compare
-    with door.open(address, have) as response:
+        return  # complete; only the checksum remains to be verified
+    with client.open(address, have) as response:
         if response.status == _PARTIAL and _first_byte(response, entry.size) == have:
             pass
         elif response.status == _PARTIAL:
-            raise _SourceError(f"{_host(address)} answers with another part of the file than was asked for")
-        else:  # the server knows no ranges, or has another file by now: from the start
+            raise _SourceError(f"{_host(address)} answers with another range than requested")
+        else:  # the server does not support ranges, or the file has changed: start over
             file.truncate(0)
             have = 0
             length = response.headers.get("Content-Length", str(entry.size))
             if length != str(entry.size):
                 raise _SourceError(f"{_host(address)} offers {_line(length)} bytes instead of {entry.size}")
-        while chunk := door.read(response, address):
+        while chunk := client.read(response, address):
             have += len(chunk)
             if have > entry.size:
                 file.truncate(0)
@@ -155,8 +155,8 @@ def _receive(
         raise _SourceError(f"{_host(address)} broke off after {have} of {entry.size} bytes")
 
 
-class _Door:
-    """Opens addresses and reads from them; whatever goes wrong on the way becomes a `_SourceError`."""
+class _Client:
+    """Opens URLs and reads from them; all errors become a `_SourceError`."""
 
     def __init__(self, timeout: float, plain_http: Collection[str]) -> None:
         self.timeout, self.plain_http = timeout, plain_http
@@ -165,7 +165,7 @@ class _Door:
         )
 
     def open(self, address: str, first_byte: int) -> HTTPResponse:
-        """Asks for the file from a byte on."""
+        """Requests the file from a byte offset on."""
         self.check(address)
         headers = {"User-Agent": f"srgan_fast/{__version__}", "Accept-Encoding": "identity"}
         if first_byte:
@@ -182,14 +182,14 @@ class _Door:
         return response
 
     def read(self, response: HTTPResponse, address: str) -> bytes:
-        """What arrived, at least a byte; nothing at the end."""
+        """The next bytes, at least one; empty at the end."""
         try:
             return response.read1(_CHUNK)
         except (OSError, HTTPException) as error:
             raise _SourceError(self._why(error, address)) from None
 
     def check(self, address: str) -> None:
-        """Refuses what is not HTTPS."""
+        """Rejects URLs other than HTTPS."""
         parts = urlsplit(address)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.netloc in self.plain_http):
             raise _SourceError(f"{address[:200]!r} is not HTTPS, and is refused")
@@ -209,7 +209,7 @@ class _Door:
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows redirections, of which there may be ten, to addresses that are not refused."""
+    """Follows up to ten redirections to addresses that pass `check`."""
 
     def __init__(self, check: Callable[[str], None]) -> None:
         self._check = check
@@ -226,13 +226,13 @@ class _Redirects(HTTPRedirectHandler):
 
 
 def _first_byte(response: Any, size: int) -> int | None:
-    """Where a partial answer begins; None if it is of a file of another size."""
+    """Offset of a partial response; None if it belongs to a file of another size."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     return int(match[1]) if match and match[2] in ("*", str(size)) else None
 
 
 def _line(text: object) -> str:
-    """One short line of what a server or a library says."""
+    """A server's or library's text, shortened to one line."""
     return "".join(c for c in " ".join(str(text).split()) if c.isprintable())[:_LONGEST]
 
 
@@ -246,7 +246,7 @@ def _is_right(path: Path, entry: CatalogueEntry) -> bool:
 
 @contextmanager
 def _alone(target: Path, on_note: Callable[[str], None]) -> Iterator[None]:
-    """Keeps two processes from downloading the same model at once; the second finds what the first one got."""
+    """Keeps two processes from downloading the same model at once; the second finds the first one's file."""
     with target.with_name(f".{target.name}.lock").open("ab") as file:
         if fcntl is not None:
             try:
@@ -255,7 +255,7 @@ def _alone(target: Path, on_note: Callable[[str], None]) -> Iterator[None]:
                 on_note("another process is downloading it; waiting for that one")
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:
-                pass  # a file system without locks; the sum is compared all the same
+                pass  # no file locks here; the checksum is verified all the same
         yield
 
 

@@ -1,6 +1,6 @@
-"""Other people's models, kept as safetensors files: smaller to check, quick to read, with nothing but tensors in them.
+"""Converts third-party models to safetensors files, which are fast to read and contain only tensors.
 
-SRGAN generators become ours, so that they can be trained on; other networks keep their names.
+SRGAN generators are converted to our layout, so that they can be trained further; other networks keep their names.
 """
 
 from pathlib import Path
@@ -15,15 +15,16 @@ _KEPT_FACTS = ("act_type", "res_scale", "licence", "license")
 
 
 def convert_file(source: Path, target: Path, key: str | None = None) -> ModelFile:
-    """Reads other people's model and writes it as a safetensors file that `read_model` takes.
+    """Reads a third-party model and writes it as a safetensors file that `read_model` reads.
 
     Args:
-        source: what torch.save made (`.pth`, `.pt`, `.ckpt`, `.bin`), or a `.safetensors` file of the same tensors.
+        source: file written by torch.save (`.pth`, `.pt`, `.ckpt`, `.bin`), or a `.safetensors` file of the same
+            tensors.
         target: `.safetensors`.
-        key: which of several state dicts to take.
+        key: which of several state dicts to convert.
 
     Raises:
-        ModelError: a damaged or unknown file, or a target that cannot be written; the message says what was found.
+        ModelError: the file is damaged or unknown, or the target cannot be written; the message says what was found.
     """
     if target.suffix != ".safetensors":
         raise ModelError(f"{target}: model files end in .safetensors")

@@ -1,4 +1,4 @@
-"""The SRGAN generator: in plain torch the readable yardstick of every faster implementation, and with fused kernels.
+"""The SRGAN generator, in plain PyTorch, which is the reference of all faster versions, and with fused kernels.
 
 Ledig et al. 2017, figure 4: k9n64s1 and PReLU; residual blocks; a convolution with BatchNorm and the long skip; one
 [convolution, pixel shuffle, PReLU] per factor of two; k9n3s1.
@@ -32,18 +32,18 @@ class Affine(nn.Module):
         self.register_buffer("offset", torch.tensor(values.offset).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps N, 3, H, W; returns the input itself where there is nothing to do."""
+        """Maps N, 3, H, W; returns the input itself if the map is the identity."""
         return x if self.is_identity else x * self.gain + self.offset
 
 
 def icnr_(weight: Tensor, factor: int = 2) -> None:
-    """Initialises a convolution that feeds a pixel shuffle so that it starts as nearest-neighbour upsampling.
+    """Initialises a convolution before a pixel shuffle so that it starts as nearest-neighbour upsampling (ICNR).
 
-    Every output channel of a shuffled group gets the same kernel, drawn by He's rule, which avoids checkerboards
-    (Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution").
+    All output channels of a shuffle group get the same kernel, initialised by He's rule, which avoids checkerboard
+    artifacts (Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution").
 
     Args:
-        weight: C * factor^2, C_in, kH, kW; changed in place.
+        weight: C * factor^2, C_in, kH, kW; modified in place.
         factor: of the pixel shuffle.
     """
     with torch.no_grad():
@@ -53,17 +53,17 @@ def icnr_(weight: Tensor, factor: int = 2) -> None:
 
 
 class Generator(Switched):
-    """Super-resolution generator: images in 0..1 to images in 0..1, whatever range the network works in inside.
+    """Super-resolution generator: images in 0..1 to images in 0..1, whatever range the network uses internally.
 
-    The output is not clamped (a loss must see overshoot); whoever writes pictures clamps.
+    The output is not clamped (a loss must see values out of range); clamp before writing images.
 
     Args:
         config: architecture and conventions.
 
     Attributes:
         kernels: see `ops.use_kernels`.
-        recompute: compute each residual block again in backward instead of keeping its activations; saves memory, costs
-            one more forward pass through the trunk.
+        recompute: recompute each residual block in the backward pass instead of storing its activations; saves memory
+            at the cost of another forward pass through the trunk.
     """
 
     def __init__(self, config: GeneratorConfig | None = None) -> None:
@@ -93,12 +93,13 @@ class Generator(Switched):
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, a=0.25)  # the slope that PReLU starts with
+                nn.init.kaiming_normal_(module.weight, a=0.25)  # PReLU's initial slope
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for block in self.upsample:
             icnr_(cast(UpsampleBlock, block).conv.weight)
-        # The tail feeds no activation: a plain variance-keeping start, and small, so that training begins near grey.
+        # No activation follows the tail: a plain variance-preserving initialisation, scaled down so that training
+        # starts near grey.
         nn.init.normal_(self.tail.weight, std=0.1 / math.sqrt(81 * self.config.channels))
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class Generator(Switched):
             N, 3, scale * H, scale * W, nominally in 0..1, not clamped.
 
         Raises:
-            ModelError: another rank or number of channels.
+            ModelError: wrong rank or number of channels.
         """
         if lr.dim() != 4 or lr.shape[1] != 3:
             raise ModelError(f"a generator takes N, 3, H, W images, got a tensor of shape {tuple(lr.shape)}")

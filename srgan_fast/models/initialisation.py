@@ -1,9 +1,9 @@
-"""A fresh generator that upscales before its first step, so that training does not have to learn what is known.
+"""Initialises a generator as an upscaler, so that training does not have to learn interpolation.
 
-From random weights a generator first spends thousands of steps on becoming a blurry upscaler. Here its paths are laid
-so that it is one: the trunk adds nothing (the last BatchNorm of each residual block starts at gain 0; Goyal et al.
-2017, section 5.1), three channels carry the colours from the head to the tail, the shuffle convolutions repeat pixels,
-and the tail smooths them. All other weights are random as usual, and the architecture is the same.
+With random weights a generator needs thousands of steps to become a blurry upscaler. Here it starts as one: the trunk
+adds nothing (the last BatchNorm of each residual block starts with gain 0; Goyal et al. 2017, section 5.1), three
+channels pass the colours from head to tail, the shuffle convolutions repeat pixels, and the tail smooths them. All
+other weights are random as usual, and the architecture is unchanged.
 """
 
 from typing import cast
@@ -17,33 +17,33 @@ from srgan_fast.models.generator import Generator
 from srgan_fast.ops.modules import ResidualBlock, UpsampleBlock
 
 COLOURS = 3
-BOX = 5  # side of the tail's mean: wide enough to hide the steps of repeated pixels at x4, narrow enough to keep edges
-TAIL_FACTOR = 0.1  # the tail's other weights, beside the colours': a small disturbance at the first step
+BOX = 5  # side of the tail's mean filter: hides the blocks of repeated pixels at x4, preserves edges
+TAIL_FACTOR = 0.1  # of the tail's other weights, so that they hardly disturb the first step
 
 
 def why_no_upscaler(config: GeneratorConfig) -> str | None:
     """Why a generator cannot start as an upscaler; None if it can."""
     if not config.conventions.lr_map.is_identity:
-        return "its input is not 0..1, so an activation would bend the colours"
+        return "its input is not in 0..1, so an activation would distort the colours"
     if config.upsample_bn:
         return "a BatchNorm in the upsamplers would rescale the colours"
     if config.conventions.output != "linear":
-        return f"a {config.conventions.output} after the tail would bend the colours"
+        return f"a {config.conventions.output} after the tail would distort the colours"
     if config.channels < COLOURS:
         return f"{config.channels} channels cannot carry {COLOURS} colours"
     return None
 
 
 def start_as_upscaler(generator: Generator) -> None:
-    """Turns fresh random weights, in place, into nearest-neighbour upsampling followed by a 5x5 mean.
+    """Initialises a generator in place as nearest-neighbour upsampling followed by a 5x5 mean filter.
 
-    The mean reaches over the border as over zeros; the tail's other weights add a little noise.
+    The mean filter treats pixels beyond the border as zeros; the tail's other weights add a little noise.
 
     Args:
-        generator: as `Generator(config)` makes it.
+        generator: freshly initialised by `Generator(config)`.
 
     Raises:
-        ModelError: the architecture cannot; the message says why.
+        ModelError: the architecture does not allow it; the message says why.
     """
     if problem := why_no_upscaler(generator.config):
         raise ModelError(f"this generator cannot start as an upscaler: {problem}")
@@ -57,7 +57,7 @@ def start_as_upscaler(generator: Generator) -> None:
         for stage in generator.upsample:
             conv = cast(UpsampleBlock, stage).conv
             _clear(conv, 4 * COLOURS)
-            for colour in range(COLOURS):  # the four phases of an output channel lie side by side
+            for colour in range(COLOURS):  # the four phases of an output channel are adjacent
                 conv.weight[4 * colour : 4 * colour + 4, colour, 1, 1] = 1.0
         tail.weight.mul_(TAIL_FACTOR)
         for colour in range(COLOURS):

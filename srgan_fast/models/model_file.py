@@ -1,6 +1,6 @@
-"""The one door to model files: a name, a file of ours, or other people's, in; a network out.
+"""Reads any supported model, by name or path, as a network.
 
-From here on nobody asks which architecture it was.
+Nothing after this depends on the architecture.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from srgan_fast.models.catalogue import find_entry
 from srgan_fast.models.checkpoint import DEFAULT_MODEL, FORMAT, GeneratorFile, generator_from, resolve_model
 from srgan_fast.models.graphs import read_ncnn, read_onnx
 from srgan_fast.models.safetensors_file import read_safetensors
-from srgan_fast.models.state_dicts import Candidate, facts_of, find_candidates, read_state
+from srgan_fast.models.state_dicts import FoundStateDict, facts_of, find_state_dicts, read_state
 from srgan_fast.models.torch_file import read_torch_file
 from srgan_fast.network.analysis import scale_of
 from srgan_fast.network.graph import Network
@@ -30,15 +30,15 @@ _SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model as it was read.
+    """A model as read from a file.
 
     Attributes:
-        network: what it computes.
-        architecture: with its sizes, in words.
-        name: what to call it in messages and file names.
-        metadata: provenance, licence and whatever else was recorded, as text.
-        path: of the file; None for a network that was made here.
-        key: of the state dict in the file, where it held several or one that was nested.
+        network: its network.
+        architecture: architecture and sizes, in words.
+        name: name for messages and file names.
+        metadata: provenance, licence and other metadata.
+        path: path of the file; None for a network that was not read from one.
+        key: key of the state dict within the file, if it contains several or a nested one.
     """
 
     network: Network
@@ -55,18 +55,18 @@ class ModelFile:
 
     @property
     def channels(self) -> int:
-        """Of images: 1, 3 or 4."""
+        """Channels of its images: 1, 3 or 4."""
         return self.network.channels
 
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """The state dict of a file, and what it was understood as.
+    """A state dict of a file, and the network recognised in it.
 
     Attributes:
         recognised: network and architecture.
-        state: float32 arrays under the file's own names, prefixes left out.
-        metadata: recorded beside them.
+        state: float32 arrays by the file's own names without prefixes.
+        metadata: stored beside them.
         key: see `ModelFile`.
     """
 
@@ -80,14 +80,14 @@ def read_model(name_or_path: str | Path = DEFAULT_MODEL, key: str | None = None)
     """Reads a model.
 
     Args:
-        name_or_path: the name of a shipped model, or of a downloaded one (`catalogue.py`); a `.safetensors` file, ours
-            or not; what torch.save made (`.pth`, `.pt`, `.ckpt`), in which nothing is executed; ncnn's `.param` with
-            its `.bin` beside it; or `.onnx`.
-        key: which of several state dicts in the file to take, as `params` or `state_dict.generator`.
+        name_or_path: name of a shipped or downloaded model (`catalogue.py`); any `.safetensors` file; a file written by
+            torch.save (`.pth`, `.pt`, `.ckpt`), read without executing code; ncnn's `.param` with its `.bin` beside it;
+            or `.onnx`.
+        key: which of several state dicts in the file to use, such as `params` or `state_dict.generator`.
 
     Raises:
-        ModelError: no such model, one that was not downloaded, a damaged file, a network that does not run here,
-            weights that are not finite, or several networks to choose from.
+        ModelError: no such model, not downloaded, a damaged file, an unsupported network, weights that are not finite,
+            or several networks to choose from.
     """
     path = resolve_model(name_or_path)
     if (kind := _graph_kind(path)) is not None:
@@ -101,17 +101,17 @@ def read_model(name_or_path: str | Path = DEFAULT_MODEL, key: str | None = None)
 
 
 def _known_facts(name: str | Path) -> dict[str, str]:
-    """What the catalogue knows about a model that was asked for by its name."""
+    """Metadata from the catalogue for a model requested by name."""
     if (entry := find_entry(name)) is None:
         return {}
     return {"licence": entry.licence, "author": entry.author, "homepage": entry.homepage}
 
 
 def read_state_file(path: Path, key: str | None = None) -> StateFile:
-    """Reads other people's model with its arrays, to keep it in another format.
+    """Reads a third-party model with its arrays, to write it in another format.
 
     Raises:
-        ModelError: see `read_model`; or it is a generator of ours.
+        ModelError: see `read_model`; or it is already a generator of ours.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
@@ -126,7 +126,7 @@ def read_state_file(path: Path, key: str | None = None) -> StateFile:
 
 
 def _graph_kind(path: Path) -> Literal["ncnn", "ONNX"] | None:
-    """The format of a file that holds a graph, not a state dict."""
+    """Format of a file that holds a graph; None for state dicts."""
     suffix = path.suffix.lower()
     if suffix == ".param" or (suffix == ".bin" and path.with_suffix(".param").is_file()):
         return "ncnn"
@@ -152,10 +152,10 @@ def _read(path: Path, key: str | None) -> GeneratorFile | StateFile:
 
 
 def model_of(file: GeneratorFile, path: Path | None = None) -> ModelFile:
-    """A generator of ours as a model.
+    """A generator of ours as a `ModelFile`.
 
     Raises:
-        ModelError: weights that leave float32's range when BatchNorm is folded into them.
+        ModelError: weights exceed float32's range after folding BatchNorm.
     """
     try:
         network = network_of(file.config, file.weights)
@@ -165,15 +165,15 @@ def model_of(file: GeneratorFile, path: Path | None = None) -> ModelFile:
 
 
 def _choose(path: Path, content: Any, facts: dict[str, str], key: str | None) -> StateFile:
-    """The state dict that is meant: by its key, else the first that is a network, in the order of preference."""
-    candidates = find_candidates(content)
+    """The state dict of a key, or else the first one that is a network, in order of preference."""
+    candidates = find_state_dicts(content)
     if not candidates:
-        raise ModelError(f"{path}: holds no state dict but {_describe(content)}")
+        raise ModelError(f"{path}: contains no state dict but {_describe(content)}")
     if key is not None:
         chosen = [c for c in candidates if c.key == key] or [c for c in candidates if c.key.split(".")[-1] == key]
         if not chosen:
             keys = ", ".join(sorted({c.key for c in candidates if c.key})[:_SHOWN]) or "none: it is a single state dict"
-            raise ModelError(f"{path}: holds no state dict under the key {key!r}; there are {keys}")
+            raise ModelError(f"{path}: contains no state dict with key {key!r}; found {keys}")
         candidates = chosen
     refused: list[str] = []
     fitting: list[StateFile] = []
@@ -188,16 +188,16 @@ def _choose(path: Path, content: Any, facts: dict[str, str], key: str | None) ->
         fitting.append(found)
     if len(fitting) > 1:
         keys = ", ".join(found.key for found in fitting[:_SHOWN])
-        raise ModelError(f"{path}: holds several networks, {keys}; say which by its key (--key {fitting[0].key})")
+        raise ModelError(f"{path}: contains several networks, {keys}; choose one by its key (--key {fitting[0].key})")
     if fitting:
         return fitting[0]
-    # What is named (a SwinIR, a discriminator) says more than what is unknown.
+    # A name of an unsupported network (SwinIR, a discriminator) is more helpful than "unknown network".
     raise ModelError(next((text for text in refused if "unknown network" not in text), refused[0]))
 
 
-def _understood(path: Path, candidate: Candidate, facts: dict[str, str]) -> StateFile:
+def _understood(path: Path, candidate: FoundStateDict, facts: dict[str, str]) -> StateFile:
     place = f"{path} ({candidate.key})" if candidate.key else str(path)
-    unsupported = name_unsupported(candidate.tensors)  # before gigabytes are read
+    unsupported = name_unsupported(candidate.tensors)  # before reading gigabytes
     state = {} if unsupported else read_state(candidate, place)
     try:
         recognised = recognise(state or dict.fromkeys(candidate.tensors, np.zeros(0, np.float32)), facts)

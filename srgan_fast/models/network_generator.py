@@ -1,14 +1,14 @@
-"""Generators that are trained by their network's list of convolutions: Compact, RRDB, EDSR, MSRResNet.
+"""Trainable generators defined by their list of convolutions: Compact, RRDB, EDSR, MSRResNet.
 
-The list that runtimes compute (`network.graph`) is what trains: parameters have the names of the architecture's state
-dict, `Origin` says how they become the list's weights (damped, as phases of an enlarged image), and gradients flow back
-through that. So no architecture is written a second time, and whatever one of them recognises can be fine-tuned.
+They execute the same list as the backends (`network.graph`). Parameters have the names of the architecture's state
+dict, `Origin` defines how they become the list's weights (residual scales, phases of enlarged images), and gradients
+flow back through that. So no architecture is implemented twice, and every recognised model of these can be fine-tuned.
 
-The list is executed in plain torch or with fused kernels. There a residual of factor 1, the slopes of a PReLU and a
-pixel shuffle by 2 wait for the convolution that reads them (`ops.pending`), constant slopes are an epilogue. Values
-that are read together are concatenated by torch.cat: fused convolutions read whole maps, so slices of a wide one would
-be copied, too, and one convolution for each value, added up, took 7 % longer (a dense block of 64 channels and growth
-32, two maps of 48x48, forward and backward, one thread of a virtual AMD EPYC).
+The list is executed in plain PyTorch or with fused kernels. In the latter case a residual with factor 1, PReLU slopes
+and a pixel shuffle by 2 are deferred to the convolution that reads them (`ops.pending`); constant slopes are an
+epilogue. Values that are read together are concatenated by torch.cat: fused convolutions read whole maps, so slices of
+a wide map would be copied as well, and one convolution per value plus a sum took 7 % longer (a dense block of 64
+channels and growth 32, two maps of 48x48, forward and backward, one thread of a virtual AMD EPYC).
 """
 
 import re
@@ -40,7 +40,7 @@ from srgan_fast.ops.modules import start
 from srgan_fast.ops.pending import Pending, convolve
 from srgan_fast.ops.switch import Switched
 
-_SMALL = 0.1  # factor on He's rule, of `Settings.SMALL`
+_SMALL = 0.1  # factor on He's initialisation for `Settings.SMALL`
 _BLOCK = re.compile(r"(body\.\d+)\..+")
 
 Values = dict[int, Pending]
@@ -52,11 +52,11 @@ class _Step:
     """A convolution of the list without its weights.
 
     Attributes:
-        inputs: see `Conv`, like `residuals` and `shuffle`.
-        residuals: what is added.
-        shuffle: factor.
+        inputs: see `Conv`, as for `residuals` and `shuffle`.
+        residuals: added values.
+        shuffle: factor of the pixel shuffle.
         size: side of the kernel.
-        slope: of a constant activation; None for none, or a trained one.
+        slope: slope of a constant activation; None for none or a trained one.
     """
 
     inputs: tuple[int, ...]
@@ -72,7 +72,7 @@ class _Step:
 
 
 class _Lowering(nn.Module):
-    """`Origin.lower` in torch, with gradients; constants, so nothing of it is saved."""
+    """`Origin.lower` in PyTorch, with gradients; constants, so nothing is saved."""
 
     gains: Tensor | None
     offsets: Tensor | None
@@ -107,7 +107,7 @@ class _Lowering(nn.Module):
 
 
 def _phases(size: int, factor: int) -> NDArray[np.float64]:
-    """What each tap of a kernel adds to each tap of each phase: size^2, factor^2, 9; see `nearest_as_phases`."""
+    """Contribution of each tap of a kernel to each tap of each phase: size^2, factor^2, 9; see `nearest_as_phases`."""
     taps = size**2
     weight, _ = nearest_as_phases(np.eye(taps).reshape(taps, 1, size, size), np.zeros(taps), factor)
     return weight.reshape(taps, factor**2, 9)
@@ -116,16 +116,16 @@ def _phases(size: int, factor: int) -> NDArray[np.float64]:
 class NetworkGenerator(Switched):
     """A generator that executes its network's list: images in 0..1 to images in 0..1, not clamped.
 
-    Its parameters start as PyTorch's modules do; `load_state_dict` takes `recognised.tensors`.
+    Parameters are initialised as in PyTorch's modules; `load_state_dict` accepts `recognised.tensors`.
 
     Args:
-        recognised: with `origins`, all convolutions 3x3.
+        recognised: with `origins`; all convolutions must be 3x3.
 
     Attributes:
-        description: of the architecture with its sizes, in words.
-        facts: what must be recorded beside the weights.
-        recompute: compute each block of the body again in backward instead of keeping its activations.
-        blocks: how many such blocks there are.
+        description: architecture and sizes, in words.
+        facts: metadata that must be stored with the weights.
+        recompute: recompute each block of the body in the backward pass instead of storing its activations.
+        blocks: number of such blocks.
     """
 
     def __init__(self, recognised: Recognised) -> None:
@@ -154,7 +154,7 @@ class NetworkGenerator(Switched):
             self._slopes.append(slopes)
             if origin.slope is not None and slopes is not None:
                 self._put(origin.slope.removesuffix(".weight"), slopes)
-        for name, array in left.items():  # colour maps, which are not trained
+        for name, array in left.items():  # colour maps are not trained
             folder, _, last = name.rpartition(".")
             self._folder(folder).register_buffer(last, torch.from_numpy(array.copy()))
 
@@ -164,7 +164,7 @@ class NetworkGenerator(Switched):
         return self.ends.scale
 
     def _folder(self, path: str) -> nn.Module:
-        """The module of that name, which is made if there is none."""
+        """The submodule of that name, created if necessary."""
         found: nn.Module = self
         for name in path.split(".") if path else ():
             if name not in dict(found.named_children()):
@@ -177,7 +177,7 @@ class NetworkGenerator(Switched):
         self._folder(folder).add_module(name, module)
 
     def initialise(self, small: str) -> None:
-        """He's rule times 0.1 and biases of 0 for convolutions whose names match; see `Settings.SMALL`."""
+        """A tenth of He's initialisation and zero biases for convolutions whose names match; see `Settings.SMALL`."""
         for lowering, conv in zip(self.lowerings, self._convs, strict=True):
             assert isinstance(lowering, _Lowering)
             if re.fullmatch(small, lowering.origin.name):
@@ -188,7 +188,7 @@ class NetworkGenerator(Switched):
                     nn.init.zeros_(conv.bias)
 
     def computes_like(self, other: "NetworkGenerator") -> bool:
-        """Whether two generators are the same but for the values of their parameters."""
+        """Whether two generators differ only in the values of their parameters."""
         return self._structure() == other._structure()
 
     def _structure(self) -> object:
@@ -202,13 +202,13 @@ class NetworkGenerator(Switched):
         """Upscales a batch.
 
         Args:
-            lr: N, C, H, W in 0..1, any H, W >= 1; mirrored to multiples of the pixel-unshuffle where it has one.
+            lr: N, C, H, W in 0..1, any H, W >= 1; mirrored to multiples of the pixel-unshuffle factor.
 
         Returns:
             N, C, scale * H, scale * W, nominally in 0..1, not clamped.
 
         Raises:
-            ModelError: another rank or number of channels.
+            ModelError: wrong rank or number of channels.
         """
         if lr.dim() != 4 or lr.shape[1] != self.channels:
             raise ModelError(
@@ -229,7 +229,7 @@ class NetworkGenerator(Switched):
         return self.ends.leave(values[begin].finish(), image)[:, :, :height, :width]
 
     def _compute(self, begin: int, end: int, values: Values, compute: _Compute) -> None:
-        """A part of the list; values that nobody reads any more are dropped."""
+        """Executes a part of the list; drops values after their last use."""
         for index in range(begin, end):
             values[value_of(index)] = compute(index, values)
             for value in _read_by(self._steps[index]):
@@ -237,7 +237,7 @@ class NetworkGenerator(Switched):
                     del values[value]
 
     def _compute_again(self, begin: int, end: int, values: Values, compute: _Compute) -> None:
-        """The same, keeping only what goes in and out for backward."""
+        """The same with activation checkpointing: only inputs and outputs are stored for the backward pass."""
         read = {value for step in self._steps[begin:end] for value in _read_by(step)}
         given = sorted(value for value in read if value <= begin)
         kept = [value for value in range(begin + 1, end + 1) if self._last[value] >= end]
@@ -259,7 +259,7 @@ class NetworkGenerator(Switched):
         return weight, bias
 
     def _plain(self, index: int, values: Values) -> Pending:
-        """A convolution with its epilogue in plain torch."""
+        """A convolution with its epilogue in plain PyTorch."""
         step, slopes = self._steps[index], self._slopes[index]
         y = F.conv2d(_concatenated(step, values).finish(), *self._lowered(index), padding=step.size // 2)
         if slopes is not None:
@@ -271,11 +271,11 @@ class NetworkGenerator(Switched):
         return Pending(F.pixel_shuffle(y, step.shuffle) if step.shuffle > 1 else y)
 
     def _fused(self, index: int, values: Values) -> Pending:
-        """The same with fused kernels; what can wait for the next convolution waits."""
+        """The same with fused kernels; deferrable operations are left to the next convolution."""
         step, slopes = self._steps[index], self._slopes[index]
         weight, bias = self._lowered(index)
         slope: Tensor | None = None if slopes is None else slopes.weight
-        # The last one's shuffle has no convolution to wait for.
+        # The last convolution's shuffle cannot be deferred.
         waits = step.shuffle == 2 and not step.residuals and value_of(index) != len(self._steps)
         if waits:
             weight, bias = phase_major(weight), None if bias is None else phase_major(bias)
@@ -295,7 +295,7 @@ class NetworkGenerator(Switched):
 
 
 def _runs(names: list[str]) -> list[tuple[int, bool]]:
-    """The list cut into blocks of the body and what lies between them: the end of each part, and whether it is one."""
+    """Splits the list into blocks of the body and parts between them: end of each, and whether it is a block."""
     blocks = [match[1] if (match := _BLOCK.fullmatch(name)) else "" for name in names]
     ends = [i for i in range(1, len(names)) if blocks[i] != blocks[i - 1]]
     return [(end, blocks[end - 1] != "") for end in (*ends, len(names))]
@@ -306,20 +306,20 @@ def _read_by(step: _Step) -> set[int]:
 
 
 def _concatenated(step: _Step, values: Values) -> Pending:
-    """What a convolution reads; a single value may have something left to do."""
+    """Input of a convolution; a single value may have deferred operations."""
     if len(step.inputs) == 1:
         return values[step.inputs[0]]
     return Pending(torch.cat([_finished(values, value) for value in step.inputs], 1))
 
 
 def _finished(values: Values, value: int) -> Tensor:
-    """A value as a tensor, which it is from now on."""
+    """Applies a value's deferred operations; stores and returns the tensor."""
     values[value] = Pending(values[value].finish())
     return values[value].raw
 
 
 def _padded(lr: Tensor, factor: int) -> Tensor:
-    """See `pad_to_multiple`, whose rule this is."""
+    """`pad_to_multiple` for tensors."""
     for axis in (2, 3):
         side = lr.shape[axis]
         if side % factor:
@@ -329,14 +329,14 @@ def _padded(lr: Tensor, factor: int) -> Tensor:
 
 
 def fresh_generator(architecture: str, settings: Settings) -> NetworkGenerator:
-    """A generator to train from the start, of RGB images.
+    """A new generator for RGB images.
 
     Args:
         architecture: a key of `TRAINED_BY_LIST`.
-        settings: of the class that the architecture names.
+        settings: instance of that architecture's settings class.
 
     Raises:
-        ModelError: sizes that no such network has.
+        ModelError: invalid sizes.
     """
     zeros = {name: np.zeros(shape, np.float32) for name, shape in settings.shapes().items()}
     generator = NetworkGenerator(TRAINED_BY_LIST[architecture].build(zeros, settings.facts()))
@@ -345,32 +345,32 @@ def fresh_generator(architecture: str, settings: Settings) -> NetworkGenerator:
 
 
 def load_network_generator(name_or_path: str | Path, key: str | None = None) -> NetworkGenerator:
-    """A generator of anybody's weights, to train on; in eval mode.
+    """Loads a generator from any supported model file, for training; in eval mode.
 
     Args:
-        name_or_path: of a model file with a state dict; see `read_model`.
+        name_or_path: model file with a state dict; see `read_model`.
         key: which of several state dicts in it.
 
     Raises:
-        ModelError: see `read_model`; or a file that holds no state dict, or an architecture that is not trained by its
+        ModelError: see `read_model`; or the file has no state dict, or its architecture cannot be trained from its
             list.
     """
     path = resolve_model(name_or_path)
     recognised = read_state_file(path, key).recognised
     if not recognised.origins:
-        raise ModelError(f"{path}: is {recognised.description}, which is not trained by its list of convolutions")
+        raise ModelError(f"{path}: is {recognised.description}, which cannot be trained from its list of convolutions")
     generator = NetworkGenerator(recognised)
     generator.load_state_dict({name: torch.from_numpy(array) for name, array in recognised.tensors.items()})
     return generator.eval()
 
 
 def save_network_generator(generator: NetworkGenerator, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes a generator as a file that `read_model` and `load_network_generator` read.
+    """Writes a generator to a file that `read_model` and `load_network_generator` read.
 
     Args:
-        generator: to write, under its architecture's own names.
+        generator: the generator; its architecture's own names are used.
         path: target, `.safetensors`.
-        metadata: provenance, licence and the like.
+        metadata: provenance, licence and other metadata.
 
     Raises:
         ModelError: weights that are not finite, or a target that cannot be written.

@@ -1,9 +1,9 @@
-"""What PyTorch's files describe, read without PyTorch and without executing anything.
+"""Safe pickle reader for PyTorch's files; it needs no PyTorch and executes nothing.
 
-A pickle is a program for a small stack machine. This one knows the instructions that build plain values; where a
-program names a class or a function, it gets a `Named` that only remembers its name, and a call of one becomes a
-`Called` that nobody makes. So tensors are found by what would have rebuilt them, and whatever else lies beside them
-(settings, optimisers, counters) is passed over.
+A pickle is a program for a small stack machine. This reader implements the instructions that build plain values. Where
+a program refers to a class or a function it creates a `Named`, which only stores the name, and a call becomes a
+`Called`, which is never executed. Tensors are recognised by the calls that would have rebuilt them; other objects
+(settings, optimisers, counters) are ignored.
 """
 
 import pickletools
@@ -11,31 +11,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-# Instructions in one pickle: a checkpoint of RRDB with its optimiser takes a hundred thousand.
+# Limit of instructions in one pickle: a checkpoint of RRDB with its optimiser has a hundred thousand.
 _LONGEST = 2_000_000
 
 _MARK = object()
 
 
 class Stream(Protocol):
-    """What a pickle is read from."""
+    """Source of a pickle."""
 
     def read(self, size: int, /) -> bytes:
-        """As many bytes, or those that are left."""
+        """Reads up to that many bytes."""
         ...
 
     def readline(self) -> bytes:
-        """The next line."""
+        """Reads the next line."""
         ...
 
 
 class PickleError(Exception):
-    """A damaged pickle, or one that is no description of plain values."""
+    """The pickle is damaged, or describes more than plain values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A class or function that was named, not looked up."""
+    """A class or function by name, never imported."""
 
     module: str
     name: str
@@ -46,13 +46,13 @@ class Named:
 
 @dataclass(slots=True, eq=False)
 class Called:
-    """A call that was described, not made.
+    """A call that is described but never executed.
 
     Attributes:
-        what: was to be called.
-        arguments: of the call.
-        state: to be given to the object afterwards.
-        items: to be put into it.
+        what: the callable.
+        arguments: its arguments.
+        state: state to be set on the object afterwards.
+        items: items to be added to it.
     """
 
     what: Any
@@ -63,19 +63,19 @@ class Called:
 
 @dataclass(frozen=True, slots=True)
 class Persistent:
-    """A reference to something outside the pickle, as torch makes for the storages of tensors."""
+    """A reference to an object outside the pickle; PyTorch uses them for tensor storages."""
 
     key: Any
 
 
 def read_pickle(stream: Stream) -> Any:
-    """The value that a pickle describes, up to its end in a stream.
+    """Reads the value that a pickle describes, up to its end in a stream.
 
     Returns:
         None, bool, int, float, str, bytes, list, tuple, dict, set, `Named`, `Called` and `Persistent`.
 
     Raises:
-        PickleError: it is damaged, too long, or has instructions for more than plain values.
+        PickleError: it is damaged, too long, or has unsupported instructions.
     """
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
@@ -102,7 +102,7 @@ def read_pickle(stream: Stream) -> Any:
                 raise PickleError(f"an instruction {name}")
     except PickleError:
         raise
-    except Exception as error:  # whatever a damaged program makes of the stack
+    except Exception as error:  # any error of a damaged program
         raise PickleError(f"damaged ({type(error).__name__})") from None
     raise PickleError("it has no end")
 
@@ -127,7 +127,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 
 
 def _above_mark(stack: list[Any]) -> list[Any]:
-    """Takes what was pushed since the last mark, and the mark."""
+    """Pops the values above the last mark, and the mark."""
     place = next(i for i in reversed(range(len(stack))) if stack[i] is _MARK)
     items = stack[place + 1 :]
     del stack[place:]
@@ -137,12 +137,12 @@ def _above_mark(stack: list[Any]) -> list[Any]:
 def _put(target: Any, key: Any, value: Any) -> None:
     items = target.items if isinstance(target, Called) else target
     if not isinstance(items, dict):
-        raise PickleError("keys for what is no dictionary")
+        raise PickleError("keys for an object that is not a dictionary")
     items[_hashable(key)] = value
 
 
 def _hashable(key: Any) -> Any:
-    # Tuples of tuples share their parts: to hash a few of them may take for ever. Nobody looks for such keys.
+    # Hashing nested tuples that share elements can take exponential time. Such keys are never needed.
     parts = key if isinstance(key, tuple) else (key,)
     plain = all(part is None or isinstance(part, str | int | float | bytes | Named) for part in parts)
     return key if plain else ("an object", id(key))
@@ -152,7 +152,7 @@ def _append(target: Any, values: list[Any]) -> None:
     if isinstance(target, list):
         target.extend(values)
     elif not isinstance(target, Called):
-        raise PickleError("items for what is no list")
+        raise PickleError("items for an object that is not a list")
 
 
 def _appends(stack: list[Any]) -> None:

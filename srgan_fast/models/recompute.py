@@ -1,4 +1,4 @@
-"""Activation checkpointing: a block's activations are computed again in backward instead of being kept."""
+"""Activation checkpointing: a block's activations are recomputed in the backward pass instead of being stored."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,9 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """`block(x)`, keeping only `x` for backward.
+    """Computes `block(x)`; stores only `x` for the backward pass.
 
-    BatchNorm's running statistics follow the first pass only; the repetition would count every batch twice.
+    BatchNorm's running statistics are updated in the first pass only; otherwise every batch would count twice.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -22,7 +22,7 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _untracked(block: nn.Module) -> Iterator[None]:
-    # Switching the tracking off is no way: BatchNorm keeps its statistics for backward, and would keep fewer tensors.
+    # Disabling the tracking is not possible: the checkpoint requires the same saved tensors in both passes.
     buffers = [(buffer, buffer.clone()) for buffer in block.buffers()]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Safetensors files, ours and other people's: metadata and arrays.
+"""Reads and writes safetensors files: metadata and arrays.
 
 Ours carry a digest of their arrays, which is compared when a file is read: weights with a flipped bit would show as
 slightly wrong images at most. It is not about metadata, which other programs may add to.
@@ -30,7 +30,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]
     """Metadata, without our digest, and arrays by name; bfloat16 as float32.
 
     Raises:
-        ModelError: a damaged file, arrays that are not those of the file's digest, or types that NumPy does not have,
+        ModelError: a damaged file, arrays that do not match the file's digest, or dtypes that NumPy does not support,
             such as 8-bit floats.
     """
     try:
@@ -39,7 +39,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]
         stored = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
         tensors = {name: _array(tensor) for name, tensor in stored}
     except KeyError as error:
-        raise ModelError(f"{path}: holds arrays of type {error}, which cannot be computed with") from None
+        raise ModelError(f"{path}: contains arrays of the unsupported type {error}") from None
     except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from None
     recorded = metadata.pop(_DIGEST, None)
@@ -61,15 +61,15 @@ def _digest(stored: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Writes a file, completely or not at all.
+    """Writes a file atomically.
 
     Args:
         path: target; its suffix must be `.safetensors`.
         tensors: arrays by name.
-        metadata: recorded beside them.
+        metadata: stored beside them.
 
     Raises:
-        ModelError: a wrong suffix, or a target that cannot be written.
+        ModelError: the suffix is wrong, or the target cannot be written.
     """
     if path.suffix != ".safetensors":
         raise ModelError(f"{path}: model files end in .safetensors")

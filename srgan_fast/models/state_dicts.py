@@ -1,4 +1,4 @@
-"""Where in a file the state dicts are: training scripts hide them in dictionaries, under prefixes, beside counters."""
+"""Finds state dicts within a file: training scripts nest them in dictionaries, with prefixes, beside counters."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from srgan_fast.errors import ModelError
 from srgan_fast.models.torch_file import StoredTensor
 
-# In the order of preference, averaged weights first; others come after them, in the file's order.
+# In order of preference, averaged weights first; other keys come after them, in the file's order.
 _KEYS = (
     "params_ema", "params-ema", "ema_state_dict", "ema", "params", "state_dict", "model_state_dict",
     "generator_state_dict", "net_g", "netG", "generator", "G", "model", "net", "weights",
@@ -25,13 +25,13 @@ _COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|n_averaged|step|_?device_bu
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A state dict that was found.
+class FoundStateDict:
+    """A state dict found in a file.
 
     Attributes:
-        key: path of keys to it, joined by dots, with the prefix at its end that only its part of a state dict has;
-            empty for the file itself.
-        tensors: by name, prefixes that all share left out; not read yet where the file is PyTorch's.
+        key: path of keys to it, joined by dots; ends with the prefix if only a part of the state dict is used; empty
+            for the top level.
+        tensors: by name without common prefixes; those of PyTorch files are not read yet.
     """
 
     key: str
@@ -39,17 +39,17 @@ class Candidate:
 
     @property
     def is_expected(self) -> bool:
-        """Whether training scripts are known to keep the network to use there."""
+        """Whether training scripts are known to store networks under this key."""
         return not self.key or any(word in _KEYS for word in self.key.split("."))
 
 
-def find_candidates(content: Any) -> list[Candidate]:
-    """All state dicts in what a file holds, in the order of preference.
+def find_state_dicts(content: Any) -> list[FoundStateDict]:
+    """All state dicts in the contents of a file, in order of preference.
 
     Args:
         content: mappings, with tensors as `StoredTensor` or arrays.
     """
-    found: list[Candidate] = []
+    found: list[FoundStateDict] = []
     seen: set[int] = set()
     for key, mapping in _walk(content, "", 0, seen):
         tensors = {str(name): value for name, value in mapping.items() if _is_weight(str(name), value)}
@@ -59,19 +59,19 @@ def find_candidates(content: Any) -> list[Candidate]:
 
 
 def facts_of(content: Any) -> dict[str, str]:
-    """Plain values at the top of a file, as text: what may be recorded beside a network."""
+    """Plain values at the top level of a file, as text: possible metadata of a network."""
     if not isinstance(content, Mapping):
         return {}
     plain = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, str | int | float)}
     return {key: str(value) for key, value in plain.items() if len(str(value)) < 1000}
 
 
-def read_state(candidate: Candidate, what: str) -> dict[str, NDArray[np.float32]]:
-    """A candidate's arrays.
+def read_state(candidate: FoundStateDict, what: str) -> dict[str, NDArray[np.float32]]:
+    """Reads a candidate's arrays.
 
     Args:
-        candidate: to read.
-        what: file, in messages.
+        candidate: the state dict.
+        what: name of the file, for messages.
 
     Raises:
         ModelError: values that are not finite.
@@ -80,14 +80,14 @@ def read_state(candidate: Candidate, what: str) -> dict[str, NDArray[np.float32]
 
 
 def as_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:
-    """float32 of weights.
+    """Converts weights to float32.
 
     Raises:
-        ModelError: no floating-point numbers, some that are not finite, or negative variances.
+        ModelError: not floating-point, not finite, or negative variances.
     """
     if values.dtype.kind != "f":
         raise ModelError(f"{what} holds {values.dtype}, not floating-point weights")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+    with np.errstate(over="ignore"):  # overflows become infinite and are rejected below
         result = values.astype(np.float32)
     if not np.isfinite(result).all():
         raise ModelError(f"{what} holds values that are not finite; the file is damaged or training diverged")
@@ -97,7 +97,7 @@ def as_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:
 
 
 def _walk(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """All mappings in mappings, each once."""
+    """All nested mappings, each once."""
     if not isinstance(content, Mapping) or depth > _DEEPEST or id(content) in seen:
         return
     seen.add(id(content))
@@ -117,32 +117,32 @@ def _array(value: Any) -> NDArray[Any]:
     return value.array() if isinstance(value, StoredTensor) else value
 
 
-def _by_prefix(key: str, tensors: dict[str, Any]) -> Iterator[Candidate]:
-    """The state dict without prefixes that all of it shares; where only a part has one, that part too."""
+def _by_prefix(key: str, tensors: dict[str, Any]) -> Iterator[FoundStateDict]:
+    """The state dict without its common prefix; if only a part has a prefix, that part as well."""
     while True:
         shared = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
         if shared is None or _belongs_to_names(shared, tensors):
             break
         tensors = {name.removeprefix(shared): value for name, value in tensors.items()}
-    yield Candidate(key, tensors)
+    yield FoundStateDict(key, tensors)
     for prefix in _PREFIXES:
         part = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         if len(part) > 1 and len(part) < len(tensors) and not _belongs_to_names(prefix, tensors):
             word = prefix.removesuffix(".")
-            yield from (Candidate(f"{key}.{word}" if key else word, c.tensors) for c in _by_prefix("", part))
+            yield from (FoundStateDict(f"{key}.{word}" if key else word, c.tensors) for c in _by_prefix("", part))
 
 
 def _belongs_to_names(prefix: str, tensors: dict[str, Any]) -> bool:
-    """Whether a prefix is a module of the network itself: the ESRGAN of 2018 calls everything `model.0`, `model.1`."""
+    """Whether a prefix is part of the network's own names: the ESRGAN of 2018 uses `model.0`, `model.1`."""
     return any(re.match(r"\d+\.", name.removeprefix(prefix)) for name in tensors if name.startswith(prefix))
 
 
 def _rank(key: str) -> tuple[int, int]:
-    """Known keys first, those near the top first."""
+    """Sort key: known keys first, then by depth."""
     words = key.split(".")
     known = min((_KEYS.index(word) for word in words if word in _KEYS), default=len(_KEYS))
     ema = any("ema" in word for word in words)
     return (0 if ema else 1, known) if key else (1, -1)
 
 
-__all__ = ["Candidate", "as_float32", "facts_of", "find_candidates", "read_state"]
+__all__ = ["FoundStateDict", "as_float32", "facts_of", "find_state_dicts", "read_state"]

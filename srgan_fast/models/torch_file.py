@@ -1,7 +1,7 @@
-"""Files of `torch.save`, read without PyTorch: the archives of today and the streams of before 2020.
+"""Reads files written by `torch.save` without PyTorch: current archives and the stream format of before 2020.
 
-Both hold a pickle that describes tensors (see `pickles`) and the bytes of their storages. Nothing is executed, and
-nothing is allocated that the file is not long enough to hold.
+Both contain a pickle that describes tensors (see `pickles`) and the bytes of their storages. Nothing is executed, and
+no more is allocated than the file can contain.
 """
 
 import io
@@ -24,7 +24,7 @@ from srgan_fast.models.pickles import Called, Named, Persistent, PickleError, re
 _LONGEST_PICKLE = 1 << 25
 _DEEPEST = 64
 _MOST_DIMENSIONS = 8
-_MAGIC = 0x1950A86A20F9469CFC6C  # of the older format
+_MAGIC = 0x1950A86A20F9469CFC6C  # of the stream format
 _BFLOAT16 = "bfloat16"
 _DTYPES = {
     "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": _BFLOAT16,
@@ -42,12 +42,12 @@ _ITEM_SIZE = {name: 2 if name == _BFLOAT16 else np.dtype(name).itemsize for name
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of bytes in the file.
+    """A range of bytes in the file.
 
     Attributes:
-        dtype: of its items.
+        dtype: of its elements.
         size: in bytes.
-        read: fetches them.
+        read: reads them.
     """
 
     dtype: str
@@ -61,10 +61,10 @@ class StoredTensor:
 
     Attributes:
         shape: of the tensor.
-        dtype: NumPy's name of it, or `bfloat16`.
-        offset: of the first item in the storage, in items.
-        stride: in items.
-        storage: where its items are.
+        dtype: NumPy's name of its dtype, or `bfloat16`.
+        offset: of the first element in the storage, in elements.
+        stride: in elements.
+        storage: its storage.
     """
 
     shape: tuple[int, ...]
@@ -79,7 +79,7 @@ class StoredTensor:
         return self.dtype == _BFLOAT16 or np.dtype(self.dtype).kind == "f"
 
     def array(self) -> NDArray[Any]:
-        """The tensor's values; bfloat16 as float32."""
+        """Reads the tensor's values; bfloat16 as float32."""
         raw = self.storage.read()
         items: NDArray[Any]
         if self.dtype == _BFLOAT16:
@@ -92,12 +92,12 @@ class StoredTensor:
 
 
 def read_torch_file(path: Path) -> Any:
-    """What `torch.save` was given: mappings, lists and plain values, with a `StoredTensor` for every tensor.
+    """Reads what was passed to `torch.save`: mappings, lists and plain values, with a `StoredTensor` for every tensor.
 
     Objects of other classes become `pickles.Called`.
 
     Raises:
-        ModelError: a damaged file, a TorchScript archive, or no file of torch.save.
+        ModelError: a damaged file, a TorchScript archive, or a file not written by torch.save.
     """
     try:
         with path.open("rb") as file:
@@ -107,11 +107,11 @@ def read_torch_file(path: Path) -> Any:
             file.seek(0)
             if archive:
                 return _read_archive(path, file, length)
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:  # reads never past its end
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:  # reads never go past its end
                 return _read_stream(path, stream, length)
     except (PickleError, OSError, zipfile.BadZipFile, struct.error) as error:
         raise ModelError(
-            f"{path}: not a readable PyTorch file ({error}); it is damaged, or no work of torch.save(...)"
+            f"{path}: not a readable PyTorch file ({error}); it is damaged, or not written by torch.save"
         ) from None
     except (
         NotImplementedError,
@@ -120,7 +120,7 @@ def read_torch_file(path: Path) -> Any:
         EOFError,
         LookupError,
         OverflowError,
-    ) as error:  # what zipfile thinks of odd archives
+    ) as error:  # zipfile's errors for invalid archives
         raise ModelError(f"{path}: not a readable PyTorch file ({str(error)[:100]})") from None
 
 
@@ -129,15 +129,15 @@ def _read_archive(path: Path, file: BinaryIO, length: int) -> Any:
         members = {info.filename: info for info in archive.infolist()}
         found = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(found) != 1:
-            raise ModelError(f"{path}: an archive, but no work of torch.save (it holds no data.pkl)")
+            raise ModelError(f"{path}: an archive not written by torch.save (it has no data.pkl)")
         prefix = found[0].removesuffix("data.pkl")
         if any(name.startswith(f"{prefix}code/") for name in members):
             raise ModelError(
-                f"{path}: a TorchScript archive, which is a program; save the state dict alone: "
+                f"{path}: a TorchScript archive, which contains code; save only the state dict: "
                 f"torch.save(model.state_dict(), ...)"
             )
         if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
-            raise ModelError(f"{path}: a compressed archive; torch.save writes none")
+            raise ModelError(f"{path}: a compressed archive, which torch.save does not write")
         if sum(info.file_size for info in members.values()) > length:
             raise ModelError(f"{path}: an archive that claims to hold more than its {length} bytes")
         order = archive.read(f"{prefix}byteorder") if f"{prefix}byteorder" in members else b"little"
@@ -159,7 +159,7 @@ def _read_archive(path: Path, file: BinaryIO, length: int) -> Any:
 
 
 def _begin(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: after its header, its name, and what pads it."""
+    """Offset of a member's data: after its header, its name and padding."""
     file.seek(member.header_offset)
     header = file.read(30)
     if header[:4] != b"PK\x03\x04":
@@ -181,7 +181,7 @@ def _bytes_of(path: Path, begin: int, size: int, checksum: int | None = None) ->
 
 
 def _read_stream(path: Path, file: mmap.mmap, length: int) -> Any:
-    """Magic number, version, machine, content, names of storages, then these, each with its number of items."""
+    """Stream format: magic number, version, machine, content, names of storages, storages with their lengths."""
     if read_pickle(file) != _MAGIC:
         raise PickleError("no magic number")
     read_pickle(file), read_pickle(file)
@@ -206,7 +206,7 @@ def _read_stream(path: Path, file: mmap.mmap, length: int) -> Any:
 
 
 class _Places:
-    """Where the storages of a stream are, which is known only after the tensors in them."""
+    """Locations of a stream's storages, which are known only after the tensors have been read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -228,10 +228,10 @@ class _Places:
 
 
 class _Tensors:
-    """Finds the tensors in what a pickle describes.
+    """Converts described tensors to `StoredTensor`.
 
     Args:
-        storage: of a persistent key, `("storage", type, name, device, items)`.
+        storage: resolves a persistent key, `("storage", type, name, device, items)`.
     """
 
     def __init__(self, storage: Callable[[tuple[Any, ...]], Storage]) -> None:
@@ -239,14 +239,14 @@ class _Tensors:
         self._seen: dict[int, Any] = {}
 
     def of(self, value: Any, depth: int = 0) -> Any:
-        """The same with tensors; what is described twice is found once."""
+        """Converts a value recursively; shared objects are converted once."""
         if not isinstance(value, Called | dict | list | tuple):
             return value
         if id(value) in self._seen:
             return self._seen[id(value)]
         if depth > _DEEPEST:
             return None
-        self._seen[id(value)] = None  # of what holds itself
+        self._seen[id(value)] = None  # for objects that contain themselves
         self._seen[id(value)] = result = self._converted(value, depth + 1)
         return result
 
@@ -263,7 +263,7 @@ class _Tensors:
         return self._tensor(value) if what in _TENSORS else value
 
     def _tensor(self, call: Called) -> StoredTensor | Called:
-        """A tensor; the call itself where its type is none that weights have."""
+        """The tensor that a call describes; the call itself if its dtype is unsupported."""
         if len(call.arguments) < 4 or not isinstance(call.arguments[0], Persistent):
             raise PickleError("a tensor without a storage")
         storage, offset, shape, stride = call.arguments[:4]
@@ -277,7 +277,7 @@ class _Tensors:
         if isinstance(shape, Called):  # torch.Size
             shape = next(iter(shape.arguments), None)
         if not (_are_sizes(shape) and _are_sizes(stride) and len(shape) == len(stride) and _are_sizes((offset,))):
-            raise PickleError("a tensor of odd sizes")
+            raise PickleError("a tensor with invalid sizes")
         count = math.prod(shape)
         last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if count else offset
         items = place.size // _ITEM_SIZE[dtype]
@@ -295,14 +295,14 @@ def _are_sizes(values: Any) -> bool:
 
 
 def _dtype_of(call: Called) -> str | None:
-    """NumPy's name of a tensor's type, which its storage has, or which is said beside it; None for an unknown one."""
+    """NumPy's name of a tensor's dtype, from its storage or an argument; None if unsupported."""
     key = call.arguments[0].key
     named = call.arguments[6:7] if str(call.what).endswith("v3") else key[1:2] if isinstance(key, tuple) else ()
     return _DTYPES.get(named[0].name) if named and isinstance(named[0], Named) else None
 
 
 def _pairs(arguments: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
-    """What an OrderedDict was made of, where it was not filled afterwards."""
+    """Items that an OrderedDict was constructed with."""
     if arguments and isinstance(arguments[0], Mapping):
         yield from arguments[0].items()
     elif arguments and isinstance(arguments[0], list):

@@ -1,7 +1,7 @@
-"""A network as data: the list of convolutions, what follows from it, and the readers that need no runtime of their own.
+"""A network as data: the list of convolutions, its analysis, and readers that need no runtime.
 
 `graph` holds the types, `analysis` what is computed from them, `lowering` the arithmetic that turns other layers into
-convolutions, `interpreter` runs a network in float64, `onnx_graph` and `torch_module` hand it to others.
+convolutions. `interpreter` runs a network in float64; `onnx_graph` and `torch_module` convert it.
 """
 
 from srgan_fast.network.analysis import (

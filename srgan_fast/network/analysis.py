@@ -1,6 +1,6 @@
-"""What follows from a network's list of convolutions: sizes, scale, reach, cost, and who reads which value.
+"""Properties computed from a network's list of convolutions: sizes, scale, receptive field, cost, readers of a value.
 
-Nothing here is stated by an architecture; change the list and all of it changes.
+No architecture states any of this itself, so it cannot disagree with the list.
 """
 
 import math
@@ -22,7 +22,7 @@ class ValueShape:
 
     Attributes:
         channels: of the value; for a convolution's result, after its shuffle.
-        resolution: pixels along a side for each pixel of the image after pixel-unshuffle.
+        resolution: pixels along a side per pixel of the unshuffled image.
     """
 
     channels: int
@@ -30,10 +30,10 @@ class ValueShape:
 
 
 def check(network: Network) -> None:
-    """Checks that the parts of a network fit each other.
+    """Checks that the parts of a network fit together.
 
     Raises:
-        ModelError: they do not; the message names the convolution and says what is wrong with which value.
+        ModelError: they do not; the message names the convolution, the problem and the value.
     """
     if network.channels not in _IMAGE_CHANNELS:
         raise ModelError(f"a network's images have 1, 3 or 4 channels, not {network.channels}")
@@ -43,7 +43,7 @@ def check(network: Network) -> None:
         raise ModelError(f"skip is {network.skip!r}; it must be one of {', '.join(_SKIPS)}")
     for name, values in (("input_map", network.input_map), ("output_map", network.output_map)):
         if not len(values.gain) == len(values.offset) == network.channels:
-            raise ModelError(f"{name} is not for images of {network.channels} channels")
+            raise ModelError(f"{name} does not have {network.channels} channels, as the images have")
         if not np.isfinite((*values.gain, *values.offset)).all():
             raise ModelError(f"{name} holds values that are not finite")
     if not network.convs:
@@ -52,17 +52,17 @@ def check(network: Network) -> None:
     shapes = [ValueShape(network.channels * network.unshuffle**2, 1)]
     for conv in network.convs:
         if not conv.name or conv.name in seen:
-            raise ModelError(f"{conv.name!r}: names of convolutions are unique and not empty")
+            raise ModelError(f"{conv.name!r}: convolution names must be unique and not empty")
         seen.add(conv.name)
         shapes.append(_checked(conv, shapes))
     _check_ends(network, shapes[-1])
 
 
 def _checked(conv: Conv, shapes: list[ValueShape]) -> ValueShape:
-    """Shape of a convolution's result, given the values before it."""
+    """Shape of a convolution's result, given those of the values before it."""
     _check_arrays(conv)
     if not conv.inputs:
-        raise ModelError(f"{conv.name}: reads no value")
+        raise ModelError(f"{conv.name}: has no inputs")
     for value in (*conv.inputs, *(residual.value for residual in conv.residuals)):
         if not 0 <= value < len(shapes):
             raise ModelError(f"{conv.name}: value {value} does not exist before it")
@@ -122,7 +122,7 @@ def _check_ends(network: Network, result: ValueShape) -> None:
 
 
 def value_shapes(network: Network) -> tuple[ValueShape, ...]:
-    """Channels and resolution of every value: the image's first, then those of the convolutions' results."""
+    """Channels and resolution of every value: the image, then each convolution's result."""
     shapes = [ValueShape(network.channels * network.unshuffle**2, 1)]
     for conv in network.convs:
         before = shapes[conv.inputs[0]].resolution
@@ -131,12 +131,12 @@ def value_shapes(network: Network) -> tuple[ValueShape, ...]:
 
 
 def scale_of(network: Network) -> int:
-    """Upscaling factor: output pixels along a side for each pixel of the image."""
+    """Upscaling factor: output pixels along a side per image pixel."""
     return value_shapes(network)[-1].resolution // network.unshuffle
 
 
 def readers(network: Network) -> tuple[tuple[int, ...], ...]:
-    """For every value, the indices of the convolutions that read it, as input or residual, ascending.
+    """For every value, the ascending indices of the convolutions that read it, as input or residual.
 
     The last value is the output, which no convolution reads.
     """
@@ -153,24 +153,24 @@ def last_readers(network: Network) -> tuple[int, ...]:
 
 
 def parameter_count(network: Network) -> int:
-    """Weights, biases and slopes, as they are computed with: BatchNorm folded, phases of upsampling apart."""
+    """Number of weights, biases and slopes as executed: BatchNorm folded, upsampling split into phases."""
     arrays = (array for conv in network.convs for array in (conv.weight, conv.bias, conv.slope) if array is not None)
     return sum(array.size for array in arrays)
 
 
 def macs_per_image_pixel(network: Network) -> Fraction:
-    """Multiply-adds of direct convolutions for each pixel of the image; a whole number unless pixels are unshuffled."""
+    """Multiply-adds of direct convolution per image pixel; a whole number unless the image is unshuffled."""
     shapes = value_shapes(network)
     total = sum(conv.weight.size * shapes[conv.inputs[0]].resolution ** 2 for conv in network.convs)
     return Fraction(total, network.unshuffle**2)
 
 
 def receptive_radius(network: Network) -> int:
-    """How far an output pixel looks to each side, in pixels of the image, rounded up to whole pixels.
+    """Radius of the receptive field in image pixels, rounded up.
 
-    Exact: the intervals that the output pixels of one cell of the unshuffled image see are followed back through the
-    list. 40 for SRGAN with 16 blocks at scale 4: the head sees 4 pixels, 33 convolutions of the trunk one more each,
-    the upsampling convolutions one of their own grids, the tail 4 of the output's.
+    Exact: the intervals that the output pixels of one cell of the unshuffled image depend on are traced back through
+    the list. 40 for SRGAN with 16 blocks at scale 4: 4 pixels for the head, 1 for each of the 33 convolutions of the
+    trunk, 1 on its own grid for each upsampling convolution, and 4 output pixels for the tail.
     """
     shapes = value_shapes(network)
     scale, unshuffle = scale_of(network), network.unshuffle
@@ -183,7 +183,7 @@ def receptive_radius(network: Network) -> int:
 
 
 def _seen(network: Network, pixel: int) -> tuple[int, int]:
-    """First and last column of the unshuffled image that a column of the output depends on."""
+    """First and last column of the unshuffled image that an output column depends on."""
     seen: list[tuple[int, int] | None] = [None] * (len(network.convs) + 1)
     seen[-1] = (pixel, pixel)
 

@@ -1,8 +1,8 @@
 """A super-resolution network as data: a list of convolutions, each with a prologue and an epilogue.
 
-Everything that computes a network (CPU engine, CUDA path, ONNX, PyTorch, NumPy interpreter) reads this list;
-everything else about a network (scale, receptive radius, multiply-adds, which values live when) is computed from it in
-`analysis`. Files in `srgan_fast.architectures` write it.
+Every execution path (CPU engine, CUDA, ONNX, PyTorch, NumPy interpreter) reads this list. All other properties of a
+network (scale, receptive radius, multiply-adds, lifetimes of values) are computed from it in `analysis`. The files in
+`srgan_fast.architectures` write it.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Array = NDArray[np.float32]
 Skip = Literal["none", "nearest", "bilinear"]
 
 IMAGE = 0
-"""The value that stands for the image, after its colour map and pixel-unshuffle."""
+"""Index of the value that is the image, after its colour map and pixel-unshuffle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class ColourMap:
     """Per-channel map of pixel values, `y = gain * x + offset`.
 
     Attributes:
-        gain: one factor for each channel; RGB's by default.
-        offset: one summand for each channel.
+        gain: factor per channel; three channels by default.
+        offset: offset per channel.
     """
 
     gain: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -48,7 +48,7 @@ class ColourMap:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A value that is added to a convolution's result after its activation.
+    """A value added to a convolution's result after its activation.
 
     Attributes:
         value: index of the value.
@@ -61,18 +61,18 @@ class Residual:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conv:
-    """A stride-1 convolution with zero padding that keeps the size, and its epilogue.
+    """A stride-1, same-size convolution with zero padding, and its epilogue.
 
     `y = shuffle(act(conv(concat(inputs)) + bias) + sum_k scale_k * residual_k)`
 
     Attributes:
-        name: for messages, timings and ONNX nodes; unique in its network.
+        name: unique in its network; used in messages, timings and ONNX nodes.
         inputs: indices of the values whose channels are concatenated; 0 is the image, i + 1 the result of `convs[i]`.
         weight: C_out, C_in, k, k with k odd.
         bias: C_out.
-        slope: factor of negative values (0 for ReLU, 0.2 for ESRGAN's LeakyReLU, PReLU's), 1 or C_out values; None for
-            a linear layer.
-        residuals: added after the activation, in the shape of the convolution's result before the shuffle.
+        slope: factor of negative values (0 for ReLU, 0.2 for ESRGAN's LeakyReLU, learned for PReLU), 1 or C_out values;
+            None for a linear layer.
+        residuals: values added after the activation; shaped as the result before the shuffle.
         shuffle: factor r of the pixel shuffle at the end: channel c * r^2 + dy * r + dx becomes channel c of pixel
             (r * y + dy, r * x + dx); 1 for none.
     """
@@ -92,7 +92,7 @@ class Conv:
 
     @property
     def in_channels(self) -> int:
-        """Channels of all inputs together."""
+        """Channels of all inputs combined."""
         return int(self.weight.shape[1])
 
     @property
@@ -106,19 +106,19 @@ class Network:
     """A whole network: `output_map(tanh?(convs(unshuffle(input_map(image))) + skip(input_map(image))))`.
 
     Attributes:
-        convs: in order of use; the last one's result is the output.
-        channels: of the image and of the output: 1, 3 or 4.
+        convs: in execution order; the result of the last one is the output.
+        channels: channels of image and output: 1, 3 or 4.
         unshuffle: factor of the pixel-unshuffle before the first convolution (the inverse of `Conv.shuffle`'s order).
-            Runtimes take images whose sides are multiples of it; whoever calls them extends others by
-            `interpreter.pad_to_multiple` and crops the result.
+                Backends take images whose sides are multiples of it; callers extend others with
+                `interpreter.pad_to_multiple` and crop the result.
         skip: how the mapped image, enlarged to the output's size, is added to the last convolution's result: not at
-            all, by nearest neighbour, or bilinear with half-pixel centres and repeated borders.
-        input_map: applied to images in 0..1.
-        tanh: whether tanh follows the last convolution.
-        output_map: applied last, to the output in 0..1.
+            all, nearest-neighbour, or bilinear with half-pixel centres and repeated borders.
+        input_map: colour map applied to images in 0..1.
+        tanh: whether the last convolution is followed by tanh.
+        output_map: colour map applied last; its result is in 0..1.
 
     Raises:
-        ModelError: the parts do not fit each other; the message names the convolution.
+        ModelError: the parts do not fit together; the message names the convolution.
     """
 
     convs: tuple[Conv, ...]
@@ -139,7 +139,7 @@ class Network:
 
 
 def value_of(index: int) -> int:
-    """The value that `convs[index]` produces."""
+    """Index of the value that `convs[index]` produces."""
     return index + 1
 
 

@@ -1,4 +1,4 @@
-"""A network in NumPy, float64, slow and plain: the yardstick of every test, of the doctor and of exports."""
+"""A simple float64 NumPy implementation of a network: the reference of tests, the doctor and exports."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,19 +14,19 @@ Exact = NDArray[np.float64]
 
 
 def run(network: Network, images: NDArray[Any], on_conv: Callable[[int, Exact], None] | None = None) -> Exact:
-    """What a network computes.
+    """Runs a network.
 
     Args:
         network: to run.
-        images: N, C, H, W or C, H, W in 0..1, any H, W >= 1. Sides that pixel-unshuffle does not divide are first
-            extended by `pad_to_multiple`, and the output is cropped.
-        on_conv: told the index and the result of every convolution, of one image after the other, for tests.
+        images: N, C, H, W or C, H, W in 0..1, any H, W >= 1. Sides that are not a multiple of the pixel-unshuffle
+            factor are extended by `pad_to_multiple`, and the output is cropped.
+        on_conv: called with index and result of every convolution, image by image; used by tests.
 
     Returns:
-        float64 of the same rank, scale * H, scale * W, not clamped.
+        float64 with the rank of `images`: scale * H, scale * W, not clamped.
 
     Raises:
-        ModelError: images of another rank or number of channels.
+        ModelError: images have another rank or number of channels.
     """
     if images.ndim == 4:
         return np.stack([run(network, image, on_conv) for image in images])
@@ -71,11 +71,11 @@ def _value(values: list[Exact | None], index: int) -> Exact:
 
 
 def convolve(x: Exact, weight: NDArray[Any]) -> Exact:
-    """Zero-padded, stride 1: C_in, H, W with C_out, C_in, k, k to C_out, H, W."""
+    """Zero-padded convolution of stride 1: C_in, H, W and C_out, C_in, k, k to C_out, H, W."""
     size, (height, width) = weight.shape[2], x.shape[1:]
     radius = size // 2
     wide = width + 2 * radius
-    # A row below the padding, so that the image moved by a tap is a slice of the same rows written one after the other.
+    # One extra row below the padding: the image shifted by a tap is then a contiguous slice of the flattened rows.
     padded = np.pad(x, ((0, 0), (radius, radius + 1), (radius, radius))).reshape(x.shape[0], -1)
     y = np.zeros((weight.shape[0], height * wide))
     product = np.empty_like(y)
@@ -94,7 +94,7 @@ def shuffle(x: Exact, factor: int) -> Exact:
 
 
 def unshuffle(x: Exact, factor: int) -> Exact:
-    """The inverse of `shuffle`; both sides are multiples of the factor."""
+    """Inverse of `shuffle`; both sides must be multiples of the factor."""
     channels, height, width = x.shape[0], x.shape[1] // factor, x.shape[2] // factor
     pixels = x.reshape(channels, height, factor, width, factor).transpose(0, 2, 4, 1, 3)
     return pixels.reshape(channels * factor**2, height, width)
@@ -118,19 +118,19 @@ def colour_map(x: Exact, values: ColourMap) -> Exact:
 
 
 def pad_to_multiple(images: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Images whose sides are multiples of a factor: mirrored at the right and below, the border pixel not repeated.
+    """Extends images to multiples of a factor, by mirroring at the right and bottom without repeating the border pixel.
 
     Args:
         images: ..., H, W.
-        factor: of a pixel-unshuffle.
+        factor: of the pixel-unshuffle.
 
     Returns:
-        The images themselves where nothing is missing.
+        The same array if nothing needs to be added.
     """
     below, right = (-side % factor for side in images.shape[-2:])
     if not (below or right):
         return images
-    # NumPy goes on mirroring where the image is smaller than what is missing, and repeats a single pixel.
+    # If the image is smaller than the padding, NumPy keeps mirroring; a single pixel is repeated.
     return np.pad(images, [(0, 0)] * (images.ndim - 2) + [(0, below), (0, right)], "reflect")
 
 

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, written node by node: what runtimes that read ONNX get, and what is exported."""
+"""Conversion of a network to an ONNX graph, for the runtimes that read ONNX and for exports."""
 
 from typing import Any
 
@@ -16,20 +16,20 @@ _WHITE = 255
 
 
 def ir_version_of(opset: int) -> int:
-    """The file format that came with an operator set: the oldest that may hold it, for the sake of older runtimes.
+    """The IR version that introduced an operator set: the oldest that may hold it, so that older runtimes can read it.
 
     Raises:
         ModelError: the installed onnx does not know the operator set.
     """
     found = helper.OP_SET_ID_VERSION_MAP.get(("ai.onnx", opset))
     if found is None:
-        raise ModelError(f"opset is {opset}; the onnx {onnx.__version__} that is installed does not know it")
-    # OPSET itself stays at 10, which runtimes of 2024 and later read.
+        raise ModelError(f"opset is {opset}; the installed onnx {onnx.__version__} does not support it")
+    # At least 10, which runtimes since 2024 read.
     return max(int(found), 10)
 
 
 class _Graph:
-    """Collects nodes and constants; every method returns the name of its result."""
+    """Collects nodes and constants; methods return the name of their result."""
 
     def __init__(self, network: Network, dtype: type[np.float32] | type[np.float16]) -> None:
         self.network, self.dtype = network, dtype
@@ -38,14 +38,14 @@ class _Graph:
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
-        """In the graph's dtype if it holds floats."""
-        with np.errstate(over="ignore"):  # found out when all are there
+        """Adds an initialiser; floats are converted to the graph's dtype."""
+        with np.errstate(over="ignore"):  # `_check_range` reports overflows
             values = array.astype(self.dtype) if array.dtype.kind == "f" else array
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
     def single(self, name: str, array: Array) -> str:
-        """A constant that is float32 in every graph."""
+        """Adds an initialiser that stays float32."""
         self.constants.append(numpy_helper.from_array(array.astype(np.float32), name))
         return name
 
@@ -54,7 +54,7 @@ class _Graph:
         return output
 
     def conv(self, conv: Conv, values: list[str]) -> str:
-        """A convolution with its epilogue."""
+        """Adds a convolution with its epilogue."""
         name, size = conv.name, conv.size
         given = [values[value] for value in conv.inputs]
         x = given[0] if len(given) == 1 else self.node("Concat", given, f"{name}.inputs", axis=1)
@@ -74,11 +74,11 @@ class _Graph:
             y = self.node("Add", [y, added], what)
         if conv.shuffle == 1:
             return y
-        # CRD is pixel shuffle's order: channel c * r^2 + row * r + column.
+        # CRD matches pixel_shuffle's channel order: c * r^2 + row * r + column.
         return self.node("DepthToSpace", [y], f"{name}.shuffle", blocksize=conv.shuffle, mode="CRD")
 
     def channel_order(self, conv: Conv) -> NDArray[np.int64]:
-        """Of a convolution's input channels, in the graph's values instead of the network's."""
+        """For each of a convolution's input channels in the graph's order, its channel in the network's."""
         order, begin = [], 0
         for value in conv.inputs:
             order.append(begin + (_blocks_first(self.network) if value == IMAGE else np.arange(self.channels[value])))
@@ -101,13 +101,13 @@ class _Graph:
         return self.node("Add", [self.node("Mul", [x, gain], f"{name}.scaled"), offset], name)
 
     def unshuffle(self, x: str) -> str:
-        """The image's channels in ONNX's order, which the weights of its readers are put in."""
+        """Unshuffles the image in ONNX's channel order; the weights of its readers are permuted to match."""
         if self.network.unshuffle == 1:
             return x
         return self.node("SpaceToDepth", [x], "unshuffle", blocksize=self.network.unshuffle)
 
     def enlarged(self, x: str) -> str:
-        """The image at the output's size, for the skip."""
+        """The image enlarged to the output's size, for the skip connection."""
         scale = scale_of(self.network)
         if scale == 1:
             return x
@@ -120,10 +120,10 @@ class _Graph:
 
 
 def _blocks_first(network: Network) -> NDArray[np.int64]:
-    """For every channel after SpaceToDepth, the channel of the network's unshuffled image that it is.
+    """For every channel after SpaceToDepth, the corresponding channel of the network's unshuffled image.
 
-    ONNX counts channels within a place in the block, a network places within a channel. (A Gather of channels would put
-    that right, but before a convolution OpenVINO 2026.4 computes it wrongly.)
+    ONNX's order is position-major, the network's channel-major. (A Gather of channels could convert between them, but
+    OpenVINO 2026.4 computes wrong results for one before a convolution.)
     """
     places = network.unshuffle**2
     return np.arange(network.channels * places).reshape(network.channels, places).T.reshape(-1)
@@ -141,25 +141,25 @@ def build_onnx(
     pixels: bool = False,
     opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """A checked ONNX model: `lr` of N, C, H, W in 0..1 to `sr` of N, C, scale * H, scale * W, float32, not clamped.
+    """Builds a checked ONNX model: `lr`, N, C, H, W in 0..1, to `sr`, N, C, scale * H, scale * W, float32, not clamped.
 
-    N, H and W are free; H and W are multiples of the network's pixel-unshuffle. Initialisers are called as the
-    convolutions, with `.weight`, `.bias` and `.slope`.
+    N, H and W are dynamic; H and W must be multiples of the network's pixel-unshuffle. Initialisers are named after
+    their convolutions, with `.weight`, `.bias` and `.slope`.
 
     Args:
         network: to write.
-        name: of the graph, and in messages.
-        dtype: that everything between the two is in.
-        pixels: `lr` is N, H, W, C and `sr` N, scale * H, scale * W, C, both uint8, and the graph converts.
-        opset: version of ONNX's operators.
+        name: of the graph; also used in messages.
+        dtype: of everything between input and output.
+        pixels: uint8 input and output: `lr` is N, H, W, C, `sr` is N, scale * H, scale * W, C, and the graph converts.
+        opset: version of ONNX's operator set.
 
     Raises:
-        ModelError: weights that leave float16's range, or an opset that the installed onnx does not know.
+        ModelError: weights exceed float16's range, or the installed onnx does not know the opset.
     """
     graph = _Graph(network, dtype)
     x = "lr"
     if pixels:
-        # Casts stand beside the input and the output: TensorRT takes uint8 nowhere else.
+        # Casts must be adjacent to the input and the output: TensorRT accepts uint8 nowhere else.
         x = graph.node("Cast", [x], "lr_float", to=TensorProto.FLOAT)
         x = graph.node("Transpose", [x], "lr_planes", perm=[0, 3, 1, 2])
         x = graph.node("Div", [x, graph.single("white", np.array(_WHITE, np.float32))], "lr_unit")
@@ -197,7 +197,7 @@ def build_onnx(
 
 
 def _ends(network: Network, pixels: bool) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    """The graph's input and output."""
+    """Input and output of the graph."""
     scale, dtype = scale_of(network), TensorProto.UINT8 if pixels else TensorProto.FLOAT
 
     def shape(height: str, width: str) -> list[str | int]:
@@ -211,7 +211,7 @@ def _ends(network: Network, pixels: bool) -> tuple[list[onnx.ValueInfoProto], li
 def _check_range(name: str, graph: _Graph) -> None:
     for tensor in graph.constants:
         if not np.isfinite(numpy_helper.to_array(tensor)).all():
-            raise ModelError(f"{name}: {tensor.name} leaves the range of {np.dtype(graph.dtype)}; take fp32")
+            raise ModelError(f"{name}: {tensor.name} exceeds the range of {np.dtype(graph.dtype)}; use fp32")
 
 
 __all__ = ["OPSET", "build_onnx", "ir_version_of"]

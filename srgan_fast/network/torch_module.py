@@ -1,4 +1,4 @@
-"""A network as a PyTorch module, for inference on whatever PyTorch runs on; and its ends, which training shares."""
+"""A network as a PyTorch module for inference; its first and last steps are shared with training."""
 
 from typing import cast
 
@@ -25,8 +25,8 @@ class _Colours(nn.Module):
         return x * self.gain + self.offset
 
 
-class _Layer(nn.Module):
-    """A convolution with its activation; residuals and the shuffle are its network's."""
+class _ConvActivation(nn.Module):
+    """A convolution with its activation; residuals and the shuffle are applied by `NetworkModule`."""
 
     def __init__(self, conv: Conv) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ class _Layer(nn.Module):
 
 
 class NetworkEnds(nn.Module):
-    """What stands before and behind a network's convolutions; without parameters, and nothing of it is saved.
+    """What a network does before and after its convolutions; it has no parameters and no saved state.
 
     Args:
-        network: whose ends they are; it is not kept.
+        network: the network; no reference to it is kept.
 
     Attributes:
         scale: upscaling factor.
-        unshuffle: see `Network`, like the others.
+        unshuffle: see `Network`, as for the other attributes.
     """
 
     def __init__(self, network: Network) -> None:
@@ -72,7 +72,7 @@ class NetworkEnds(nn.Module):
         return image, image if self.unshuffle == 1 else F.pixel_unshuffle(image, self.unshuffle)
 
     def leave(self, y: Tensor, image: Tensor) -> Tensor:
-        """The output, N, C, scale * H, scale * W, of the last convolution's result and the mapped image."""
+        """The output, N, C, scale * H, scale * W, from the last convolution's result and the mapped image."""
         if self.skip != "none":
             y = y + self._enlarged(image)
         if self.tanh:
@@ -94,14 +94,14 @@ class NetworkModule(nn.Module):
         network: to execute; its arrays are copied.
 
     Attributes:
-        network: the same.
+        network: as given.
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
         self._last = last_readers(network)
-        self.layers = nn.ModuleList(_Layer(conv) for conv in network.convs)
+        self.layers = nn.ModuleList(_ConvActivation(conv) for conv in network.convs)
         self.ends = NetworkEnds(network)
         self.eval()
 

@@ -1,4 +1,4 @@
-"""Fused operators for training: schema, reference, shapes and gradients of each, and the modules made of them."""
+"""Fused operators for training: schema, reference, fake kernel and gradients of each, and modules built from them."""
 
 from srgan_fast.ops.conv import data_gradients_only
 from srgan_fast.ops.modules import (

@@ -1,4 +1,4 @@
-"""How far results of kernels lie from what is right."""
+"""Errors of kernel results against a reference."""
 
 import math
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class CheckError:
-    """How far a result lies from the reference.
+    """Error of a result against the reference.
 
     Attributes:
         what: operator, case and tensor.
-        value: relative error, of 2-norms; infinite where there are values that are not finite.
-        tolerance: what rounding may cost.
+        value: relative error of 2-norms; infinite if the result has values that are not finite.
+        tolerance: largest error that rounding explains.
     """
 
     what: str
@@ -24,35 +24,35 @@ class CheckError:
 
     @property
     def excess(self) -> float:
-        """The error over what is tolerated."""
+        """Error divided by tolerance."""
         return self.value / self.tolerance
 
 
 def largest_error(got: Tensor, expected: Tensor) -> float:
-    """Largest difference of an element over the largest element; infinite if it is no number."""
+    """Largest absolute difference over the largest element; infinite if it is not a number."""
     error = float((got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp_min(1e-6))
     return error if math.isfinite(error) else math.inf
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
-    """2-norm of the difference over that of what is right; infinite if it is no number."""
+    """2-norm of the difference over that of the reference; infinite if it is not a number."""
     error = float((got.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-6))
     return error if math.isfinite(error) else math.inf
 
 
 def repeated(what: str, first: Tensor, again: Tensor) -> CheckError:
-    """Whether a result has the same bits a second time: else its error is infinite."""
+    """Checks that a second run gives the same bits; otherwise the error is infinite."""
     return CheckError(f"another run of {what}", 0.0 if torch.equal(first, again) else math.inf, 1.0)
 
 
 def leave_garbage(like: Iterable[Tensor], dtype: torch.dtype) -> None:
-    """Frees memory full of not-a-numbers, of the sizes of results to come.
+    """Frees memory filled with NaN, of the sizes of the results that follow.
 
-    Torch's allocator gives it out again, so that an element that no kernel writes is seen.
+    PyTorch's allocator reuses it, so elements that a kernel fails to write show up as NaN.
 
     Args:
-        like: tensors of those sizes, on their device.
-        dtype: of maps; vectors are of float32.
+        like: tensors of those sizes, on the same device.
+        dtype: of feature maps; vectors are float32.
     """
     garbage = [
         torch.full(tensor.shape, math.nan, dtype=kind, device=tensor.device)

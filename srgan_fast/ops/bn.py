@@ -1,12 +1,12 @@
-"""BatchNorm's arithmetic on vectors of channels: from a batch's moments to a scale and to running statistics.
+"""BatchNorm's per-channel vector arithmetic: from batch moments to a scale and running statistics.
 
     scale = weight / sqrt(var + eps)
     running_mean += share * (mean - running_mean)
     running_var += share * (var * count / (count - 1) - running_var)
 
-with `share` the momentum, or one over the number of batches so far (torch's rules). Each is one operator, forward and
-backward: in plain torch they are a dozen, whose starts cost more than their arithmetic. Vectors are C values, float32,
-on a CPU also float64.
+where `share` is the momentum or, as in PyTorch, one over the number of batches so far. Each is one operator, forward
+and backward; in plain PyTorch it would be a dozen, whose launches cost more than their arithmetic. Vectors hold C
+values of float32, on CPUs also float64.
 """
 
 from typing import Any, cast
@@ -24,19 +24,19 @@ def bn_scale(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     Args:
         var: C biased variances.
         weight: C factors; None for 1.
-        eps: of the BatchNorm.
+        eps: BatchNorm's epsilon.
 
     Returns:
         C factors.
 
     Raises:
-        RuntimeError: shapes, types or devices that do not fit each other.
+        RuntimeError: shapes, dtypes or devices do not match.
     """
     return cast(Tensor, _bn_scale(var, weight, eps))
 
 
 def bn_scale_reference(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """`bn_scale` in plain torch."""
+    """`bn_scale` in plain PyTorch."""
     scale = torch.rsqrt(var + eps)
     return scale if weight is None else scale * weight
 
@@ -50,27 +50,27 @@ def bn_follow(
     momentum: float | None,
     count: int,
 ) -> None:
-    """Moves running statistics, in place.
+    """Updates running statistics in place.
 
     Args:
-        mean: C, of the batch.
-        var: C, biased.
-        running_mean: C, changed.
-        running_var: C, changed.
-        batches: number of batches so far, one int64; becomes one more.
-        momentum: None for all batches alike.
-        count: of values a channel, 2 or more.
+        mean: C, batch mean.
+        var: C, biased batch variance.
+        running_mean: C, updated.
+        running_var: C, updated.
+        batches: number of batches so far, one int64; incremented.
+        momentum: None for a cumulative average.
+        count: values per channel, 2 or more.
 
     Raises:
-        RuntimeError: shapes, types or devices that do not fit each other, or a count below 2.
+        RuntimeError: shapes, dtypes or devices do not match, or the count is below 2.
     """
     torch.ops.srgan_fast.bn_follow(mean, var, running_mean, running_var, batches, momentum, count)
-    if not torch.compiler.is_compiling():  # as torch's own operators do, so that autograd sees the change
+    if not torch.compiler.is_compiling():  # increments the version counter, as PyTorch's in-place operators do
         torch.autograd.graph.increment_version((running_mean, running_var, batches))
 
 
 def computes_on(values: Tensor) -> bool:
-    """Whether these operators are there for a tensor's device and type."""
+    """Whether these operators support a tensor's device and dtype."""
     if values.device.type == "cuda":
         return why_not_on_cuda() is None and values.dtype == torch.float32
     return available() and values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64)
@@ -85,7 +85,7 @@ def bn_follow_reference(
     momentum: float | None,
     count: int,
 ) -> None:
-    """`bn_follow` in plain torch; the running statistics may be of another type."""
+    """`bn_follow` in plain PyTorch; running statistics may have another dtype."""
     batches.add_(1)
     share = 1.0 / batches.to(running_mean) if momentum is None else momentum
     running_mean.lerp_(mean.to(running_mean.dtype), share)

@@ -1,4 +1,4 @@
-"""Calls of the fused convolution on which a GPU is examined, and in which ways; see `ops.cuda`."""
+"""Cases of the fused convolution for the GPU self-test, and the configurations that each runs in; see `ops.cuda`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ import torch
 
 from srgan_fast.ops.conv import UNIT
 
-TYPES = (torch.bfloat16, torch.float16)  # that our own products take as they are
+TYPES = (torch.bfloat16, torch.float16)  # inputs that our tensor-core GEMMs take without conversion
 
-Products = Literal["faster", "own", "own-tf32", "library"]
+Gemm = Literal["faster", "own", "own-tf32", "library"]
 Wants = Literal["source", "weight", "both"]
 
 
@@ -20,14 +20,14 @@ class CheckCase:
 
     Attributes:
         size: N, C, O, H, W of z.
-        side: of the filters.
+        side: of the kernel.
         stride: of the convolution.
         prologue: any of `scale`, `slope`, `residual`.
         shuffle: whether the prologue ends with a pixel shuffle.
-        moments: whether mean and variance are asked for.
-        activation: slope of an activation behind.
-        wants: whose gradients are asked for: of what comes into the convolution, of its weights and bias, or of both,
-            for which a pass of its own makes what both begin with.
+        moments: whether mean and variance are requested.
+        activation: slope of the activation after the convolution.
+        wants: gradients to compute: of the convolution's input (`source`), of weights and bias, or of both, in which
+            case a separate pass first computes what both need.
     """
 
     size: tuple[int, int, int, int, int]
@@ -39,8 +39,8 @@ class CheckCase:
     activation: float | None = None
     wants: Wants = "both"
 
-    def ways(self) -> Iterator[tuple[torch.dtype, Products]]:
-        """In which types, and by whose products, it can be computed; csrc/kernels/cuda/plan.h."""
+    def ways(self) -> Iterator[tuple[torch.dtype, Gemm]]:
+        """Pairs of dtype and GEMM implementation that can compute it; csrc/kernels/cuda/plan.h."""
         _, channels, out, *_ = self.size
         for dtype in TYPES:
             yield dtype, "own"
@@ -51,7 +51,7 @@ class CheckCase:
 
 
 _ALONE: tuple[Wants, ...] = ("source", "weight")
-# Each kernel, odd sizes, channels that fill no block; which tiles they take depends on the device.
+# Every kernel, odd sizes, channel counts that do not fill a block; tiles depend on the device.
 CHECKS = (
     CheckCase((2, 64, 64, 24, 24), prologue=("scale", "slope"), moments=True),
     CheckCase((2, 64, 64, 13, 19), prologue=("scale", "residual"), moments=True),
@@ -65,7 +65,7 @@ CHECKS = (
     CheckCase((1, 5, 7, 1, 1)),
     CheckCase((2, 3, 64, 14, 19), side=9),
     CheckCase((1, 64, 3, 9, 23), side=9, prologue=("slope",)),
-    # What stands behind a convolution, in the gradients' own kernels.
+    # Activations after a convolution, whose gradient is applied inside the gradient kernels.
     *(
         replace(case, wants=wants)
         for wants in _ALONE

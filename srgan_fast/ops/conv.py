@@ -1,30 +1,29 @@
-"""The fused convolution: a prologue, a convolution, an epilogue; schema, reference, shapes and gradients.
+"""The fused convolution: prologue, convolution, epilogue; with schema, reference, fake kernels and gradients.
 
-The convolution's input `z` is computed from the raw result `x` of an earlier one while it is read, and never stored:
+The input `z` of the convolution is computed on the fly from the raw result `x` of an earlier one and never stored:
 
-    z = a(scale * (x - center) + shift)               BatchNorm and activation of what came before; or
+    z = a(scale * (x - center) + shift)               the preceding BatchNorm and activation; or
     z = scale * (x - center) + shift + residual       the end of a residual block; or
     z = pixel_shuffle(a(scale * (x - center) + shift))
 
-with `a(u) = u if u > 0 else slope * u` and zero padding behind all that. (On CUDA it may be made for the time of a
-call.) The result is `y = conv(z, weight) + bias`, with an activation of one slope if wanted, or with the mean and the
-biased variance of each channel, which is what a BatchNorm behind it needs. Backward, the gradients of mean and variance
-are spread over the gradient of `y` where that is read. So autograd sees BatchNorm as arithmetic on vectors of channels,
-and keeps no normalised or activated map. Gradients of weights are rounded to the maps' type where torch's library
-computes them on CUDA, as under autocast, else they are sums in float32.
+with `a(u) = u if u > 0 else slope * u`, followed by zero padding. (On CUDA it may be materialised for the duration of a
+call.) The result is `y = conv(z, weight) + bias`, either with an activation of a single slope, or with the mean and
+biased variance of each channel, which the next BatchNorm needs. In the backward pass the gradients of mean and variance
+are added to the gradient of `y` as it is read. Autograd therefore sees BatchNorm as arithmetic on per-channel vectors
+and stores no normalised or activated map. Weight gradients are rounded to the maps' dtype where cuDNN computes them, as
+under autocast; otherwise they are float32 sums.
 
-Maps are N, C, H, W in channels_last memory (others are copied into it). On a CPU they are float32, float64, or
-bfloat16, which is computed in float32; or on processors with AMX in its tiles, and with stride 2 where AVX-512 has dot
-products of bfloat16: there z, weights and gradients are rounded to it for the products, which are added in float32. On
-CUDA they are bfloat16 or float16, which tensor cores multiply as they are and add in float32, or float32, which torch's
-library multiplies, in TF32 if `torch.backends.cudnn.allow_tf32`; floats have channels in multiples of 8 wherever
-something stands before or behind, unless `ops.cuda.products` asks for our own products in TF32. With 16-bit maps the
-weights are float32. All other tensors have the weights' type. `shuffle` takes the channels of `x` phase by phase:
-channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
+Maps are N, C, H, W in channels_last memory (others are copied). On CPUs they are float32, float64 or bfloat16. The
+latter is computed in float32, or with bfloat16 inputs and float32 accumulation on AMX tiles, and for stride 2 with the
+bfloat16 dot products of AVX-512. On CUDA maps are bfloat16 or float16, multiplied on tensor cores with float32
+accumulation, or float32, which cuDNN multiplies, in TF32 if `torch.backends.cudnn.allow_tf32`. Float32 maps with a
+prologue or epilogue need channels in multiples of 8, unless `ops.cuda.gemm` requests our own TF32 GEMMs. With 16-bit
+maps the weights are float32. All other tensors have the weights' dtype. `shuffle` expects the channels of `x` in
+phase-major order: channel `(2 * dy + dx) * C + c` becomes channel `c` of pixel `(2y + dy, 2x + dx)`; see `phase_major`.
 
-The kernels are Winograd's on a CPU (csrc/kernels/cpu/conv.h), of bfloat16's products the direct form. On CUDA they are
-implicit products of matrices, or passes around the products of torch's library, as csrc/kernels/cuda/plan.h chooses.
-Gradients of gradients are refused: `create_graph=True` works, and the second backward pass raises.
+The CPU kernels use Winograd's algorithm (csrc/kernels/cpu/conv.h), those for bfloat16 direct convolution. On CUDA they
+are implicit GEMMs, or passes around cuDNN's convolutions, as csrc/kernels/cuda/plan.h chooses. Double backward is not
+supported: `create_graph=True` works, but the second backward pass raises.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,21 +42,21 @@ from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_
 Maybe = Tensor | None
 _ops: Any = torch.ops.srgan_fast
 
-_WEIGHT, _BIAS = 1, 2  # places among the operator's arguments
-UNIT, MOST_CHANNELS = 8, 2048  # of maps that CUDA's passes take: in multiples of the one, up to the other
+_WEIGHT, _BIAS = 1, 2  # indices of the operator's arguments
+UNIT, MOST_CHANNELS = 8, 2048  # channels that the CUDA passes support: multiples of the first up to the second
 _data_only: ContextVar[bool] = ContextVar("data_gradients_only", default=False)
-# Private in torch, though used by its own checkpointing; without it gradients are computed that nobody asked for.
+# Private, though PyTorch's checkpointing uses it; without it, gradients that nobody requested would be computed.
 _will_execute: Callable[[Any], bool] | None = getattr(torch._C, "_will_engine_execute_node", None)
 
 
 class ConvResult(NamedTuple):
-    """What a fused convolution gives.
+    """Results of a fused convolution.
 
     Attributes:
         y: N, O, H', W'.
-        mean: O means over N, H', W' of `y`, or no elements where moments were not asked for.
-        var: O biased variances, or no elements.
-        sum: `z` where there was a residual, N, C, H, W, else no elements.
+        mean: O means of `y` over N, H', W'; empty if moments were not requested.
+        var: O biased variances; empty likewise.
+        sum: `z`, N, C, H, W, if there is a residual, else empty.
     """
 
     y: Tensor
@@ -67,20 +66,20 @@ class ConvResult(NamedTuple):
 
 
 def phase_major(values: Tensor, phases: int = 4) -> Tensor:
-    """Reorders the first axis from PyTorch's pixel shuffle, `phases * c + phase`, to ours, `phase * C + c`."""
+    """Reorders the first axis from PyTorch's pixel-shuffle order, `phases * c + phase`, to ours, `phase * C + c`."""
     return values.view(-1, phases, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
 
 
 def phase_minor(values: Tensor, phases: int = 4) -> Tensor:
-    """Undoes `phase_major`."""
+    """Inverse of `phase_major`."""
     return values.view(phases, -1, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
 
 
 def tail_weight(weight: Tensor) -> Tensor:
-    """The 5x5 form of a 9x9 convolution behind a pixel shuffle, on the map before the shuffle.
+    """Converts a 9x9 convolution after a pixel shuffle to a 5x5 convolution before it.
 
-    Tap `j` of the 5x5 kernel looks from the shuffled pixel `2Y + o` at the shuffled pixel `2(Y + j - 2) + i`, which is
-    tap `2j + i - o` of the 9x9 one; where that is no tap there is a zero.
+    For output `2Y + o`, tap `j` of the 5x5 kernel reads the shuffled pixel `2(Y + j - 2) + i`, i.e. tap `2j + i - o` of
+    the 9x9 kernel, or zero if there is no such tap.
 
     Args:
         weight: O, C, 9, 9.
@@ -97,16 +96,16 @@ def tail_weight(weight: Tensor) -> Tensor:
 def prologue(
     x: Tensor, center: Maybe, scale: Maybe, shift: Maybe, slope: Maybe, residual: Maybe, shuffle: bool
 ) -> Tensor:
-    """`z` of a fused convolution in plain torch; see the head of this file.
+    """Computes `z` of a fused convolution in plain PyTorch; see the module docstring.
 
     Args:
         x: N, C, H, W; with `shuffle` N, 4C, H, W.
-        center: as many values as `x` has channels, or one; None for 0. So, too, `scale` (1), `shift` (0), `slope` (1).
+        center: one value, or one per channel of `x`; None for 0. Likewise `scale` (1), `shift` (0), `slope` (1).
         scale: factor.
-        shift: what is added.
-        slope: of the activation below 0.
-        residual: shape of `x`; excludes `slope` and `shuffle`.
-        shuffle: whether the pixels are shuffled at last.
+        shift: offset.
+        slope: of the activation, for negative values.
+        residual: shape of `x`; cannot be combined with `slope` or `shuffle`.
+        shuffle: whether it ends with a pixel shuffle.
 
     Returns:
         N, C, H, W, or N, C, 2H, 2W; bfloat16 maps give float32.
@@ -146,7 +145,7 @@ def conv_reference(
     moments: bool = False,
     activation: float | None = None,
 ) -> ConvResult:
-    """The fused convolution in plain torch, the yardstick of the kernels; arguments and result as of `conv`."""
+    """The fused convolution in plain PyTorch, the reference of the kernels; same arguments and result as `conv`."""
     z = prologue(x, center, scale, shift, slope, residual, shuffle)
     y = F.conv2d(z, weight, bias, stride, padding=weight.shape[-1] // 2)
     if activation is not None:
@@ -172,31 +171,31 @@ def conv(
     packed: Maybe = None,
     packed_backward: Maybe = None,
 ) -> ConvResult:
-    """The fused convolution; see the head of this file.
+    """The fused convolution; see the module docstring.
 
     Args:
         x: N, C, H, W; with `shuffle` N, 4C, H, W.
         weight: O, C, k, k: k = 3 with `stride` 1 or 2, or k = 5 with stride 1, on CUDA also 9; padding k // 2.
         bias: O values.
-        center: of the prologue, like the next four; see `prologue`. A residual goes with k = 3 and stride 1.
+        center: of the prologue, as the next four; see `prologue`. A residual requires k = 3 and stride 1.
         scale: factor.
-        shift: what is added.
-        slope: of the activation below 0.
-        residual: what is added to `z`.
+        shift: offset.
+        slope: of the prologue's activation.
+        residual: added to `z`.
         stride: 1 or 2.
         shuffle: whether the prologue ends with a pixel shuffle.
-        moments: whether mean and variance of `y` are wanted; excludes `activation`.
-        activation: slope of an activation behind the convolution, 0 for ReLU, not negative; None for none.
-        packed: what `conv_pack` made of these weights, so that they need not be transformed again; on CUDA the weights
-            in the map's type.
+        moments: whether to compute mean and variance of `y`; cannot be combined with `activation`.
+        activation: slope of the activation after the convolution, 0 for ReLU, not negative; None for none.
+        packed: these weights as packed by `conv_pack`, to avoid packing them again; on CUDA the weights in the maps'
+            dtype.
         packed_backward: the same for the data gradient.
 
     Raises:
-        RuntimeError: shapes, types, devices or combinations that it does not do; the message says which.
+        RuntimeError: unsupported shapes, dtypes, devices or combinations; the message says which.
     """
     if activation is not None and not activation >= 0:
         raise TrainingError(f"a fused convolution's activation has a slope of at least 0, not {activation}")
-    # On CUDA the products may be an operator of torch's, which autocast would give another type than the maps'.
+    # On CUDA the convolution may be PyTorch's, which autocast would convert to another dtype than the maps'.
     other = x.is_cuda and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype
     with torch.autocast("cuda", enabled=False) if other else nullcontext():
         return ConvResult(
@@ -208,14 +207,14 @@ def conv(
 
 
 def conv_pack(weight: Tensor, stride: int, backward: bool, dtype: torch.dtype | None = None) -> Tensor:
-    """Weights as the kernels read them, in a form that belongs to the processor: Winograd's domain, or tiles.
+    """Packs weights into the processor's layout: Winograd's domain, or tiles.
 
     Args:
         weight: O, C, k, k, float32 or float64; see `conv`.
         stride: of the convolution.
         backward: for the data gradient.
-        dtype: of the maps that they will be used with; None for that of the weights. Others are refused there, or not,
-            as the processor has one form or several.
+        dtype: of the maps that the convolution reads; None for that of the weights. Maps of another dtype are rejected
+            by the convolution if the processor has a different layout for them.
 
     Returns:
         A vector, without gradient.
@@ -228,12 +227,12 @@ def _empty_like_map(x: Tensor, *shape: int) -> Tensor:
 
 
 def _check_fake(x: Tensor, weight: Tensor, shuffle: bool, *others: Maybe) -> None:
-    """What the operators check where they compute, so that tracing refuses it, too."""
+    """The checks of the real kernels, so that tracing rejects the same calls."""
     refuse_several_devices("conv", x, weight, *others)
     if x.dim() != 4 or weight.dim() != 4 or x.shape[1] != weight.shape[1] * (4 if shuffle else 1):
         raise RuntimeError(
             f"srgan_fast::conv: weights {tuple(weight.shape)} do not fit a map {tuple(x.shape)}"
-            + (" that is shuffled" if shuffle else "")
+            + (" before its pixel shuffle" if shuffle else "")
         )
 
 
@@ -345,17 +344,17 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
         x, weight, center, scale, shift, slope, residual, y if needs_y else None, mean if moments else None
     )
     ctx.stride, ctx.shuffle, ctx.activation = stride, shuffle, activation
-    ctx.packed = packed  # belongs to whoever keeps it, and outlives the graph
-    # The engine counts tensors only.
+    ctx.packed = packed  # owned by the cache, which outlives the graph
+    # The engine's input indices count tensors only.
     tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
     ctx.places = {i: place for place, i in enumerate(tensors)}
 
 
 def _wanted(ctx: Any, i: int) -> bool:
-    """Whether this backward pass asks for the gradient of an input.
+    """Whether this backward pass needs the gradient of an input.
 
-    `needs_input_grad` says what might be asked for. A step that wants gradients of weights only would otherwise compute
-    those of its images each time; torch's own operators ask the engine, too. Of leaves the engine gives no answer.
+    `needs_input_grad` only says what might be needed: a step that differentiates weights only would still compute the
+    gradient of its images. PyTorch's own operators ask the engine as well. The engine has no answer for leaves.
     """
     if not ctx.needs_input_grad[i] or i not in ctx.places:
         return False
@@ -372,10 +371,10 @@ def _wanted(ctx: Any, i: int) -> bool:
 
 @contextmanager
 def data_gradients_only() -> Iterator[None]:
-    """Backward passes inside ask for no gradients of weights and biases, so fused convolutions compute none.
+    """Backward passes inside compute no gradients of fused convolutions' weights and biases.
 
-    For a pass that goes through a network only to reach its input, whose weights have gradients in another pass over
-    the same graph.
+    For passes that go through a network only to reach its input, while its weight gradients come from another pass
+    over the same graph.
     """
     token = _data_only.set(True)
     try:
@@ -385,7 +384,7 @@ def data_gradients_only() -> Iterator[None]:
 
 
 def _reduced(gradient: Tensor, like: Maybe) -> Maybe:
-    """The gradient of a vector, which may have been one value for all channels."""
+    """Gradient of a vector that may have been broadcast from one value to all channels."""
     if like is None:
         return None
     if gradient.shape == like.shape:
@@ -395,23 +394,23 @@ def _reduced(gradient: Tensor, like: Maybe) -> Maybe:
 
 def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum_gradient: Maybe) -> tuple[Maybe, ...]:
     x, weight, center, scale, shift, slope, residual, y, mean = ctx.saved_tensors
-    if g is None:  # nothing but the moments or the sum was used
+    if g is None:  # only the moments or the sum were used
         out = weight.shape[0]
         rows, columns = (side * (2 if ctx.shuffle else 1) for side in x.shape[2:])
         g = torch.zeros(
             (x.shape[0], out, -(-rows // ctx.stride), -(-columns // ctx.stride)), dtype=x.dtype, device=x.device
         )
     if mean is not None and mean_gradient is None and var_gradient is None:
-        mean = y = None  # of a BatchNorm's moments nothing was used
+        mean = y = None  # the moments were not used
     if residual is None:
-        sum_gradient = None  # of nothing
+        sum_gradient = None  # there is no sum
     gradients: list[Maybe] = [None] * 14
     prologue_tensors = (center, scale, shift, slope, residual)
     wants_source = any(_wanted(ctx, i) for i in (0, 3, 4, 5, 6, 7))
     wants_weight, wants_bias = _wanted(ctx, 1), _wanted(ctx, 2)
     activation = ctx.activation
     if wants_source and wants_weight and y is not None and _makes_dy(g):
-        # Both gradients read it.
+        # Both gradient kernels read it.
         g, d_bias = below_autograd(
             _ops.conv_dy, g, y, mean, mean_gradient, var_gradient, weight, activation, wants_bias
         )
@@ -443,7 +442,7 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
 
 
 def _makes_dy(g: Tensor) -> bool:
-    """Whether there is a pass that makes `dy` of a gradient, for both gradients of a convolution."""
+    """Whether a separate pass computes `dy`, which both gradients of a convolution then read."""
     return g.is_cuda and g.shape[1] % UNIT == 0 and g.shape[1] <= MOST_CHANNELS
 
 

@@ -1,8 +1,8 @@
-"""Which small cases take the kernels and tiles that real sizes take on a GPU.
+"""Small cases that select the same kernels and tiles as real workloads on a given GPU.
 
-Tiles are chosen by a call's size and the GPU's (csrc/kernels/cuda/plan.h), so that no fixed list of small cases reaches
-all that are used on every GPU. The planner says what a call takes without computing it: for each kernel of real work
-that the fixed cases leave out, the smallest case that takes it is looked for.
+Tiles depend on the size of a call and on the GPU (csrc/kernels/cuda/plan.h), so no fixed list of small cases covers
+every kernel on every GPU. The planner tells which kernel a call selects without running it. For each kernel of the real
+workloads that the fixed cases miss, we search for the smallest case that selects it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,19 +16,19 @@ from srgan_fast.ops.check_cases import CheckCase, Wants
 from srgan_fast.ops.conv import UNIT
 from srgan_fast.ops.infer_checks import InferCase
 
-_BYTES = 2  # of an element: floats' products are the library's
+_BYTES = 2  # per element: float32 convolutions are cuDNN's
 
-Key = tuple[object, ...]  # of a kernel: what it is, and how it is launched
+Key = tuple[object, ...]  # identifies a kernel and its launch configuration
 _Case = TypeVar("_Case", CheckCase, InferCase)
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What the planner looks at.
+    """Properties of a GPU that the planner uses.
 
     Attributes:
-        multiprocessors: number of them.
-        shared_bytes: of shared memory that a block may have.
+        multiprocessors: number of SMs.
+        shared_bytes: largest shared memory of a block.
     """
 
     multiprocessors: int
@@ -36,16 +36,16 @@ class Gpu:
 
 
 def gpu_of(index: int) -> Gpu:
-    """A CUDA device's abilities."""
+    """Properties of a CUDA device."""
     properties = torch.cuda.get_device_properties(index)
     shared: int = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
     return Gpu(properties.multi_processor_count, shared)
 
 
-# D's gradients are taken back to the image alone, and to its weights.
+# The discriminator's first layer: gradients of the image alone, and of its weights.
 _FIRST_WANTS: tuple[Wants, ...] = ("source", "weight")
 _WANTS: tuple[Wants, ...] = ("source", "both")
-# Layers of the generator, the discriminators and VGG19 whose gradients are taken, at their side's share of the crop's.
+# Layers of the generator, the discriminators and VGG19 with gradients, with the fraction of the crop's side.
 _BN, _PRELU = ("scale", "slope"), ("slope",)
 _LAYERS = (
     (CheckCase((1, 3, 64, 1, 1), side=9, wants="weight"), 1 / 4),
@@ -89,11 +89,11 @@ TRAINING = tuple(
     for (layer, share), batch, crop in product(_LAYERS, (1, 4, 16, 64), (96, 128, 192))
 )
 
-_PICTURES = ((1, 32, 32), (1, 64, 64), (1, 128, 128), (8, 128, 128), (1, 180, 320), (1, 256, 256), (1, 512, 512))
+_IMAGES = ((1, 32, 32), (1, 64, 64), (1, 128, 128), (8, 128, 128), (1, 180, 320), (1, 256, 256), (1, 512, 512))
 _LARGE = ((1, 540, 960), (1, 1080, 1920))
 INFERENCE = tuple(
     case
-    for n, h, w in (*_PICTURES, *_LARGE)
+    for n, h, w in (*_IMAGES, *_LARGE)
     for case in (
         InferCase("head", (n, 3, 64, h, w)),
         InferCase("block", (n, 64, 64, h, w)),
@@ -101,7 +101,7 @@ INFERENCE = tuple(
         InferCase("conv", (n, 64, 256, h, w), ("slope", "shuffle")),
         InferCase("conv", (n, 64, 256, 2 * h, 2 * w), ("slope",)),
         InferCase("tail", (n, 256, 3, 2 * h, 2 * w)),
-        # ESRGAN's dense blocks and last convolution, Compact's.
+        # Dense blocks and last convolutions of ESRGAN and Compact.
         InferCase("conv", (n, 160, 32, h, w), ("slope", "slices")),
         InferCase("conv", (n, 192, 64, h, w), ("residual", "slices")),
         InferCase("picture", (n, 64, 3, 4 * h, 4 * w), shuffle=1),
@@ -109,33 +109,33 @@ INFERENCE = tuple(
     )
 )
 
-# Of the maps of small cases; with an odd number of pixels where nothing is shuffled.
+# Map sizes of small cases; made odd where nothing is shuffled.
 _SIDES = ((6, 10), (12, 20), (24, 24), (48, 32), (48, 48), (96, 64), (96, 96), (128, 128), (192, 128), (256, 192))
 _BATCHES = (1, 2, 3, 4, 8, 16, 32, 64)
 
 
 def training_cases(gpu: Gpu, fixed: Iterable[CheckCase]) -> list[CheckCase]:
-    """Cases of training's convolutions for every kernel of `TRAINING` on a GPU that the fixed cases leave out."""
-    return _added(TRAINING, fixed, lambda case: training_keys(case, gpu), lambda case: examined_keys(case, gpu))
+    """Convolution cases for every kernel of `TRAINING` on a GPU that the fixed cases miss."""
+    return _added(TRAINING, fixed, lambda case: training_keys(case, gpu), lambda case: tested_keys(case, gpu))
 
 
 def inference_cases(gpu: Gpu, fixed: Iterable[InferCase]) -> list[InferCase]:
-    """Cases of inference's layers for every kernel of `INFERENCE` on a GPU that the fixed cases leave out."""
+    """Layer cases for every kernel of `INFERENCE` on a GPU that the fixed cases miss."""
     return _added(INFERENCE, fixed, lambda case: inference_keys(case, gpu), lambda case: inference_keys(case, gpu))
 
 
 def training_keys(case: CheckCase, gpu: Gpu, own: bool = False) -> set[Key]:
-    """The kernels that a call takes, forward and backward, in 16 bits.
+    """The kernels that a call selects, forward and backward, for 16-bit maps.
 
     Args:
         case: the call.
-        gpu: that computes it.
-        own: whether our own products are asked for.
+        gpu: the GPU that runs it.
+        own: whether our own GEMMs are requested.
     """
     n, c, o, h, w = case.size
     affine, residual = bool(case.prologue), "residual" in case.prologue
     changed = case.moments or case.activation is not None
-    # Where both gradients are wanted, a pass of its own has made theirs of what stands behind.
+    # If both gradients are needed, a separate pass has already applied the gradient of what follows the convolution.
     behind = changed and (case.wants != "both" or o % UNIT != 0)
 
     def key(kernel: str, two: bool) -> Key:
@@ -152,15 +152,15 @@ def training_keys(case: CheckCase, gpu: Gpu, own: bool = False) -> set[Key]:
     return keys
 
 
-def examined_keys(case: CheckCase, gpu: Gpu) -> set[Key]:
-    """The kernels that an examination with a case takes: our own, and the library's where it computes such a call."""
+def tested_keys(case: CheckCase, gpu: Gpu) -> set[Key]:
+    """The kernels that the self-test of a case runs: our own, and cuDNN's if it supports the call."""
     own = training_keys(case, gpu, own=True)
     by_library = any(which == "library" and dtype.itemsize == _BYTES for dtype, which in case.ways())
     return own | {(*key[:-1], "library") for key in own} if by_library else own
 
 
 def inference_keys(case: InferCase, gpu: Gpu) -> set[Key]:
-    """The kernels that a call takes."""
+    """The kernels that a call selects."""
 
     def plan(layer: str) -> str:
         name: str = torch.ops.srgan_fast.kernel_plan(
@@ -177,22 +177,22 @@ def _added(
     real: Iterable[_Case],
     fixed: Iterable[_Case],
     needed: Callable[[_Case], set[Key]],
-    examined: Callable[[_Case], set[Key]],
+    tested: Callable[[_Case], set[Key]],
 ) -> list[_Case]:
-    covered = {key for case in fixed for key in examined(case)}
+    covered = {key for case in fixed for key in tested(case)}
     added: list[_Case] = []
     for case in real:
         for key in sorted(needed(case) - covered, key=repr):
             if key in covered:
                 continue
-            small = next((c for c in _smaller(case) if key in examined(c)), case)
+            small = next((c for c in _smaller(case) if key in tested(c)), case)
             added.append(small)
-            covered |= examined(small)
+            covered |= tested(small)
     return added
 
 
 def _smaller(case: _Case) -> Iterator[_Case]:
-    """The same call of fewer pixels, the fewest first."""
+    """The same call with fewer pixels, smallest first."""
     n, c, o, h, w = case.size
     odd = 0 if isinstance(case, CheckCase) and case.shuffle else 1
     sizes = {(batch, height - odd, width - odd) for batch in _BATCHES for height, width in _SIDES}

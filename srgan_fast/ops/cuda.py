@@ -1,8 +1,8 @@
-"""Whether this machine's GPUs may compute with the fused kernels: each is examined before its first use.
+"""GPU self-test of the fused kernels, run before the first use of each device.
 
-The kernels were written for every GPU with bfloat16 tensor cores and cannot have been run on all of them. So a device
-computes small random cases of every operator, and its results are compared with PyTorch's in float64; one that differs
-is not used, and the reason says by how much. That a device is right is kept on disk (`ops.verdicts`).
+The kernels support every GPU with bfloat16 tensor cores, more than they could be run on. So each device first computes
+small random cases of every operator, which are compared with PyTorch's float64 results. A device that fails is not
+used, and the reason states the error. Passes are cached on disk (`ops.self_test_cache`).
 """
 
 import threading
@@ -15,44 +15,44 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from srgan_fast.ops import coverage, infer_checks, vector_checks, verdicts
+from srgan_fast.ops import coverage, infer_checks, self_test_cache, vector_checks
 from srgan_fast.ops.accuracy import CheckError, largest_error, leave_garbage, relative_error, repeated
-from srgan_fast.ops.check_cases import CHECKS, TYPES, CheckCase, Products
+from srgan_fast.ops.check_cases import CHECKS, TYPES, CheckCase, Gemm
 from srgan_fast.ops.conv import ConvResult, conv, conv_reference
 from srgan_fast.ops.native import why_not_on_cuda
 
-CAPABILITY = (8, 0)  # the first with bfloat16 products and asynchronous copies
-MAP_TYPES = (*TYPES, torch.float32)  # of training's maps; floats go through torch's library, in TF32 if it may
+CAPABILITY = (8, 0)  # the first with bfloat16 tensor cores and cp.async
+MAP_TYPES = (*TYPES, torch.float32)  # of training; float32 convolutions are cuDNN's, in TF32 if allowed
 
 _CONVOLUTIONS: Any = getattr(torch.backends.cudnn, "conv")  # noqa: B009 - unknown to type checkers
 
-# Largest relative error (2-norms) of a tensor; rounding z, the weights and the result to bfloat16 gives some 4e-3 each,
-# and a sum of many such values that nearly cancels more.
+# Largest relative error (2-norms) of a tensor. Rounding z, the weights and the result to bfloat16 costs about 4e-3
+# each; sums that nearly cancel have larger errors.
 _TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 2e-3}  # TF32 has float16's precision
-_OF_ONE = 3.0  # an element's error over the largest element may be as many times that; a lost one is far beyond
-_REPEATS = 3  # of our own kernels, whose bits are the same each time: a race may be won at first
+_OF_ONE = 3.0  # factor for the largest error of one element; a lost element is far beyond it
+_REPEATS = 3  # our kernels are deterministic, but a race does not show in every run
 
 
 def usable() -> bool:
-    """Whether there is a CUDA device and the kernels for it, right or not; see `problem_of`."""
+    """Whether there is a CUDA device and kernels for it, regardless of the self-test; see `problem_of`."""
     return torch.cuda.is_available() and why_not_on_cuda() is None
 
 
 @contextmanager
-def products(which: Products) -> Iterator[None]:
-    """Convolutions inside take these products, in all threads: the `faster` ones are chosen by sizes.
+def gemm(which: Gemm) -> Iterator[None]:
+    """Selects the GEMM implementation of convolutions inside, for all threads; `faster` chooses by size.
 
-    With the `library`'s, which are torch's, our kernels do what stands before and behind a convolution in passes of
-    their own. Convolutions that it does not suit take ours all the same. Maps of float32 take the library's, unless
-    `own-tf32` asks for ours, which round what they multiply to TF32.
+    With `library`, i.e. cuDNN, our kernels apply prologues and epilogues in separate passes. Convolutions that cuDNN
+    does not support use our GEMMs all the same. Float32 maps use cuDNN, unless `own-tf32` selects our GEMMs, which
+    round their inputs to TF32.
 
     Raises:
-        RuntimeError: no such products, or TF32 where `torch.backends` does not allow it.
+        RuntimeError: unknown implementation, or TF32 although `torch.backends` does not allow it.
     """
     if which == "own-tf32" and _CONVOLUTIONS.fp32_precision != "tf32":
         raise RuntimeError(
-            "products of float32 maps in TF32 are not allowed: set torch.backends.cudnn.conv.fp32_precision to 'tf32', "
-            "or take the library's"
+            "TF32 is not allowed for float32 maps: set torch.backends.cudnn.conv.fp32_precision to 'tf32', "
+            "or use gemm 'library'"
         )
     before = torch.ops.srgan_fast.conv_products(which)
     try:
@@ -61,65 +61,65 @@ def products(which: Products) -> Iterator[None]:
         torch.ops.srgan_fast.conv_products(before)
 
 
-# What this process knows of its devices, by index, and whether of float32 or of 16 bits and upscaling.
+# Self-test results of this process, by device index and whether for float32 maps (or 16-bit maps and inference).
 _found: dict[tuple[int, bool], str | None] = {}
-_examining = threading.Lock()  # whose products are taken is one setting for all threads
+_lock = threading.Lock()  # the GEMM selection is global to all threads
 
 
-def problem_of(device: torch.device, anew: bool = False, floats: bool = False) -> str | None:
-    """Why a CUDA device cannot compute with the fused kernels, in a sentence; None if it can.
+def problem_of(device: torch.device, rerun: bool = False, float32: bool = False) -> str | None:
+    """Why a CUDA device cannot use the fused kernels, in a sentence; None if it can.
 
     Args:
-        device: of CUDA; the current one where it has no index.
-        anew: whether it is examined even if it was found right before.
-        floats: whether maps of float32 are meant, on which there is a verdict of their own.
+        device: CUDA device; the current one if it has no index.
+        rerun: ignore cached results.
+        float32: ask about float32 maps, which have a self-test of their own.
     """
     if (problem := why_not_on_cuda()) is not None:
         return problem
     index = torch.cuda.current_device() if device.index is None else device.index
-    return cast("str | None", _verdict(index, anew, floats))
+    return cast("str | None", _self_test_result(index, rerun, float32))
 
 
-# It may be asked while torch.compile traces, which must not trace the examination.
+# May be called while torch.compile traces, which must not trace the self-test.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _verdict(index: int, anew: bool, floats: bool) -> str | None:
-    key = index, floats
-    with _examining:
-        if anew or key not in _found:
+def _self_test_result(index: int, rerun: bool, float32: bool) -> str | None:
+    key = index, float32
+    with _lock:
+        if rerun or key not in _found:
             tolerances = (_TOLERANCE, _OF_ONE, infer_checks.TOLERANCE)
-            asked = (floats, CHECKS, coverage.TRAINING, infer_checks.CASES, coverage.INFERENCE, tolerances)
-            about = verdicts.describe(index, repr(asked))
-            if not anew and about is not None and verdicts.is_kept(about):
+            asked = (float32, CHECKS, coverage.TRAINING, infer_checks.CASES, coverage.INFERENCE, tolerances)
+            cache_key = self_test_cache.describe(index, repr(asked))
+            if not rerun and cache_key is not None and self_test_cache.is_cached(cache_key):
                 _found[key] = None
             elif torch.cuda.is_current_stream_capturing():
                 name = torch.cuda.get_device_name(index)
-                return f"{name} was not examined yet, which cannot be done while a CUDA graph is recorded"
+                return f"{name} has not run its self-test, which is not possible during CUDA graph capture"
             else:
                 try:
-                    problem = _found[key] = _examine(index, floats)
+                    problem = _found[key] = _self_test(index, float32)
                 except torch.OutOfMemoryError:
-                    # Says nothing about the kernels, so that nothing is kept on disk; but another try at each call of a
-                    # module would take seconds, and a change of mind would come in the middle of a network.
+                    # Says nothing about the kernels, so it is not cached on disk. It is cached in the process: another
+                    # try in every call would take seconds, and the kernels could change in the middle of a network.
                     name = torch.cuda.get_device_name(index)
-                    _found[key] = f"{name} has not enough memory free to examine the fused kernels"
+                    _found[key] = f"{name} has not enough memory free for the self-test of the fused kernels"
                     return _found[key]
-                if about is not None:
-                    (verdicts.keep if problem is None else verdicts.forget)(about)
+                if cache_key is not None:
+                    (self_test_cache.store if problem is None else self_test_cache.remove)(cache_key)
         return _found[key]
 
 
-def _examine(index: int, floats: bool) -> str | None:
+def _self_test(index: int, float32: bool) -> str | None:
     name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
     if capability < CAPABILITY:
         have, need = (".".join(map(str, version)) for version in (capability, CAPABILITY))
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
         device = torch.device("cuda", index)
-        examined = examination(coverage.gpu_of(index))
-        cases = [case for case in examined if case.chosen and (case.dtype == torch.float32) == floats]
-        errors = [error for case in cases for error in case.run(device)]
+        cases = self_test_cases(coverage.gpu_of(index))
+        selected = [case for case in cases if case.default and (case.dtype == torch.float32) == float32]
+        errors = [error for case in selected for error in case.run(device)]
     except torch.OutOfMemoryError:
-        raise  # says nothing about the kernels
+        raise  # out of memory says nothing about the kernels
     except RuntimeError as error:
         return f"the fused kernels fail on {name}: {str(error).splitlines()[0]}"
     worst = max(errors, key=lambda error: error.excess)
@@ -132,68 +132,68 @@ def _examine(index: int, floats: bool) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """What a GPU is examined with.
+class SelfTestCase:
+    """One case of the self-test.
 
     Attributes:
-        what: is computed.
-        dtype: of maps.
+        what: description.
+        dtype: of the maps.
         run: computes it on a device and returns the errors.
-        compute: computes it alone, as far as it can be had without what it is compared with.
-        chosen: whether these kernels are ever used without being asked for, so that the verdict depends on them.
-        library: whether the products are those of torch's library.
+        compute: runs the kernels only, as far as possible without the reference.
+        default: whether these kernels are ever selected by default, so that the result depends on them.
+        cudnn: whether cuDNN computes the convolution.
     """
 
     what: str
     dtype: torch.dtype
     run: Callable[[torch.device], list[CheckError]]
     compute: Callable[[torch.device], object]
-    chosen: bool = True
-    library: bool = False
+    default: bool = True
+    cudnn: bool = False
 
 
-def examination(gpu: coverage.Gpu | None = None) -> Iterator[Examined]:
-    """All that a GPU is examined with, training's kernels and inference's.
+def self_test_cases(gpu: coverage.Gpu | None = None) -> Iterator[SelfTestCase]:
+    """All cases of the self-test, for training and inference.
 
     Args:
-        gpu: whose tiles are examined, for real sizes; without one only what is the same everywhere.
+        gpu: also cover the tiles that real sizes select on it; None for the device-independent cases only.
     """
     added = [] if gpu is None else coverage.training_cases(gpu, CHECKS)
     for case in (*CHECKS, *added):
         for dtype, which in case.ways():
-            if case in CHECKS or dtype in TYPES:  # floats' products are the library's, whatever their size
+            if case in CHECKS or dtype in TYPES:  # float32 convolutions are cuDNN's at any size
                 run = partial(check, case, dtype=dtype, which=which)
                 alone = partial(compute, case, dtype=dtype, which=which)
-                what = f"{case}, products: {which}"
-                yield Examined(what, dtype, run, alone, which != "own-tf32", which == "library")
+                what = f"{case}, GEMM: {which}"
+                yield SelfTestCase(what, dtype, run, alone, which != "own-tf32", which == "library")
     layers = [] if gpu is None else coverage.inference_cases(gpu, infer_checks.CASES)
     for layer in (*infer_checks.CASES, *layers):
         for dtype in TYPES:
             check_layer = partial(infer_checks.check, layer, dtype=dtype)
-            yield Examined(str(layer), dtype, check_layer, partial(infer_checks.compute, layer, dtype=dtype))
+            yield SelfTestCase(str(layer), dtype, check_layer, partial(infer_checks.compute, layer, dtype=dtype))
     for dtype in TYPES:
         recorded = partial(infer_checks.check_recorded, dtype=dtype)
-        yield Examined("recorded layers", dtype, recorded, recorded)
+        yield SelfTestCase("recorded layers", dtype, recorded, recorded)
     for dtype in MAP_TYPES:
         pooling = partial(vector_checks.check_pooling, dtype=dtype)
-        yield Examined("pooling", dtype, pooling, pooling)
-        yield Examined("BatchNorm", dtype, vector_checks.check_batchnorm, vector_checks.check_batchnorm)
+        yield SelfTestCase("pooling", dtype, pooling, pooling)
+        yield SelfTestCase("BatchNorm", dtype, vector_checks.check_batchnorm, vector_checks.check_batchnorm)
 
 
 def check(
-    case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16, which: Products = "faster"
+    case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16, which: Gemm = "faster"
 ) -> list[CheckError]:
-    """Runs a case on a device, forward and backward, and in float64 in plain torch.
+    """Runs a case on a device, forward and backward, and compares it with float64 in plain PyTorch.
 
     Args:
-        case: what is computed.
-        device: where.
-        dtype: of maps.
-        which: whose products, on CUDA.
+        case: to run.
+        device: to run it on.
+        dtype: of the maps.
+        which: GEMM implementation, on CUDA.
 
     Returns:
-        The errors of the result's tensors and of all gradients, by 2-norms and of single elements; and on CUDA of our
-        own products, whether their bits are the same each time.
+        Errors of all results and gradients, by 2-norm and by the largest element; and for our own GEMMs on CUDA,
+        whether repeated runs give the same bits.
     """
     with torch.inference_mode(False):
         given = {name: value.double() for name, value in _draw(case, device, dtype).items()}
@@ -205,7 +205,7 @@ def check(
         got.append(compute(case, device, dtype, which))
     errors: list[CheckError] = []
     for name, value in expected.items():
-        what = f"{name} of {case}, products: {which}"
+        what = f"{name} of {case}, GEMM: {which}"
         errors += [
             CheckError(what, relative_error(got[0][name], value), _TOLERANCE[dtype]),
             CheckError(f"one element of {what}", largest_error(got[0][name], value), _OF_ONE * _TOLERANCE[dtype]),
@@ -215,16 +215,16 @@ def check(
 
 
 def compute(
-    case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16, which: Products = "faster"
+    case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16, which: Gemm = "faster"
 ) -> dict[str, Tensor]:
-    """What the fused kernels make of a case: the result's tensors and all gradients, by name."""
-    with torch.inference_mode(False), _tf32_allowed(), products(which) if device.type == "cuda" else nullcontext():
+    """Results and all gradients that the fused kernels compute for a case, by name."""
+    with torch.inference_mode(False), _tf32_allowed(), gemm(which) if device.type == "cuda" else nullcontext():
         return _run(conv, _draw(case, device, dtype), case)
 
 
 @contextmanager
 def _tf32_allowed() -> Iterator[None]:
-    """What a case asks for is examined, and with this much tolerance, whatever the process is allowed."""
+    """Allows TF32, so that the self-test does not depend on the process' settings."""
     before, _CONVOLUTIONS.fp32_precision = _CONVOLUTIONS.fp32_precision, "tf32"
     try:
         yield
@@ -233,7 +233,7 @@ def _tf32_allowed() -> Iterator[None]:
 
 
 def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Random inputs whose activations are on the same side of zero in any precision."""
+    """Random inputs whose activations do not change sign with precision."""
     generator = torch.Generator().manual_seed(0)
     n, c, o, h, w = case.size
     channels = 4 * c if case.shuffle else c
@@ -245,7 +245,7 @@ def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str
     given = {
         "x": quarters(n, channels, h, w).to(dtype).contiguous(memory_format=torch.channels_last),
         "weight": quarters(o, c, case.side, case.side) / 8,
-        "bias": quarters(o) + 1 / 256,  # no result is 0, where an activation turns
+        "bias": quarters(o) + 1 / 256,  # no result is 0, where the activation is not differentiable
     }
     if "scale" in case.prologue:
         given |= {name: quarters(channels) for name in ("center", "scale", "shift")}
@@ -257,7 +257,7 @@ def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str
 
 
 def _run(compute: Callable[..., ConvResult], given: dict[str, Tensor], case: CheckCase) -> dict[str, Tensor]:
-    # Wherever the first use is: without gradients, or under autocast.
+    # Independent of the caller's context: gradients disabled, or autocast.
     kind = given["x"].device.type
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
         inputs = {

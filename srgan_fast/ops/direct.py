@@ -1,9 +1,9 @@
-"""The project's operators with little Python between the caller and the kernel.
+"""Calls the project's operators with little Python overhead.
 
-What `torch.library.register_autograd` makes goes to Python and back at each call of an operator, twice where gradients
-are wanted. A training step calls some four hundred, in between kernels that leave nothing of Python in the caches, and
-meanwhile all other threads wait. So in eager mode one `autograd.Function` stands around each operator, and inside of
-it, or where no gradient is wanted, the call goes below autograd. Tracing and compiling see the operators themselves.
+Operators registered with `torch.library.register_autograd` return to Python in every call, twice if gradients are
+needed. A training step makes some four hundred calls, between kernels that evict Python from the caches, while all
+other threads wait. In eager mode each operator is therefore wrapped in one `autograd.Function`, which calls it below
+autograd; so do calls that need no gradient. Tracing and compiling see the operators themselves.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Save = Callable[[Any, tuple[Any, ...], Any], None]
 
 
 def below_autograd(operator: Callable[..., Any], *arguments: Any) -> Any:
-    """What an operator gives, past its registered gradient where none can be wanted: with gradients disabled."""
+    """Calls an operator; bypasses its autograd kernel if gradients are disabled."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return operator(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
@@ -27,12 +27,12 @@ def below_autograd(operator: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def with_gradient(name: str, backward: Backward, save: Save) -> Callable[..., Any]:
-    """An operator of `srgan_fast` with its gradient, which is registered with torch, too.
+    """An operator of `srgan_fast` with its gradient, which is also registered with PyTorch.
 
     Args:
         name: of the operator, which takes positional arguments.
-        backward: from a context and the results' gradients to those of the arguments, one each.
-        save: keeps in a context, of the arguments and the results, what `backward` needs.
+        backward: from context and gradients of the results to one gradient per argument.
+        save: saves what `backward` needs from arguments and results in the context.
     """
 
     class Direct(torch.autograd.Function):
@@ -62,14 +62,14 @@ def with_gradient(name: str, backward: Backward, save: Save) -> Callable[..., An
 
 
 def refuse_second_gradients(ctx: Any, *gradients: Any) -> None:
-    """The backward function of operators that are gradients themselves."""
+    """Backward function of operators that are gradients themselves."""
     raise TrainingError(
-        "fused convolutions have no gradients of gradients; run networks that need them with kernels='reference'"
+        "fused convolutions do not support double backward; run networks that need it with kernels='reference'"
     )
 
 
 def without_gradient(name: str) -> None:
-    """Registers that an operator is a gradient itself, and has none."""
+    """Registers that an operator is a gradient itself and has none."""
     torch.library.register_autograd(
         f"srgan_fast::{name}",
         refuse_second_gradients,

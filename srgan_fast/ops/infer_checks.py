@@ -1,4 +1,4 @@
-"""Small cases of the CUDA kernels of inference against their references in float64; part of a GPU's examination."""
+"""Small cases of the CUDA inference kernels, compared with their float64 references; part of the GPU self-test."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,27 +11,27 @@ from torch import Tensor
 from srgan_fast.ops import infer
 from srgan_fast.ops.accuracy import CheckError, largest_error, leave_garbage, relative_error, repeated
 
-# Of 2-norms: operands are exact in 16 bits, so that what is left is rounding the result, which the tail's is not.
-_OF_ONE = 3.0  # an element's error over the largest element may be as many times that of all
-_OF_NETWORK = 4.0  # of ten layers one after the other, each of which rounds
+# For 2-norms. Inputs are exact in 16 bits, so the only error is rounding of the result; the tail's is not rounded.
+_OF_ONE = 3.0  # factor for the largest error of one element
+_OF_NETWORK = 4.0  # factor for ten consecutive layers, each of which rounds
 _REPEATS = 3
 _RECORDED_SIZES = ((1, 32, 32), (2, 9, 17), (1, 40, 52))
 _SCALES = [1.0, -0.5]  # of residuals
-_COLOURS = ((2.0, 1.0, 0.5), (-1.0, 0.0, 0.25))  # factors and offsets of a head's pictures
+_COLOURS = ((2.0, 1.0, 0.5), (-1.0, 0.0, 0.25))  # gain and offset of the head's colour map
 TOLERANCE = {torch.bfloat16: 5e-3, torch.float16: 7e-4, torch.float32: 1e-5}
 
 
 @dataclass(frozen=True, slots=True)
 class InferCase:
-    """A small call.
+    """A small call of a layer.
 
     Attributes:
         layer: `head`, `conv`, `block`, `picture` or `tail`.
         size: N, C, O, H, W.
-        behind: of a `conv`, any of `slope`, `residual`, `second` for another residual, `shuffle`, and `slices` for maps
-            that are channels of wider ones; of a `picture`, any of `slope` and `slices`.
-        side: of the filters of a `conv` or `picture`.
-        shuffle: its factor, where there is one; a `picture`'s always is.
+        behind: options: for `conv` any of `slope`, `residual`, `second` (another residual), `shuffle`, `slices`
+            (channel slices of wider maps); for `picture` any of `slope` and `slices`.
+        side: kernel side of a `conv` or `picture`.
+        shuffle: factor of the pixel shuffle, if any; `picture` always has one.
     """
 
     layer: str
@@ -41,7 +41,7 @@ class InferCase:
     shuffle: int = 2
 
 
-# Each kernel, odd sizes, channels that fill no block; which tiles they take depends on the device.
+# Every kernel, odd sizes, channel counts that do not fill a block; tiles depend on the device.
 CASES = (
     InferCase("head", (2, 3, 64, 13, 19)),
     InferCase("head", (1, 3, 24, 1, 1)),
@@ -55,7 +55,7 @@ CASES = (
     InferCase("block", (3, 64, 64, 130, 70)),
     InferCase("tail", (1, 256, 3, 21, 40)),
     InferCase("tail", (2, 32, 3, 3, 61)),
-    # Other networks' than SRGAN's: dense blocks, filters of other sides, pictures in one convolution.
+    # Networks other than SRGAN: dense blocks, other kernel sides, images from a single convolution.
     InferCase("conv", (1, 160, 32, 13, 19), ("slope", "slices")),
     InferCase("conv", (2, 192, 64, 9, 17), ("residual", "second", "slices")),
     InferCase("conv", (1, 64, 72, 11, 9), ("slope", "shuffle"), shuffle=3),
@@ -69,7 +69,7 @@ CASES = (
 
 
 def check(case: InferCase, device: torch.device, dtype: torch.dtype) -> list[CheckError]:
-    """Runs a case on a CUDA device, and in float64 in plain torch; the error of its result."""
+    """Runs a case on a CUDA device and in float64 in plain PyTorch; returns the errors of its result."""
     got, expected = compute(case, device, dtype)
     tolerance = TOLERANCE[torch.float32 if case.layer in ("picture", "tail") else dtype]
     largest = largest_error(got, expected)
@@ -84,18 +84,18 @@ def check(case: InferCase, device: torch.device, dtype: torch.dtype) -> list[Che
 
 
 def check_recorded(device: torch.device, dtype: torch.dtype) -> list[CheckError]:
-    """A small network as upscaling runs it: kernels that begin early, recorded, replayed with other pictures between.
+    """Runs a small network as upscaling does: early kernel starts, graph capture, replays on other images.
 
-    It is held against the same calls with a wait after each, bit by bit, and against float64.
+    The result must equal the same calls with a synchronisation after each, bit for bit, and float64 within tolerance.
     """
     errors: list[CheckError] = []
     with torch.inference_mode(), on_device(device):
         network = _Network(device, dtype)
-        wait(device)  # kernels read weights before those before them have ended
+        wait(device)  # kernels prefetch weights while their predecessors still run
         for n, h, w in _RECORDED_SIZES:
-            pictures = [network.draw(n, 3, h, w) for _ in range(_REPEATS)]
-            alone = [network(x, lambda: wait(device), settled=False) for x in pictures]
-            given = torch.empty_like(pictures[0])
+            images = [network.draw(n, 3, h, w) for _ in range(_REPEATS)]
+            alone = [network(x, lambda: wait(device), weights_are_constant=False) for x in images]
+            given = torch.empty_like(images[0])
             graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             wait(device)
             with (
@@ -104,19 +104,19 @@ def check_recorded(device: torch.device, dtype: torch.dtype) -> list[CheckError]
             ):
                 result = network(given)
             for turn in range(2 * _REPEATS):
-                given.copy_(pictures[turn % _REPEATS])
+                given.copy_(images[turn % _REPEATS])
                 graph.replay()
                 what = f"recorded layers, {n} of {h}x{w}, replay {turn}"
                 errors.append(repeated(what, alone[turn % _REPEATS], result.clone()))
             tolerance = _OF_NETWORK * TOLERANCE[dtype]
-            for x, got in zip(pictures, alone, strict=True):
+            for x, got in zip(images, alone, strict=True):
                 error = relative_error(got, network.reference(x.double()))
                 errors.append(CheckError(f"recorded layers, {n} of {h}x{w}", error, tolerance))
     return errors
 
 
 class _Network:
-    """Head, three residual blocks, the trunk's end, two upsamplers and a tail, with random weights."""
+    """Head, three residual blocks, end of the trunk, two upsamplers and a tail, with random weights."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self._generator = torch.Generator().manual_seed(0)
@@ -132,32 +132,44 @@ class _Network:
         """Values in 0..1, float32."""
         return torch.rand(shape, generator=self._generator).to(self._device)
 
-    def _layer(self, pack: Callable[..., Tensor], out: int, channels: int, side: int) -> "_Layer":
-        # As He's rule has them, so that maps neither grow nor vanish.
+    def _layer(self, pack: Callable[..., Tensor], out: int, channels: int, side: int) -> "_RandomLayer":
+        # He's initialisation, so that activations neither grow nor vanish.
         spread = (2.0 / (channels * side * side)) ** 0.5
         weight = (torch.randn(out, channels, side, side, generator=self._generator) * spread).to(self._device)
         bias = (torch.randn(out, generator=self._generator) / 8).to(self._device)
-        return _Layer(weight, pack(weight, self._dtype), bias, torch.full((out,), 0.25, device=self._device))
+        return _RandomLayer(weight, pack(weight, self._dtype), bias, torch.full((out,), 0.25, device=self._device))
 
-    def __call__(self, x: Tensor, after: Callable[[], None] = lambda: None, settled: bool = True) -> Tensor:
+    def __call__(
+        self, x: Tensor, after: Callable[[], None] = lambda: None, weights_are_constant: bool = True
+    ) -> Tensor:
         def done(y: Tensor) -> Tensor:
             after()
             return y
 
         head, fuse, tail = self._head, self._fuse, self._tail
-        first = done(infer.head(x, *_COLOURS, head.packed, head.bias, head.slope, settled=settled))
+        first = done(
+            infer.head(x, *_COLOURS, head.packed, head.bias, head.slope, weights_are_constant=weights_are_constant)
+        )
         x = first
         for a, b in self._blocks:
-            x = done(infer.block(x, a.packed, a.bias, a.slope, b.packed, b.bias, settled=settled))
-        x = done(infer.conv(x, fuse.packed, fuse.bias, residuals=[first], scales=[1.0], settled=settled))
+            x = done(
+                infer.block(x, a.packed, a.bias, a.slope, b.packed, b.bias, weights_are_constant=weights_are_constant)
+            )
+        x = done(
+            infer.conv(
+                x, fuse.packed, fuse.bias, residuals=[first], scales=[1.0], weights_are_constant=weights_are_constant
+            )
+        )
         for up, shuffle in zip(self._up, (2, 1), strict=True):
-            x = done(infer.conv(x, up.packed, up.bias, up.slope, shuffle=shuffle, settled=settled))
+            x = done(
+                infer.conv(x, up.packed, up.bias, up.slope, shuffle=shuffle, weights_are_constant=weights_are_constant)
+            )
         return done(infer.tail(x, tail.packed, tail.bias))
 
     def reference(self, x: Tensor) -> Tensor:
-        """The same in float64, with weights of the kernels' type."""
+        """The same in float64, with weights rounded to the kernels' dtype."""
 
-        def of(layer: _Layer) -> tuple[Tensor, Tensor, Tensor]:
+        def of(layer: _RandomLayer) -> tuple[Tensor, Tensor, Tensor]:
             return layer.weight.to(self._dtype).double(), layer.bias.double(), layer.slope.double()
 
         first = x = infer.head_reference(x, *_COLOURS, *of(self._head))
@@ -170,7 +182,7 @@ class _Network:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class _RandomLayer:
     weight: Tensor
     packed: Tensor
     bias: Tensor
@@ -178,7 +190,7 @@ class _Layer:
 
 
 def wait(device: torch.device) -> None:
-    """Until a CUDA device has done everything."""
+    """Synchronises a CUDA device."""
     torch.cuda.synchronize(device)
 
 
@@ -188,7 +200,7 @@ def on_device(device: torch.device) -> AbstractContextManager[object]:
 
 
 def compute(case: InferCase, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """What the kernels make of a case, and what is right, in float64."""
+    """Result of the kernels for a case, and the float64 reference."""
     generator = torch.Generator().manual_seed(0)
     n, c, o, h, w = case.size
 
@@ -225,7 +237,7 @@ def _whole(values: Tensor) -> Tensor:
 
 
 def _sliced(values: Tensor) -> Tensor:
-    """The same as channels of a wider map, the others of which are not-a-numbers."""
+    """The same values as a channel slice of a wider map whose other channels are NaN."""
     n, c, h, w = values.shape
     wider = values.new_full((n, c + 3 * infer.UNIT, h, w), float("nan")).contiguous(memory_format=torch.channels_last)
     return wider[:, infer.UNIT : infer.UNIT + c].copy_(values)
@@ -240,7 +252,7 @@ def _doubled(value: Any) -> Any:
 def _problem(
     layer: str, quarters: Callable[..., Tensor], n: int, c: int, o: int, h: int, w: int, side: int
 ) -> tuple[list[Tensor], Callable[..., Tensor], Callable[..., Tensor]]:
-    """A layer's input, weights and vectors, how it is called, and its reference."""
+    """Input, weights and vectors of a layer, its operator, and its reference."""
     if layer in ("conv", "picture"):
         tensors = [quarters(n, c, h, w), quarters(o, c, side, side) / 8, quarters(o)]
         if layer == "picture":

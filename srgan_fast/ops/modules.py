@@ -37,7 +37,7 @@ class Block(Switched):
         raise NotImplementedError
 
     def pending(self, source: Pending) -> Pending:
-        """The block with fused kernels; what comes behind its last convolution waits."""
+        """The block with fused kernels; what follows its last convolution is deferred."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Loads the libraries of torch operators, and says why one is not there."""
+"""Loads the operator libraries, and explains why one is not available."""
 
 import importlib
 import importlib.util
@@ -35,7 +35,7 @@ def _load_cuda() -> str | None:
     )
 
 
-# Not at the first question, which torch.compile would trace.
+# At import: torch.compile would trace a lazy load.
 _PROBLEM = _load(
     "_C",
     "fused kernels",
@@ -45,13 +45,13 @@ _CUDA_PROBLEM = _PROBLEM or _load_cuda()
 
 
 def refuse_several_devices(operator: str, first: torch.Tensor, *others: torch.Tensor | None) -> None:
-    """What operators check where they compute, for their fake kernels.
+    """The device check of the real kernels, for fake kernels.
 
-    Torch asks a fake kernel whenever one of the tensors is fake or on the meta device: without this, real tensors
-    beside it would give memory that nobody wrote.
+    PyTorch calls the fake kernel if any tensor is fake or on the meta device. Without this check, mixing them with real
+    tensors would return uninitialised memory.
 
     Raises:
-        RuntimeError: tensors on several devices.
+        RuntimeError: tensors are on several devices.
     """
     for tensor in others:
         if tensor is not None and tensor.device != first.device:
@@ -64,23 +64,23 @@ def available() -> bool:
 
 
 def why_not() -> str | None:
-    """What is in the way of the fused operators, in a sentence; None for nothing."""
+    """Why the fused operators cannot be used, in a sentence; None if they can."""
     return _PROBLEM
 
 
 def why_not_on_cuda() -> str | None:
-    """What is in the way of the fused operators on CUDA tensors, in a sentence; None for nothing.
+    """Why the fused operators cannot be used on CUDA tensors, in a sentence; None if they can.
 
-    It says nothing about a GPU: see `ops.cuda`.
+    It does not consider the GPU itself: see `ops.cuda`.
     """
     return _CUDA_PROBLEM
 
 
 def cuda_library() -> Path:
-    """File of the CUDA kernels.
+    """Path of the CUDA library.
 
     Raises:
-        TrainingError: they were not built.
+        TrainingError: it was not built.
     """
     found = importlib.util.find_spec("srgan_fast._C_cuda")
     if found is None or found.origin is None:

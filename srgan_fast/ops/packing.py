@@ -1,8 +1,8 @@
-"""Keeps weights in the form that kernels read as long as they do not change.
+"""Cache of packed weights, valid while the weights do not change.
 
-Each fused convolution transforms its weights (into Winograd's domain, or tiles), which for wide layers takes as
-long as the convolution. Weights change once in a step; where they are used more often, as a discriminator's, or never
-change, as a VGG's, `PackedWeights` does it once.
+Each fused convolution packs its weights (Winograd transform, or tiles), which for wide layers takes as long as the
+convolution itself. Weights change once per step. Where they are used several times per step, as in the discriminator,
+or never change, as in VGG, `PackedWeights` packs them once.
 """
 
 from collections.abc import Iterator
@@ -20,23 +20,23 @@ _active: ContextVar["PackedWeights | None"] = ContextVar("packed_weights", defau
 
 @dataclass
 class _Entry:
-    weight: Tensor  # kept, so that no other tensor can take its identity
+    weight: Tensor  # keeps the tensor alive, so that its id is not reused
     version: int
     address: int
     packed: dict[tuple[bool, torch.dtype] | torch.dtype, Tensor] = field(default_factory=dict)
 
 
 def cast_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights as torch's library multiplies them: in a map's type, channels last; without gradient."""
+    """Weights for cuDNN: in the maps' dtype, channels_last, without gradient."""
     return weight.detach().to(dtype, memory_format=torch.channels_last)
 
 
 class PackedWeights:
-    """Transformed weights of the fused convolutions that run inside `active`.
+    """Packed weights of the fused convolutions that run inside `active`.
 
-    An entry is used only while its weights are the same tensor, at the same place, changed by no operation that torch
-    counts. Torch does not count changes by its fused optimisers or through `.data`: whoever keeps a store `clear`s it
-    where those may have come between, as after each step.
+    An entry is valid while its weights are the same tensor at the same address with the same version counter. Fused
+    optimisers and writes through `.data` do not increase the version counter: the owner must `clear` the cache after
+    those, for example after each step.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class PackedWeights:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Fused convolutions inside keep and use their weights here."""
+        """Fused convolutions inside store and reuse their packed weights here."""
         token = _active.set(self)
         try:
             yield
@@ -52,18 +52,18 @@ class PackedWeights:
             _active.reset(token)
 
     def clear(self) -> None:
-        """Forgets all."""
+        """Drops all entries."""
         self._entries.clear()
 
     def get(self, weight: Tensor, stride: int, backward: bool, dtype: torch.dtype) -> Tensor:
-        """The weights of a parameter as kernels for maps of a type read them."""
+        """Weights packed for the kernels of a map dtype."""
         packed, key = self._of(weight), (backward, dtype)
         if key not in packed:
             packed[key] = conv_pack(weight, stride, backward, dtype)
         return packed[key]
 
     def cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """The weights in a map's type."""
+        """Weights in a map's dtype."""
         packed = self._of(weight)
         if dtype not in packed:
             packed[dtype] = cast_weights(weight, dtype)
@@ -79,10 +79,10 @@ class PackedWeights:
 def packed_for(
     weight: Tensor, stride: int, differentiates: bool, dtype: torch.dtype
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What a convolution of maps of a type gets besides its weights: for forward, and for backward if it needs that.
+    """Packed weights to pass to a convolution, for forward and, if it is differentiated, for backward.
 
-    On a CPU it is what the active store has; on CUDA the weights in the maps' type, for torch's library, which both
-    directions share. Our own kernels there order weights by the map's size, in microseconds.
+    On CPUs they come from the active cache. On CUDA both are the weights in the maps' dtype, for cuDNN; our own kernels
+    pack weights by the map's size, which takes microseconds.
     """
     if torch.compiler.is_compiling():
         return None, None

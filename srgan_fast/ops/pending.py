@@ -1,8 +1,8 @@
-"""Maps whose BatchNorm, activation, residual or pixel shuffle are still to be done, by the convolution that reads them.
+"""Maps whose BatchNorm, activation, residual or pixel shuffle is deferred to the convolution that reads them.
 
-A BatchNorm's statistics are known only when its convolution is done; so what follows it up to the next convolution
-waits, as vectors of channels, beside the raw result, and becomes that convolution's prologue. Modules hand each other a
-`Pending` instead of a tensor; `finish` does the waiting work in plain torch, for whoever wants a tensor.
+BatchNorm statistics are known only once the whole convolution is done. What follows it, up to the next convolution, is
+therefore stored as per-channel vectors beside the raw result, and becomes the next convolution's prologue. Modules pass
+each other a `Pending` instead of a tensor; `finish` applies the deferred operations in plain PyTorch.
 """
 
 from abc import ABC, abstractmethod
@@ -29,15 +29,15 @@ from srgan_fast.ops.switch import say_once
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A raw map and what is to be done with it; see `conv.prologue` for the meaning and the shapes.
+    """A raw map and its deferred operations; see `conv.prologue` for their meaning and shapes.
 
     Attributes:
-        raw: N, C, H, W; where `shuffled`, N, 4C, H, W, phase by phase.
-        center: what is subtracted.
+        raw: N, C, H, W; if `shuffled`, N, 4C, H, W, phase-major.
+        center: subtracted value.
         scale: factor.
-        shift: what is added.
+        shift: offset.
         slope: of the activation.
-        residual: added behind the affine map.
+        residual: added after the affine map.
         shuffled: whether a pixel shuffle comes last.
     """
 
@@ -51,25 +51,25 @@ class Pending:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether nothing is deferred."""
         return not self.shuffled and all(
             t is None for t in (self.center, self.scale, self.shift, self.slope, self.residual)
         )
 
     def finish(self) -> Tensor:
-        """The map itself, N, C, H, W."""
+        """Applies the deferred operations: N, C, H, W."""
         if self.done:
             return self.raw
         z = prologue(self.raw, self.center, self.scale, self.shift, self.slope, self.residual, self.shuffled)
         return z.to(self.raw.dtype)
 
 
-class SharesMoments(ABC):  # not a Protocol, which would be asked for its methods a hundred times in a step
-    """A BatchNorm whose statistics are those of several processes together."""
+class SharesMoments(ABC):  # isinstance on a Protocol is slow, and it is called a hundred times per step
+    """A BatchNorm whose statistics are combined across processes."""
 
     @abstractmethod
     def share_moments(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
-        """From this process' moments of `count` values a channel to those of all."""
+        """Combines this process' moments of `count` values per channel with those of all others."""
 
 
 def convolve(
@@ -81,9 +81,9 @@ def convolve(
     moments: bool = False,
     activation: float | None = None,
 ) -> ConvResult:
-    """A convolution of a pending map, padded to keep its size; see `conv.conv`.
+    """Convolves a pending map, padded to keep its size; see `conv.conv`.
 
-    Sizes of kernels that are not fused go through plain torch, which is said once.
+    Kernel sizes without fused kernels use plain PyTorch, which is logged once.
     """
     raw = source.raw
     vectors = raw.dtype if raw.dtype == torch.float64 else torch.float32
@@ -97,12 +97,12 @@ def convolve(
         stride, source.shuffled, moments, activation,
     )  # fmt: skip
     if not covered:
-        say_once(f"no fused kernel for {tuple(weight.shape[2:])} of stride {stride}; plain PyTorch computes instead")
+        say_once(f"no fused kernel for {tuple(weight.shape[2:])} of stride {stride}; using plain PyTorch")
         return conv_reference(*arguments)
     if raw.is_cuda and raw.dtype == torch.float32 and not in_units(source, weight, moments, activation):
         say_once(
             f"fused kernels take float32 on CUDA with channels in multiples of {UNIT} up to {MOST_CHANNELS}; "
-            "plain PyTorch computes instead"
+            "using plain PyTorch"
         )
         return conv_reference(*arguments)
     inputs = (raw, source.center, source.scale, source.shift, source.slope, source.residual)
@@ -111,24 +111,24 @@ def convolve(
 
 
 def in_units(source: Pending, weight: Tensor, moments: bool, activation: float | None) -> bool:
-    """Whether passes over a convolution's maps, where there are any, find whole units of channels."""
+    """Whether the CUDA passes around a convolution support its channel counts."""
     before = source.done or (weight.shape[1] % UNIT == 0 and source.raw.shape[1] <= MOST_CHANNELS)
     behind = (not moments and activation is None) or (weight.shape[0] % UNIT == 0 and weight.shape[0] <= MOST_CHANNELS)
     return before and behind
 
 
 def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False) -> Pending:
-    """The pending BatchNorm of a convolution's result, whose moments were taken if `batch_statistics(bn)`.
+    """Defers the BatchNorm of a convolution's result, whose moments are present if `batch_statistics(bn)`.
 
-    Running statistics follow torch's rules: momentum, unbiased variance, eps as given.
+    Running statistics follow PyTorch's rules: momentum, unbiased variance, eps.
 
     Args:
         result: of the convolution.
         bn: affine or not, tracking or not.
-        permuted: the channels of the result are phase by phase, those of `bn` in PyTorch's order.
+        permuted: the result's channels are phase-major, those of `bn` in PyTorch's order.
 
     Raises:
-        ValueError: as torch does, one value a channel in training.
+        ValueError: one value per channel in training, as in PyTorch.
     """
 
     def ordered(values: Tensor) -> Tensor:
@@ -154,18 +154,18 @@ def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False)
 
 
 def batch_statistics(bn: nn.BatchNorm2d) -> bool:
-    """Whether a BatchNorm uses the moments of the batch, not its running ones."""
+    """Whether a BatchNorm uses batch statistics rather than running ones."""
     return bn.training or bn.running_mean is None
 
 
 def follow_moments(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
-    """Moves a BatchNorm's running statistics as torch does: momentum, or all batches alike; unbiased variance.
+    """Updates a BatchNorm's running statistics as PyTorch does: momentum or cumulative average; unbiased variance.
 
     Args:
-        bn: in training; one that tracks nothing is left alone.
-        mean: of each channel over the batch.
-        var: biased variance of each.
-        count: of values a channel, 2 or more.
+        bn: in training mode; unchanged if it tracks no statistics.
+        mean: batch mean per channel.
+        var: biased batch variance per channel.
+        count: values per channel, 2 or more.
     """
     if not bn.track_running_stats or bn.running_mean is None:
         return
@@ -182,16 +182,16 @@ def conv_bn(
     bn: nn.BatchNorm2d | None,
     slope: Tensor | None = None,
 ) -> tuple[Pending, ConvResult]:
-    """A convolution and the BatchNorm and activation behind it, which wait.
+    """A convolution and the BatchNorm and activation after it, which are deferred.
 
     Args:
         source: input.
         conv: 3x3, padding 1, stride 1 or 2.
         bn: None for none.
-        slope: of the activation behind it; None for none.
+        slope: of the activation after it; None for none.
 
     Returns:
-        The pending map, and the convolution's result, for the side output.
+        The pending map, and the convolution's result, for its `sum` output.
     """
     moments = bn is not None and batch_statistics(bn)
     result = convolve(source, conv.weight, conv.bias, stride=conv.stride[0], moments=moments)

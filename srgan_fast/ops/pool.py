@@ -1,4 +1,4 @@
-"""Max pooling of 2x2 pixels, as in a VGG: it keeps no indices, and reads and writes whole vectors."""
+"""2x2 max pooling as in VGG; it stores no indices, and reads and writes whole vectors."""
 
 from typing import Any, cast
 
@@ -17,9 +17,9 @@ _TYPES = {
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """The largest of each 2x2 pixels.
+    """2x2 max pooling with stride 2.
 
-    The gradient goes to the first of equal ones, as torch's does. A last row or column without a neighbour is left out.
+    Of equal values the first gets the gradient, as in PyTorch. An odd last row or column is ignored.
 
     Args:
         x: N, C, H, W, bfloat16, float32 or float64, H and W 2 or more; on CUDA bfloat16, float16 or float32, C in
@@ -29,18 +29,18 @@ def max_pool(x: Tensor) -> Tensor:
         N, C, H // 2, W // 2.
 
     Raises:
-        RuntimeError: another map.
+        RuntimeError: unsupported map.
     """
     return cast(Tensor, _max_pool(x))
 
 
 def max_pool_reference(x: Tensor) -> Tensor:
-    """`max_pool` in plain torch."""
+    """`max_pool` in plain PyTorch."""
     return F.max_pool2d(x, 2)
 
 
 def pools(layer: nn.Module, x: Tensor) -> bool:
-    """Whether `max_pool` computes what a layer does of a map."""
+    """Whether `max_pool` can replace a layer for a map."""
     return (
         isinstance(layer, nn.MaxPool2d)
         and (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1)

@@ -1,7 +1,7 @@
-"""NVIDIA's compute-sanitizer over the fused kernels: memory, races, barriers, values that nobody wrote.
+"""Runs NVIDIA's compute-sanitizer on the fused kernels: memory errors, races, barriers, uninitialised values.
 
-Right results say nothing of a read beyond a tensor or of a race that was won. So a process of its own computes every
-case that a GPU is examined with, forward and backward, in both types, under each of the sanitizer's tools.
+Correct results do not rule out reads beyond a tensor or a race that happened to be won. A separate process runs every
+case of the GPU self-test, forward and backward, in both dtypes, under each of the sanitizer's tools.
 """
 
 import os
@@ -21,28 +21,28 @@ import torch
 from srgan_fast.ops import coverage, cuda
 
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
-LIMIT_S = 300.0  # for one tool
+LIMIT_S = 300.0  # per tool
 
 _NAME = "compute-sanitizer"
 _TOOLKIT = "/usr/local/cuda/bin"
 _SUMMARY = re.compile(r"^=+ (?:ERROR SUMMARY: (\d+) errors?|RACECHECK SUMMARY: (\d+) hazards? displayed)", re.MULTILINE)
 _FINDING = re.compile(r"^=+ +(?!COMPUTE-SANITIZER|.*SUMMARY)(\S.*)", re.MULTILINE)
-_FINDINGS = 10  # that are kept; the first one says most
+_FINDINGS = 10  # most findings reported; the first is the most informative
 
 Status = Literal["clean", "errors", "failed", "not run"]
 
 
 @dataclass(frozen=True, slots=True)
 class SanitizerResult:
-    """What one tool found.
+    """Result of one tool.
 
     Attributes:
         tool: its name.
         status: `clean`; `errors`; `failed` where the cases did not come to their end; `not run`.
-        errors: how many were found; None where the tool said nothing.
-        seconds: that it took, whatever came of it.
-        reason: why it failed or was not run.
-        findings: the first lines of what was found.
+        errors: number found; None if the tool did not report one.
+        seconds: run time, whatever the status.
+        reason: why it failed or did not run.
+        findings: the first findings.
     """
 
     tool: str
@@ -54,11 +54,11 @@ class SanitizerResult:
 
 
 def sanitize(device: torch.device, limit_s: float = LIMIT_S) -> list[SanitizerResult]:
-    """Runs all tools, one after the other.
+    """Runs all tools in sequence.
 
     Args:
-        device: that computes, with an index.
-        limit_s: seconds for one tool, after which it is ended.
+        device: CUDA device with an index.
+        limit_s: time limit per tool.
     """
     sanitizer = find_sanitizer()
     if sanitizer is None:
@@ -67,7 +67,7 @@ def sanitize(device: torch.device, limit_s: float = LIMIT_S) -> list[SanitizerRe
 
 
 def find_sanitizer() -> Path | None:
-    """compute-sanitizer of the path, of `CUDA_HOME`, or of the usual place of the CUDA toolkit."""
+    """compute-sanitizer from PATH, `CUDA_HOME`, or the CUDA toolkit's default location."""
     home = os.environ.get("CUDA_HOME")
     places = [os.environ.get("PATH", os.defpath), *([f"{home}/bin"] if home else []), _TOOLKIT]
     found = shutil.which(_NAME, path=os.pathsep.join(places))
@@ -75,26 +75,26 @@ def find_sanitizer() -> Path | None:
 
 
 def compute_cases(device: str, own: bool = False) -> None:
-    """Every case on which a GPU is examined, in every type, forward and backward: what is run under the sanitizer.
+    """Runs every case of the GPU self-test, in every dtype, forward and backward; executed under the sanitizer.
 
     Args:
-        device: that computes.
-        own: whether cases with the products of torch's library are left out.
+        device: CUDA device.
+        own: skip cases that cuDNN computes.
     """
     at = torch.device(device)
-    for case in cuda.examination(coverage.gpu_of(at.index or 0) if at.type == "cuda" else None):
-        if not (own and case.library):
+    for case in cuda.self_test_cases(coverage.gpu_of(at.index or 0) if at.type == "cuda" else None):
+        if not (own and case.cudnn):
             case.compute(at)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def _run(sanitizer: Path, tool: str, device: torch.device, limit_s: float) -> SanitizerResult:
-    # cuDNN's kernels for Hopper write by bulk copies, which initcheck does not see.
+    # cuDNN's Hopper kernels write with bulk copies (TMA), which initcheck does not track.
     own = ", own=True" if tool == "initcheck" else ""
     code = f"from {__name__} import compute_cases; compute_cases({str(device)!r}{own})"
     command = [str(sanitizer), "--tool", tool, sys.executable, "-c", code]
-    # Without torch's own allocator every tensor has bounds that the sanitizer knows.
+    # Without PyTorch's caching allocator every tensor is an allocation whose bounds the sanitizer knows.
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     began = time.perf_counter()
     with tempfile.TemporaryFile() as output:
@@ -109,9 +109,7 @@ def _run(sanitizer: Path, tool: str, device: torch.device, limit_s: float) -> Sa
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # the sanitizer and what it runs
             process.wait()
-            return SanitizerResult(
-                tool, "not run", seconds=limit_s, reason=f"it was not done in {limit_s:g} s and was ended"
-            )
+            return SanitizerResult(tool, "not run", seconds=limit_s, reason=f"stopped after {limit_s:g} s")
         output.seek(0)
         text = output.read().decode(errors="replace")
     return _read(tool, text, code_of_exit, time.perf_counter() - began)
@@ -119,9 +117,9 @@ def _run(sanitizer: Path, tool: str, device: torch.device, limit_s: float) -> Sa
 
 def _read(tool: str, text: str, code: int, seconds: float) -> SanitizerResult:
     summaries = _SUMMARY.findall(text)
-    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip("= ")), "it printed nothing")
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip("= ")), "no output")
     if not summaries:
-        return SanitizerResult(tool, "not run", seconds=seconds, reason=f"it gave no summary; its last line: {last}")
+        return SanitizerResult(tool, "not run", seconds=seconds, reason=f"no summary; last line: {last}")
     errors = sum(int(errors or hazards) for errors, hazards in summaries)
     findings = _FINDING.findall(text)[:_FINDINGS]
     if errors > 0:

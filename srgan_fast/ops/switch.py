@@ -1,4 +1,4 @@
-"""The one switch between fused kernels and plain torch: `kernels = fused | reference | auto`."""
+"""The switch between fused kernels and plain PyTorch: `kernels = fused | reference | auto`."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ _TYPES = {"cpu": (torch.float32, torch.float64, torch.bfloat16), "cuda": cuda.MA
 
 
 def say_once(text: str) -> None:
-    """Logs a line the first time."""
+    """Logs a message the first time it is called with it."""
     if text not in _said and not torch.compiler.is_compiling():
         _said.add(text)
         _log.warning("%s", text)
@@ -32,8 +32,8 @@ class Switched(nn.Module):
     """A module that can compute with fused kernels.
 
     Attributes:
-        kernels: `reference` is plain torch; `fused` demands our kernels; `auto` takes them where they can be had and
-            are faster: on CUDA only in `recorded_steps`.
+        kernels: `reference` is plain PyTorch; `fused` requires our kernels; `auto` uses them where they are available
+            and faster, on CUDA only in `recorded_steps`.
     """
 
     def __init__(self) -> None:
@@ -44,10 +44,10 @@ class Switched(nn.Module):
         return choose_fused(self.kernels, x)
 
 
-class _Recorded:
-    """How many steps are under way, in all threads, that are recorded as CUDA graphs.
+class _RecordedSteps:
+    """Number of steps in all threads that are being captured in CUDA graphs.
 
-    Not a ContextVar: checkpoints are computed again in threads of autograd's own, and have to choose alike.
+    Not a ContextVar: checkpointing recomputes in autograd's own threads, which must make the same choice.
     """
 
     def __init__(self) -> None:
@@ -55,20 +55,20 @@ class _Recorded:
         self._lock = threading.Lock()
 
     def add(self, steps: int) -> None:
-        """Counts steps that begin, or end."""
+        """Increments it when a step begins, decrements it when it ends."""
         with self._lock:
             self.steps += steps
 
 
-_recorded = _Recorded()
+_recorded = _RecordedSteps()
 
 
 @contextmanager
 def recorded_steps() -> Iterator[None]:
-    """Inside, `auto` takes the fused kernels on CUDA: for steps that are recorded, or warm up for it.
+    """Inside, `auto` uses the fused kernels on CUDA: for steps that are captured in a CUDA graph, or warm up for it.
 
-    Where every kernel is started by the host they are slower than PyTorch's, since each is more of its work
-    (docs/cuda.md): 90 ms a step instead of 40 on an H200, which a graph starts in 7.
+    Launched one by one they are slower than PyTorch's, since each launch costs more host time (docs/cuda.md): 90 ms a
+    step instead of 40 on an H200; replayed from a graph it takes 7.
     """
     _recorded.add(1)
     try:
@@ -78,14 +78,14 @@ def recorded_steps() -> Iterator[None]:
 
 
 def use_kernels(module: nn.Module, kernels: Kernels) -> None:
-    """Sets the switch of a module and all modules in it.
+    """Sets the switch of a module and its submodules.
 
     Args:
-        module: any; parts that have no fused form are left alone.
+        module: any; submodules without a fused form are unaffected.
         kernels: see `Switched`.
 
     Raises:
-        TrainingError: `fused` where this installation has no fused kernels.
+        TrainingError: `fused`, but this installation has no fused kernels.
     """
     if kernels == "fused" and not available():
         raise TrainingError(f"kernels='fused': {why_not()}")
@@ -95,18 +95,18 @@ def use_kernels(module: nn.Module, kernels: Kernels) -> None:
 
 
 def choose_fused(kernels: Kernels, x: Tensor) -> bool:
-    """Whether a module with that switch computes `x` with fused kernels; says once why `auto` does not.
+    """Whether a module with that switch computes `x` with fused kernels; logs once why `auto` does not.
 
     Raises:
-        TrainingError: `fused` where it cannot be.
+        TrainingError: `fused`, but it is not possible.
     """
     if kernels == "reference":
         return False
     if kernels == "auto" and x.device.type == "cuda" and not _recorded.steps:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             say_once(
-                "fused kernels are slower than PyTorch's where steps are not recorded as a CUDA graph; plain PyTorch "
-                "computes instead (kernels='fused' takes them all the same)"
+                "fused kernels are slower than PyTorch's unless steps are captured in a CUDA graph; using plain "
+                "PyTorch (kernels='fused' forces them)"
             )
         return False
     problem = _problem_of(x)
@@ -115,7 +115,7 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     if kernels == "fused":
         raise TrainingError(f"kernels='fused': {problem}")
     if not torch.compiler.is_compiling():
-        say_once(f"{problem}; plain PyTorch computes instead")
+        say_once(f"{problem}; using plain PyTorch")
     return False
 
 
@@ -123,7 +123,7 @@ def _problem_of(x: Tensor) -> str | None:
     kind = x.device.type
     if kind not in _TYPES:
         return f"fused kernels run on a CPU or on CUDA, not on {kind}"
-    problem = why_not() if kind == "cpu" else cuda.problem_of(x.device, floats=_map_type(x) == torch.float32)
+    problem = why_not() if kind == "cpu" else cuda.problem_of(x.device, float32=_map_type(x) == torch.float32)
     if problem is None and _map_type(x) not in _TYPES[kind]:
         *names, last, other = (str(dtype).removeprefix("torch.") for dtype in (*_TYPES[kind], _map_type(x)))
         return f"fused kernels take {', '.join(names)} or {last} on {_NAMES[kind]}, not {other}"
@@ -131,7 +131,7 @@ def _problem_of(x: Tensor) -> str | None:
 
 
 def _map_type(x: Tensor) -> torch.dtype:
-    """The type in which autocast, if it is on, keeps maps."""
+    """Dtype of maps under the current autocast settings."""
     kind = x.device.type
     if x.dtype == torch.float32 and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
@@ -139,5 +139,5 @@ def _map_type(x: Tensor) -> torch.dtype:
 
 
 def autocast_map(x: Tensor) -> Tensor:
-    """`x` in the type in which autocast, if it is on, keeps maps."""
+    """Converts `x` to the dtype that autocast uses for maps, if it is on."""
     return x.to(_map_type(x))

@@ -1,4 +1,4 @@
-"""Small cases of pooling and of BatchNorm's vectors on a device, against plain torch; part of a GPU's examination."""
+"""Small cases of pooling and BatchNorm vectors, compared with plain PyTorch; part of the GPU self-test."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ from srgan_fast.ops.pool import max_pool, max_pool_reference
 
 _MAPS = ((2, 64, 12, 18), (1, 8, 2, 2), (3, 136, 10, 6), (1, 512, 6, 6))
 _CHANNELS = (1, 64, 72, 512)
-_TOLERANCE = 1e-5  # of vectors of float32; pooling rounds nothing
+_TOLERANCE = 1e-5  # for float32 vectors; pooling is exact
 
 
 def check_pooling(device: torch.device, dtype: torch.dtype) -> list[CheckError]:
-    """Max pooling of maps of a type, with equal values among them, and its gradient: both are exact."""
+    """Max pooling of a dtype, with equal values among the inputs, and its gradient: both are exact."""
     noise = torch.Generator().manual_seed(0)
     errors: list[CheckError] = []
     with torch.inference_mode(False), torch.enable_grad():
@@ -37,7 +37,7 @@ def _pooled(pool: object, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_batchnorm(device: torch.device) -> list[CheckError]:
-    """Scales of BatchNorms with their gradients, and running statistics after two batches."""
+    """BatchNorm scales with their gradients, and running statistics after two batches."""
     noise = torch.Generator().manual_seed(0)
     errors: list[CheckError] = []
 

@@ -1,5 +1,5 @@
-"""Reports as documents: on a console, or as one HTML file that needs nothing else: no script, no font, no network.
+"""Reports as documents: on the console, or as one self-contained HTML file without scripts or external resources.
 
-`document` holds tables, charts and facts as plain data, and `html` writes them; both need the standard library only, so
-that a machine with little installed makes a page too. `charts` draws with matplotlib. Nothing here knows of benchmarks.
+`document` holds tables, charts and facts as plain data, `html` renders them; both need only the standard library, so
+that minimal installations can write pages, too. `charts` draws with matplotlib. Nothing here depends on benchmarks.
 """

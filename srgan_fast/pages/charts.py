@@ -1,6 +1,6 @@
 """Charts as inline SVG, drawn by matplotlib: plain data in, text out.
 
-Text and axes take the colour of the page around them, so that a chart follows a dark page and a printer.
+Text and axes use the colour of the surrounding page, so that charts adapt to dark mode and printing.
 """
 
 import io
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-_MOST_DOTS = 240  # of one series; more would not be told apart, and would make the file heavy
-_LOG_FROM = 8.0  # ratio of the largest to the least value beyond which a scale is logarithmic
-_LARGEST = 1e100  # that scales can divide and square
-_INK = "#010203"  # stands for the colour of the text around the chart
+_MOST_DOTS = 240  # per series; more would overlap and bloat the file
+_LOG_FROM = 8.0  # ratio of the largest to the smallest value from which a scale is logarithmic
+_LARGEST = 1e100  # largest value that axis scaling can handle
+_INK = "#010203"  # placeholder for the page's text colour
 _BAD = "#d03040"
 _COLOURS = {
     **{"native": "#3b78f0", "torch": "#dd6b10", "openvino": "#8a56e8", "onnxruntime": "#0c9c90", "mnn": "#cf2f86"},
@@ -31,9 +31,9 @@ Draw = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Figures of one row: x and y, of charts with one axis x.
+    """Figures of one row: x and y, or only x for charts with one axis.
 
-    Runtime and precision choose colour, marker and dashes; a mark, as in "wrong", is told and drawn in red.
+    Runtime and precision determine colour, marker and dashes; a mark such as "wrong" is shown in red.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Series:
 
     @property
     def label(self) -> str:
-        """Its name with its mark."""
+        """Name and mark."""
         return f"{self.name} ({self.mark})" if self.mark else self.name
 
     @property
     def colour(self) -> str:
-        """That of its runtime, the same on every page, whoever calls it."""
+        """Colour of its runtime, the same on every page."""
         if self.mark:
             return _BAD
         known = (colour for name, colour in _COLOURS.items() if self.runtime.startswith(name))
@@ -57,8 +57,8 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """A row as parts that add up."""
+class StackedBar:
+    """A row as a bar of stacked parts."""
 
     name: str
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -66,14 +66,14 @@ class Bar:
 
 
 def strips(series: Iterable[Series], unit: str) -> Draw:
-    """Each row's values as dots along one scale, with a box from the first to the third quartile and a median."""
+    """Each row's values as dots along one scale, with quartile box and median."""
     shown = [(row, [x for x, _ in row.points if _is_positive(x)]) for row in series]
     shown = [(row, values) for row, values in shown if values]
 
     def plot(axes: Any) -> None:
         for place, (row, values) in enumerate(reversed(shown)):
             every = math.ceil(len(values) / _MOST_DOTS)
-            # Up and down by the golden ratio's fractions, so that neighbours in time do not cover each other.
+            # Vertical offsets by the golden ratio, so that consecutive values do not overlap.
             dots = [(values[i], place + (i * 0.618034 % 1 - 0.5) * 0.4) for i in range(0, len(values), every)]
             axes.scatter(*zip(*dots, strict=True), s=7, color=row.colour, alpha=0.6, linewidths=0)
             line = {"color": row.colour}
@@ -92,7 +92,7 @@ def strips(series: Iterable[Series], unit: str) -> Draw:
 
 
 def lines(series: Iterable[Series], x_label: str, y_label: str, ticks: Mapping[float, str]) -> Draw:
-    """Rows along an axis, both scales logarithmic; `ticks` names places on the horizontal axis."""
+    """Rows as lines, both scales logarithmic; `ticks` labels positions on the horizontal axis."""
     shown = _with_points(series)
 
     def plot(axes: Any) -> None:
@@ -128,8 +128,8 @@ def scatter(series: Iterable[Series], x_label: str, y_label: str) -> Draw:
     return _drawing(plot, 4.0, f"{y_label} against {x_label}") if shown else _nothing
 
 
-def stacks(bars: Iterable[Bar], unit: str) -> Draw:
-    """Rows as bars of parts."""
+def stacks(bars: Iterable[StackedBar], unit: str) -> Draw:
+    """Rows as stacked bars."""
     shown = [(bar, {name: value for name, value in bar.parts.items() if _is_positive(value)}) for bar in bars]
     shown = [(bar, parts) for bar, parts in shown if parts]
 
@@ -153,7 +153,7 @@ def _nothing(key: str) -> str:
 
 
 def _is_positive(value: float) -> bool:
-    """Above 0, and neither larger nor smaller than anything that is measured."""
+    """Positive and within the range that can be drawn."""
     return 1 / _LARGEST < value < _LARGEST
 
 

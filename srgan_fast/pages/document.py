@@ -13,7 +13,7 @@ Value = str | float | None
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent where people would not write one."""
+    """Three significant digits, without an exponent where it is unusual."""
     size = abs(value)
     if not math.isfinite(value):
         return str(value)
@@ -33,12 +33,12 @@ def plural(count: int, what: str) -> str:
 
 
 def day(created: str) -> str:
-    """ISO 8601 as people read it."""
+    """An ISO 8601 date in readable form."""
     return created.replace("T", " ").replace("+00:00", " UTC")
 
 
 def read(row: Any, path: str) -> Any:
-    """A field of an object or a dictionary, or one further down, as in `latency.min_ms`; None where one is missing."""
+    """A field of an object or dictionary, possibly nested, such as `latency.min_ms`; None if missing."""
     for name in path.split("."):
         row = row.get(name) if isinstance(row, dict) else getattr(row, name, None)
     return row
@@ -48,9 +48,9 @@ def read(row: Any, path: str) -> Any:
 class Column:
     """A column of a table.
 
-    `value` is a field of a row (see `read`) or a function of it, multiplied by `factor`, in the format `form` or with
-    three significant digits; `text`: it holds words, which are aligned to the left; `hint`: what it is, shown when the
-    heading is pointed at; `page_only`: the console, which is narrow, leaves it out.
+    `value` is a field of a row (see `read`) or a function of it, multiplied by `factor` and formatted with `form` or
+    three significant digits; `text`: left-aligned words; `hint`: tooltip of the heading; `page_only`: not shown on the
+    console, which is narrow.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Column:
     page_only: bool = False
 
     def cell(self, row: Any) -> str:
-        """The value as text; a dash where it is not known."""
+        """The value as text; a dash if it is unknown."""
         value = read(row, self.value) if isinstance(self.value, str) else self.value(row)
         if value is None:
             return DASH
@@ -76,9 +76,9 @@ NAME = Column("Row", "name", text=True)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows below their headings. The first column names the row; rows may have a `status` and a `reason`.
+    """Rows with headings. The first column names the row; rows may have a `status` and a `reason`.
 
-    `bar` is a field that is drawn as a bar below the second cell; `page_only` leaves the table out on the console.
+    `bar` is a field that is drawn as a bar below the second cell; `page_only` hides the table on the console.
     """
 
     columns: Sequence[Column]
@@ -91,7 +91,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing and how to read it; `draw` makes SVG of a key that is unique on the page, or nothing."""
+    """A chart and a caption; `draw` makes SVG from a key that is unique on the page, or an empty string."""
 
     title: str
     draw: Callable[[str], str]
@@ -100,7 +100,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Names and their values."""
+    """Names and values."""
 
     pairs: Sequence[tuple[str, str]]
 
@@ -115,7 +115,7 @@ class Section:
 
 
 def facts(title: str, *parts: Iterable[tuple[str, Any]]) -> Section:
-    """Names and values, without those that are not known, as a section."""
+    """A section of names and values, without unknown ones."""
     pairs = [
         (name.replace("_", " "), _text(value)) for part in parts for name, value in part if value not in (None, "")
     ]
@@ -135,8 +135,8 @@ def _text(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
-    """A figure to remember: what it is, the figure, and what it refers to."""
+class KeyFigure:
+    """A highlighted figure: label, figure, and note."""
 
     label: str
     figure: str
@@ -145,12 +145,12 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Everything from top to bottom."""
+    """A page from top to bottom."""
 
     title: str
     eyebrow: str = ""
     subtitle: str = ""
-    tiles: Sequence[Tile] = ()
+    tiles: Sequence[KeyFigure] = ()
     warnings: Sequence[str] = ()
     sections: Sequence[Section] = ()
     footer: str = "The file stands alone: it loads nothing and runs no script."

@@ -1,4 +1,4 @@
-"""A page as one HTML file that loads nothing: light and dark as the reader's system is, from telephones to paper."""
+"""Renders a page as one self-contained HTML file, with dark mode, for screens of all sizes and for print."""
 
 from collections.abc import Iterable
 from html import escape
@@ -7,14 +7,14 @@ from typing import Any
 
 from srgan_fast.pages.document import Chart, Column, Facts, Page, Section, Table, read
 
-_LONG = 40  # characters from which a cell of text is given room
+_LONG = 40  # characters from which a text cell gets a minimum width
 _BAD = {"wrong": "wrong", "errors": "wrong", "failed": "failed", "left out": "failed"}
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
 def render(page: Page) -> str:
-    """The page as HTML; every text in it is escaped, and what charts draw is taken as it is."""
+    """Renders a page; all texts are escaped, charts are inserted as they are."""
     shown = [(section, _parts(section, f"s{index}")) for index, section in enumerate(page.sections)]
     sections = [(section, parts, f"s{index}") for index, (section, parts) in enumerate(shown) if parts]
     links = "".join(f'<a href="#{key}">{escape(section.title)}</a>' for section, _, key in sections)
@@ -48,7 +48,7 @@ def _parts(section: Section, key: str) -> str:
 
 
 def _part(part: Table | Chart | Facts, key: str) -> str:
-    """HTML; empty for a part with nothing in it."""
+    """HTML of a part; empty if the part is empty."""
     if isinstance(part, Table):
         return _table(part) if part.rows else ""
     if isinstance(part, Chart):

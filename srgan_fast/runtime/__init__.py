@@ -1,4 +1,4 @@
-"""Runtimes that execute a network, behind one protocol, and the tiling that keeps their memory bounded."""
+"""Backends that execute a network through one protocol, and the tiling that bounds their memory."""
 
 from srgan_fast.runtime.protocol import AskedPrecision, Backend, Precision
 from srgan_fast.runtime.registry import (

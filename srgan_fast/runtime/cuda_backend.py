@@ -1,4 +1,4 @@
-"""Our CUDA kernels on an NVIDIA GPU: pictures go there as bytes and come back as bytes; see docs/cuda.md."""
+"""Backend `cuda`: our CUDA kernels on an NVIDIA GPU, with images transferred as bytes; see docs/cuda.md."""
 
 import itertools
 import math
@@ -21,16 +21,16 @@ from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 
 _Result = TypeVar("_Result")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_LARGEST_AREA = 2048 * 2048  # low-resolution pixels at once; more gain nothing
-_LEAST_SIDE = 16  # of a tile
-_MOST_ELEMENTS = 2**31 - 1  # of a map: kernels count them in 32 bits
-_MOST_STAGED = 1 << 26  # bytes of memory that the device writes to directly
-_FREE_SHARE = 0.5  # of the device's free memory, for the maps of one tile
-_PATTERN_SIDE = 32  # of the image that a model is tried on, at least
+_LARGEST_AREA = 2048 * 2048  # low-resolution pixels per tile; larger tiles are not faster
+_LEAST_SIDE = 16  # smallest side of a tile
+_MOST_ELEMENTS = 2**31 - 1  # largest map: kernels use 32-bit indices
+_MOST_STAGED = 1 << 26  # bytes of pinned memory for transfers
+_FREE_SHARE = 0.5  # of free device memory that the maps of one tile may use
+_PATTERN_SIDE = 32  # smallest side of the image that a model is tried on
 
 
 def why_not() -> str | None:
-    """Why it cannot be used here, behind its name in a sentence; None if it can."""
+    """Why the backend cannot be used here, as the end of a sentence that starts with its name; None if it can."""
     if not torch.cuda.is_available():
         return "needs a CUDA device that PyTorch can use"
     reason = problem_of(_current_device())
@@ -38,9 +38,9 @@ def why_not() -> str | None:
 
 
 class CudaBackend:
-    """A network in our kernels for tensor cores; fp16 or bf16, sums in float32.
+    """Runs a network with our tensor-core kernels; fp16 or bf16 with float32 accumulation.
 
-    Pictures of any size are computed in tiles on the device, as large as its memory allows.
+    Images of any size are split into tiles on the device, as large as its memory allows.
 
     Attributes:
         halo: see `TilingBackend`.
@@ -53,21 +53,21 @@ class CudaBackend:
         self.device = torch.cuda.get_device_name(self._device)
         self._scale, self._multiple = file.scale, file.network.unshuffle
         self.halo = choose_halo(receptive_radius(file.network))
-        self._what = f"the maps of {file.name} leave the range of {precision}"
-        self._remedy = f"take {'--precision bf16, or ' if precision == 'fp16' else ''}--precision fp32"
+        self._what = f"the maps of {file.name} exceed the range of {precision}"
+        self._remedy = f"use {'--precision bf16, or ' if precision == 'fp16' else ''}--precision fp32"
         self._network = CudaNetwork(file.network, _DTYPES[precision], self._device)
-        self._fitted = 0  # pixels of the image whose maps had memory the last time
+        self._fitted = 0  # pixels of the largest image whose maps have fitted so far
         self._staging = torch.empty(0, dtype=torch.uint8)
-        self._lock = threading.Lock()  # a recorded graph has one input and one result
+        self._lock = threading.Lock()  # a captured graph has one input and one output
         side = math.ceil(_PATTERN_SIDE / self._multiple) * self._multiple
         pattern = np.random.default_rng(0).random((1, file.channels, side, side), np.float32)
-        self.run(pattern)  # a model that overflows says so now
+        self.run(pattern)  # fails early if the model overflows
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`.
 
         Raises:
-            BackendError: maps that leave the range of the precision.
+            BackendError: maps exceed the range of the precision.
         """
         with torch.inference_mode(), self._lock, on_device(self._device):
             return self._with_memory(lambda: self._run(lr))
@@ -94,13 +94,13 @@ class CudaBackend:
         """See `PixelBackend.upscale`.
 
         Raises:
-            BackendError: maps that leave the range of the precision.
+            BackendError: maps exceed the range of the precision.
         """
         done = 0
 
         def report(rows: int) -> None:
             nonlocal done
-            if on_rows is not None and rows > done:  # rows that are computed again were told before
+            if on_rows is not None and rows > done:  # rows that are computed again were already reported
                 done = rows
                 on_rows(rows)
 
@@ -123,7 +123,7 @@ class CudaBackend:
                 region = given[*_region(tile)].permute(2, 0, 1)[None].float() / white
                 sr = self._network(region)[0, :, *_core_in_region(tile, s)].permute(1, 2, 0)
                 finite &= torch.isfinite(sr).all()
-                # Clipped before the multiplication, so that what overshoots cannot overflow.
+                # Clamped before the multiplication, so that values out of range cannot overflow.
                 band[:, tile.left * s : tile.right * s] = (sr.clamp(0.0, 1.0) * white).round_()
             self._check(finite)
             self._fetch(band, result[top * s : bottom * s])
@@ -133,22 +133,22 @@ class CudaBackend:
         return result
 
     def working_memory(self, height: int, width: int) -> int:
-        """See `PixelBackend.working_memory`: maps are in the device's memory."""
+        """See `PixelBackend.working_memory`; the maps are in device memory."""
         return 0
 
     def _with_memory(self, compute: Callable[[], _Result]) -> _Result:
-        """What a computation gives; where memory ran out, since others took it meanwhile, once more in what is left."""
+        """Runs a computation; if memory runs out because others took some, once more with what is left."""
         try:
             return compute()
         except torch.OutOfMemoryError:
-            pass  # the exception would keep the tensors of what was tried
+            pass  # leaving the handler frees the tensors that the exception refers to
         self._fitted = 0
         self._network.forget()
         torch.cuda.empty_cache()
         return compute()
 
     def _tiles(self, height: int, width: int) -> list[Tile]:
-        """Tiles as large as memory and kernels allow, the whole picture if it may be."""
+        """Tiles as large as memory and kernels allow; a single one if the whole image fits."""
         side = 0
         if not self._fits(height * width):
             reach = self.halo + self._multiple - 1
@@ -156,13 +156,13 @@ class CudaBackend:
         return plan_tiles(height, width, self.halo, side, self._multiple)
 
     def _fits(self, area: int) -> bool:
-        """Whether so many pixels may be computed at once. Of as many as fitted before the device is not asked."""
+        """Whether so many pixels fit at once; the device is only queried beyond the size that has fitted before."""
         return area <= self._fitted or area <= self._largest_area()
 
     def _largest_area(self) -> int:
-        """Low-resolution pixels whose maps fit into the device's memory, with no more elements than kernels count."""
+        """Low-resolution pixels whose maps fit into device memory and the kernels' index range."""
         free = torch.cuda.mem_get_info(self._device)[0]
-        # What torch has taken from the device and does not use.
+        # Plus what PyTorch's allocator has reserved but not allocated.
         free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         plan = self._network.plan
         by_memory = free * _FREE_SHARE / float(plan.bytes_per_pixel)
@@ -174,7 +174,7 @@ class CudaBackend:
             raise BackendError(f"backend cuda: {self._what}; {self._remedy}")
 
     def _fetch(self, values: Tensor, to: NDArray[Any]) -> None:
-        """Copies from the device, through memory that it writes to directly where that is not too much."""
+        """Copies from the device, through pinned memory if the size permits."""
         count = values.numel() * values.element_size()
         if values.device.type != "cuda" or count > _MOST_STAGED:
             to[...] = values.cpu().numpy()
@@ -186,30 +186,30 @@ class CudaBackend:
 
 
 def _rows_of(tiles: list[Tile]) -> Iterator[list[Tile]]:
-    """The tiles of a picture, row by row."""
+    """Groups the tiles of an image by row."""
     for _, row in itertools.groupby(tiles, key=lambda tile: tile.top):
         yield list(row)
 
 
 def _region(tile: Tile) -> tuple[slice, slice]:
-    """Rows and columns that a tile is computed from."""
+    """Rows and columns of a tile's input region."""
     return slice(tile.region_top, tile.region_bottom), slice(tile.region_left, tile.region_right)
 
 
 def _core(tile: Tile, scale: int) -> tuple[slice, slice]:
-    """Where its result belongs."""
+    """Rows and columns of a tile's core in the output."""
     return slice(tile.top * scale, tile.bottom * scale), slice(tile.left * scale, tile.right * scale)
 
 
 def _core_in_region(tile: Tile, scale: int) -> tuple[slice, slice]:
-    """Where that is in the result of its region."""
+    """Rows and columns of the core in the output of its region."""
     top, left = (tile.top - tile.region_top) * scale, (tile.left - tile.region_left) * scale
     rows, columns = (tile.bottom - tile.top) * scale, (tile.right - tile.left) * scale
     return slice(top, top + rows), slice(left, left + columns)
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:
-    """The same memory where torch takes it: without gaps, and writable, though it is only read."""
+    """A tensor on the same memory; copied only if the array is not contiguous or not writable, as PyTorch requires."""
     values = np.ascontiguousarray(values)
     return torch.from_numpy(values if values.flags.writeable else values.copy())
 

@@ -1,4 +1,4 @@
-"""A network's list in our CUDA kernels of inference, on tensors; see `cuda_plan` and `ops.infer`."""
+"""Runs a network's list of convolutions with our CUDA inference kernels; see `cuda_plan` and `ops.infer`."""
 
 import logging
 from collections import OrderedDict
@@ -14,18 +14,18 @@ from srgan_fast.network.analysis import scale_of, value_shapes
 from srgan_fast.network.graph import IMAGE, ColourMap, Conv, Network
 from srgan_fast.ops import infer
 from srgan_fast.ops.conv import phase_major
-from srgan_fast.runtime.cuda_plan import Step, padded, plan_of, side_by_side
+from srgan_fast.runtime.cuda_plan import KernelStep, padded, plan_of, side_by_side
 
 _log = logging.getLogger(__name__)
 
-_GRAPHS = 4  # shapes whose launches are kept recorded
-_RECORDED_PIXELS = 1 << 16  # more take the GPU longer than the host
-_RECORDED_BYTES = 1 << 28  # of maps, whose memory a graph keeps
+_GRAPHS = 4  # shapes whose CUDA graphs are cached
+_RECORDED_PIXELS = 1 << 16  # for more pixels kernels take longer than their launches
+_RECORDED_BYTES = 1 << 28  # of maps; a graph holds their memory
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    """A convolution's tensors on the device, packed."""
+class _DeviceLayer:
+    """Packed weights, bias and slope of a convolution on the device."""
 
     weights: Tensor
     bias: Tensor
@@ -33,7 +33,7 @@ class _Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Recorded:
+class _RecordedNetwork:
     graph: torch.cuda.CUDAGraph
     given: Tensor
     result: Tensor
@@ -42,16 +42,16 @@ class _Recorded:
 class CudaNetwork:
     """A network for batches of images on a CUDA device.
 
-    Calls with a small shape for the second time are recorded as a CUDA graph and replayed from then on, since such an
-    image's kernels take less time than the host needs to start them.
+    From the second call with a small shape on, the kernels are captured in a CUDA graph and replayed, since for small
+    images they take less time than the host needs to launch them.
 
     Args:
-        network: to compute.
+        network: to run.
         dtype: bfloat16 or float16, of features and weights.
-        device: CUDA, with an index.
+        device: CUDA device with an index.
 
     Attributes:
-        plan: how it is computed.
+        plan: which kernels run in which order.
     """
 
     def __init__(self, network: Network, dtype: torch.dtype, device: torch.device) -> None:
@@ -61,14 +61,14 @@ class CudaNetwork:
         self._shapes = value_shapes(network)
         self._channels = [padded(shape.channels) for shape in self._shapes]
         self._layers = [self._layers_of(step) for step in self.plan.steps]
-        # On the device from the beginning: what is recorded must not wait for the host.
+        # Moved to the device up front: captured code must not synchronise with the host.
         self._input_map, self._output_map = self._colours(network.input_map), self._colours(network.output_map)
-        self._graphs: OrderedDict[tuple[int, ...], _Recorded | None] = OrderedDict()
+        self._graphs: OrderedDict[tuple[int, ...], _RecordedNetwork | None] = OrderedDict()
         self._records = device.type == "cuda"
         with on_device(device):
             self._stream = torch.cuda.Stream(device) if self._records else None  # type: ignore[no-untyped-call]
             if self._records:
-                torch.cuda.synchronize(device)  # kernels read weights before those before them have ended
+                torch.cuda.synchronize(device)  # kernels prefetch weights while their predecessors still run
 
     def __call__(self, images: Tensor) -> Tensor:
         """Upscales a batch on the current stream.
@@ -77,8 +77,8 @@ class CudaNetwork:
             images: N, C, H, W, float32, in 0..1, on the device; H and W are multiples of the network's pixel-unshuffle.
 
         Returns:
-            N, C, scale * H, scale * W, float32, not clamped; the next call may overwrite it. Where the network's maps
-            left the range of the features' type it is not finite.
+            N, C, scale * H, scale * W, float32, not clamped; the next call may overwrite it. Contains non-finite values
+                if the network's maps exceeded the range of their dtype.
         """
         shape = tuple(images.shape)
         with torch.inference_mode(), on_device(self._device):
@@ -96,11 +96,11 @@ class CudaNetwork:
             return recorded.result
 
     def forget(self) -> None:
-        """Drops recorded graphs, and with them the memory that they keep."""
+        """Drops cached CUDA graphs and the memory that they hold."""
         self._graphs.clear()
 
     def compute(self, images: Tensor) -> Tensor:
-        """The same as a call, kernel by kernel."""
+        """The same as a call, without CUDA graphs."""
         network = self._network
         mapped = images
         if self.plan.reads_image or network.skip != "none":
@@ -118,29 +118,33 @@ class CudaNetwork:
         if network.skip != "none":
             out = out + self._enlarged(mapped)
         if network.tanh:
-            # Infinities are no colours, and stay for the caller to see: tanh would make colours of them.
+            # Non-finite values must stay visible to the caller: tanh would turn infinities into colours.
             out = torch.where(out.isfinite(), torch.tanh(out), out)
         return _mapped(out, self._output_map)
 
-    def _run(self, step: Step, layers: list[_Layer], images: Tensor, maps: "_Maps") -> Tensor:
-        """What a step gives: features, or of the last one pictures."""
+    def _run(self, step: KernelStep, layers: list[_DeviceLayer], images: Tensor, maps: "_Maps") -> Tensor:
+        """Runs a step; returns features, or images if it is the last."""
         conv, layer = self._network.convs[step.convs[0]], layers[0]
         if step.kernel == "head":
             assert layer.slope is not None
             values = self._network.input_map
-            return infer.head(images, values.gain, values.offset, layer.weights, layer.bias, layer.slope, settled=True)
+            return infer.head(
+                images, values.gain, values.offset, layer.weights, layer.bias, layer.slope, weights_are_constant=True
+            )
         x = maps.read(conv)
         if step.kernel == "block":
             assert layer.slope is not None
             outer = layers[1]
-            return infer.block(x, layer.weights, layer.bias, layer.slope, outer.weights, outer.bias, settled=True)
+            return infer.block(
+                x, layer.weights, layer.bias, layer.slope, outer.weights, outer.bias, weights_are_constant=True
+            )
         if step.kernel == "tail":
             return infer.tail(x, layer.weights, layer.bias)
         if step.kernel == "picture":
             return infer.picture(x, layer.weights, layer.bias, layer.slope, self._network.channels, step.shuffle)
         return self._conv(step, layer, x, maps)
 
-    def _conv(self, step: Step, layer: _Layer, x: Tensor, maps: "_Maps") -> Tensor:
+    def _conv(self, step: KernelStep, layer: _DeviceLayer, x: Tensor, maps: "_Maps") -> Tensor:
         conv = self._network.convs[step.convs[0]]
         is_last = step is self.plan.steps[-1]
         residuals = [(maps.values[residual.value], residual.scale) for residual in conv.residuals]
@@ -148,7 +152,7 @@ class CudaNetwork:
         out = None if is_last or step.shuffle_after > 1 else maps.place_of(step.value)
         y = infer.conv(
             x, layer.weights, layer.bias, layer.slope, [value for value, _ in first], [scale for _, scale in first],
-            shuffle=step.shuffle if step.shuffles else 1, settled=True, out=out,
+            shuffle=step.shuffle if step.shuffles else 1, weights_are_constant=True, out=out,
         )  # fmt: skip
         for value, scale in others:
             y.add_(value, alpha=scale)
@@ -159,7 +163,7 @@ class CudaNetwork:
         return y
 
     def _features(self, mapped: Tensor) -> Tensor:
-        """The image as a map, its channels filled up."""
+        """The image as a feature map, with channels padded to whole units."""
         image = F.pixel_unshuffle(mapped, self._network.unshuffle) if self._network.unshuffle > 1 else mapped
         return _filled_map(image.to(self._dtype))
 
@@ -170,7 +174,7 @@ class CudaNetwork:
             return F.interpolate(mapped, scale_factor=self._scale, mode="nearest")
         return F.interpolate(mapped, scale_factor=self._scale, mode="bilinear", align_corners=False)
 
-    def _layers_of(self, step: Step) -> list[_Layer]:
+    def _layers_of(self, step: KernelStep) -> list[_DeviceLayer]:
         convs = [self._network.convs[index] for index in step.convs]
         if step.kernel == "head":
             return [self._layer(convs[0], infer.pack_head, fills_in=False, needs_slope=True)]
@@ -189,8 +193,8 @@ class CudaNetwork:
         fills_in: bool = True,
         fills_out: bool = True,
         needs_slope: bool = False,
-    ) -> _Layer:
-        """A convolution's tensors on the device: channels filled up, of the input value by value; phase by phase."""
+    ) -> _DeviceLayer:
+        """A convolution's tensors on the device; channels padded, the input's per value, and in phase-major order."""
         weight, bias = torch.from_numpy(conv.weight), torch.from_numpy(conv.bias)
         slope = None if conv.slope is None else torch.from_numpy(conv.slope).expand(len(bias))
         if slope is None and needs_slope:
@@ -208,23 +212,23 @@ class CudaNetwork:
         packed = pack(arranged(weight).to(self._device), self._dtype)
         vectors = [None if v is None else arranged(v).to(self._device).contiguous() for v in (bias, slope)]
         assert vectors[0] is not None
-        return _Layer(packed, vectors[0], vectors[1])
+        return _DeviceLayer(packed, vectors[0], vectors[1])
 
     def _may_record(self, pixels: int) -> bool:
         return pixels <= _RECORDED_PIXELS and pixels * self.plan.bytes_per_pixel <= _RECORDED_BYTES
 
-    def _remember(self, shape: tuple[int, ...], recorded: _Recorded | None) -> None:
+    def _remember(self, shape: tuple[int, ...], recorded: _RecordedNetwork | None) -> None:
         self._graphs[shape] = recorded
         self._graphs.move_to_end(shape)
         while len(self._graphs) > _GRAPHS:
             self._graphs.popitem(last=False)
 
-    def _record(self, images: Tensor) -> _Recorded | None:
-        """The launches for a shape; None where the driver or the memory does not allow it, from then on for all."""
+    def _record(self, images: Tensor) -> _RecordedNetwork | None:
+        """Captures the launches for a shape; on failure (driver or memory) returns None and disables capturing."""
         given = images.clone()
         graph = torch.cuda.CUDAGraph()
         try:
-            # The outer one goes back to the caller's stream whatever happens; others may use the device meanwhile.
+            # The outer context restores the caller's stream in any case; other threads may use the device meanwhile.
             with (
                 torch.cuda.stream(self._stream),
                 torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
@@ -232,9 +236,9 @@ class CudaNetwork:
                 result = self.compute(given)
         except RuntimeError as error:
             self._records = False
-            _log.warning("kernels cannot be recorded and are started one by one: %s", str(error).partition("\n")[0])
+            _log.warning("cannot capture a CUDA graph, launching kernels one by one: %s", str(error).partition("\n")[0])
             return None
-        return _Recorded(graph, given, result)
+        return _RecordedNetwork(graph, given, result)
 
     def _colours(self, values: ColourMap) -> tuple[Tensor, Tensor] | None:
         if values.is_identity:
@@ -247,7 +251,7 @@ class _Maps:
     """The values of one call.
 
     Attributes:
-        values: that are still read.
+        values: values that are still needed.
     """
 
     def __init__(self, network: CudaNetwork, count: int, height: int, width: int) -> None:
@@ -257,7 +261,7 @@ class _Maps:
         self.values: dict[int, Tensor] = {}
 
     def place_of(self, value: int) -> Tensor | None:
-        """Where a value has to be written, if not to a map of its own."""
+        """The slice of a shared map that a value must be written to; None if it gets a map of its own."""
         place = self._plan.places.get(value)
         if place is None:
             return None
@@ -266,14 +270,14 @@ class _Maps:
         return self._shared[place.map][:, place.first : place.first + self._network._channels[value]]
 
     def keep(self, value: int, found: Tensor) -> None:
-        """Takes what a step has given."""
+        """Stores the result of a step."""
         place = self.place_of(value)
         if place is not None and place.data_ptr() != found.data_ptr():
             found = place.copy_(found)
         self.values[value] = found
 
     def read(self, conv: Conv) -> Tensor:
-        """What a convolution reads."""
+        """The input of a convolution."""
         if len(conv.inputs) == 1:
             return self.values[conv.inputs[0]]
         channels = self._network._channels
@@ -285,7 +289,7 @@ class _Maps:
         return together.contiguous(memory_format=torch.channels_last)
 
     def drop(self, step: int) -> None:
-        """Forgets what no step after this one reads."""
+        """Drops the values that no later step reads."""
         last = self._plan.last_steps
         self.values = {value: found for value, found in self.values.items() if last[value] > step}
         members = {place.map for value, place in self._plan.places.items() if last[value] > step}
@@ -307,7 +311,7 @@ def _mapped(images: Tensor, values: tuple[Tensor, Tensor] | None) -> Tensor:
 
 
 def _filled(values: Tensor, dim: int) -> Tensor:
-    """Zeros behind an axis, up to whole units."""
+    """Pads an axis with zeros to whole units."""
     missing = -values.shape[dim] % infer.UNIT
     return F.pad(values, (0, 0) * (values.dim() - 1 - dim) + (0, missing)) if missing else values
 
@@ -317,5 +321,5 @@ def _filled_map(values: Tensor) -> Tensor:
 
 
 def on_device(device: torch.device) -> AbstractContextManager[object]:
-    """Makes a CUDA device the current one, which each thread has its own of; nothing on a CPU."""
+    """Makes a CUDA device the current one, which is a per-thread setting; does nothing on a CPU."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -1,15 +1,15 @@
-"""How our CUDA kernels go through a network's list: which kernel computes which convolution, and where values lie.
+"""Plans the CUDA execution of a network: which kernel computes which convolution, and where values are stored.
 
-Every step is found by looking at the list, so that nobody asks which architecture it came from:
+Every step is derived from the list of convolutions, independent of the architecture:
 
     head: the first convolution of an RGB image, up to 9x9
-    block: two 3x3 convolutions of 64 channels, what they began with added
+    block: two 3x3 convolutions of 64 channels plus the block's input
     conv: any other convolution
-    tail: a last convolution of 5x5 to 9x9 that alone reads a shuffle by 2, which it does itself
+    tail: a last convolution of 5x5 to 9x9 that is the only reader of a pixel shuffle by 2, which it includes
     picture: any other last convolution
 
-Values that a convolution reads together are channels of one wider map, where they stand side by side as it wants them,
-so that nothing is copied: the dense blocks of ESRGAN write and read slices.
+Values that a convolution concatenates are stored as adjacent channels of one wider map, in the order in which it
+reads them, so that nothing is copied: the dense blocks of ESRGAN read and write slices.
 """
 
 from collections.abc import Iterator
@@ -24,20 +24,20 @@ from srgan_fast.ops.infer import BLOCK_CHANNELS, ENDS_SIDE, UNFOLDED_CHANNELS, U
 Kernel = Literal["head", "conv", "block", "tail", "picture"]
 
 _HALF, _FLOAT = 2, 4  # bytes
-_IMAGES = 3  # of float, as large as the image, at once: as given, mapped, and for a skip
-_RESULTS = 3  # of float, as large as the result: planes, and what follows from them; a skip makes two more
+_IMAGES = 3  # float32 copies of the image in memory at once: original, mapped, and for a skip
+_RESULTS = 3  # float32 copies of the output: planes and postprocessing; a skip adds two
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One call of a kernel.
+class KernelStep:
+    """One kernel call.
 
     Attributes:
-        kernel: that computes it.
-        convs: indices of its convolutions, the last of which gives the result.
-        shuffle: factor of the pixel shuffle whose pixels' channels the kernel takes phase by phase, 1 for none.
-        shuffles: whether the kernel shuffles; otherwise the tail does, which reads its result.
-        shuffle_after: factor of a shuffle that is left to PyTorch.
+        kernel: kind of kernel.
+        convs: indices of its convolutions; the last one's result is the step's.
+        shuffle: factor of the pixel shuffle for which the output channels are phase-major, 1 for none.
+        shuffles: whether this kernel performs the shuffle; otherwise the tail does when it reads the result.
+        shuffle_after: factor of a shuffle that PyTorch performs afterwards.
     """
 
     kernel: Kernel
@@ -48,17 +48,17 @@ class Step:
 
     @property
     def value(self) -> int:
-        """That it gives."""
+        """Index of the value that it computes."""
         return value_of(self.convs[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value is that shares a map with others.
+    """Position of a value within a shared map.
 
     Attributes:
-        map: number of the map.
-        first: channel of the map that is the value's first.
+        map: index of the map.
+        first: first channel of the value within the map.
     """
 
     map: int
@@ -66,20 +66,20 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The steps for a network, in order.
+class KernelPlan:
+    """Steps of a network in execution order.
 
     Attributes:
-        steps: that compute it.
-        places: of the values that share a map.
+        steps: the kernel calls.
+        places: positions of the values that share a map.
         widths: channels of the shared maps.
-        last_steps: for every value the last step that reads it.
-        reads_image: whether a step reads the image as a map; the head reads pictures.
-        bytes_per_pixel: of the image, of device memory that is in use at once, at most.
-        elements_per_pixel: of the image, of the largest map.
+        last_steps: for every value, the last step that reads it.
+        reads_image: whether a step reads the image as a feature map; `head` reads the image itself.
+        bytes_per_pixel: peak device memory per image pixel.
+        elements_per_pixel: elements of the largest map per image pixel.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[KernelStep, ...]
     places: dict[int, Place]
     widths: tuple[int, ...]
     last_steps: tuple[int, ...]
@@ -89,12 +89,12 @@ class Plan:
 
 
 def padded(channels: int) -> int:
-    """Channels of a map for a value: kernels read and write whole units, and what is filled up stays zero."""
+    """Channels of a value's map: padded to whole units; the padding stays zero."""
     return -(-channels // UNIT) * UNIT
 
 
-def plan_of(network: Network) -> Plan:
-    """The steps for a network."""
+def plan_of(network: Network) -> KernelPlan:
+    """Plans a network."""
     places, widths = _places(network)
     steps = tuple(_steps(network, places))
     step_of = {index: number for number, step in enumerate(steps) for index in step.convs}
@@ -102,16 +102,16 @@ def plan_of(network: Network) -> Plan:
     last_steps = tuple(step_of[index] for index in last_readers(network))
     reads_image = any(IMAGE in _read(network, step) for step in steps if step.kernel != "head")
     most_bytes, most_elements = _sizes(network, steps, places, widths, last_steps, reads_image)
-    return Plan(steps, places, widths, last_steps, reads_image, most_bytes, most_elements)
+    return KernelPlan(steps, places, widths, last_steps, reads_image, most_bytes, most_elements)
 
 
 def side_by_side(conv: Conv, places: dict[int, Place], channels: list[int]) -> bool:
-    """Whether the values that a convolution reads follow each other in one map.
+    """Whether the values that a convolution reads are adjacent in one map.
 
     Args:
-        conv: that reads several.
-        places: of values that share a map.
-        channels: of every value, padded.
+        conv: convolution with several inputs.
+        places: positions of the values that share a map.
+        channels: padded channels of every value.
     """
     found = [places.get(value) for value in conv.inputs]
     first = found[0]
@@ -125,30 +125,30 @@ def side_by_side(conv: Conv, places: dict[int, Place], channels: list[int]) -> b
     return True
 
 
-def _steps(network: Network, places: dict[int, Place]) -> Iterator[Step]:
+def _steps(network: Network, places: dict[int, Place]) -> Iterator[KernelStep]:
     convs, last = network.convs, len(network.convs) - 1
     ends_in_tail = _ends_in_tail(network)
     index = 0
     while index < last:
         conv = convs[index]
         if ends_in_tail and index == last - 1:
-            yield Step("conv", (index,), conv.shuffle, shuffles=False)
+            yield KernelStep("conv", (index,), conv.shuffle, shuffles=False)
         elif _is_head(network, conv):
-            yield Step("head", (index,))
+            yield KernelStep("head", (index,))
         elif _is_block(network, index, places):
-            yield Step("block", (index, index + 1))
+            yield KernelStep("block", (index, index + 1))
             index += 1
         elif conv.residuals:
-            yield Step("conv", (index,), shuffle_after=conv.shuffle)
+            yield KernelStep("conv", (index,), shuffle_after=conv.shuffle)
         else:
-            yield Step("conv", (index,), conv.shuffle)
+            yield KernelStep("conv", (index,), conv.shuffle)
         index += 1
     if ends_in_tail:
-        yield Step("tail", (last,))
+        yield KernelStep("tail", (last,))
     elif convs[last].residuals:
-        yield Step("conv", (last,), shuffle_after=convs[last].shuffle)
+        yield KernelStep("conv", (last,), shuffle_after=convs[last].shuffle)
     else:
-        yield Step("picture", (last,), convs[last].shuffle)
+        yield KernelStep("picture", (last,), convs[last].shuffle)
 
 
 def _is_head(network: Network, conv: Conv) -> bool:
@@ -184,7 +184,7 @@ def _ends_in_tail(network: Network) -> bool:
     value = value_of(len(network.convs) - 2)
     return (
         conv.inputs == (value,)
-        and 3 < conv.size <= ENDS_SIDE  # of a smaller one most of the tail's products would be with zeros
+        and 3 < conv.size <= ENDS_SIDE  # for smaller kernels the tail would mostly multiply zeros
         and conv.slope is None
         and not conv.residuals
         and conv.shuffle == 1
@@ -194,10 +194,10 @@ def _ends_in_tail(network: Network) -> bool:
 
 
 def _places(network: Network) -> tuple[dict[int, Place], tuple[int, ...]]:
-    """A map for the values that a convolution reads together, where they are not in one already.
+    """Assigns a shared map to values that a convolution reads together, unless they already have one.
 
-    A list that begins with the values that a map ends with makes that map wider: in a dense block each convolution
-    reads what the one before it read, and one more. Values that cannot stand side by side are copied to be read.
+    Inputs that start with all values of a map's end extend that map: in a dense block each convolution reads what the
+    previous one read plus one value. Values that cannot be adjacent are copied when they are read.
     """
     maps: list[list[int]] = []
     map_of: dict[int, int] = {}
@@ -227,7 +227,7 @@ def _places(network: Network) -> tuple[dict[int, Place], tuple[int, ...]]:
     return places, tuple(widths)
 
 
-def _read(network: Network, step: Step) -> set[int]:
+def _read(network: Network, step: KernelStep) -> set[int]:
     convs = [network.convs[index] for index in step.convs]
     inner = {value_of(index) for index in step.convs}
     return {value for conv in convs for value in (*conv.inputs, *(r.value for r in conv.residuals))} - inner
@@ -235,13 +235,13 @@ def _read(network: Network, step: Step) -> set[int]:
 
 def _sizes(
     network: Network,
-    steps: tuple[Step, ...],
+    steps: tuple[KernelStep, ...],
     places: dict[int, Place],
     widths: tuple[int, ...],
     last_steps: tuple[int, ...],
     reads_image: bool,
 ) -> tuple[Fraction, Fraction]:
-    """Bytes in use at once and elements of the largest map, for each pixel of the image: lived through step by step."""
+    """Peak bytes and elements of the largest map per image pixel, by simulating the steps."""
     shapes = value_shapes(network)
     channels = [padded(shape.channels) for shape in shapes]
     live: dict[tuple[str, int], int] = {}  # elements of maps
@@ -263,7 +263,7 @@ def _sizes(
         conv = network.convs[step.convs[-1]]
         pixels = shapes[conv.inputs[0]].resolution ** 2
         beside = UNFOLDED_CHANNELS * pixels if step.kernel == "head" else 0
-        if step.kernel == "block":  # what is between its convolutions, where it takes two kernels
+        if step.kernel == "block":  # intermediate map, if the block takes two kernels
             beside += BLOCK_CHANNELS * pixels
         if len(conv.inputs) > 1 and not side_by_side(conv, places, channels):
             beside += sum(channels[value] for value in conv.inputs) * pixels
@@ -287,4 +287,4 @@ def _sizes(
     return Fraction(_HALF * most, cells) + planes, Fraction(largest, cells)
 
 
-__all__ = ["Kernel", "Place", "Plan", "Step", "padded", "plan_of", "side_by_side"]
+__all__ = ["Kernel", "KernelPlan", "KernelStep", "Place", "padded", "plan_of", "side_by_side"]

@@ -4,13 +4,13 @@ import importlib.util
 
 
 def is_installed(module: str) -> bool:
-    """Whether it is there; a folder of nothing but type stubs is not."""
+    """Whether the module exists; a folder of type stubs only does not count."""
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # a package above it is missing, or a stand-in without a spec was put there
+    except (ImportError, ValueError):  # a parent package is missing, or a test double without a spec is installed
         return False
     if spec is None:
         return False
-    # A folder without code comes out as a namespace: a package that comes from nowhere.
+    # A folder without code is found as a namespace package without origin.
     namespace = getattr(spec, "submodule_search_locations", None) is not None and spec.origin is None
     return not namespace

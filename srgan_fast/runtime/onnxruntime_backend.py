@@ -1,4 +1,4 @@
-"""ONNX Runtime: on the CPU, or through what its other builds bring (onnxruntime-gpu, onnxruntime-openvino)."""
+"""ONNX Runtime, on the CPU or with the execution providers of onnxruntime-gpu and onnxruntime-openvino."""
 
 import numpy as np
 import onnxruntime as ort
@@ -13,9 +13,9 @@ _LOG_ERRORS = 3
 
 
 class OnnxRuntimeBackend:
-    """A session over the network's graph; fp32.
+    """A session for the network's ONNX graph; fp32.
 
-    Inputs and results are bound, so that nothing is copied that need not be.
+    Inputs and outputs are bound (IO binding), to avoid copies.
     """
 
     name = "onnxruntime"
@@ -32,7 +32,7 @@ class OnnxRuntimeBackend:
         self._home = Home(self.name, "load the model anew in this one")
         providers = list(dict.fromkeys((self.provider, "CPUExecutionProvider")))
         self._session = ort.InferenceSession(graph, options, providers=providers)
-        # A provider whose libraries are missing is left out without an error.
+        # ONNX Runtime silently skips a provider whose libraries are missing.
         if self._session.get_providers()[0] != self.provider:
             raise BackendError(
                 f"backend {self.name}: the libraries of {self.provider} do not load; pip install {self.package}"
@@ -40,7 +40,7 @@ class OnnxRuntimeBackend:
 
     @classmethod
     def why_not(cls) -> str | None:
-        """Why this build of ONNX Runtime cannot do it; None if it can."""
+        """Why this build of ONNX Runtime cannot be used; None if it can."""
         if cls.provider in ort.get_available_providers():
             return None
         return f"needs an ONNX Runtime with {cls.provider}: pip install {cls.package}"
@@ -53,26 +53,26 @@ class OnnxRuntimeBackend:
         return sr
 
     def run_in_place(self, lr: int, sr: int, shape: tuple[int, int, int], memory: str = "cpu", index: int = 0) -> None:
-        """Upscales from one place in memory to another, and waits for it.
+        """Upscales from one buffer to another, and waits for completion.
 
         Args:
-            lr: address of N, C, H, W float32 in 0..1, contiguous, ready to be read.
-            sr: address of as much as the result takes.
+            lr: address of N, C, H, W float32 in 0..1, contiguous.
+            sr: address of a buffer for the result.
             shape: N, H and W.
-            memory: that both lie in, `cpu` or `cuda`.
+            memory: location of both, `cpu` or `cuda`.
             index: of the device.
         """
         self._home.check()
         count, height, width = shape
         larger = (count, self._channels, height * self._scale, width * self._scale)
-        binding = self._session.io_binding()  # one for each call: threads may share the session
+        binding = self._session.io_binding()  # one per call: threads may share the session
         binding.bind_input("lr", memory, index, np.float32, (count, self._channels, height, width), lr)
         binding.bind_output("sr", memory, index, np.float32, larger, sr)
         self._session.run_with_iobinding(binding)
 
 
-class CudaBackend(OnnxRuntimeBackend):
-    """cuDNN's kernels."""
+class OnnxRuntimeCudaBackend(OnnxRuntimeBackend):
+    """CUDA execution provider, which uses cuDNN."""
 
     name = "onnxruntime-cuda"
     device = "CUDA"
@@ -81,7 +81,7 @@ class CudaBackend(OnnxRuntimeBackend):
 
 
 class TensorRTProviderBackend(OnnxRuntimeBackend):
-    """TensorRT inside ONNX Runtime."""
+    """TensorRT execution provider."""
 
     name = "onnxruntime-tensorrt"
     device = "CUDA"
@@ -90,7 +90,7 @@ class TensorRTProviderBackend(OnnxRuntimeBackend):
 
 
 class OpenVINOProviderBackend(OnnxRuntimeBackend):
-    """OpenVINO inside ONNX Runtime."""
+    """OpenVINO execution provider."""
 
     name = "onnxruntime-openvino"
     provider = "OpenVINOExecutionProvider"

@@ -12,14 +12,14 @@ from srgan_fast.runtime.protocol import FloatImages, Precision
 
 
 def computes(precision: Precision) -> bool:
-    """Whether OpenVINO computes in that precision on this CPU; where it cannot, asked for bf16 it computes in f32."""
+    """Whether OpenVINO supports the precision on this CPU; otherwise a request for bf16 silently runs in fp32."""
     return precision == "fp32" or "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVINOBackend:
-    """A compiled model over the network's graph; fp32 or bf16.
+    """A compiled model of the network's ONNX graph; fp32 or bf16.
 
-    The precision is always said: left alone, OpenVINO computes in bf16 where the CPU can.
+    The precision is always set explicitly: by default OpenVINO uses bf16 where the CPU supports it.
     """
 
     name = "openvino"
@@ -35,7 +35,7 @@ class OpenVINOBackend:
             {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"},
         )
         self._request = self._compiled.create_infer_request()
-        self._lock = threading.Lock()  # a request holds one image at a time
+        self._lock = threading.Lock()  # an infer request holds one image at a time
         self._home = Home(self.name, "load the model anew in this one")
 
     def run(self, lr: FloatImages) -> FloatImages:

@@ -1,9 +1,9 @@
-"""Which processor this is, as far as it decides which kernels can run."""
+"""The processor, as far as it determines which kernels can run."""
 
 import platform
 from pathlib import Path
 
-# What decides which kernels a library can choose.
+# CPU flags that kernel dispatch depends on.
 FLAGS_THAT_MATTER = (
     *("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"),
     *("avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8"),
@@ -12,7 +12,7 @@ FLAGS_THAT_MATTER = (
 
 
 def describe_processor() -> tuple[str, list[str]]:
-    """Its name and those of its flags that matter; no flags where the system does not tell."""
+    """Name of the processor and its relevant flags; no flags if the system does not report them."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return platform.processor() or platform.machine(), []

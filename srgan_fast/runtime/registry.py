@@ -1,4 +1,4 @@
-"""Which runtimes there are, which of them are installed, and which one `auto` means."""
+"""The backends, which of them are installed, and which one `auto` selects."""
 
 import functools
 import importlib
@@ -11,7 +11,7 @@ from srgan_fast.models import ModelFile
 from srgan_fast.runtime.installed import is_installed
 from srgan_fast.runtime.protocol import AskedPrecision, Backend, BackendEntry, BackendFactory, OnBuild, Precision
 
-# In the order in which `auto` prefers them on a CPU: see docs/performance.md for the measurement.
+# In order of preference for `auto` on a CPU; docs/performance.md has the measurements.
 BACKENDS: dict[str, BackendEntry] = {
     entry.name: entry
     for entry in (
@@ -49,7 +49,7 @@ BACKENDS: dict[str, BackendEntry] = {
             ("fp16", "bf16"),
             "cuda_backend:CudaBackend",
             why_not="cuda_backend:why_not",
-            chosen_by_auto=False,  # only where there is a device: see choose_backend
+            chosen_by_auto=False,  # only with a CUDA device: see choose_backend
         ),
         *(
             BackendEntry(
@@ -62,7 +62,7 @@ BACKENDS: dict[str, BackendEntry] = {
                 chosen_by_auto=False,
             )
             for provider, factory in (
-                ("cuda", "CudaBackend"),
+                ("cuda", "OnnxRuntimeCudaBackend"),
                 ("tensorrt", "TensorRTProviderBackend"),
                 ("openvino", "OpenVINOProviderBackend"),
             )
@@ -88,24 +88,24 @@ BACKENDS: dict[str, BackendEntry] = {
 
 
 def missing_modules(entry: BackendEntry) -> list[str]:
-    """The modules of a backend that are not installed."""
+    """Modules that a backend needs and that are not installed."""
     return [module for module in entry.modules if not is_installed(module)]
 
 
 def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[str, str]:
-    """The backend that a name stands for, and why, in words.
+    """Selects a backend; also returns the reason, in words.
 
     Args:
-        name: one of `BACKENDS`, or `auto`: a CUDA device is used through our kernels, or in precisions that they lack
-            through torch; without one it is the first installed runtime that computes in that precision.
-        precision: that is asked for.
+        name: one of `BACKENDS`, or `auto`: with a CUDA device our kernels, or torch for precisions that they do not
+            support; otherwise the first installed backend that supports the precision.
+        precision: requested precision.
 
     Raises:
-        BackendError: unknown, not installed, or not able to compute in that precision.
+        BackendError: unknown, not installed, or the precision is not supported.
     """
     if name != "auto":
         if name not in BACKENDS:
-            raise BackendError(f"no backend is called {name!r}; there are auto, {', '.join(BACKENDS)}")
+            raise BackendError(f"unknown backend {name!r}; choose from auto, {', '.join(BACKENDS)}")
         entry = BACKENDS[name]
         if missing := missing_modules(entry):
             raise BackendError(f"backend {name} needs {' and '.join(missing)}: {_install(entry)}")
@@ -144,7 +144,7 @@ def choose_backend(name: str = "auto", precision: Precision = "fp32") -> tuple[s
 
 
 def _on_cuda(precision: Precision) -> tuple[str, str]:
-    """What `auto` means where a CUDA device is present, and why."""
+    """The selection of `auto` with a CUDA device, and the reason."""
     if precision not in BACKENDS["cuda"].precisions:
         return "torch", "a CUDA device is present"
     reason = _why_not(BACKENDS["cuda"])
@@ -154,13 +154,13 @@ def _on_cuda(precision: Precision) -> tuple[str, str]:
 
 
 def choose_precision(precision: AskedPrecision, name: str = "auto") -> Precision:
-    """What `auto` means: fp16 where our CUDA kernels compute, fp32 elsewhere.
+    """Resolves precision `auto`: fp16 with our CUDA kernels, fp32 otherwise.
 
-    Pictures of 8 bits do not show the difference: docs/cuda.md.
+    The difference is not visible in 8-bit images: docs/cuda.md.
 
     Args:
-        precision: that is asked for.
-        name: of the backend that is asked for.
+        precision: requested precision.
+        name: requested backend.
     """
     if precision != "auto":
         return precision
@@ -172,7 +172,7 @@ def choose_precision(precision: AskedPrecision, name: str = "auto") -> Precision
 
 
 def usable_backends(precision: Precision = "fp32") -> list[str]:
-    """Names of those that are installed and can compute in that precision on this machine."""
+    """Names of the installed backends that support the precision on this machine."""
     usable = []
     for name in BACKENDS:
         try:
@@ -201,9 +201,9 @@ def _computes(entry: BackendEntry, precision: Precision) -> bool:
         return True
     try:
         return bool(_attribute(entry.computes)(precision))
-    except ImportError:  # installed, but broken: loading it says so
+    except ImportError:  # installed, but broken: reported when it is loaded
         return True
-    except ValueError as error:  # SRGAN_FAST_ISA names what this processor cannot run
+    except ValueError as error:  # SRGAN_FAST_ISA requests an unsupported instruction set
         raise BackendError(str(error)) from None
 
 
@@ -218,7 +218,7 @@ def _why_not(entry: BackendEntry) -> str | None:
 
 
 def _cuda_device() -> bool:
-    # Importing torch takes seconds; without the driver's device node there is nothing to ask it about.
+    # Importing torch takes seconds; without the driver's device node the answer is no.
     if os.name == "posix" and not any(os.path.exists(node) for node in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")):  # noqa: PTH110
         return False
     return bool(importlib.import_module("torch").cuda.is_available())
@@ -231,18 +231,18 @@ def create_backend(
     threads: int | None = None,
     on_build: OnBuild | None = None,
 ) -> Backend:
-    """Loads a model into a runtime.
+    """Loads a model into a backend.
 
     Args:
         file: the model.
         name: see `choose_backend`.
-        precision: to compute in; weights are converted when loaded.
-        threads: CPU threads; all that this process may use if None.
-        on_build: told how far a runtime is that has to build something first, which takes minutes.
+        precision: compute precision; weights are converted when loaded.
+        threads: number of CPU threads; all that the process may use if None.
+        on_build: called with the progress of backends that compile an engine first, which takes minutes.
 
     Raises:
-        BackendError: see `choose_backend`; or the runtime refuses the model.
-        ModelError: weights that no runtime could compute with.
+        BackendError: see `choose_backend`; or the backend rejects the model.
+        ModelError: invalid weights.
     """
     if threads is not None and threads < 1:
         raise BackendError(f"threads is {threads}; it must be at least 1")
@@ -258,15 +258,15 @@ def create_backend(
         ) from error
     except SrganFastError:
         raise
-    except Exception as error:  # every runtime has exceptions of its own
+    except Exception as error:  # every runtime raises its own exceptions
         raise BackendError(f"backend {chosen} cannot load {file.name} ({first_line(error)})") from error
 
 
 def first_line(error: Exception) -> str:
-    """What a runtime's exception says, without the traces that some put below it."""
+    """First line of a runtime's exception, without the stack trace that some append."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may run on."""
+    """Number of CPUs that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

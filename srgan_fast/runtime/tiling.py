@@ -1,9 +1,9 @@
-"""Cutting a picture into overlapping tiles whose results, put together, equal the whole picture's result.
+"""Splits an image into overlapping tiles whose combined results equal the result of the whole image.
 
-A tile is computed from a region that reaches one halo further on each side. With a halo of the network's receptive
-radius every output pixel sees the same input as it would in one piece; deep networks reach hundreds of pixels, of
-which the far ones hardly matter, so theirs is shorter. At the picture's border the region ends there, and zero padding
-applies as it should.
+A tile is computed from a region that extends one halo beyond it on each side. With a halo of the network's receptive
+radius, every output pixel depends on the same input as without tiles. Deep networks have radii of hundreds of pixels,
+of which distant ones hardly matter, so their halo is shorter. At the image border the region ends, and zero padding
+applies as for the whole image.
 """
 
 import itertools
@@ -12,20 +12,19 @@ from dataclasses import dataclass
 
 from srgan_fast.errors import UsageError
 
-# Low-resolution pixels in one region where nobody asks for a tile size. Peak memory of the libraries grows with it;
-# smaller tiles compute more halo.
+# Low-resolution pixels per region by default. Peak memory grows with it; smaller tiles spend more time on halos.
 DEFAULT_REGION_AREA = 448 * 448
 
 
-# Receptive radii up to this are halos as they are, so that tiles change nothing.
+# Receptive radii up to this are used as the halo, so that tiling does not change the result.
 EXACT_HALO = 64
-# Of networks that reach further: tiles then differ from the whole picture by what lies beyond.
+# Halo of networks with larger radii: the result then differs slightly from that of the whole image.
 SHORT_HALO = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A core of the picture and the region it is computed from, in low-resolution pixels, ends exclusive."""
+    """Core of a tile and the region that it is computed from, in low-resolution pixels, ends exclusive."""
 
     top: int
     bottom: int
@@ -43,14 +42,14 @@ class Tile:
 
 
 def choose_halo(radius: int, asked: int | None = None) -> int:
-    """Pixels of context around a tile: as asked for, else exact where that is not absurd.
+    """Pixels of context around a tile: the requested number, else the exact radius up to `EXACT_HALO`.
 
     Args:
         radius: the network's receptive radius.
-        asked: halo that is asked for; more than the radius changes nothing.
+        asked: requested halo; more than the radius has no effect.
 
     Raises:
-        UsageError: a negative halo.
+        UsageError: the halo is negative.
     """
     if asked is None:
         return radius if radius <= EXACT_HALO else SHORT_HALO
@@ -60,21 +59,21 @@ def choose_halo(radius: int, asked: int | None = None) -> int:
 
 
 def plan_tiles(height: int, width: int, halo: int, tile: int | None = None, multiple: int = 1) -> list[Tile]:
-    """Tiles that cover a picture once.
+    """Tiles whose cores partition an image.
 
     Args:
-        height: rows of the picture.
-        width: columns of the picture.
-        halo: pixels of context around each.
-        tile: side of a core; 0 for the whole picture in one piece; None for a size that bounds memory.
-        multiple: that edges of regions are moved outwards to, and the picture's sides are: of a pixel-unshuffle.
+        height: rows of the image.
+        width: columns of the image.
+        halo: pixels of context around each tile.
+        tile: side of a core; 0 for a single tile; None for a size that bounds memory.
+        multiple: region edges are rounded outwards to multiples of it (pixel-unshuffle); so must be the image's sides.
 
     Raises:
-        UsageError: a negative tile.
+        UsageError: the tile size is negative.
     """
     if tile is not None and tile < 0:
         raise UsageError(f"tile is {tile}; it must be 0 (no tiles) or a number of pixels")
-    reach = halo + multiple - 1  # at most, with what edges are moved by
+    reach = halo + multiple - 1  # largest extent, including the rounding of edges
     if tile is None:
         fits = height * width <= DEFAULT_REGION_AREA
         tile = 0 if fits else max(32, math.isqrt(DEFAULT_REGION_AREA) - 2 * reach)
@@ -91,13 +90,13 @@ def plan_tiles(height: int, width: int, halo: int, tile: int | None = None, mult
 
 
 def _region(begin: int, end: int, size: int, halo: int, multiple: int) -> tuple[int, int]:
-    """What a span of a core is computed from."""
+    """Region of a core's span."""
     first, last = (begin - halo) // multiple * multiple, -(-(end + halo) // multiple) * multiple
     return max(0, first), min(size, last)
 
 
 def _spans(size: int, longest: int) -> list[tuple[int, int]]:
-    """Cuts 0..size into as few spans as possible, of nearly equal length."""
+    """Splits 0..size into as few spans as possible, of nearly equal length."""
     count = -(-size // longest)
     edges = [size * i // count for i in range(count + 1)]
     return list(itertools.pairwise(edges))

@@ -13,21 +13,21 @@ NO_BF16 = "PyTorch has no instructions for bf16 on this CPU"
 
 
 def computes(precision: Precision) -> bool:
-    """Whether it is worth asking for: in fp16 a CPU is slower than in fp32, and in bf16 without instructions for it."""
+    """Whether a precision pays: on CPUs fp16 is slower than fp32, and so is bf16 without native instructions."""
     return precision == "fp32" or torch.cuda.is_available() or (precision == "bf16" and cpu_multiplies_bf16())
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether PyTorch has instructions for bf16 on this CPU, as its oneDNN answers.
+    """Whether PyTorch has bf16 instructions on this CPU, according to its oneDNN.
 
-    Without them, on a Zen 3 with AVX2 only, bf16 took 9 s a picture, most of the time of the whole benchmark.
+    Without them, bf16 took 9 s per image on a Zen 3 with AVX2 only, most of the time of the whole benchmark.
     """
     onednn = cast(Any, torch.backends.mkldnn)  # without types
     return bool(onednn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class TorchBackend:
-    """The network's list as a torch module, channels-last; fp32, or bf16 or fp16 by autocast."""
+    """The network as a PyTorch module in channels_last; fp32, or bf16 or fp16 by autocast."""
 
     name = "torch"
 
@@ -54,7 +54,7 @@ class TorchBackend:
         if self._device.type == "cpu" and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode(), self._precision():
-            # torch warns about arrays that it could not write to, though it only reads them here.
+            # torch warns about read-only arrays, although it only reads them here.
             images = torch.from_numpy(lr if lr.flags.writeable else lr.copy()).to(
                 self._device, memory_format=torch.channels_last
             )

@@ -42,7 +42,7 @@ def test_activations_without_slopes_are_taken_from_what_is_recorded(
     with torch.inference_mode():
         expected = module.double()(torch.from_numpy(lr[None]))[0].numpy()
     np.testing.assert_allclose(run(network, lr), expected, atol=1e-5)
-    with pytest.raises(ModelError, match=r"nothing says whether ReLU or LeakyReLU follows"):
+    with pytest.raises(ModelError, match=r"no metadata that says whether it uses ReLU or LeakyReLU"):
         recognise(state_of(module))
 
 
@@ -55,11 +55,14 @@ def test_animevideos_size_has_its_known_facts(state_of: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"body.8.weight": (45, 8, 3, 3), "body.8.bias": (45,)}, r"15 is no square number"),
-        ({"body.8.weight": (47, 8, 3, 3), "body.8.bias": (47,)}, r"gives 47 channels, images have 3"),
-        ({"body.4.weight": None}, r"it lacks body\.4\.weight"),
+        ({"body.8.weight": (45, 8, 3, 3), "body.8.bias": (45,)}, r"15 is not a square number"),
+        (
+            {"body.8.weight": (47, 8, 3, 3), "body.8.bias": (47,)},
+            r"has 47 output channels, expected a multiple for images of 3",
+        ),
+        ({"body.4.weight": None}, r"missing body\.4\.weight"),
         ({"body.5.weight": (7,)}, r"body\.5\.weight has shape \(7,\), the network needs \(8,\)"),
-        ({"body.10.weight": (48, 8, 3, 3)}, r"it lacks body\.9\.weight|body\.8\.weight has shape"),
+        ({"body.10.weight": (48, 8, 3, 3)}, r"missing body\.9\.weight|body\.8\.weight has shape"),
         ({"body.2.weight": (8, 8, 5, 5)}, r"body\.2\.weight has shape \(8, 8, 5, 5\)"),
     ],
 )

@@ -141,7 +141,7 @@ def test_edsr_of_256_channels_damps_its_residuals(kind: Any, randomised: Any, st
 def test_a_recorded_damping_is_taken(randomised: Any, state_of: Any) -> None:
     module = randomised(BasicEDSR(8, 2, 2, 0.3))
     assert_agrees(module, recognise(state_of(module), {"res_scale": "0.3"}).network, (4, 5))
-    with pytest.raises(ModelError, match=r"res_scale is recorded as 'much', which is no number"):
+    with pytest.raises(ModelError, match=r"res_scale in its metadata is 'much', not a number"):
         recognise(state_of(module), {"res_scale": "much"})
 
 

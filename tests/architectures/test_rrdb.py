@@ -80,13 +80,13 @@ def test_real_esrgans_size_has_its_known_facts(state_of: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.3.weight": None}, r"looks like RRDB \(ESRGAN\), but its convolutions after the trunk are number"),
-        ({"model.1.sub.1.RDB2.conv3.0.weight": None}, r"but it lacks body\.1\.rdb2\.conv3\.weight"),
+        ({"model.3.weight": None}, r"looks like RRDB \(ESRGAN\), but the convolutions after the trunk have indices"),
+        ({"model.1.sub.1.RDB2.conv3.0.weight": None}, r"but missing body\.1\.rdb2\.conv3\.weight"),
         ({"model.1.sub.1.RDB2.conv3.0.weight": (32, 9, 3, 3)}, r"body\.1\.rdb2\.conv3\.weight has shape"),
-        ({"model.1.sub.0.RDB1.conv1.0.weight": (32,)}, r"body\.0\.rdb1\.conv1\.weight is no convolution's"),
-        ({"extra.weight": (3,)}, r"1 of its arrays are no part of that network: extra\.weight"),
-        ({"model.10.weight": (7, 8, 3, 3), "model.10.bias": (7,)}, r"takes images of 3 channels and gives 7"),
-        ({"model.0.weight": (8, 6, 3, 3)}, r"2 is no square number"),
+        ({"model.1.sub.0.RDB1.conv1.0.weight": (32,)}, r"body\.0\.rdb1\.conv1\.weight is not of a convolution"),
+        ({"extra.weight": (3,)}, r"1 arrays do not belong to that network: extra\.weight"),
+        ({"model.10.weight": (7, 8, 3, 3), "model.10.bias": (7,)}, r"the input has 3 channels, the output 7"),
+        ({"model.0.weight": (8, 6, 3, 3)}, r"2 is not a square number"),
         ({"conv_first.weight": (8, 3, 3, 3)}, r"holds conv_first\.weight twice"),
     ],
 )

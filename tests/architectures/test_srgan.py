@@ -98,7 +98,7 @@ def test_what_leaves_the_range_of_float32_is_refused(variance: float) -> None:
     weights = weights_of(generator_of(config))
     weights["blocks.0.bn2.weight"].fill(1e30)
     weights["blocks.0.bn2.running_var"].fill(variance)
-    with pytest.raises(ModelError, match=r"^blocks\.0\.conv2: its values leave float32's range when they are folded"):
+    with pytest.raises(ModelError, match=r"^blocks\.0\.conv2: folded values exceed float32's range"):
         network_of(config, weights)
 
 
@@ -110,7 +110,7 @@ def test_the_papers_network_has_its_radius_and_cost() -> None:
 
 
 def test_a_generator_without_its_conventions_is_not_guessed() -> None:
-    with pytest.raises(ModelError, match=r"holds an unknown network: .*head\.conv\.weight"):
+    with pytest.raises(ModelError, match=r"unknown network: .*head\.conv\.weight"):
         recognise(weights_of(generator_of(CONFIGS["paper"])))
 
 

@@ -174,7 +174,7 @@ def spoilt_report() -> InferenceReport:
     return change_row(
         report,
         "openvino-fp32",
-        streams=Streams(count=2, reason="its runtime cannot be called by several threads at once"),
+        streams=Streams(count=2, reason="the runtime does not support concurrent calls"),
     )
 
 

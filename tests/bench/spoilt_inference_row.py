@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from srgan_fast.bench.candidates import Candidate, Job, Loaded
+from srgan_fast.bench.candidates import Candidate, Loaded, RowJob
 from srgan_fast.bench.inference_row import InferenceRow
 from srgan_fast.bench.turns import WARM_UP_RUNS
 from srgan_fast.bench.worker import serve
@@ -27,7 +27,7 @@ class FakeGpu:
         return 345.0
 
 
-def load(row: Candidate, job: Job, lr: Any) -> Loaded:
+def load(row: Candidate, job: RowJob, lr: Any) -> Loaded:
     if row.name != NAME:
         return genuine(row, job, lr)
     if HOW == "fails in loading":

@@ -53,11 +53,11 @@ def test_rows_of_other_precisions_are_left_away() -> None:
 @pytest.mark.parametrize(
     ("backends", "peers", "precisions", "message"),
     [
-        (("cudnn",), (), (), "no backend is called 'cudnn'; there are all, none, "),
-        ((), ("tflite",), (), "no peer is called 'tflite'; there are all, none, torch-nchw-fp32, "),
-        (("none",), ("none",), (), "nothing is left to measure"),
-        (("none",), ("mnn",), ("int8",), "nothing is left to measure"),
-        ((), ("none", "mnn"), (), "--peer none goes with no other --peer"),
+        (("cudnn",), (), (), "unknown backend 'cudnn'; choose from all, none, "),
+        ((), ("tflite",), (), "unknown peer 'tflite'; choose from all, none, torch-nchw-fp32, "),
+        (("none",), ("none",), (), "nothing to measure"),
+        (("none",), ("mnn",), ("int8",), "nothing to measure"),
+        ((), ("none", "mnn"), (), "--peer none cannot be combined with another --peer"),
     ],
 )
 def test_what_stands_for_nothing_is_refused(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from srgan_fast.bench import export as bench
 from srgan_fast.bench.export import ExportBenchReport, ExportOptions, bench_export
-from srgan_fast.bench.workload import Size
+from srgan_fast.bench.workload import ImageSize
 from srgan_fast.cli.app import app
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours
@@ -20,7 +20,7 @@ ENGINES = [flavour.name for flavour in installed_flavours()]
 
 @pytest.fixture
 def options(tiny_model: Path) -> ExportOptions:
-    return ExportOptions(tiny_model, ("fp32", "fp16"), Size(16, 16), rounds=2, threads=1)
+    return ExportOptions(tiny_model, ("fp32", "fp16"), ImageSize(16, 16), rounds=2, threads=1)
 
 
 @pytest.fixture

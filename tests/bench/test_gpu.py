@@ -114,7 +114,7 @@ def _time(median: float) -> dict[str, float]:
 
 
 def _row(name: str, status: str = "ok", **values: Any) -> dict[str, Any]:
-    found = asdict(inference.Result(name, "fp16", status))
+    found = asdict(inference.RowResult(name, "fp16", status))
     return found | {"device": _time(2e-3), "graph": _time(1e-3), "psnr_db": 70.0, "max_error": 1e-3} | values
 
 
@@ -175,7 +175,7 @@ def test_the_tool_makes_a_page_of_a_report_that_is_there(tmp_path: Path) -> None
     (tmp_path / "r.json").write_text("[]")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "no report that a page can be made of" in done.stderr
+    assert "not a report" in done.stderr
 
 
 # --- the clock of a row

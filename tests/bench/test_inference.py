@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from srgan_fast.bench import InferenceOptions, InferenceReport, Size, bench_inference, cold_start, inference
+from srgan_fast.bench import ImageSize, InferenceOptions, InferenceReport, bench_inference, cold_start, inference
 from srgan_fast.bench.candidates import PEERS, Candidate
 from srgan_fast.bench.report import CaseResult, Row
 from srgan_fast.errors import ModelError, UsageError
@@ -27,7 +27,7 @@ ROWS = ("our-onnxruntime-fp32", "openvino-fp32")  # light ones: each starts a pr
 def options(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> InferenceOptions:
     """Two rows at one size, two rounds, one thread, no engine of our own."""
     monkeypatch.delitem(BACKENDS, "native", raising=False)
-    sizes = (Size(8, 8),)
+    sizes = (ImageSize(8, 8),)
     return InferenceOptions(
         tiny_model, sizes, ("onnxruntime",), ("openvino-fp32",), threads=(1,), rounds=2, warm_up_ms=0
     )
@@ -65,7 +65,7 @@ def test_rows_are_timed_checked_and_ranked(
     """And the report survives JSON, and becomes CSV."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     steps: list[str] = []
-    report = bench_inference(replace(options, sizes=(Size(9, 14),), percentiles=(50.0, 90.0, 25.0)), steps.append)
+    report = bench_inference(replace(options, sizes=(ImageSize(9, 14),), percentiles=(50.0, 90.0, 25.0)), steps.append)
     (case,) = report.cases
     assert str(case) == "9x14, 1 thread"
     assert {row.name for row in case.rows} == set(ROWS)
@@ -159,11 +159,13 @@ def test_several_threads_call_a_runtime_and_one_that_cannot_says_so(
     assert streams.poisson.runs >= 10
     assert streams.poisson.median_ms > 0
     assert none is not None
-    assert (none.images_per_s, none.reason) == (None, "its runtime cannot be called by several threads at once")
+    assert (none.images_per_s, none.reason) == (None, "the runtime does not support concurrent calls")
 
 
 def test_every_size_is_measured_with_every_batch_and_number_of_threads(alone: InferenceOptions) -> None:
-    report = bench_inference(replace(alone, sizes=(Size(9, 8), Size(8, 8)), batches=(1, 2), threads=(1,), rounds=1))
+    report = bench_inference(
+        replace(alone, sizes=(ImageSize(9, 8), ImageSize(8, 8)), batches=(1, 2), threads=(1,), rounds=1)
+    )
     assert list(map(str, report.cases)) == [
         f"{size}{batch}, 1 thread" for size in ("9x8", "8x8") for batch in ("", ", batch 2")
     ]

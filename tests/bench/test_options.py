@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srgan_fast.bench import InferenceOptions, Size, parse_size
+from srgan_fast.bench import ImageSize, InferenceOptions, parse_size
 from srgan_fast.bench.workload import LARGEST_SIDE
 from srgan_fast.errors import UsageError
 
@@ -15,7 +15,7 @@ SIDES = st.integers(1, LARGEST_SIDE)
 
 @given(SIDES, SIDES)
 def test_a_size_is_read_back(height: int, width: int) -> None:
-    assert parse_size(str(Size(height, width))) == (height, width)
+    assert parse_size(str(ImageSize(height, width))) == (height, width)
 
 
 @pytest.mark.parametrize(("text", "size"), [("64", (64, 64)), (" 9X12 ", (9, 12)), ("1x1", (1, 1)), ("007x08", (7, 8))])
@@ -50,7 +50,7 @@ def test_sides_that_no_picture_has_are_refused(text: str) -> None:
         ({"percentiles": (float("nan"),)}, "percentile is nan"),
         ({"rounds": 0}, "rounds is 0"),
         ({"sizes": ()}, "no batch or no size is given"),
-        ({"sizes": (Size(0, 4),)}, "size is 0x4"),
+        ({"sizes": (ImageSize(0, 4),)}, "size is 0x4"),
         ({"precisions": ("fp64",)}, "precision is 'fp64'; there are fp32, bf16, fp16, int8"),
     ],
 )

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from srgan_fast.bench.page import page_of
 from srgan_fast.cli.app import app
 from srgan_fast.pages import charts
-from srgan_fast.pages.document import Column, Facts, Page, Section, Table, Tile, number
+from srgan_fast.pages.document import Column, Facts, KeyFigure, Page, Section, Table, number
 from srgan_fast.pages.html import render
 
 HOSTILE = "</title></style><script>alert('x')</script><img src=x onerror=\"alert(1)\">&amp;"
@@ -136,7 +136,7 @@ def test_wrong_failed_and_left_out_rows_are_marked() -> None:
         "RuntimeError: out of luck",
         "pip install MNN",
         "the machine is busy: load average 2.00",
-        "its runtime cannot be called by several threads at once",
+        "the runtime does not support concurrent calls",
         "Latency against size",
         "Latency against batch",
         "openvino-int8 (wrong)",
@@ -158,7 +158,7 @@ def test_a_chart_shows_every_round_and_the_same_data_give_the_same_chart() -> No
 
     assert dots([1.0 + i % 2 for i in range(40)]) - dots([1.0 + i % 2 for i in range(10)]) == 30
     assert dots([1.0 + i for i in range(5_000)]) < 400, "more would not be told apart"
-    one, two = (charts.stacks([charts.Bar("a", {"b": 1.0})], "ms")("k") for _ in range(2))
+    one, two = (charts.stacks([charts.StackedBar("a", {"b": 1.0})], "ms")("k") for _ in range(2))
     assert one == two
 
 
@@ -167,7 +167,7 @@ def test_nothing_to_draw_is_nothing() -> None:
         charts.strips([charts.Series("a", [(float("nan"), 0), (-1.0, 0)])], "ms"),
         charts.lines([charts.Series("a", [(0, 1)])], "x", "y", {}),
         charts.scatter([charts.Series("a", [(float("inf"), 1)])], "x", "y"),
-        charts.stacks([charts.Bar("a", {"b": 0.0})], "ms"),
+        charts.stacks([charts.StackedBar("a", {"b": 0.0})], "ms"),
     ]
     assert [draw("k") for draw in nothing] == [""] * 4
 
@@ -178,7 +178,7 @@ def test_charts_take_any_numbers_and_names(rows: list[tuple[str, list[float]]]) 
     drawn = [
         charts.strips([charts.Series(n, [(x, 0) for x in v]) for n, v in rows], "ms"),
         charts.scatter([charts.Series(n, [(v[0], v[-1])], mark=n) for n, v in rows if v], "x", "y"),
-        charts.stacks([charts.Bar(n, {str(i): x for i, x in enumerate(v)}) for n, v in rows], "ms"),
+        charts.stacks([charts.StackedBar(n, {str(i): x for i, x in enumerate(v)}) for n, v in rows], "ms"),
     ]
     for draw in drawn:
         ElementTree.fromstring(f"<r xmlns:xlink='x'>{draw('k')}</r>")
@@ -192,7 +192,7 @@ def test_every_text_of_a_page_is_escaped(a: str, b: str, c: str) -> None:
     row = {"name": one, "status": "wrong", "reason": two}
     table = Table([Column(three, "name", text=True, hint=one), Column(two, lambda _: one)], [row], two, notes=[three])
     parts = [table, Facts([(one, two)])]
-    text = render(Page(one, two, three, [Tile(*texts)], [one], [Section(one, parts, two)], three))
+    text = render(Page(one, two, three, [KeyFigure(*texts)], [one], [Section(one, parts, two)], three))
     assert "<b>" not in text
     assert "<script" not in text
     read(text)
@@ -251,10 +251,14 @@ def test_what_is_no_report_makes_no_page(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("{}", encoding="utf-8")
     result = call(tmp_path / "report.json", "-o", tmp_path / "page.html")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"error: {tmp_path / 'report.json'}: is JSON, but no report; give one that --json wrote\n"
+    assert (
+        result.stderr == f"error: {tmp_path / 'report.json'}: is JSON, but not a report; give one written by --json\n"
+    )
     assert not (tmp_path / "page.html").exists()
     result = call(tmp_path / "report.json", "-o", tmp_path)
     assert result.stderr == f"error: {tmp_path}: is a folder\n"
     result = call(tmp_path / "report.json", "-o", tmp_path / "report.json")
-    assert result.stderr == f"error: {tmp_path / 'report.json'}: is the report itself; give another file for the page\n"
+    assert (
+        result.stderr == f"error: {tmp_path / 'report.json'}: is the report itself; choose another file for the page\n"
+    )
     assert (tmp_path / "report.json").read_text(encoding="utf-8") == "{}"

@@ -13,13 +13,13 @@ from srgan_fast.architectures.compact import CompactSettings
 from srgan_fast.architectures.edsr import EDSRSettings
 from srgan_fast.architectures.rrdb import RRDBSettings
 from srgan_fast.bench.accuracy import TOLERANCES, compare, compute_reference
-from srgan_fast.bench.candidates import PEERS, Job
-from srgan_fast.bench.workload import Size, Workload, lr_images
+from srgan_fast.bench.candidates import PEERS, RowJob
+from srgan_fast.bench.workload import ImageSize, Workload, lr_images
 from srgan_fast.data.calibration import calibration_folder
 from srgan_fast.errors import BackendError
 from srgan_fast.models import ModelFile, read_model
 
-SIZE = Size(16, 20)
+SIZE = ImageSize(16, 20)
 NETWORKS: dict[str, Settings | None] = {
     "srgan": None,
     "compact": CompactSettings(channels=8, convolutions=2),
@@ -55,7 +55,7 @@ def test_agrees_with_float64(name: str, network: str, files: dict[str, ModelFile
         pytest.skip(f"{' and '.join(missing)} not installed")
     batch = 2 if name in ("ncnn-fp32", "opencv-fp32") else 1
     lr, _ = lr_images(SIZE, batch)
-    job = Job(files[network], Workload(SIZE, batch, 2), tmp_path, calibration_folder(None))
+    job = RowJob(files[network], Workload(SIZE, batch, 2), tmp_path, calibration_folder(None))
     row.prepare(job)
     if name == "openvino-bf16" and row.why_not_here():
         with pytest.raises(BackendError, match="OpenVINO computes in f32 on this CPU, not in bf16"):
@@ -107,5 +107,5 @@ def test_converting_for_mnn_installs_nothing(
     pip.write_text(f"#!/bin/sh\ntouch {called}\n")
     pip.chmod(0o755)
     monkeypatch.setenv("PATH", str(pip.parent), prepend=":")
-    row.prepare(Job(files["srgan"], Workload(SIZE), tmp_path))
+    row.prepare(RowJob(files["srgan"], Workload(SIZE), tmp_path))
     assert not called.exists()

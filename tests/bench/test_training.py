@@ -287,7 +287,7 @@ def test_without_the_loop_to_check_against_there_is_no_report(
     monkeypatch: pytest.MonkeyPatch, processes: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(bench, "WORKER", "no_such_worker")
-    message = r"^stock, which all rows are checked against, cannot be run: .* ended with code 1: .*no_such_worker$"
+    message = r"^stock, the reference of all rows, cannot run: .* ended with code 1: .*no_such_worker$"
     with pytest.raises(BackendError, match=message):
         bench_training(replace(QUICK, rows=("stock-lean",)))
     assert [process.returncode for process in processes] == [1]

@@ -59,7 +59,7 @@ def test_help_tells_what_happens_by_default(run: Any) -> None:
     shown = _plain(run("upscale", "-h").stdout)
     for default in ("as the input", "the model's", "_x4, as the factor is", "all", "bounds memory", "srresnet-x4"):
         assert default in shown
-    assert "made by bicubic" in _plain(run("evaluate", "-h").stdout)
+    assert "bicubic downscaling" in _plain(run("evaluate", "-h").stdout)
 
 
 @pytest.mark.parametrize("arguments", [[], ["upscale"], ["evaluate"], ["convert"], ["export"], ["export", "onnx"]])

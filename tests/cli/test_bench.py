@@ -62,8 +62,8 @@ def test_json_on_standard_output_is_alone_there(bench: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--peer", "tflite"], "no peer is called 'tflite'; there are all, none, torch-nchw-fp32, "),
-        (["--backend", "tflite"], "no backend is called 'tflite'; there are all, none, "),
+        (["--peer", "tflite"], "unknown peer 'tflite'; choose from all, none, torch-nchw-fp32, "),
+        (["--backend", "tflite"], "unknown backend 'tflite'; choose from all, none, "),
         (["--baseline", "tflite"], "no row is called 'tflite'; there are "),
         (["--size", "0x8"], "size is '0x8'; sides must lie between 1 and "),
         (["--size", "8by8"], "size is '8by8'; it must be HEIGHTxWIDTH"),

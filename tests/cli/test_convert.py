@@ -68,8 +68,8 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_wanted(run: Any, forei
     [
         ("missing.pth", "new.safetensors", "missing.pth: no such file"),
         ("text.pth", "new.safetensors", "text.pth: not a readable PyTorch file"),
-        ("other.pth", "new.safetensors", "other.pth: holds an unknown network"),
-        ("list.pth", "new.safetensors", "list.pth: holds no state dict but a list"),
+        ("other.pth", "new.safetensors", "other.pth: unknown network"),
+        ("list.pth", "new.safetensors", "list.pth: contains no state dict but a list"),
         ("theirs.pth", "new.pth", "new.pth: model files end in .safetensors"),
         ("theirs.pth", "text.pth/new.safetensors", "text.pth/new.safetensors: cannot be written"),
     ],

@@ -87,7 +87,7 @@ def test_a_dependency_that_does_not_load_is_one_line(run: Any, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "srgan_fast.doctor", None)
     result = run("doctor")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: what srgan_fast stands on cannot be imported (")
+    assert result.stderr.startswith("error: a required package cannot be imported (")
     assert result.stderr.count("\n") == 1
 
 

@@ -73,7 +73,7 @@ def test_a_model_becomes_an_engine(run_process: Any, folder: Path, tiny_model: P
     said = done.stderr.decode()
     assert (done.returncode, done.stdout) == (0, b""), said
     assert said.startswith("new/m.engine: ")
-    assert " for the GPUs of its default, convolutions: 9 HALF; its graph is " in said
+    assert " for its default GPUs, convolutions: 9 HALF; its graph is " in said
     assert said.count("\n") == 1, "nothing of the library's own"
     assert sorted(path.name for path in (folder / "new").iterdir()) == ["m.engine", "m.engine.json"]
 

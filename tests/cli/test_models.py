@@ -174,7 +174,7 @@ def test_a_download_that_fails_is_one_line(run: Any, server: Server, cache: Path
 def test_no_name_that_is_not_listed_is_downloaded(run: Any, server: Server, name: str) -> None:
     result = run("models", "get", "tiny", name)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"error: {name}: is no model of the catalogue")
+    assert result.stderr.startswith(f"error: {name}: is not a model of the catalogue")
     assert server.asked == [], "all names are looked up before the first download"
 
 
@@ -185,7 +185,7 @@ def test_an_interrupted_download_says_how_to_go_on(run: Any, server: Server, mon
     monkeypatch.setattr(download, "fetch", interrupt)
     result = run("models", "get", "tiny")
     assert result.exit_code == 130
-    assert result.stderr.splitlines()[-1].startswith("interrupted; what has arrived is kept")
+    assert result.stderr.splitlines()[-1].startswith("interrupted; run srgan-fast models get tiny to resume")
 
 
 def test_show_may_be_said(run: Any, tiny_model: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_runtime_that_is_a_little_wrong_is_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(NativeBackend, "run", lambda self, lr: right(self, lr) * np.float32(1.001))
     (problem,) = examine().problems
     assert problem.startswith("native fp32: error ")
-    assert problem.endswith("of the output's range is beyond 2.0e-05")
+    assert problem.endswith("of the output's range exceeds 2.0e-05")
 
 
 @pytest.mark.usefixtures("brief")

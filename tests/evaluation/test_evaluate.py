@@ -197,7 +197,9 @@ def test_pictures_smaller_than_window_and_border_are_refused_with_the_size_neede
     scores = evaluate(model(scale), make("large", a=picture(needed, needed + 1, 3))).mean()
     assert math.isfinite(scores.ssim_y)
     for name, size in {"low": (needed - 1, 40), "narrow": (40, needed - 1)}.items():
-        with pytest.raises(DataError, match=rf"a\.png: too small to be measured; {needed} pixels a side are needed"):
+        with pytest.raises(
+            DataError, match=rf"a\.png: too small to be measured; sides must be at least {needed} pixels"
+        ):
             evaluate(model(scale), make(name, a=picture(*size, 3)))
 
 
@@ -227,7 +229,7 @@ def test_one_bad_picture_leaves_no_mean_of_the_others(make: Make) -> None:
 def test_empty_and_missing_folders_are_refused(make: Make, tmp_path: Path) -> None:
     hr = make("hr", a=picture(64, 64, 3))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: holds no pictures"):
+    with pytest.raises(DataError, match="empty: holds no images"):
         evaluate(model(), tmp_path / "empty")
     with pytest.raises(DataError, match="gone: no such folder"):
         evaluate(model(), tmp_path / "gone")

@@ -181,7 +181,7 @@ def test_weights_that_fp16_cannot_hold_are_refused(tiny_model: Path, tmp_path: P
     weights = {name: array.copy() for name, array in file.weights.items()}
     weights["tail.weight"][0, 0, 0, 0] = 1e6
     write_generator(weights, file.config.conventions, tmp_path / "wild.safetensors", {})
-    with pytest.raises(ModelError, match=r"wild: tail\.weight leaves the range of float16; take fp32"):
+    with pytest.raises(ModelError, match=r"wild: tail\.weight exceeds the range of float16; use fp32"):
         export_onnx(tmp_path / "wild.safetensors", tmp_path / "a.onnx", precision="fp16")
     assert not (tmp_path / "a.onnx").exists()
 

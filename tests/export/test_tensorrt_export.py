@@ -38,7 +38,7 @@ def test_the_bundled_model_becomes_an_engine_with_free_sizes(
     assert report.psnr_db > (45 if precision == "int8" else 55)
     _, key = read_engine(path)
     assert profile_of(key) == DYNAMIC.profile
-    assert (key.precision, key.device) == (precision, "the GPUs of its default")
+    assert (key.precision, key.device) == (precision, "its default GPUs")
     about = json.loads((tmp_path / "m.engine.json").read_text())
     assert len([layer for layer in about["layers"] if layer["kind"] == "CONVOLUTION"]) == 37
 

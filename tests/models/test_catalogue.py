@@ -238,5 +238,5 @@ def test_names_that_are_nearly_right_are_told(said: str) -> None:
 
 @pytest.mark.parametrize("name", ["nope", "../RealESRGAN_x4plus", "/etc/passwd", "a\0b", "", "x" * 5000])
 def test_names_that_are_not_listed_are_refused(name: str) -> None:
-    with pytest.raises(ModelError, match=r"is no model of the catalogue; srgan-fast models --available"):
+    with pytest.raises(ModelError, match=r"is not a model of the catalogue; srgan-fast models --available"):
         get_entry(name)

@@ -256,7 +256,7 @@ def test_errors_say_which_tensors_and_which_file(good: GeneratorFile, rewritten:
     weights["surplus"] = weights.pop("blocks.0.bn2.bias")
     refused(rewritten(weights), r"it lacks blocks\.0\.bn2\.bias and has surplus")
     wrong = {**good.weights, "tail.bias": np.zeros(4, np.float32)}
-    refused(rewritten(wrong), r"tail\.bias has shape \(4,\), a generator needs \(3,\)")
+    refused(rewritten(wrong), r"tail\.bias has shape \(4,\), expected \(3,\)")
     without = {name: array for name, array in good.weights.items() if not name.startswith("upsample")}
     refused(rewritten(without), "scale is 1")
 
@@ -320,7 +320,7 @@ def gain(*values: object) -> dict[str, object]:
     ids=lambda record: str(record)[:30] if len(str(record)) < 40 or record[0] != "{" else record[-45:],
 )
 def test_damaged_conventions_are_refused(rewritten: Callable[..., Path], record: str | None) -> None:
-    assert len(refused(rewritten(conventions=record), "record of conventions is damaged")) < 600
+    assert len(refused(rewritten(conventions=record), "its metadata is damaged")) < 600
 
 
 def loads_or_refuses(path: Path) -> bool:

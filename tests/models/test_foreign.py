@@ -306,7 +306,7 @@ def test_code_in_a_checkpoint_is_never_executed(tmp_path: Path, place: str, zipp
     }
     torch.save(content[place], path, _use_new_zipfile_serialization=zipped)
     if place == "alone":
-        refused(path, r"holds no state dict but an object of \w+\.mkdir, which would need that code to run")
+        refused(path, r"contains no state dict but an object of \w+\.mkdir, which would need that code to run")
     else:
         assert read_model(path).architecture == "SRGAN generator, 1 blocks of 4 channels (Lornatang/SRGAN-PyTorch)"
     assert not mark.exists()
@@ -328,7 +328,7 @@ def test_a_whole_pickled_module_is_refused(tmp_path: Path, wrap: Callable[..., A
     path = tmp_path / "theirs.pth"
     torch.save(wrap(nn.Sequential(conv(3, 4, 9), nn.PReLU())), path)
     refused(
-        path, r"holds no state dict but (an object of torch.*save the state dict alone|a dictionary with generator)"
+        path, r"contains no state dict but (an object of torch.*save the state dict alone|a dictionary with generator)"
     )
 
 
@@ -336,7 +336,7 @@ def test_a_whole_pickled_module_is_refused(tmp_path: Path, wrap: Callable[..., A
 def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "theirs.pt"
     torch.jit.save(torch.jit.trace(conv(3, 4, 9), torch.zeros(1, 3, 4, 4)), path)
-    refused(path, r"a TorchScript archive, which is a program; save the state dict alone")
+    refused(path, r"a TorchScript archive, which contains code; save only the state dict")
 
 
 @pytest.mark.parametrize(
@@ -401,20 +401,20 @@ def test_files_without_a_state_dict_are_refused_with_what_they_hold(
 ) -> None:
     path = tmp_path / "theirs.pth"
     torch.save(content, path)
-    refused(path, f"holds no state dict but {found}")
+    refused(path, f"contains no state dict but {found}")
 
 
 def test_an_unknown_network_is_refused_with_what_was_found_and_what_is_known(tmp_path: Path) -> None:
     path = tmp_path / "odd.pth"
     torch.save({"params": {f"layer{i}.weight": torch.zeros(8, 8, 3, 3) for i in range(9)}}, path)
-    text = refused(path, r"\(params\): holds an unknown network: 9 arrays, layer0\.weight 8x8x3x3, layer1\.weight")
-    assert "what runs here: SRGAN, RRDB (ESRGAN), Compact (SRVGGNet), EDSR" in text
+    text = refused(path, r"\(params\): unknown network: 9 arrays, layer0\.weight 8x8x3x3, layer1\.weight")
+    assert "supported: SRGAN, RRDB (ESRGAN), Compact (SRVGGNet), EDSR" in text
 
 
 def test_a_network_with_a_part_that_is_not_known_is_refused_by_its_name(foreign: Any, tmp_path: Path) -> None:
     path = tmp_path / "theirs.pth"
     torch.save({**foreign.state_dict(), "attention.weight": torch.zeros(2)}, path)
-    refused(path, r"looks like .*, but attention\.weight is not a part of that network")
+    refused(path, r"looks like .*, but attention\.weight does not belong to that network")
 
 
 def test_a_network_that_lacks_a_part_is_refused(foreign: Any, tmp_path: Path) -> None:

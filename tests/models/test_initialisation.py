@@ -99,7 +99,7 @@ def test_every_weight_of_a_network_that_starts_as_an_upscaler_learns_within_thre
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (generator_config("pytorch-gan", channels=4, blocks=1), "its input is not 0..1"),
+        (generator_config("pytorch-gan", channels=4, blocks=1), "its input is not in 0..1"),
         (GeneratorConfig(channels=4, blocks=1, upsample_bn=True), "a BatchNorm in the upsamplers"),
         (GeneratorConfig(channels=4, blocks=1, conventions=Conventions(output="tanh")), "a tanh after the tail"),
         (GeneratorConfig(channels=2, blocks=1), "2 channels cannot carry 3 colours"),

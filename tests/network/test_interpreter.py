@@ -116,7 +116,7 @@ def test_weights_beyond_float16_are_refused_by_name() -> None:
     conv = random_conv(np.random.default_rng(0), "only", 3, 3)
     network = Network((type(conv)("only", (0,), conv.weight * np.float32(1e6), conv.bias),))
     build_onnx(network, "large")
-    with pytest.raises(ModelError, match=r"^large: only\.weight leaves the range of float16; take fp32"):
+    with pytest.raises(ModelError, match=r"^large: only\.weight exceeds the range of float16; use fp32"):
         build_onnx(network, "large", np.float16)
 
 

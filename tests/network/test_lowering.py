@@ -78,5 +78,5 @@ def test_what_leaves_float32_is_refused() -> None:
     weight, bias = weights(2, 1, 1)
     zero, one = np.zeros(2), np.ones(2)
     folded, _ = fold_batchnorm(weight, bias, gamma=one, beta=zero, mean=zero, variance=zero, eps=0.0)
-    with pytest.raises(ModelError, match=r"^head: its values leave float32's range when they are folded"):
+    with pytest.raises(ModelError, match=r"^head: folded values exceed float32's range"):
         rounded(folded, "head")

@@ -40,7 +40,7 @@ def device() -> torch.device:
 
 @needs_gpu
 @pytest.mark.parametrize(
-    "examine", [pytest.param(case.run, id=f"{case.what}, {case.dtype}") for case in cuda.examination(GPU)]
+    "examine", [pytest.param(case.run, id=f"{case.what}, {case.dtype}") for case in cuda.self_test_cases(GPU)]
 )
 def test_operators_are_their_references(
     examine: Callable[[torch.device], list[CheckError]], device: torch.device
@@ -61,12 +61,12 @@ def test_equal_calls_give_equal_bits(device: torch.device) -> None:
 
 @pytest.mark.skipif(not hasattr(torch.ops.srgan_fast, "conv_products"), reason="no CUDA kernels built")
 def test_tf32_is_taken_only_where_it_is_allowed() -> None:
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True), cuda.products("own-tf32"):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True), cuda.gemm("own-tf32"):
         pass
     with (
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
         pytest.raises(RuntimeError, match="not allowed"),
-        cuda.products("own-tf32"),
+        cuda.gemm("own-tf32"),
     ):
         pass
 
@@ -235,7 +235,7 @@ def test_an_examination_sees_a_lost_fragment_and_one_wrong_element(monkeypatch: 
         monkeypatch.setattr(cuda, "conv", spoiled)
         return [error.what for error in cuda.check(case, cpu) if error.excess > 1.0]
 
-    assert seen(lambda y: y[0, 8:16, 3, 0:16].zero_()) == [f"one element of y of {case}, products: faster"]
+    assert seen(lambda y: y[0, 8:16, 3, 0:16].zero_()) == [f"one element of y of {case}, GEMM: faster"]
     assert seen(lambda y: y[0, 5, 3, 7].add_(20 * y.float().square().mean().sqrt())) != []
 
 
@@ -285,7 +285,7 @@ def layers(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 
 def _plain(reference: Callable[..., Tensor], layer: str) -> Callable[..., Tensor]:
-    def compute(x: Tensor, *arguments: object, settled: bool = False, **rest: object) -> Tensor:
+    def compute(x: Tensor, *arguments: object, weights_are_constant: bool = False, **rest: object) -> Tensor:
         rest = {name: value.float() if isinstance(value, Tensor) else value for name, value in rest.items()}
         y = reference(x.float(), *arguments, **rest)
         return y if layer == "tail" else y.bfloat16()
@@ -305,9 +305,11 @@ def test_a_kernel_that_does_not_wait_for_the_one_before_is_seen(
 ) -> None:
     real, before = infer.conv, {}
 
-    def early(x: Tensor, *arguments: object, settled: bool = False, **rest: object) -> Tensor:
-        old = before.setdefault((tuple(x.shape), settled), torch.zeros_like(x))
-        y = real(old if settled else x, *arguments, **rest)  # what the kernel before left there the last time
+    def early(x: Tensor, *arguments: object, weights_are_constant: bool = False, **rest: object) -> Tensor:
+        old = before.setdefault((tuple(x.shape), weights_are_constant), torch.zeros_like(x))
+        y = real(
+            old if weights_are_constant else x, *arguments, **rest
+        )  # what the kernel before left there the last time
         old.copy_(x)
         return y
 
@@ -330,11 +332,11 @@ planned = pytest.mark.skipif(not hasattr(torch.ops.srgan_fast, "kernel_plan"), r
 @pytest.mark.parametrize(("multiprocessors", "kilobytes"), GPUS)
 def test_every_kernel_and_tile_of_real_sizes_is_examined(multiprocessors: int, kilobytes: int) -> None:
     gpu = coverage.Gpu(multiprocessors, kilobytes * 1024)
-    fixed = {key for case in cuda.CHECKS for key in coverage.examined_keys(case, gpu)}
+    fixed = {key for case in cuda.CHECKS for key in coverage.tested_keys(case, gpu)}
     needed = {key for case in coverage.TRAINING for key in coverage.training_keys(case, gpu)}
     added = coverage.training_cases(gpu, cuda.CHECKS)
     assert needed - fixed  # which the fixed cases leave out
-    assert not needed - fixed - {key for case in added for key in coverage.examined_keys(case, gpu)}
+    assert not needed - fixed - {key for case in added for key in coverage.tested_keys(case, gpu)}
     layers = {key for case in infer_checks.CASES for key in coverage.inference_keys(case, gpu)}
     wanted = {key for case in coverage.INFERENCE for key in coverage.inference_keys(case, gpu)}
     more = coverage.inference_cases(gpu, infer_checks.CASES)

@@ -117,7 +117,7 @@ def test_a_block_is_its_two_convolutions(
     bias, slope, outer_bias = (torch.randn(64, device=device) for _ in range(3))
     found = infer.block(x, first, bias, slope, second, outer_bias, way=way)
     expected = infer.conv(infer.conv(x, first, bias, slope), second, outer_bias, residuals=[x], scales=[1.0])
-    # Products are added up in the same order, warpgroups' too as it seems; the last bit may differ somewhere.
+    # Gemm are added up in the same order, warpgroups' too as it seems; the last bit may differ somewhere.
     torch.testing.assert_close(found, expected, rtol=2 * torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps)
 
 

@@ -92,9 +92,7 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(folder: Path) -> None:
     began = time.monotonic()
     found = sanitize(DEVICE, limit_s=0.3)
     assert time.monotonic() - began < 20
-    assert {(row.status, row.errors, row.reason) for row in found} == {
-        ("not run", None, "it was not done in 0.3 s and was ended")
-    }
+    assert {(row.status, row.errors, row.reason) for row in found} == {("not run", None, "stopped after 0.3 s")}
     children = (folder / "children").read_text().split()
     assert len(children) == len(TOOLS)
     for child in children:  # a busy machine takes a moment to end what was killed
@@ -128,8 +126,8 @@ def test_it_is_found_on_the_path_in_cuda_home_and_in_the_toolkit(folder: Path, m
 @pytest.mark.parametrize(
     ("script", "status", "reason"),
     [
-        ("echo no device", "not run", "it gave no summary; its last line: no device"),
-        ("", "not run", "it gave no summary; its last line: it printed nothing"),
+        ("echo no device", "not run", "no summary; last line: no device"),
+        ("", "not run", "no summary; last line: no output"),
         (
             "echo 'RuntimeError: no kernels'; echo '========= ERROR SUMMARY: 0 errors'; exit 3",
             "failed",
@@ -164,24 +162,24 @@ def test_it_is_given_the_cases_with_every_tensor_in_memory_of_its_own(folder: Pa
 @pytest.mark.skipif(not hasattr(torch.ops.srgan_fast, "kernel_plan"), reason="no CUDA kernels built")
 def test_the_cases_are_all_that_a_gpu_is_examined_with(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[tuple[str, torch.dtype]] = []
-    real = cuda.examination
+    real = cuda.self_test_cases
     asked: list[object] = []
 
-    def noted(gpu: coverage.Gpu | None) -> Iterator[cuda.Examined]:
+    def noted(gpu: coverage.Gpu | None) -> Iterator[cuda.SelfTestCase]:
         asked.append(gpu)
         for case in real(gpu):
             note = partial(computed.append, (case.what, case.dtype))
             yield replace(case, compute=lambda device, note=note: note())
 
     gpu = coverage.Gpu(132, 227 * 1024)
-    monkeypatch.setattr(cuda, "examination", noted)
+    monkeypatch.setattr(cuda, "self_test_cases", noted)
     monkeypatch.setattr(coverage, "gpu_of", lambda index: gpu)
     compute_cases("cuda:1")
     assert asked == [gpu]
     assert computed == [(case.what, case.dtype) for case in real(gpu)]
     computed.clear()
     compute_cases("cuda:1", own=True)
-    assert computed == [(case.what, case.dtype) for case in real(gpu) if "products: library" not in case.what]
+    assert computed == [(case.what, case.dtype) for case in real(gpu) if "GEMM: library" not in case.what]
 
 
 def test_results_are_plain_data(folder: Path) -> None:

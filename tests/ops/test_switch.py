@@ -94,7 +94,7 @@ def test_auto_falls_back_with_one_line_and_fused_refuses_what_it_cannot_do(
     (line,) = caplog.messages
     assert line == f"fused kernels {line.split('fused kernels ')[1]}"
     assert reason in line
-    assert line.endswith("; plain PyTorch computes instead")
+    assert line.endswith("; using plain PyTorch")
     use_kernels(block, "fused")
     with pytest.raises(TrainingError, match=reason) as error:
         block(x)
@@ -114,7 +114,7 @@ def test_without_the_library_auto_says_so_once_and_fused_is_refused_at_the_switc
     with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
         assert torch.equal(generator(x), expected)
         assert torch.equal(generator(x), expected)
-    assert caplog.messages == ["the library is on holiday; plain PyTorch computes instead"]
+    assert caplog.messages == ["the library is on holiday; using plain PyTorch"]
     with pytest.raises(TrainingError, match="kernels='fused': the library is on holiday"):
         use_kernels(generator, "fused")
     assert all(getattr(part, "kernels", "auto") == "auto" for part in generator.modules())
@@ -137,7 +137,7 @@ def test_a_kernel_that_is_not_fused_goes_through_plain_torch_and_says_so_once(
             found = convolve(Pending(x), weight, moments=True)
     torch.testing.assert_close(found.y, nn.functional.conv2d(x, weight, padding=3))
     torch.testing.assert_close(found.mean, found.y.mean((0, 2, 3)))
-    assert caplog.messages == ["no fused kernel for (7, 7) of stride 1; plain PyTorch computes instead"]
+    assert caplog.messages == ["no fused kernel for (7, 7) of stride 1; using plain PyTorch"]
 
 
 WITHOUT = """

@@ -25,7 +25,7 @@ def product(x: Tensor, weights: Tensor, out: int, rows: int, columns: int) -> Te
 
 def emulated_conv(
     x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor | None = None, residuals: Sequence[Tensor] = (),
-    scales: Sequence[float] = (), shuffle: int = 1, settled: bool = False, out: Tensor | None = None,
+    scales: Sequence[float] = (), shuffle: int = 1, weights_are_constant: bool = False, out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     assert x.stride(1) == 1
     assert x.shape[1] % 8 == len(bias) % (8 * shuffle**2) == 0
@@ -51,7 +51,7 @@ def emulated_conv(
 
 def emulated_block(
     x: Tensor, weights: Tensor, bias: Tensor, slope: Tensor, outer_weights: Tensor, outer_bias: Tensor,
-    settled: bool = False,
+    weights_are_constant: bool = False,
 ) -> Tensor:  # fmt: skip
     assert x.is_contiguous(memory_format=torch.channels_last)
     inner = emulated_conv(x, weights, bias, slope)
@@ -72,7 +72,7 @@ def emulated_picture(
 
 def emulated_head(
     pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor,
-    settled: bool = False,
+    weights_are_constant: bool = False,
 ) -> Tensor:  # fmt: skip
     """Rows of pixels by twos, from one above the picture on."""
     mapped = torch.stack([pictures[:, c] * gain[c] + offset[c] for c in range(3)], 1)

@@ -226,7 +226,7 @@ def test_an_overflow_before_tanh_is_refused(file_of: FileOf) -> None:
         lambda: backend.run(np.ones((1, 3, 9, 9), np.float32)),
         lambda: backend.upscale(np.full((9, 9, 3), 255, np.uint8)),
     ):
-        with pytest.raises(BackendError, match="leave the range of fp16"):
+        with pytest.raises(BackendError, match="exceed the range of fp16"):
             compute()
 
 
@@ -234,7 +234,7 @@ def test_an_overflow_before_tanh_is_refused(file_of: FileOf) -> None:
 def test_a_model_beyond_16_bits_is_refused(file_of: FileOf) -> None:
     file = file_of(GeneratorConfig(channels=8, blocks=1))
     file.weights["head.conv.bias"] = np.full(8, 1e6, np.float32)
-    with pytest.raises(BackendError, match="leave the range of fp16; take --precision bf16, or --precision fp32"):
+    with pytest.raises(BackendError, match="exceed the range of fp16; use --precision bf16, or --precision fp32"):
         cuda_backend.CudaBackend(model_of(file), "fp16", 1)
 
 
@@ -243,9 +243,9 @@ def test_a_picture_beyond_16_bits_is_refused(file_of: FileOf) -> None:
     # A model that is well on the picture that it is tried with, and overflows on another.
     backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
     backend._network._layers[0][0].weights.mul_(3e4)
-    with pytest.raises(BackendError, match="leave the range of fp16"):
+    with pytest.raises(BackendError, match="exceed the range of fp16"):
         backend.upscale(np.full((9, 9, 3), 255, np.uint8))
-    with pytest.raises(BackendError, match="leave the range of fp16"):
+    with pytest.raises(BackendError, match="exceed the range of fp16"):
         backend.run(np.ones((1, 3, 9, 9), np.float32))
 
 

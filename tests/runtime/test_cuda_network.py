@@ -249,7 +249,7 @@ def test_srgans_launches_are_those_it_always_had(calls: Calls, file_of: FileOf) 
             CudaNetwork(network, torch.float16, CPU).compute(torch.rand(1, 3, 4, 5))
         return list(calls)
 
-    early: dict[str, Any] = {"settled": True}
+    early: dict[str, Any] = {"weights_are_constant": True}
     conv = early | {"shuffle": 1}
     active, added = conv | {"slope": True, "scales": []}, conv | {"slope": False, "scales": [1.0]}
     blocks = [("block", (64,), early)] * 2

@@ -99,7 +99,7 @@ def test_a_backend_that_is_asked_for_is_taken(name: str) -> None:
 
 def test_unknown_backend_lists_those_there_are() -> None:
     with pytest.raises(
-        BackendError, match=r"no backend is called 'cudnn'; there are auto, native, openvino, onnxruntime, torch, "
+        BackendError, match=r"unknown backend 'cudnn'; choose from auto, native, openvino, onnxruntime, torch, "
     ):
         choose_backend("cudnn")
 

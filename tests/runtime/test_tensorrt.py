@@ -25,10 +25,10 @@ from srgan_fast.network.onnx_graph import build_onnx
 from srgan_fast.runtime import create_backend
 from srgan_fast.runtime.installed import is_installed
 from srgan_fast.runtime.tensorrt import backend, builder, engine_file, flavour
-from srgan_fast.runtime.tensorrt.builder import BuildOptions, BuiltEngine, Layer, build_engine, wrong_types
+from srgan_fast.runtime.tensorrt.builder import BuildOptions, BuiltEngine, ParsedLayer, build_engine, wrong_types
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
 from srgan_fast.runtime.tensorrt.flavour import FLAVOURS, Flavour, Library, load_library
-from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Profile, Shape, parse_shape
+from srgan_fast.runtime.tensorrt.shapes import ONE_IMAGE, Profile, Shape, parse_shape
 from srgan_fast.upscale import Upscaler
 
 rtx = pytest.mark.skipif(not is_installed("tensorrt_rtx"), reason="TensorRT-RTX is not installed")
@@ -79,7 +79,7 @@ def test_a_profile_takes_what_lies_between_its_ends(batch: int, height: int, wid
     reason = profile.why_not(shape)
     assert (reason is None) == fits
     if reason:
-        assert reason == f"{shape} is outside of what the engine was built for: 1x3x8x8 to 4x3x256x128"
+        assert reason == f"{shape} is outside the engine's profile: 1x3x8x8 to 4x3x256x128"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_profile_takes_what_lies_between_its_ends(batch: int, height: int, wid
         ("1x3x8x8x8", "it must be NxCxHxW"),
         ("1x3x-8x8", "it must be NxCxHxW"),
         ("sr:1x3x8x8", "it must be NxCxHxW"),
-        ("1x1x8x8", "it has 1 channels, pictures have 3"),
+        ("1x1x8x8", "it has 1 channels, images have 3"),
         ("1x3x0x8", "numbers must lie between 1 and 65536"),
         ("1x3x8x65537", "numbers must lie between 1 and 65536"),
         ("9" * 5000 + "x3x8x8", "it must be NxCxHxW"),
@@ -116,7 +116,7 @@ def test_a_library_that_is_not_there_is_named_with_what_installs_it(monkeypatch:
         load_library("tensorrt-rtx")
     with pytest.raises(BackendError, match=r"neither TensorRT nor .* pip install 'srgan_fast\[tensorrt\]' or"):
         load_library()
-    with pytest.raises(BackendError, match="no TensorRT is called 'trt'; there are auto, tensorrt, tensorrt-rtx"):
+    with pytest.raises(BackendError, match="unknown library 'trt'; choose from auto, tensorrt, tensorrt-rtx"):
         load_library("trt")
 
 
@@ -140,8 +140,8 @@ def test_a_folder_of_stubs_is_no_library(tmp_path: Path, monkeypatch: pytest.Mon
 # --- types of a parsed network
 
 
-def _convolution(dtype: str, *reads: str) -> Layer:
-    return Layer("conv", "CONVOLUTION", dtype, reads or ("ELEMENTWISE",))
+def _convolution(dtype: str, *reads: str) -> ParsedLayer:
+    return ParsedLayer("conv", "CONVOLUTION", dtype, reads or ("ELEMENTWISE",))
 
 
 QUANTISED = _convolution("HALF", "DEQUANTIZE", "DEQUANTIZE")
@@ -163,10 +163,12 @@ QUANTISED = _convolution("HALF", "DEQUANTIZE", "DEQUANTIZE")
             [QUANTISED, _convolution("HALF", "DEQUANTIZE", "CONSTANT")],
             "conv reads quantised values on one",
         ),
-        ("fp32", [Layer("x", "SHUFFLE", "FLOAT", ())], "it has no convolutions"),
+        ("fp32", [ParsedLayer("x", "SHUFFLE", "FLOAT", ())], "it has no convolutions"),
     ],
 )
-def test_types_that_were_not_asked_for_are_found(precision: Any, layers: list[Layer], problem: str | None) -> None:
+def test_types_that_were_not_asked_for_are_found(
+    precision: Any, layers: list[ParsedLayer], problem: str | None
+) -> None:
     found = wrong_types(tuple(layers), precision)
     assert (found is None) == (problem is None)
     assert problem is None or (found or "").startswith(problem)
@@ -201,7 +203,7 @@ def test_a_graph_in_another_precision_is_refused_before_building(
 @pytest.mark.parametrize("graph", [b"", b"nonsense" * 9, None], ids=["empty", "nonsense", "cut off"])
 def test_what_is_no_graph_is_refused_in_one_line(library: Library, graphs: Any, graph: bytes | None) -> None:
     data = graphs["fp32"][:-500] if graph is None else graph
-    with pytest.raises(BackendError, match=r"tensorrt-rtx cannot read the graph|has no convolutions") as caught:
+    with pytest.raises(BackendError, match=r"tensorrt-rtx cannot parse the graph|has no convolutions") as caught:
         build_engine(library, data, "fp32", BuildOptions())
     assert "\n" not in str(caught.value)
 
@@ -233,7 +235,7 @@ def test_compute_capabilities_are_for_rtx_alone() -> None:
 
 @rtx
 def test_a_build_that_fails_says_why_in_one_line(library: Library, graphs: Any) -> None:
-    with pytest.raises(BackendError, match=r"tensorrt-rtx [\d.]+ builds no engine \(.*workspace") as caught:
+    with pytest.raises(BackendError, match=r"tensorrt-rtx [\d.]+ failed to build an engine \(.*workspace") as caught:
         build_engine(library, graphs["fp32"], "fp32", BuildOptions(workspace_mib=1))
     assert "\n" not in str(caught.value)
 
@@ -267,14 +269,14 @@ def test_ctrl_c_ends_a_build_and_leaves_the_handler_as_it_was(library: Library, 
 KEY = engine_file.EngineKey(
     "ab" * 32, "fp16", "1x3x1x1", "1x3x256x256", "1x3x512x512", "tensorrt", "10.13", "a GPU", ""
 )
-BUILT = BuiltEngine(b"engine" * 100, (Layer("conv", "CONVOLUTION", "HALF", ("INPUT",)),))
+BUILT = BuiltEngine(b"engine" * 100, (ParsedLayer("conv", "CONVOLUTION", "HALF", ("INPUT",)),))
 
 
 def test_an_engine_is_read_back_with_what_it_was_built_from(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.engine"
     engine_file.write_engine(path, BUILT, KEY)
     assert engine_file.read_engine(path, KEY) == (BUILT.data, KEY)
-    assert engine_file.profile_of(KEY) == ONE_PICTURE
+    assert engine_file.profile_of(KEY) == ONE_IMAGE
     assert engine_file.read_layers(path) == [
         {"name": "conv", "kind": "CONVOLUTION", "dtype": "HALF", "reads": ["INPUT"]}
     ]
@@ -294,14 +296,14 @@ def test_an_engine_built_from_anything_else_is_refused(tmp_path: Path, field: st
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.write_bytes(b"engine" * 99), "is damaged, or the file beside it belongs to another"),
+        (lambda path: path.write_bytes(b"engine" * 99), "is damaged, or the JSON file beside it belongs to another"),
         (lambda path: path.unlink(), "a.engine: cannot be read"),
         (lambda path: engine_file.sidecar(path).unlink(), "a.engine.json: cannot be read"),
-        (lambda path: engine_file.sidecar(path).write_text("{"), "does not describe an engine of srgan_fast"),
-        (lambda path: engine_file.sidecar(path).write_text("[1]"), "does not describe an engine of srgan_fast"),
-        (lambda path: engine_file.sidecar(path).write_bytes(b"\xff\xfe"), "does not describe an engine"),
+        (lambda path: engine_file.sidecar(path).write_text("{"), "is not a description of a srgan_fast engine"),
+        (lambda path: engine_file.sidecar(path).write_text("[1]"), "is not a description of a srgan_fast engine"),
+        (lambda path: engine_file.sidecar(path).write_bytes(b"\xff\xfe"), "is not a description of a"),
         (lambda path: _edit(path, "schema", "srgan_fast.engine/9"), "is of 'srgan_fast.engine/9', not"),
-        (lambda path: _edit(path, "built_from", {"graph": "x"}), "does not describe an engine of srgan_fast"),
+        (lambda path: _edit(path, "built_from", {"graph": "x"}), "is not a description of a srgan_fast engine"),
     ],
 )
 def test_a_damaged_engine_is_not_read(tmp_path: Path, spoil: Any, message: str) -> None:
@@ -395,7 +397,7 @@ def test_a_damaged_engine_is_built_anew(library: Library, tiny_file: ModelFile, 
     again = backend.cached_engine(library, tiny_file, "fp16", "a GPU")
     assert (len(builds), again.was_there) == (2, False)
     assert path.read_bytes() == again.data
-    assert not backend.cached_engine(library, tiny_file, "fp16", "a GPU", anew=True).was_there
+    assert not backend.cached_engine(library, tiny_file, "fp16", "a GPU", rebuild=True).was_there
 
 
 @rtx
@@ -418,7 +420,7 @@ def test_an_engine_that_cannot_be_kept_is_of_use_all_the_same(
 
     monkeypatch.setattr(backend, "write_engine", full)
     assert len(backend.cached_engine(library, tiny_file, "fp16", "a GPU").data) > 10_000
-    assert "No space left on device); the engine will be built again the next time" in caplog.text
+    assert "No space left on device); the engine will be rebuilt next time" in caplog.text
 
 
 @rtx
@@ -440,7 +442,7 @@ def test_an_interrupted_build_leaves_nothing(library: Library, tiny_file: ModelF
 
 
 def test_weights_beyond_fp16_are_refused(tiny_file: ModelFile) -> None:
-    with pytest.raises(ModelError, match=r"tail.weight leaves the range of float16; take fp32"):
+    with pytest.raises(ModelError, match=r"tail.weight exceeds the range of float16; use fp32"):
         build_onnx(_with_weight(tiny_file, "tail", 1e6).network, "tiny-x4", np.float16)
 
 
@@ -467,7 +469,7 @@ def _engine(context: _Context, pixels: bool = False) -> Engine:
     deserialised = SimpleNamespace(create_execution_context=lambda: context)
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda data: deserialised if data == b"good" else None)
     api = SimpleNamespace(__version__="10.13", Runtime=lambda log: runtime)
-    return Engine(Library(FLAVOURS["tensorrt"], api, log), b"good", ONE_PICTURE, 4, pixels)
+    return Engine(Library(FLAVOURS["tensorrt"], api, log), b"good", ONE_IMAGE, 4, pixels)
 
 
 @pytest.mark.parametrize(("pixels", "dims"), [(False, (1, 3, 8, 9)), (True, (1, 8, 9, 3))])
@@ -496,7 +498,7 @@ def test_the_inspector_tells_the_types_of_an_engine(layers: list[Any], types: in
     engine._library.api.LayerInformationFormat = SimpleNamespace(JSON="json")
     assert len(output_types(engine.inspect())) == types
     inspector.get_engine_information = lambda form: "nothing"
-    with pytest.raises(BackendError, match="tensorrt does not say what is in the engine"):
+    with pytest.raises(BackendError, match="tensorrt cannot inspect the engine"):
         engine.inspect()
 
 
@@ -519,7 +521,7 @@ def test_an_engine_that_says_it_is_in_another_type_is_found(types: Any, precisio
 
 def test_a_shape_outside_the_profile_is_refused_before_anything_runs() -> None:
     context = _Context()
-    with pytest.raises(BackendError, match="1x3x513x9 is outside of what the engine was built for"):
+    with pytest.raises(BackendError, match="1x3x513x9 is outside the engine's profile"):
         _engine(context).enqueue(1, 2, Shape(1, 513, 9), 0)
     assert context.calls == []
 
@@ -553,7 +555,7 @@ def test_a_tensor_that_the_engine_cannot_read_as_it_is_is_refused(lr: torch.Tens
 def test_without_a_gpu_an_engine_cannot_be_loaded_and_says_so(library: Library, graphs: Any) -> None:
     built = build_engine(library, graphs["fp32"], "fp32", BuildOptions())
     with pytest.raises(BackendError, match=r"tensorrt-rtx [\d.]+ cannot load the engine \(.+\)") as caught:
-        Engine(library, built.data, ONE_PICTURE, 4)
+        Engine(library, built.data, ONE_IMAGE, 4)
     assert "\n" not in str(caught.value)
 
 

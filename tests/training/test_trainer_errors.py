@@ -410,7 +410,7 @@ def test_init_of_another_architecture_or_none(make_config: MakeConfig, tmp_path:
 
 def test_a_start_that_the_network_cannot_have(make_config: MakeConfig) -> None:
     for changes, reason in [
-        ({"preset": "pytorch-gan"}, "its input is not 0..1, so an activation would bend the colours"),
+        ({"preset": "pytorch-gan"}, "its input is not in 0..1, so an activation would distort the colours"),
         ({"channels": 2}, "2 channels cannot carry 3 colours"),
     ]:
         text = refused(make_config(generator={"start": "upscaler", **changes}))

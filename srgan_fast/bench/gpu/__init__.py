@@ -1,6 +1,6 @@
-"""One report about a GPU: whether the fused kernels are right on it, and how fast, beside stock PyTorch.
+"""Report on a GPU: whether the fused kernels are correct on it, and how fast, beside stock PyTorch.
 
-Needs torch, numpy and safetensors alone, so that it runs on machines that have little else. `gpu_report` is the door.
+Needs only torch, numpy and safetensors, so that it runs on minimal installations. `gpu_report` is the entry point.
 """
 
 from srgan_fast.bench.gpu.report import gpu_report

@@ -1,7 +1,7 @@
-"""Upscaling on a GPU: our CUDA kernels, PyTorch as people run it, and engines where TensorRT is installed.
+"""Upscaling on a GPU: our CUDA kernels, PyTorch in its usual forms, and TensorRT engines if it is installed.
 
-Each is compared with float64. Three times of each row: the device's own between two events, the same replayed from a
-CUDA graph, and what a caller waits for whose image is in host memory and who wants the result there.
+Each is compared with float64. Every row has three times: on the device between two events, replayed from a CUDA graph,
+and with copies from and to host memory.
 """
 
 import time
@@ -30,7 +30,7 @@ from srgan_fast.runtime.cuda_network import CudaNetwork
 from srgan_fast.runtime.tensorrt.engine import Engine, output_types, wrong_output_types
 from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
 from srgan_fast.runtime.tensorrt.gpu import describe_gpu, why_no_gpu
-from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Shape
+from srgan_fast.runtime.tensorrt.shapes import ONE_IMAGE, Shape
 
 if TYPE_CHECKING:
     from srgan_fast.runtime.onnxruntime_backend import OnnxRuntimeBackend
@@ -39,19 +39,19 @@ SHAPES = (Shape(1, 128, 128), Shape(1, 256, 256), Shape(8, 128, 128))
 ROUNDS = 20
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# A network in some runtime: N, 3, H, W float32 on the device to N, 3, scale * H, scale * W float32 there, queued.
+# A network in some runtime: enqueues N, 3, H, W float32 to N, 3, scale * H, scale * W float32, both on the device.
 Upscale = Callable[[Tensor], Tensor]
 
 
 @dataclass(slots=True)
-class Result:
+class GpuRowResult:
     """A row at one shape.
 
-    `precision` is that it is judged by, TF32 as bf16. `wrong` is beyond its tolerance, `left out` takes no such shape.
-    Times: `device` between two events, of work queued in a row; `graph` of a graph's replay, None where it cannot be
-    recorded; `with_copies` from an image in host memory to its result there; `load_s` from weights to ready, builds and
-    compilation included. `peak_mb` is what torch took at most in one run, 10^6 bytes, without an engine's own.
-    `engine_types`: how many of an engine's layers give which type, by TensorRT's own inspector.
+    `precision` determines the tolerance; TF32 has that of bf16. Status `wrong` is beyond it; `left out` does not
+    support the shape. Times: `device` between two events with queued calls; `graph` of a CUDA graph's replay, None if
+    it cannot be captured; `with_copies` from an image in host memory to its result there; `load_s` from weights to
+    ready, including builds and compilation. `peak_mb` is PyTorch's peak memory of one run, 10^6 bytes, without an
+    engine's own. `engine_types` counts an engine's layers by output type, according to TensorRT's inspector.
     """
 
     name: str
@@ -75,7 +75,7 @@ def time_inference(
 ) -> list[dict[str, Any]]:
     """Measures all rows at all shapes.
 
-    On a CPU only the results are checked. Returns `shape` and `rows` for each shape, as JSON takes them.
+    On a CPU only the results are checked. Returns `shape` and `rows` per shape, ready for JSON.
     """
     file = read_model(model)
     rows = [(row, *_load(row, file, device)) for row in gpu_candidates()]
@@ -85,7 +85,7 @@ def time_inference(
 
 
 def gpu_candidates() -> Iterator[Candidate]:
-    """The rows, as those of `bench.candidates`, on a GPU. TF32, which TensorRT likes for fp32, is judged as bf16."""
+    """The GPU's rows, as `bench.candidates`. TF32, which TensorRT prefers for fp32, is judged as bf16."""
     judged: dict[str, BenchPrecision] = {"fp32": "fp32", "tf32": "bf16", "bf16": "bf16", "fp16": "fp16"}
     for name in ("nchw-fp32", "nhwc-fp32", "nhwc-tf32", "nhwc-bf16", "nhwc-fp16", "compile-fp16"):
         yield Candidate(f"torch-{name}", "torch", judged[name[-4:]], ("torch",), ("torch",), device="cuda")
@@ -100,12 +100,12 @@ def gpu_candidates() -> Iterator[Candidate]:
 
 
 def _load(row: Candidate, file: ModelFile, device: torch.device) -> tuple[Upscale | str, float]:
-    """A row's network or why there is none, and the seconds that it took."""
+    """A row's network or the reason why there is none, and the seconds that loading took."""
     began = time.perf_counter()
     found: Upscale | str
     try:
         found = load_row(row, file, device)
-    except Exception as error:  # every runtime has exceptions of its own
+    except Exception as error:  # every runtime raises its own exceptions
         found = why_not(error)
     return found, time.perf_counter() - began
 
@@ -127,7 +127,7 @@ def load_row(row: Candidate, file: ModelFile, device: torch.device) -> Upscale:
         raise BackendError(f"{row.runtime} {reason}")
     library = load_library(row.runtime)
     found = cached_engine(library, file, "fp32" if row.name.endswith("fp32") else "fp16", describe_gpu(device))
-    return Engine(library, found.data, ONE_PICTURE, file.scale)
+    return Engine(library, found.data, ONE_IMAGE, file.scale)
 
 
 def _eager(name: str, file: ModelFile, device: torch.device) -> Upscale:
@@ -157,7 +157,7 @@ def _onnxruntime(name: str, file: ModelFile) -> Upscale:
         lr = lr.contiguous()
         count, channels, height, width = lr.shape
         sr = lr.new_empty((count, channels, height * file.scale, width * file.scale))
-        if lr.is_cuda:  # the session has a stream of its own
+        if lr.is_cuda:  # the session uses its own stream
             torch.cuda.current_stream().synchronize()
         place = (lr.data_ptr(), sr.data_ptr(), (count, height, width))
         backend.run_in_place(*place, lr.device.type, lr.device.index or 0)
@@ -168,8 +168,8 @@ def _onnxruntime(name: str, file: ModelFile) -> Upscale:
 
 def _measure(
     row: Candidate, upscale: Upscale | str, load_s: float, file: ModelFile, shape: Shape, device: torch.device
-) -> Result:
-    found = Result(row.name, row.precision, load_s=load_s)
+) -> GpuRowResult:
+    found = GpuRowResult(row.name, row.precision, load_s=load_s)
     if isinstance(upscale, str):
         found.status, found.reason, found.load_s = "failed", upscale, None
         return found
@@ -193,12 +193,12 @@ def _measure(
             found.status, found.reason = "wrong", problem
         if device.type == "cuda":
             _time(found, upscale, given, lr.to(memory_format=layout).pin_memory(), shape)
-    except Exception as error:  # every runtime has exceptions of its own
+    except Exception as error:  # every runtime raises its own exceptions
         found.status, found.reason = "failed", why_not(error)
     return found
 
 
-def _time(found: Result, upscale: Upscale, given: Tensor, host: Tensor, shape: Shape) -> None:
+def _time(found: GpuRowResult, upscale: Upscale, given: Tensor, host: Tensor, shape: Shape) -> None:
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     upscale(given)
@@ -206,10 +206,10 @@ def _time(found: Result, upscale: Upscale, given: Tensor, host: Tensor, shape: S
     found.peak_mb = (torch.cuda.max_memory_allocated() - before) / 1e6
     found.device = time_calls(lambda: upscale(given))
     try:
-        # An engine records with a context of its own.
+        # An engine captures with a separate execution context.
         replay = partial(upscale.replay, given) if isinstance(upscale, Engine) else in_graph(lambda: upscale(given))
         found.graph = time_calls(replay)
-    except Exception as error:  # what a runtime does on its own streams cannot be recorded
+    except Exception as error:  # work on a runtime's own streams cannot be captured
         found.graph_reason = why_not(error)
     best = min(t.median for t in (found.device, found.graph) if t is not None)
     found.images_per_second = shape.batch / best

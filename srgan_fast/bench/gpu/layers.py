@@ -1,6 +1,6 @@
-"""The convolutions of a training step one by one: the fused operator beside what PyTorch does for the same result.
+"""Single convolutions of a training step: the fused operator beside PyTorch's operators for the same result.
 
-All in bfloat16, channels last, replayed from CUDA graphs: what is compared is the work of the GPU.
+All are bfloat16 in channels_last, replayed from CUDA graphs, so that only GPU work is compared.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """A convolution with what comes before and after it.
+class LayerCase:
+    """A convolution with the operations before and after it.
 
-    Channels of its input and output; side of the high-resolution crop over that of the input; side of the filters;
-    stride; whether BatchNorm and PReLU come before it, and another BatchNorm after; slope of an activation after it.
+    Channels of input and output; side of the high-resolution crop divided by that of the input; kernel side; stride;
+    whether BatchNorm and PReLU precede it and another BatchNorm follows; slope of an activation after it.
     """
 
     name: str
@@ -33,22 +33,22 @@ class Layer:
 
 
 LAYERS = (
-    Layer("G trunk", 64, 64, 4, normalised=True),
-    Layer("G upsampler", 64, 256, 2),
-    Layer("D first", 3, 64, 1, activation=0.2),
-    Layer("D 64, stride 2", 64, 64, 1, stride=2),
-    Layer("D 128", 64, 128, 2, normalised=True),
-    Layer("D 256", 128, 256, 4, normalised=True),
-    Layer("D 512", 256, 512, 8, normalised=True),
-    Layer("VGG 64", 64, 64, 1, activation=0.0),
-    Layer("VGG 128", 128, 128, 2, activation=0.0),
-    Layer("VGG 256", 256, 256, 4, activation=0.0),
+    LayerCase("G trunk", 64, 64, 4, normalised=True),
+    LayerCase("G upsampler", 64, 256, 2),
+    LayerCase("D first", 3, 64, 1, activation=0.2),
+    LayerCase("D 64, stride 2", 64, 64, 1, stride=2),
+    LayerCase("D 128", 64, 128, 2, normalised=True),
+    LayerCase("D 256", 128, 256, 4, normalised=True),
+    LayerCase("D 512", 256, 512, 8, normalised=True),
+    LayerCase("VGG 64", 64, 64, 1, activation=0.0),
+    LayerCase("VGG 128", 128, 128, 2, activation=0.0),
+    LayerCase("VGG 256", 256, 256, 4, activation=0.0),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class LayerTime:
-    """One direction of a layer: our operator's time, PyTorch's operators' one after the other, and what both do."""
+    """One direction of a layer: time of our operator, total time of PyTorch's operators, and what they compute."""
 
     layer: str
     direction: str
@@ -61,7 +61,7 @@ class LayerTime:
 
 
 def time_layers(batch: int, hr: int, device: torch.device) -> list[dict[str, Any]]:
-    """Every layer in all directions, `LayerTime` as JSON takes it."""
+    """Every layer in all directions, as `LayerTime` ready for JSON."""
     found = []
     for layer in LAYERS:
         for direction, fused, stock, compared in layer_calls(layer, batch, hr, device):
@@ -75,8 +75,8 @@ def time_layers(batch: int, hr: int, device: torch.device) -> list[dict[str, Any
 Call = Callable[[], object]
 
 
-def layer_calls(layer: Layer, batch: int, hr: int, device: torch.device) -> Iterator[tuple[str, Call, Call, str]]:
-    """A layer's calls on random maps: direction, our operator, PyTorch's, and what both do."""
+def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> Iterator[tuple[str, Call, Call, str]]:
+    """Calls of a layer on random maps: direction, our operator, PyTorch's, and what they compute."""
     side = hr // layer.divisor
 
     def noise(*shape: int) -> Tensor:

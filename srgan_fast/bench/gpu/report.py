@@ -1,4 +1,4 @@
-"""The report: the device, whether the kernels are right and clean on it, layers, whole steps."""
+"""Report on a GPU: device, correctness of the kernels, compute-sanitizer, layers, whole steps."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from srgan_fast.errors import UsageError
 from srgan_fast.ops import coverage, cuda
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.ops.sanitizer import sanitize
-from srgan_fast.ops.verdicts import driver_version
+from srgan_fast.ops.self_test_cache import driver_version
 
 
 def gpu_report(
@@ -25,11 +25,11 @@ def gpu_report(
     on_step: Callable[[str], None] = lambda what: None,
     sanitizer: bool = True,
 ) -> dict[str, Any]:
-    """Examines and measures the current CUDA device.
+    """Tests and measures the current CUDA device.
 
-    `batches` are the images of each measured training step, `hr` the side of its crops. compute-sanitizer takes
-    minutes. Returns what can be written as JSON: `environment`, `inference`, `checks` (errors over tolerances),
-    `sanitizer`, `layers`, `steps`, `problems`.
+    `batches` are the batch sizes of the measured training steps, `hr` the side of the crops. compute-sanitizer takes
+    minutes. Returns `environment`, `inference`, `checks` (errors and tolerances), `sanitizer`, `layers`, `steps` and
+    `problems`, ready for JSON.
 
     Raises:
         UsageError: there is no CUDA device.
@@ -44,7 +44,7 @@ def gpu_report(
         on_step(name)
         try:
             report[name] = measure()
-        except Exception as error:  # the rest of the report is still worth having
+        except Exception as error:  # the rest of the report is still useful
             report["problems"].append(f"{name}: {why_not(error)}")
         torch.cuda.empty_cache()
 
@@ -75,13 +75,13 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "bf16_tflops": _product_rate(device),
+        "bf16_tflops": _gemm_rate(device),
         "copy_gb_s": _copy_rate(device),
     }
 
 
-def _product_rate(device: torch.device) -> float:
-    """TFLOP/s of a large product of random bfloat16 matrices: what can be had."""
+def _gemm_rate(device: torch.device) -> float:
+    """TFLOP/s of a large bfloat16 GEMM: the attainable peak."""
     a, b = (torch.randn(8192, 8192, device=device).bfloat16() for _ in range(2))
     return 2e-12 * 8192**3 / time_calls(lambda: a @ b).median
 
@@ -94,10 +94,10 @@ def _copy_rate(device: torch.device) -> float:
 
 
 def _checks(device: torch.device) -> list[dict[str, Any]]:
-    """The worst error of each case, in every type."""
+    """The worst error of each self-test case, for every dtype."""
     found = []
     index = torch.cuda.current_device() if device.index is None else device.index
-    for case in cuda.examination(coverage.gpu_of(index)):
+    for case in cuda.self_test_cases(coverage.gpu_of(index)):
         worst = max(case.run(device), key=lambda error: error.excess)
         found.append({"dtype": str(case.dtype), "right": worst.excess <= 1.0, **asdict(worst)})
     return found

@@ -1,6 +1,6 @@
 """Training on a GPU: whole steps, and the generator's passes alone, in turns.
 
-A row that cannot be run, compiled or recorded says why, and the others go on without it.
+A row that cannot be run, compiled or captured gives the reason, and the others continue.
 """
 
 import time
@@ -18,15 +18,15 @@ from srgan_fast.bench.turns import Taken, take_turns
 from srgan_fast.bench.worker import why_not
 
 ROUNDS = 12
-WARM_UP_STEPS = 4  # after the first one; what is recorded is recorded meanwhile
+WARM_UP_STEPS = 4  # after the first step; includes the capture of CUDA graphs
 
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
     """How a row of `bench.training.rows` is run here.
 
-    Its name there; whether its steps are replayed from a CUDA graph, its networks made by torch.compile, its
-    convolutions of float32 computed in TF32.
+    Its name there; whether its steps are replayed from a CUDA graph, its networks are compiled by torch.compile, and
+    its float32 convolutions use TF32.
     """
 
     row: str
@@ -35,12 +35,12 @@ class StepRow:
     tf32: bool = False
 
     def make(self, stage: Stage, batch: int, hr: int, device: torch.device) -> Trainee:
-        """The networks and the loop on a device."""
+        """Creates the networks and the loop on a device."""
         work = Work(stage, batch, hr, "features[:18]", torch.get_num_threads(), str(device))
         return make_trainee(find_row(self.row), work, self.captured, self.compiled, averaged=True)
 
     def context(self) -> AbstractContextManager[None]:
-        """What its name promises of float32, whatever torch's defaults are."""
+        """Sets the float32 precision of its name, independent of PyTorch's defaults."""
         return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=self.tf32)
 
 
@@ -68,8 +68,8 @@ GENERATOR_ROWS = {
 class StepResult:
     """Whole steps of a row.
 
-    `load_s`: until the first step was done, compilation included; `step` by the host's clock; `peak_mb`: device memory
-    that torch takes for a step, 10^6 bytes, None where a graph holds it all the time; `losses` of the first step.
+    `load_s`: until the first step is done, compilation included; `step`: host time; `peak_mb`: device memory that
+    PyTorch allocates for a step, 10^6 bytes, None if a graph holds it permanently; `losses` of the first step.
     """
 
     status: str = "ok"
@@ -82,7 +82,7 @@ class StepResult:
 
 @dataclass(slots=True)
 class GeneratorResult:
-    """The generator's forward and backward pass of a row, as the host queues them and as a CUDA graph's replay."""
+    """Forward and backward pass of a row's generator, launched by the host and replayed from a CUDA graph."""
 
     status: str = "ok"
     reason: str | None = None
@@ -91,10 +91,10 @@ class GeneratorResult:
 
 
 def time_steps(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Whole adversarial steps of all rows in turns, by the host's clock: each ends with figures on the host.
+    """Times whole adversarial steps of all rows in turns, in host time: each ends with its losses on the host.
 
     Returns:
-        `StepResult` of each row as JSON takes it.
+        `StepResult` of each row, ready for JSON.
     """
     found: dict[str, StepResult] = {}
     trainees: dict[str, Trainee] = {}
@@ -107,7 +107,7 @@ def time_steps(batch: int, hr: int, device: torch.device) -> dict[str, dict[str,
                 found[name] = StepResult(load_s=time.perf_counter() - began, losses=losses)
                 for _ in range(WARM_UP_STEPS):
                     trainees[name].step()
-        except Exception as error:  # compilers and kernels have exceptions of their own
+        except Exception as error:  # compilers and kernels raise their own exceptions
             found[name] = StepResult("failed", why_not(error))
             trainees.pop(name, None)
     turns = {name: partial(_turn, STEP_ROWS[name], trainee) for name, trainee in trainees.items()}
@@ -142,13 +142,13 @@ def _peak_mb(trainee: Trainee, device: torch.device) -> float:
 
 
 def time_generators(batch: int, hr: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Forward and backward pass of G in training, of all rows; see `time_steps`."""
+    """Times forward and backward passes of G in training for all rows; see `time_steps`."""
     found: dict[str, dict[str, Any]] = {}
     for name, row in GENERATOR_ROWS.items():
         try:
             with row.context():
                 result = _time_generator(row.make("pretrain", batch, hr, device))
-        except Exception as error:  # compilers and kernels have exceptions of their own
+        except Exception as error:  # compilers and kernels raise their own exceptions
             result = GeneratorResult("failed", why_not(error))
         found[name] = asdict(result)
     return found
@@ -158,7 +158,7 @@ def _time_generator(trainee: Trainee) -> GeneratorResult:
     generator, (target, lr) = trainee.networks.generator, trainee.images
 
     def compute() -> None:
-        # Inside, since casts that autocast keeps from before a graph's capture would be of other memory.
+        # Inside the captured call: autocast's cached casts from before a capture would refer to other memory.
         with trainee.autocast():
             sr = generator(lr)
         (sr.float() - target).abs().mean().backward()

@@ -1,4 +1,4 @@
-"""Times of work on a GPU, by its own clock."""
+"""Times GPU work with CUDA events."""
 
 import statistics
 from collections.abc import Callable
@@ -12,7 +12,7 @@ WARM_UP = 3
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Seconds of one call: median, least and most of some samples."""
+    """Seconds per call: median, minimum and maximum of the samples."""
 
     median: float
     least: float
@@ -20,12 +20,12 @@ class Time:
 
 
 def time_of(samples: list[float]) -> Time:
-    """Median, least and most."""
+    """Median, minimum and maximum."""
     return Time(statistics.median(samples), min(samples), max(samples))
 
 
 def time_calls(call: Callable[[], object], samples: int = 9, seconds: float = 0.02) -> Time:
-    """Times a call that queues work, between two events, repeated so that a sample takes that long."""
+    """Times a call that enqueues work between two events, repeated so that each sample takes `seconds`."""
     for _ in range(WARM_UP):
         call()
     repeats = max(1, min(1000, round(seconds / max(_sample(call, 3), 1e-6))))
@@ -48,7 +48,7 @@ def _events() -> tuple[Any, Any]:
 
 
 def in_graph(call: Callable[[], object]) -> Callable[[], None]:
-    """The same work as a CUDA graph's replay, without the time that the host takes to queue it."""
+    """Captures the work in a CUDA graph; its replay excludes the host's launch time."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -62,10 +62,10 @@ def in_graph(call: Callable[[], object]) -> Callable[[], None]:
 
 
 class TorchClock:
-    """A GPU's clock and memory beside a row whose work goes through torch's current stream.
+    """GPU time and memory of a row whose work uses PyTorch's current stream.
 
-    Made before the row is loaded, since all that the device holds from then on counts as the row's: an engine's memory
-    is not torch's. Copies between host and device lie between the events.
+    Create it before the row is loaded: all memory that the device allocates from then on counts as the row's, since an
+    engine's memory is not allocated by PyTorch. Copies between host and device are part of the time.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class TorchClock:
         self._least_free = self._free_before
 
     def around(self, run: Callable[[], Any]) -> Callable[[], Any]:
-        """The same run, timed; it ends when the device has finished."""
+        """Wraps a run so that it is timed and waits for the device."""
 
         def timed() -> Any:
             self._begin.record()
@@ -87,9 +87,9 @@ class TorchClock:
         return timed
 
     def last_run_s(self) -> float:
-        """Seconds between the events of the last run."""
+        """GPU seconds of the last run."""
         return float(self._begin.elapsed_time(self._end)) * 1e-3
 
     def peak_mib(self) -> float:
-        """The most device memory, seen after a run, beyond what was taken before the row was loaded."""
+        """Peak device memory after a run beyond that before the row was loaded."""
         return (self._free_before - self._least_free) / 2**20

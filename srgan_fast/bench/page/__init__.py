@@ -1,4 +1,4 @@
-"""What is shown of each kind of report, as documents of `srgan_fast.pages`."""
+"""Pages of each kind of report, as documents of `srgan_fast.pages`."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def page_of(report: "ComparableReport") -> "Page":
-    """What a report of inference or training shows."""
+    """The page of an inference or training report."""
     from srgan_fast.bench.page.inference import inference_page  # noqa: PLC0415 (pydantic, which a GPU's page needs not)
     from srgan_fast.bench.page.training import training_page  # noqa: PLC0415
     from srgan_fast.bench.report import InferenceReport  # noqa: PLC0415

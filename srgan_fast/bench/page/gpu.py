@@ -1,4 +1,4 @@
-"""What the report on a GPU shows, from plain data: the machine that makes it may have nothing but torch."""
+"""Page of a GPU report, made from plain data: the machine that writes it may have little more than torch."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ Report = dict[str, Any]
 
 
 def gpu_page(report: Report) -> Page:
-    """The report of `srgan_fast.bench.gpu.gpu_report`."""
+    """The page of a report by `srgan_fast.bench.gpu.gpu_report`."""
     environment = report.get("environment", {})
     return Page(
         title=f"srgan_fast on {environment.get('device', 'a GPU')}",
@@ -28,7 +28,7 @@ def gpu_page(report: Report) -> Page:
 
 
 def _best(row: Report) -> float | None:
-    """Seconds of the GPU alone, from a graph where there is one."""
+    """GPU seconds, from a CUDA graph if there is one."""
     return min((row[kind]["median"] for kind in ("device", "graph") if row.get(kind)), default=None)
 
 
@@ -64,7 +64,7 @@ def _inference(case: Report) -> Section:
 
 
 def _training(name: str, rows: Report) -> Section:
-    """Whole steps by the host's clock, or the generator's forward and backward pass."""
+    """Whole steps in host time, or the generator's forward and backward pass."""
     named = [{"name": row, **found} for row, found in rows.items()]
     if name.startswith("generator"):
         columns = [NAME, *(Column(f"{kind} ms", f"{kind}.median", factor=1e3) for kind in ("eager", "graph"))]

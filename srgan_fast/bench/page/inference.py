@@ -1,4 +1,4 @@
-"""What a report of inference shows: what varies from case to case, then each case with its charts and tables."""
+"""Page of an inference report: what varies between cases, then each case with its charts and tables."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -6,7 +6,20 @@ from typing import Any
 
 from srgan_fast.bench.report import CaseResult, InferenceReport, Row
 from srgan_fast.pages import charts
-from srgan_fast.pages.document import NAME, Chart, Column, Page, Section, Table, Tile, day, facts, number, plural, read
+from srgan_fast.pages.document import (
+    NAME,
+    Chart,
+    Column,
+    KeyFigure,
+    Page,
+    Section,
+    Table,
+    day,
+    facts,
+    number,
+    plural,
+    read,
+)
 
 _LATENCY = "A dot is a run; the box holds the middle half of them, the thick line is the median."
 _ACCURACY = "Discs are fp32, squares bf16 or fp16, diamonds int8; crosses are wrong beyond their tolerance, not ranked."
@@ -16,7 +29,7 @@ _COMMANDS = "The runtime's own benchmark or the call with the same settings, to 
 
 
 def inference_page(report: InferenceReport, memory: bool = False) -> Page:
-    """Everything in the report; `memory`: whether the console shows the memory of each row, too."""
+    """The page of a report; `memory`: also print each row's memory on the console."""
     model = report.model
     rounds = sorted({case.rounds for case in report.cases})
     said = plural(rounds[0], "round") if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]} rounds"
@@ -47,23 +60,23 @@ def inference_page(report: InferenceReport, memory: bool = False) -> Page:
     )
 
 
-def _tiles(report: InferenceReport) -> Iterator[Tile]:
+def _tiles(report: InferenceReport) -> Iterator[KeyFigure]:
     rows = [row for case in report.cases for row in case.rows]
     case = max(report.cases, key=lambda case: case.batch * case.height * case.width, default=None)
     correct = [row for row in case.rows if row.status == "ok"] if case else []
     if correct:
         best = min(correct, key=Row.median_ms)
-        yield Tile(f"Fastest at {case}", best.name, f"{number(best.median_ms())} ms median")
+        yield KeyFigure(f"Fastest at {case}", best.name, f"{number(best.median_ms())} ms median")
     for precision in ("fp32", "bf16", "fp16"):
         alike = [row for row in correct if row.precision == precision]
         ours = min((row for row in alike if row.kind == "backend"), key=Row.median_ms, default=None)
         theirs = min((row for row in alike if row.kind == "peer"), key=Row.median_ms, default=None)
         if ours and theirs:
             note = f"{ours.name} over {theirs.name}, the fastest peer in {precision}"
-            yield Tile(f"Speed in {precision}", f"{theirs.median_ms() / ours.median_ms():.2f}\u00d7", note)
+            yield KeyFigure(f"Speed in {precision}", f"{theirs.median_ms() / ours.median_ms():.2f}\u00d7", note)
             break
     right = sum(row.status == "ok" for row in rows)
-    yield Tile("Results checked", f"{right} of {len(rows)} right", f"{len(report.left_out)} rows left out")
+    yield KeyFigure("Results checked", f"{right} of {len(rows)} right", f"{len(report.left_out)} rows left out")
 
 
 def _case(case: CaseResult, report: InferenceReport, memory: bool) -> Section:
@@ -71,7 +84,7 @@ def _case(case: CaseResult, report: InferenceReport, memory: bool) -> Section:
     points = [_series(row, [(row.psnr_db, row.output_mp_per_s)]) for row in timed]
     known = [row for row in case.rows if row.peak_mib is not None and row.base_mib is not None]
     bars = [
-        charts.Bar(row.name, {"before loading": row.base_mib, "runtime and a run": row.peak_mib - row.base_mib})  # type: ignore[dict-item, operator]
+        charts.StackedBar(row.name, {"before loading": row.base_mib, "runtime and a run": row.peak_mib - row.base_mib})  # type: ignore[dict-item, operator]
         for row in known
     ]
     parts: list[Table | Chart] = [
@@ -150,7 +163,7 @@ def _streams_table(case: CaseResult) -> Table:
 
 
 def _scaling(report: InferenceReport) -> Iterator[Section]:
-    """How medians change along each axis that has several values: a line for each row with all else equal."""
+    """How medians change along each axis with several values: a line per row, all else equal."""
     axes: dict[str, tuple[Callable[[CaseResult], float], Callable[[CaseResult], str]]] = {
         "size": (lambda c: c.height * c.width, lambda c: f"{c.height}x{c.width}"),
         "batch": (lambda c: c.batch, lambda c: f"batch {c.batch}"),

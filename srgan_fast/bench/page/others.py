@@ -1,4 +1,4 @@
-"""What reports of exports and comparisons show."""
+"""Pages of export reports and comparisons."""
 
 from srgan_fast.bench.compare import Comparison
 from srgan_fast.bench.report import ExportBenchReport, ExportRow
@@ -6,7 +6,7 @@ from srgan_fast.pages.document import NAME, Column, Page, Section, Table
 
 
 def export_page(report: ExportBenchReport) -> Page:
-    """One table."""
+    """A single table."""
 
     def types(row: ExportRow) -> str:
         return ", ".join(f"{count} {name}" for name, count in sorted(row.convolutions.items()))
@@ -19,7 +19,7 @@ def export_page(report: ExportBenchReport) -> Page:
 
 
 def comparison_page(found: Comparison) -> Page:
-    """Differences of the surroundings, and each case's rows."""
+    """Differences of the environments, and the rows of each case."""
     columns = [
         NAME,
         Column("before ms", "before_ms"),

@@ -1,4 +1,4 @@
-"""What a report of training shows: time of a step, its parts, memory, errors."""
+"""Page of a training report: time of a step, its phases, memory, errors."""
 
 from functools import partial
 
@@ -6,15 +6,15 @@ from srgan_fast.bench.report import TrainingReport, TrainingRowResult
 from srgan_fast.pages import charts
 from srgan_fast.pages.document import NAME, Chart, Column, Page, Section, Table, day, facts, plural, read
 
-# Rows that belong together look alike, as runtimes do on the page of inference: the common loop tuned, our step on
-# stock operators, our step with our kernels.
+# Related rows share a style, as runtimes do on the inference page: the common loop tuned, our step on stock operators,
+# our step with our kernels.
 _LIKE = {"stock": "torch", "stock-lean": "onnxruntime", "fused": "native"}
 _STEPS = "A dot is a step; the box holds the middle half of them, the thick line is the median."
 _ERRORS = "Relative differences of the first step from stock PyTorch in fp32; the worst tensor of each network."
 
 
 def training_page(report: TrainingReport) -> Page:
-    """Everything in the report."""
+    """The page of a report."""
     work, environment = report.work, report.environment
     features = f", VGG19 {work.features}" if work.features else ""
     crops = f"{work.batch} crops of {work.hr}x{work.hr}{features}"
@@ -66,7 +66,9 @@ def _steps(report: TrainingReport) -> Section:
 
 def _phases(report: TrainingReport) -> Section:
     rows = [row for row in report.rows if row.phases]
-    bars = [charts.Bar(row.name, {n: p.seconds * 1e3 for n, p in row.phases.items()}, _mark(row)) for row in rows]
+    bars = [
+        charts.StackedBar(row.name, {n: p.seconds * 1e3 for n, p in row.phases.items()}, _mark(row)) for row in rows
+    ]
     peak = report.environment.fp32_peak_gflops
     known = "" if peak is None else f"; multiply-adds alone in fp32: {peak:.0f}"
     names = list(dict.fromkeys(name for row in rows for name in row.phases))
@@ -93,11 +95,11 @@ def _phases(report: TrainingReport) -> Section:
 
 def _memory(report: TrainingReport) -> Section:
     peaks = [
-        charts.Bar(row.name, {"torch": row.base_rss_mb, "networks and steps": row.peak_rss_mb - row.base_rss_mb})
+        charts.StackedBar(row.name, {"torch": row.base_rss_mb, "networks and steps": row.peak_rss_mb - row.base_rss_mb})
         for row in report.rows
         if row.peak_rss_mb is not None and row.base_rss_mb is not None
     ]
-    saved = [charts.Bar(row.name, dict(row.saved_mb), _mark(row)) for row in report.rows]
+    saved = [charts.StackedBar(row.name, dict(row.saved_mb), _mark(row)) for row in report.rows]
     parts = [
         Chart("Peak of each row's process", charts.stacks(peaks, "MB"), "Resident, until the last round; 10^6 bytes."),
         Chart("Saved activations", charts.stacks(saved, "MB"), "What a forward pass saves for its backward pass."),

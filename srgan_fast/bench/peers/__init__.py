@@ -1,5 +1,5 @@
-"""Runtimes of others, one module each: `prepare` writes their files from our weights, `load` makes them ready to run.
+"""Third-party runtimes, one module each: `prepare` writes their files from our weights, `load` makes them ready to run.
 
-Each gets the network with BatchNorm folded, a fixed size, its input ready in the layout it likes, and is timed
-without the conversion of its result: nothing is charged to a peer that it could do without.
+Each gets the network with BatchNorm folded, at a fixed size, with its input already in its preferred layout, and is
+timed without the conversion of its result: a peer is not charged for anything avoidable.
 """

@@ -1,4 +1,4 @@
-"""Peers that read the network as ONNX with a fixed shape, which lets runtimes plan more than a free one does."""
+"""Peers that read ONNX with fixed shapes, which lets runtimes optimise more than dynamic ones."""
 
 import subprocess
 import sys
@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from srgan_fast.bench.candidates import Job, Loaded
+from srgan_fast.bench.candidates import Loaded, RowJob
 from srgan_fast.data.calibration import calibration_pictures
 from srgan_fast.errors import BackendError
 from srgan_fast.files import atomic_write
 from srgan_fast.runtime.protocol import FloatImages
 
 
-def fixed_onnx(job: Job) -> Path:
-    """The ONNX file for the job's shape; written on first use."""
+def fixed_onnx(job: RowJob) -> Path:
+    """The ONNX file for the job's shape, written on first use."""
     path = job.shape_folder / "fixed.onnx"
     if not path.exists():
         from srgan_fast.network.onnx_graph import build_onnx  # noqa: PLC0415 (onnx; loading a prepared row needs none)
@@ -39,15 +39,15 @@ def _floats(sr: Any) -> FloatImages:
 def _run_python(what: str, *arguments: str) -> None:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").splitlines()[-1]
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise BackendError(f"{what} failed: {last}")
 
 
 # --- ONNX Runtime's CPU provider
 
 
-def load_onnxruntime(job: Job, row: str, lr: FloatImages) -> Loaded:
-    """A session with all graph optimisations, which is its default."""
+def load_onnxruntime(job: RowJob, row: str, lr: FloatImages) -> Loaded:
+    """A session with all graph optimisations, the default."""
     import onnxruntime as ort  # noqa: PLC0415 (each row's process imports its own runtime only)
 
     options = ort.SessionOptions()
@@ -59,15 +59,15 @@ def load_onnxruntime(job: Job, row: str, lr: FloatImages) -> Loaded:
     def run() -> Any:
         return session.run(None, {"lr": lr})[0]
 
-    return Loaded(run, _floats, caller=lambda: run)  # a session may be called by several threads
+    return Loaded(run, _floats, caller=lambda: run)  # sessions are thread-safe
 
 
-# --- OpenVINO: f32, bf16, and int8 by NNCF's post-training quantisation. The precision is always given: by default,
-# OpenVINO computes an fp32 model in bf16 where the CPU can.
+# --- OpenVINO: f32, bf16, and int8 by NNCF's post-training quantisation. The precision is always set explicitly: by
+# default OpenVINO runs an fp32 model in bf16 where the CPU supports it.
 
 
-def quantise_openvino(job: Job) -> None:
-    """Writes the quantised model, once for all shapes."""
+def quantise_openvino(job: RowJob) -> None:
+    """Writes the quantised model, for all shapes."""
     target = job.folder / "int8.xml"
     if target.exists():
         return
@@ -78,13 +78,13 @@ def quantise_openvino(job: Job) -> None:
 
     free = job.folder / "free.onnx"
     free.write_bytes(build_onnx(job.file.network, job.file.name).SerializeToString())
-    pictures = calibration_pictures(job.calibration)
-    data = nncf.Dataset(pictures, lambda lr: {"lr": lr})
-    ov.save_model(nncf.quantize(ov.Core().read_model(free), data, subset_size=len(pictures)), target)
+    images = calibration_pictures(job.calibration)
+    data = nncf.Dataset(images, lambda lr: {"lr": lr})
+    ov.save_model(nncf.quantize(ov.Core().read_model(free), data, subset_size=len(images)), target)
 
 
 def openvino_lacks_bf16() -> str | None:
-    """Why its bf16 is of no use on this CPU."""
+    """Why its bf16 is not worth measuring on this CPU; None if it is."""
     from srgan_fast.runtime.openvino_backend import computes  # noqa: PLC0415
 
     return None if computes("bf16") else _other_precision("f32", "bf16")
@@ -94,8 +94,8 @@ def _other_precision(used: str, asked: str) -> str:
     return f"OpenVINO computes in {used} on this CPU, not in {asked}"
 
 
-def load_openvino(job: Job, row: str, lr: FloatImages) -> Loaded:
-    """A model compiled for latency, with a request that reads the input where it is."""
+def load_openvino(job: RowJob, row: str, lr: FloatImages) -> Loaded:
+    """A model compiled for latency, with a request that reads the input in place."""
     import openvino as ov  # noqa: PLC0415
 
     core = ov.Core()
@@ -126,20 +126,20 @@ def load_openvino(job: Job, row: str, lr: FloatImages) -> Loaded:
 
 # --- MNN, which runs 3x3 convolutions by Winograd's algorithm
 
-# Not `MNN.tools.mnnconvert`: importing that installs a package by pip, and it then reports each conversion, with an
-# identifier of the machine, to a server. This is the converter that it calls.
+# Not `MNN.tools.mnnconvert`: importing it installs a package with pip, and it reports each conversion to a server with
+# an identifier of the machine. This is the converter that it calls.
 _CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"
 
 
-def convert_to_mnn(job: Job) -> None:
-    """Converts the graph with MNN's own converter."""
+def convert_to_mnn(job: RowJob) -> None:
+    """Converts the graph with MNN's converter."""
     source, target = fixed_onnx(job), job.shape_folder / "fixed.mnn"
     arguments = ["-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(target), "--bizCode", "srgan_fast"]
     _run_python("MNN's converter", "-c", _CONVERT, *arguments)
 
 
-def load_mnn(job: Job, row: str, lr: FloatImages) -> Loaded:
-    """A module at high precision (fp32; "normal" may mean fp16 or bf16); reading the result makes it compute."""
+def load_mnn(job: RowJob, row: str, lr: FloatImages) -> Loaded:
+    """A module in high precision (fp32; "normal" may be fp16 or bf16); reading the result triggers the computation."""
     from MNN import expr, nn  # noqa: PLC0415
 
     settings = {"backend": "CPU", "numThread": job.workload.threads, "precision": "high"}
@@ -152,30 +152,30 @@ def load_mnn(job: Job, row: str, lr: FloatImages) -> Loaded:
 # --- OpenCV's DNN module, which runs 3x3 convolutions by Winograd's algorithm where there is AVX
 
 
-def load_opencv(job: Job, row: str, lr: FloatImages) -> Loaded:
-    """A net of OpenCV's own engine, with its default settings."""
+def load_opencv(job: RowJob, row: str, lr: FloatImages) -> Loaded:
+    """A net with OpenCV's own engine and default settings."""
     import cv2  # noqa: PLC0415
 
     cv2.setNumThreads(job.workload.threads)
     net = cv2.dnn.readNetFromONNX(str(fixed_onnx(job)))
 
     def run() -> Any:
-        net.setInput(lr)  # part of every run: a net forgets its input
+        net.setInput(lr)  # part of every run: a net does not keep its input
         return net.forward()
 
     return Loaded(run, _floats)
 
 
-# --- IREE: compiled ahead of time for this processor, run on a pool of threads
+# --- IREE: compiled ahead of time for this processor, run on a thread pool
 
 
-def compile_iree(job: Job) -> None:
+def compile_iree(job: RowJob) -> None:
     """Imports the graph and compiles it, which takes minutes for large networks."""
     from iree import compiler  # noqa: PLC0415
 
     source, target = job.shape_folder / "spelled_out.onnx", job.shape_folder / "model.mlir"
-    source.write_bytes(_shuffles_spelled_out(fixed_onnx(job)))
-    # 17 is the least version of operators that all of IREE's lowerings of ours take.
+    source.write_bytes(_without_depth_to_space(fixed_onnx(job)))
+    # Opset 17 is the lowest that all of IREE's lowerings of our operators support.
     arguments = [str(source), "-o", str(target), "--opset-version", "17"]
     _run_python("IREE's importer", "-m", "iree.compiler.tools.import_onnx", *arguments)
     compiler.compile_file(
@@ -187,8 +187,8 @@ def compile_iree(job: Job) -> None:
     )
 
 
-def _shuffles_spelled_out(path: Path) -> bytes:
-    """The graph with its pixel shuffles as Reshape and Transpose: IREE 3.13 computes DepthToSpace's mode CRD as DCR."""
+def _without_depth_to_space(path: Path) -> bytes:
+    """The graph with pixel shuffles as Reshape and Transpose: IREE 3.13 computes DepthToSpace mode CRD as DCR."""
     import onnx  # noqa: PLC0415
 
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
@@ -210,8 +210,8 @@ def _shuffles_spelled_out(path: Path) -> bytes:
     return cast(bytes, model.SerializeToString())
 
 
-def load_iree(job: Job, row: str, lr: FloatImages) -> Loaded:
-    """A function of the compiled module, with its input in the device's memory."""
+def load_iree(job: RowJob, row: str, lr: FloatImages) -> Loaded:
+    """A function of the compiled module, with its input in device memory."""
     from iree import runtime  # noqa: PLC0415
 
     runtime.flags.parse_flags(f"--task_topology_group_count={job.workload.threads}")

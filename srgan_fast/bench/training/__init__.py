@@ -1,7 +1,7 @@
-"""Measures one training step: this project's step and kernels beside the loops that people write with stock PyTorch.
+"""Benchmark of a training step: this project's step and kernels beside the usual loops with stock PyTorch.
 
-`bench_training` is the door; README.md in the folder above explains the method and the format of the report. Needs
-torch.
+`bench_training` is the entry point; README.md in the parent folder explains the method and the format of the report.
+Needs torch.
 """
 
 from typing import TYPE_CHECKING

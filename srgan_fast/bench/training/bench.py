@@ -1,6 +1,6 @@
-"""The benchmark of training: rows are made ready, checked, timed in turns, taken apart and ranked.
+"""The training benchmark: rows are created, checked, timed in turns, profiled and ranked.
 
-Each row has a process of its own, so that none lives with what another left of the heap or asked of the C library.
+Each row has its own process, so that it is not affected by another's heap or settings.
 """
 
 import math
@@ -23,7 +23,7 @@ from srgan_fast.bench.machine import (
     warn_about_start,
 )
 from srgan_fast.bench.report import Method, Phase, StepWork, TrainingReport, TrainingRowResult, rank
-from srgan_fast.bench.training.first_step import TOLERANCES, Difference, FirstStep, compare
+from srgan_fast.bench.training.first_step import TOLERANCES, FirstStep, FirstStepDifference, compare
 from srgan_fast.bench.training.options import TrainingOptions
 from srgan_fast.bench.training.phases import count_flops
 from srgan_fast.bench.training.rows import (
@@ -44,16 +44,16 @@ from srgan_fast.models import generator_config, read_model
 from srgan_fast.runtime.registry import usable_cpus
 from srgan_fast.runtime.torch_backend import NO_BF16, cpu_multiplies_bf16
 
-WARM_UP_STEPS = 4  # until the heap has found its size
+WARM_UP_STEPS = 4  # until the heap has reached its size
 PROFILED_STEPS = 3
-_PEAK_TRIES = 5  # of some 60 ms, before the rows and after them: others may be at work meanwhile
+_PEAK_TRIES = 5  # about 60 ms each, before and after the rows, since other processes may interfere
 WORKER = "srgan_fast.bench.training.training_row"
 
 OnStep = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class _Run:
+class _TrainingRun:
     """State of a running benchmark."""
 
     options: TrainingOptions
@@ -65,16 +65,16 @@ class _Run:
 
 @dataclass(slots=True)
 class _Ready:
-    """A row that was made and warmed up in its process."""
+    """A row that was created and warmed up in its process."""
 
     row: TrainingRow
     worker: Worker
     losses: Losses
-    difference: Difference
+    difference: FirstStepDifference
     problem: str | None
 
     def turn(self, last: bool) -> Taken:
-        """One step; losses must be finite to the end."""
+        """One step; losses must remain finite."""
         found = self.worker.ask("run")
         losses = found.pop("losses")
         for what, value in losses.items() if last else ():
@@ -84,22 +84,22 @@ class _Ready:
 
 
 def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None) -> TrainingReport:
-    """Measures one training step of every row: each in a process of its own, which take their steps in turns.
+    """Measures one training step of every row, each in its own process, in turns.
 
-    `on_step` is called in a few words with what is being done. Returns figures of every requested row, wrong and failed
-    ones included.
+    `on_step` is called with a short description of each step. Returns the figures of every requested row, including
+    wrong and failed ones.
 
     Raises:
         UsageError: an unknown row or baseline.
-        ModelError: no such cut of VGG19, or images too small for it.
-        BackendError: the loop that all are checked against cannot be run.
+        ModelError: no such layer of VGG19, or images too small for it.
+        BackendError: the loop that serves as reference cannot run.
     """
     rows = [find_row(name) for name in dict.fromkeys(options.rows)] or list(ROWS.values())
     if options.baseline is not None and find_row(options.baseline) not in rows:
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
     threads = options.threads or usable_cpus()
     work, gan = Work(options.stage, options.batch, options.hr, options.features, threads), options.stage == "gan"
-    run = _Run(options, work, count_flops(work), on_step)
+    run = _TrainingRun(options, work, count_flops(work), on_step)
     machine = describe_machine()
     run.warnings += warn_about_start(machine, threads) + warn_about_rounds(options.rounds)
     peaks = [_fp32_peak(run)]
@@ -149,36 +149,36 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
     )
 
 
-def _fp32_peak(run: _Run) -> float | None:
-    """GFLOP/s of multiply-adds alone, the best of a few tries; our inference engine measures it."""
-    run.on_step("the processor's peak")
+def _fp32_peak(run: _TrainingRun) -> float | None:
+    """GFLOP/s of FMA instructions alone, the best of a few tries, measured by our inference engine."""
+    run.on_step("peak of the processor")
     try:
-        from srgan_fast.runtime.native_backend import NativeBackend  # noqa: PLC0415 (its native part may be missing)
+        from srgan_fast.runtime.native_backend import NativeBackend  # noqa: PLC0415 (the native module may be missing)
 
         backend = NativeBackend(read_model(), "fp32", run.work.threads)
     except (ImportError, ValueError) as error:
-        warning = f"the processor's peak is not known: {why_not(error)}"
+        warning = f"the processor's peak is unknown: {why_not(error)}"
         run.warnings += [] if warning in run.warnings else [warning]
         return None
     return max(backend.peak() for _ in range(_PEAK_TRIES)) * 2e-9
 
 
-def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowResult], float | None]:
-    """All rows' figures by name, and how many CPUs others used."""
+def _measure(run: _TrainingRun, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowResult], float | None]:
+    """Figures of all rows by name, and how many CPUs other processes used."""
     finished: dict[str, TrainingRowResult] = {}
     ready: dict[str, _Ready] = {}
     with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder, ExitStack() as workers:
         begin = partial(_begin, run, Path(folder), workers)
-        run.on_step(f"{TRUSTED}, to check against")
+        run.on_step(f"{TRUSTED}, as the reference")
         try:
             worker, trusted = begin(ROWS[TRUSTED])
         except BackendError as error:
-            raise BackendError(f"{TRUSTED}, which all rows are checked against, cannot be run: {error}") from None
+            raise BackendError(f"{TRUSTED}, the reference of all rows, cannot run: {error}") from None
         begun = {TRUSTED: (worker, trusted)}
         if ROWS[TRUSTED] not in rows:
             worker.end()
         for row in rows:
-            # Our kernels need no instructions for bf16, they widen its maps.
+            # Our kernels need no bf16 instructions: they convert bf16 maps to float32.
             if row.precision == "bf16" and row.kernels == "reference" and not cpu_multiplies_bf16():
                 finished[row.name] = _result(row, status="failed", reason=NO_BF16)
                 continue
@@ -192,14 +192,14 @@ def _measure(run: _Run, rows: list[TrainingRow]) -> tuple[dict[str, TrainingRowR
         other_cpus = neighbours.cpus_taken()
         run.warnings += warn_about_neighbours(other_cpus)
         for name, item in ready.items():
-            run.on_step(f"{name}, taken apart")
+            run.on_step(f"{name}, profiling")
             finished[name] = _timed_row(run, item, times[name])
             item.worker.end()
     return finished, other_cpus
 
 
-def _begin(run: _Run, folder: Path, workers: ExitStack, row: TrainingRow) -> tuple[Worker, FirstStep]:
-    """Starts a row's process, and has the row made and its first step done."""
+def _begin(run: _TrainingRun, folder: Path, workers: ExitStack, row: TrainingRow) -> tuple[Worker, FirstStep]:
+    """Starts a row's process, creates the row and does its first step."""
     worker = workers.enter_context(Worker(WORKER, row.name, folder))
     file = folder / f"{row.name}.pt"
     worker.ask("make", row=row.name, work=asdict(run.work), first_step_file=str(file))
@@ -220,7 +220,7 @@ def _result(row: TrainingRow, **values: object) -> TrainingRowResult:
     return TrainingRowResult.model_validate({**known, **values})
 
 
-def _timed_row(run: _Run, item: _Ready, times: Times) -> TrainingRowResult:
+def _timed_row(run: _TrainingRun, item: _Ready, times: Times) -> TrainingRowResult:
     checks = {
         "losses": finite(item.losses),
         "gradient_error": finite(item.difference.gradient),
@@ -260,6 +260,6 @@ def _phase(seconds: float, flops: int | None) -> Phase:
 
 
 def _baseline(name: str | None, correct: list[TrainingRowResult]) -> TrainingRowResult | None:
-    """The row of that name, or the trusted loop, or the fastest."""
+    """The row of that name, or the reference loop, or the fastest."""
     by_name = {row.name: row for row in correct}
     return by_name.get(name) if name is not None else by_name.get(TRUSTED, next(iter(correct), None))

@@ -1,6 +1,6 @@
-"""Whether a row trains right: losses and gradients of its first step are compared with those of the trusted loop.
+"""Checks that a row trains correctly: losses and gradients of its first step are compared with the reference loop's.
 
-Gradients are compared as well, since losses of the first step say nothing about backward passes.
+Gradients are compared because the losses of the first step say nothing about backward passes.
 """
 
 import math
@@ -12,37 +12,37 @@ from torch import Tensor
 
 from srgan_fast.bench.training.rows import Losses, Trainee
 
-COMPARED = ("pixel", "content", "generator", "discriminator")  # losses that both kinds of loop tell
-# Tensors whose gradient is smaller than this share of a network's median are judged by it: that of a bias in front of a
-# BatchNorm is rounding and nothing else.
+COMPARED = ("pixel", "content", "generator", "discriminator")  # losses that both kinds of loop report
+# Gradients smaller than this fraction of a network's median are compared relative to it: e.g. the gradient of a bias
+# before a BatchNorm is only rounding noise.
 _SMALLEST_SHARE = 0.1
-# The gradient of a parameter of one value, such as the slope of a PReLU, is a sum over all pixels that may happen to
-# cancel: with a VGG to conv5_4 stock's slopes differ by 2e-2 between NCHW and channels-last, its convolutions by 3e-3.
+# The gradient of a single-value parameter, such as PReLU's slope, is a sum over all pixels that may cancel: with VGG up
+# to conv5_4, stock's slopes differ by 2e-2 between NCHW and channels_last, its convolutions by 3e-3.
 _SINGLE_VALUES = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
-    """Largest relative differences of a loss, and of a tensor's gradient (2-norms; a fifth of that of one value)."""
+class FirstStepTolerance:
+    """Largest relative differences of a loss and of a tensor's gradient (2-norms; five times that for one value)."""
 
     loss: float
     gradient: float
-    every_tensor: bool  # or weights of convolutions only
+    every_tensor: bool  # otherwise weights of convolutions only
 
     def __str__(self) -> str:
         return f"losses {self.loss:.0e}, gradients {self.gradient:.0e}"
 
 
-# Stock against stock, batch 16, HR 96: in fp32 4e-3 between NCHW and channels-last (a slope of a PReLU, a sum that
-# nearly cancels), in bf16 0.23 (D's first layer) if slopes and biases are left out, which rounding makes useless there.
-TOLERANCES: dict[Literal["fp32", "bf16"], Tolerance] = {
-    "fp32": Tolerance(1e-3, 3e-2, every_tensor=True),
-    "bf16": Tolerance(5e-2, 5e-1, every_tensor=False),
+# Stock against stock, batch 16, HR 96: in fp32 4e-3 between NCHW and channels_last (a PReLU slope, a sum that nearly
+# cancels), in bf16 0.23 (D's first layer) without slopes and biases, which rounding makes useless there.
+TOLERANCES: dict[Literal["fp32", "bf16"], FirstStepTolerance] = {
+    "fp32": FirstStepTolerance(1e-3, 3e-2, every_tensor=True),
+    "bf16": FirstStepTolerance(5e-2, 5e-1, every_tensor=False),
 }
 
 
 class FirstStep(TypedDict):
-    """Result of a row's first step: losses, those of `COMPARED` that there are; gradients by network and parameter."""
+    """Result of a row's first step: losses (of those in `COMPARED`), and gradients by network and parameter."""
 
     losses: Losses
     gradients: dict[str, dict[str, Tensor]]
@@ -66,22 +66,22 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """How far a first step is from the trusted one; see `Tolerance`. `problem` says what is wrong with it."""
+class FirstStepDifference:
+    """Difference of a first step from the reference; see `Tolerance`. `problem` says what is wrong with it."""
 
     loss: float
     gradient: dict[str, float]
     problem: str | None
 
 
-def compare(got: FirstStep, trusted: FirstStep, tolerance: Tolerance) -> Difference:
+def compare(got: FirstStep, trusted: FirstStep, tolerance: FirstStepTolerance) -> FirstStepDifference:
     """Measures and judges a first step."""
     problem = None
     loss_error = 0.0
     for name, expected in trusted["losses"].items():
         value = got["losses"].get(name, math.nan)
         error = abs(value - expected) / max(abs(expected), 1e-12)
-        if not error <= tolerance.loss:  # not-a-number is wrong too
+        if not error <= tolerance.loss:  # NaN is wrong, too
             told = f"{name} loss {value:.6g} instead of {expected:.6g}: off by {error:.1e}, beyond {tolerance.loss:.0e}"
             problem = problem or told
         loss_error = error if math.isnan(error) else max(loss_error, error)
@@ -100,4 +100,4 @@ def compare(got: FirstStep, trusted: FirstStep, tolerance: Tolerance) -> Differe
         if not errors[worst] <= tolerance.gradient:
             told = f"gradient of the {network}'s {worst} is off by {errors[worst]:.1e}, beyond {tolerance.gradient:.0e}"
             problem = problem or told
-    return Difference(loss_error, gradient_errors, problem)
+    return FirstStepDifference(loss_error, gradient_errors, problem)

@@ -1,8 +1,8 @@
-"""The training loops that people write, on this project's networks: what our step is compared with.
+"""The usual training loops, on this project's networks: baselines of our step.
 
-The adversarial one is that of the widely copied repository PyTorch-GAN (`implementations/srgan/srgan.py`), statement by
-statement: D's weights get gradients in the generator's step that nobody reads, and D sees the generated images twice.
-The parts have the names that `srgan_fast.training.step` gives them in traces.
+The adversarial one follows the widely copied repository PyTorch-GAN (`implementations/srgan/srgan.py`) statement by
+statement: in the generator's step D's weights get unused gradients, and D sees the generated images twice. The phases
+are named as those of `srgan_fast.training.step` in traces.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ from srgan_fast.network.graph import ColourMap
 from srgan_fast.training.step import Autocast
 
 Step = Callable[[Tensor, Tensor], dict[str, float]]
-"""One step on hr and lr; gives its losses."""
+"""One step on hr and lr; returns its losses."""
 
 
 def common_pretrain_loop(generator: nn.Module, optimiser: Optimizer, autocast: Autocast) -> Step:
-    """The generator on an L1 loss; gives the `pixel` loss."""
+    """Trains the generator on an L1 loss; returns the `pixel` loss."""
 
     def step(hr: Tensor, lr: Tensor) -> dict[str, float]:
         optimiser.zero_grad()
@@ -50,13 +50,13 @@ def common_gan_loop(
     graph_of_real: bool,
     autocast: Autocast,
 ) -> Step:
-    """Generator and discriminator in turns: L1 distance of features, least-squares game, D's losses averaged.
+    """Generator and discriminator in turns: L1 distance of features, least-squares loss, D's losses averaged.
 
-    `critic_map` goes from images in 0..1 to the discriminator's input, `adversarial_weight` is that of the generator's
-    part of the game, `graph_of_real` whether the features of real images carry a graph that nobody uses.
+    `critic_map` maps images in 0..1 to the discriminator's input, `adversarial_weight` is the weight of the adversarial
+    loss, `graph_of_real` whether the features of real images keep an unused autograd graph.
 
     Returns:
-        A step that gives the losses `content`, `generator` (the weighted sum) and `discriminator`.
+        A step that returns the losses `content`, `generator` (the weighted sum) and `discriminator`.
     """
     to_critic = Affine(critic_map).to(next(generator.parameters()))
 
@@ -101,10 +101,10 @@ def common_gan_loop(
 
 @contextmanager
 def _parts_of_backward(fake: Tensor, sr: Tensor) -> Iterator[None]:
-    """Names the parts of one backward pass through VGG, D and G.
+    """Names the phases of one backward pass through VGG, D and G.
 
-    Autograd runs what was computed last first: VGG, then D from its logits `fake` on, then G from `sr` on, whose
-    gradient is complete only then.
+    Autograd processes them in reverse order: VGG, then D from its logits `fake`, then G from `sr`, whose gradient is
+    complete only then.
     """
     part = record_function("VGG backward, to SR")
 

@@ -1,4 +1,4 @@
-"""What is to be measured, checked before anything slow begins."""
+"""Options of the training benchmark, checked before anything slow begins."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,12 +11,12 @@ Stage = Literal["gan", "pretrain"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """What `bench_training` measures.
+    """Options of `bench_training`.
 
-    Images of a step; side of the square high-resolution crops, a multiple of 16, since the discriminator halves it four
-    times; where VGG19 is cut (see `srgan_fast.models.FeatureExtractor`; its weights are random); all three networks or
-    the generator alone; timed steps of each row; CPU threads (None: all that this process may use); names of rows
-    (empty: all); row that ratios refer to (None: `stock`, or the fastest correct row where that is not measured).
+    Batch size; side of the square high-resolution crops, a multiple of 16, since the discriminator halves it four
+    times; layer of VGG19 (see `srgan_fast.models.FeatureExtractor`; its weights are random); all three networks or only
+    the generator; timed steps of each row; CPU threads (None: all that this process may use); names of rows (empty:
+    all); row that ratios refer to (None: `stock`, or the fastest correct row if that is not measured).
 
     Raises:
         UsageError: values out of range.
@@ -41,4 +41,4 @@ class TrainingOptions:
         if self.stage not in get_args(Stage):
             raise UsageError(f"stage is {self.stage!r}; there are {', '.join(get_args(Stage))}")
         if self.batch == 1 and self.hr == TRUNK_STRIDE and self.stage == "gan":
-            raise UsageError(f"one image of {self.hr}x{self.hr} leaves BatchNorm a single value; take a larger batch")
+            raise UsageError(f"one image of {self.hr}x{self.hr} leaves BatchNorm a single value; use a larger batch")

@@ -1,4 +1,4 @@
-"""Where a step's time goes, how much work each part needs, and what forward passes save for backward passes."""
+"""Where a step's time goes, how much work each phase needs, and what forward passes save for the backward pass."""
 
 import os
 import statistics
@@ -16,7 +16,7 @@ from srgan_fast.models import get_preset
 from srgan_fast.models.generator import Affine
 from srgan_fast.ops import use_kernels
 
-# The names that `srgan_fast.training.step` and `loops` use, in the order of a step.
+# Names used by `srgan_fast.training.step` and `loops`, in the order of a step.
 PHASES = (
     *("G forward", "VGG(HR) forward", "VGG(SR) forward", "VGG backward, to SR", "D forward", "D backward, to SR"),
     *("G backward", "D backward, to its weights", "optimisers"),
@@ -26,14 +26,14 @@ _WHOLE = "whole"
 
 
 def measure_phases(step: Callable[[], object], steps: int) -> tuple[dict[str, float], float]:
-    """Seconds of each part of a step, and of a whole one: medians of some steps, each under the profiler."""
+    """Seconds of each phase and of a whole step: medians of some steps, each under the profiler."""
     taken = [_profile(step) for _ in range(steps)]
     median = {name: statistics.median(times[name] for times in taken) for name in taken[0]}
     return median, median.pop(_WHOLE)
 
 
 def _profile(step: Callable[[], object]) -> dict[str, float]:
-    # The profiler's library writes to standard error when it starts and stops, and that it finds no GPU; 6: nothing.
+    # Kineto logs to standard error when it starts and stops, and if it finds no GPU; level 6 is silent.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         began = time.perf_counter()
@@ -45,13 +45,13 @@ def _profile(step: Callable[[], object]) -> dict[str, float]:
 
 
 def count_flops(work: Work) -> dict[str, int]:
-    """Floating-point operations of the convolutions in each part of a step in which nothing is computed twice.
+    """Floating-point operations of the convolutions in each phase of a step without redundant work.
 
-    Two for each multiply-add of direct convolutions; the reference networks are run without data. Which gradients are
-    needed is `GanStep`'s list: none of VGG's weights, D's once for real and generated images, D(SR) forward once. A
-    ModelError says that there is no such cut of VGG19, or that images are too small for it.
+    Two per multiply-add of direct convolution; the reference networks are run on meta tensors. Which gradients are
+    needed follows `GanStep`: none of VGG's weights, D's once for real and generated images, D(SR) forward once. Raises
+    ModelError if there is no such layer of VGG19, or if images are too small for it.
     """
-    # Half of torch's compiler comes with it, which would count as memory in the rows' processes, which need none of it.
+    # This imports half of PyTorch's compiler, which would count as memory in the rows' processes; they do not need it.
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415
 
     flops: dict[str, int] = {}
@@ -88,7 +88,7 @@ def count_flops(work: Work) -> dict[str, int]:
 
 
 def saved_by_networks(trainee: Trainee) -> dict[str, int]:
-    """Bytes that one forward pass of each network saves, without its weights: of D and VGG on generated images."""
+    """Bytes that a forward pass of each network saves, without weights; of D and VGG on generated images."""
     networks, (hr, lr) = trainee.networks, trainee.images
     leaf = hr.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     to_critic = Affine(get_preset(GENERATOR_PRESET).critic_map)
@@ -102,14 +102,14 @@ def saved_by_networks(trainee: Trainee) -> dict[str, int]:
 
 
 def saved_bytes(forward: Callable[[], object], besides: Iterable[Tensor] = ()) -> int:
-    """Bytes of what autograd saves while something is computed; each storage counts once, and as a whole.
+    """Bytes that autograd saves during a computation; each storage counts once and entirely.
 
-    What a custom function keeps elsewhere than by `save_for_backward` is not seen, nor what activation checkpointing
-    saves by hooks of its own. A copy of the weights in another precision does count, since it is kept. Nothing can be
-    differentiated afterwards; storages of the tensors `besides` (parameters, buffers) do not count.
+    Memory that a custom function saves without `save_for_backward`, or that activation checkpointing saves with its own
+    hooks, is not included. A copy of the weights in another precision is, since it is stored. The result cannot be
+    differentiated; storages of the tensors `besides` (parameters, buffers) do not count.
     """
     excluded = {tensor.untyped_storage().data_ptr() for tensor in besides}
-    held: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+    held: dict[int, torch.UntypedStorage] = {}  # keeps storages alive, so that addresses are not reused
 
     def pack(tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -123,4 +123,4 @@ def saved_bytes(forward: Callable[[], object], besides: Iterable[Tensor] = ()) -
 
 
 def _unpack(_: Any) -> NoReturn:
-    raise RuntimeError("what was saved was only counted")
+    raise RuntimeError("saved tensors were only counted")

@@ -1,6 +1,7 @@
-"""One row of training in its own process: made, warmed up, a step whenever it is its turn, and profiled at last.
+"""Process of one training row: created, warmed up, stepped on request, and finally profiled.
 
-usage: python -m srgan_fast.bench.training.training_row (orders come by standard input; see `srgan_fast.bench.worker`)
+usage: python -m srgan_fast.bench.training.training_row (requests come from standard input; see
+`srgan_fast.bench.worker`)
 """
 
 from typing import Any
@@ -17,18 +18,18 @@ from srgan_fast.training.memory import keep_freed_memory
 
 
 class TrainingRowProcess:
-    """What the first order makes, and the others use."""
+    """The row that `make` creates and later requests use."""
 
     _trainee: Trainee
     _base_mb: float | None
 
     def make(self, row: str, work: dict[str, Any], first_step_file: str) -> None:
-        """Makes the row and does its first step, which is written to a file."""
+        """Creates the row and does its first step, which is written to a file."""
         made, candidate = Work(**work), find_row(row)
         torch.set_num_threads(made.threads)
         self._base_mb = _peak_mb()
         if candidate.loop == "lean":
-            keep_freed_memory()  # our loop as the trainer runs it, others' as they are run
+            keep_freed_memory()  # for our loop only, as in the trainer
         self._trainee = make_trainee(candidate, made)
         torch.save(do_first_step(self._trainee), first_step_file)
 
@@ -38,12 +39,12 @@ class TrainingRowProcess:
             self._trainee.step()
 
     def run(self) -> dict[str, Any]:
-        """Does a step; returns its losses, its seconds and its CPU seconds."""
+        """Does a step; returns its losses, wall and CPU seconds."""
         taken, losses = timed(self._trainee.step)
         return {"losses": losses, "wall_s": taken.wall_s, "cpu_s": taken.cpu_s}
 
     def finish(self, steps: int) -> dict[str, Any]:
-        """Reads the peak of memory, then does what needs more: profiles some steps, counts what networks save."""
+        """Reads the peak memory, then does what needs more: profiles some steps, counts what networks save."""
         peak_mb = _peak_mb()
         phases, profiled = measure_phases(self._trainee.step, steps)
         return {

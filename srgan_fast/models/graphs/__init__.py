@@ -1,6 +1,6 @@
 """Networks in the formats of other runtimes.
 
-`ncnn_file` and `onnx_file` read files into one kind of little graph (`graph`), `fuse` turns that into a network.
+`ncnn_file` and `onnx_file` read files into an intermediate graph (`graph`), which `fuse` converts to a network.
 """
 
 from srgan_fast.models.graphs.ncnn_file import read_ncnn

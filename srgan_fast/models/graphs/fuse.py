@@ -1,8 +1,8 @@
-"""A little graph becomes a network: activations, residuals, enlargements and colour maps join their convolutions.
+"""Converts a graph to a network by fusing activations, residuals, upsampling and colour maps into convolutions.
 
-The graph is walked once, in order. Every value is held in the form that leaves most open: a convolution that only one
-node reads is not finished until a node comes that cannot join it. What joins nothing becomes a 1x1 convolution with
-identity weights, so every graph of these operations has a network, and the files of this field have the expected one.
+The graph is visited once, in order. Every value is kept in the least committed form: a convolution with a single reader
+stays open until a node comes that cannot be fused into it. Operations that cannot be fused become a 1x1 convolution
+with identity weights, so every graph of these operations has a network, and common files have the expected one.
 """
 
 import re
@@ -24,7 +24,7 @@ from srgan_fast.network.lowering import nearest_as_phases, slopes_before_shuffle
 Exact = NDArray[np.float64]
 
 MAX_RESIDUALS = 2
-"""As many as kernels add in one epilogue; further ones get a convolution of their own."""
+"""Most residuals that kernels add in one epilogue; further ones get a convolution of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class _Image:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """Finished values of one resolution, concatenated, times a factor."""
+    """Finished values of one resolution, concatenated and multiplied by a factor."""
 
     parts: tuple[int, ...]
     scale: float = 1.0
@@ -42,7 +42,7 @@ class _Values:
 
 @dataclass(frozen=True, slots=True)
 class _Enlarged:
-    """Something at a higher resolution that has not been computed: convolutions and sums can do without."""
+    """A value at a higher resolution that has not been computed: convolutions and sums can use its source directly."""
 
     source: "_Image | _Values"
     kind: str
@@ -51,7 +51,7 @@ class _Enlarged:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Open:
-    """A convolution that the next node may still join. Fields as in `Conv`; weights' rows are multiplied by `gain`."""
+    """A convolution that the next node may be fused into. Fields as in `Conv`; rows of weights times `gain`."""
 
     name: str
     inputs: tuple[int, ...]
@@ -61,7 +61,7 @@ class _Open:
     slope: Array | None = None
     residuals: tuple[Residual, ...] = ()
     shuffle: int = 1
-    # What only the last convolution of a network can have.
+    # Only the last convolution of a network can have these.
     skip: Skip = "none"
     tanh: bool = False
     map_gain: Exact = field(default_factory=lambda: np.ones(1))
@@ -70,7 +70,7 @@ class _Open:
 
     @property
     def plain(self) -> bool:
-        """Whether it is a convolution, an activation, residuals and a shuffle, and nothing else."""
+        """Whether it has only an activation, residuals and a shuffle."""
         return self.skip == "none" and not self.tanh and not self.mapped and self.clip is None
 
     @property
@@ -79,7 +79,7 @@ class _Open:
 
     @property
     def channels(self) -> int:
-        """Of the result, after the shuffle."""
+        """Channels of the result, after the shuffle."""
         return int(self.weight.shape[0]) // self.shuffle**2
 
 
@@ -87,13 +87,14 @@ _Form = _Image | _Values | _Enlarged | _Open
 
 
 def fuse(graph: g.Graph) -> Network:
-    """The network that a graph describes.
+    """Converts a graph to a network.
 
-    Where a file resizes with repeated borders after its last convolution (Real-ESRGAN's video models x2 and x3 compute
-    x4 and resize that), the network's zero padding changes the outermost pixels; the rest is exact.
+    For files that resize with repeated borders after their last convolution (Real-ESRGAN's x2 and x3 video models
+    compute x4 and resize the result), the network's zero padding changes the outermost pixels; everything else is
+    exact.
 
     Raises:
-        ModelError: a node that no network has, named; parts that do not fit; or a graph beyond all limits.
+        ModelError: an unsupported node, which is named; parts that do not fit together; or a graph beyond the limits.
     """
     return _Fuser(graph).run()
 
@@ -124,15 +125,15 @@ class _Fuser:
             self.forms[node.output] = form
         return self._network(self._open(self.forms[self.graph.output]))
 
-    # What a graph as a whole says.
+    # Properties of the whole graph.
 
     def _find_end(self) -> tuple[g.Node | None, g.Node | None]:
-        """The sum and the resize that only colour maps, tanh and clips follow."""
+        """The final sum and the final resize, which only colour maps, tanh and clips follow."""
         made_by = {node.output: node for node in self.nodes}
         node = made_by.get(self.graph.output)
         if self.uses[self.graph.output] > 1:
             return None, None
-        while node is not None and isinstance(node.op, g.Affine | g.Tanh | g.Clip):
+        while node is not None and isinstance(node.op, g.ScaleShift | g.Tanh | g.Clip):
             (name,) = node.inputs
             node = made_by.get(name) if self.uses[name] == 1 else None
         if node is None:
@@ -140,10 +141,10 @@ class _Fuser:
         return (node if isinstance(node.op, g.Sum) else None), (node if isinstance(node.op, g.Resize) else None)
 
     def _image_channels(self) -> int:
-        """Channels of the image: as the file says, or as the first convolution of it needs."""
+        """Channels of the image: as stated in the file, or as the first convolution needs."""
         if self.graph.channels is not None:
             return self.graph.channels
-        factors = {self.graph.input: 1}  # values that are the image, with what its channels were multiplied by
+        factors = {self.graph.input: 1}  # values that are the image, and the factor on its channels
         for node in self.nodes:
             factor = factors.get(node.inputs[0]) if node.inputs else None
             if factor is None:
@@ -173,7 +174,7 @@ class _Fuser:
             output_map=_colour_map(last.map_gain, last.map_offset, channels),
         )
 
-    # From one form to the next.
+    # Operations.
 
     def _apply(self, node: g.Node, inputs: list[_Form]) -> _Form:  # noqa: PLR0911, PLR0912 (one for each operation)
         op = node.op
@@ -186,7 +187,7 @@ class _Fuser:
                 return self._convolve(node, op, inputs[0])
             case g.Slope():
                 return self._activate(self._open(inputs[0]), op.slope.astype(np.float32).reshape(-1))
-            case g.Affine():
+            case g.ScaleShift():
                 return self._affine(node, op, inputs[0])
             case g.Resize():
                 return self._resize(node, op, inputs[0])
@@ -218,7 +219,7 @@ class _Fuser:
             raise ModelError(f"{quoted(node.name)}: {found} channels arrive, its weights are for {c_in}")
         weight, bias = op.weight, op.bias.astype(np.float64)
         if factor > 1:
-            self._spend(3 * c_out * factor**2 * c_in * 9)  # in float64 for a moment
+            self._spend(3 * c_out * factor**2 * c_in * 9)  # temporarily in float64
             phases, bias = nearest_as_phases(weight.astype(np.float64), bias, factor)
             weight = phases.astype(np.float32)
         return _Open(node.name, source.parts, weight, bias, np.ones(len(bias)), shuffle=factor)
@@ -231,7 +232,7 @@ class _Fuser:
         x = self._with_residuals_as_inputs(x)
         return replace(x, slope=slopes_before_shuffle(slope, x.shuffle))
 
-    def _affine(self, node: g.Node, op: g.Affine, x: _Form) -> _Form:
+    def _affine(self, node: g.Node, op: g.ScaleShift, x: _Form) -> _Form:
         gain, offset = (v.astype(np.float64).reshape(-1) for v in (op.gain, op.offset))
         if isinstance(x, _Image):
             _check_per_channel(node, self.channels, gain, offset)
@@ -243,9 +244,9 @@ class _Fuser:
         return self._scaled(self._open(x), gain, offset)
 
     def _scaled(self, x: _Open, gain: Exact, offset: Exact) -> _Open:
-        """`gain * x + offset` as part of the convolution, or as the network's output map."""
+        """Fuses `gain * x + offset` into the convolution, or into the network's output map."""
         _check_per_channel(self.node, x.channels, gain, offset)
-        if not x.plain:  # a skip, tanh, map or clip stands between the convolution and this
+        if not x.plain:  # there is a skip, tanh, map or clip in between
             clip = x.clip
             if clip is not None:
                 ends = (clip[0] * gain + offset, clip[1] * gain + offset)
@@ -286,7 +287,7 @@ class _Fuser:
         return self._resampled(self._open(x), op)
 
     def _resampled(self, x: _Open, op: g.Resize) -> _Open:
-        """A resize of the last convolution's shuffled result, as a convolution of the result before its shuffle."""
+        """Fuses a resize after the last convolution's shuffle into the convolution before the shuffle."""
         before, after = x.shuffle, x.shuffle * op.factor
         if after.denominator != 1 or after < 1 or not x.plain:
             raise ModelError(f"{quoted(self.node.name)}: a {op.kind} resize by {op.factor} after a shuffle by {before}")
@@ -294,7 +295,7 @@ class _Fuser:
         channels, size = x.channels, taps.shape[2]
         rows, columns = channels * taps.shape[0] ** 2, channels * before**2
         self._spend(2 * rows * columns * size**2)
-        # Channel c at phase (p, q) of the result, from channel c at phase (i, j), rows and columns of pixels (k, l).
+        # From channel c of pixels (k, l) at phase (i, j) to channel c at phase (p, q) of the result.
         plane = np.einsum("pik,qjl->pqijkl", taps, taps).reshape(taps.shape[0] ** 2, before**2, size, size)
         weight = np.zeros((channels, taps.shape[0] ** 2, channels, before**2, size, size), np.float32)
         weight[np.arange(channels), :, np.arange(channels)] = plane
@@ -337,7 +338,7 @@ class _Fuser:
 
     def _sum(self, node: g.Node, inputs: list[_Form], scales: Sequence[float]) -> _Form:
         terms = list(zip(inputs, scales, strict=True))
-        # A convolution that is still open takes the others.
+        # An open convolution absorbs the other terms.
         at = max((i for i, (form, _) in enumerate(terms) if isinstance(form, _Open)), default=None)
         if at is None:
             at = next((i for i, (form, _) in enumerate(terms) if not isinstance(form, _Enlarged)), 0)
@@ -382,7 +383,7 @@ class _Fuser:
         return replace(total, residuals=(*others, merged))
 
     def _is_skip(self, node: g.Node, total: _Open, x: _Enlarged, scale: float) -> bool:
-        """Whether an enlarged image is what the network as a whole adds to its result."""
+        """Whether an enlarged image is the skip connection of the whole network."""
         return (
             node is self.last_sum
             and isinstance(x.source, _Image)
@@ -391,10 +392,10 @@ class _Fuser:
             and x.factor * max(self.unshuffle, 1) == self._resolution(total.inputs[0]) * total.shuffle
         )
 
-    # Finishing what is open, and opening what is finished.
+    # Closing open convolutions, and opening finished values.
 
     def _finished(self, form: _Form) -> _Values:
-        """The form as values; computes what has not been computed."""
+        """Converts a form to finished values; computes them if necessary."""
         match form:
             case _Image():
                 return self._image(1)
@@ -416,7 +417,7 @@ class _Fuser:
         return values if values.scale == 1 else self._finished(self._identity(values))
 
     def _open(self, form: _Form) -> _Open:
-        """The form as a convolution that can be joined."""
+        """Converts a form to an open convolution."""
         if isinstance(form, _Open):
             return form
         if isinstance(form, _Enlarged):
@@ -433,7 +434,7 @@ class _Fuser:
         return _Values((IMAGE,))
 
     def _identity(self, values: _Values, enlarge: int = 1) -> _Open:
-        """A 1x1 convolution that copies its input, to each of `enlarge`^2 pixels."""
+        """A 1x1 convolution that copies its input to each of `enlarge`^2 pixels."""
         channels = self._channels(values)
         self._spend(channels**2 * enlarge**2)
         weight = np.repeat(np.eye(channels, dtype=np.float32), enlarge**2, 0)[:, :, None, None]
@@ -442,19 +443,19 @@ class _Fuser:
         return _Open(name, values.parts, weight, np.zeros(rows), np.full(rows, values.scale), shuffle=enlarge)
 
     def _with_residuals_as_inputs(self, x: _Open) -> _Open:
-        """The same convolution, with what is added to it read by identity weights instead."""
+        """The same convolution, with its residuals read as inputs with identity weights instead."""
         for residual in x.residuals:
             x = self._with_inputs(x, _Values((residual.value,)), residual.scale, x.weight.shape[0])
         return replace(x, residuals=())
 
     def _with_inputs(self, x: _Open, source: _Values, scale: float, channels: int | None = None) -> _Open:
-        """A convolution that also reads values and adds them, times a factor, to its pixels before the shuffle.
+        """A convolution that also reads values and adds them, times a factor, to its result before the shuffle.
 
         Args:
-            x: linear, without activation.
-            source: at the convolution's own resolution.
+            x: convolution without activation.
+            source: values at the convolution's resolution.
             scale: factor.
-            channels: of the source; those of the result unless given, each added to all pixels of the shuffle.
+            channels: channels of the source; by default those of the result, each added to all pixels of the shuffle.
         """
         assert x.slope is None
         channels = x.channels if channels is None else channels
@@ -469,7 +470,7 @@ class _Fuser:
         return replace(x, inputs=(*x.inputs, *source.parts), weight=weight, gain=np.ones(rows))
 
     def _finish(self, x: _Open) -> int:
-        """Appends a convolution to the network; the value that it produces."""
+        """Appends a convolution to the network; returns the index of its value."""
         self._spend(x.weight.size)
         if IMAGE in x.inputs and self.image_order is not None:
             x = self._with_image_order(x, self.image_order)
@@ -483,7 +484,7 @@ class _Fuser:
         return value_of(len(self.convs) - 1)
 
     def _with_image_order(self, x: _Open, order: NDArray[np.intp]) -> _Open:
-        """Columns of the image's channels in the network's order instead of the file's."""
+        """Permutes the weights' input channels from the file's image channel order to the network's."""
         self._spend(x.weight.size)
         weight, first = np.array(x.weight), 0
         for value in x.inputs:
@@ -494,7 +495,7 @@ class _Fuser:
         return replace(x, weight=weight)
 
     def _unique(self, name: str) -> str:
-        """A convolution's name in the network: a file's, as far as it can be an identifier."""
+        """A unique name for a convolution, derived from the file's name."""
         plain = re.sub(r"[^A-Za-z0-9_./:-]", "_", name)[:60] or "conv"
         unique = plain
         while unique in self.names:
@@ -511,7 +512,7 @@ class _Fuser:
         return self.shapes[value][1]
 
     def _spend(self, weights: int) -> None:
-        """Counts weights before they are allocated."""
+        """Counts weights towards the limit, before they are allocated."""
         self.weights_left -= weights
         if self.weights_left < 0:
             raise ModelError(f"{quoted(self.node.name)}: the network would have more than {g.MAX_WEIGHTS} weights")
@@ -528,7 +529,7 @@ class _Fuser:
 
 
 def _needed(graph: g.Graph) -> list[g.Node]:
-    """The nodes that the output depends on, in order."""
+    """Nodes that the output depends on, in order."""
     needed, nodes = {graph.output}, []
     for node in reversed(graph.nodes):
         if node.output in needed:
@@ -540,12 +541,12 @@ def _needed(graph: g.Graph) -> list[g.Node]:
 
 
 def _simplified(node: g.Node) -> g.Node:
-    """A convolution that only scales and shifts the image's channels, as EDSR's of the mean, is a colour map."""
+    """Replaces a convolution that only scales and shifts channels, like EDSR's mean shift, by a colour map."""
     match node.op:
         case g.Conv2d(weight, bias) if weight.shape[2] == 1 and weight.shape[0] == weight.shape[1] <= 4:
             diagonal = np.diagonal(weight[:, :, 0, 0])
             if np.count_nonzero(weight) == np.count_nonzero(diagonal) == len(diagonal):
-                return replace(node, op=g.Affine(diagonal, bias))
+                return replace(node, op=g.ScaleShift(diagonal, bias))
     return node
 
 
@@ -562,12 +563,12 @@ def _colour_map(gain: Exact, offset: Exact, channels: int) -> ColourMap:
 
 
 def _resize_taps(kind: str, before: int, after: int) -> Exact:
-    """What each of `after` result pixels in a cell takes from the `before` pixels of each cell around it.
+    """Weights of the input pixels in the surrounding cells for each of `after` output pixels of a cell.
 
-    Half-pixel centres, as ncnn and ONNX have them: result pixel p lies at (p + 1/2) * before / after - 1/2.
+    Half-pixel centres, as in ncnn and ONNX: output pixel p is at (p + 1/2) * before / after - 1/2.
 
     Returns:
-        after, before, number of cells (odd, this cell in the middle).
+        after, before, number of cells (odd, the current cell in the middle).
     """
     reach = {"bilinear": 1, "bicubic": 2}[kind]
     found: list[tuple[int, int, float]] = []
@@ -584,7 +585,7 @@ def _resize_taps(kind: str, before: int, after: int) -> Exact:
 
 
 def _interpolation(kind: str, distance: float) -> float:
-    """Weight of a pixel at a distance: the triangle, or Keys' cubic (1981) with a = -0.75."""
+    """Weight of a pixel at a distance: triangle, or Keys' cubic (1981) with a = -0.75."""
     x, a = distance, -0.75
     if kind == "bilinear":
         return max(0.0, 1 - x)

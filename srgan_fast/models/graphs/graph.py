@@ -1,7 +1,7 @@
-"""The little graph that ncnn's and ONNX's files become before they are a network.
+"""Intermediate graph between the files of ncnn and ONNX and a network.
 
-Readers translate every layer into one of the few operations below or refuse it by its name; `fuse` turns the graph into
-a list of convolutions. So what a format can say and what a network can be are written apart, and once each.
+Readers translate every layer to one of the operations below, or reject it by name; `fuse` converts the graph to a list
+of convolutions. So the semantics of each format and of networks are implemented once each.
 """
 
 import re
@@ -16,8 +16,8 @@ from srgan_fast.errors import ModelError
 
 Floats = NDArray[np.floating]
 
-# What no file of this field comes near; beyond it a file is damaged or hostile. The largest published network of this
-# kind (EDSR) has 43 million weights, the longest (23 blocks of ESRGAN) a thousand layers, the widest map 1024 channels.
+# Limits far above any published file; beyond them a file is damaged or hostile. The largest published network of this
+# kind (EDSR) has 43 million weights, the longest (ESRGAN, 23 blocks) a thousand layers, the widest map 1024 channels.
 MAX_WEIGHTS = 50_000_000
 MAX_FILE = 4 * MAX_WEIGHTS + (1 << 20)
 MAX_NODES = 10_000
@@ -29,7 +29,7 @@ MAX_FACTOR = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conv2d:
-    """A stride-1 convolution with zero padding that keeps the size.
+    """A stride-1, same-size convolution with zero padding.
 
     Attributes:
         weight: C_out, C_in, k, k with k odd, in the file's own precision.
@@ -42,10 +42,10 @@ class Conv2d:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slope:
-    """Negative values are multiplied: ReLU, LeakyReLU, PReLU.
+    """Multiplies negative values: ReLU, LeakyReLU, PReLU.
 
     Attributes:
-        slope: 1 value, or one for each channel.
+        slope: 1 value, or one per channel.
     """
 
     slope: Floats
@@ -53,26 +53,26 @@ class Slope:
 
 @dataclass(frozen=True, slots=True)
 class Concat:
-    """All inputs' channels, one after the other."""
+    """Concatenation of all inputs' channels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """The inputs' sum.
+    """Weighted sum of the inputs.
 
     Attributes:
-        scales: a factor for each input.
+        scales: factor per input.
     """
 
     scales: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Affine:
+class ScaleShift:
     """`y = gain * x + offset`.
 
     Attributes:
-        gain: 1 value, or one for each channel.
+        gain: 1 value, or one per channel.
         offset: likewise.
     """
 
@@ -82,10 +82,10 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Another size, with half-pixel centres and repeated borders.
+    """Resize with half-pixel centres and repeated borders.
 
     Attributes:
-        kind: interpolation; bicubic is Keys' with a = -0.75 and without antialiasing.
+        kind: interpolation; bicubic is Keys' with a = -0.75, without antialiasing.
         factor: of both sides.
     """
 
@@ -95,7 +95,7 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Shuffle:
-    """Depth to space.
+    """Depth to space (pixel shuffle).
 
     Attributes:
         factor: r, of both sides.
@@ -117,10 +117,10 @@ class Unshuffle:
 
 @dataclass(frozen=True, slots=True)
 class Reorder:
-    """The same channels in another order.
+    """Permutation of channels.
 
     Attributes:
-        order: which channel each channel of the result is.
+        order: source channel of each channel of the result.
     """
 
     order: tuple[int, ...]
@@ -128,18 +128,18 @@ class Reorder:
 
 @dataclass(frozen=True, slots=True)
 class Tanh:
-    """The hyperbolic tangent of every value."""
+    """Hyperbolic tangent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Values are limited to a range."""
+    """Limits values to a range."""
 
     low: float
     high: float
 
 
-Op = Conv2d | Slope | Concat | Sum | Affine | Resize | Shuffle | Unshuffle | Reorder | Tanh | Clip
+Op = Conv2d | Slope | Concat | Sum | ScaleShift | Resize | Shuffle | Unshuffle | Reorder | Tanh | Clip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,9 +147,9 @@ class Node:
     """One operation of a file.
 
     Attributes:
-        name: the file's name for it, for messages.
-        op: what it does.
-        inputs: names of values that stand earlier in the graph.
+        name: name in the file, for messages.
+        op: the operation.
+        inputs: names of values defined earlier in the graph.
         output: name of its result.
     """
 
@@ -161,13 +161,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """One image in, one image out.
+    """A graph with one image as input and one as output.
 
     Attributes:
-        nodes: in order of use.
+        nodes: in execution order.
         input: name of the image.
         output: name of the result.
-        channels: of the image, where the file says so.
+        channels: channels of the image, if the file states them.
     """
 
     nodes: tuple[Node, ...]
@@ -178,29 +178,29 @@ class Graph:
 
 @dataclass(slots=True)
 class GraphBuilder:
-    """Collects a file's layers in order: who gives a value its name, and who reads it.
+    """Collects a file's layers in order, and resolves names of values.
 
-    A value must be there before it is read, so a file with a circle in it never becomes a graph.
+    A value must be defined before it is read, so cycles are rejected.
     """
 
     nodes: list[Node] = field(default_factory=list)
     _known: dict[str, str] = field(default_factory=dict)
 
     def define(self, name: str, same_as: str | None = None) -> None:
-        """Makes a value known, as a new one or as another name of one.
+        """Defines a value, as a new one or as an alias.
 
         Raises:
-            ModelError: there is a value of this name already.
+            ModelError: the name is already defined.
         """
         if name in self._known:
             raise ModelError(f"two layers write {quoted(name)}")
         self._known[name] = name if same_as is None else self.resolve(same_as)
 
     def resolve(self, name: str) -> str:
-        """The value that a name stands for.
+        """The value that a name refers to.
 
         Raises:
-            ModelError: no layer has written it yet.
+            ModelError: no layer has defined it yet.
         """
         if name not in self._known:
             raise ModelError(f"{quoted(name)} is read before any layer has written it")
@@ -210,7 +210,7 @@ class GraphBuilder:
         """Appends a node.
 
         Raises:
-            ModelError: an input that is not there yet, a second writer of the output, or too many nodes.
+            ModelError: an undefined input, a second definition of the output, or too many nodes.
         """
         resolved = tuple(self.resolve(value) for value in inputs)
         self.define(output)
@@ -220,7 +220,7 @@ class GraphBuilder:
 
 
 def quoted(name: str) -> str:
-    """A file's own text for use in a one-line message: printable ASCII, at most 60 characters."""
+    """Text from a file, made safe for a one-line message: printable ASCII, at most 60 characters."""
     plain = re.sub(r"[^ -~]", "?", name)
     return repr(plain if len(plain) <= 60 else f"{plain[:57]}...")
 
@@ -233,7 +233,6 @@ __all__ = [
     "MAX_NODES",
     "MAX_PARTS",
     "MAX_WEIGHTS",
-    "Affine",
     "Clip",
     "Concat",
     "Conv2d",
@@ -244,6 +243,7 @@ __all__ = [
     "Op",
     "Reorder",
     "Resize",
+    "ScaleShift",
     "Shuffle",
     "Slope",
     "Sum",

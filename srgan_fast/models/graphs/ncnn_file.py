@@ -1,8 +1,7 @@
-"""ncnn's files: a text file of layers (`.param`) beside their weights (`.bin`).
+"""Reader for ncnn models: a text file of layers (`.param`) and a file of weights (`.bin`).
 
-Layers that upscaling networks are made of become a little graph; all others are refused by their names. Every size is
-checked against the weights' file before anything is allocated. Numbers of parameters are those of ncnn's documentation
-of operators.
+Supported layers are translated to the intermediate graph; all others are rejected by name. Sizes are checked against
+the weights' file before anything is allocated. Parameter ids are those of ncnn's operator documentation.
 """
 
 import re
@@ -23,27 +22,27 @@ from srgan_fast.network.graph import Network
 
 _MAGIC = "7767517"
 _BINARY_MAGIC = int(_MAGIC).to_bytes(4, "little")
-_MAX_PARAMETERS = 100  # of a layer; ncnn's own limit is 32
-_MAX_PARAM_FILE = 4 << 20  # the longest known has 120 KB
+_MAX_PARAMETERS = 100  # per layer; ncnn's own limit is 32
+_MAX_PARAM_FILE = 4 << 20  # the largest known has 120 KB
 
-# The word before an array of weights. Any other whose first byte is not 0 stands for a table of 256 values.
+# Tag before an array of weights. Any other whose first byte is not 0 means a table of 256 quantised values.
 _FLOAT32 = (0, 0x0002C056)
 _FLOAT16 = 0x01306B47
 _INT8 = 0x000D4B38
 
-_SAME_PADDING = (-233, -234)  # as much as keeps the size; with odd kernels and stride 1 it is the same on both sides
+_SAME_PADDING = (-233, -234)  # "same" padding; symmetric for odd kernels and stride 1
 
 
 def read_ncnn(param: Path, weights: Path | None = None) -> Network:
-    """The network in a pair of ncnn files.
+    """Reads the network of a pair of ncnn files.
 
     Args:
         param: the text file of layers.
-        weights: their `.bin` file; the one of the same name beside it unless given.
+        weights: their `.bin` file; by default the one of the same name.
 
     Raises:
-        ModelError: a missing, damaged or binary file, a layer that no network of ours has, or other parts that do not
-            fit; one line with the file's name.
+        ModelError: a missing, damaged or binary file, an unsupported layer, or layers that do not fit together; one
+            line with the file's name.
     """
     weights = param.with_suffix(".bin") if weights is None else weights
     try:
@@ -52,7 +51,7 @@ def read_ncnn(param: Path, weights: Path | None = None) -> Network:
     except OSError as error:
         raise ModelError(f"{error.filename}: cannot be read ({error.strerror or error})") from None
     try:
-        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
+        with np.errstate(all="ignore"):  # non-finite values are rejected when the network is checked
             return fuse(parse_ncnn(text, data))
     except ModelError as error:
         raise ModelError(f"{param}: {error}") from None
@@ -68,16 +67,16 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def parse_ncnn(text: bytes, data: bytes) -> g.Graph:
-    """The graph in the contents of a `.param` and a `.bin` file.
+    """Parses the contents of a `.param` and a `.bin` file.
 
     Raises:
-        ModelError: see `read_ncnn`; without a file's name.
+        ModelError: see `read_ncnn`; without the file's name.
     """
     if text.startswith(_BINARY_MAGIC):
-        raise ModelError("a binary .param file; take the text file that it was made from")
+        raise ModelError("a binary .param file; use the text file that it was made from")
     lines = text.decode(errors="replace").splitlines()
     if not lines or lines[0].strip() != _MAGIC:
-        raise ModelError(f"no ncnn file of layers: it does not begin with {_MAGIC}")
+        raise ModelError(f"not an ncnn .param file: it does not begin with {_MAGIC}")
     counts = lines[1].split() if len(lines) > 1 else []
     if len(counts) != 2 or not all(re.fullmatch(r"\d{1,9}", count) for count in counts):
         raise ModelError("its second line does not say how many layers and values there are")
@@ -86,11 +85,11 @@ def parse_ncnn(text: bytes, data: bytes) -> g.Graph:
         raise ModelError(f"{stated} layers, more than {g.MAX_NODES}")
     if stated != (found := sum(bool(line.strip()) for line in lines[2:])):
         raise ModelError(f"it says {stated} layers and has {found}")
-    return _Reader(data).graph(line for line in lines[2:] if line.strip())
+    return _NcnnReader(data).graph(line for line in lines[2:] if line.strip())
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class _NcnnLayer:
     """A line of a `.param` file."""
 
     kind: str
@@ -103,44 +102,44 @@ class _Layer:
         return f"{self.kind} {quoted(self.name)}"
 
     def number(self, key: int, default: float) -> float:
-        """A parameter that is a number."""
+        """A numeric parameter."""
         value = self.values.get(key, default)
         if isinstance(value, tuple):
             raise ModelError(f"{self}: parameter {key} is an array, not a number")
         return value
 
     def whole(self, key: int, default: int) -> int:
-        """A parameter that is a whole number."""
+        """An integer parameter."""
         value = self.number(key, default)
         if value != int(value):
             raise ModelError(f"{self}: parameter {key} is {value:g}, not a whole number")
         return int(value)
 
     def array(self, key: int) -> tuple[float, ...]:
-        """A parameter that is an array; empty if it is not there."""
+        """An array parameter; empty if absent."""
         value = self.values.get(key, ())
         return value if isinstance(value, tuple) else (value,)
 
     def only(self, key: int, default: int, what: str, allowed: tuple[int, ...] | None = None) -> int:
-        """A parameter with a value that is supported: the default, unless others are named."""
+        """An integer parameter that must have a supported value: the default, or one of `allowed`."""
         value = self.whole(key, default)
         if value not in (allowed or (default,)):
             raise ModelError(f"{self}: {what} {value} is not supported")
         return value
 
     def size(self, key: int, largest: int, what: str) -> int:
-        """A parameter that says how many there are."""
+        """A parameter that is a count."""
         value = self.whole(key, 0)
         if not 1 <= value <= largest:
             raise ModelError(f"{self}: {what} is {value}; it must be in 1..{largest}")
         return value
 
 
-def _parse_layer(line: str) -> _Layer:
+def _parse_layer(line: str) -> _NcnnLayer:
     words = line.split()
     kind, name = words[0], words[1] if len(words) > 1 else ""
     if not re.fullmatch(r"\w{1,40}", kind, re.ASCII):
-        raise ModelError(f"a line that is no layer: {quoted(line)}")
+        raise ModelError(f"a line that is not a layer: {quoted(line)}")
     counts = [int(word) for word in words[2:4] if re.fullmatch(r"\d{1,6}", word)]
     if len(counts) != 2 or len(words) < 4 + sum(counts):
         raise ModelError(f"{kind} {quoted(name)}: does not name as many values as it says")
@@ -151,11 +150,11 @@ def _parse_layer(line: str) -> _Layer:
     for word in words[4 + sum(counts) :]:
         key, value = _parse_value(word, f"{kind} {quoted(name)}")
         values[key] = value
-    return _Layer(kind, name, tuple(blobs[: counts[0]]), tuple(blobs[counts[0] :]), values)
+    return _NcnnLayer(kind, name, tuple(blobs[: counts[0]]), tuple(blobs[counts[0] :]), values)
 
 
 def _parse_value(word: str, layer: str) -> tuple[int, float | tuple[float, ...]]:
-    """`4=1`, `1=2.0`, or `-23310=2,0.2,1.0`: an array of parameter 10, its length first."""
+    """Parses `4=1`, `1=2.0`, or `-23310=2,0.2,1.0`, i.e. an array for parameter 10 after its length."""
     match = re.fullmatch(r"(-?\d{1,5})=([-+.,0-9eE]+)", word, re.ASCII)
     try:
         if match is None:
@@ -174,8 +173,8 @@ def _parse_value(word: str, layer: str) -> tuple[int, float | tuple[float, ...]]
     return -23300 - key, numbers[1:]
 
 
-class _Reader:
-    """Turns layers into nodes, and takes their weights from the file in order."""
+class _NcnnReader:
+    """Translates layers to nodes, and takes their weights from the file in order."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -184,7 +183,7 @@ class _Reader:
         self.channels: int | None = None
         self.builder = g.GraphBuilder()
         self.constants: dict[str, g.Floats] = {}
-        self.unread: dict[str, None] = {}  # values that no layer reads, in order: the last one is the result
+        self.unread: dict[str, None] = {}  # values that no layer reads; the result is the only one left
 
     def graph(self, lines: Iterable[str]) -> g.Graph:
         for line in lines:
@@ -199,10 +198,10 @@ class _Reader:
         output = self.builder.resolve(outputs[0])
         return g.Graph(tuple(self.builder.nodes), self.image, output, self.channels)
 
-    def _translate(self, layer: _Layer) -> None:
+    def _translate(self, layer: _NcnnLayer) -> None:
         handler = _HANDLERS.get(layer.kind)
         if handler is None:
-            raise ModelError(f"{layer}: no part of a network that can be run here")
+            raise ModelError(f"{layer}: this layer type is not supported")
         for name in layer.inputs:
             self.unread.pop(name, None)
         self.unread.update(dict.fromkeys(layer.outputs))
@@ -214,8 +213,8 @@ class _Reader:
 
     # Weights.
 
-    def _take(self, layer: _Layer, count: int, size: int) -> memoryview:
-        """The next bytes, rounded up to whole words of 4."""
+    def _take(self, layer: _NcnnLayer, count: int, size: int) -> memoryview:
+        """The next bytes, rounded up to multiples of 4."""
         length = -(-count * size // 4) * 4
         left = len(self.data) - self.at
         if length > left:
@@ -223,19 +222,19 @@ class _Reader:
         self.at += length
         return memoryview(self.data)[self.at - length : self.at][: count * size]
 
-    def _floats(self, layer: _Layer, count: int) -> NDArray[np.float32]:
+    def _floats(self, layer: _NcnnLayer, count: int) -> NDArray[np.float32]:
         """An array that is always stored as float32."""
         return np.frombuffer(self._take(layer, count, 4), "<f4")
 
-    def _weights(self, layer: _Layer, count: int) -> g.Floats:
-        """An array that stands behind a word for how it is stored."""
+    def _weights(self, layer: _NcnnLayer, count: int) -> g.Floats:
+        """An array after a tag for its storage type."""
         tag = int(np.frombuffer(self._take(layer, 1, 4), "<u4")[0])
         if tag in _FLOAT32:
             return self._floats(layer, count)
         if tag == _FLOAT16:
             return np.frombuffer(self._take(layer, count, 2), "<f2")
         if tag == _INT8:
-            raise ModelError(f"{layer}: int8 weights; take the model in float32 or float16")
+            raise ModelError(f"{layer}: int8 weights; use the model in float32 or float16")
         if tag & 0xFF == 0:
             raise ModelError(f"{layer}: weights of an unknown kind (0x{tag:08X})")
         table = self._floats(layer, 256)
@@ -243,10 +242,10 @@ class _Reader:
 
     # Layers.
 
-    def _one(self, layer: _Layer, op: g.Op) -> None:
+    def _one(self, layer: _NcnnLayer, op: g.Op) -> None:
         self._connect(layer, op, 1)
 
-    def _connect(self, layer: _Layer, op: g.Op, inputs: int | None = None) -> None:
+    def _connect(self, layer: _NcnnLayer, op: g.Op, inputs: int | None = None) -> None:
         if (inputs is not None and len(layer.inputs) != inputs) or not layer.inputs or len(layer.outputs) != 1:
             raise ModelError(f"{layer}: {len(layer.inputs)} inputs and {len(layer.outputs)} outputs")
         for name in layer.inputs:
@@ -254,14 +253,14 @@ class _Reader:
                 raise ModelError(f"{layer}: reads the constant {quoted(name)}")
         self.builder.add(layer.name, op, layer.inputs, layer.outputs[0])
 
-    def input(self, layer: _Layer) -> None:
+    def input(self, layer: _NcnnLayer) -> None:
         if self.image is not None or layer.inputs or len(layer.outputs) != 1:
             raise ModelError(f"{layer}: more than one input; a network has one image")
         self.image = layer.outputs[0]
         self.channels = layer.whole(2, 0) or None
         self.builder.define(self.image)
 
-    def alias(self, layer: _Layer) -> None:
+    def alias(self, layer: _NcnnLayer) -> None:
         if len(layer.inputs) != 1 or not layer.outputs:
             raise ModelError(f"{layer}: {len(layer.inputs)} inputs and {len(layer.outputs)} outputs")
         (source,) = layer.inputs
@@ -272,18 +271,18 @@ class _Reader:
             else:
                 self.builder.define(name, source)
 
-    def dropout(self, layer: _Layer) -> None:
+    def dropout(self, layer: _NcnnLayer) -> None:
         if layer.number(0, 1.0) != 1:
-            self._one(layer, g.Affine(np.array([layer.number(0, 1.0)]), np.zeros(1)))
+            self._one(layer, g.ScaleShift(np.array([layer.number(0, 1.0)]), np.zeros(1)))
         else:
             self.alias(layer)
 
-    def memory_data(self, layer: _Layer) -> None:
+    def memory_data(self, layer: _NcnnLayer) -> None:
         sizes = [layer.whole(key, 0) for key in (0, 1, 2)]
         depth = layer.only(11, 0, "a depth of")
         if layer.inputs or len(layer.outputs) != 1 or depth:
             raise ModelError(f"{layer}: {len(layer.inputs)} inputs and {len(layer.outputs)} outputs")
-        # One number, or one for each channel: c of 1 x 1.
+        # One number, or one per channel: c of 1 x 1.
         if sizes not in ([1, 0, 0], [1, 1, 0]) and (sizes[:2] != [1, 1] or not 1 <= sizes[2] <= g.MAX_CHANNELS):
             raise ModelError(
                 f"{layer}: a constant of {'x'.join(map(str, sizes))}; only one for each channel can be used"
@@ -296,7 +295,7 @@ class _Reader:
         self.builder.define(layer.outputs[0])
         self.constants[layer.outputs[0]] = values
 
-    def convolution(self, layer: _Layer) -> None:
+    def convolution(self, layer: _NcnnLayer) -> None:
         channels = layer.size(0, g.MAX_CHANNELS, "the number of output channels")
         size = layer.size(1, g.MAX_KERNEL, "the kernel's side")
         layer.only(11, size, "a kernel height of")
@@ -323,12 +322,12 @@ class _Reader:
         if activation is None:
             self._one(layer, g.Conv2d(weight, bias))
             return
-        # A name that no file can have: values are separated by blanks.
+        # A name that cannot occur in a file, where blanks separate names.
         between = f"{layer.outputs[0] if layer.outputs else ''} before activation"
-        self._one(_Layer(layer.kind, layer.name, layer.inputs, (between,), {}), g.Conv2d(weight, bias))
-        self._one(_Layer(layer.kind, layer.name, (between,), layer.outputs, {}), activation)
+        self._one(_NcnnLayer(layer.kind, layer.name, layer.inputs, (between,), {}), g.Conv2d(weight, bias))
+        self._one(_NcnnLayer(layer.kind, layer.name, (between,), layer.outputs, {}), activation)
 
-    def _activation(self, layer: _Layer) -> g.Op | None:
+    def _activation(self, layer: _NcnnLayer) -> g.Op | None:
         kind, values = layer.only(9, 0, "activation", (0, 1, 2, 3)), layer.array(10)
         if kind in (2, 3) and len(values) != kind - 1:
             raise ModelError(f"{layer}: an activation of kind {kind} with {len(values)} values")
@@ -341,25 +340,25 @@ class _Reader:
                 return g.Clip(*values)
         return None
 
-    def relu(self, layer: _Layer) -> None:
+    def relu(self, layer: _NcnnLayer) -> None:
         self._one(layer, g.Slope(np.array([layer.number(0, 0.0)])))
 
-    def prelu(self, layer: _Layer) -> None:
+    def prelu(self, layer: _NcnnLayer) -> None:
         self._one(layer, g.Slope(self._floats(layer, layer.size(0, g.MAX_CHANNELS, "the number of slopes"))))
 
-    def scale(self, layer: _Layer) -> None:
+    def scale(self, layer: _NcnnLayer) -> None:
         count = layer.size(0, g.MAX_CHANNELS, "the number of factors")
         gain = self._floats(layer, count)
         offset = self._floats(layer, count) if layer.only(1, 0, "bias", (0, 1)) else np.zeros(count)
-        self._one(layer, g.Affine(gain, offset))
+        self._one(layer, g.ScaleShift(gain, offset))
 
-    def batch_norm(self, layer: _Layer) -> None:
+    def batch_norm(self, layer: _NcnnLayer) -> None:
         count = layer.size(0, g.MAX_CHANNELS, "the number of channels")
         gamma, mean, variance, beta = (self._floats(layer, count).astype(np.float64) for _ in range(4))
         gain = gamma / np.sqrt(variance + layer.number(1, 0.0))
-        self._one(layer, g.Affine(gain, beta - mean * gain))
+        self._one(layer, g.ScaleShift(gain, beta - mean * gain))
 
-    def interp(self, layer: _Layer) -> None:
+    def interp(self, layer: _NcnnLayer) -> None:
         kinds: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {1: "nearest", 2: "bilinear", 3: "bicubic"}
         kind = kinds[layer.only(0, 0, "interpolation", tuple(kinds))]
         for key, what in ((3, "an output height of"), (4, "an output width of"), (5, "a dynamic size:")):
@@ -371,26 +370,26 @@ class _Reader:
             raise ModelError(f"{layer}: a resize by {height:g} x {width:g} is not supported")
         self._one(layer, g.Resize(kind, factor))
 
-    def pixel_shuffle(self, layer: _Layer) -> None:
+    def pixel_shuffle(self, layer: _NcnnLayer) -> None:
         factor = layer.size(0, g.MAX_FACTOR, "its factor")
         self._one(layer, g.Shuffle(factor, blocks_first=layer.only(1, 0, "mode", (0, 1)) == 1))
 
-    def reorg(self, layer: _Layer) -> None:
+    def reorg(self, layer: _NcnnLayer) -> None:
         factor = layer.size(0, g.MAX_FACTOR, "its factor")
         self._one(layer, g.Unshuffle(factor, blocks_first=layer.only(1, 0, "mode", (0, 1)) == 1))
 
-    def concat(self, layer: _Layer) -> None:
+    def concat(self, layer: _NcnnLayer) -> None:
         layer.only(0, 0, "axis")
         self._connect(layer, g.Concat())
 
-    def eltwise(self, layer: _Layer) -> None:
+    def eltwise(self, layer: _NcnnLayer) -> None:
         layer.only(0, 0, "operation", (1,))
         scales = layer.array(1) or (1.0,) * len(layer.inputs)
         if len(scales) != len(layer.inputs):
             raise ModelError(f"{layer}: {len(scales)} factors for {len(layer.inputs)} inputs")
         self._connect(layer, g.Sum(scales))
 
-    def binary_op(self, layer: _Layer) -> None:
+    def binary_op(self, layer: _NcnnLayer) -> None:
         operation = layer.only(0, 0, "operation", (0, 1, 2, 3, 7, 8))
         constants = [name for name in layer.inputs if name in self.constants]
         if layer.only(1, 0, "scalar", (0, 1)):
@@ -400,56 +399,56 @@ class _Reader:
             first = layer.inputs[0] in self.constants
             op = _affine(layer, swapped[operation] if first else operation, self.constants[constants[0]])
             maps = tuple(name for name in layer.inputs if name not in self.constants)
-            self._one(_Layer(layer.kind, layer.name, maps, layer.outputs, {}), op)
+            self._one(_NcnnLayer(layer.kind, layer.name, maps, layer.outputs, {}), op)
         elif operation in (0, 1, 7):
             self._connect(layer, g.Sum({0: (1.0, 1.0), 1: (1.0, -1.0), 7: (-1.0, 1.0)}[operation]), 2)
         else:
             raise ModelError(f"{layer}: a product or quotient of two maps is not supported")
 
-    def clip(self, layer: _Layer) -> None:
+    def clip(self, layer: _NcnnLayer) -> None:
         self._one(layer, g.Clip(layer.number(0, -np.inf), layer.number(1, np.inf)))
 
-    def tanh(self, layer: _Layer) -> None:
+    def tanh(self, layer: _NcnnLayer) -> None:
         self._one(layer, g.Tanh())
 
 
-def _affine(layer: _Layer, operation: int, constant: g.Floats) -> g.Affine:
+def _affine(layer: _NcnnLayer, operation: int, constant: g.Floats) -> g.ScaleShift:
     """`x + b`, `x - b`, `x * b`, `x / b` or `b - x`."""
     b, one, zero = constant.astype(np.float64), np.ones(1), np.zeros(1)
     match operation:
         case 0:
-            return g.Affine(one, b)
+            return g.ScaleShift(one, b)
         case 1:
-            return g.Affine(one, -b)
+            return g.ScaleShift(one, -b)
         case 2:
-            return g.Affine(b, zero)
+            return g.ScaleShift(b, zero)
         case 3:
-            return g.Affine(1 / b, zero)
+            return g.ScaleShift(1 / b, zero)
         case 7:
-            return g.Affine(-one, b)
+            return g.ScaleShift(-one, b)
     raise ModelError(f"{layer}: a quotient with a map below is not supported")
 
 
-_HANDLERS: dict[str, Callable[[_Reader, _Layer], None]] = {
-    "Input": _Reader.input,
-    "Split": _Reader.alias,
-    "Noop": _Reader.alias,
-    "Cast": _Reader.alias,
-    "Dropout": _Reader.dropout,
-    "MemoryData": _Reader.memory_data,
-    "Convolution": _Reader.convolution,
-    "ReLU": _Reader.relu,
-    "PReLU": _Reader.prelu,
-    "Scale": _Reader.scale,
-    "BatchNorm": _Reader.batch_norm,
-    "Interp": _Reader.interp,
-    "PixelShuffle": _Reader.pixel_shuffle,
-    "Reorg": _Reader.reorg,
-    "Concat": _Reader.concat,
-    "Eltwise": _Reader.eltwise,
-    "BinaryOp": _Reader.binary_op,
-    "Clip": _Reader.clip,
-    "TanH": _Reader.tanh,
+_HANDLERS: dict[str, Callable[[_NcnnReader, _NcnnLayer], None]] = {
+    "Input": _NcnnReader.input,
+    "Split": _NcnnReader.alias,
+    "Noop": _NcnnReader.alias,
+    "Cast": _NcnnReader.alias,
+    "Dropout": _NcnnReader.dropout,
+    "MemoryData": _NcnnReader.memory_data,
+    "Convolution": _NcnnReader.convolution,
+    "ReLU": _NcnnReader.relu,
+    "PReLU": _NcnnReader.prelu,
+    "Scale": _NcnnReader.scale,
+    "BatchNorm": _NcnnReader.batch_norm,
+    "Interp": _NcnnReader.interp,
+    "PixelShuffle": _NcnnReader.pixel_shuffle,
+    "Reorg": _NcnnReader.reorg,
+    "Concat": _NcnnReader.concat,
+    "Eltwise": _NcnnReader.eltwise,
+    "BinaryOp": _NcnnReader.binary_op,
+    "Clip": _NcnnReader.clip,
+    "TanH": _NcnnReader.tanh,
 }
 
 __all__ = ["parse_ncnn", "read_ncnn"]

@@ -1,7 +1,7 @@
-"""ONNX files of upscaling networks.
+"""Reader for ONNX files of upscaling networks.
 
-Operators that such networks are made of become a little graph; all others are refused by their names. The file is read
-by a small parser of our own (see `protobuf`), so the `onnx` package is not needed.
+Supported operators are translated to the intermediate graph; all others are rejected by name. The file is read by our
+own small parser (see `protobuf`), so the `onnx` package is not needed.
 """
 
 from collections.abc import Callable
@@ -16,24 +16,24 @@ from srgan_fast.errors import ModelError
 from srgan_fast.models.graphs import graph as g
 from srgan_fast.models.graphs.fuse import fuse
 from srgan_fast.models.graphs.graph import quoted
-from srgan_fast.models.graphs.onnx_messages import FLOATS, Constant, Messages, Node, Tensor, ValueInfo
+from srgan_fast.models.graphs.onnx_messages import FLOATS, Constant, Messages, NodeMessage, Tensor, ValueInfo
 from srgan_fast.models.graphs.protobuf import as_bytes, fields
 from srgan_fast.network.graph import Network
 
-# Axes of a pixel shuffle that is written as a reshape to six dimensions, a transpose, and a reshape back.
+# Axes of a pixel shuffle written as a reshape to six dimensions, a transpose, and a reshape back.
 _SHUFFLES = {(0, 1, 4, 2, 5, 3): (2, 3, False), (0, 3, 4, 1, 5, 2): (1, 2, True)}
 _UNSHUFFLES = {(0, 1, 3, 5, 2, 4): False, (0, 3, 5, 1, 2, 4): True}
 
 
 def read_onnx(path: Path) -> Network:
-    """The network in an ONNX file.
+    """Reads the network of an ONNX file.
 
     Args:
-        path: the file; weights in files beside it are read too, if they lie in its folder.
+        path: the file; external weights are read, too, if they are in the same folder.
 
     Raises:
-        ModelError: a missing or damaged file, an operator that no network of ours has, or parts that do not fit; one
-            line with the file's name.
+        ModelError: a missing or damaged file, an unsupported operator, or nodes that do not fit together; one line with
+            the file's name.
     """
     try:
         if not path.is_file():
@@ -42,7 +42,7 @@ def read_onnx(path: Path) -> Network:
             raise ModelError(f"{size} bytes, more than the {g.MAX_FILE} that such a file may have")
         with path.open("rb") as file:
             data = file.read(g.MAX_FILE)
-        with np.errstate(all="ignore"):  # what is not finite is refused when the network is checked
+        with np.errstate(all="ignore"):  # non-finite values are rejected when the network is checked
             return fuse(parse_onnx(data, path.parent))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -51,11 +51,11 @@ def read_onnx(path: Path) -> Network:
 
 
 def parse_onnx(data: bytes, folder: Path) -> g.Graph:
-    """The graph in an ONNX file's contents.
+    """Parses the contents of an ONNX file.
 
     Args:
-        data: the file.
-        folder: where weights outside it may lie.
+        data: contents of the file.
+        folder: folder of external weights.
 
     Raises:
         ModelError: see `read_onnx`; without the file's name.
@@ -67,7 +67,7 @@ def parse_onnx(data: bytes, folder: Path) -> g.Graph:
             graph = as_bytes(value)
     if graph is None:
         raise ModelError("not an ONNX file: there is no graph in it")
-    return _Reader(messages).graph(graph)
+    return _OnnxReader(messages).graph(graph)
 
 
 _Steps = tuple[tuple[str, tuple[int, ...]], ...]
@@ -75,14 +75,14 @@ _Steps = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Reshaped:
-    """A value on its way through the reshapes and the transpose of a pixel shuffle: operators and their arguments."""
+    """A value within the reshapes and the transpose of a pixel shuffle: the operators so far and their arguments."""
 
     source: str
     steps: _Steps
 
 
-class _Reader:
-    """Turns nodes of a file into those of a little graph."""
+class _OnnxReader:
+    """Translates a file's nodes to those of the intermediate graph."""
 
     def __init__(self, messages: Messages) -> None:
         self.messages = messages
@@ -91,8 +91,8 @@ class _Reader:
         self.reshaped: dict[str, _Reshaped] = {}
 
     def graph(self, message: memoryview) -> g.Graph:
-        """The graph of a GraphProto."""
-        nodes: list[Node] = []
+        """Translates a GraphProto."""
+        nodes: list[NodeMessage] = []
         inputs: list[ValueInfo] = []
         outputs: list[ValueInfo] = []
         for number, value in fields(message, self.messages.budget):
@@ -129,13 +129,13 @@ class _Reader:
     # Constants.
 
     def _constant(self, name: str) -> Constant | None:
-        """The values of a constant, None for anything else."""
+        """The values of a constant; None for other values."""
         value = self.constants.get(name)
         if isinstance(value, Tensor):
             value = self.constants[name] = self.messages.array(value)
         return value
 
-    def _needed_constant(self, node: Node, index: int, what: str) -> Constant:
+    def _needed_constant(self, node: NodeMessage, index: int, what: str) -> Constant:
         value = self._constant(node.inputs[index]) if len(node.inputs) > index else None
         if value is None:
             raise ModelError(f"its {what} is not a constant")
@@ -143,10 +143,10 @@ class _Reader:
 
     # Nodes.
 
-    def _translate(self, node: Node) -> None:
+    def _translate(self, node: NodeMessage) -> None:
         handler = _HANDLERS.get(node.op) if node.domain in ("", "ai.onnx") else None
         if handler is None:
-            raise ModelError(f"{node}: no part of a network that can be run here")
+            raise ModelError(f"{node}: this operator is not supported")
         try:
             if not node.inputs and node.op != "Constant":
                 raise ModelError("it has no input")
@@ -154,15 +154,15 @@ class _Reader:
         except ModelError as error:
             raise ModelError(f"{node}: {error}") from None
 
-    def _add(self, node: Node, op: g.Op, *inputs: str) -> None:
+    def _add(self, node: NodeMessage, op: g.Op, *inputs: str) -> None:
         for name in inputs:
             if name in self.constants:
                 raise ModelError(f"reads the constant {quoted(name)}")
             if name in self.reshaped:
-                raise ModelError("reads a reshaped map, which is no pixel shuffle")
+                raise ModelError("reads a reshaped map, which is not a pixel shuffle")
         self.builder.add(node.name or node.outputs[0], op, inputs, node.outputs[0])
 
-    def constant(self, node: Node) -> None:
+    def constant(self, node: NodeMessage) -> None:
         tensor = node.tensor("value")
         if tensor is not None:
             value: Constant | Tensor = self.messages.tensor(tensor)
@@ -179,7 +179,7 @@ class _Reader:
         self.builder.define(node.outputs[0])
         self.constants[node.outputs[0]] = value
 
-    def alias(self, node: Node) -> None:
+    def alias(self, node: NodeMessage) -> None:
         value = self._constant(node.inputs[0])
         if node.op == "Cast" and value is None and node.integer("to", 0) not in FLOATS:
             raise ModelError("numbers that are not floating-point")
@@ -187,11 +187,11 @@ class _Reader:
             self.builder.define(node.outputs[0])
             self.constants[node.outputs[0]] = value
         elif node.inputs[0] in self.reshaped:
-            raise ModelError("reads a reshaped map, which is no pixel shuffle")
+            raise ModelError("reads a reshaped map, which is not a pixel shuffle")
         else:
             self.builder.define(node.outputs[0], node.inputs[0])
 
-    def conv(self, node: Node) -> None:
+    def conv(self, node: NodeMessage) -> None:
         weight = _as_floats(self._needed_constant(node, 1, "weight"))
         if weight.ndim != 4 or not weight.size:
             raise ModelError(f"weights of {weight.ndim} dimensions; they must be C_out, C_in, k, k")
@@ -216,16 +216,16 @@ class _Reader:
             raise ModelError(f"a bias of {bias.size} values for {c_out} channels")
         self._add(node, g.Conv2d(weight, bias), node.inputs[0])
 
-    def relu(self, node: Node) -> None:
+    def relu(self, node: NodeMessage) -> None:
         self._add(node, g.Slope(np.zeros(1)), node.inputs[0])
 
-    def leaky_relu(self, node: Node) -> None:
+    def leaky_relu(self, node: NodeMessage) -> None:
         self._add(node, g.Slope(np.array([node.number("alpha", 0.01)])), node.inputs[0])
 
-    def prelu(self, node: Node) -> None:
+    def prelu(self, node: NodeMessage) -> None:
         self._add(node, g.Slope(_per_channel(self._needed_constant(node, 1, "slope"))), node.inputs[0])
 
-    def batch_norm(self, node: Node) -> None:
+    def batch_norm(self, node: NodeMessage) -> None:
         names = ("scale", "bias", "mean", "variance")
         gamma, beta, mean, variance = (
             _as_floats(self._needed_constant(node, i + 1, name)).astype(np.float64).reshape(-1)
@@ -234,9 +234,9 @@ class _Reader:
         if len({len(gamma), len(beta), len(mean), len(variance)}) != 1 or node.integer("training_mode", 0):
             raise ModelError("its constants do not fit each other, or it is in training mode")
         gain = gamma / np.sqrt(variance + node.number("epsilon", 1e-5))
-        self._add(node, g.Affine(gain, beta - mean * gain), node.inputs[0])
+        self._add(node, g.ScaleShift(gain, beta - mean * gain), node.inputs[0])
 
-    def arithmetic(self, node: Node) -> None:
+    def arithmetic(self, node: NodeMessage) -> None:
         """Add, Sub, Mul, Div and Sum, of maps or of a map and a constant."""
         constants = [i for i, name in enumerate(node.inputs) if self._constant(name) is not None]
         if not constants:
@@ -254,23 +254,23 @@ class _Reader:
         one, zero = np.ones(1), np.zeros(1)
         match node.op:
             case "Add" | "Sum":
-                op = g.Affine(one, c)
+                op = g.ScaleShift(one, c)
             case "Sub":
-                op = g.Affine(one, -c) if at else g.Affine(-one, c)
+                op = g.ScaleShift(one, -c) if at else g.ScaleShift(-one, c)
             case "Mul":
-                op = g.Affine(c, zero)
+                op = g.ScaleShift(c, zero)
             case _:
                 if at == 0:
                     raise ModelError("a quotient with a map below")
-                op = g.Affine(1 / c, zero)
+                op = g.ScaleShift(1 / c, zero)
         self._add(node, op, node.inputs[1 - at])
 
-    def concat(self, node: Node) -> None:
+    def concat(self, node: NodeMessage) -> None:
         if node.integer("axis", 1) not in (1, -3):
             raise ModelError(f"along axis {node.integer('axis', 1)}; only channels can be joined")
         self._add(node, g.Concat(), *node.inputs)
 
-    def resize(self, node: Node) -> None:
+    def resize(self, node: NodeMessage) -> None:
         mode = node.string("mode", "nearest")
         kinds: dict[str, Literal["nearest", "bilinear", "bicubic"]] = {
             "nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear", "cubic": "bicubic",
@@ -297,7 +297,7 @@ class _Reader:
             raise ModelError("other axes than height and width, or pixels outside left out")
         self._add(node, g.Resize(kind, self._factor(node)), node.inputs[0])
 
-    def _factor(self, node: Node) -> Fraction:
+    def _factor(self, node: NodeMessage) -> Fraction:
         if "scales" in node.attributes:
             values = node.numbers("scales")
         else:
@@ -315,14 +315,14 @@ class _Reader:
             raise ModelError(f"a resize by {scales[-1]:g}")
         return factor
 
-    def depth_to_space(self, node: Node) -> None:
+    def depth_to_space(self, node: NodeMessage) -> None:
         factor = self._checked_factor(node.integer("blocksize", 0))
         mode = node.string("mode", "DCR")
         if mode not in ("DCR", "CRD"):
             raise ModelError(f"mode {quoted(mode)}")
         self._add(node, g.Shuffle(factor, blocks_first=mode == "DCR"), node.inputs[0])
 
-    def space_to_depth(self, node: Node) -> None:
+    def space_to_depth(self, node: NodeMessage) -> None:
         factor = self._checked_factor(node.integer("blocksize", 0))
         self._add(node, g.Unshuffle(factor, blocks_first=True), node.inputs[0])
 
@@ -331,15 +331,15 @@ class _Reader:
             raise ModelError(f"a factor of {factor}; it must be in 1..{g.MAX_FACTOR}")
         return factor
 
-    def gather(self, node: Node) -> None:
-        """Channels in another order, as exporters write after SpaceToDepth."""
+    def gather(self, node: NodeMessage) -> None:
+        """A permutation of channels, as exporters write after SpaceToDepth."""
         order = self._needed_constant(node, 1, "order").reshape(-1)
         if node.integer("axis", 0) not in (1, -3) or order.size > g.MAX_CHANNELS:
             raise ModelError("only channels can be picked, each once")
         self._add(node, g.Reorder(tuple(int(i) for i in order)), node.inputs[0])
 
-    def reshape(self, node: Node) -> None:
-        """Reshape, Transpose, Squeeze, Unsqueeze: the steps of a pixel shuffle or its inverse, and nothing else."""
+    def reshape(self, node: NodeMessage) -> None:
+        """Reshape, Transpose, Squeeze, Unsqueeze: only as steps of a pixel shuffle or its inverse."""
         if node.op == "Transpose":
             arguments = node.integers("perm")
         elif len(node.inputs) == 1:  # until opset 13
@@ -355,13 +355,13 @@ class _Reader:
             self._add(node, op, value.source)
             return
         if not _may_become_pixel_op(value.steps):
-            raise ModelError(f"with {arguments}, which is no step of a pixel shuffle")
+            raise ModelError(f"with {arguments}, which is not a step of a pixel shuffle")
         if source in self.constants:
             raise ModelError(f"reads the constant {quoted(source)}")
         self.builder.define(node.outputs[0])
         self.reshaped[node.outputs[0]] = value
 
-    def clip(self, node: Node) -> None:
+    def clip(self, node: NodeMessage) -> None:
         ends = [node.number("min", -np.inf), node.number("max", np.inf)]
         for i in (1, 2):
             if node.has_input(i):
@@ -371,12 +371,12 @@ class _Reader:
                 ends[i - 1] = float(value.reshape(-1)[0])
         self._add(node, g.Clip(*ends), node.inputs[0])
 
-    def tanh(self, node: Node) -> None:
+    def tanh(self, node: NodeMessage) -> None:
         self._add(node, g.Tanh(), node.inputs[0])
 
 
-def _needed(nodes: list[Node], output: str) -> list[Node]:
-    """The nodes that a value depends on, in the file's order; others may compute what they like."""
+def _needed(nodes: list[NodeMessage], output: str) -> list[NodeMessage]:
+    """Nodes that a value depends on, in the file's order; others may be unsupported."""
     wanted, found = {output}, []
     for node in reversed(nodes):
         if wanted.intersection(node.outputs):
@@ -386,15 +386,15 @@ def _needed(nodes: list[Node], output: str) -> list[Node]:
 
 
 def _as_floats(array: Constant) -> g.Floats:
-    """Numbers as float16 or float32, whichever they are; doubles and integers become float32."""
+    """Values as float16 if they are, else as float32."""
     return array.astype(np.float16 if array.dtype == np.float16 else np.float32, copy=False)
 
 
 def _per_channel(array: Constant) -> g.Floats:
-    """A constant that N, C, H, W maps are combined with: one number, or one for each channel.
+    """A constant that is combined with N, C, H, W maps: one number, or one per channel.
 
     Raises:
-        ModelError: it has a shape of its own along rows or columns.
+        ModelError: it varies along rows or columns.
     """
     if array.size != 1 and (array.ndim not in (3, 4) or array.size != array.shape[-3]):
         raise ModelError(f"a constant of shape {array.shape}; only one for each channel can be used")
@@ -402,7 +402,7 @@ def _per_channel(array: Constant) -> g.Floats:
 
 
 def _pixel_op(steps: _Steps) -> g.Shuffle | g.Unshuffle | None:
-    """What a reshape to six dimensions, a transpose and a reshape to four are together; None for anything else."""
+    """The pixel shuffle that a reshape to 6-D, a transpose and a reshape to 4-D form; None for anything else."""
     steps = _shortened(steps)
     if [op for op, _ in steps] != ["Reshape", "Transpose", "Reshape"]:
         return None
@@ -422,7 +422,7 @@ def _pixel_op(steps: _Steps) -> g.Shuffle | g.Unshuffle | None:
 
 
 def _shortened(steps: _Steps) -> _Steps:
-    """The same steps, where PyTorch writes a pixel-unshuffle of an image of unknown size, without its detours."""
+    """Removes the redundant steps that PyTorch writes for a pixel-unshuffle of an image of dynamic size."""
     if [op for op, _ in steps] == ["Unsqueeze", "Reshape", "Reshape", "Transpose", "Reshape", "Squeeze"]:
         (_, axis), (_, rows), (_, columns), transpose, (_, merged), (_, ones) = steps
         if (
@@ -436,7 +436,7 @@ def _shortened(steps: _Steps) -> _Steps:
 
 
 def _may_become_pixel_op(steps: _Steps) -> bool:
-    """Whether more steps could make a pixel shuffle of these; keeps messages at the operator that is to blame."""
+    """Whether more steps could complete a pixel shuffle; so that messages name the operator that is to blame."""
     first, arguments = steps[0]
     if not ((first == "Reshape" and len(arguments) == 6) or (first, arguments) == ("Unsqueeze", (3,))):
         return False
@@ -444,33 +444,33 @@ def _may_become_pixel_op(steps: _Steps) -> bool:
     return len(steps) < 6 and all(order in (*_SHUFFLES, *_UNSHUFFLES) for order in orders)
 
 
-_HANDLERS: dict[str, Callable[[_Reader, Node], None]] = {
-    "Constant": _Reader.constant,
-    "Identity": _Reader.alias,
-    "Cast": _Reader.alias,
-    "Dropout": _Reader.alias,
-    "Conv": _Reader.conv,
-    "Relu": _Reader.relu,
-    "LeakyRelu": _Reader.leaky_relu,
-    "PRelu": _Reader.prelu,
-    "BatchNormalization": _Reader.batch_norm,
-    "Add": _Reader.arithmetic,
-    "Sub": _Reader.arithmetic,
-    "Mul": _Reader.arithmetic,
-    "Div": _Reader.arithmetic,
-    "Sum": _Reader.arithmetic,
-    "Concat": _Reader.concat,
-    "Resize": _Reader.resize,
-    "Upsample": _Reader.resize,
-    "DepthToSpace": _Reader.depth_to_space,
-    "SpaceToDepth": _Reader.space_to_depth,
-    "Gather": _Reader.gather,
-    "Reshape": _Reader.reshape,
-    "Transpose": _Reader.reshape,
-    "Squeeze": _Reader.reshape,
-    "Unsqueeze": _Reader.reshape,
-    "Clip": _Reader.clip,
-    "Tanh": _Reader.tanh,
+_HANDLERS: dict[str, Callable[[_OnnxReader, NodeMessage], None]] = {
+    "Constant": _OnnxReader.constant,
+    "Identity": _OnnxReader.alias,
+    "Cast": _OnnxReader.alias,
+    "Dropout": _OnnxReader.alias,
+    "Conv": _OnnxReader.conv,
+    "Relu": _OnnxReader.relu,
+    "LeakyRelu": _OnnxReader.leaky_relu,
+    "PRelu": _OnnxReader.prelu,
+    "BatchNormalization": _OnnxReader.batch_norm,
+    "Add": _OnnxReader.arithmetic,
+    "Sub": _OnnxReader.arithmetic,
+    "Mul": _OnnxReader.arithmetic,
+    "Div": _OnnxReader.arithmetic,
+    "Sum": _OnnxReader.arithmetic,
+    "Concat": _OnnxReader.concat,
+    "Resize": _OnnxReader.resize,
+    "Upsample": _OnnxReader.resize,
+    "DepthToSpace": _OnnxReader.depth_to_space,
+    "SpaceToDepth": _OnnxReader.space_to_depth,
+    "Gather": _OnnxReader.gather,
+    "Reshape": _OnnxReader.reshape,
+    "Transpose": _OnnxReader.reshape,
+    "Squeeze": _OnnxReader.reshape,
+    "Unsqueeze": _OnnxReader.reshape,
+    "Clip": _OnnxReader.clip,
+    "Tanh": _OnnxReader.tanh,
 }
 
 __all__ = ["parse_onnx", "read_onnx"]

@@ -1,4 +1,4 @@
-"""An ONNX file's messages: nodes, tensors and descriptions of values, each unfolded when it is asked for.
+"""Messages of an ONNX file: nodes, tensors and value infos, parsed on demand.
 
 Field numbers are those of `onnx.proto3`: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3
 """
@@ -24,16 +24,16 @@ Constant = NDArray[np.generic]
 
 
 @dataclass(slots=True)
-class Node:
+class NodeMessage:
     """A NodeProto.
 
     Attributes:
         op: operator.
-        name: for messages; may be empty.
-        domain: of the operator; empty for ONNX's own.
-        inputs: names of values; empty for those left out.
+        name: used in messages; may be empty.
+        domain: domain of the operator; empty for ONNX's own.
+        inputs: names of values; empty for omitted ones.
         outputs: names of values.
-        attributes: AttributeProtos by their names.
+        attributes: AttributeProtos by name.
     """
 
     budget: Budget
@@ -49,16 +49,16 @@ class Node:
         return f"{self.op} {quoted(what)}"
 
     def has_input(self, index: int) -> bool:
-        """Whether an optional input is there."""
+        """Whether an optional input is present."""
         return len(self.inputs) > index and self.inputs[index] != ""
 
     def integer(self, name: str, default: int) -> int:
-        """An attribute that is an integer."""
+        """An integer attribute."""
         values = self._attribute(name, 3)
         return as_int(values[-1]) if values else default
 
     def number(self, name: str, default: float) -> float:
-        """An attribute that is a number."""
+        """A numeric attribute."""
         values = self._attribute(name, 2)
         if not values:
             return default
@@ -67,26 +67,26 @@ class Node:
         return float(np.frombuffer(data, "<f4")[0])
 
     def string(self, name: str, default: str) -> str:
-        """An attribute that is text."""
+        """A string attribute."""
         values = self._attribute(name, 4)
         return text(values[-1]) if values else default
 
     def integers(self, name: str) -> tuple[int, ...]:
-        """An attribute that is a few integers; empty where it is not there."""
+        """An attribute of integers; empty if absent."""
         found: list[np.int64 | int] = []
         for value in self._attribute(name, 8):
             found += [as_int(value)] if isinstance(value, int) else packed_varints(as_bytes(value)[:1000])
         return tuple(v.__index__() for v in found)
 
     def numbers(self, name: str) -> Constant:
-        """An attribute that is a few numbers; empty where it is not there."""
+        """An attribute of numbers; empty if absent."""
         data = b"".join(bytes(as_bytes(value)[:1000]) for value in self._attribute(name, 7)[:16])
         if len(data) % 4:
             raise ModelError(f"its {name} are not numbers")
         return np.frombuffer(data, "<f4")
 
     def tensor(self, name: str) -> memoryview | None:
-        """An attribute that is a tensor."""
+        """A tensor attribute."""
         values = self._attribute(name, 5)
         return as_bytes(values[-1]) if values else None
 
@@ -98,14 +98,14 @@ class Node:
 
 @dataclass(slots=True)
 class Tensor:
-    """A TensorProto, not unfolded yet."""
+    """A TensorProto whose values are not parsed yet."""
 
     name: str = ""
     dims: list[int] = field(default_factory=list)
     kind: int = 0
-    data: memoryview | None = None  # as in memory
+    data: memoryview | None = None  # raw_data
     numbers: memoryview | None = None  # packed varints: integers, and the bits of 16-bit floats
-    loose: list[int | memoryview] = field(default_factory=list)  # values that were not packed
+    loose: list[int | memoryview] = field(default_factory=list)  # unpacked values
     external: dict[str, str] = field(default_factory=dict)
     is_external: bool = False
 
@@ -119,8 +119,8 @@ class ValueInfo:
 
     Attributes:
         name: of the value.
-        kind: element type; 0 if it is not said.
-        shape: 0 for sides without a number; empty if nothing is said.
+        kind: element type; 0 if not stated.
+        shape: 0 for dynamic sides; empty if not stated.
     """
 
     name: str
@@ -129,20 +129,20 @@ class ValueInfo:
 
 
 class Messages:
-    """Unfolds a file's messages, and counts what it has unfolded.
+    """Parses a file's messages, and counts them towards limits.
 
     Args:
-        folder: where weights outside the file may lie.
+        folder: folder of external weights.
     """
 
     def __init__(self, folder: Path) -> None:
         self.budget = Budget()
         self.folder = folder
-        self.weights_left = g.MAX_WEIGHTS  # many constants may name the same bytes of another file
+        self.weights_left = g.MAX_WEIGHTS  # many constants may refer to the same external bytes
 
-    def node(self, message: memoryview) -> Node:
-        """Reads a NodeProto."""
-        node = Node(self.budget)
+    def node(self, message: memoryview) -> NodeMessage:
+        """Parses a NodeProto."""
+        node = NodeMessage(self.budget)
         for number, value in fields(message, self.budget):
             match number:
                 case 1:
@@ -164,7 +164,7 @@ class Messages:
         return node
 
     def value_info(self, message: memoryview) -> ValueInfo:
-        """Reads a ValueInfoProto."""
+        """Parses a ValueInfoProto."""
         name, kind = "", 0
         shape: list[int] = []
         for number, value in fields(message, self.budget):
@@ -186,7 +186,7 @@ class Messages:
         return next((as_int(size) for number, size in fields(dim, self.budget) if number == 1), 0)
 
     def tensor(self, message: memoryview) -> Tensor:  # noqa: PLR0912 (one for each field)
-        """Reads a TensorProto, but none of its values."""
+        """Parses a TensorProto except for its values."""
         tensor = Tensor()
         for number, value in fields(message, self.budget):
             match number:
@@ -197,7 +197,7 @@ class Messages:
                         tensor.dims += [int(dim) for dim in packed_varints(value[:1000])]
                 case 2:
                     tensor.kind = as_int(value)
-                case 4 | 10:  # float_data, double_data: packed with one value and not packed look the same
+                case 4 | 10:  # float_data, double_data: one packed value and one unpacked value look the same
                     if len(as_bytes(value)) == (4 if number == 4 else 8):
                         tensor.loose.append(value)
                     else:
@@ -219,10 +219,10 @@ class Messages:
         return tensor
 
     def array(self, tensor: Tensor) -> Constant:
-        """A tensor's values; a view of the file where they lie there as they are.
+        """Values of a tensor; a view of the file if possible.
 
         Raises:
-            ModelError: values of another number or type than said, or that lie where they may not.
+            ModelError: the number or type of the values differs from what is stated, or their location is not allowed.
         """
         dtype = _DTYPES.get(tensor.kind)
         if dtype is None:
@@ -246,7 +246,7 @@ class Messages:
         size = np.dtype(dtype).itemsize
         if tensor.is_external:
             return np.frombuffer(self._external(tensor, count * size), dtype)
-        bits = "<u2" if dtype == "<f2" else dtype  # 16-bit floats are written as integers with the same bits
+        bits = "<u2" if dtype == "<f2" else dtype  # 16-bit floats are stored as integers with the same bits
         if tensor.numbers is not None:
             if len(tensor.numbers) > 10 * count:
                 raise ModelError(f"{tensor} has more values than its shape")
@@ -261,27 +261,27 @@ class Messages:
         return np.frombuffer(data, dtype)
 
     def _external(self, tensor: Tensor, size: int) -> bytes:
-        """Weights in a file of their own, which must lie in the model's folder."""
+        """External weights, which must be in the model's folder."""
         location = tensor.external.get("location", "")
         numbers = [tensor.external.get(key, default) for key, default in (("offset", "0"), ("length", str(size)))]
         if not location or not all(re.fullmatch(r"\d{1,12}", number, re.ASCII) for number in numbers):
-            raise ModelError(f"{tensor} lies in another file, but it is not said where")
+            raise ModelError(f"{tensor} is in an external file without a location")
         offset, length = map(int, numbers)
         where = quoted(location)
         try:
             folder = self.folder.resolve()
             path = (folder / location).resolve()
             if not path.is_relative_to(folder):
-                raise ModelError(f"{tensor} lies outside the model's folder, in {where}; refused")
+                raise ModelError(f"{tensor} is outside the model's folder, in {where}; refused")
             if not path.is_file():
-                raise ModelError(f"{tensor} lies in {where}, which is not there")
+                raise ModelError(f"{tensor} is in {where}, which does not exist")
             if length != size or offset + length > path.stat().st_size:
                 raise ModelError(f"{tensor} needs {size} bytes, {where} has others")
             with path.open("rb") as file:
                 file.seek(offset)
                 return file.read(size)
-        except (OSError, ValueError):  # ValueError: a name with a zero byte
-            raise ModelError(f"{tensor} lies in {where}, which cannot be read") from None
+        except (OSError, ValueError):  # ValueError: a name with a null byte
+            raise ModelError(f"{tensor} is in {where}, which cannot be read") from None
 
 
-__all__ = ["FLOATS", "Constant", "Messages", "Node", "Tensor", "ValueInfo"]
+__all__ = ["FLOATS", "Constant", "Messages", "NodeMessage", "Tensor", "ValueInfo"]

@@ -1,8 +1,8 @@
-"""Protocol buffers' wire format, as far as reading an ONNX file needs it.
+"""The subset of Protocol Buffers' wire format that ONNX files need.
 
-The `onnx` package would parse a whole file before anything can be checked, and a hostile file of 100 MB of empty
-messages becomes gigabytes of objects. Here nothing is unfolded that is not asked for, and every field is counted.
-Format: https://protobuf.dev/programming-guides/encoding/
+The `onnx` package would parse a whole file before anything can be checked, and 100 MB of empty messages would become
+gigabytes of objects. Here nothing is parsed that is not needed, and every field is counted. Format:
+https://protobuf.dev/programming-guides/encoding/
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from srgan_fast.errors import ModelError
 
 MAX_FIELDS = 200_000
-"""Of all messages of a file: the longest known networks have 40,000; a hostile file is given up within a second."""
+"""Limit for all messages of a file: known networks have up to 40,000; a hostile file is rejected within a second."""
 
 MAX_PACKED = 64 << 20
-"""Bytes of numbers in one field: float16 weights take two or three each where a writer did not store them raw."""
+"""Limit of the bytes in one packed field: float16 weights take two or three each unless stored as raw_data."""
 
 _CHUNK = 1 << 20
 
@@ -25,17 +25,17 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class Budget:
-    """Fields that may still be read."""
+    """Number of fields that may still be read."""
 
     def __init__(self) -> None:
         self.left = MAX_FIELDS
 
 
 def fields(message: memoryview, budget: Budget) -> Iterator[tuple[int, int | memoryview]]:
-    """Numbers and values of a message's fields, in order: integers, or the bytes of everything else.
+    """Field numbers and values of a message, in order: integers, or bytes for all other types.
 
     Raises:
-        ModelError: no message, or too many fields in all.
+        ModelError: not a message, or too many fields in total.
     """
     at, end = 0, len(message)
     while at < end:
@@ -61,7 +61,7 @@ def fields(message: memoryview, budget: Budget) -> Iterator[tuple[int, int | mem
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The number at a position, and the position after it."""
+    """The varint at a position, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
@@ -75,20 +75,20 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """The int64 of a varint."""
+    """Interprets a varint as int64."""
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def text(value: int | memoryview) -> str:
-    """A string field."""
+    """Decodes a string field."""
     return bytes(as_bytes(value)).decode(errors="replace")
 
 
 def as_bytes(value: int | memoryview) -> memoryview:
-    """A field that is not a number.
+    """Value of a length-delimited field.
 
     Raises:
-        ModelError: it is one.
+        ModelError: the field is a number.
     """
     if isinstance(value, int):
         raise ModelError("not a readable ONNX file; a number where text or a message belongs")
@@ -96,10 +96,10 @@ def as_bytes(value: int | memoryview) -> memoryview:
 
 
 def as_int(value: int | memoryview) -> int:
-    """A field that is a number.
+    """Value of a numeric field.
 
     Raises:
-        ModelError: it is not.
+        ModelError: the field is not a number.
     """
     if not isinstance(value, int):
         raise ModelError("not a readable ONNX file; text or a message where a number belongs")
@@ -110,7 +110,7 @@ def packed_varints(data: memoryview, dtype: str = "<i8") -> NDArray[Any]:
     """All numbers of a packed field.
 
     Args:
-        data: the field's bytes.
+        data: bytes of the field.
         dtype: of the result; higher bits are dropped.
 
     Raises:
@@ -124,11 +124,11 @@ def packed_varints(data: memoryview, dtype: str = "<i8") -> NDArray[Any]:
         ends = np.flatnonzero(raw < 0x80)
         starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
         lengths = ends - starts + 1
-        # A chunk may end inside a number, which the next one begins with; the field may not.
+        # A chunk may end within a number, which the next chunk then starts with; the field may not.
         if not len(ends) or lengths.max() > 10 or (at + len(raw) == len(data) and ends[-1] + 1 != len(raw)):
             raise ModelError("not a readable ONNX file; it has packed numbers that are damaged")
         values = np.zeros(len(ends), np.uint64)
-        for i in range(int(lengths.max())):  # seven bits at a time, of all numbers that have them
+        for i in range(int(lengths.max())):  # seven bits at a time, for all numbers at once
             longer = np.flatnonzero(lengths > i)
             values[longer] |= (raw[starts[longer] + i] & np.uint8(0x7F)).astype(np.uint64) << np.uint64(7 * i)
         found.append(values.view(np.int64).astype(dtype))

@@ -1,1 +1,1 @@
-"""NVIDIA's TensorRT and TensorRT-RTX: engines are built from ONNX graphs, kept in files, and run on a GPU."""
+"""NVIDIA's TensorRT and TensorRT-RTX: engines are built from ONNX graphs, stored in files, and run on a GPU."""

@@ -1,4 +1,4 @@
-"""A network through TensorRT: its engine is built on first use and kept in the cache."""
+"""Backend for TensorRT: the engine is built on first use and cached."""
 
 import logging
 import threading
@@ -20,11 +20,11 @@ from srgan_fast.runtime.tensorrt.gpu import compute_capability, describe_gpu, wh
 
 _log = logging.getLogger(__name__)
 
-_CHANNELS = 3  # of engines' profiles
+_CHANNELS = 3  # of all engines
 
 
 class CachedEngine(NamedTuple):
-    """An engine, where it is kept, and whether it was there already."""
+    """An engine, its path in the cache, and whether it was already there."""
 
     data: bytes
     path: Path
@@ -38,44 +38,44 @@ def cached_engine(
     device: str,
     options: BuildOptions | None = None,
     on_build: OnBuild = lambda phase, done, of: None,
-    anew: bool = False,
+    rebuild: bool = False,
 ) -> CachedEngine:
-    """The engine of a network, from the cache if what lies there was built from just that.
+    """The engine of a network, from the cache if one was built from exactly these inputs.
 
     Args:
-        library: to build with.
+        library: library to build with.
         file: the model.
         precision: fp32 or fp16.
-        device: that it is for, in words.
-        options: to build with; the defaults if None.
-        on_build: told how far a build is.
-        anew: build it whatever the cache holds.
+        device: target GPU, in words.
+        options: build options; the defaults if None.
+        on_build: called with the progress of a build.
+        rebuild: rebuild even if the cache has it.
 
     Raises:
-        BackendError: it cannot be built.
-        FileError: the cache cannot be written, before anything is built.
+        BackendError: the engine cannot be built.
+        FileError: the cache is not writable; raised before building.
     """
     options = options or BuildOptions()
     dtype = np.float16 if precision == "fp16" else np.float32
     graph = build_onnx(file.network, file.name, dtype).SerializeToString()
     key = engine_key(library, graph, precision, options, device)
     path = cache_folder() / "engines" / f"{Path(file.name).stem}-{precision}-{key.digest}.engine"
-    if not anew:
+    if not rebuild:
         try:
             return CachedEngine(read_engine(path, key)[0], path, was_there=True)
-        except BackendError:  # not there yet, or not fit to run
+        except BackendError:  # missing, or not valid
             pass
     check_writable(path)
     built = build_engine(library, graph, precision, options, on_build)
     try:
         write_engine(path, built, key)
-    except FileError as problem:  # the disk is full: the engine is of use all the same
-        _log.warning("%s; the engine will be built again the next time", problem)
+    except FileError as problem:  # the disk is full; the engine can still be used
+        _log.warning("%s; the engine will be rebuilt next time", problem)
     return CachedEngine(built.data, path, was_there=False)
 
 
 class TensorRTBackend:
-    """An engine for regions of up to 512x512, in fp32 (TF32 where the library likes) or fp16."""
+    """An engine for regions of up to 512x512, in fp32 (TF32 where TensorRT chooses it) or fp16."""
 
     flavour = "tensorrt"
 
@@ -98,16 +98,16 @@ class TensorRTBackend:
         except BackendError:
             if not found.was_there:
                 raise
-            # What was kept no longer loads, as after a change of the driver or of the library's own files.
-            found = cached_engine(library, file, wanted, self.device, options, on_build, anew=True)
+            # A cached engine may no longer load, e.g. after a driver update or changed library files.
+            found = cached_engine(library, file, wanted, self.device, options, on_build, rebuild=True)
             self._engine = Engine(library, found.data, options.profile, file.scale)
-        self._lock = threading.Lock()  # an engine's context holds one picture at a time
+        self._lock = threading.Lock()  # an execution context holds one image at a time
 
     def _options(self, library: Library) -> BuildOptions:
         return BuildOptions()
 
     def run(self, lr: FloatImages) -> FloatImages:
-        """See `Backend.run`; one picture at a time, sides up to `largest_side`."""
+        """See `Backend.run`; one image at a time, sides up to `largest_side`."""
         import torch  # noqa: PLC0415
 
         with torch.inference_mode(), self._lock:
@@ -116,11 +116,11 @@ class TensorRTBackend:
 
 
 class TensorRTRtxBackend(TensorRTBackend):
-    """The same through TensorRT-RTX."""
+    """The same with TensorRT-RTX."""
 
     flavour = "tensorrt-rtx"
 
     def _options(self, library: Library) -> BuildOptions:
-        # Left alone, the library leaves older GPUs out.
+        # By default the library excludes older GPUs.
         own = compute_capability()
         return BuildOptions(compute_capabilities=(own,) if own in known_capabilities(library) else ())

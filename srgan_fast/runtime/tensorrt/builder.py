@@ -1,8 +1,7 @@
-"""From an ONNX graph to an engine.
+"""Builds an engine from an ONNX graph.
 
-Networks are strongly typed: what an engine computes in is what the graph says, and nothing else. TensorRT 11 knows no
-other way and builds fp32 from a graph in fp32 whatever was meant, so the types of the parsed network are looked at
-before anything is built.
+Networks are strongly typed: an engine computes in the types of its graph. TensorRT 11 has no other mode and would
+silently build an fp32 engine from an fp32 graph, so the types of the parsed network are checked before building.
 """
 
 import logging
@@ -19,7 +18,7 @@ from srgan_fast.errors import BackendError, FileError, UsageError
 from srgan_fast.files import atomic_write
 from srgan_fast.runtime.protocol import OnBuild
 from srgan_fast.runtime.tensorrt.flavour import Library
-from srgan_fast.runtime.tensorrt.shapes import ONE_PICTURE, Profile
+from srgan_fast.runtime.tensorrt.shapes import ONE_IMAGE, Profile
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -34,20 +33,20 @@ _TYPES = {"fp32": "FLOAT", "fp16": "HALF"}
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What an engine is built for.
+    """Build options of an engine.
 
     Attributes:
-        profile: shapes it takes.
-        hardware: other GPUs that it may run on (TensorRT only; it costs speed).
-        version_compatible: whether later TensorRTs of the same major version may run it (TensorRT only).
-        compute_capabilities: as in 8.6, that kernels are made for (TensorRT-RTX only); if empty the library's choice,
-            which leaves out GPUs older than 8.0.
-        optimization_level: 0 to 5, how long to look for faster kernels; the library's own if None.
-        workspace_mib: device memory that kernels may take; all there is if None.
-        timing_cache: file that timings of kernels are taken from and added to (TensorRT only).
+        profile: shapes that it accepts.
+        hardware: hardware compatibility level (TensorRT only; it costs speed).
+        version_compatible: whether later TensorRT versions of the same major version may run it (TensorRT only).
+        compute_capabilities: target compute capabilities such as 8.6 (TensorRT-RTX only); empty for the library's
+            default, which excludes GPUs older than 8.0.
+        optimization_level: 0 to 5, how long to search for faster kernels; the library's default if None.
+        workspace_mib: device memory for kernels; unlimited if None.
+        timing_cache: file of kernel timings, read and updated (TensorRT only).
     """
 
-    profile: Profile = ONE_PICTURE
+    profile: Profile = ONE_IMAGE
     hardware: HardwareCompatibility = "none"
     version_compatible: bool = False
     compute_capabilities: tuple[str, ...] = ()
@@ -57,14 +56,14 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """Of the parsed network.
+class ParsedLayer:
+    """A layer of the parsed network.
 
     Attributes:
-        name: the ONNX node's.
-        kind: as TensorRT calls it, in capitals.
-        dtype: of its first output, in capitals.
-        reads: kinds of the layers that its inputs come from.
+        name: name of the ONNX node.
+        kind: TensorRT's layer type, in capitals.
+        dtype: type of its first output, in capitals.
+        reads: types of the layers that produce its inputs.
     """
 
     name: str
@@ -74,19 +73,19 @@ class Layer:
 
     @property
     def is_quantised(self) -> bool:
-        """Whether it reads a dequantised map and dequantised weights, which together become an int8 kernel."""
+        """Whether it reads a dequantised map and dequantised weights, which TensorRT fuses into an int8 kernel."""
         return self.reads[:2] == ("DEQUANTIZE", "DEQUANTIZE")
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """An engine and what it was made of."""
+    """An engine and the parsed network that it was built from."""
 
     data: bytes
-    layers: tuple[Layer, ...]
+    layers: tuple[ParsedLayer, ...]
 
     def convolutions(self) -> dict[str, int]:
-        """How many give which type; those that read quantised values are INT8."""
+        """Number of convolutions per output type; those that read quantised values count as INT8."""
         convolutions = [layer for layer in self.layers if layer.kind == "CONVOLUTION"]
         return dict(Counter("INT8" if layer.is_quantised else layer.dtype for layer in convolutions))
 
@@ -101,23 +100,23 @@ def build_engine(
     """Builds an engine.
 
     Args:
-        library: to build with.
-        graph: ONNX, serialised; its input is `lr`.
-        precision: that the graph must be in.
-        options: what to build for.
-        on_progress: told what goes on, from any thread.
+        library: library to build with.
+        graph: serialised ONNX model; its input is `lr`.
+        precision: precision that the graph must have.
+        options: build options.
+        on_progress: called with the progress, from any thread.
 
     Raises:
-        BackendError: the library refuses, the graph has other types than asked for, or there is no GPU to build on.
-        UsageError: options that the library does not have.
-        KeyboardInterrupt: the user pressed Ctrl-C; the build is given up.
+        BackendError: the build fails, the graph has other types than requested, or there is no GPU to build on.
+        UsageError: options that the library does not support.
+        KeyboardInterrupt: the user pressed Ctrl-C; the build is cancelled.
     """
     api, mark = library.api, library.mark
     name = f"{library.flavour.name} {library.version}"
     check_options(library, options)
     try:
         builder: trt.Builder = api.Builder(library.log)
-    except (TypeError, RuntimeError):  # pybind11's factory got nothing to hand out
+    except (TypeError, RuntimeError):  # pybind11's factory received a null pointer
         need = "; building needs an NVIDIA GPU and its driver" if library.flavour.needs_gpu else ""
         raise BackendError(f"{name} cannot start ({library.said_since(mark)}){need}") from None
     network, _parser = _parse(library, builder, graph, mark)
@@ -134,17 +133,17 @@ def build_engine(
     if raised:
         raise raised[0]
     if data is None:
-        raise BackendError(f"{name} builds no engine ({library.said_since(mark)})")
+        raise BackendError(f"{name} failed to build an engine ({library.said_since(mark)})")
     _keep_timings(config, options.timing_cache)
     return BuiltEngine(_bytes(data), layers)
 
 
-def wrong_types(layers: tuple[Layer, ...], precision: EnginePrecision) -> str | None:
-    """What in a parsed network is not in the precision; None if all is right.
+def wrong_types(layers: tuple[ParsedLayer, ...], precision: EnginePrecision) -> str | None:
+    """Describes what in a parsed network does not match the precision; None if everything does.
 
-    In fp32 and fp16 every convolution must give that type, and nothing may be quantised. In int8 there must be
-    convolutions that read dequantised maps and weights, which is what TensorRT turns into int8 kernels, and none that
-    read only one of the two so.
+    In fp32 and fp16 every convolution must have that output type, and nothing may be quantised. In int8 some
+    convolutions must read dequantised maps and weights, which TensorRT turns into int8 kernels, and none may read only
+    one of the two dequantised.
     """
     convolutions = [layer for layer in layers if layer.kind == "CONVOLUTION"]
     quantised = [layer for layer in convolutions if layer.is_quantised]
@@ -164,10 +163,10 @@ def wrong_types(layers: tuple[Layer, ...], precision: EnginePrecision) -> str | 
 
 
 def check_options(library: Library, options: BuildOptions) -> None:
-    """Whether a library has what is asked of it; values that only it can judge are left to it.
+    """Checks that a library supports the options; values that only it can judge are left to it.
 
     Raises:
-        UsageError: it has not, or a value out of range.
+        UsageError: an option is not supported, or a value is out of range.
     """
     rtx = library.flavour.name == "tensorrt-rtx"
     if rtx and (options.hardware != "none" or options.version_compatible or options.timing_cache is not None):
@@ -190,19 +189,19 @@ def check_options(library: Library, options: BuildOptions) -> None:
 def _parse(
     library: Library, builder: "trt.Builder", graph: bytes, mark: int
 ) -> "tuple[trt.INetworkDefinition, trt.OnnxParser]":
-    """The network, and its parser, which owns the weights that the network refers to."""
+    """The network and its parser, which owns the weights that the network refers to."""
     api = library.api
-    # Strong typing is a flag in TensorRT 10 and the only way in 11, which may drop the flag.
+    # Strong typing is a flag in TensorRT 10 and the default in 11, which may drop the flag.
     flag = getattr(api.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network: trt.INetworkDefinition = builder.create_network(0 if flag is None else 1 << int(flag))
     parser: trt.OnnxParser = api.OnnxParser(network, library.log)
     if not parser.parse(graph):
         problem = parser.get_error(0).desc() if parser.num_errors else library.said_since(mark)
-        raise BackendError(f"{library.flavour.name} cannot read the graph ({' '.join(problem.split())})")
+        raise BackendError(f"{library.flavour.name} cannot parse the graph ({' '.join(problem.split())})")
     return network, parser
 
 
-def _layers(network: "trt.INetworkDefinition") -> Iterator[Layer]:
+def _layers(network: "trt.INetworkDefinition") -> Iterator[ParsedLayer]:
     makers: dict[str, str] = {}
     for i in range(network.num_layers):
         layer = network.get_layer(i)
@@ -211,11 +210,11 @@ def _layers(network: "trt.INetworkDefinition") -> Iterator[Layer]:
         reads = tuple(makers.get(tensor.name, "INPUT") for tensor in inputs if tensor is not None)
         for k in range(layer.num_outputs):
             makers[layer.get_output(k).name] = kind
-        yield Layer(layer.name, kind, _last(layer.get_output(0).dtype), reads)
+        yield ParsedLayer(layer.name, kind, _last(layer.get_output(0).dtype), reads)
 
 
 def _last(member: object) -> str:
-    """Name of an enumeration's member: pybind11 prints it behind that of the enumeration."""
+    """Name of an enumeration's member, which pybind11 prints after the enumeration's name."""
     return str(member).rsplit(".", 1)[-1]
 
 
@@ -230,7 +229,7 @@ def _configure(
     shapes = options.profile
     profile.set_shape("lr", *(api.Dims(shape.dims(pixels)) for shape in (shapes.least, shapes.usual, shapes.largest)))
     if config.add_optimization_profile(profile) < 0:
-        raise BackendError(f"{library.flavour.name} refuses shapes from {shapes.least} to {shapes.largest}")
+        raise BackendError(f"{library.flavour.name} rejects shapes from {shapes.least} to {shapes.largest}")
     if options.hardware != "none":
         config.hardware_compatibility_level = getattr(api.HardwareCompatibilityLevel, _member(options.hardware))
     if options.version_compatible:
@@ -243,25 +242,25 @@ def _configure(
         _set_capabilities(library, config, options.compute_capabilities)
     if options.timing_cache is not None:
         known = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
-        # A cache of another GPU or version is refused, and an empty one takes its place.
+        # A cache of another GPU or version is rejected and replaced by an empty one.
         if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     return config
 
 
 def _member(option: str) -> str:
-    """Of an enumeration, from what the user types."""
+    """Name of an enumeration's member, from a command-line value."""
     return option.replace("-", "_").upper()
 
 
 def known_capabilities(library: Library) -> list[str]:
-    """Compute capabilities that TensorRT-RTX can be asked to build for, as in 8.6."""
+    """Compute capabilities that TensorRT-RTX can build for, such as 8.6."""
     names = [name.removeprefix("SM") for name in dir(library.api.ComputeCapability) if name.startswith("SM")]
     return [f"{digits[:-1]}.{digits[-1]}" for digits in sorted(names, key=int)]
 
 
 def _set_capabilities(library: Library, config: Any, wanted: tuple[str, ...]) -> None:
-    """Not in the stubs of TensorRT: TensorRT-RTX alone has it."""
+    """Sets compute capabilities, which only TensorRT-RTX has: they are missing in TensorRT's stubs."""
     config.num_compute_capabilities = len(wanted)
     for i, text in enumerate(wanted):
         if not config.set_compute_capability(_capability(library, text), i):
@@ -277,7 +276,7 @@ def _capability(library: Library, text: str) -> Any:
 
 def _monitor(api: Any, on_progress: OnBuild, interrupted: threading.Event, raised: list[Exception]) -> Any:
     class Monitor(api.IProgressMonitor):  # type: ignore[misc]
-        """Counts the steps of the outermost phase, and gives up where the user wants that."""
+        """Reports the steps of the outermost phase, and cancels the build on Ctrl-C."""
 
         def __init__(self) -> None:
             api.IProgressMonitor.__init__(self)
@@ -286,33 +285,33 @@ def _monitor(api: Any, on_progress: OnBuild, interrupted: threading.Event, raise
             self.done = 0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            """A phase within another, or the whole."""
+            """Called when a phase or nested phase begins."""
             if self.outermost is None:
                 self.outermost = phase_name, num_steps
             self.inner = phase_name
             self.tell()
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            """Whether to go on."""
+            """Called after a step; returns whether to continue."""
             if self.outermost is not None and phase_name == self.outermost[0]:
                 self.done = step + 1
             self.tell()
             return not (interrupted.is_set() or raised)
 
         def phase_finish(self, phase_name: str) -> None:
-            """The whole is told as finished."""
+            """Called when a phase ends; reports the outermost one as finished."""
             if self.outermost is not None and phase_name == self.outermost[0]:
                 self.done = self.outermost[1]
                 self.tell()
                 self.outermost, self.done = None, 0
 
         def tell(self) -> None:
-            """Passes on how far it is."""
+            """Reports the progress."""
             if self.outermost is None or raised:
                 return
             try:
                 on_progress(self.inner, self.done, self.outermost[1])
-            except Exception as error:  # it must not travel through the library's own code
+            except Exception as error:  # it must not propagate through C++
                 raised.append(error)
 
     return Monitor()
@@ -320,7 +319,7 @@ def _monitor(api: Any, on_progress: OnBuild, interrupted: threading.Event, raise
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Has Ctrl-C set an event instead of raising: an exception must not travel through the library's own code."""
+    """Makes Ctrl-C set an event instead of raising: an exception must not propagate through the library's C++ code."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
@@ -341,10 +340,10 @@ def _keep_timings(config: "trt.IBuilderConfig", path: Path | None) -> None:
     try:
         with atomic_write(path) as file:
             file.write(_bytes(timings.serialize()))
-    except FileError as problem:  # the engine is worth more than the timings
-        _log.warning("%s; the timings are not kept", problem)
+    except FileError as problem:  # the engine is still usable
+        _log.warning("%s; kernel timings are not saved", problem)
 
 
 def _bytes(memory: Any) -> bytes:
-    """Of the library's host memory, which is a buffer, though not every stub knows."""
+    """Bytes of the library's host memory, which supports the buffer protocol although some stubs do not declare it."""
     return bytes(memory)

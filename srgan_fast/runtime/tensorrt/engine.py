@@ -1,4 +1,4 @@
-"""Running an engine: on pointers to device memory, or on torch's CUDA tensors."""
+"""Runs an engine, on device pointers or on PyTorch's CUDA tensors."""
 
 import json
 from collections import Counter
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     import tensorrt as trt
     import torch
 
-_GRAPHS_KEPT = 8  # shapes; each keeps its input and output
+_GRAPHS_KEPT = 8  # shapes whose CUDA graphs are cached; each holds its input and output
 
 
 class Engine:
-    """An engine that is ready to run, on one stream at a time.
+    """An engine ready to run, on one stream at a time.
 
     Args:
-        library: that built it; another version or another GPU is refused.
-        data: the engine.
-        profile: shapes that it takes.
+        library: library that built it; other versions and other GPUs are rejected.
+        data: serialised engine.
+        profile: shapes that it accepts.
         scale: of the generator.
-        pixels: whether it takes and gives N, H, W, 3 uint8.
+        pixels: whether input and output are N, H, W, 3 uint8.
 
     Raises:
-        BackendError: no GPU or driver, an engine of another version or GPU, or no memory for it.
+        BackendError: no GPU or driver, an engine for another version or GPU, or not enough memory.
     """
 
     def __init__(self, library: Library, data: bytes, profile: Profile, scale: int, pixels: bool = False) -> None:
@@ -43,38 +43,38 @@ class Engine:
         self._engine = engine
         self._context: trt.IExecutionContext = engine.create_execution_context()
         if self._context is None:
-            raise BackendError(f"{name} has no memory to run the engine ({library.said_since(mark)})")
+            raise BackendError(f"{name} has not enough memory to run the engine ({library.said_since(mark)})")
         self._library = library
-        self._graphs: dict[Shape, _Recorded] = {}
+        self._graphs: dict[Shape, _RecordedEngine] = {}
         self._aside: torch.cuda.Stream | None = None
         self.profile = profile
         self.scale = scale
         self.pixels = pixels
 
     def inspect(self) -> dict[str, Any]:
-        """What TensorRT's inspector tells of the engine: `Layers`, after fusion, with kernels and types.
+        """Output of TensorRT's engine inspector: `Layers` after fusion, with kernels and types.
 
         Raises:
-            BackendError: it tells nothing that can be read.
+            BackendError: its output cannot be parsed.
         """
         inspector: trt.EngineInspector = self._engine.create_engine_inspector()
         text = inspector.get_engine_information(self._library.api.LayerInformationFormat.JSON)
         try:
             return dict(json.loads(text))
         except (TypeError, ValueError):
-            raise BackendError(f"{self._library.flavour.name} does not say what is in the engine") from None
+            raise BackendError(f"{self._library.flavour.name} cannot inspect the engine") from None
 
     def enqueue(self, lr: int, sr: int, shape: Shape, stream: int) -> None:
-        """Puts one run on a CUDA stream, and does not wait for it.
+        """Enqueues one run on a CUDA stream, without waiting.
 
         Args:
-            lr: address in device memory of N, 3, H, W float32 in 0..1, contiguous (or N, H, W, 3 uint8).
-            sr: address of as much as the result takes.
+            lr: device address of N, 3, H, W float32 in 0..1, contiguous (or N, H, W, 3 uint8).
+            sr: device address of a buffer for the result.
             shape: N, H and W.
             stream: a cudaStream_t.
 
         Raises:
-            BackendError: a shape outside of the profile, or the library refuses.
+            BackendError: the shape is outside the profile, or the launch fails.
         """
         self._put(self._context, lr, sr, shape, stream)
 
@@ -92,16 +92,16 @@ class Engine:
             raise BackendError(f"TensorRT fails on {shape} ({self._library.said_since(mark)})")
 
     def __call__(self, lr: "torch.Tensor") -> "torch.Tensor":
-        """Upscales on torch's current stream.
+        """Upscales on PyTorch's current stream.
 
         Args:
-            lr: CUDA tensor as the engine takes it, contiguous.
+            lr: contiguous CUDA tensor in the engine's layout.
 
         Returns:
             A new tensor.
 
         Raises:
-            BackendError: another kind of tensor, a shape outside of the profile, or the library refuses.
+            BackendError: unsupported tensor, the shape is outside the profile, or the launch fails.
         """
         shape = self._check(lr)
         sr = lr.new_empty(self._larger(shape).dims(self.pixels))
@@ -109,10 +109,10 @@ class Engine:
         return sr
 
     def replay(self, lr: "torch.Tensor") -> "torch.Tensor":
-        """As a call, but from a CUDA graph that is recorded the first time that a shape comes.
+        """Like a call, but replays a CUDA graph that is captured at the first call with a shape.
 
         Returns:
-            A tensor that the next replay of the same shape overwrites.
+            A tensor that the next replay with the same shape overwrites.
 
         Raises:
             BackendError: see `__call__`.
@@ -124,24 +124,24 @@ class Engine:
             if len(self._graphs) == _GRAPHS_KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
             given, sr = lr.clone(), lr.new_empty(self._larger(shape).dims(self.pixels))
-            # A graph holds on to the state of its context, which nothing else may use from then on.
+            # A graph refers to its context's state, so nothing else may use that context.
             mark = self._library.mark
             context = self._engine.create_execution_context()
             if context is None:
                 raise BackendError(f"no memory for a graph of {shape} ({self._library.said_since(mark)})")
-            self._enqueue(context, given, sr, shape)  # what the library does once for a shape cannot be recorded
+            self._enqueue(context, given, sr, shape)  # one-time work for a new shape cannot be captured
             torch.cuda.current_stream().synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self._enqueue(context, given, sr, shape)
-            self._graphs[shape] = _Recorded(graph, context, given, sr)
+            self._graphs[shape] = _RecordedEngine(graph, context, given, sr)
         recorded = self._graphs[shape]
         recorded.given.copy_(lr)
         recorded.graph.replay()
         return cast("torch.Tensor", recorded.sr)
 
     def _enqueue(self, context: "trt.IExecutionContext", lr: "torch.Tensor", sr: "torch.Tensor", shape: Shape) -> None:
-        """On torch's current stream; beside it where that is CUDA's default one, on which the library would wait."""
+        """Runs on PyTorch's current stream, or a side stream instead of the default one, which TensorRT would sync."""
         import torch  # noqa: PLC0415
 
         current = torch.cuda.current_stream(lr.device)
@@ -156,7 +156,7 @@ class Engine:
         current.wait_stream(aside)
 
     def _check(self, lr: "torch.Tensor") -> Shape:
-        """The shape of a tensor whose memory the engine may read as it is."""
+        """Shape of a tensor, after checking that the engine can read its memory."""
         import torch  # noqa: PLC0415
 
         dtype = torch.uint8 if self.pixels else torch.float32
@@ -175,8 +175,8 @@ class Engine:
         return Shape(shape.batch, shape.height * self.scale, shape.width * self.scale)
 
 
-class _Recorded(NamedTuple):
-    """A CUDA graph, and what must live as long as it does."""
+class _RecordedEngine(NamedTuple):
+    """A CUDA graph and the objects that it depends on."""
 
     graph: Any
     context: Any
@@ -185,10 +185,10 @@ class _Recorded(NamedTuple):
 
 
 def output_types(inspected: dict[str, Any]) -> dict[str, int]:
-    """How many layers of an engine give which type: TensorRT 10 says it as `Format/Datatype`, 11 as `DataType`.
+    """Number of layers per output type; reported as `Format/Datatype` by TensorRT 10, as `DataType` by 11.
 
     Args:
-        inspected: from `Engine.inspect`.
+        inspected: result of `Engine.inspect`.
     """
     found: Counter[str] = Counter()
     for layer in inspected.get("Layers", []):
@@ -198,11 +198,11 @@ def output_types(inspected: dict[str, Any]) -> dict[str, int]:
 
 
 def wrong_output_types(types: dict[str, int], precision: EnginePrecision) -> str | None:
-    """Why an engine is not in its precision by its own account; None if it is, or does not tell.
+    """Why an engine's layers do not match its precision; None if they do, or if it does not report types.
 
     Args:
-        types: from `output_types`; after fusion no layer may be left that gives int8, so int8 is not judged.
-        precision: that it was built in.
+        types: from `output_types`; int8 is not checked, since fusion may leave no layer with int8 output.
+        precision: precision that it was built for.
     """
     names = {"fp32": ("float", "fp32"), "fp16": ("half", "fp16", "float16")}.get(precision)
     told = [name for name in types if name != "?"]

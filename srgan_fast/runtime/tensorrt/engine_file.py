@@ -1,4 +1,4 @@
-"""Engines on disk, beside a JSON that says what each was built from: one that no longer fits is never run."""
+"""Engine files; a JSON file beside each says what it was built from, and an engine that does not match is never run."""
 
 import hashlib
 import json
@@ -17,18 +17,18 @@ SCHEMA = "srgan_fast.engine/1"
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """All that an engine depends on.
+    """Everything that an engine depends on.
 
     Attributes:
-        graph: SHA-256 of the ONNX that it was built from.
-        precision: of its convolutions.
-        least: shape of its profile, as in 1x3x1x1; so are the next two.
-        usual: that it is fastest at.
-        largest: that it takes.
+        graph: SHA-256 of the ONNX model.
+        precision: of the convolutions.
+        least: smallest shape of its profile, such as 1x3x1x1.
+        usual: shape that it is optimised for.
+        largest: largest shape.
         library: TensorRT or TensorRT-RTX.
-        version: of the library.
-        device: GPU it was built for, or compute capabilities.
-        options: what else was asked of the builder, as `name=value` where it is not the default.
+        version: library version.
+        device: GPU or compute capabilities that it was built for.
+        options: other build options that differ from their defaults, as `name=value`.
     """
 
     graph: str
@@ -43,12 +43,12 @@ class EngineKey:
 
     @property
     def digest(self) -> str:
-        """Short and the same for the same values: part of names in the cache."""
+        """Short hash of all values, used in names of cache files."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
 
 def engine_key(library: Library, graph: bytes, precision: str, options: BuildOptions, device: str) -> EngineKey:
-    """The key of what would be built."""
+    """The key of an engine to be built."""
     profile = options.profile
     return EngineKey(
         graph=hashlib.sha256(graph).hexdigest(),
@@ -64,22 +64,22 @@ def engine_key(library: Library, graph: bytes, precision: str, options: BuildOpt
 
 
 def _beyond_defaults(options: BuildOptions) -> str:
-    """Without the profile, which has fields of its own, and the timing cache, which changes how long a build takes."""
+    """Without the profile, which has its own fields, and the timing cache, which only affects the build time."""
     usual = asdict(BuildOptions())
     asked = {name: value for name, value in asdict(options).items() if name not in ("profile", "timing_cache")}
     return " ".join(f"{name}={value}" for name, value in asked.items() if value != usual[name])
 
 
 def sidecar(engine: Path) -> Path:
-    """The JSON beside an engine."""
+    """Path of the JSON file beside an engine."""
     return engine.with_name(f"{engine.name}.json")
 
 
 def write_engine(path: Path, built: BuiltEngine, key: EngineKey) -> None:
-    """Writes the engine and its JSON; whatever happens between the two, `read_engine` tells.
+    """Writes an engine and its JSON file; `read_engine` detects an interruption between the two.
 
     Raises:
-        FileError: the folder is not writable or the disk is full; nothing half-written is left.
+        FileError: the folder is not writable or the disk is full; no partial files are left.
     """
     about = {
         "schema": SCHEMA,
@@ -93,19 +93,19 @@ def write_engine(path: Path, built: BuiltEngine, key: EngineKey) -> None:
         with atomic_write(sidecar(path)) as file:
             file.write((json.dumps(about, indent=2) + "\n").encode())
     except FileError:
-        path.unlink(missing_ok=True)  # of no use without it
+        path.unlink(missing_ok=True)  # useless without it
         raise
 
 
 def read_engine(path: Path, key: EngineKey | None = None) -> tuple[bytes, EngineKey]:
-    """An engine and what it was built from.
+    """Reads an engine and its key.
 
     Args:
         path: of the engine.
-        key: what it must have been built from; None for anything.
+        key: expected key; None to accept any.
 
     Raises:
-        BackendError: missing, damaged, or built from something else; in words that say which.
+        BackendError: missing, damaged, or built from something else; the message says which.
     """
     try:
         data = path.read_bytes()
@@ -116,11 +116,11 @@ def read_engine(path: Path, key: EngineKey | None = None) -> tuple[bytes, Engine
     except OSError as error:
         raise BackendError(f"{error.filename}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError):
-        raise BackendError(f"{sidecar(path)}: does not describe an engine of srgan_fast") from None
+        raise BackendError(f"{sidecar(path)}: is not a description of a srgan_fast engine") from None
     if schema != SCHEMA:
         raise BackendError(f"{sidecar(path)}: is of {schema!r}, not {SCHEMA!r}")
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise BackendError(f"{path}: is damaged, or the file beside it belongs to another engine")
+        raise BackendError(f"{path}: is damaged, or the JSON file beside it belongs to another engine")
     if key is not None and found != key:
         differing = [
             f"{name} {getattr(found, name)} instead of {getattr(key, name)}"
@@ -132,7 +132,7 @@ def read_engine(path: Path, key: EngineKey | None = None) -> tuple[bytes, Engine
 
 
 def profile_of(key: EngineKey) -> Profile:
-    """Shapes that an engine takes."""
+    """Shapes that an engine accepts."""
 
     def shape(text: str) -> Shape:
         count, _, height, width = (int(number) for number in text.split("x"))
@@ -142,7 +142,7 @@ def profile_of(key: EngineKey) -> Profile:
 
 
 def read_layers(path: Path) -> list[dict[str, Any]]:
-    """The layers of the network that an engine was built from, as `write_engine` kept them.
+    """Layers of the network that an engine was built from, as saved by `write_engine`.
 
     Raises:
         BackendError: see `read_engine`.

@@ -1,7 +1,7 @@
-"""The two libraries that share one interface: TensorRT, and TensorRT-RTX, which builds without a GPU.
+"""TensorRT and TensorRT-RTX, two libraries with the same interface; the latter can build without a GPU.
 
-A process has one logger for each library, whatever is handed to later builders; so there is one here, and it keeps what
-was said for those who have to explain a failure.
+A process has only one logger per library, even if later builders are given another one. So there is one here, and it
+stores messages, from which error messages are made.
 """
 
 import functools
@@ -18,12 +18,13 @@ _LINES_KEPT = 200
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """One of the libraries.
+    """TensorRT or TensorRT-RTX.
 
     Attributes:
-        name: what the user types, and the extra of this package that brings it.
-        module: that is imported.
-        needs_gpu: whether building needs one: it times its kernels, where the other compiles them on the first run.
+        name: name on the command line and of this package's extra.
+        module: Python module.
+        needs_gpu: whether building needs a GPU: TensorRT times its kernels, TensorRT-RTX compiles them on the first
+            run.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Flavour:
     needs_gpu: bool
 
 
-# In the order in which they are preferred where nobody asks for one: an engine for the very GPU first.
+# In order of preference for `auto`: engines built for exactly this GPU first.
 FLAVOURS: dict[str, Flavour] = {
     flavour.name: flavour
     for flavour in (
@@ -43,12 +44,12 @@ FLAVOURS: dict[str, Flavour] = {
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A flavour, imported.
+    """An imported flavour.
 
     Attributes:
-        flavour: which.
-        api: its module; typed by the stubs of TensorRT where it is used.
-        log: its logger, with the last `lines` that matter and the `count` of all there were.
+        flavour: the flavour.
+        api: its module; typed with TensorRT's stubs where it is used.
+        log: its logger; `lines` holds the last relevant messages, `count` the number of all so far.
     """
 
     flavour: Flavour
@@ -57,24 +58,24 @@ class Library:
 
     @property
     def version(self) -> str:
-        """As the library tells it."""
+        """Version that the library reports."""
         return str(self.api.__version__)
 
     @property
     def mark(self) -> int:
-        """Lines said so far, for `said_since`."""
+        """Number of messages so far, for `said_since`."""
         return int(self.log.count)
 
     def said_since(self, mark: int) -> str:
         """The first error logged after a mark, else the first warning, on one line."""
         lines = list(self.log.lines)[-(self.log.count - mark) :] if self.log.count > mark else []
         errors = [text for severe, text in lines if severe]
-        text = (errors or [text for _, text in lines] or ["it gives no reason"])[0]
+        text = (errors or [text for _, text in lines] or ["no reason given"])[0]
         return " ".join(text.split())
 
 
 def installed_flavours() -> list[Flavour]:
-    """Those that can be imported, preferred ones first."""
+    """Flavours that can be imported, in order of preference."""
     return [flavour for flavour in FLAVOURS.values() if is_installed(flavour.module)]
 
 
@@ -82,7 +83,7 @@ def load_library(name: str = "auto") -> Library:
     """Imports a flavour.
 
     Args:
-        name: of `FLAVOURS`, or `auto` for the first that is installed.
+        name: one of `FLAVOURS`, or `auto` for the first installed.
 
     Raises:
         BackendError: unknown, not installed, or not importable.
@@ -94,7 +95,7 @@ def load_library(name: str = "auto") -> Library:
             raise BackendError(f"neither TensorRT nor TensorRT-RTX is installed: pip install {extras}")
         name = found[0].name
     if name not in FLAVOURS:
-        raise BackendError(f"no TensorRT is called {name!r}; there are auto, {', '.join(FLAVOURS)}")
+        raise BackendError(f"unknown library {name!r}; choose from auto, {', '.join(FLAVOURS)}")
     flavour = FLAVOURS[name]
     if not is_installed(flavour.module):
         raise BackendError(f"{name} is not installed: pip install 'srgan_fast[{name}]'")
@@ -106,14 +107,14 @@ def _load(name: str) -> Library:
     flavour = FLAVOURS[name]
     try:
         api = importlib.import_module(flavour.module)
-    except (ImportError, OSError, RuntimeError) as error:  # libraries of CUDA that it cannot find
+    except (ImportError, OSError, RuntimeError) as error:  # missing CUDA libraries
         raise BackendError(f"{name} is installed but cannot be imported ({error})") from None
     return Library(flavour, api, _logger(api))
 
 
 def _logger(api: Any) -> Any:
     class Log(api.ILogger):  # type: ignore[misc]
-        """Keeps warnings and errors."""
+        """Stores warnings and errors."""
 
         def __init__(self) -> None:
             api.ILogger.__init__(self)

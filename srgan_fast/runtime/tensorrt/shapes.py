@@ -1,4 +1,4 @@
-"""Which pictures an engine takes: the least, the usual and the largest, as TensorRT's optimisation profiles have it."""
+"""Shapes that an engine accepts: smallest, usual and largest, i.e. min, opt and max of TensorRT's profiles."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ LARGEST = 65_536
 
 
 class Shape(NamedTuple):
-    """Of a batch of low-resolution pictures; there are always three channels."""
+    """Shape of a batch of low-resolution images; they always have three channels."""
 
     batch: int
     height: int
@@ -20,22 +20,22 @@ class Shape(NamedTuple):
         return f"{self.batch}x3x{self.height}x{self.width}"
 
     def dims(self, pixels: bool = False) -> tuple[int, int, int, int]:
-        """N, 3, H, W; or N, H, W, 3 for graphs that take pixels."""
+        """N, 3, H, W; or N, H, W, 3 for graphs with uint8 pixels."""
         return (self.batch, self.height, self.width, 3) if pixels else (self.batch, 3, self.height, self.width)
 
 
 def parse_shape(text: str) -> Shape:
-    """`NxCxHxW`, with or without the input's name before it, as trtexec takes it: 1x3x128x128, lr:1x3x128x128.
+    """Parses `NxCxHxW`, optionally with the input's name as in trtexec: 1x3x128x128, lr:1x3x128x128.
 
     Raises:
-        UsageError: anything else, sides out of range, or channels other than 3.
+        UsageError: another format, sides out of range, or channels other than 3.
     """
     match = re.fullmatch(r"(?:lr:)?(\d{1,9})x(\d{1,9})x(\d{1,9})x(\d{1,9})", text.strip().lower(), re.ASCII)
     if not match:
         raise UsageError(f"shape is {text!r}; it must be NxCxHxW, as in 1x3x128x128")
     count, channels, height, width = (int(number) for number in match.groups())
     if channels != 3:
-        raise UsageError(f"shape is {text!r}; it has {channels} channels, pictures have 3")
+        raise UsageError(f"shape is {text!r}; it has {channels} channels, images have 3")
     if not all(1 <= side <= LARGEST for side in (count, height, width)):
         raise UsageError(f"shape is {text!r}; numbers must lie between 1 and {LARGEST}")
     return Shape(count, height, width)
@@ -43,15 +43,15 @@ def parse_shape(text: str) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Shapes that an engine takes.
+    """Shapes that an engine accepts.
 
     Attributes:
-        least: no side may be smaller.
-        usual: kernels are chosen for it.
-        largest: no side may be larger; memory is taken for it.
+        least: smallest sides.
+        usual: shape that kernels are optimised for.
+        largest: largest sides; memory is allocated for it.
 
     Raises:
-        UsageError: they are not in that order.
+        UsageError: the shapes are not in ascending order.
     """
 
     least: Shape
@@ -69,8 +69,8 @@ class Profile:
         """Why a shape cannot be run; None if it can."""
         if all(a <= b <= c for a, b, c in zip(self.least, shape, self.largest, strict=True)):
             return None
-        return f"{shape} is outside of what the engine was built for: {self.least} to {self.largest}"
+        return f"{shape} is outside the engine's profile: {self.least} to {self.largest}"
 
 
-ONE_PICTURE = Profile(Shape(1, 1, 1), Shape(1, 256, 256), Shape(1, 512, 512))
-"""What engines are built for where nobody says otherwise."""
+ONE_IMAGE = Profile(Shape(1, 1, 1), Shape(1, 256, 256), Shape(1, 512, 512))
+"""The default profile."""

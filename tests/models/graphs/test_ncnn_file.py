@@ -192,8 +192,11 @@ def test_a_clip_to_0_1_at_the_end_is_left_to_the_picture(tmp_path: Path) -> None
 
 
 REFUSED = {
-    "a layer of another kind": (lambda m: m.layer("Sigmoid", ["data"]), "Sigmoid 'layer2': no part of a network"),
-    "a crop": (lambda m: m.layer("Crop", ["data"], p3=4), "Crop 'layer2': no part of a network"),
+    "a layer of another kind": (
+        lambda m: m.layer("Sigmoid", ["data"]),
+        "Sigmoid 'layer2': this layer type is not supported",
+    ),
+    "a crop": (lambda m: m.layer("Crop", ["data"], p3=4), "Crop 'layer2': this layer type is not supported"),
     "groups": (lambda m: m.layer("ConvolutionDepthWise", ["data"], p0=3), "ConvolutionDepthWise 'layer2'"),
     "a stride": (lambda m: m.conv("data", 3, 3, p3=2), "stride 2 is not supported"),
     "dilation": (lambda m: m.conv("data", 3, 3, p2=2), "dilation 2 is not supported"),
@@ -202,7 +205,7 @@ REFUSED = {
     "an even kernel": (lambda m: m.conv("data", 3, 3, 4), "its side must be odd"),
     "an oblong kernel": (lambda m: m.conv("data", 3, 3, p11=1), "a kernel height of 1"),
     "another activation": (lambda m: m.conv("data", 3, 3, p9=4), "activation 4 is not supported"),
-    "int8 weights": (lambda m: m.conv("data", 3, 3, tag=INT8), "int8 weights; take the model in float32"),
+    "int8 weights": (lambda m: m.conv("data", 3, 3, tag=INT8), "int8 weights; use the model in float32"),
     "int8 scales": (lambda m: m.conv("data", 3, 3, p8=1), "int8 scale term 1"),
     "a product of maps": (lambda m: m.layer("BinaryOp", m.split("data", 2), p0=2), "a product or quotient of two maps"),
     "a bicubic skip": (

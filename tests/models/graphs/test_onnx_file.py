@@ -273,13 +273,13 @@ def _resized(m: OnnxModel, **how: Any) -> str:
 
 
 REFUSED: dict[str, tuple[Callable[[OnnxModel], str], str]] = {
-    "attention": (lambda m: m.node("MatMul", ["image", "image"]), "MatMul 'matmul0': no part of a network"),
+    "attention": (lambda m: m.node("MatMul", ["image", "image"]), "MatMul 'matmul0': this operator is not supported"),
     "a sigmoid": (lambda m: m.node("Sigmoid", [m.conv("image", 3, 3)]), "Sigmoid 'sigmoid1': no part"),
     "padding": (lambda m: m.node("Pad", ["image"], pads=[0] * 8), "Pad 'pad0'"),
     "another domain": (lambda m: m.node("Conv", ["image"], domain="com.microsoft"), "Conv 'conv0': no part"),
     "a gate": (lambda m: m.node("Mul", [m.conv("image", 3, 3), "image"]), "a product or quotient of two maps"),
-    "a reshape": (_reshaped, "with (1, 3, -1), which is no step of a pixel shuffle"),
-    "a transpose": (lambda m: m.node("Transpose", ["image"], perm=[0, 2, 3, 1]), "(0, 2, 3, 1), which is no step"),
+    "a reshape": (_reshaped, "with (1, 3, -1), which is not a step of a pixel shuffle"),
+    "a transpose": (lambda m: m.node("Transpose", ["image"], perm=[0, 2, 3, 1]), "(0, 2, 3, 1), which is not a step"),
     "groups": (lambda m: m.conv("image", 1, 3, group=3), "a convolution of 3 groups"),
     "strides": (lambda m: m.conv("image", 3, 3, strides=[2, 2]), "strides of (2, 2)"),
     "no padding": (lambda m: m.conv("image", 3, 3, pads=[0] * 4), "a padding of (0, 0, 0, 0)"),
@@ -365,7 +365,7 @@ def test_weights_outside_the_folder_are_refused(how: str, tmp_path: Path) -> Non
     path, data = _external(tmp_path, location)
     outside.write_bytes(data)
     (path.parent / "link.bin").symlink_to(outside)
-    with pytest.raises(ModelError, match="lies outside the model's folder"):
+    with pytest.raises(ModelError, match="is outside the model's folder"):
         read_onnx(path)
 
 

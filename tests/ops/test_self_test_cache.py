@@ -1,4 +1,4 @@
-"""A GPU is examined once for each thing that its verdict depends on; one that is wrong is never trusted later."""
+"""A GPU is tested once for each thing that its verdict depends on; one that is wrong is never trusted later."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from srgan_fast.errors import TrainingError
-from srgan_fast.ops import cuda, switch, verdicts
-from srgan_fast.ops.verdicts import Examined
+from srgan_fast.ops import cuda, self_test_cache, switch
+from srgan_fast.ops.self_test_cache import SelfTestKey
 
 WRONG = "the fused kernels compute wrong results on a GPU (y of a case: relative error 1.0e+00); please report this"
 
@@ -21,13 +21,13 @@ class Gpu:
     """A stand-in for a GPU with its driver and libraries: what it is, what it computes, how often it was asked."""
 
     def __init__(self) -> None:
-        self.about: Examined | None = Examined(
+        self.about: SelfTestKey | None = SelfTestKey(
             "a GPU", "uuid", "9.0", 132, "580.1", "2.11.0+cu130", "abc", "def", "91000", ""
         )
         self.problem: str | None = None
         self.examinations = 0
 
-    def examine(self, index: int, floats: bool) -> str | None:
+    def examine(self, index: int, float32: bool) -> str | None:
         self.examinations += 1
         if self.problem == "memory":
             raise torch.OutOfMemoryError
@@ -45,10 +45,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gpu:
     monkeypatch.setenv("SRGAN_FAST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cuda, "_found", {})
     monkeypatch.setattr(cuda, "why_not_on_cuda", lambda: None)
-    monkeypatch.setattr(cuda, "_examine", made.examine)
+    monkeypatch.setattr(cuda, "_self_test", made.examine)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
-    monkeypatch.setattr(verdicts, "describe", lambda index, checks: made.about)
+    monkeypatch.setattr(self_test_cache, "describe", lambda index, checks: made.about)
     monkeypatch.setattr(switch, "_said", set())
     return made
 
@@ -62,7 +62,7 @@ def test_one_that_is_right_is_examined_once_for_all_processes(gpu: Gpu) -> None:
     assert gpu.examinations == 1
 
 
-@pytest.mark.parametrize("part", Examined.__slots__)
+@pytest.mark.parametrize("part", SelfTestKey.__slots__)
 def test_it_is_examined_again_when_anything_that_counts_changes(gpu: Gpu, part: str) -> None:
     gpu.first_use()
     before = gpu.about
@@ -95,12 +95,12 @@ def test_where_the_driver_cannot_be_told_nothing_is_kept(gpu: Gpu, tmp_path: Pat
 
 def test_too_little_memory_is_remembered_by_the_process_and_by_nobody_else(gpu: Gpu, tmp_path: Path) -> None:
     gpu.problem = "memory"
-    problem = "a GPU has not enough memory free to examine the fused kernels"
+    problem = "a GPU has not enough memory free for the self-test of the fused kernels"
     assert [cuda.problem_of(torch.device("cuda", 0)) for _ in range(5)] == [problem] * 5
     assert gpu.examinations == 1
     assert kept(tmp_path) == []
     gpu.problem = None
-    assert cuda.problem_of(torch.device("cuda", 0), anew=True) is None
+    assert cuda.problem_of(torch.device("cuda", 0), rerun=True) is None
     assert gpu.first_use() is None
 
 
@@ -110,7 +110,7 @@ def test_a_first_use_while_somebody_records_refuses_nothing_for_later(
     with monkeypatch.context() as records:
         records.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
         problem = gpu.first_use()
-        assert problem == "a GPU was not examined yet, which cannot be done while a CUDA graph is recorded"
+        assert problem == "a GPU has not run its self-test, which is not possible during CUDA graph capture"
         assert gpu.examinations == 0
     assert cuda.problem_of(torch.device("cuda", 0)) is None
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
@@ -138,12 +138,12 @@ def test_a_cache_that_cannot_be_used_matters_to_nobody(
         (tmp_path / "cache").touch()
     else:
         assert gpu.about is not None
-        verdicts._place(gpu.about).mkdir(parents=True)
+        self_test_cache._path(gpu.about).mkdir(parents=True)
     with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
         for _ in range(2):
             assert gpu.first_use() is None
         gpu.problem = WRONG
-        assert gpu.first_use(anew=True) == WRONG
+        assert gpu.first_use(rerun=True) == WRONG
     assert gpu.examinations == 3
     assert {record.levelno for record in caplog.records} == {logging.DEBUG}
 
@@ -173,7 +173,7 @@ def test_a_wrong_gpu_is_said_once_with_the_figures_and_plain_torch_computes(
     x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
     with caplog.at_level(logging.DEBUG, "srgan_fast.ops"), switch.recorded_steps():
         assert [switch.choose_fused("auto", x) for _ in range(3)] == [False] * 3
-    assert caplog.messages == [f"{WRONG}; plain PyTorch computes instead"]
+    assert caplog.messages == [f"{WRONG}; using plain PyTorch"]
     with pytest.raises(TrainingError, match=r"kernels='fused': the fused kernels .* relative error 1\.0e\+00"):
         switch.choose_fused("fused", x)
     assert gpu.examinations == 1
@@ -199,16 +199,16 @@ def test_auto_takes_fused_kernels_on_a_gpu_only_where_steps_are_recorded(
         assert switch.choose_fused("fused", x)
         assert not switch.choose_fused("auto", x)
     (line,) = caplog.messages
-    assert line.startswith("fused kernels are slower than PyTorch's where steps are not recorded as a CUDA graph;")
+    assert line.startswith("fused kernels are slower than PyTorch's unless steps are captured in a CUDA graph;")
     assert gpu.examinations == 1
 
 
 def test_the_first_use_may_be_while_torch_compiles(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    def examine(index: int, floats: bool) -> str | None:
+    def examine(index: int, float32: bool) -> str | None:
         torch._dynamo.graph_break()  # an error if it is traced
-        return gpu.examine(index, floats)
+        return gpu.examine(index, float32)
 
-    monkeypatch.setattr(cuda, "_examine", examine)
+    monkeypatch.setattr(cuda, "_self_test", examine)
 
     def function(x: torch.Tensor) -> torch.Tensor:
         return x + 1 if cuda.problem_of(torch.device("cuda", 0)) is None else x - 1
@@ -229,24 +229,24 @@ def test_a_verdict_names_the_gpu_the_driver_torch_and_the_library(
     library = tmp_path / "_C_cuda.abi3.so"
     library.write_bytes(b"machine code")
     properties = SimpleNamespace(name="H200", uuid="GPU-1", major=9, minor=0, multi_processor_count=132)
-    monkeypatch.setattr(verdicts, "cuda_library", lambda: library)
-    monkeypatch.setattr(verdicts, "driver_version", lambda: "580.1")
+    monkeypatch.setattr(self_test_cache, "cuda_library", lambda: library)
+    monkeypatch.setattr(self_test_cache, "driver_version", lambda: "580.1")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
-    found = verdicts.describe(0, "cases")
+    found = self_test_cache.describe(0, "cases")
     assert found is not None
     assert list(asdict(found).values())[:6] == ["H200", "GPU-1", "9.0", 132, "580.1", torch.__version__]
     library.write_bytes(b"other code")
-    assert verdicts.describe(0, "cases") not in (found, None)
+    assert self_test_cache.describe(0, "cases") not in (found, None)
     library.write_bytes(b"machine code")
-    assert verdicts.describe(0, "cases") == found
-    assert verdicts.describe(0, "more cases") != found
+    assert self_test_cache.describe(0, "cases") == found
+    assert self_test_cache.describe(0, "more cases") != found
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-    assert verdicts.describe(0, "cases") not in (found, None)
+    assert self_test_cache.describe(0, "cases") not in (found, None)
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 12345)
-    assert verdicts.describe(0, "cases") not in (found, None)
-    monkeypatch.setattr(verdicts, "driver_version", lambda: None)
-    assert verdicts.describe(0, "cases") is None
+    assert self_test_cache.describe(0, "cases") not in (found, None)
+    monkeypatch.setattr(self_test_cache, "driver_version", lambda: None)
+    assert self_test_cache.describe(0, "cases") is None
 
 
 class _Nvml:
@@ -274,15 +274,15 @@ def test_the_drivers_version_is_the_drivers_own_word(
     monkeypatch: pytest.MonkeyPatch, status: int, expected: str | None
 ) -> None:
     nvml = _Nvml(status)
-    monkeypatch.setattr(verdicts.ctypes, "CDLL", lambda name: nvml)
-    assert verdicts.driver_version() == expected
+    monkeypatch.setattr(self_test_cache.ctypes, "CDLL", lambda name: nvml)
+    assert self_test_cache.driver_version() == expected
     assert nvml.open == 0
 
 
 @pytest.mark.parametrize("library", ["libnot-there.so.1", "libc.so.6"])
 def test_without_a_driver_there_is_no_version(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    monkeypatch.setattr(verdicts, "_NVML", library)
-    assert verdicts.driver_version() is None
+    monkeypatch.setattr(self_test_cache, "_NVML", library)
+    assert self_test_cache.driver_version() is None
 
 
 def test_float32_has_a_verdict_of_its_own(gpu: Gpu) -> None:
@@ -292,7 +292,7 @@ def test_float32_has_a_verdict_of_its_own(gpu: Gpu) -> None:
     gpu.about = None  # nothing is kept, which here would count for both
     with switch.recorded_steps():
         assert switch.choose_fused("auto", of(torch.bfloat16))
-    gpu.problem = WRONG  # of floats alone, as 16 bits were examined before
+    gpu.problem = WRONG  # of float32 alone, as 16 bits were key before
     with pytest.raises(TrainingError, match="relative error"):
         switch.choose_fused("fused", of(torch.float32))
     with switch.recorded_steps():
