@@ -68,7 +68,7 @@ std::vector<Isa> runnable_isas() {
 
 }  // namespace
 
-std::string_view isa_name(Isa isa) { return kNames[static_cast<std::size_t>(isa)]; }
+std::string_view isa_name(Isa isa) { return kNames.at(static_cast<std::size_t>(isa)); }
 
 std::vector<Isa> usable_isas() {
 #define SRGAN_FAST_NAME(value, level) Isa::value,
