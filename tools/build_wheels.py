@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,8 +40,17 @@ def build_wheel(machine: str, output: Path) -> Path:
         }
         source = work / "source"
         subprocess.run(["git", "clone", "--quiet", "--depth=1", ROOT.as_uri(), str(source)], check=True)
-        # In pip's isolated environment there is no PyTorch, so setup.py builds the two modules without it.
-        _run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(work), str(source)], environment)
+        # An environment of this machine's tools, without PyTorch, so that setup.py builds the two modules without it.
+        # pip would make one itself, but for the target: with a CMake that does not run here.
+        venv.create(work / "tools", with_pip=True)
+        python = str(work / "tools" / "bin" / "python")
+        requirements = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["build-system"][
+            "requires"
+        ]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+        environment["PATH"] = os.pathsep.join([str(work / "tools" / "bin"), os.environ.get("PATH", os.defpath)])
+        options = ["--no-deps", "--no-build-isolation", "--wheel-dir", str(work)]
+        _run([python, "-m", "pip", "wheel", *options, str(source)], environment)
         (raw,) = work.glob("*.whl")
         policy = oldest_policy(raw)
         if policy != f"manylinux_{GLIBC.replace('.', '_')}_{machine}":
@@ -65,7 +76,7 @@ def _cross_compiling(machine: str, work: Path) -> dict[str, str]:
     """Environment of a build for a machine; writes the compiler and CMake's description of the target."""
     import ziglang  # noqa: PLC0415 (a hundred megabytes that only building needs)
 
-    # The program itself: an isolated build hides this environment's packages, `python -m ziglang` among them.
+    # The program itself: the environment of the build does not have `python -m ziglang`.
     zig = Path(ziglang.__file__).parent / "zig"
     compiler, archiver, toolchain = work / "c++", work / "ar", work / "toolchain.cmake"
     compiler.write_text(f'#!/bin/sh\nexec "{zig}" c++ -target {machine}-linux-gnu.{GLIBC} "$@"\n')
