@@ -187,7 +187,12 @@ def upscale(
             max_pixels=max_pixels,
         )
         plan = plan_jobs(inputs, output, options, recursive)
-        settings = {"precision": precision.value, "border": border.value, "strength": strength, "key": key}
+        settings: dict[str, object] = {
+            "precision": precision.value,
+            "border": border.value,
+            "strength": strength,
+            "key": key,
+        }
         record = None if manifest is None else _manifest(manifest, model, options, settings)
     except SrganFastError as error:
         if as_json_:
