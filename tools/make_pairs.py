@@ -1,10 +1,9 @@
-"""Makes pairs of a folder of photographs: originals cut to whole multiples of the scale, and their low-resolution versions.
+"""Makes pairs of photographs: originals cut to whole multiples of the scale, and their low-resolution versions.
 
     python tools/make_pairs.py photos pairs --scale 4
 
-`pairs/hr` and `pairs/lr` then hold PNG files of the same names, in the folders of the originals. docs/distil.md uses them.
-An image that cannot be read, or has the name of another one but for its suffix, is named and left out; the exit code is then
-1.
+`pairs/hr` and `pairs/lr` then hold PNG files of the same names, in the folders of the originals (docs/distil.md). An
+image that cannot be read, or has the name of another one but for its suffix, is named and left out; the exit code is then 1.
 """
 
 import argparse
