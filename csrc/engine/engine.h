@@ -84,7 +84,7 @@ class Engine {
     std::mutex mutex_;
     std::atomic<std::thread::id> holder_{};
     std::vector<LayerTime> layer_times_;
-    std::unique_ptr<Plan> plan_;  // of the last image's size, with its memory: pictures often come in series
+    std::unique_ptr<Plan> plan_;  // of the last image's size, with its memory: images often come in series
 };
 
 }  // namespace srgan_fast::engine

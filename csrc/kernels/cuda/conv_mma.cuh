@@ -33,7 +33,7 @@ struct ConvShape {
     static constexpr TileSize size() { return kSize; }
 };
 
-// The shape of a tile of a map's type.
+// Shape of a tile for a map type.
 template <typename T, Tile tile>
 struct TileOf {
     static constexpr TileSize kSize = size_of(tile, sizeof(T));

@@ -313,7 +313,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
             for (int n = 0; n < kN; ++n)
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
-                    // Rounded before the addition and behind it, as by two kernels.
+                    // Rounded before the addition and after it, as by two kernels.
                     const Pair sum = widen_pair<T>(narrow_pair<T>(sums[m][n][2 * half], sums[m][n][2 * half + 1]));
                     const Pair more = widen_pair<T>(skip[m][n][half]);
                     *reinterpret_cast<std::uint32_t*>(stage + tile_offset<kN * 16>(half * 8 + own / 4, n) +
