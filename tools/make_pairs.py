@@ -3,7 +3,8 @@
     python tools/make_pairs.py photos pairs --scale 4
 
 `pairs/hr` and `pairs/lr` then hold PNG files of the same names, in the folders of the originals (docs/distil.md). An
-image that cannot be read, or has the name of another one but for its suffix, is named and left out; the exit code is then 1.
+image that cannot be read, or has the name of another one but for its suffix, is named and left out; the exit code is
+then 1.
 """
 
 import argparse

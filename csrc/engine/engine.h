@@ -82,7 +82,7 @@ class Engine {
     Model model_;
     Turns turns_;
     std::vector<LayerTime> layer_times_;
-    std::unique_ptr<Plan> plan_;  // of the last image's size, with its memory: pictures often come in series
+    std::unique_ptr<Plan> plan_;  // of the last image's size, with its memory: images often come in series
 };
 
 }  // namespace srgan_fast::engine

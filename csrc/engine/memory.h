@@ -1,5 +1,5 @@
-// Memory on cache lines, and on huge pages where it is large: fewer misses of the address translation, and neighbouring
-// pages that do not compete for the same lines of a cache.
+// Memory aligned to cache lines, and to huge pages if it is large: fewer TLB misses, and neighbouring pages do not
+// compete for the same cache sets.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,7 @@ class Aligned {
         data_ = static_cast<T*>(std::aligned_alloc(step, bytes));
         if (!data_) throw std::bad_alloc();
 #ifdef __linux__
-        if (step == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);  // a wish; whether it is granted does not matter
+        if (step == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);  // a hint; failure does not matter
 #endif
     }
     Aligned(Aligned&& other) noexcept

@@ -9,7 +9,7 @@
 namespace srgan_fast::engine {
 namespace {
 
-// Far above any network, far below where products of them would overflow.
+// Far above any network, far below where sizes computed from them would overflow.
 constexpr std::int64_t kMaxChannels = 1 << 14, kMaxGrid = 64;
 
 std::int64_t rounded_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
@@ -23,7 +23,7 @@ std::string shape(std::int64_t out, std::int64_t in, std::int64_t size) {
     return std::to_string(out) + ", " + std::to_string(in) + ", " + std::to_string(size) + ", " + std::to_string(size);
 }
 
-// What concerns a convolution alone.
+// Checks of a single convolution.
 void check(const PlainConv& conv, std::int64_t in_channels) {
     const std::int64_t out = conv.out_channels, in = conv.in_channels, size = conv.size;
     if (out < 1 || in < 1 || out > kMaxChannels || in > kMaxChannels)
@@ -59,7 +59,7 @@ std::span<float> Model::take_floats(std::int64_t size) {
     return {reinterpret_cast<float*>(bytes.data()), static_cast<std::size_t>(size)};
 }
 
-// Which layers there are, and the maps between them.
+// Determines the layers and the maps between them.
 void Model::describe(const Network& network) {
     const auto count = static_cast<std::int64_t>(network.convs.size());
     if (count == 0) throw std::invalid_argument("the network has no layers");
@@ -69,7 +69,7 @@ void Model::describe(const Network& network) {
         throw std::invalid_argument("unshuffle is " + std::to_string(network.unshuffle) + ", it may be 1 to 8");
     const bool float_maps = kernels_->element == sizeof(float);
     const std::int64_t image = network.channels * network.unshuffle * network.unshuffle;
-    // Images are exact in maps of bfloat16 as the sum of two channels.
+    // In bfloat16 maps the image is exact as the sum of two channels.
     values_.push_back({padded(float_maps ? image : 2 * image), 1});
     value_channels_.push_back(image);
     std::vector<int> uses(count + 1, 0);
@@ -106,7 +106,7 @@ void Model::describe(const Network& network) {
                        uses[value] == 1 && network.skip == Skip::kNone && conv.slope.empty()) {
                 layer.kind = LayerKind::kTail9x9;
                 layer.multiply_adds *= 4.0;
-                // It takes the map before its shuffle.
+                // It reads the map before its shuffle.
                 Layer& before = layers_[value - 1];
                 before.shuffle = 1;
                 values_[value] = {before.out_channels, before.grid};
@@ -133,7 +133,7 @@ void Model::describe(const Network& network) {
             if (channels != network.channels)
                 refuse(conv.name, "the output has " + std::to_string(channels) + " channels, the image " +
                                       std::to_string(network.channels));
-            layer.out_channels = padded(conv.out_channels);  // pixels side by side, as they are written
+            layer.out_channels = padded(conv.out_channels);  // adjacent pixels, as they are written
         } else {
             layer.out_channels = padded(channels) * phases;
             values_.push_back({padded(channels), grid * conv.shuffle});
@@ -158,8 +158,8 @@ std::int64_t Model::arranged_inputs(const Layer& layer) const {
     return sum;
 }
 
-// Weights of a 3x3 convolution, [out][in][3][3], where its maps have their channels; zero elsewhere. Where a shuffle
-// follows, output channel c * phases + phase becomes phase * C + c, which lets a kernel write whole pixels.
+// Weights of a 3x3 convolution, [out][in][3][3], with channels placed as in its maps; zero elsewhere. Before a shuffle,
+// output channels become phase-major (c * phases + phase becomes phase * C + c), so that kernels write whole pixels.
 std::vector<float> Model::arranged(const PlainConv& conv, const Layer& layer) const {
     const std::int64_t in = arranged_inputs(layer), taps = conv.size * conv.size;
     std::vector<float> weight(layer.out_channels * in * 9, 0.0f);
@@ -171,7 +171,7 @@ std::vector<float> Model::arranged(const PlainConv& conv, const Layer& layer) co
         float* to = weight.data() + (o % phases * per_phase + o / phases) * in * 9;
         for (const std::int64_t value : layer.inputs) {
             const std::int64_t count = value_channels_[value];
-            // The image is the sum of two channels in maps of bfloat16.
+            // In bfloat16 maps the image is the sum of two channels.
             const std::int64_t copies = value == 0 && kernels_->element != sizeof(float) ? 2 : 1;
             for (std::int64_t i = 0; i < count; ++i, from += taps)
                 for (std::int64_t copy = 0; copy < copies; ++copy)
@@ -204,7 +204,7 @@ void Model::pack(const Network& network, ThreadPool& pool) {
                  2 * whole_lines(layer.out_channels * static_cast<std::int64_t>(sizeof(float)));
     });
     memory_ = Aligned<std::byte>(bytes);
-    std::vector<std::function<void()>> packings;  // one for each layer, most of the work
+    std::vector<std::function<void()>> packings;  // one per layer; most of the work
     each([&](Layer& layer, const PlainConv& conv, const auto& kernel, std::int64_t in, std::int64_t out) {
         const std::int64_t phases = conv.shuffle * conv.shuffle, channels = conv.out_channels / phases;
         const std::int64_t per_phase = &layer == &layers_.back() ? channels : padded(channels);
@@ -212,7 +212,7 @@ void Model::pack(const Network& network, ThreadPool& pool) {
         const bool activated = !conv.slope.empty() || layer.kind == LayerKind::kHead9x9;
         const auto bias = take_floats(layer.out_channels), slope = take_floats(activated ? layer.out_channels : 0);
         std::ranges::fill(bias, 0.0f);
-        std::ranges::fill(slope, 1.0f);  // what the head's kernel takes for no activation
+        std::ranges::fill(slope, 1.0f);  // means no activation for the head's kernel
         for (std::int64_t o = 0; o < conv.out_channels; ++o) {
             bias[place(o)] = conv.bias[o];
             if (!conv.slope.empty()) slope[place(o)] = conv.slope[conv.slope.size() == 1 ? 0 : o];
@@ -225,7 +225,7 @@ void Model::pack(const Network& network, ThreadPool& pool) {
             std::vector<float> weight;
             if (layer.kind == LayerKind::kConv3x3) {
                 weight = arranged(conv, layer);
-            } else {  // in whole blocks of the feature map's channels
+            } else {  // padded to whole blocks of channels
                 const bool head = layer.kind == LayerKind::kHead9x9;
                 const std::int64_t columns = head ? 3 : in, rows = head ? out : 3;
                 weight.assign(rows * columns * 81, 0.0f);

@@ -1,4 +1,4 @@
-// A network as the engine is given it: srgan_fast/network/graph.py with plain memory.
+// A network as passed to the engine: srgan_fast/network/graph.py in plain memory.
 #pragma once
 
 #include <array>
@@ -16,14 +16,14 @@ struct Residual {
     float scale;
 };
 
-// y = shuffle(act(conv(concat(inputs)) + bias) + sum of scale * residual). Values are numbered: 0 is the image after
-// its colour map and pixel-unshuffle, i + 1 the result of the network's convolution i.
+// y = shuffle(act(conv(concat(inputs)) + bias) + sum of scale * residual). Values have indices: 0 is the image after
+// its colour map and pixel-unshuffle, i + 1 the result of convolution i.
 struct PlainConv {
     std::string name;
     std::vector<std::int64_t> inputs;
     std::int64_t out_channels, in_channels, size;
     std::span<const float> weight, bias;  // [out][in][size][size], [out]
-    std::span<const float> slope;         // of the PReLU, before the shuffle: 1 or `out`, or none
+    std::span<const float> slope;         // PReLU slopes, before the shuffle: 1, `out`, or none
     std::vector<Residual> residuals;
     std::int64_t shuffle = 1;
 };

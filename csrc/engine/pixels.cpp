@@ -13,7 +13,7 @@ std::int64_t line_bytes(std::int64_t floats) {
     return (bytes + cpu::kAlignment - 1) / cpu::kAlignment * cpu::kAlignment;
 }
 
-// One row of pixels in 0..1, mapped to the network's range, channels side by side.
+// Converts a row of pixels to the network's range; interleaved channels.
 void read_line(const ReadPixels& a, std::int64_t y, float* out) {
     const ImageIn& in = *a.image;
     const std::int64_t values = in.width * a.channels;
@@ -36,7 +36,7 @@ void read_line(const ReadPixels& a, std::int64_t y, float* out) {
             out[x * a.channels + c] = out[x * a.channels + c] * a.map->gain[c] + a.map->offset[c];
 }
 
-// Round to nearest even. Not-a-numbers stay what they are.
+// Rounds to nearest even. NaNs are preserved.
 std::uint16_t rounded(float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value);
     if (value != value) return static_cast<std::uint16_t>(bits >> 16 | 0x40);
@@ -67,7 +67,7 @@ void read_row(const ReadPixels& a, std::int64_t y, float* line) {
     }
 }
 
-// Adds a row of the enlarged image. Bilinear: pixel centres lie at halves, what is outside repeats the border.
+// Adds a row of the enlarged image. Bilinear: half-pixel centres, repeated borders.
 void add_skip(const WritePixels& a, std::int64_t y, std::int64_t dy, float* line) {
     const std::int64_t scale = a.step * a.shuffle, columns = a.width * a.shuffle, begin = a.colours_first * a.shuffle;
     const std::int64_t row = (a.first + y) * a.shuffle + dy;  // of the output
@@ -86,7 +86,7 @@ void add_skip(const WritePixels& a, std::int64_t y, std::int64_t dy, float* line
         float weight;  // of the second
     };
     const auto between = [&](std::int64_t place) {
-        const std::int64_t doubled = 2 * place + 1 - scale;  // 2 * scale times the place in the image
+        const std::int64_t doubled = 2 * place + 1 - scale;  // 2 * scale times the position in the image
         const std::int64_t first = doubled >= 0 ? doubled / (2 * scale) : -1;
         return Neighbours{first, static_cast<float>(doubled - first * 2 * scale) / static_cast<float>(2 * scale)};
     };
@@ -107,8 +107,8 @@ void add_skip(const WritePixels& a, std::int64_t y, std::int64_t dy, float* line
 template <typename Pixel>
 void write_integers(const float* values, std::int64_t count, float white, Pixel* out) {
     for (std::int64_t i = 0; i < count; ++i) {
-        const float low = values[i] > 0.0f ? values[i] : 0.0f;  // not-a-number becomes 0
-        // Round to nearest even of a value in 0 .. 2^22: adding 1.5 * 2^23 leaves no fraction bits.
+        const float low = values[i] > 0.0f ? values[i] : 0.0f;  // NaN becomes 0
+        // Rounds a value in 0 .. 2^22 to nearest even: adding 1.5 * 2^23 removes the fraction bits.
         const float whole = (low < 1.0f ? low : 1.0f) * white + 12582912.0f;
         out[i] = static_cast<Pixel>(std::bit_cast<std::int32_t>(whole) - 0x4b400000);
     }

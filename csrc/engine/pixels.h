@@ -1,4 +1,4 @@
-// Pixels of images into the network's maps, and the last map into pixels; the 9x9 tail's kernel writes pixels itself.
+// Conversion of image pixels to the network's maps, and of the last map to pixels; the 9x9 tail writes pixels itself.
 #pragma once
 
 #include <cstdint>
@@ -23,15 +23,15 @@ struct ReadPixels {
     std::int64_t channels, unshuffle;
     const ColourMap* map;
     std::int64_t first, rows, width;  // of the network's input
-    void* const* colours;             // rows of `channels` floats a pixel, or null
-    void* const* features;            // rows of `pixel` values a pixel, or null
+    void* const* colours;             // rows of `channels` floats per pixel, or null
+    void* const* features;            // rows of `pixel` values per pixel, or null
     std::int64_t pixel;
-    bool bfloat16;  // features are: the value's rounding, and in the channels after it what is left of the value
+    bool bfloat16;  // features are bfloat16: the rounded value, and in the channels after it the remainder
 };
 extern const cpu::Kernel<ReadPixels> kReadPixels;
 
-// Rows of the last map, floats, to rows of pixels: channel (dy * shuffle + dx) * channels + c is channel c of pixel
-// (shuffle * y + dy, shuffle * x + dx).
+// Converts rows of the last map, floats, to rows of pixels: channel (dy * shuffle + dx) * channels + c is channel c of
+// pixel (shuffle * y + dy, shuffle * x + dx).
 struct WritePixels {
     const void* const* in;
     std::int64_t first, rows, width;  // of the map

@@ -7,27 +7,27 @@
 namespace srgan_fast::engine {
 namespace {
 
-// Zero pixels on both sides of an image's rows as the head reads them.
+// Zero pixels on both sides of the image rows that the head reads.
 constexpr std::int64_t kColoursPads = 4;
 
-// Bytes of a map in one strip. Larger strips read each layer's weights (590 KB at 64 channels) less often and leave
-// fewer Winograd tiles half full, smaller ones stay nearer to the processor. Measured on Zen 5, 1 MB of second-level
-// cache for each of 2 cores: 128 columns of 64 channels do best with 32 to 64 rows, 1024 columns with 8.
+// Bytes of a map per strip. Larger strips read each layer's weights (590 KB at 64 channels) less often and leave fewer
+// partial Winograd tiles; smaller ones stay in caches closer to the core. Measured on Zen 5 with 1 MB of L2 cache for
+// each of 2 cores: 128 columns of 64 channels are fastest with 32 to 64 rows, 1024 columns with 8.
 constexpr std::int64_t kStripBytes = 5 << 19;
-// Columns of a panel, counted in a map of 256 channels, and rows of it that are computed at a time: with the 4 rows
-// that the tail looks back at, they are 3 MB.
+// Width of a panel, counted in a map of 256 channels, and its rows per step: with the 4 rows that the tail reads again,
+// they take 3 MB.
 constexpr std::int64_t kPanelColumns = 256, kPanelChannels = 256, kPanelRows = 8;
-// Panels begin at multiples of so many columns.
+// Panels begin at multiples of this.
 constexpr std::int64_t kPanelStep = 4;
 
 std::int64_t rounded_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
-// Rows of a map from `first` on, each that many bytes from its first pixel; what is outside reads as zeros.
+// Pointers to rows of a map from `first` on, offset by `bytes` from the first pixel; rows outside read as zeros.
 template <typename Pointer>
 void fill_rows(std::vector<Pointer>& table, const FeatureMap& map, std::int64_t first, std::int64_t count,
                std::byte* zeros, std::int64_t shift = 0) {
     table.resize(count);
-    if (!zeros) return;  // only counting: there are no rows yet
+    if (!zeros) return;  // only counting: no rows are allocated yet
     for (std::int64_t i = 0; i < count; ++i) {
         std::byte* const row = map.row(first + i, zeros);
         table[i] = row == zeros ? zeros : row + shift;
@@ -41,8 +41,8 @@ struct Plan::Call {
     void* out;
     ThreadPool& pool;
     const Progress& progress;
-    const ReadRows& read;        // of an image that is not there as a whole
-    const WriteRows& write;      // of a result that is not kept
+    const ReadRows& read;        // for an image that is read in rows
+    const WriteRows& write;      // for a result that is written in rows
     std::int64_t out_first = 0;  // row of the last layer's grid at which `out` begins
 };
 
@@ -59,7 +59,7 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
     add_image_maps();
     std::size_t split = 0;
     while (split + 1 < layers.size() && !layers[split].upsamples) ++split;
-    // The values' maps, by their numbers; the image's is chosen by the layer that reads it.
+    // Maps of the values, by index; the layer that reads the image chooses between its two maps.
     std::vector<Input> values{{features_, 0}};
     std::vector<std::int64_t> lags{0};
     const std::int64_t element = model.kernels().element;
@@ -86,7 +86,7 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
         strip_.push_back(std::move(stage));
     }
 
-    // Columns of a panel in the widest map after the split, if it had as many channels as are counted.
+    // Columns of a panel in the widest map after the split, if it had `kPanelChannels` channels.
     std::int64_t panel_width = 0;
     for (std::size_t i = split; i < layers.size(); ++i)
         panel_width = std::max(panel_width, layers[i].grid * layers[i].out_channels / layers[i].shuffle * width_);
@@ -97,11 +97,11 @@ Plan::Plan(const Model& model, std::int64_t height, std::int64_t width, int thre
                   i + 1 == panels ? width_ : width_ * (i + 1) / panels / kPanelStep * kPanelStep, split, values);
 
     strip_rows_ = std::max(tile_, kStripBytes / widest / tile_ * tile_);
-    // A last layer that alone stands after the split reads what a strip left.
+    // If the last layer is the only one after the split, it reads the rows that a strip left.
     thin_rows_ =
         split + 1 == layers.size() ? strip_rows_ : std::max(tile_, kPanelRows / layers.back().grid / tile_ * tile_);
-    // Once filled, the schedule repeats itself from strip to strip, so a lower image with as many rows behind its last
-    // whole strip takes as much memory as a high one.
+    // Once started, the schedule repeats from strip to strip, so an image with as many rows after its last whole strip
+    // needs the same memory at any greater height.
     const std::int64_t enough = lag_ + 8 * strip_rows_;
     if (height_ > enough + strip_rows_) {
         const std::int64_t lower = height_ - (height_ - enough) / strip_rows_ * strip_rows_;
@@ -156,7 +156,7 @@ void Plan::add_image_maps() {
     }
 }
 
-// The layer for a span of columns of its grid, without its result.
+// A layer restricted to a span of columns of its grid, without its result.
 Plan::Stage Plan::stage_of(std::size_t index, const std::vector<Input>& values, const Span& columns) {
     const Layer& layer = model_.layers()[index];
     Stage stage{&layer, {}, {}, nullptr, columns.end - columns.begin, columns.begin, &seconds_[group_of(layer)]};
@@ -178,8 +178,8 @@ void Plan::read_by(const Stage& stage, const Extent& produces) {
 void Plan::add_panel(std::int64_t left, std::int64_t right, std::size_t split, const std::vector<Input>& outside) {
     const std::vector<Layer>& layers = model_.layers();
     const Layer& last = layers.back();
-    // From the last layer backwards: which columns of its grid each has to compute, in whole tiles except at the
-    // image's end, since what a tile sees beyond a map's end must be the zeros that stand for the outside.
+    // From the last layer backwards: the columns of its grid that each layer must compute, in whole tiles except at the
+    // image's border, since tiles must read zeros beyond it.
     std::vector<Span> needed(layers.size() + 1), spans(layers.size());
     const auto need = [&](std::int64_t value, std::int64_t begin, std::int64_t end) {
         Span& span = needed[value];
@@ -224,7 +224,7 @@ void Plan::add_panel(std::int64_t left, std::int64_t right, std::size_t split, c
     if (model_.skip != Skip::kNone) colours_->readers.push_back({&panel.finished, 1});
 }
 
-// A row that reads as zeros wherever any map's row may be read: from the widest left pad to the farthest end.
+// A row of zeros for rows outside a map: from the widest left padding to the farthest right end.
 Plan::ZeroRow Plan::zero_row() const {
     ZeroRow row{0, 0};
     for (const auto& pool : pools_) {
@@ -284,9 +284,9 @@ bool Plan::run_rows(cpu::PixelType type, ThreadPool& pool, const ReadRows& read,
     return walk(&call);
 }
 
-// Goes through the image; without a call, only through the motions, which finds out what memory they take.
+// Executes the schedule; without a call, only simulates it to find the memory that it needs.
 bool Plan::walk(Call* call) {
-    // What hardly fills two strips is computed in one, without the rows that strips leave half done.
+    // Images of hardly more than one strip are computed as one, without the partial rows at strip boundaries.
     std::int64_t until = height_ <= strip_rows_ * 3 / 2 ? height_ + lag_ : strip_rows_;
     bool going = true;
     const Panel& last = *panels_.back();
@@ -330,7 +330,7 @@ void Plan::execute(const Call* call, const cpu::Kernel<Arguments>& kernel, const
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
-// As many rows as the first layers need for `until` rows of theirs; false where there are none.
+// Reads as many rows as the first layers need for their rows below `until`; false if there are none left.
 bool Plan::read_image(Call* call, std::int64_t until) {
     const std::int64_t ready = std::min(until + read_ahead_, height_);
     const std::int64_t read = (colours_ ? colours_ : features_)->rows.end(), rows = ready - read;
@@ -344,7 +344,7 @@ bool Plan::read_image(Call* call, std::int64_t until) {
         if (map) map->rows.grow(ready);
     if (colours_) fill_rows(out_rows_, colours_->rows, read, rows, zeros_);
     if (features_) fill_rows(feature_rows_, features_->rows, read, rows, zeros_);
-    double seconds = 0.0;  // of no layer
+    double seconds = 0.0;  // not attributed to a layer
     execute(call, kReadPixels,
             ReadPixels{call ? &call->in : nullptr, model_.channels(), model_.unshuffle(), &model_.input, read, rows,
                        width_, colours_ ? out_rows_.data() : nullptr, features_ ? feature_rows_.data() : nullptr,
@@ -353,7 +353,7 @@ bool Plan::read_image(Call* call, std::int64_t until) {
     return true;
 }
 
-// Rows of its grid that a stage can compute, when `given` rows of the maps of the image's whole width are there.
+// Number of rows of its grid that a stage can compute when `given` rows of its input maps are available.
 std::int64_t Plan::reachable(const Stage& stage, std::int64_t given) const {
     std::int64_t rows = height_ * stage.layer->grid;
     const auto limit = [&](const Input& input, std::int64_t radius) {
@@ -473,7 +473,7 @@ void Plan::tail(const Call* call, Panel& panel, std::int64_t until) {
     release(*map);
 }
 
-// The last map's rows as pixels.
+// Converts rows of the last map to pixels.
 void Plan::write(const Call* call, Panel& panel) {
     const Stage& stage = panel.stages.back();
     FeatureMap& map = stage.out->rows;
@@ -505,7 +505,7 @@ void Plan::release_inputs(const Stage& stage) {
 void Plan::release(Map& map) {
     std::int64_t needed = map.rows.end();
     for (const Map::Reader& reader : map.readers) {
-        if (reader.produces->complete()) continue;  // it has seen everything
+        if (reader.produces->complete()) continue;  // all of its rows are done
         const std::int64_t factor = std::max<std::int64_t>(1, reader.produces->height() / map.rows.height());
         needed = std::min(needed, reader.produces->end() / factor - reader.radius);
     }

@@ -1,4 +1,4 @@
-// The order in which an image of one size is computed, and the memory for it.
+// Execution schedule for an image of one size, and its memory.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ namespace srgan_fast::engine {
 
 class Plan {
   public:
-    // Of an image whose sides are multiples of the model's unshuffle.
+    // For an image whose sides are multiples of the model's unshuffle.
     Plan(const Model& model, std::int64_t height, std::int64_t width, int threads);
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
@@ -26,7 +26,7 @@ class Plan {
     std::int64_t width() const { return width_ * model_.unshuffle(); }
     std::int64_t bytes() const;
 
-    // See Engine::run. The first run takes the memory.
+    // See Engine::run. The first run allocates the memory.
     bool run(const ImageIn& in, void* out, ThreadPool& pool, const Progress& progress);
 
     // See Engine::run_rows.
@@ -37,47 +37,47 @@ class Plan {
     std::vector<LayerTime> layer_times() const;
 
   private:
-    // A map and what reads it: how far its readers are tells which of its rows are still needed.
+    // A map and its readers, whose progress determines which rows are still needed.
     struct Map {
         struct Reader {
             const Extent* produces;
-            std::int64_t radius;  // rows of the map that it looks aside
+            std::int64_t radius;  // rows that it reads above and below
         };
         FeatureMap rows;
         std::int64_t pixel_bytes;
-        bool whole_width;  // of the image, not of a panel
+        bool whole_width;  // spans the whole image, not a panel
         std::vector<Reader> readers{};
     };
     struct Input {
         Map* map;
-        std::int64_t shift;  // column of the map that belongs to column 0 of the layer's grid
+        std::int64_t shift;  // column of the map for column 0 of the layer's grid
     };
-    // A layer for some columns.
+    // A layer restricted to some columns.
     struct Stage {
         const Layer* layer;
         std::vector<Input> inputs, residuals;
         Map* out;              // null for the tail, which writes pixels
-        std::int64_t columns;  // of its grid, that are computed
+        std::int64_t columns;  // computed columns of its grid
         std::int64_t first_column;
-        double* seconds;       // where its time is counted
-        std::int64_t lag = 0;  // rows that it stays behind the first layer
+        double* seconds;       // accumulates its time
+        std::int64_t lag = 0;  // rows that it is behind the first layer
     };
-    // From the first layer that enlarges on, for some columns of the image: there maps are so wide that whole rows of
-    // them would not stay in cache from one layer to the next. Panels overlap by the few columns that layers look
-    // aside.
+    // Executes the layers after the first enlargement for some columns of the image: there maps are so wide that whole
+    // rows would not stay in cache from one layer to the next. Panels overlap by the columns that convolutions read
+    // beyond their own.
     struct Panel {
         std::int64_t left, right;  // columns of the network's input
         std::vector<Stage> stages;
         Extent finished;         // rows of the last layer's grid whose pixels are written
-        std::int64_t given = 0;  // rows of the maps before that were taken
+        std::int64_t given = 0;  // rows consumed from the maps before
     };
     struct Span {
         std::int64_t begin = 0, end = 0;
     };
-    struct Call;  // what one run is about; without it, plans only count
+    struct Call;  // arguments of a run; without them the plan only counts memory
 
     struct ZeroRow {
-        std::int64_t before, after;  // bytes before pixel 0 and from there on
+        std::int64_t before, after;  // bytes before and after pixel 0
     };
 
     ZeroRow zero_row() const;
@@ -108,26 +108,26 @@ class Plan {
     const Model& model_;
     std::int64_t height_, width_;  // of the network's input
     int threads_;
-    std::int64_t tile_ = 1;  // the largest of the layers' tiles
+    std::int64_t tile_ = 1;  // largest tile of any layer
     std::int64_t strip_rows_ = 0, thin_rows_ = 0;
-    std::int64_t read_ahead_ = 0;  // rows that the image's readers look ahead
-    std::int64_t most_rows_ = 0;   // of the last layer's grid that a strip finishes
-    std::int64_t lag_ = 0;         // rows that the last layer of the image's size is behind the first
+    std::int64_t read_ahead_ = 0;  // rows that the image's readers read ahead
+    std::int64_t most_rows_ = 0;   // most rows of the last layer's grid that a strip finishes
+    std::int64_t lag_ = 0;         // delay in rows of the last layer of the image's size relative to the first
     std::vector<std::unique_ptr<RowPool>> pools_;
     std::vector<std::unique_ptr<Map>> maps_;
-    Map *colours_ = nullptr, *features_ = nullptr;  // of the image, as the head and skips, and as 3x3 layers want it
+    Map *colours_ = nullptr, *features_ = nullptr;  // the image, for the head and skips, and for 3x3 layers
     std::vector<Stage> strip_;
     std::vector<std::unique_ptr<Panel>> panels_;
-    // Layers of one shape, whose times are added up.
+    // Layers of the same shape, whose times are summed.
     struct Group {
         std::string name;
         std::int64_t grid, layers;
-        double multiply_adds;  // of all of them, for the image
+        double multiply_adds;  // total for the image
     };
     std::vector<Group> groups_;
-    std::vector<double> seconds_;  // of the last run, by group
+    std::vector<double> seconds_;  // time of each group in the last run
 
-    // Row tables of the call that is being prepared.
+    // Row pointers of the kernel call being prepared.
     std::vector<std::vector<const void*>> in_rows_, residual_rows_;
     std::vector<cpu::InputMap> inputs_;
     std::vector<cpu::ResidualMap> residuals_;
@@ -136,7 +136,7 @@ class Plan {
     Aligned<std::byte> memory_;
     std::byte* zeros_ = nullptr;
     std::byte* scratch_ = nullptr;
-    std::int64_t scratch_stride_ = 0;  // bytes for each thread
+    std::int64_t scratch_stride_ = 0;  // bytes per thread
 };
 
 }  // namespace srgan_fast::engine

@@ -19,7 +19,7 @@ namespace py = pybind11;
 namespace srgan_fast::engine {
 namespace {
 
-// Far above any picture, far below where 64-bit byte counts would overflow.
+// Far above any image, far below where 64-bit byte counts would overflow.
 constexpr std::int64_t kMaxSide = 1 << 20;
 
 using FloatArray = py::array_t<float, py::array::c_style>;

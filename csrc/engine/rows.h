@@ -1,8 +1,8 @@
-// Feature maps as windows of rows that roll over the image.
+// Feature maps as rolling windows of rows.
 //
-// Only the rows that some layer still needs exist. They come from pools of equal rows that hand out the one given back
-// last, which most likely is still in the cache. Pools count in row numbers, so that a schedule can be gone through
-// once without any memory, to learn how much it takes, and then with it.
+// Only rows that some layer still needs are stored. They come from pools of equally sized rows that reuse the row freed
+// last, which is most likely still in the cache. Pools work with row numbers, so that a schedule can be simulated
+// without memory to find out how much it needs.
 #pragma once
 
 #include <cassert>
@@ -21,7 +21,7 @@ class RowPool {
     RowPool(std::int64_t row_bytes, std::int64_t width, std::int64_t pixel_bytes, std::int64_t pads)
         : row_bytes_(row_bytes), width_(width), pixel_bytes_(pixel_bytes), offset_(pads * pixel_bytes) {}
 
-    // Throws std::logic_error where a schedule takes more rows than it did when they were counted.
+    // Throws std::logic_error if a schedule needs more rows than it did in the simulation.
     std::int64_t take() {
         if (free_.empty()) {
             if (memory_) throw std::logic_error("the engine's plan needs more rows than it has memory for");
@@ -32,7 +32,7 @@ class RowPool {
         return row;
     }
     void give(std::int64_t row) { free_.push_back(row); }
-    // Lets that many rows be in use at a time.
+    // Allows that many rows to be in use at a time.
     void reserve(std::int64_t rows) {
         while (rows_ < rows) free_.push_back(rows_++);
     }
@@ -41,9 +41,9 @@ class RowPool {
         return width_ == width && pixel_bytes_ == pixel_bytes;
     }
     std::int64_t row_bytes() const { return row_bytes_; }
-    std::int64_t rows() const { return rows_; }  // most rows that were in use at a time
+    std::int64_t rows() const { return rows_; }  // peak number of rows in use
     std::int64_t bytes() const { return rows_ * row_bytes_; }
-    std::int64_t offset() const { return offset_; }  // of pixel 0 in a row, in bytes
+    std::int64_t offset() const { return offset_; }  // byte offset of pixel 0 in a row
 
     void place(std::byte* memory) { memory_ = memory; }
     void clear_pads() {
@@ -63,7 +63,7 @@ class RowPool {
     std::byte* memory_ = nullptr;
 };
 
-// How many of `height` rows are there.
+// Number of available rows, out of `height`.
 class Extent {
   public:
     explicit Extent(std::int64_t height) : height_(height) {}
@@ -98,8 +98,8 @@ class FeatureMap : public Extent {
         begin_ = end_ = 0;
     }
 
-    // Pixel 0 of a row; of `zeros` where the row lies outside the image, or is not there yet and only wanted to fill up
-    // a block.
+    // Pixel 0 of a row; that of `zeros` if the row is outside the image, or if it is not available and only fills up a
+    // block.
     std::byte* row(std::int64_t y, std::byte* zeros) const {
         if (y < 0 || y >= end_) return zeros;
         assert(y >= begin_);
@@ -109,7 +109,7 @@ class FeatureMap : public Extent {
   private:
     RowPool* pool_;
     std::int64_t begin_ = 0;
-    std::deque<std::int64_t> numbers_;  // of the rows begin .. end in the pool
+    std::deque<std::int64_t> numbers_;  // pool indices of the rows begin .. end
 };
 
 }  // namespace srgan_fast::engine

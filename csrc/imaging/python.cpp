@@ -12,7 +12,7 @@ namespace py = pybind11;
 namespace srgan_fast::imaging {
 namespace {
 
-// Far above any picture, far below where 64-bit element counts would overflow.
+// Far above any image, far below where 64-bit element counts would overflow.
 constexpr std::int64_t kMaxSide = 1 << 24;
 
 std::string shape_of(const py::array& a) { return py::str(a.attr("shape")).cast<std::string>(); }
@@ -47,8 +47,8 @@ py::array resize_region(py::array image, std::int64_t top, std::int64_t left, st
                               std::to_string(rows) + " x " + std::to_string(columns));
     if (edges_name != "mirror" && edges_name != "replicate")
         throw py::value_error("edges must be 'mirror' or 'replicate', got '" + edges_name + "'");
-    // The kernels want dense rows of aligned pixels; anything else (flipped, transposed, channel-sliced views, arrays
-    // at an odd byte of a buffer) is copied first.
+    // The kernels need dense rows of aligned pixels; other arrays (flipped, transposed, channel slices, unaligned
+    // buffers) are copied first.
     const py::ssize_t item = image.itemsize();
     if (image.strides(2) != item || image.strides(1) != image.shape(2) * item || image.strides(0) <= 0 ||
         image.strides(0) % item != 0 || reinterpret_cast<std::uintptr_t>(image.data()) % item != 0)

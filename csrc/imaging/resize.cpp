@@ -39,13 +39,13 @@ void resize(const ImageView<Pixel>& image, const Region& region, std::int64_t ou
     Table vertical({image.rows, output_rows, region.top, v_scale, edges});
     Table horizontal({image.columns, output_columns, region.left, h_scale, edges});
 
-    // Only the touched part of the image is worked on, which keeps crops cheap.
+    // Only the region that the taps read is processed, which keeps crops cheap.
     std::int64_t top = 0, left = 0;
     const std::int64_t rows = vertical.rebase(&top), columns = horizontal.rebase(&left);
     const Pixel* const src = image.data + top * image.stride + left * image.channels;
     const std::int64_t row_in = columns * image.channels, row_out = output_columns * image.channels;
 
-    // MATLAB treats the axis with the smaller scale first, and rows first when the two are equal.
+    // MATLAB resizes the axis with the smaller scale first, and rows first if the two are equal.
     if (v_scale <= h_scale) {
         std::vector<double> accumulator(row_in);
         std::vector<Pixel> scratch(output_rows * row_in);

@@ -1,4 +1,4 @@
-// Whole resizes for the Python side: owns the tables and the scratch row that the kernels work in.
+// Resizes whole images: owns the tap tables and the scratch row of the kernels.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ struct Region {
 };
 
 // Resizes `region` of `image` to [output_rows][output_columns][channels]. Samples outside the region but inside the
-// image take part where the kernel reaches them, so a region's result equals that part of the whole image's result
+// image are used where the kernel reaches them, so a region's result equals that part of the whole image's result
 // whenever the two sampling grids coincide.
 template <typename Pixel>
 void resize(const ImageView<Pixel>& image, const Region& region, std::int64_t output_rows, std::int64_t output_columns,

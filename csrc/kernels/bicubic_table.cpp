@@ -1,4 +1,4 @@
-// The taps and weights of MATLAB's imresize, in its order of operations (positions count from 1 there).
+// Taps and weights of MATLAB's imresize, in its order of operations (with 1-based positions).
 #include <algorithm>
 #include <cmath>
 
@@ -21,7 +21,7 @@ constexpr double kSupport = 4.0;  // width of the cubic kernel at scale 1
 
 double kernel_width(double scale) { return scale < 1.0 ? kSupport / scale : kSupport; }
 
-// Index of the sample that stands for `position`; a mirrored axis shows each end sample twice.
+// Index of the sample at `position`; a mirrored axis repeats each end sample.
 std::int64_t sample_at(std::int64_t position, std::int64_t size, Edges edges) {
     if (edges == Edges::kReplicate) return std::clamp<std::int64_t>(position, 0, size - 1);
     const std::int64_t period = 2 * size;

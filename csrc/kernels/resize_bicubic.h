@@ -1,7 +1,7 @@
 // MATLAB's `imresize(..., 'bicubic')` with antialiasing, one axis at a time.
 //
-// Super-resolution data sets are defined by that function, so the results must agree with it to the last bit: the taps
-// are computed in double in MATLAB's order of operations, and integer images are rounded after each axis.
+// Super-resolution data sets are defined by that function, so results must agree with it bit for bit: taps are computed
+// in double in MATLAB's order of operations, and integer images are rounded after each axis.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,12 @@
 
 namespace srgan_fast {
 
-// What lies beyond the ends of an axis. MATLAB mirrors since R2014; before, when the usual test sets were made, it
+// Padding beyond the ends of an axis. MATLAB mirrors since R2014; before that, when the usual test sets were made, it
 // repeated the end samples. The first and last two low-resolution pixels differ.
 enum class Edges { kMirror, kReplicate };
 
-// Where the samples of one output axis come from. Output sample o (from 0) lies at input coordinate
-// `(o + 0.5) / scale - 0.5 + origin`, in pixels of an axis of `input_size` samples.
+// Sampling of one output axis. Output sample o (from 0) is at input coordinate `(o + 0.5) / scale - 0.5 + origin`, in
+// pixels of an axis of `input_size` samples.
 struct ResizeAxis {
     std::int64_t input_size;   // samples of the whole input axis
     std::int64_t output_size;  // samples to produce
@@ -24,7 +24,7 @@ struct ResizeAxis {
     Edges edges;
 };
 
-// Number of taps that every output sample of an axis with this scale uses.
+// Number of taps of every output sample for this scale.
 std::int64_t bicubic_taps(double scale);
 
 // Fills `index` and `weight`, both [output_size][bicubic_taps(scale)]; the weights of a sample add up to 1.

@@ -55,7 +55,7 @@ inline std::vector<float> normal_values(std::int64_t count, float scale, Random&
 
 inline std::int64_t below(std::int64_t end, Random& random) { return static_cast<std::int64_t>(random() % end); }
 
-// Aligned memory between two guards. It starts full of not-a-numbers (all bits set), so that what is read before it is
+// Aligned memory between two guards. It starts full of NaN (all bits set), so that what is read before it is
 // written shows; a write into the guards shows in intact(), and at once under the address sanitizer.
 template <typename T>
 class Guarded {
@@ -111,7 +111,7 @@ class Guarded {
     unsigned char* memory_;
 };
 
-// The difference of a result from the reference. A not-a-number counts as infinitely far.
+// The difference of a result from the reference. NaN counts as infinitely far.
 class Error {
   public:
     void add(double got, double expected) {

@@ -3,7 +3,7 @@
 //
 // Every call works on a window of rows of a larger map, reached through tables of pointers to rows that lie in
 // scattered order. It is cut into tasks in several ways, which must agree to the last bit; tasks run in shuffled order,
-// each with a scratch memory of its own that holds garbage. Outputs are not-a-numbers before, pads must be zeros
+// each with a scratch memory of its own that holds garbage. Outputs are NaN before, pads must be zeros
 // afterwards, and nothing else may be written.
 //
 // Tolerances. Inputs are normal and weights scaled so that a sum over all taps has variance 1; errors are root mean

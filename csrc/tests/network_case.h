@@ -1,4 +1,4 @@
-// What the tests of the engine share: random networks, pictures, and what is right, the same convolutions chained with
+// What the tests of the engine share: random networks, images, and what is right, the same convolutions chained with
 // the reference.
 #pragma once
 
@@ -46,7 +46,7 @@ struct TestNetwork {
                                    c.residuals, c.shuffle});
         return plain;
     }
-    // Rows of a picture that a result may depend on, above and below its own: more than the layers look aside.
+    // Rows of an image that a result may depend on, above and below its own: more than the layers look aside.
     std::int64_t reach() const {
         std::int64_t rows = 2;  // the skip, and a row that is cut by a shuffle
         for (const TestConv& conv : convs) rows += conv.size / 2;
@@ -244,7 +244,7 @@ inline TestNetwork single(std::int64_t image_channels, std::int64_t size, std::i
     return b.finish({.inputs = {0}, .size = size, .gain = 0.7f, .shuffle = shuffle});
 }
 
-// A picture of one of the three types, as the engine takes and returns it.
+// An image of one of the three types, as the engine takes and returns it.
 struct Picture {
     PixelType type;
     std::int64_t channels, height, width;
@@ -308,7 +308,7 @@ struct ReferenceMap {
     float at(std::int64_t y, std::int64_t x, std::int64_t c) const { return values[(y * width + x) * channels + c]; }
 };
 
-// Rows from .. to of a picture in the network's range.
+// Rows from .. to of an image in the network's range.
 inline ReferenceMap reference_image(const TestNetwork& network, const Picture& picture, std::int64_t from,
                                     std::int64_t to) {
     ReferenceMap image(to - from, picture.width, network.channels);
@@ -372,7 +372,7 @@ inline double reference_skip(engine::Skip skip, const ReferenceMap& image, std::
            down * ((1.0 - right) * at(top + 1, left) + right * at(top + 1, left + 1));
 }
 
-// The result in 0..1, without the clamping of integers, of the picture's rows from .. to as if there were no others.
+// The result in 0..1, without the clamping of integers, of the image's rows from .. to as if there were no others.
 inline ReferenceMap reference_rows(const TestNetwork& network, const Picture& picture, std::int64_t from,
                                    std::int64_t to) {
     const ReferenceMap image = reference_image(network, picture, from, to);
@@ -421,7 +421,7 @@ inline std::string text(const EngineWay& way) {
     return std::string(cpu::isa_name(way.isa)) + (way.precision == engine::Precision::kBf16 ? " bf16" : "");
 }
 
-// A height at which a picture takes at least three strips, in whatever way it is computed: they are highest where maps
+// A height at which an image takes at least three strips, in whatever way it is computed: they are highest where maps
 // are of bfloat16.
 inline std::int64_t tall(const TestNetwork& network, std::int64_t width) {
     const EngineWay last = engine_ways().back();

@@ -220,7 +220,7 @@ int main() {
     for (const Shape& shape : shapes()) {
         const Layer layer(shape.inputs, shape.out_channels, shape.shuffle, random);
         const std::vector<Epilogue> endings = epilogues(shape.shuffle > 1);
-        // The largest pictures take most of the time, and add little to layers of many channels.
+        // The largest images take most of the time, and add little to layers of many channels.
         const bool large = layer.in_channels * layer.out_channels > 128 * 96;
         const std::size_t count = all.size() - (kSlow || large ? 4 : 0);
         for (std::size_t i = 0; i < count; ++i) test(layer, endings[(turn + i) % endings.size()], all[i], random);

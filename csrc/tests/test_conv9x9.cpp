@@ -92,7 +92,7 @@ struct Picture {
 };
 
 struct Tail {
-    std::int64_t channels;  // behind the shuffle
+    std::int64_t channels;  // after the shuffle
     Window window;          // before the shuffle
     std::vector<float> expected;
     cpu::Conv9x9Tail arguments;
@@ -186,7 +186,7 @@ void check_tail_not_finite(const Way& way, const Tail& tail, const RowMap& in, f
 
 // Random weights, as the reference takes them and packed for each of ways().
 struct TailLayer {
-    std::int64_t channels;  // behind the shuffle
+    std::int64_t channels;  // after the shuffle
     std::vector<float> weight;
     Guarded<float> bias;
     std::vector<Guarded<std::byte>> packed;

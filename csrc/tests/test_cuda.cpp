@@ -1,7 +1,7 @@
 // The CUDA kernels' own bodies, run on the host (kernels/cuda/simt), against the reference: every tile, all types.
 //
 // Data are multiples of 1/2 or 1/4 and so small that prologues are exact in bfloat16 and TF32, and sums in float; what
-// is left is rounding results to the map's type. Maps lie between guards, outputs hold not-a-numbers before, and blocks
+// is left is rounding results to the map's type. Maps lie between guards, outputs hold NaN before, and blocks
 // and threads run in an order drawn from a seed.
 #include <cmath>
 #include <string>
@@ -626,7 +626,7 @@ int main(int argc, char** argv) {
             for (const Behind behind : {Behind::kNothing, Behind::kActivation, Behind::kMoments}) {
                 Case c{Geometry::k3x3, kind, behind, s.batch, s.height, s.width, s.in, s.out};
                 c.grain = 2.0, c.side = ++i % 4 != 0;
-                const int type = (i + i / 3) % 3;  // each with everything that stands behind
+                const int type = (i + i / 3) % 3;  // each with every epilogue
                 if (type == 0)
                     check_passes<cuda::Bf16>(c, random);
                 else if (type == 1)

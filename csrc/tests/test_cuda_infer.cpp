@@ -194,7 +194,7 @@ void check_slices(int batch, int height, int width, int in, int out, int side, c
     check_values(values_of(y), wanted, kRounding<T> * largest, kRounding<T>, name);
 }
 
-// A convolution to pictures: planes of floats, shuffled in PyTorch's order.
+// A convolution to images: planes of floats, shuffled in PyTorch's order.
 template <typename T>
 void check_picture(int batch, int height, int width, int in, int colours, int shuffle, int side, Random& random) {
     const int out = colours * shuffle * shuffle;
@@ -295,7 +295,7 @@ void check_block(int batch, int height, int width, int way, int multiprocessors,
     check_values(values_of(y), expected.values, 0.0, 0.0, name);
 }
 
-// Head: pictures, an affine map of colours, 9x9, bias, PReLU.
+// Head: images, an affine map of colours, 9x9, bias, PReLU.
 template <typename T>
 void check_head(int batch, int height, int width, int out, const Way& way, Random& random) {
     using U = cuda::UnfoldParams;

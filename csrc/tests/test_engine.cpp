@@ -1,4 +1,4 @@
-// The engine in use: the same bits whatever the number of threads, the pictures before, and the callers; runs that end
+// The engine in use: the same bits whatever the number of threads, the images before, and the callers; runs that end
 // early; and what it refuses. Results are compared with the reference in test_networks.cpp.
 #include <atomic>
 #include <stdexcept>
@@ -17,7 +17,7 @@ using namespace srgan_fast;
 using namespace srgan_fast::engine;
 using namespace srgan_fast::tests;
 
-// One engine, pictures of many sizes one after the other: nothing of the ones before may be left.
+// One engine, images of many sizes one after the other: nothing of the ones before may be left.
 void test_series(const TestNetwork& network, const std::vector<EngineWay>& chosen, Random& random) {
     const std::int64_t step = network.unshuffle;
     for (const EngineWay& way : chosen) {

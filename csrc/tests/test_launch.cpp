@@ -1,5 +1,5 @@
 // Launches from several host threads on one GPU, against a runtime that keeps each kernel's shared memory as CUDA does:
-// the last that was asked for, whoever asked.
+// the last that was asked for, regardless of the thread.
 #include <atomic>
 #include <chrono>
 #include <map>

@@ -92,7 +92,7 @@ void test_connections(Random& random) {
     for (const std::int64_t value : {0, -1, 3, 4})
         refused(good, "conv 2: its residual is the image or a value that is not there yet",
                 [&](TestNetwork& n) { n.convs[2].residuals = {{value, 1.0f}}; });
-    // 64 channels behind a shuffle are 16, so a residual of the result's channels is 64 wide.
+    // 64 channels after a shuffle are 16, so a residual of the result's channels is 64 wide.
     refused(good, "conv 4: its residual has another shape than its result",
             [](TestNetwork& n) { n.convs[4].residuals = {{1, 1.0f}}; });
     refused(mixed(3, 1, random), "conv 6: its residual has another shape than its result",

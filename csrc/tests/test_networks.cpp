@@ -1,4 +1,4 @@
-// The engine on random networks: whole pictures against the same convolutions chained with the reference, for every
+// The engine on random networks: whole images against the same convolutions chained with the reference, for every
 // usable instruction set and precision.
 #include <algorithm>
 #include <array>
@@ -71,7 +71,7 @@ void test_small_pictures(const TestNetwork& network, Random& random) {
     }
 }
 
-// Wide pictures, which are computed in panels from the first layer on that enlarges; all seams lie in the result that
+// Wide images, which are computed in panels from the first layer on that enlarges; all seams lie in the result that
 // is compared. `width` is the network's input's, for three panels.
 void test_wide_picture(const TestNetwork& network, std::int64_t width, Random& random) {
     const std::int64_t step = network.unshuffle;
@@ -85,7 +85,7 @@ void test_wide_picture(const TestNetwork& network, std::int64_t width, Random& r
     }
 }
 
-// A tall picture is computed in strips. What is near their seams and the picture's ends is compared.
+// A tall image is computed in strips. What is near their seams and the image's ends is compared.
 void test_tall_picture(const TestNetwork& network, std::int64_t width, const std::vector<EngineWay>& chosen,
                        Random& random) {
     const std::int64_t step = network.unshuffle, halo = network.reach();
@@ -125,7 +125,7 @@ void test_tall_picture(const TestNetwork& network, std::int64_t width, const std
     }
 }
 
-// Beyond some strips, the rows that a plan needs are counted on a lower picture; they must be enough.
+// Beyond some strips, the rows that a plan needs are counted on a lower image; they must be enough.
 void test_very_tall_picture(const TestNetwork& network, Random& random) {
     const EngineWay way = engine_ways().back();
     Engine engine(network.plain(), way.precision, way.isa, 1);
@@ -137,7 +137,7 @@ void test_very_tall_picture(const TestNetwork& network, Random& random) {
     const Picture got = run(engine, picture);
     const std::string what = text(way) + ", " + network.name + ", " + text(picture);
     check(engine.working_memory(height, width) == before, what + ": took more memory than it said");
-    // Rows far from the ends of a picture of one colour are the same.
+    // Rows far from the ends of an image of one colour are the same.
     const std::int64_t scale = engine.model().scale(), period = scale * step, far = network.reach() * scale;
     const std::int64_t row = got.width * got.channels;
     bool same = true;
@@ -147,7 +147,7 @@ void test_very_tall_picture(const TestNetwork& network, Random& random) {
     check(same || way.precision == Precision::kBf16, what + ": rows differ");
 }
 
-// The widest pictures have the lowest strips, of one tile's rows; what layers look aside is more than that.
+// The widest images have the lowest strips, of one tile's rows; what layers look aside is more than that.
 void test_low_strips(const TestNetwork& network, std::int64_t height, std::int64_t width, Random& random) {
     const EngineWay way = engine_ways().back();
     const Picture picture = random_picture(PixelType::kFloat, network.channels, height, width, random);
@@ -161,7 +161,7 @@ void test_low_strips(const TestNetwork& network, std::int64_t height, std::int64
     compare(got, 0, got.height, reference_rows(network, picture, 0, height), 0, tolerance(way), what);
 }
 
-// Of integers a not-a-number becomes 0, what is too large white.
+// Of integers a NaN becomes 0, what is too large white.
 void test_values_that_are_not_finite(Random& random) {
     TestNetwork network = compact({2, 1, 16, 3}, random);
     constexpr float kInfinity = std::numeric_limits<float>::infinity();

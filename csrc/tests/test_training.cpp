@@ -2,7 +2,7 @@
 //
 // All data are multiples of 1/8 of a few bits, so that prologues and gradients are exact in every type and the sign
 // that an activation looks at is the same everywhere; what is left are the errors of the convolutions. Maps lie between
-// guards, every other one off alignment; outputs and scratch memories hold not-a-numbers before; inputs must stay as
+// guards, every other one off alignment; outputs and scratch memories hold NaN before; inputs must stay as
 // they are. Each call is cut into tasks in several ways: maps must agree to the last bit whatever the cut, and
 // everything whatever the order and the threads that tasks run on.
 //
@@ -102,7 +102,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
     return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
-// `lead` elements that belong to nobody, and values behind them.
+// `lead` elements that belong to nobody, and values after them.
 template <typename T>
 class Input {
   public:
@@ -218,7 +218,7 @@ struct Memory {
 
 enum class Order { kInOrder, kShuffled, kThreads };
 
-// Runs all tasks, each with a scratch memory full of not-a-numbers; whether that was of a good size and enough.
+// Runs all tasks, each with a scratch memory full of NaN; whether that was of a good size and enough.
 template <typename A>
 bool run_tasks(const cpu::Kernel<A>& kernel, const A& arguments, std::int64_t tasks, Order order, Random& random) {
     const std::int64_t bytes = kernel.scratch(arguments, tasks);
@@ -743,7 +743,7 @@ void test_special(Geometry geometry, Random& random) {
     test({geometry, Kind::kAffine, Behind::kMoments, 3, 13, 11, 17, 16, 0, false, true, 16000.0}, random);
     const Problem p({geometry, Kind::kSlope, Behind::kMoments, 2, 29, 31, 17, 18}, random);
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    const double all_bits = std::bit_cast<double>(~std::uint64_t{0});  // a not-a-number that rounding can overflow
+    const double all_bits = std::bit_cast<double>(~std::uint64_t{0});  // a NaN that rounding can overflow
     for (const double value : {all_bits, kInfinity, -kInfinity}) {
         test_not_finite<float>(p, value, random);
         test_not_finite<std::uint16_t>(p, value, random);

@@ -1,5 +1,5 @@
-// The operators srgan_fast::bn_scale, bn_scale_backward and bn_follow on a CPU: BatchNorm's arithmetic on vectors of
-// channels, each a loop in place of a dozen of torch's operators. Python (srgan_fast/ops/bn.py) says what they compute.
+// CPU operators srgan_fast::bn_scale, bn_scale_backward and bn_follow: BatchNorm's per-channel arithmetic, each a loop
+// instead of a dozen of PyTorch's operators. See srgan_fast/ops/bn.py for what they compute.
 #include "torch/bn.h"
 
 #include <cmath>

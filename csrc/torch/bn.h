@@ -1,11 +1,11 @@
-// What the operators of BatchNorm's vectors check on every device.
+// Argument checks of the BatchNorm operators, shared by all devices.
 #pragma once
 
 #include "torch/problem.h"
 
 namespace srgan_fast::torch_ops {
 
-// Vectors of channels of one type on one device, without gaps; `like` says which.
+// Dense per-channel vectors with the dtype and device of `like`.
 inline void check_channels(const Tensor& values, const Tensor& like, const char* op, const char* name) {
     STD_TORCH_CHECK(values.dim() == 1 && values.size(0) == like.size(0) &&
                         (values.size(0) <= 1 || values.stride(0) == 1) && values.scalar_type() == like.scalar_type() &&

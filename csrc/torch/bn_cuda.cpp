@@ -1,4 +1,4 @@
-// The operators of BatchNorm's vectors on CUDA, a kernel each. Schemas are in bn.cpp.
+// CUDA versions of the BatchNorm operators, one kernel each. Schemas are in bn.cpp.
 #include "torch/bn.h"
 #include "torch/cuda.h"
 

@@ -1,5 +1,5 @@
-// The operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad: checks, tensors, threads. What they compute is
-// said in kernels/cpu/conv.h and, for users, in srgan_fast/ops/conv.py, which also holds their gradients and
+// CPU operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad: checks, tensors, threads. What they compute is
+// documented in kernels/cpu/conv.h and, for users, in srgan_fast/ops/conv.py, which also has their gradients and
 // references.
 #include <algorithm>
 #include <vector>
@@ -12,7 +12,7 @@ namespace {
 using cpu::Geometry;
 using cpu::padded;
 
-// What every call keeps: packed weights, partial sums, vectors.
+// Buffers reused between calls: packed weights, partial sums, vectors.
 thread_local Workspace packed_memory, partial_memory, vector_memory;
 
 Geometry geometry_of(std::int64_t taps, std::int64_t stride) {
@@ -31,7 +31,7 @@ void check_types(const Tensor& x, const Tensor& weight) {
                     "srgan_fast::conv takes weights of the map's type, and of float32 with a bfloat16 map");
 }
 
-// Vectors of channels as kernels read them, in one piece of memory.
+// Per-channel vectors in the kernels' layout, in one buffer.
 template <typename S>
 class Vectors {
   public:
@@ -39,7 +39,7 @@ class Vectors {
         : weight_(weight),
           next_(vector_memory.need_of<S>(kVectors * (padded(std::max(4 * p.in, p.out)) + cpu::kChannelBlock))) {}
 
-    // `count` values and zeros behind; a tensor of one value stands for all, none for `otherwise`.
+    // `count` values followed by zeros; a tensor with one value is broadcast, none means `otherwise`.
     const S* put(const Maybe& values, std::int64_t count, double otherwise, const char* name, S factor = S(1)) {
         S* const target = next_;
         next_ += padded(count) + cpu::kChannelBlock;
@@ -57,12 +57,12 @@ class Vectors {
     }
 
   private:
-    static constexpr std::int64_t kVectors = 10;  // of a call, at most
+    static constexpr std::int64_t kVectors = 10;  // most vectors per call
     const Tensor& weight_;
     S* next_;
 };
 
-// The source of z; `x` and `residual` are NHWC and outlive it.
+// Source of z; `x` and `residual` are NHWC and outlive it.
 template <typename S>
 cpu::Source<S> source_of(const Problem& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t,
                          bool shuffle, Vectors<S>& vectors) {
@@ -100,7 +100,7 @@ cpu::ConvPack<S> pack_of(const Tensor& weight, Geometry geometry, bool backward)
         weight.size(0), nullptr};
 }
 
-// The weights as the kernels for such maps read them: those given, if they are, else made here.
+// Packed weights for the kernels of such maps: those given, or else packed here.
 template <typename S>
 const S* pack(const Problem& p, const Tensor& weight, bool backward, bool bf16, const Maybe& packed) {
     cpu::ConvPack<S> a = pack_of<S>(weight, geometry_of(p), backward);
@@ -136,7 +136,7 @@ Tensor conv_pack(const Tensor& weight, std::int64_t stride, bool backward, bool 
                 : packed_weights<float>(weight, geometry, backward, bf16);
 }
 
-// How many values conv_pack makes of weights of float32.
+// Number of values that conv_pack makes from float32 weights.
 std::int64_t conv_packed_size(std::int64_t out, std::int64_t in, std::int64_t taps, std::int64_t stride, bool backward,
                               bool bf16) {
     return table(float{}, bf16).packed_size({geometry_of(taps, stride), backward, nullptr, {}, in, out, nullptr});
@@ -224,7 +224,7 @@ cpu::Gradient<S> gradient_of(const Problem& p, const Tensor& g, const Maybe& y, 
     return a;
 }
 
-// Sums of a row over its parts: rows of `stride`, `parts` times, `distance` apart.
+// Sums rows over partial results: `parts` rows of `stride` values, `distance` apart.
 template <typename S>
 Tensor add_up(const Tensor& like, const S* first, std::int64_t parts, std::int64_t distance, std::int64_t size) {
     std::vector<double> sums(size);
@@ -291,7 +291,7 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed);
 }
 
-constexpr std::int64_t kAddedTogether = 1 << 15;  // elements that are worth another thread
+constexpr std::int64_t kAddedTogether = 1 << 15;  // elements per additional thread
 
 template <typename S>
 Wgrad wgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient, const Tensor& x,

@@ -1,5 +1,5 @@
-// The operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad on CUDA tensors: checks, tensors, launches on the
-// current stream. Memory is torch's, so that calls can be captured in graphs. Schemas are in conv.cpp.
+// CUDA operators srgan_fast::conv_forward, conv_dgrad and conv_wgrad: checks, tensors, launches on the current stream.
+// Memory is PyTorch's, so that calls can be captured in CUDA graphs. Schemas are in conv.cpp.
 #include "torch/conv_cuda.h"
 
 #include <atomic>
@@ -8,7 +8,7 @@
 namespace srgan_fast::torch_ops {
 namespace {
 
-// Whose products are taken: those that a GPU computes faster, unless somebody asks for one of them.
+// GEMM implementation: the faster one on the GPU, unless one is requested.
 std::atomic<cuda::Products> asked_products{cuda::Products::kFaster};
 
 std::string conv_products(std::string which) {
@@ -28,7 +28,7 @@ void set_strides(Params& p, const Tensor& weight) {
     p.row_stride = weight.stride(2), p.column_stride = weight.stride(3);
 }
 
-// Weights in the order of fetching, in the map's type.
+// Packs weights in the order of loading, in the map's dtype.
 Tensor pack(cuda::ConvParams& p, cuda::Tile tile, const cuda::Convolution& c, const Tensor& x, const Tensor& weight,
             bool backward, void* stream) {
     cuda::set_weights(p, cuda::size_of(tile, cuda::bytes_of(type_of(x))), nullptr);
@@ -113,7 +113,7 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                                  shuffle,
                                  packed},
                                 sum_gradient);
-    const Tensor g_map = whole_map(g, false, stream), x_map = aligned(nhwc(x));  // x is read where results are written
+    const Tensor g_map = whole_map(g, false, stream), x_map = aligned(nhwc(x));  // the epilogue reads x
     const Maybe y_map = whole_map(y, stream);
     const Maybe residual_map = residual ? Maybe(aligned(nhwc(*residual))) : std::nullopt;
     const Maybe sum_map = sum_gradient ? Maybe(aligned(nhwc(*sum_gradient))) : std::nullopt;

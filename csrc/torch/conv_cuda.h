@@ -1,5 +1,4 @@
-// What the convolutions on CUDA tensors have in common, whoever computes their products: checks, and kernels'
-// arguments.
+// Shared by the CUDA convolutions, whether our GEMMs or cuDNN compute them: checks, and kernel arguments.
 #pragma once
 
 #include <limits>
@@ -23,7 +22,7 @@ inline cuda::Convolution convolution_of(const Problem& p) {
     constexpr std::int64_t kMost = std::numeric_limits<int>::max();
     constexpr std::int64_t kUnit = 8;
     const auto pitch = [](std::int64_t channels) { return (channels + kUnit - 1) / kUnit * kUnit; };  // at most
-    // Kernels count pixels of an image, and blocks, in 32 bits.
+    // Kernels use 32-bit indices for pixels of an image and for blocks.
     STD_TORCH_CHECK(p.height * p.width * pitch(p.in) <= kMost && p.out_height * p.out_width * pitch(p.out) <= kMost &&
                         p.batch * p.height * p.width <= kMost,
                     "srgan_fast::conv: an image of ", p.height, "x", p.width, " is too large for the CUDA kernels");
@@ -31,7 +30,7 @@ inline cuda::Convolution convolution_of(const Problem& p) {
             static_cast<int>(p.width), static_cast<int>(p.taps), static_cast<int>(p.stride)};
 }
 
-// Vectors that outlive the launch: contiguous, or copies that are.
+// Vectors that outlive the launch: contiguous, or contiguous copies.
 class Vectors {
   public:
     explicit Vectors(const Tensor& weight) : weight_(weight) {}
@@ -48,8 +47,8 @@ class Vectors {
     std::vector<Tensor> kept_;
 };
 
-// The map as kernels take it: NHWC, and with pixels that are multiples of 16 bytes. One that is shuffled stays as it
-// is, since its channels are four pixels'.
+// The map in the kernels' layout: NHWC, with pixels in multiples of 16 bytes. Maps before a shuffle are unchanged,
+// since their channels belong to four pixels.
 inline Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
     const cuda::Type type = type_of(x);
     const std::int64_t unit = 16 / cuda::bytes_of(type);
@@ -83,7 +82,7 @@ inline cuda::Source source_of(const Problem& p, const Tensor& x, const Maybe& re
     return s;
 }
 
-// `g` and `y` may have more channels than the convolution's `channels`, which are zeros.
+// `g` and `y` may have more channels than the convolution's `channels`; the rest is zero.
 inline cuda::Gradient gradient_of(std::int64_t channels, const Tensor& g, const Maybe& y, const GradientTensors& t,
                                   Vectors& vectors) {
     check_combination(y, t);
@@ -95,14 +94,14 @@ inline cuda::Gradient gradient_of(std::int64_t channels, const Tensor& g, const 
     if (s.moments || s.activation) s.y = y->const_data_ptr();
     s.slope = static_cast<float>(t.activation.value_or(0.0));
     s.share = 1.0f / static_cast<float>(g.size(0) * g.size(2) * g.size(3));
-    if (!s.moments) return s;  // autograd may still give gradients of moments that nobody took: of no elements
+    if (!s.moments) return s;  // autograd may still pass empty gradients of unused moments
     s.mean = vectors.put(t.mean, channels, "mean");
     s.mean_gradient = vectors.put(t.mean_gradient, channels, "gradient of the mean");
     s.var_gradient = vectors.put(t.var_gradient, channels, "gradient of the variance");
     return s;
 }
 
-// The prologue's gradients from `count` sums of its three vectors each; of no elements where there is no prologue.
+// The prologue's gradients from `count` sums of its three vectors each; empty without a prologue.
 struct SourceGradients {
     Tensor center, scale, shift, slope;
 };
@@ -138,14 +137,14 @@ inline Tensor add_up(const Tensor& parts, int count, int stride, std::int64_t le
     return sums;
 }
 
-// A call of conv_forward on CUDA, checked; of the gradients likewise.
+// A checked call of conv_forward on CUDA; similarly for the gradients.
 struct ForwardCall {
     const Tensor &x, &weight;
     const Maybe& bias;
     PrologueTensors prologue;
     bool shuffle, moments;
     std::optional<double> activation;
-    const Maybe& cast;  // the weights in the maps' type, if the caller has them
+    const Maybe& cast;  // weights in the maps' dtype, if the caller has them
 };
 struct GradientCall {
     const Tensor& g;
@@ -157,13 +156,13 @@ struct GradientCall {
     const Maybe& cast;
 };
 
-// dy, and its sums if they are wanted, which are the bias' gradient; of channels that are whole units.
+// dy, and optionally its sums, which are the bias' gradient; its channels are whole units.
 struct Dy {
     Tensor map, sums;
 };
 Dy make_dy(const Tensor& g, const Maybe& y, const GradientTensors& behind, const Tensor& weight, bool sums);
 
-// With the products of torch's library (conv_library.cpp), under the caller's guard of the device.
+// Computed by cuDNN (conv_library.cpp), under the caller's device guard.
 Forward forward_by_library(const Problem& problem, const ForwardCall& call);
 Dgrad dgrad_by_library(const Problem& problem, const GradientCall& call, const Maybe& sum_gradient);
 Wgrad wgrad_by_library(const Problem& problem, const GradientCall& call, bool bias);

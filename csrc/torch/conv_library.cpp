@@ -1,5 +1,5 @@
-// Convolutions on CUDA tensors whose products torch's library (cuDNN) computes: our passes make its input, and do what
-// stands behind it. What autograd keeps is the same as with our own kernels; the maps in between live for a call.
+// CUDA convolutions computed by cuDNN, called through PyTorch: our passes apply prologues and epilogues. Autograd saves
+// the same tensors as with our own kernels; intermediate maps live for one call.
 #include <array>
 
 #include "torch/conv_cuda.h"
@@ -9,7 +9,7 @@ namespace {
 
 Tensor in_type(const Tensor& values, ScalarType type) { return torch::stable::to(values, type); }
 
-// The weights in a map's type: what the caller has of them, or a copy.
+// Weights in a map's dtype: the caller's, or a copy.
 Tensor cast_weights(const Tensor& weight, const Maybe& cast, const Tensor& x) {
     if (!cast) return in_type(weight, x.scalar_type());
     bool fits = cast->scalar_type() == x.scalar_type() && cast->device() == x.device() && cast->dim() == weight.dim();
@@ -19,13 +19,13 @@ Tensor cast_weights(const Tensor& weight, const Maybe& cast, const Tensor& x) {
     return *cast;
 }
 
-// What torch's operators take of a convolution, besides tensors.
+// Arguments of PyTorch's operators, besides tensors.
 struct Geometry {
     std::vector<std::int64_t> stride, padding, dilation{1, 1}, no_padding{0, 0};
     explicit Geometry(const Problem& p) : stride{p.stride, p.stride}, padding{p.taps / 2, p.taps / 2} {}
 };
 
-// Passes go over whole units of channels.
+// Whether passes find whole units of channels.
 bool whole(std::int64_t channels) {
     constexpr std::int64_t kUnit = 8;
     return channels % kUnit == 0 && channels <= kUnit * cuda::kPassThreads;
@@ -49,11 +49,11 @@ Tensor call_convolution(const Problem& p, const Tensor& z, const Tensor& weight,
                                       from(std::int64_t{1})};
     STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::convolution", "", stack.data(), TORCH_ABI_VERSION));
     const Tensor y = torch::stable::detail::to<Tensor>(stack[0]);
-    // Under an autocast to another type torch computes in that one.
+    // Under autocast to another dtype, PyTorch computes in that one.
     return aligned(nhwc(in_type(y, z.scalar_type())));
 }
 
-// The gradient of z; or of the weights and, if wanted, the bias.
+// Gradient of z; or of the weights and optionally the bias.
 std::array<Tensor, 3> call_backward(const Problem& p, const Tensor& dy, const Tensor& z, const Tensor& weight,
                                     const std::array<bool, 3>& mask) {
     using torch::stable::detail::from;
@@ -79,7 +79,7 @@ std::array<Tensor, 3> call_backward(const Problem& p, const Tensor& dy, const Te
 Tensor map_of(const Tensor& x) { return aligned(nhwc(x)); }
 Maybe map_of(const Maybe& x) { return x ? Maybe(map_of(*x)) : std::nullopt; }
 
-// z, which is x itself where there is no prologue.
+// z, which is x itself without a prologue.
 Tensor make_z(const Problem& p, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle,
               void* stream) {
     const Tensor map = map_of(x);
@@ -152,7 +152,7 @@ Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& 
     const Tensor dy = make_dy(call.g, call.y, call.behind, weight, false).map;
     const Tensor map = map_of(x);
     const Maybe residual = map_of(call.prologue.residual), more = map_of(sum_gradient);
-    // Torch looks at the input's sizes alone.
+    // PyTorch only uses the input's sizes.
     const Tensor like_z = call.shuffle ? new_map(x, p.batch, p.in, p.height, p.width) : map;
     const Tensor dz = map_of(call_backward(p, dy, like_z, cast_weights(weight, call.cast, x), {true, false, false})[0]);
     Vectors vectors(weight);
@@ -184,7 +184,7 @@ Wgrad wgrad_by_library(const Problem& p, const GradientCall& call, bool bias) {
     const bool by_pass = whole(p.out);
     const Dy dy = make_dy(call.g, call.y, call.behind, weight, bias && by_pass);
     const Tensor z = make_z(p, x, weight, call.prologue, call.shuffle, stream);
-    // Torch looks at the weights' sizes alone.
+    // PyTorch only uses the weights' sizes.
     const Tensor like_weight = torch::stable::empty({p.out, p.in, p.taps, p.taps}, x.scalar_type(), std::nullopt,
                                                     x.device(), std::nullopt, MemoryFormat::ChannelsLast);
     const std::array<Tensor, 3> gradients = call_backward(p, dy.map, z, like_weight, {false, true, bias && !by_pass});

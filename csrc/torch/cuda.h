@@ -1,4 +1,4 @@
-// What all operators on CUDA tensors need to launch kernels.
+// Shared by all operators on CUDA tensors that launch kernels.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -28,13 +28,13 @@ inline cuda::Type type_of(const Tensor& x) {
                                                    : cuda::Type::kHalf;
 }
 
-// The map itself where units of 16 bytes can be read from it, else a copy.
+// The map itself if it can be read in units of 16 bytes, else a copy.
 inline Tensor aligned(const Tensor& map) {
     constexpr std::uintptr_t kUnit = 16;
     return reinterpret_cast<std::uintptr_t>(map.const_data_ptr()) % kUnit == 0 ? map : torch::stable::clone(map);
 }
 
-// A pass over an NHWC map's pixels, or over one of `share`.
+// A pass over the pixels of an NHWC map, or over one of `share`.
 inline cuda::Pass pass_over(const Tensor& map, std::int64_t share = 1) {
     const std::int64_t pixels = map.size(0) * map.size(2) * map.size(3) / share;
     STD_TORCH_CHECK(pixels <= cuda::kMostPixels, "srgan_fast: a map of ", pixels, " pixels is too large for the CUDA ",

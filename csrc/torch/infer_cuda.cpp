@@ -1,5 +1,5 @@
-// The operators of inference, which exist on CUDA alone: srgan_fast::infer_head, infer_conv, infer_picture, infer_block
-// and infer_tail. Python (srgan_fast/ops/infer.py) says what they compute and packs their weights.
+// Inference operators, which only exist on CUDA: srgan_fast::infer_head, infer_conv, infer_picture, infer_block and
+// infer_tail. See srgan_fast/ops/infer.py for what they compute and how their weights are packed.
 #include <algorithm>
 #include <limits>
 
@@ -8,7 +8,7 @@
 namespace srgan_fast::torch_ops {
 namespace {
 
-// Sizes of a map of a call, checked: kernels count a picture's pixels, and blocks, in 32 bits.
+// Checked sizes of a call's map: kernels use 32-bit indices for an image's pixels and for blocks.
 struct MapSize {
     int batch, height, width;
 };
@@ -29,14 +29,14 @@ void check_map_type(const Tensor& x, const char* name) {
                     " takes maps of bfloat16 or float16");
 }
 
-// A map whose pixels stand `pitch` elements apart: one without gaps, or channels of a wider one.
+// A map whose pixels are `pitch` elements apart: dense, or a channel slice of a wider one.
 struct Pitched {
     Tensor map;
     int pitch;
 };
 
-// The elements from one pixel to the next where an NHWC map is a map's first channels, or others of it; 0 if it is
-// none, or not readable in units of 16 bytes.
+// Elements per pixel if an NHWC map is dense or a channel slice of one; 0 if it is not, or cannot be read in units of
+// 16 bytes.
 std::int64_t pitch_of(const Tensor& x) {
     const std::int64_t h = x.size(2), w = x.size(3);
     const std::int64_t pitch = w > 1 ? x.stride(3) : h > 1 ? x.stride(2) : x.size(0) > 1 ? x.stride(0) : x.size(1);
@@ -47,7 +47,7 @@ std::int64_t pitch_of(const Tensor& x) {
     return fits && whole && pitch >= x.size(1) ? pitch : 0;
 }
 
-// The map itself where kernels can read it as it is, else a copy.
+// The map itself if kernels can read it as it is, else a copy.
 Pitched pitched(const Tensor& x, const char* name) {
     const std::int64_t pitch = pitch_of(x);
     if (pitch == 0) return {aligned(nhwc(x)), static_cast<int>(x.size(1))};
@@ -55,7 +55,7 @@ Pitched pitched(const Tensor& x, const char* name) {
     return {x, static_cast<int>(pitch)};
 }
 
-// The side of filters that packed weights are of.
+// Kernel side of packed weights.
 int side_of(const Tensor& weights, const char* name) {
     for (int side = 1; weights.dim() == 3 && side * side <= cuda::kTaps; side += 2)
         if (weights.size(0) == side * side) return side;
@@ -63,7 +63,7 @@ int side_of(const Tensor& weights, const char* name) {
                     " are not packed for it; expected k * k, O, C with k ", "odd and at most 9");
 }
 
-// Weights as pack_weights() gives them, of a plan's sizes.
+// Checks packed weights against a plan, and sets them.
 void set_weights(cuda::ConvParams& p, const Tensor& weights, const Tensor& like, const char* name) {
     const bool fits = weights.dim() == 3 && weights.size(0) == p.taps[0].count && weights.size(1) == p.weight_rows &&
                       weights.size(2) == p.weight_columns && weights.stride(2) == 1 &&
@@ -72,13 +72,13 @@ void set_weights(cuda::ConvParams& p, const Tensor& weights, const Tensor& like,
                     ", ", p.weight_rows, ", ", p.weight_columns, ")");
     STD_TORCH_CHECK(weights.scalar_type() == like.scalar_type() && weights.device() == like.device(), name,
                     ": weights must be of the map's type, on its device");
-    constexpr std::uintptr_t kUnit = 16;  // bytes that kernels copy at once
+    constexpr std::uintptr_t kUnit = 16;  // bytes per copy
     STD_TORCH_CHECK(reinterpret_cast<std::uintptr_t>(weights.const_data_ptr()) % kUnit == 0, name,
                     ": packed weights must begin at a multiple of 16 bytes; clone() the view");
     p.weights = weights.const_data_ptr();
 }
 
-// Values of channels: as many as there are, without gaps.
+// Per-channel values: dense, and of the right number.
 cuda::Vector vector_of(const Tensor& values, std::int64_t count, const Tensor& like, const char* name,
                        const char* which) {
     STD_TORCH_CHECK(values.dim() == 1 && values.size(0) == count && values.stride(0) == 1 &&
@@ -133,7 +133,7 @@ Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const s
     return y;
 }
 
-// Into `given`, which may be channels of a wider map, or a new map.
+// Writes to `given`, which may be a channel slice of a wider map, or to a new map.
 Tensor convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
                 const std::vector<Tensor>& residuals, const std::vector<double>& scales, std::int64_t shuffle,
                 bool settled, const Maybe& given) {
@@ -157,7 +157,7 @@ Tensor convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, cons
     set_weights(p.conv, weights, x, kName);
     p.conv.bias = vector_of(bias, out, x, kName, "bias");
     if (slope) p.slope = vector_of(*slope, out, x, kName, "slope");
-    std::vector<Pitched> addends;  // that live until the launch
+    std::vector<Pitched> addends;  // kept alive until the launch
     for (std::size_t i = 0; i < residuals.size(); ++i) {
         check_map(residuals[i], x, {size.batch, out, size.height, size.width}, "residual");
         addends.push_back(pitched(residuals[i], kName));
@@ -214,7 +214,7 @@ Tensor infer_picture(const Tensor& x, const Tensor& weights, const Tensor& bias,
     return planes;
 }
 
-// In one kernel where it fits: the way of cuda::kBlockSizes that is asked for, or with a negative one the fastest.
+// Runs as one kernel if it fits: `way` is an index in cuda::kBlockSizes, or negative for the fastest.
 Tensor infer_block(const Tensor& x, const Tensor& weights, const Tensor& bias, const Tensor& slope,
                    const Tensor& outer_weights, const Tensor& outer_bias, bool settled, std::int64_t way) {
     constexpr const char* kName = "srgan_fast::infer_block";

@@ -1,5 +1,5 @@
-// The operators srgan_fast::max_pool and max_pool_backward on a CPU: 2x2 pixels to one. Python (srgan_fast/ops/pool.py)
-// says what they compute.
+// CPU operators srgan_fast::max_pool and max_pool_backward: 2x2 pixels to one. See srgan_fast/ops/pool.py for what they
+// compute.
 #include "torch/tasks.h"
 
 namespace srgan_fast::torch_ops {

@@ -1,5 +1,5 @@
-// The Python module `srgan_fast._C`. Loading it registers the operators; it has nothing else in it, and of Python only
-// what every version from 3.11 on has.
+// The Python module `srgan_fast._C`. Loading it registers the operators; it contains nothing else, and only uses
+// Python's stable ABI from 3.11 on.
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
 

@@ -1,5 +1,5 @@
-// The operator srgan_fast::kernel_plan: which kernel a convolution of some sizes takes on a GPU of some abilities,
-// which need not be there. See plan_names.h.
+// The operator srgan_fast::kernel_plan: which kernel a convolution selects on a GPU with given properties, which need
+// not be present. See plan_names.h.
 #include <limits>
 
 #include "kernels/cuda/plan_names.h"

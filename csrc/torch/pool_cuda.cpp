@@ -1,4 +1,4 @@
-// The operators srgan_fast::max_pool and max_pool_backward: 2x2 pixels to one, on CUDA.
+// CUDA versions of srgan_fast::max_pool and max_pool_backward: 2x2 pixels to one.
 #include "torch/cuda.h"
 
 namespace srgan_fast::torch_ops {

@@ -1,4 +1,4 @@
-// What the operators of every device have in common: a call's tensors, their sizes, and what is wrong with them.
+// Shared by the operators of all devices: a call's tensors, their sizes, and checks.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -22,7 +22,7 @@ using torch::stable::Tensor;
 using Maybe = std::optional<Tensor>;
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // y, mean, var, sum
-// Of x, residual, center, scale, shift, slope.
+// Gradients of x, residual, center, scale, shift, slope.
 using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Wgrad = std::tuple<Tensor, Tensor>;  // of weight, bias
 
@@ -32,7 +32,7 @@ inline std::string shape_of(const Tensor& x) {
     return text + ")";
 }
 
-// The tensor itself where it is NHWC without gaps, else a copy that is.
+// The tensor itself if it is dense NHWC, else a copy that is.
 inline Tensor nhwc(const Tensor& x) {
     const std::int64_t order[4] = {1, 3, 2, 0};
     std::int64_t stride = 1;
@@ -43,7 +43,7 @@ inline Tensor nhwc(const Tensor& x) {
     return x;
 }
 
-// New tensors of another's type and device, not initialised. Torch's own functions for that go through its dispatcher,
+// New uninitialised tensors with another's dtype and device. PyTorch's own functions for that go through its dispatcher
 // by name, which for the six results of a small convolution takes as long as the convolution.
 template <std::size_t kDims>
 Tensor new_tensor(const Tensor& like, const std::array<std::int64_t, kDims>& sizes,
@@ -64,7 +64,7 @@ inline Tensor new_map(const Tensor& like, std::int64_t n, std::int64_t c, std::i
 
 inline Tensor new_vector(const Tensor& like, std::int64_t size) { return new_tensor<1>(like, {size}, {1}); }
 
-// The side of a convolution's filters, if there is a kernel for it.
+// Kernel side of a convolution; fails if there is no kernel for it.
 inline std::int64_t taps_of(const Tensor& weight, std::int64_t stride) {
     const std::int64_t taps = weight.size(3);
     const bool cuda = weight.is_cuda();
@@ -75,7 +75,7 @@ inline std::int64_t taps_of(const Tensor& weight, std::int64_t stride) {
     return taps;
 }
 
-// A call's convolution: sizes and types, checked.
+// A call's convolution: checked sizes and dtypes.
 struct Problem {
     std::int64_t batch, in, out;  // channels of z and y
     std::int64_t taps, stride;
@@ -109,13 +109,13 @@ inline void check_map(const Maybe& map, const Tensor& like, const std::vector<st
                     " or its type does not fit the map");
 }
 
-// Where dy comes from; the tensors are NHWC and outlive it.
+// Source of dy; the tensors are NHWC and outlive it.
 struct GradientTensors {
     const Maybe &mean, &mean_gradient, &var_gradient;
     std::optional<double> activation;
 };
 
-// A vector of channels: as many values as channels, or one for all, of the weights' type.
+// A per-channel vector: one value per channel, or one for all, with the weights' dtype.
 inline void check_vector(const Maybe& values, const Tensor& weight, std::int64_t count, const char* name) {
     if (!values) return;
     const std::int64_t given = values->numel();
@@ -125,7 +125,7 @@ inline void check_vector(const Maybe& values, const Tensor& weight, std::int64_t
     STD_TORCH_CHECK(values->device() == weight.device(), "srgan_fast::conv: ", name, " is on another device");
 }
 
-// What a prologue, and what stands behind a convolution, may be combined with.
+// Checks which prologues and epilogues may be combined.
 inline void check_combination(const Problem& p, const PrologueTensors& t, bool shuffle) {
     STD_TORCH_CHECK(!t.residual || (!shuffle && p.taps == 3 && p.stride == 1 && !t.slope),
                     "srgan_fast::conv: a residual goes with a 3x3 convolution of stride 1, without shuffle or slope");
@@ -142,7 +142,7 @@ inline void check_gradient(const Problem& p, const Tensor& g, const Maybe& y, co
     check_map(y, x, shape, "the result");
 }
 
-// Where a weight's gradient is written: as the parameter stands, so that it need not be copied when it is accumulated.
+// Allocates a weight gradient in the parameter's memory format, so that it need not be copied when it is accumulated.
 inline Tensor new_weight_gradient(const Problem& p, const Tensor& weight) {
     if (weight.stride(1) == 1 && p.in > 1) return new_map(weight, p.out, p.in, p.taps, p.taps);
     const std::int64_t filter = p.taps * p.taps;

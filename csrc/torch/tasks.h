@@ -1,4 +1,4 @@
-// Runs the CPU kernels' tasks on torch's threads.
+// Runs the CPU kernels' tasks on PyTorch's threads.
 #pragma once
 
 #include "kernels/cpu/conv.h"

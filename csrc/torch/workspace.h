@@ -1,4 +1,4 @@
-// Memory that a thread keeps from call to call, since fresh pages cost as much as the work that is done on them.
+// Per-thread memory reused between calls, since fresh pages cost as much as the computation.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace srgan_fast::torch_ops {
 
 class Workspace {
   public:
-    // At least that many bytes, not initialised, on a page; valid until the next call. Throws std::bad_alloc.
+    // At least that many bytes, uninitialised, page-aligned; valid until the next call. Throws std::bad_alloc.
     void* need(std::int64_t bytes) {
         if (bytes > size_) {
             memory_.reset();
@@ -23,7 +23,7 @@ class Workspace {
             if (!memory_) throw std::bad_alloc();
             size_ = whole;
 #ifdef __linux__
-            madvise(memory_.get(), whole, MADV_HUGEPAGE);  // a wish; whether it is granted does not matter
+            madvise(memory_.get(), whole, MADV_HUGEPAGE);  // a hint; failure does not matter
 #endif
         }
         return memory_.get();

@@ -104,7 +104,7 @@ def get_preset(name: str) -> Preset:
     try:
         return PRESETS[name]
     except KeyError:
-        raise ModelError(f"no preset is called {name!r}; there are {', '.join(sorted(PRESETS))}") from None
+        raise ModelError(f"unknown preset {name!r}; choose from {', '.join(sorted(PRESETS))}") from None
 
 
 def generator_config(preset: str, *, scale: int = 4, channels: int = 64, blocks: int = 16) -> GeneratorConfig:

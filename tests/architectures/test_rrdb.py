@@ -87,7 +87,7 @@ def test_real_esrgans_size_has_its_known_facts(state_of: Any) -> None:
         ({"extra.weight": (3,)}, r"1 arrays do not belong to that network: extra\.weight"),
         ({"model.10.weight": (7, 8, 3, 3), "model.10.bias": (7,)}, r"the input has 3 channels, the output 7"),
         ({"model.0.weight": (8, 6, 3, 3)}, r"2 is not a square number"),
-        ({"conv_first.weight": (8, 3, 3, 3)}, r"holds conv_first\.weight twice"),
+        ({"conv_first.weight": (8, 3, 3, 3)}, r"conv_first\.weight occurs twice"),
     ],
 )
 def test_damaged_networks_are_refused_by_what_is_wrong(

@@ -262,7 +262,7 @@ def test_errors_say_which_tensors_and_which_file(good: GeneratorFile, rewritten:
 
 
 @pytest.mark.parametrize(
-    ("weights", "found"), [({}, "it holds nothing"), ({"conv_first.weight": np.zeros((4, 3, 3, 3))}, "conv_first")]
+    ("weights", "found"), [({}, "found nothing"), ({"conv_first.weight": np.zeros((4, 3, 3, 3))}, "conv_first")]
 )
 def test_other_networks_are_refused_with_what_was_found(
     rewritten: Callable[..., Path], weights: Weights, found: str
@@ -473,7 +473,7 @@ def test_weights_that_are_no_generator_are_not_written(good: GeneratorFile, tmp_
 
 
 def test_unknown_presets_are_not_recorded(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no preset is called 'esrgan'"):
+    with pytest.raises(ModelError, match="unknown preset 'esrgan'"):
         save_generator(Generator(CONFIG), tmp_path / "model.safetensors", "esrgan")
     assert list(tmp_path.iterdir()) == []
 

@@ -62,7 +62,7 @@ def test_a_presets_generator_comes_in_any_size(preset: str) -> None:
 
 def test_unknown_presets_are_refused_with_the_known_names() -> None:
     for use in (get_preset, generator_config):
-        with pytest.raises(ModelError, match=r"no preset is called 'Paper'; there are paper, pytorch-gan"):
+        with pytest.raises(ModelError, match=r"unknown preset 'Paper'; choose from paper, pytorch-gan"):
             use("Paper")
 
 

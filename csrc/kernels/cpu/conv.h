@@ -1,26 +1,26 @@
-// Convolutions for training: a prologue, a convolution and an epilogue, forward and both gradients.
+// Convolutions for training: prologue, convolution and epilogue, forward and both gradients.
 //
-// The convolution's input z is never stored. It is computed from a map x that an earlier convolution wrote, where the
+// The input z of the convolution is never stored. It is computed from a map x that an earlier convolution wrote, as
 // tiles are read:
 //
 //     z = a(s * (x - c) + b)               per channel: what a BatchNorm and a PReLU, LeakyReLU or ReLU do; or
 //     z = s * (x - c) + b + residual       written to `sum` as a side output; or
 //     z = pixel_shuffle(a(s * (x - c) + b))
 //
-// and is zero outside the image, whatever s, c, b. The output y gets a bias and, if wanted, an activation with one
-// slope, and the moments of each channel are taken while it is in registers.
+// and is zero outside the image, whatever s, c and b are. The output y gets a bias and optionally an activation with a
+// single slope; the moments of each channel are computed while it is in registers.
 //
-// Backward, the gradient of y arrives as a map g and, per channel, the gradients of the moments:
+// In the backward pass, the gradient of y is a map g plus, per channel, the gradients of the moments:
 //
-//     dy = g + offset + factor * (y - mean),    or  dy = y > 0 ? g : slope * g  behind an activation
+//     dy = g + offset + factor * (y - mean),    or  dy = y > 0 ? g : slope * g  after an activation
 //
-// is computed where it is read. The data gradient's epilogue goes on through the prologue: it writes the gradient of x
-// (and of the residual), and sums up the gradients of s, b and the activation's slope.
+// computed as it is read. The data gradient's epilogue also differentiates the prologue: it writes the gradient of x
+// (and of the residual), and sums the gradients of s, b and the activation's slope.
 //
-// Maps are NHWC without gaps, of float, double, or bfloat16. All three convolutions are Winograd's, computed in float
-// or double: F(6x6, 3x3), F(4x4, 5x5), and for stride 2 F(3x3, 2x2) over the four phases of the input (49 products for
-// 9 outputs, where the direct form needs 81). Bfloat16 is multiplied as it is, in the direct form (bf16/conv_fwd.cpp),
-// by AMX and, where the stride is 2, by AVX-512's dot products.
+// Maps are dense NHWC of float, double or bfloat16. All three convolutions use Winograd's algorithm in float or double:
+// F(6x6, 3x3), F(4x4, 5x5), and for stride 2 F(3x3, 2x2) over the four phases of the input (49 multiplications for 9
+// outputs instead of 81). bfloat16 is multiplied directly (bf16/conv_fwd.cpp), on AMX or, for stride 2, with AVX-512's
+// dot products.
 #pragma once
 
 #include <cstdint>
@@ -32,18 +32,18 @@ namespace srgan_fast::cpu {
 
 enum class Geometry { k3x3, k3x3Stride2, k5x5 };  // zero padding of 1, 1, 2
 
-// Vectors of channels in arguments are as long as this, zeros behind the last channel: kernels read whole vectors.
+// Per-channel vectors in arguments are padded to this length with zeros: kernels read whole vectors.
 [[gnu::always_inline]] constexpr std::int64_t padded(std::int64_t channels) {
     return (channels + kChannelBlock - 1) / kChannelBlock * kChannelBlock;
 }
 
-// A task's moments: padded(channels) means, as many sums of squared deviations, the number of pixels.
+// Moments of a task: padded(channels) means, as many sums of squared deviations, the number of pixels.
 [[gnu::always_inline]] constexpr std::int64_t moments_size(std::int64_t channels) {
     return 2 * padded(channels) + kChannelBlock;
 }
 
-// Where z comes from. `center`, `scale`, `shift` and `slope` have as many values as x has channels, and kChannelBlock
-// zeros behind them.
+// Source of z. `center`, `scale`, `shift` and `slope` have as many values as x has channels, followed by kChannelBlock
+// zeros.
 template <typename S>
 struct Source {
     const void* x;
@@ -52,20 +52,20 @@ struct Source {
     bool affine;                           // false: z = x, and the four vectors are not read
     const S *center, *scale, *shift, *slope;
     const void* residual;  // or null; then there is no activation. Only of k3x3, not shuffled
-    void* sum;             // or null: z is not wanted. Written by the forward call of k3x3 alone
+    void* sum;             // or null if z is not needed. Only written by the forward call of k3x3
 };
 
-// Where dy comes from.
+// Source of dy.
 template <typename S>
 struct Gradient {
     const void* g;
     std::int64_t height, width, channels;
     const void* y;                    // of the forward call; null: dy = g
-    const S *mean, *offset, *factor;  // as long as a Source's vectors; or null: dy = y > 0 ? g : slope * g
+    const S *mean, *offset, *factor;  // padded like a Source's vectors; or null: dy = y > 0 ? g : slope * g
     S slope;
 };
 
-// Where weights stand: elements from an output channel, an input channel, a row, a column to the next.
+// Layout of weights: elements between output channels, input channels, rows, columns.
 struct WeightStrides {
     std::int64_t out, in, row, column;
 };
@@ -81,7 +81,7 @@ struct ConvForward {
     bool activate;
     S slope;
     void* y;
-    S* moments;  // [tasks][moments_size(channels)]: what is in the pixels of a task; or null
+    S* moments;  // [tasks][moments_size(channels)]: moments of each task's pixels; or null
 };
 
 template <typename S>
@@ -93,7 +93,7 @@ struct ConvDgrad {
     const S* weights;          // packed by ConvPack, backward
     const void* sum_gradient;  // of the source's `sum`, or null
     void* x_gradient;
-    void* residual_gradient;  // or null where the source has no residual
+    void* residual_gradient;  // or null without a residual
     S* sums;  // [tasks][3][padded(channels of x)]: gradients of scale, shift, slope; or null if not affine
 };
 
@@ -103,14 +103,14 @@ struct ConvWgrad {
     std::int64_t batch;
     Source<S> source;
     Gradient<S> gradient;
-    std::int64_t splits;  // of the tiles, from wgrad_splits; each gives a part of the sums
+    std::int64_t splits;  // splits of the tiles, from wgrad_splits; each computes partial sums
     S* weight;            // [splits] times out * in * taps * taps elements
     WeightStrides strides;
     S* bias;  // [splits][padded(out)], or null
 };
 
-// Weights into the order in which products read them, for most levels in the Winograd domain. Those of the data
-// gradient are turned around, in space and between input and output.
+// Packs weights in the order in which GEMMs read them, for most levels in the Winograd domain. For the data gradient
+// they are flipped in space, and input and output are exchanged.
 template <typename S>
 struct ConvPack {
     Geometry geometry;
@@ -121,15 +121,15 @@ struct ConvPack {
     S* packed;
 };
 
-// What training does with one type of map; S is float for bfloat16.
+// Training kernels for one map type; S is float for bfloat16.
 template <typename S>
 struct ConvTable {
     Kernel<ConvForward<S>> forward;
     Kernel<ConvDgrad<S>> dgrad;
-    Kernel<ConvWgrad<S>> wgrad;  // the number of its tasks is a multiple of `splits`
+    Kernel<ConvWgrad<S>> wgrad;  // its number of tasks is a multiple of `splits`
     Kernel<ConvPack<S>> pack;
     std::int64_t (*packed_size)(const ConvPack<S>&);  // elements
-    // Into how many parts the tiles of a weight gradient are cut so that that many threads have work.
+    // Number of splits of a weight gradient's tiles that gives all threads work.
     std::int64_t (*wgrad_splits)(const ConvWgrad<S>&, int threads);
     Kernel<MaxPool> max_pool;
 };

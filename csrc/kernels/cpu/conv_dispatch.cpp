@@ -1,4 +1,4 @@
-// The tables of the training kernels. A file of its own, so that the engine is not linked with them.
+// Tables of the training kernels. A separate file, so that the engine is not linked with them.
 #include <stdexcept>
 #include <string>
 

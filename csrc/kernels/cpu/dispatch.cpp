@@ -29,8 +29,8 @@ namespace {
 constexpr std::array<std::string_view, 5> kNames{"baseline", "avx2", "avx512", "avx512_bf16", "amx"};
 
 #ifdef __x86_64__
-// Whether the processor multiplies tiles of bfloat16, and the operating system keeps their registers for this process,
-// which it wants to be asked for.
+// Whether the processor has AMX and the operating system saves its tile registers for this process, which must be
+// requested.
 bool may_use_amx() {
 #ifdef SRGAN_FAST_EMULATE_AMX
     return true;
@@ -47,11 +47,11 @@ bool may_use_amx() {
 }
 #endif
 
-// Of all levels, those that the processor and its operating system can run, lowest first.
+// All levels that the processor and its operating system support, lowest first.
 std::vector<Isa> runnable_isas() {
     std::vector<Isa> isas{Isa::kBaseline};
 #ifdef __x86_64__
-    // The compiler's runtime asks CPUID, and XCR0 for the operating system's consent.
+    // The compiler's runtime checks CPUID, and XCR0 for operating system support.
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return isas;
     isas.push_back(Isa::kAvx2);

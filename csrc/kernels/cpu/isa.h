@@ -1,4 +1,4 @@
-// Instruction sets that the CPU kernels are compiled for, one level above the other.
+// Instruction sets that the CPU kernels are compiled for, in ascending order.
 #pragma once
 
 #include <string_view>
@@ -10,11 +10,11 @@ enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
 std::string_view isa_name(Isa isa);
 
-// The levels that were compiled in and that this processor and its operating system can run, lowest first.
+// Compiled levels that this processor and its operating system support, lowest first.
 std::vector<Isa> usable_isas();
 
-// The level that SRGAN_FAST_ISA names, or the highest usable one where it is unset or empty.
-// Throws std::invalid_argument where it names no level, or one that cannot run here.
+// The level in SRGAN_FAST_ISA, or the highest usable one if it is unset or empty.
+// Throws std::invalid_argument if it is not a level, or not supported here.
 Isa choose_isa();
 
 }  // namespace srgan_fast::cpu

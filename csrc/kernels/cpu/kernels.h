@@ -1,16 +1,15 @@
-// The CPU kernels' arguments and the table of one instruction set's functions.
+// Arguments of the CPU kernels, and the function table of one instruction set.
 //
-// Feature maps are rows of pixels, a pixel is its channels, side by side (NHWC), floats or bfloat16 as the kernels of a
-// level and precision want them; a row is reached through a table of row pointers, so rows may lie anywhere: in a
-// rolling buffer, or, for what lies outside the image, in one shared row of zeros. A row pointer addresses pixel 0.
-// Rows have zeros on both sides of their pixels, as far as kLeftPad and `right_pad` say, which stand for the
-// convolution's zero padding and which kernels read and never write.
+// Feature maps consist of rows of pixels with interleaved channels (NHWC), float or bfloat16 as the level's kernels for
+// a precision require. Rows are accessed through a table of row pointers, so they may be anywhere: in a rolling buffer,
+// or, outside the image, in a shared row of zeros. A row pointer addresses pixel 0. Rows have zeros on both sides, as
+// given by kLeftPad and `right_pad`; they are the convolution's zero padding, which kernels read but never write.
 //
-// A call computes some rows of a layer; it is cut into tasks (`tasks` of a table's entry) that may run in any order and
-// on any thread, each with a scratch memory of its own (`scratch`). Where `bands` is the number of threads, the tasks
-// divide into so many bands of columns, left to right, so that threads that take the same share of every layer's tasks
-// find in their own cache what they wrote. Every output element is computed by the same operations in the same order
-// whatever the cut, so results do not depend on the number of threads.
+// A call computes some rows of a layer. It is split into tasks (`tasks`) that may run in any order and on any thread,
+// each with its own scratch memory (`scratch`). If `bands` is the number of threads, tasks belong to as many bands of
+// columns from left to right, so that threads which process the same share of every layer find the data that they wrote
+// in their own cache. Every output element is computed by the same operations in the same order for any split, so
+// results do not depend on the number of threads.
 #pragma once
 
 #include <cstddef>
@@ -20,25 +19,25 @@
 
 namespace srgan_fast::cpu {
 
-inline constexpr std::int64_t kAlignment = 64;     // bytes; of rows, pixels, weights and scratch
+inline constexpr std::int64_t kAlignment = 64;     // in bytes, of rows, pixels, weights and scratch
 inline constexpr std::int64_t kChannelBlock = 16;  // channels of every map are a multiple of this
 inline constexpr std::int64_t kLeftPad = 2;        // pixels; the radius of the 5x5 convolution
 
-// A map that a convolution reads.
+// Input map of a convolution.
 struct InputMap {
-    const void* const* rows;  // of the output + the kernel's tile + 1 pointers at least, the first to the row above the
+    const void* const* rows;  // at least output rows + the kernel's tile + 1 pointers, the first to the row above the
                               // first output row
     std::int64_t channels;    // multiple of kChannelBlock
 };
 
-// A map of as many channels as the result that is added to it.
+// A map with the result's channels that is added to it.
 struct ResidualMap {
     const void* const* rows;  // as many pointers as output rows
     float scale;
 };
 
-// 3x3 convolution with zero padding of one map or of several side by side, then the epilogue: + bias, PReLU (if any),
-// + residuals (if any) or pixel shuffle (if any).
+// 3x3 convolution with zero padding of one or several concatenated maps, then the epilogue: + bias, PReLU, + residuals
+// or pixel shuffle (all but the bias optional).
 struct Conv3x3 {
     std::int64_t rows, width;   // of the output, before a shuffle
     std::int64_t out_channels;  // multiple of kChannelBlock, for each phase of a shuffle
@@ -76,7 +75,7 @@ struct Conv9x9Head {
 
 enum class PixelType { kUint8, kUint16, kFloat };
 
-// Where and how finished pixels are written.
+// Destination of finished pixels.
 struct PixelSink {
     PixelType type;
     void* data;                 // integers: [rows][columns][channels], rounded and clamped; float:
@@ -87,8 +86,8 @@ struct PixelSink {
     float gain[4], offset[4];
 };
 
-// The 9x9 convolution to RGB on the pixel-shuffled map, computed on the map before the shuffle: a 5x5 convolution of
-// the 4 * C channels of pixel (y, x) to the colours of pixels (2y, 2x) .. (2y + 1, 2x + 1).
+// The 9x9 convolution to RGB of a pixel-shuffled map, computed before the shuffle: a 5x5 convolution of the 4 * C
+// channels of pixel (y, x) to the colours of pixels (2y, 2x) .. (2y + 1, 2x + 1).
 struct Conv9x9Tail {
     std::int64_t first_row;    // of the sink that the first row becomes, halved
     std::int64_t rows, width;  // of the map before the shuffle
@@ -103,28 +102,28 @@ struct Conv9x9Tail {
 
 template <typename Arguments>
 struct Kernel {
-    // Into how many tasks a call is best cut for that many threads.
+    // Best number of tasks of a call for that many threads.
     std::int64_t (*tasks)(const Arguments&, int threads);
-    // Bytes of scratch memory that a task of such a call needs, a multiple of kAlignment.
+    // Bytes of scratch memory per task of such a call, a multiple of kAlignment.
     std::int64_t (*scratch)(const Arguments&, std::int64_t tasks);
     void (*run)(const Arguments&, std::int64_t task, std::int64_t tasks, void* scratch);
 };
 
-// A layer, with the form in which it wants weights.
+// Kernel of a layer, and the packing of its weights.
 template <typename Arguments>
 struct LayerKernel : Kernel<Arguments> {
-    // Rows and columns are computed in whole tiles of so many, of which those within the output are written; an output
-    // has the same bits wherever its tile begins only if the tile reads the same pixels.
+    // Rows and columns are computed in whole tiles of this size, of which those within the output are written. An
+    // output has the same bits at every position of its tile only if the tile reads the same pixels.
     std::int64_t tile;
-    // Bytes of the packed weights; and packs `weight`, [out][in][k][k]. Channels are those of the convolution; of the
-    // 9x9 to RGB, of the one behind the shuffle.
+    // Bytes of the packed weights; and the function that packs `weight`, [out][in][k][k]. Channels are the
+    // convolution's; for the 9x9 to RGB, those after the shuffle.
     std::int64_t (*packed_bytes)(std::int64_t in_channels, std::int64_t out_channels);
     void (*pack)(const float* weight, std::int64_t in_channels, std::int64_t out_channels, void* packed);
 };
 
-// What computes a network in one precision, and the maps it wants.
+// Kernels that execute a network in one precision, and the layout of its maps.
 struct NetworkKernels {
-    std::int64_t element;      // bytes of a value in feature maps: 4 of floats, 2 of bfloat16
+    std::int64_t element;      // bytes per value in feature maps: 4 for float, 2 for bfloat16
     std::int64_t right_pad;    // pixels of zeros after a row of a feature map
     std::int64_t input_block;  // the weights of every input of a 3x3 convolution are padded to multiples of this
     LayerKernel<Conv3x3> conv3x3;
@@ -135,9 +134,9 @@ struct NetworkKernels {
 struct KernelTable {
     Isa isa;
     NetworkKernels fp32;
-    NetworkKernels bf16;  // operands of the 3x3 products, or of all, rounded to bfloat16; null functions where there
-                          // is none
-    // Does nothing but fp32 multiply-adds, and returns how many: the time tells the processor's peak.
+    NetworkKernels bf16;  // operands of the 3x3 convolutions, or of all, rounded to bfloat16; null if not
+                          // supported
+    // Executes only fp32 multiply-adds and returns their number; the time gives the processor's peak.
     std::int64_t (*multiply_adds)(std::int64_t repeats);
 };
 

@@ -1,4 +1,4 @@
-// Max pooling of 2x2 pixels, as in a VGG. It keeps no indices: the gradient finds the largest pixel again.
+// 2x2 max pooling, as in VGG. It stores no indices: the gradient finds the largest pixel again.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,9 @@
 
 namespace srgan_fast::cpu {
 
-// Maps are NHWC without gaps. Forward, `to` is the map of the largest, half as high and wide; a last row or column
-// without a neighbour is left out, as by torch. Backward, `g` is that map's gradient and `to` that of x, all of which
-// is written. Of equal ones the first counts, of those that are no numbers the last.
+// Maps are dense NHWC. Forward, `to` is the pooled map, half as high and wide; an odd last row or column is ignored, as
+// in PyTorch. Backward, `g` is the gradient of that map and `to` that of x, which is written entirely. Of equal values
+// the first one counts, of NaNs the last.
 struct MaxPool {
     const void* x;
     std::int64_t batch, height, width, channels;  // of x

@@ -8,8 +8,8 @@
 namespace srgan_fast::cpu {
 namespace {
 
-// A filter's values at Winograd's points: each row is a point, scaled as the input transform of level/transforms.h
-// needs.
+// Values of a kernel at Winograd's points: each row is a point, scaled as the input transform of level/transforms.h
+// requires.
 template <int kPoints, int kTaps>
 using Matrix = std::array<std::array<double, kTaps>, kPoints>;
 
@@ -36,7 +36,7 @@ constexpr Matrix<8, 5> kFilter45{
     powers<5>(0.0, 1.0),       powers<5>(1.0, -2.0 / 9), powers<5>(-1.0, -2.0 / 9), powers<5>(2.0, 1.0 / 90),
     powers<5>(-2.0, 1.0 / 90), powers<5>(0.5, 1.0 / 45), powers<5>(-0.5, 1.0 / 45), infinity<5>()};
 
-// out[kPoints][kPoints] = G filter G^T, filter being [kTaps][kTaps].
+// out[kPoints][kPoints] = G kernel G^T, with a [kTaps][kTaps] kernel.
 template <int kPoints, int kTaps>
 std::array<double, kPoints * kPoints> transform(const Matrix<kPoints, kTaps>& g, const double* filter) {
     std::array<double, kPoints * kTaps> half{};
@@ -52,13 +52,13 @@ std::array<double, kPoints * kPoints> transform(const Matrix<kPoints, kTaps>& g,
 
 void put(float& target, double value) { target = static_cast<float>(value); }
 
-// Round to nearest even; weights are finite.
+// Rounds to nearest even; weights are finite.
 void put(std::uint16_t& target, double value) {
     const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
     target = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// Where element (k, channel) of a [depth] x [channels] matrix stands in panels of `group` neighbouring values of k.
+// Offset of element (k, channel) of a [depth] x [channels] matrix in panels with groups of `group` adjacent k.
 std::int64_t panel_offset(std::int64_t k, std::int64_t channel, std::int64_t depth, std::int64_t channels,
                           std::int64_t panel, std::int64_t group) {
     const std::int64_t start = channel / panel * panel, width = std::min(panel, channels - start);
@@ -72,7 +72,7 @@ void pack_conv3x3_as(const Matrix<kPoints, 3>& form, const float* weight, std::i
     for (std::int64_t first = 0; first < out_channels; first += kChannelGroup) {
         const std::int64_t channels = std::min(kChannelGroup, out_channels - first);
         T* const target = packed + first * in_channels * kPoints2;
-        // Output channels innermost: they lie side by side.
+        // Output channels innermost: they are adjacent in memory.
         for (std::int64_t place = 0; place < in_channels * channels; ++place) {
             const std::int64_t i = place / channels, o = first + place % channels;
             const std::int64_t begin = i / kDepthBlock * kDepthBlock;
@@ -115,14 +115,14 @@ void pack_head(const float* weight, std::int64_t out_channels, std::int64_t pane
 float tail_tap(const float* weight, std::int64_t channels, std::int64_t in, std::int64_t out, std::int64_t tap) {
     const std::int64_t in_y = in / channels / 2, in_x = in / channels % 2, c = in % channels;
     const std::int64_t out_y = out / 6, out_x = out / 3 % 2, colour = out % 3;
-    // Tap j of the 5x5 kernel looks from the shuffled pixel 2Y + out at the shuffled pixel 2(Y + j - 2) + in.
+    // For output 2Y + out, tap j of the 5x5 kernel reads the shuffled pixel 2(Y + j - 2) + in.
     const std::int64_t y = 2 * (tap / 5 - 2) + in_y - out_y + 4, x = 2 * (tap % 5 - 2) + in_x - out_x + 4;
     return y >= 0 && y < 9 && x >= 0 && x < 9 ? weight[((colour * channels + c) * 9 + y) * 9 + x] : 0.0f;
 }
 
 void pack_tail(const float* weight, std::int64_t channels, std::int64_t panel, float* packed) {
     constexpr int kPoints2 = 64;
-    constexpr std::int64_t kDepth = 64;  // input channels that are taken together; see conv9x9_tail_fwd.cpp
+    constexpr std::int64_t kDepth = 64;  // input channels per block; see conv9x9_tail_fwd.cpp
     std::fill_n(packed, packed_tail_size(channels), 0.0f);
     const std::int64_t in_channels = 4 * channels;
     for (std::int64_t i = 0; i < in_channels; ++i) {

@@ -1,4 +1,4 @@
-// The two passes, arranged so that the compiler vectorises over pixels: rows in whole lines, columns tap by tap.
+// The two passes, arranged so that the compiler vectorises over pixels: rows as whole lines, columns tap by tap.
 #include "kernels/resize_bicubic.h"
 
 #include <algorithm>
@@ -48,7 +48,7 @@ void columns_of(const Pixel* src, std::ptrdiff_t src_stride, std::int64_t rows, 
 template <typename Pixel>
 void resize_columns(const Pixel* src, std::ptrdiff_t src_stride, std::int64_t rows, std::int64_t output_columns,
                     std::int64_t channels, const ResizePass& pass, Pixel* dst) {
-    switch (channels) {  // the binding admits 1 to 4
+    switch (channels) {  // the binding allows 1 to 4
         case 1: return columns_of<Pixel, 1>(src, src_stride, rows, output_columns, pass, dst);
         case 2: return columns_of<Pixel, 2>(src, src_stride, rows, output_columns, pass, dst);
         case 3: return columns_of<Pixel, 3>(src, src_stride, rows, output_columns, pass, dst);

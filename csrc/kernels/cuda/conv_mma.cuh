@@ -1,7 +1,6 @@
-// The convolution as implicit products of matrices on tensor cores, forward and for the data gradient. A block computes
-// a tile of pixels by a block of channels. For each chunk of input channels the tile's window of the input is brought
-// into shared memory once, prologue applied, and read by every tap from there; the weights of one tap after another
-// arrive in a ring of asynchronous copies.
+// Convolution as implicit GEMM on tensor cores, forward and data gradient. A block computes a tile of pixels by a block
+// of channels. For each chunk of input channels, the tile's window of the input is loaded into shared memory once, with
+// the prologue applied, and read by every tap; the weights of the taps arrive in a ring of asynchronous copies.
 #pragma once
 
 #include <type_traits>
@@ -11,22 +10,22 @@
 
 namespace srgan_fast::cuda {
 
-// What a block computes and with how many warps: a tile of Size::kSize.
+// Block and warp layout of a tile of Size::kSize.
 template <typename Size, int blocks>
 struct ConvShape {
     static constexpr TileSize kSize = Size::kSize;
     static constexpr int kRows = kSize.rows, kColumns = kSize.columns;
     static constexpr int kPixels = kRows * kColumns;
     static constexpr int kChannels = kSize.channels;
-    static constexpr int kDepth = kSize.depth;           // input channels of a chunk
-    static constexpr int kRowBytes = kSize.row_bytes();  // of a chunk's pixel
+    static constexpr int kDepth = kSize.depth;           // input channels per chunk
+    static constexpr int kRowBytes = kSize.row_bytes();  // per pixel of a chunk
     static constexpr int kWarpsM = kSize.warps_m, kWarpsN = kSize.warps_n;
     static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
-    static constexpr int kBlocks = blocks;        // per multiprocessor, for which registers must suffice
-    static constexpr int kStages = kSize.stages;  // of weights in shared memory, all but one under way
+    static constexpr int kBlocks = blocks;        // per SM; limits the registers
+    static constexpr int kStages = kSize.stages;  // of weights in shared memory; all but one in flight
     static constexpr int kStageBytes = kSize.stage_bytes();
-    static constexpr int kPitch = kSize.pitch();                 // of a result's pixel
-    static constexpr int kUnits = kChannels * kSize.bytes / 16;  // of a result's pixel
+    static constexpr int kPitch = kSize.pitch();                 // bytes per pixel of the result
+    static constexpr int kUnits = kChannels * kSize.bytes / 16;  // 16-byte units per pixel of the result
     static constexpr int kReducers = kThreads / kUnits;
     static_assert(kReducers % kPhases == 0 && kRows % 2 == 0 && kColumns % 2 == 0);
     static_assert(kPixels % (16 * kWarpsM) == 0 && kChannels % (16 * kWarpsN) == 0);
@@ -34,7 +33,7 @@ struct ConvShape {
     static constexpr TileSize size() { return kSize; }
 };
 
-// The shape of a tile of a map's type.
+// Shape of a tile for a map type.
 template <typename T, Tile tile>
 struct TileOf {
     static constexpr TileSize kSize = size_of(tile, sizeof(T));
@@ -42,7 +41,7 @@ struct TileOf {
 template <typename T, Tile tile, int blocks>
 using ShapeOf = ConvShape<TileOf<T, tile>, blocks>;
 
-// Calls visit with an object of a tile's shape.
+// Calls visit with an object of the tile's shape.
 template <typename T, typename Visit>
 auto with_shape(Tile tile, const Visit& visit) {
     switch (tile) {
@@ -57,7 +56,7 @@ auto with_shape(Tile tile, const Visit& visit) {
     }
 }
 
-// Which tile of which image a block computes.
+// The tile and image that a block computes.
 struct Place {
     int image, top, left, index;
 };
@@ -70,14 +69,14 @@ SRGAN_FAST_DEVICE Place place_of(int height, int width) {
     return {row / tiles_y, row % tiles_y * Shape::kRows, (index - row * tiles_x) * Shape::kColumns, index};
 }
 
-// The accumulators of a warp: fragments of 16 pixels x 8 channels.
+// Accumulators of a warp: fragments of 16 pixels x 8 channels.
 template <typename Shape>
 struct Accumulators {
     static constexpr int kM = Shape::kPixels / Shape::kWarpsM / 16, kN = Shape::kChannels / Shape::kWarpsN / 8;
     float value[kM][kN][4];
 };
 
-// The weights of a tap and a chunk, towards a stage of the ring.
+// Copies the weights of a tap and a chunk to a stage of the ring.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void fetch_weights(std::byte* stage, const ConvParams& p, int tap, int chunk) {
     constexpr int kUnits = Shape::kRowBytes / 16, kCopies = Shape::kChannels * kUnits;
@@ -94,7 +93,7 @@ SRGAN_FAST_DEVICE void fetch_weights(std::byte* stage, const ConvParams& p, int 
     }
 }
 
-// A tap's products of one chunk. `pixel`: for each 16 rows of the warp, the window's pixel that this lane points at.
+// Multiplies one tap of one chunk. `pixel`: for each 16 rows of the warp, the window pixel that this lane addresses.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void multiply_tap(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
                                     const int (&pixel)[Accumulators<Shape>::kM], int tap_offset, int lane, int warp_n) {
@@ -131,7 +130,7 @@ constexpr bool two_maps(const ConvParams& p) {
     return backward ? p.gradient.moments || p.gradient.activation : p.source.residual != nullptr;
 }
 
-// All products of a block: over chunks of input channels and the phase's taps.
+// Mainloop of a block: over chunks of input channels and the taps of its phase.
 template <typename T, typename Shape, bool backward>
 SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared, const ConvParams& p,
                                     const TapSet& taps, const Place& place) {
@@ -153,7 +152,7 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
         pixel[m] = (row / Shape::kColumns * p.step) * window.columns + row % Shape::kColumns * p.step;
     }
     const int chunks = (p.input_channels + Shape::kDepth - 1) / Shape::kDepth, steps = chunks * taps.count;
-    int next_chunk = 0, next_tap = 0, next_stage = 0;  // of the weights to ask for
+    int next_chunk = 0, next_tap = 0, next_stage = 0;  // of the weights to request next
     const auto fetch = [&](int step) {
         if (step < steps)
             fetch_weights<T, Shape>(ring + next_stage * Shape::kStageBytes, p, taps.weight[next_tap], next_chunk);
@@ -215,7 +214,7 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
     sync_threads();  // shared memory is free
 }
 
-// Results into shared memory, pixel by pixel.
+// Stores results to shared memory, pixel by pixel.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void stage_results(std::byte* shared, const Accumulators<Shape>& sums, int warp_m, int warp_n,
                                      int lane) {
@@ -237,7 +236,7 @@ SRGAN_FAST_DEVICE void stage_results(std::byte* shared, const Accumulators<Shape
             }
 }
 
-// The sum over the pixels of a tile of one value a channel: in a warp by exchange, then over warps through shared
+// Sum over the pixels of a tile of one value per channel: within a warp by shuffles, then across warps through shared
 // memory, always in the same order. `value(m, n, i)` is the i-th element of a fragment, 0 where there is no pixel.
 template <typename Shape, typename Value>
 SRGAN_FAST_DEVICE void sum_of_channels(float (&total)[Accumulators<Shape>::kN][2], float* scratch, int warp_m,
@@ -348,7 +347,7 @@ void conv_forward_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
     }
 }
 
-// Through the prologue: from dz to the gradients of x and the residual, and the sums for scale, shift and slope.
+// Differentiates the prologue: from dz to the gradients of x and the residual, and the sums for scale, shift and slope.
 template <typename T, typename Shape>
 SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
 void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
@@ -368,7 +367,7 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
     const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * kUnit<T>;
     const int count = present<kUnit<T>>(p.channels, channel);
     const bool whole = p.channels % kUnit<T> == 0;
-    // A thread's pixels are all of one phase of the shuffle, if there is one.
+    // A thread's pixels all belong to one phase of the shuffle, if there is one.
     const int own_phase = reducer % kPhases, shuffled = s.shuffle ? own_phase : 0;
     const std::int64_t image = static_cast<std::int64_t>(place.image) * p.height * p.width * p.channels;
     SourceAdjoint<kSize> adjoint(s, shuffled * p.channels + channel, count);

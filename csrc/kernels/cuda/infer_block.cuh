@@ -1,6 +1,6 @@
-// A residual block of inference in one kernel: two 3x3 convolutions of 64 channels with PReLU between them, and the
-// block's input added. A block of threads keeps both convolutions' weights in shared memory and goes from tile to tile;
-// the map between the convolutions takes the place of the input's window.
+// A residual block of inference in one kernel: two 3x3 convolutions of 64 channels with PReLU between them, plus the
+// block's input. A thread block keeps both convolutions' weights in shared memory and iterates over tiles; the
+// intermediate map replaces the input's window.
 #pragma once
 
 #include "kernels/cuda/plan.h"
@@ -8,22 +8,22 @@
 
 namespace srgan_fast::cuda {
 
-// What eight warps compute: all of them a tile, half of its channels each four, or each four a tile of their own
-// (`apart`), so that one group's loads and endings are behind the other's products.
+// Work of the eight warps: one tile together, with half of its channels for each four, or one tile per four warps
+// (`apart`), so that one group's loads and epilogues overlap with the other's multiplications.
 template <int way>
 struct BlockShape {
     static constexpr BlockSize kSize = kBlockSizes[way];
     static constexpr int kRows = kSize.rows, kColumns = kBlockColumns, kChannels = kBlockChannels;
     static constexpr int kThreads = kBlockThreads, kGroups = kSize.apart ? 2 : 1;
-    static constexpr int kGroup = kThreads / kGroups;  // threads of a tile
+    static constexpr int kGroup = kThreads / kGroups;  // threads per tile
     static constexpr int kWarpsM = 4, kWarpsN = kGroup / 32 / kWarpsM;
-    static constexpr int kN = kChannels / kWarpsN / 8;  // of a warp
-    // The map between the convolutions reaches a pixel beyond the tile, the window of the input another one.
+    static constexpr int kN = kChannels / kWarpsN / 8;  // per warp
+    // The intermediate map extends one pixel beyond the tile, the input's window two.
     static constexpr int kInnerColumns = kColumns + 2, kInner = (kRows + 2) * kInnerColumns;
     static constexpr int kWindowColumns = kColumns + 4, kWindow = (kRows + 4) * kWindowColumns;
     static constexpr int kInnerM = blocks_of(kInner, 16 * kWarpsM), kOuterM = kRows / kWarpsM;
     static constexpr int kPixelBytes = kChannels * 2, kTapBytes = kChannels * kPixelBytes;
-    static constexpr int kStageBytes = 16 * kN * 16;  // of a warp's results
+    static constexpr int kStageBytes = 16 * kN * 16;  // per warp, for its results
     static constexpr bool kStaged = block_staged(kSize);
     static_assert(kColumns == 16 && kRows % kWarpsM == 0);
     static_assert(kWindow * kPixelBytes == block_window_bytes(kSize) && kTapBytes * kBlockTaps == kBlockWeightBytes);
@@ -42,13 +42,13 @@ auto with_block_shape(int way, const Visit& visit) {
     }
 }
 
-// Where a unit of a map's pixel is, in bytes. Both maps are permuted by the place that a pixel has in rows of 18, so
-// that eight pixels that follow each other in the inner map, across the ends of its rows, too, lie in different banks.
+// Byte offset of a 16-byte unit of a map's pixel. Both maps are permuted by a pixel's position in rows of 18, so that
+// eight consecutive pixels of the intermediate map, also across the ends of its rows, are in different banks.
 SRGAN_FAST_DEVICE int key_of(int row, int column) { return (2 * row + column) & 7; }
 SRGAN_FAST_DEVICE int map_offset(int pixel, int key, int unit) { return pixel * 128 + ((unit ^ key) << 4); }
 
-// A map's products with nine taps, both being in shared memory. `row` and `column`: for each 16 rows of the warp, of
-// the first tap's pixel that this lane points at. `weights`: of the warp's first channel.
+// Multiplies a map with nine taps, both in shared memory. `row` and `column`: for each 16 rows of the warp, the first
+// tap's pixel that this lane addresses. `weights`: those of the warp's first channel.
 template <typename T, int columns, bool warpgroups, int m_count, int n_count>
 SRGAN_FAST_DEVICE void multiply_map(float (&sums)[m_count][n_count][4], const std::byte* map, const std::byte* weights,
                                     const int (&row)[m_count], const int (&column)[m_count]) {
@@ -127,7 +127,7 @@ SRGAN_FAST_DEVICE void multiply_map(float (&sums)[m_count][n_count][4], const st
     }
 }
 
-// A convolution's weights, towards shared memory.
+// Copies a convolution's weights to shared memory.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void request_weights(std::byte* to, const void* weights) {
     constexpr int kUnits = Shape::kChannels / 8, kStep = Shape::kThreads / kUnits, kSteps = Shape::kChannels / kStep;
@@ -141,10 +141,10 @@ SRGAN_FAST_DEVICE void request_weights(std::byte* to, const void* weights) {
                       from + (i / kSteps * kInferRows + i % kSteps * kStep) * Shape::kChannels, true);
 }
 
-// A tile's window of the input, by the warps of its group, each a row after the other.
+// Loads a tile's window of the input with the warps of its group, one row each.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void request_map(std::byte* map, const BlockParams& p, int image, int top, int left) {
-    constexpr int kUnits = Shape::kChannels / 8, kStep = 32 / kUnits;  // pixels at once
+    constexpr int kUnits = Shape::kChannels / 8, kStep = 32 / kUnits;  // pixels per step
     static_assert(Shape::kWindowColumns % kStep == 0);
     const int lane = threadIdx.x % 32, unit = lane % kUnits, first = lane / kUnits, x = left - 2 + first;
     const T* const from = static_cast<const T*>(p.x) +
@@ -162,7 +162,7 @@ SRGAN_FAST_DEVICE void request_map(std::byte* map, const BlockParams& p, int ima
     }
 }
 
-// What sums begin with; `bias`: of this lane's first channel.
+// Initialises the sums; `bias`: that of this lane's first channel.
 template <int m_count, int n_count>
 SRGAN_FAST_DEVICE void begin_with(float (&sums)[m_count][n_count][4], const float* bias) {
 #pragma unroll
@@ -173,8 +173,8 @@ SRGAN_FAST_DEVICE void begin_with(float (&sums)[m_count][n_count][4], const floa
             for (int m = 0; m < m_count; ++m) sums[m][n][i] = bias[n * 8 + i % 2];
 }
 
-// Where each four warps have a tile of their own, products are those of warpgroups if the device has them: they wait
-// for each other, which a second tile hides. `warpgroups`: without asking the device, for proofs.
+// If each four warps have their own tile, warpgroup instructions are used where the device has them: they wait for each
+// other, which the second tile hides. `warpgroups`: forces them, for tests.
 template <typename T, typename Shape, bool warpgroups = false>
 SRGAN_FAST_GLOBAL(Shape::kThreads, 1)
 void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
@@ -313,7 +313,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
             for (int n = 0; n < kN; ++n)
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
-                    // Rounded before the addition and behind it, as by two kernels.
+                    // Rounded before the addition and after it, as by two kernels.
                     const Pair sum = widen_pair<T>(narrow_pair<T>(sums[m][n][2 * half], sums[m][n][2 * half + 1]));
                     const Pair more = widen_pair<T>(skip[m][n][half]);
                     *reinterpret_cast<std::uint32_t*>(stage + tile_offset<kN * 16>(half * 8 + own / 4, n) +

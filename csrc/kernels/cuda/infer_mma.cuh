@@ -1,12 +1,12 @@
-// The convolutions of inference: those of conv_mma.cuh with PReLU, residuals and pixel shuffle where results are
-// written, the head from pictures, and the tail and others to pictures.
+// Convolutions of inference: those of conv_mma.cuh with PReLU, residuals and pixel shuffle in the epilogue, the head
+// from images, and the tail and others to images.
 #pragma once
 
 #include "kernels/cuda/conv_mma.cuh"
 
 namespace srgan_fast::cuda {
 
-// Calls visit with an object of the shape of a tile that choose_infer_launch() chooses, if weights are not resident.
+// Calls visit with an object of the shape of a tile from choose_infer_launch(), if weights are not resident.
 template <typename Visit>
 auto with_infer_shape(Tile tile, const Visit& visit) {
     switch (tile) {
@@ -17,7 +17,7 @@ auto with_infer_shape(Tile tile, const Visit& visit) {
     }
 }
 
-// What a tile's sums begin with.
+// Initialises a tile's sums.
 template <typename Shape>
 SRGAN_FAST_DEVICE void begin_with_bias(Accumulators<Shape>& sums, const Vector& bias, int channels) {
     using A = Accumulators<Shape>;
@@ -34,7 +34,7 @@ SRGAN_FAST_DEVICE void begin_with_bias(Accumulators<Shape>& sums, const Vector& 
         }
 }
 
-// The block's slopes of PReLU into shared memory, where they are found at once; others see them behind a barrier.
+// Copies the block's PReLU slopes to shared memory for fast access; visible to other threads after a barrier.
 template <typename Shape>
 SRGAN_FAST_DEVICE void fetch_slopes(float* slopes, const Vector& slope, int channels) {
     if (threadIdx.x >= Shape::kChannels) return;
@@ -42,7 +42,7 @@ SRGAN_FAST_DEVICE void fetch_slopes(float* slopes, const Vector& slope, int chan
     slopes[threadIdx.x] = channel < channels ? value_of(slope, channel, 1.0f) : 1.0f;
 }
 
-// A unit of a result with its residuals, of which the first was read before. They are added in float.
+// Adds the residuals, the first of which was loaded before, to a unit of the result, in float.
 template <typename T>
 SRGAN_FAST_DEVICE Vec16 add_residuals(const Vec16& unit, const Vec16& first, const Addend (&residuals)[2],
                                       std::int64_t pixel, int channel) {
@@ -62,8 +62,8 @@ SRGAN_FAST_DEVICE Vec16 add_residuals(const Vec16& unit, const Vec16& first, con
     return narrow_unit<T>(values);
 }
 
-// PReLU, then through shared memory to where a pixel's channels belong: to its own place, with the residuals, or to
-// that of one of the pixels that it becomes.
+// Applies PReLU, then writes through shared memory: to the pixel's own position, with the residuals, or with a shuffle
+// to one of the pixels that it becomes.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared, const float* slopes,
                                    const InferParams& p, const Place& place) {
@@ -90,14 +90,15 @@ SRGAN_FAST_DEVICE void finish_tile(Accumulators<Shape>& sums, std::byte* shared,
     const int channel = static_cast<int>(blockIdx.y) * Shape::kChannels + unit * 8;
     const int scale = p.shuffle, channels = c.channels / (scale * scale), phase = scale > 1 ? channel / channels : 0;
     const int width = c.width * scale, down = phase / scale, across = phase - down * scale;
-    const int own = channel - phase * channels;                                                    // of the result
-    const std::int64_t image = static_cast<std::int64_t>(place.image) * c.height * scale * width;  // its first pixel
+    const int own = channel - phase * channels;  // channel of the result
+    const std::int64_t image =
+        static_cast<std::int64_t>(place.image) * c.height * scale * width;  // first pixel of the image
     sync_threads();
     const Addend& addend = p.residuals[0];
     const T* const first_residual =
         addend.map != nullptr ? static_cast<const T*>(addend.map) + image * addend.pitch + own : nullptr;
     T* const result_map = static_cast<T*>(c.y) + image * p.pitch + own;
-    // A few pixels at once, since reading a residual takes long.
+    // A few pixels at a time, to hide the latency of reading residuals.
     constexpr int kOwn = Shape::kPixels / Shape::kReducers, kBatch = Shape::kThreads > 128 ? 2 : 4;
     static_assert(kOwn % kBatch == 0);
     for (int first = 0; first < kOwn; first += kBatch) {
@@ -138,7 +139,7 @@ void infer_fetching_kernel(SRGAN_FAST_CONSTANT InferParams p) {
     finish_tile<T, Shape>(sums, shared, slopes, p, place);
 }
 
-// A window's products with all taps, both being in shared memory; fragments are fetched a step ahead, across taps.
+// Multiplies a window with all taps, both in shared memory; fragments are loaded a step ahead, across taps.
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void multiply_window(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
                                        const TapSet& taps, int window_columns) {
@@ -194,7 +195,7 @@ auto with_resident_shape(Tile tile, const Visit& visit) {
     return tile == Tile::kLarge ? visit(ShapeOf<Half, Tile::kLarge, 2>{}) : visit(ShapeOf<Half, Tile::kMedium, 2>{});
 }
 
-// One chunk of input channels; the weights of all taps are fetched once, then tile after tile is computed.
+// One chunk of input channels; all taps' weights are loaded once, then the block iterates over tiles.
 template <typename T, typename Shape>
 SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
 void infer_resident_kernel(SRGAN_FAST_CONSTANT InferParams p) {
@@ -260,13 +261,13 @@ void unfold_kernel(SRGAN_FAST_CONSTANT UnfoldParams p) {
     }
 }
 
-// Calls visit with an object of the shape of a tile that choose_picture_tile() chooses.
+// Calls visit with an object of the shape of a tile from choose_picture_tile().
 template <typename Visit>
 auto with_picture_shape(Tile tile, const Visit& visit) {
     return tile == Tile::kNarrow ? visit(ShapeOf<Half, Tile::kNarrow, 3>{}) : visit(ShapeOf<Half, Tile::kMedium, 2>{});
 }
 
-// Results as pictures' planes. Sums go there as they are, since pictures have few channels.
+// Writes results to the planes of images. Accumulators are stored directly, since images have few channels.
 template <typename T, typename Shape>
 SRGAN_FAST_GLOBAL(Shape::kThreads, Shape::kBlocks)
 void picture_kernel(SRGAN_FAST_CONSTANT PictureParams p) {
@@ -340,7 +341,7 @@ void tail_kernel(SRGAN_FAST_CONSTANT TailParams p) {
                 products[row * kTailPitch + n * 8 + lane % 4 * 2 + i % 2] = sums.value[m][n][i];
             }
     sync_threads();
-    constexpr int kFine = 2 * kTailColumns, kLines = 2 * kColours;  // a result's pixels of a row; rows of colours
+    constexpr int kFine = 2 * kTailColumns, kLines = 2 * kColours;  // result pixels per row; rows of colours
     for (int i = threadIdx.x; i < kLines * Shape::kRows * kFine; i += Shape::kThreads) {
         const int fine = i % kFine, row = i / kFine % Shape::kRows, line = i / kFine / Shape::kRows;
         const int y = place.top + row, x = place.left + fine / 2;

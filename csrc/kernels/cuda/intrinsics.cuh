@@ -1,7 +1,7 @@
-// What the kernels use of a GPU, behind names that also exist on the host: with nvcc these are the machine's
-// instructions, without it csrc/kernels/cuda/simt runs the same kernel bodies thread by thread. Fragment layouts are
-// those of the PTX ISA (warp-level matrix instructions, mma.m16n8k16 of 16 bits, m16n8k8 of TF32, and ldmatrix of 8x8
-// 16-bit elements, or 8x4 of 32 bits).
+// GPU instructions that the kernels use, as functions that also exist on the host: with nvcc these are the
+// instructions; without it csrc/kernels/cuda/simt runs the same kernel bodies thread by thread. Fragment layouts are
+// those of the PTX ISA (warp-level matrix instructions: mma.m16n8k16 of 16 bits, m16n8k8 of TF32, and ldmatrix of 8x8
+// 16-bit elements, or 8x4 32-bit elements).
 //
 // Kernels also read threadIdx, blockIdx, blockDim and gridDim, which the host defines, too.
 #pragma once
@@ -19,7 +19,7 @@ struct Half {
     std::uint16_t bits;
 };
 
-// 16 bytes, moved at once: 8 elements of 16 bits, or 4 floats.
+// 16 bytes that are moved at once: 8 16-bit elements, or 4 floats.
 struct alignas(16) Vec16 {
     std::uint32_t word[4];
 };
@@ -47,8 +47,8 @@ SRGAN_FAST_DEVICE std::byte* shared_memory() {
     return memory;
 }
 
-// The value, of which the compiler does not know that it is the same each time: what is made of it in a loop is made
-// each time, not kept in registers.
+// Returns the value, but hides from the compiler that it is the same each time: what is computed from it in a loop is
+// recomputed instead of kept in registers.
 SRGAN_FAST_DEVICE int afresh(int value) {
     asm volatile("" : "+r"(value));
     return value;
@@ -56,14 +56,14 @@ SRGAN_FAST_DEVICE int afresh(int value) {
 
 SRGAN_FAST_DEVICE void sync_threads() { __syncthreads(); }
 SRGAN_FAST_DEVICE void sync_warp() { __syncwarp(); }
-// The barrier of a number, from 0 on, of the `threads` threads of a group, one of those that the block divides into in
-// order. Unlike sync_threads(), warps may come to it from different places.
+// Barrier number `group` for one of the groups of `threads` consecutive threads that the block is divided into. Unlike
+// sync_threads(), warps may reach it from different places.
 SRGAN_FAST_DEVICE void sync_group(int group, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "r"(threads) : "memory");
 }
 
-// Where a kernel may begin before the one before it in the stream has ended (launch.cuh): waits for its end, and says
-// that the next one may begin. Before compute capability 9.0 kernels begin one after the other.
+// For kernels that may start before their predecessor in the stream has ended (launch.cuh): waits for its end, and
+// allows the successor to start. Before compute capability 9.0 kernels start one after the other.
 SRGAN_FAST_DEVICE void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -75,14 +75,15 @@ SRGAN_FAST_DEVICE void let_next_kernel_begin() {
 #endif
 }
 
-// The value of the lane whose index differs in the bits of `mask`; all lanes of the warp call it together.
+// Value of the lane whose index differs in the bits of `mask`; all lanes of the warp call it together.
 SRGAN_FAST_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 
 SRGAN_FAST_DEVICE std::uint32_t shared_address(const void* p) {
     return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
-// Starts a copy of 16 bytes from global to shared memory, or of zeros; there after commit, wait and a barrier.
+// Starts an asynchronous copy of 16 bytes, or of zeros, from global to shared memory; complete after commit, wait and a
+// barrier.
 SRGAN_FAST_DEVICE void copy_async_16(void* shared, const void* global, bool valid) {
     const int size = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(size)
@@ -90,21 +91,21 @@ SRGAN_FAST_DEVICE void copy_async_16(void* shared, const void* global, bool vali
 }
 // Closes this thread's group of copies.
 SRGAN_FAST_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits until at most the `pending` youngest groups of this thread are under way.
+// Waits until at most the `pending` latest groups of this thread are in flight.
 template <int pending>
 SRGAN_FAST_DEVICE void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
-// Four 8x8 matrices of 16-bit elements: lanes 8i..8i+7 say where the rows of the i-th are (16 bytes each, aligned);
-// lane l gets of each matrix elements 2 (l % 4) and the next of row l / 4.
+// Loads four 8x8 matrices of 16-bit elements: lanes 8i..8i+7 pass the addresses of the i-th one's rows (16 bytes each,
+// aligned); lane l gets elements 2 (l % 4) and the next of row l / 4 of each matrix.
 SRGAN_FAST_DEVICE void load_matrices(std::uint32_t (&to)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "r"(shared_address(row))
                  : "memory");
 }
-// The same, each matrix transposed: lane l gets elements l / 4 of rows 2 (l % 4) and the next.
+// The same, with each matrix transposed: lane l gets elements l / 4 of rows 2 (l % 4) and the next.
 SRGAN_FAST_DEVICE void load_matrices_transposed(std::uint32_t (&to)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -112,8 +113,8 @@ SRGAN_FAST_DEVICE void load_matrices_transposed(std::uint32_t (&to)[4], const vo
                  : "memory");
 }
 
-// d += a b for a 16x16 by rows, b 16x8 by columns, in the fragments of mma.m16n8k16; of floats, which are to be rounded
-// to TF32, a 16x8 and b 8x8, in those of m16n8k8.
+// d += a b for a row-major 16x16 and b column-major 16x8, in the fragments of mma.m16n8k16; for floats, which must be
+// rounded to TF32, a 16x8 and b 8x8, in those of m16n8k8.
 template <typename T>
 SRGAN_FAST_DEVICE void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
 template <>
@@ -144,17 +145,17 @@ SRGAN_FAST_DEVICE void multiply_add<float>(float (&d)[4], const std::uint32_t (&
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Products of a warpgroup, four warps in order: d += a b for 64 rows, each warp's 16 in the fragments of mma.m16n8k16,
-// and b of 64 columns in shared memory: rows of b's transpose are 128 bytes each, 64 elements, of which step k has 16 k
-// and on; units of 16 bytes are permuted as tile_offset<64> does, and `rows` is a multiple of 1024 bytes. They are
-// under way until they are waited for: until then neither d nor a may be touched. Of compute capability 9.0 alone, in
-// code that is compiled for 90a; elsewhere kWarpgroups is false and nobody calls them.
+// Multiplication by a warpgroup, four consecutive warps: d += a b for 64 rows, each warp's 16 in the fragments of
+// mma.m16n8k16, and b of 64 columns in shared memory: rows of b's transpose are 128 bytes each, 64 elements, of which
+// step k uses those from 16 k on; 16-byte units are permuted as by tile_offset<64>, and `rows` is a multiple of 1024
+// bytes. It is asynchronous: until it is waited for, neither d nor a may be accessed. Only for compute capability 9.0,
+// in code compiled for 90a; elsewhere kWarpgroups is false and these functions are not called.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 inline constexpr bool kWarpgroups = true;
 
 template <typename T>
 SRGAN_FAST_DEVICE void multiply_group(float (&d)[8][4], const std::uint32_t (&a)[4], const std::byte* rows, int k) {
-    // Eight rows are 1024 bytes; swizzled by 128.
+    // Eight rows are 1024 bytes; 128-byte swizzle.
     const std::uint64_t b = (shared_address(rows) + 32u * static_cast<unsigned>(k)) >> 4 | std::uint64_t{1} << 16 |
                             std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
 #define SRGAN_FAST_SUMS(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
@@ -173,15 +174,15 @@ SRGAN_FAST_DEVICE void multiply_group(float (&d)[8][4], const std::uint32_t (&a)
 #undef SRGAN_FAST_SUMS
 #undef SRGAN_FAST_PRODUCT
 }
-// What was written to d and a before is there for the products that follow.
+// Makes earlier writes to d and a visible to the multiplications that follow.
 SRGAN_FAST_DEVICE void order_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-// Closes a group of products, and waits until at most the `pending` youngest groups are under way.
+// Closes a group of multiplications, and waits until at most the `pending` latest groups are in flight.
 SRGAN_FAST_DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int pending>
 SRGAN_FAST_DEVICE void wait_for_products() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
-// What this thread wrote to shared memory is seen by products behind the next barrier.
+// Makes this thread's writes to shared memory visible to multiplications after the next barrier.
 SRGAN_FAST_DEVICE void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 #else
 inline constexpr bool kWarpgroups = false;
@@ -212,7 +213,7 @@ SRGAN_FAST_DEVICE T of_bits(std::uint32_t bits) {
         return {static_cast<std::uint16_t>(bits)};
 }
 
-// Rounded to 10 bits of fraction, to nearest, ties away from zero; a float whose other bits are zeros.
+// Rounds to 10 fraction bits, to nearest, ties away from zero; the other bits of the float are zero.
 SRGAN_FAST_DEVICE float round_to_tf32(float value) {
     std::uint32_t bits;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
@@ -230,7 +231,7 @@ SRGAN_FAST_DEVICE float widen<Half>(Half value) {
     return __half2float(__ushort_as_half(value.bits));
 }
 
-// Rounded to nearest, ties to even.
+// Rounds to nearest, ties to even.
 template <typename T>
 SRGAN_FAST_DEVICE T narrow(float value);
 template <>
@@ -242,7 +243,7 @@ SRGAN_FAST_DEVICE Half narrow<Half>(float value) {
     return {__half_as_ushort(__float2half_rn(value))};
 }
 
-// Two elements in a word, the first in the low bits.
+// Packs two elements in a word, the first in the low bits.
 template <typename T>
 SRGAN_FAST_DEVICE Pair widen_pair(std::uint32_t word) {
     return {widen(T{static_cast<std::uint16_t>(word)}), widen(T{static_cast<std::uint16_t>(word >> 16)})};

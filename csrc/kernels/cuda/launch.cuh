@@ -1,4 +1,4 @@
-// One kernel's launch, checked.
+// Launch of one kernel, with error checks.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -12,19 +12,19 @@
 
 namespace srgan_fast::cuda {
 
-inline constexpr int kOrdinaryShared = 48 * 1024;  // bytes; more has to be asked for
+inline constexpr int kOrdinaryShared = 48 * 1024;  // bytes; more must be requested
 
-// What went wrong, taken back from CUDA, which would else tell it to whoever asks next.
+// Returns the error and clears it in CUDA, which would otherwise report it to the next caller.
 inline const char* failure(cudaError_t error) {
     static_cast<void>(cudaGetLastError());
     return cudaGetErrorString(error);
 }
 
-// What CUDA was asked about the kernels of each device, so that it is asked once instead of at each launch.
+// Caches what CUDA reports about the kernels of each device, instead of querying it at each launch.
 class KernelFacts {
   public:
-    // Lets a kernel have that much shared memory on the current device. What it may have only grows: a thread that
-    // launches it with less never takes from another one, between its asking and its launch, what that one asked for.
+    // Allows a kernel that much shared memory on the current device. The limit only grows: a thread that launches the
+    // kernel with less never lowers another thread's limit between its request and its launch.
     cudaError_t allow(const void* kernel, int shared) {
         if (shared <= kOrdinaryShared) return cudaSuccess;
         const std::lock_guard lock(mutex_);
@@ -36,7 +36,7 @@ class KernelFacts {
         return error;
     }
 
-    // For which virtual architecture it was compiled: 90 for 9.0.
+    // Virtual architecture that it was compiled for: 90 for 9.0.
     cudaError_t architecture(const void* kernel, int& found) {
         const std::lock_guard lock(mutex_);
         Facts* facts = nullptr;
@@ -85,15 +85,15 @@ const char* launch(void (*kernel)(Params), const Grid& grid, int threads, int sh
     return error == cudaSuccess ? nullptr : failure(error);
 }
 
-// For kernels that call wait_for_previous_kernel(): they begin before the one before them ends where they were compiled
-// with that wait, whatever the GPU.
+// For kernels that call wait_for_previous_kernel(): if they were compiled with that wait, they start before the
+// previous kernel ends, on any GPU.
 template <typename Params>
 const char* launch_early(void (*kernel)(Params), const Grid& grid, int threads, int shared, const Params& p,
                          void* stream) {
     int architecture = 0;
     const cudaError_t error = kernel_facts().architecture(reinterpret_cast<const void*>(kernel), architecture);
     if (error != cudaSuccess) return failure(error);
-    constexpr int kFirst = 90;  // virtual architecture that has it
+    constexpr int kFirst = 90;  // first virtual architecture that has it
     return launch(kernel, grid, threads, shared, p, stream, architecture >= kFirst);
 }
 

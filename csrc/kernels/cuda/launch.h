@@ -1,5 +1,5 @@
-// Launches the CUDA kernels; plain C++ to its callers. Each function queues work on a stream and returns null, or what
-// CUDA says went wrong. Memory is the caller's.
+// Launches the CUDA kernels; plain C++ for callers. Each function enqueues work on a stream and returns null or CUDA's
+// error message. The caller owns all memory.
 #pragma once
 
 #include "kernels/cuda/params.h"
@@ -7,7 +7,7 @@
 
 namespace srgan_fast::cuda {
 
-// Of maps. The products of floats are rounded to TF32.
+// Element type of maps. Multiplications of floats are rounded to TF32.
 enum class Type { kBf16, kHalf, kFloat };
 
 const char* launch_forward(Type type, Tile tile, const ConvParams& p, void* stream);
@@ -37,7 +37,7 @@ const char* launch_bn_follow(const BnFollowParams& p, void* stream);
 
 const char* launch_pad(Type type, const PadParams& p, void* stream);
 
-// The current device; throws std::runtime_error if it cannot be asked.
+// The current device; throws std::runtime_error if it cannot be queried.
 Device current_device();
 constexpr int bytes_of(Type type) { return type == Type::kFloat ? kFloatBytes : kHalfBytes; }
 // For WgradParams::stages.

@@ -1,71 +1,72 @@
-// What the convolutions of training get as arguments on a GPU: the family of kernels/cpu/conv.h (a prologue computed
-// where tiles are read, an epilogue where they are written, forward and both gradients) with maps of 16-bit floats or
-// of float, of which products are rounded to TF32, and everything else in float. Plain structures, passed to kernels by
-// value.
+// Arguments of the CUDA convolutions of training: as in kernels/cpu/conv.h (a prologue computed as tiles are read, an
+// epilogue as they are written, forward and both gradients) with maps of 16-bit floats, or of float with
+// multiplications in TF32, and everything else in float. Plain structures, passed to kernels by value.
 #pragma once
 
 #include <cstdint>
 
 namespace srgan_fast::cuda {
 
-inline constexpr int kTaps = 81;   // of a 9x9 convolution, the largest
-inline constexpr int kPhases = 4;  // of a stride of 2, and of a pixel shuffle
+inline constexpr int kTaps = 81;   // of the largest convolution, 9x9
+inline constexpr int kPhases = 4;  // of stride 2, and of a pixel shuffle
 
-// Values of channels: `data[i * step]`, so that one value can stand for all; no data: a constant that the reader knows.
+// Per-channel values: `data[i * step]`, so that one value can stand for all; without data, a constant known to the
+// reader.
 struct Vector {
     const float* data;
     int step;
 };
 
-// Where z comes from; see cpu::Source. Maps are NHWC without gaps.
+// Source of z; see cpu::Source. Maps are dense NHWC.
 struct Source {
     const void* x;
     const void* residual;
-    void* sum;  // z as a side output, or null
+    void* sum;  // side output for z, or null
     Vector center, scale, shift, slope;
     int height, width, channels;  // of z
-    int pitch;                    // elements from one pixel of a map to the next: channels, or more and zeros
+    int pitch;                    // elements per pixel of a map: channels, plus zero padding
     bool shuffle, affine, activates;
 };
 
-// Where dy comes from: g + mean_gradient / pixels + 2 var_gradient (y - mean) / pixels; or behind an activation
-// g where y > 0, else slope * g; or g.
+// Source of dy: g + mean_gradient / pixels + 2 var_gradient (y - mean) / pixels; or after an activation, g where y > 0,
+// else slope * g; or g.
 struct Gradient {
     const void* g;
     const void* y;
     Vector mean, mean_gradient, var_gradient;
-    float share;  // of a pixel among a channel's in the batch: 1 / pixels
+    float share;  // 1 / number of pixels per channel in the batch
     float slope;
     int height, width, channels;
     int pitch;  // see Source
     bool moments, activation;
 };
 
-// The taps that reach one phase of the computed pixels: which input pixel, from the tile's first, and which weights.
+// Taps of one phase of the computed pixels: input pixel of each, relative to the tile's first, and index of its
+// weights.
 struct TapSet {
     int count;
     signed char row[kTaps], column[kTaps], weight[kTaps];
 };
 
-// The input pixels that taps reach, from a pixel on: where the first are, and how many rows and columns.
+// Extent of the input pixels that taps read: offset of the first one, and number of rows and columns.
 struct Reach {
     int top, left, rows, columns;
 };
 
-// A convolution as implicit products of matrices: computed pixels x channels = input pixels at taps x weights.
+// A convolution as implicit GEMM: computed pixels x channels = input pixels at taps x weights.
 struct ConvParams {
     int batch;
-    Source source;      // forward the input; backward what the epilogue goes through
+    Source source;      // forward the input; backward for the epilogue
     Gradient gradient;  // backward the input
     int height, width;  // of the computed map
     int channels;       // of the computed map
     int input_channels;
-    int step;    // input pixels from one computed pixel to the next
-    int spread;  // computed pixels from one of a phase to the next: 2 backward through a stride of 2, else 1
+    int step;    // input pixels per computed pixel
+    int spread;  // distance of a phase's computed pixels: 2 for the gradient of stride 2, else 1
     Reach reach;
     TapSet taps[kPhases];
     const void* weights;              // packed: [tap][weight_rows][weight_columns]
-    int weight_rows, weight_columns;  // computed channels and input channels, up to whole blocks
+    int weight_rows, weight_columns;  // computed and input channels, padded to whole blocks
     // Forward.
     Vector bias;
     bool activate;
@@ -79,77 +80,77 @@ struct ConvParams {
     float* sums;  // [tiles of all phases][3][channels of x]: gradients of scale, shift, slope; or null
 };
 
-// A map that is added to a result: `scale` times its values.
+// A map added to a result, times `scale`.
 struct Addend {
     const void* map;  // or null
-    int pitch;        // elements from one pixel to the next
+    int pitch;        // elements per pixel
     float scale;
 };
 
-// A convolution of inference, where BatchNorm is in the weights: after it come bias and PReLU, then residuals or a
-// pixel shuffle. Maps may be channels of wider ones: they have a pitch, and pointers to their first channel.
+// A convolution of inference, with BatchNorm folded into the weights: followed by bias and PReLU, then residuals or a
+// pixel shuffle. Maps may be channel slices of wider ones: they have a pitch, and pointers to their first channel.
 struct InferParams {
     static constexpr int kResiduals = 2;
     ConvParams conv;               // forward, without a prologue; `y` is the result
-    Vector slope;                  // of PReLU, for each computed channel; no data: none
-    Addend residuals[kResiduals];  // of the result's shape, added last; one without a map ends them
-    int shuffle;                   // computed channels are those of shuffle^2 pixels, phase by phase; 1 for no shuffle
-    int pitch;                     // of the result
+    Vector slope;                  // PReLU, per computed channel; no data: none
+    Addend residuals[kResiduals];  // with the result's shape, added last; ends at one without a map
+    int shuffle;                   // factor; computed channels are phase-major; 1 for no shuffle
+    int pitch;                     // elements per pixel of the result
     bool settled;                  // weights and slopes were there before the previous kernel began
 };
 
-// A convolution of inference whose result is pictures: after it come bias, PReLU and a pixel shuffle in the order of
-// PyTorch's, channel c * shuffle^2 + phase being colour c of a pixel.
+// A convolution of inference whose result are images: followed by bias, PReLU and a pixel shuffle in PyTorch's order,
+// channel c * shuffle^2 + phase being colour c of a pixel.
 struct PictureParams {
-    ConvParams conv;  // as of InferParams, without a result
+    ConvParams conv;  // as in InferParams, without a result
     Vector slope;
     int shuffle;
     float* planes;  // [batch][channels / shuffle^2][shuffle * height][shuffle * width]
 };
 
-// A residual block of inference, of 64 channels: x + conv3x3(prelu(conv3x3(x) + bias)) + bias.
+// A residual block of inference with 64 channels: x + conv3x3(prelu(conv3x3(x) + bias)) + bias.
 struct BlockParams {
     int batch, height, width;
     const void* x;
-    const void* weights[2];  // packed as those of the convolutions are
+    const void* weights[2];  // packed as for InferParams
     Vector bias[2];
     Vector slope;  // of PReLU
-    void* y;       // not x
+    void* y;       // must not be x
     bool settled;  // see InferParams
 };
 
 inline constexpr int kColours = 3;
 
-// Pictures as the head's convolution reads them: a pixel's channels are 2 x 9 pixels' colours, from 4 to the left of it
-// to 4 to the right, of this row and the next. There is a row above the picture, too.
+// Images as the head's convolution reads them: the channels of a pixel are the colours of 2 x 9 pixels, from 4 to its
+// left to 4 to its right, in this row and the next. There is one extra row above the image.
 struct UnfoldParams {
     static constexpr int kSide = 9, kRows = 2, kChannels = 64;  // the last ten are zeros
     static constexpr int kRowTaps = (kSide + kRows - 1) / kRows;
     const float* planes;  // [batch][3][height][width]
     int batch, height, width;
-    float gain[kColours], offset[kColours];  // of each colour, inside the picture
+    float gain[kColours], offset[kColours];  // per colour, inside the image
     void* to;                                // [batch][height + 1][width][kChannels]
 };
 
-// The tail: a 5x5 convolution from four pixels' channels to four pixels' colours. What is computed first are the
-// products of each column of taps, which are then added up along rows of pixels.
+// The tail: a 5x5 convolution from four pixels' channels to four pixels' colours. First the products with each column
+// of taps are computed, then they are summed along rows of pixels.
 struct TailParams {
     static constexpr int kSide = 5, kPhaseColours = kColours * kPhases, kProducts = kSide * kPhaseColours;
-    ConvParams conv;  // its channels: for each column of taps kPhaseColours, a colour's four phases together
+    ConvParams conv;  // channels: kPhaseColours per column of taps, with the four phases of a colour adjacent
     float* planes;    // [batch][3][2 height][2 width]
 };
 
 struct WgradParams {
     int batch, taps, stride, splits;
-    int stages;  // tiles in shared memory at once
+    int stages;  // tiles in shared memory at a time
     Source source;
     Gradient gradient;
-    int rows, columns;  // out and in channels up to whole blocks
+    int rows, columns;  // out and in channels, padded to whole blocks
     float* weight;      // [splits][taps][taps][rows][columns]
     float* bias;        // [splits][rows], or null
 };
 
-// A pass over a map whose pixels are whole units of 8 channels: how many pixels each block has.
+// A pass over a map with whole units of 8 channels: number of pixels per block.
 struct Pass {
     std::int64_t pixels;
     int channels;
@@ -157,14 +158,14 @@ struct Pass {
     std::int64_t blocks() const { return (pixels + per_block - 1) / per_block; }
 };
 
-// z as a map; the pass is over x.
+// Writes z as a map; the pass is over x.
 struct SourcePassParams {
     Pass pass;
     Source source;
     void* z;
 };
 
-// Behind the products: bias and activation where they are, or bias and moments.
+// After the convolution: bias and activation in place, or bias and moments.
 struct ResultPassParams {
     Pass pass;
     void* y;
@@ -174,7 +175,7 @@ struct ResultPassParams {
     float* moments;  // [blocks][2][channels]: means and sums of squared deviations; or null
 };
 
-// dy as a map, and its sums.
+// Writes dy as a map, and its sums.
 struct GradientPassParams {
     Pass pass;
     Gradient gradient;
@@ -182,7 +183,7 @@ struct GradientPassParams {
     float* sums;  // [blocks][channels], or null
 };
 
-// From dz to what the prologue was made of; the pass is over x. See ConvParams.
+// From dz to the gradients of the prologue's inputs; the pass is over x. See ConvParams.
 struct SourceGradientPassParams {
     Pass pass;
     Source source;
@@ -193,7 +194,7 @@ struct SourceGradientPassParams {
     float* sums;  // [blocks][3][channels of x], or null
 };
 
-// The largest of each 2x2 pixels, or back: the pass is over the smaller map. Sizes are even.
+// 2x2 max pooling, or its gradient: the pass is over the smaller map. Sizes are even.
 struct PoolParams {
     Pass pass;
     const void* x;
@@ -211,7 +212,7 @@ struct PackParams {
     void* packed;  // [taps * taps][rows][columns]
 };
 
-// A map with its channels filled up by zeros, so that pixels are multiples of 16 bytes.
+// Pads a map's channels with zeros, so that pixels are multiples of 16 bytes.
 struct PadParams {
     const void* from;
     void* to;
@@ -219,26 +220,26 @@ struct PadParams {
     int channels, pitch;
 };
 
-// Merges the tiles' moments.
+// Merges the moments of the tiles.
 struct MomentsParams {
     const float* parts;  // [tiles][2][channels]
     int batch, height, width, channels, tile_rows, tile_columns;
     float *mean, *var;
 };
 
-// Adds up `count` rows of values, `stride` apart, in double; of every row `vectors` times `length` values, a vector of
-// sums each.
+// Sums `count` rows of values, `stride` apart, in double; of every row `vectors` times `length` values, giving that
+// many vectors of sums.
 struct SumParams {
     static constexpr int kVectors = 3;
     const float* parts;
     int count, stride, vectors, length;
     float* sums[kVectors];
-    // A multiple of the second vector besides, or null: what its values are times -scale.
+    // Multiple of the second vector to subtract: its values times `scale`; or null.
     Vector scale;
     float* scaled;
 };
 
-// BatchNorm's arithmetic on vectors of channels: scale = weight / sqrt(var + eps), and back.
+// BatchNorm's per-channel arithmetic: scale = weight / sqrt(var + eps), and its gradient.
 struct BnScaleParams {
     const float *var, *weight;  // weight: null for 1
     float eps;
@@ -251,12 +252,12 @@ struct BnScaleBackwardParams {
     int channels;
     float *var_gradient, *weight_gradient;  // the latter null if there is no weight
 };
-// Running statistics towards a batch's: by `momentum`, or if that is negative so that all batches count alike.
+// Updates running statistics: by `momentum`, or as a cumulative average if that is negative.
 struct BnFollowParams {
     const float *mean, *var;
     float *running_mean, *running_var;
     std::int64_t* batches;
-    float momentum, unbias;  // from the biased variance to the unbiased one
+    float momentum, unbias;  // factor from the biased to the unbiased variance
     int channels;
 };
 

@@ -1,7 +1,6 @@
-// What stands around a convolution whose products another library computes: prologue, epilogue and their gradients as
-// passes of their own, each of which reads and writes a map once. A thread has 8 channels, whose vectors it keeps in
-// registers, and pixels that lie apart; maps are NHWC without gaps, of channels that are multiples of 8, in 16 bits or
-// in float.
+// Separate passes around a convolution computed by cuDNN: prologue, epilogue and their gradients, each of which reads
+// and writes a map once. A thread processes 8 channels, whose per-channel values it keeps in registers, of pixels that
+// are apart; maps are dense NHWC, with channels in multiples of 8, in 16 bits or float.
 #pragma once
 
 #include "kernels/cuda/plan.h"
@@ -46,7 +45,7 @@ SRGAN_FAST_DEVICE Unit<T> pack(const float (&values)[8]) {
 }
 
 // A thread's part of a pass: its first channel, and its pixels from `first` on, `step` apart, below `end`. They are
-// counted in 32 bits (kMostPixels), since divisions of 64 take many instructions.
+// 32-bit indices (kMostPixels), since 64-bit divisions take many instructions.
 struct Share {
     int channel, row, step;
     int first, end;
@@ -59,10 +58,10 @@ SRGAN_FAST_DEVICE Share share_of(const Pass& p) {
     return {static_cast<int>(threadIdx.x) % units * 8, row, step, row < step ? begin + row : end, end};
 }
 
-// Calls use(pixel, load(pixel)) for a thread's pixels, several loads being under way at once.
+// Calls use(pixel, load(pixel)) for a thread's pixels, with several loads in flight.
 template <typename T, typename Load, typename Use>
 SRGAN_FAST_DEVICE void each_pixel(const Share& s, Load load, Use use) {
-    // As many as registers suffice for.
+    // As many as fit in registers.
     constexpr int kUnits = sizeof(load(0)) / sizeof(Unit<T>), kAhead = sizeof(T) == 4 ? 2 : kUnits == 1 ? 4 : 3;
     int pixel = s.first;
     for (; pixel + (kAhead - 1) * s.step < s.end; pixel += kAhead * s.step) {
@@ -75,7 +74,7 @@ SRGAN_FAST_DEVICE void each_pixel(const Share& s, Load load, Use use) {
     for (; pixel < s.end; pixel += s.step) use(pixel, load(pixel));
 }
 
-// The unit of a thread's channels at a pixel of a map of the pass.
+// The unit of a thread's channels at a pixel of the pass' map.
 template <typename T>
 SRGAN_FAST_DEVICE Unit<T> unit_at(const void* map, const Pass& p, const Share& s, int pixel) {
     return *reinterpret_cast<const Unit<T>*>(static_cast<const T*>(map) +
@@ -87,7 +86,7 @@ SRGAN_FAST_DEVICE void put_unit(void* map, const Pass& p, const Share& s, int pi
         unit;
 }
 
-// Where in z, in elements, the unit of a pixel of x is that a thread has.
+// Element offset in z of a thread's unit at a pixel of x.
 SRGAN_FAST_DEVICE std::int64_t place_in_z(const Source& s, const Pass& p, const Share& own, int pixel) {
     if (!s.shuffle) return static_cast<std::int64_t>(pixel) * p.channels + own.channel;
     const int phase = own.channel / s.channels, width = s.width / 2, height = s.height / 2;
@@ -101,7 +100,7 @@ struct TwoUnits {
     Unit<T> first, second;
 };
 
-// z from x.
+// Computes z from x.
 template <typename T>
 SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void source_pass_kernel(SRGAN_FAST_CONSTANT SourcePassParams p) {
@@ -124,7 +123,7 @@ void source_pass_kernel(SRGAN_FAST_CONSTANT SourcePassParams p) {
         });
 }
 
-// Sums of 8 channels over a block's threads, in the order of their rows, one vector of the pass' channels for each of
+// Sums 8 channels over a block's threads, in the order of their rows; one vector of the pass' channels for each of
 // `count` values.
 template <int count>
 SRGAN_FAST_DEVICE void sum_over_rows(float* to, const float (&values)[count][8], const Pass& p, const Share& own) {
@@ -140,7 +139,7 @@ SRGAN_FAST_DEVICE void sum_over_rows(float* to, const float (&values)[count][8],
     }
 }
 
-// Moments of a block's pixels from those of its rows (Chan, Golub and LeVeque 1979).
+// Merges the moments of a block's rows (Chan, Golub and LeVeque 1979).
 SRGAN_FAST_DEVICE void merge_rows(float* to, const float (&mean)[8], const float (&squares)[8], const Pass& p,
                                   const Share& own) {
     float* const scratch = reinterpret_cast<float*>(shared_memory());  // [rows][2][channels]
@@ -189,7 +188,7 @@ void result_pass_kernel(SRGAN_FAST_CONSTANT ResultPassParams p) {
             }
             if (changes) put_unit<T>(p.y, p.pass, own, pixel, pack<T>(y));
             if (p.moments == nullptr) return;
-        // Sums of differences to the first value, whose size is that of the spread.
+        // Sums of differences from the first value, whose magnitude is that of the spread.
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
                 if (count == 0) first[i] = y[i];
@@ -210,7 +209,7 @@ void result_pass_kernel(SRGAN_FAST_CONSTANT ResultPassParams p) {
     merge_rows(p.moments + static_cast<std::int64_t>(blockIdx.x) * 2 * p.pass.channels, first, squares, p.pass, own);
 }
 
-// dy from g, and the sums of each channel, which are the bias' gradient.
+// Computes dy from g, and the sums of each channel, which are the bias' gradient.
 template <typename T>
 SRGAN_FAST_GLOBAL(kPassThreads, 3)
 void gradient_pass_kernel(SRGAN_FAST_CONSTANT GradientPassParams p) {
@@ -246,7 +245,7 @@ struct ThreeUnits {
     Unit<T> dz, x, sum_gradient;
 };
 
-// Through the prologue: from dz to the gradients of x and the residual, and the sums for scale, shift and slope.
+// Differentiates the prologue: from dz to the gradients of x and the residual, and the sums for scale, shift and slope.
 template <typename T>
 SRGAN_FAST_GLOBAL(kPassThreads, 2)
 void source_gradient_pass_kernel(SRGAN_FAST_CONSTANT SourceGradientPassParams p) {
@@ -310,7 +309,7 @@ SRGAN_FAST_DEVICE void each_window(const PoolParams& p, const Share& own, Use us
     }
 }
 
-// The largest of four values, and which: the first of equal ones, the last that is no number (torch's rule).
+// Largest of four values, and its index: the first of equal values, the last NaN (PyTorch's rule).
 struct Largest {
     float value;
     int phase;

@@ -1,5 +1,5 @@
-// From a convolution to what its kernels are launched with: tiles, taps, grids, sizes of memory. No CUDA in it, so that
-// the host runs kernels by the same plans.
+// From a convolution to its launch parameters: tiles, taps, grids, memory sizes. Contains no CUDA, so that the host
+// runs kernels with the same plans.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace srgan_fast::cuda {
 
-// A 3x3 convolution of stride 1 or 2, or a 5x5 or 9x9 one of stride 1, padded by taps / 2.
+// A 3x3 convolution of stride 1 or 2, or a 5x5 or 9x9 one of stride 1, with padding taps / 2.
 struct Convolution {
     int batch, in, out;  // channels of z and of y
     int height, width;   // of z
@@ -23,11 +23,11 @@ constexpr int blocks_of(int size, int block) { return (size + block - 1) / block
 constexpr int round_up(int size, int block) { return blocks_of(size, block) * block; }
 
 inline constexpr int kPassThreads = 256;
-// Of a pass, such that pixels can be counted in 32 bits, also the four of each that a pooling reads.
+// Largest number of pixels of a pass: 32-bit indices must suffice, also for the four times as many of pooling.
 inline constexpr std::int64_t kMostPixels = std::int64_t{1} << 29;
 
-// Blocks of a pass, by sizes alone, so that sums are always added up in one order: enough for large GPUs, few enough
-// that merging their sums is nothing beside.
+// Blocks of a pass, depending on sizes only, so that sums are always added in the same order: enough for large GPUs,
+// few enough that merging their sums costs nothing in comparison.
 inline Pass pass_over(std::int64_t pixels, int channels) {
     constexpr std::int64_t kMostBlocks = 1024, kLeastRounds = 4;
     const std::int64_t at_once = kPassThreads / (channels / 8);
@@ -35,21 +35,21 @@ inline Pass pass_over(std::int64_t pixels, int channels) {
     return {pixels, channels, static_cast<int>(at_once * (rounds > kLeastRounds ? rounds : kLeastRounds))};
 }
 
-// Bytes of a block's shared memory with `vectors` sums of each channel.
+// Shared memory per block, in bytes, for `vectors` sums per channel.
 constexpr int pass_bytes(int vectors) { return kPassThreads * 8 * 4 * vectors; }
 
-// The shapes of conv_mma.cuh.
+// Shapes of conv_mma.cuh.
 enum class Tile { kLarge, kLargeShallow, kWide, kMedium, kMediumWide, kSmall, kSmallShallow, kNarrow };
 inline constexpr Tile kTiles[] = {Tile::kLarge,      Tile::kLargeShallow, Tile::kWide,         Tile::kMedium,
                                   Tile::kMediumWide, Tile::kSmall,        Tile::kSmallShallow, Tile::kNarrow};
 
-// Pixels and channels of a block; input channels of a chunk; chunks' weights in shared memory at once; warps; bytes of
-// a map's element.
+// Pixels and channels of a block; input channels of a chunk; stages of weights in shared memory; warps; bytes of a
+// map's element.
 struct TileSize {
     int rows, columns, channels, depth, stages, warps_m, warps_n, bytes;
-    constexpr int row_bytes() const { return depth * bytes; }  // of a chunk's pixel, or of its weights for a channel
+    constexpr int row_bytes() const { return depth * bytes; }  // per pixel of a chunk, or per channel of its weights
     constexpr int stage_bytes() const { return channels * row_bytes(); }
-    // Of a result's pixel: with eight elements more, so that pixels side by side lie in different banks.
+    // Per pixel of the result: eight extra elements put adjacent pixels in different banks.
     constexpr int pitch() const { return (channels + 8) * bytes; }
 };
 
@@ -72,13 +72,13 @@ constexpr TileSize size_of(Tile tile, int bytes = kHalfBytes) {
 
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 
-// Bytes of a window of the input: what a tile's taps reach.
+// Bytes of a window of the input: what a tile's taps read.
 constexpr int window_bytes(const TileSize& s, int step, const Reach& reach) {
     return round_up(((s.rows - 1) * step + reach.rows) * ((s.columns - 1) * step + reach.columns) * s.row_bytes(), 128);
 }
 
-// Bytes of a block's shared memory. The results take the place of the input when that is done, with the moments' sums
-// behind them, and the sums of a data gradient that of the results.
+// Shared memory per block, in bytes. Results replace the input when it has been used, followed by the sums of the
+// moments; a data gradient's sums replace the results.
 constexpr int shared_bytes(const TileSize& s, int step, const Reach& reach, bool two_maps) {
     const int input = (two_maps ? 2 : 1) * window_bytes(s, step, reach) + s.stages * s.stage_bytes();
     const int results = s.rows * s.columns * s.pitch() + 2 * s.warps_m * s.channels * 4;
@@ -91,7 +91,7 @@ struct Grid {
     std::int64_t blocks() const { return static_cast<std::int64_t>(x) * y * z; }
 };
 
-// Computed pixels of a phase by computed channels; `spread` 2 where a stride is gone back through, by phases.
+// Computed pixels of a phase by computed channels; `spread` is 2 for the gradient of stride 2, by phases.
 inline Grid grid_of(Tile tile, int batch, int height, int width, int channels, int spread) {
     const TileSize size = size_of(tile);
     const int tiles_y = blocks_of(blocks_of(height, spread), size.rows);
@@ -100,19 +100,19 @@ inline Grid grid_of(Tile tile, int batch, int height, int width, int channels, i
             static_cast<unsigned>(spread * spread)};
 }
 
-// What a device can do at once.
+// Capacity of a device.
 struct Device {
     int multiprocessors;
-    int shared_bytes;  // that a block may have
+    int shared_bytes;  // largest shared memory of a block
 };
 
 enum class Direction { kForward, kDataGradient, kWeightGradient };
-// Whose products of matrices are taken. Of floats, which ours round to TF32, ours only if they are asked for.
+// Implementation of the GEMMs. For floats, ours round to TF32 and are only used on request.
 enum class Products { kFaster, kOwn, kOwnTf32, kLibrary };
 
-// Whether torch's library multiplies, with our passes around it (passes.cuh), instead of the kernels here. It has
-// kernels made for each GPU, which on Hopper are two to three times as fast where channels are many; ours do it in one
-// pass, which decides where they are few (docs/cuda.md).
+// Whether cuDNN computes the convolution, with our passes around it (passes.cuh), instead of the kernels here. It has
+// kernels made for each GPU, which on Hopper are two to three times as fast with many channels; ours are a single pass,
+// which is faster with few (docs/cuda.md).
 inline bool uses_library(Products asked, Direction direction, const Convolution& c, int bytes = kHalfBytes) {
     if (bytes == kFloatBytes) return asked != Products::kOwnTf32;
     constexpr int kUnit = 8, kMostChannels = kPassThreads * kUnit;
@@ -125,7 +125,7 @@ inline bool uses_library(Products asked, Direction direction, const Convolution&
     return c.out > kNarrow && !small;
 }
 
-// A tile and what a pixel and channel cost with it.
+// A tile and its cost per pixel and channel.
 struct Choice {
     Tile tile;
     double cost;
@@ -139,7 +139,7 @@ Tile cheapest(const Choice (&choices)[count], const ConvParams& p, bool two_maps
     for (const Choice& c : choices) {
         const TileSize size = size_of(c.tile, bytes);
         const int pixels = size.rows * size.columns;
-        if (p.step == 2 && pixels > 64) continue;  // their windows would leave room for one block
+        if (p.step == 2 && pixels > 64) continue;  // their windows would leave room for one block only
         if (shared_bytes(size, p.step, p.reach, two_maps) > device.shared_bytes) continue;
         const std::int64_t blocks = grid_of(c.tile, p.batch, p.height, p.width, p.channels, p.spread).blocks();
         const std::int64_t rounds = (blocks + device.multiprocessors - 1) / device.multiprocessors;
@@ -149,8 +149,8 @@ Tile cheapest(const Choice (&choices)[count], const ConvParams& p, bool two_maps
     return best;
 }
 
-// Large tiles fetch weights less often and read fewer pixels twice; small ones leave fewer multiprocessors idle; those
-// of 128 channels apply the prologue half as often. The costs are those of layers of SRGAN's training on an H200,
+// Large tiles load weights less often and read fewer pixels twice; small ones leave fewer SMs idle; those of 128
+// channels apply the prologue half as often. The costs were measured for the layers of SRGAN's training on an H200,
 // relative to the large tile.
 inline Tile choose_tile(const ConvParams& p, bool transforms, bool two_maps, const Device& device,
                         int bytes = kHalfBytes) {
@@ -187,8 +187,8 @@ inline ConvParams forward_plan(const Convolution& c) {
     return p;
 }
 
-// dz(Y) is the sum over taps k of dy(o) w(k) with Y = stride * o + k - taps / 2: of a stride of 2, for each phase
-// Y = 2 i + f, the taps of one parity, from o = i + (f + taps / 2 - k) / 2.
+// dz(Y) is the sum over taps k of dy(o) w(k) with Y = stride * o + k - taps / 2: for stride 2, each phase Y = 2 i + f
+// uses the taps of one parity, from o = i + (f + taps / 2 - k) / 2.
 inline ConvParams dgrad_plan(const Convolution& c) {
     ConvParams p{};
     p.batch = c.batch, p.height = c.height, p.width = c.width;
@@ -216,10 +216,10 @@ inline void set_weights(ConvParams& p, const TileSize& size, const void* packed)
     p.weight_rows = round_up(p.channels, size.channels), p.weight_columns = round_up(p.input_channels, size.depth);
 }
 
-// Of inference: weights are packed for all tiles at once, [tap][weight_rows][weight_columns].
+// For inference: weights are packed once for all tiles, [tap][weight_rows][weight_columns].
 inline constexpr int kInferRows = 128, kInferColumns = 64;
 
-// A convolution of a map of `channels`, padded by zeros to its size, with `row_taps` x `column_taps` taps.
+// A same-size convolution of a map of `channels` with zero padding and `row_taps` x `column_taps` taps.
 inline ConvParams gather_plan(int batch, int height, int width, int channels, int out, const Reach& reach, int row_taps,
                               int column_taps, int row_step) {
     ConvParams p{};
@@ -239,12 +239,12 @@ inline ConvParams gather_plan(int batch, int height, int width, int channels, in
     return p;
 }
 
-// `side` x `side` taps, an odd number up to 9.
+// `side` x `side` taps; odd, up to 9.
 inline ConvParams infer_plan(int batch, int height, int width, int channels, int out, int side = 3) {
     return gather_plan(batch, height, width, channels, out, {-(side / 2), -(side / 2), side, side}, side, side, 1);
 }
 
-// Of pictures that are unfolded: see UnfoldParams.
+// For unfolded images: see UnfoldParams.
 inline ConvParams head_plan(int batch, int height, int width, int out) {
     using U = UnfoldParams;
     ConvParams p = gather_plan(batch, height, width, U::kChannels, out, {1 - U::kSide / 2, 0, U::kSide, 1}, U::kRowTaps,
@@ -253,9 +253,8 @@ inline ConvParams head_plan(int batch, int height, int width, int out) {
     return p;
 }
 
-// What a convolution of inference is launched with. Where all its weights fit into shared memory beside a tile's
-// window, twice in a multiprocessor, blocks fetch them once and go from tile to tile; else they fetch them for each
-// tile anew.
+// Launch parameters of a convolution of inference. If all its weights fit in shared memory beside a tile's window,
+// twice per SM, blocks load them once and iterate over tiles; otherwise they load them again for each tile.
 struct InferLaunch {
     Tile tile;
     bool resident;
@@ -282,7 +281,7 @@ inline InferLaunch infer_launch(const ConvParams& p, Tile tile, bool resident, c
 }
 
 inline InferLaunch choose_infer_launch(const ConvParams& p, const Device& device) {
-    constexpr int kReserved = 1024;  // bytes of shared memory that each block takes besides
+    constexpr int kReserved = 1024;  // bytes of shared memory reserved per block
     constexpr Choice kResident[] = {{Tile::kLarge, 1.0}, {Tile::kMedium, 1.25}};
     constexpr Choice kFetching[] = {
         {Tile::kLarge, 1.0}, {Tile::kWide, 1.05}, {Tile::kMedium, 1.25}, {Tile::kSmall, 1.45}};
@@ -293,7 +292,7 @@ inline InferLaunch choose_infer_launch(const ConvParams& p, const Device& device
                         resident, device);
 }
 
-// Of a convolution that writes pictures: most have few channels.
+// For convolutions that write images: most have few channels.
 inline Tile choose_picture_tile(const ConvParams& p) {
     return p.channels <= size_of(Tile::kNarrow).channels ? Tile::kNarrow : Tile::kMedium;
 }
@@ -306,8 +305,8 @@ constexpr int picture_shared_bytes(const ConvParams& p, Tile tile) {
     return shared_bytes(size_of(tile), p.step, p.reach, false);
 }
 
-// A residual block of inference in one kernel (infer_block.cuh): the rows of 16 pixels of a tile, and whether each half
-// of a block's warps has a tile of its own.
+// A residual block of inference in one kernel (infer_block.cuh): rows of 16 pixels per tile, and whether each half of
+// the block's warps has its own tile.
 struct BlockSize {
     int rows;
     bool apart;
@@ -320,12 +319,12 @@ inline constexpr int kBlockVectorBytes = 3 * kBlockChannels * 4;
 
 constexpr int block_window_bytes(const BlockSize& s) { return (s.rows + 4) * (kBlockColumns + 4) * kBlockChannels * 2; }
 
-// Of results on their way, for each warp 16 pixels.
+// Staging buffer for results: 16 pixels per warp.
 constexpr int block_stage_bytes(const BlockSize& s) {
     return kBlockThreads / 32 * 16 * (s.apart ? kBlockChannels : kBlockChannels / 2) * 2;
 }
 
-// Whether they have memory of their own, so that the next window arrives meanwhile, or that of the window.
+// Whether it is separate memory, so that the next window can arrive meanwhile, or reuses that of the window.
 constexpr bool block_staged(const BlockSize& s) { return !s.apart || s.rows <= 8; }
 
 constexpr int block_shared_bytes(const BlockSize& s) {
@@ -334,7 +333,7 @@ constexpr int block_shared_bytes(const BlockSize& s) {
 }
 
 struct BlockLaunch {
-    int way;  // of kBlockSizes; negative where a residual block is two convolutions
+    int way;  // index in kBlockSizes; negative: run as two convolutions
     int shared_bytes;
     Grid grid;
 };
@@ -346,8 +345,8 @@ inline BlockLaunch block_launch(int way, int batch, int height, int width, const
     return {way, block_shared_bytes(size), {static_cast<unsigned>(blocks), 1, 1}};
 }
 
-// By the time of the multiprocessor that has most tiles: 16 pixels of a convolution cost 1 where two tiles are computed
-// beside each other, more where one is.
+// By the time of the SM with the most tiles: 16 pixels of a convolution cost 1 if two tiles are computed concurrently,
+// and more if one is.
 inline BlockLaunch choose_block_launch(int batch, int height, int width, const Device& device) {
     constexpr double kTogether = 1.2, kAlone = 1.6;
     int best = -1;
@@ -365,10 +364,10 @@ inline BlockLaunch choose_block_launch(int batch, int height, int width, const D
     return block_launch(best, batch, height, width, device);
 }
 
-// What a block of the tail computes: its last columns are only other blocks' halo.
+// Block shape of the tail; its last columns only provide other blocks' halo.
 inline constexpr TileSize kTailSize{8, 32, 64, 64, 3, 4, 1, kHalfBytes};
-inline constexpr int kTailColumns = kTailSize.columns - (TailParams::kSide - 1);  // of results
-inline constexpr int kTailPitch = kTailSize.channels + 1;  // floats between pixels, which lie in different banks
+inline constexpr int kTailColumns = kTailSize.columns - (TailParams::kSide - 1);  // columns of results
+inline constexpr int kTailPitch = kTailSize.channels + 1;  // floats per pixel, so that pixels are in different banks
 
 inline ConvParams tail_plan(int batch, int height, int width, int channels) {
     constexpr int kSide = TailParams::kSide;
@@ -386,7 +385,7 @@ constexpr int tail_shared_bytes(const ConvParams& p) {
                   kTailSize.rows * kTailSize.columns * kTailPitch * static_cast<int>(sizeof(float)));
 }
 
-// The shapes of wgrad_mma.cuh: blocks of out and in channels. The small one is of floats alone.
+// Shapes of wgrad_mma.cuh: blocks of out and in channels. The small one is for floats only.
 enum class WgradTile { kWide, kFromNarrow, kToNarrow, kSmall, kTail, kWide5, kTail9, kWide9 };
 
 struct WgradSize {
@@ -405,10 +404,10 @@ constexpr WgradSize size_of(WgradTile tile) {
     }
 }
 
-inline constexpr int kWgradSide = 8;          // of a tile of dy
-inline constexpr int kWgradBiasBytes = 8192;  // of a block's shared memory, for the bias' sums, at most
+inline constexpr int kWgradSide = 8;          // side of a tile of dy
+inline constexpr int kWgradBiasBytes = 8192;  // most shared memory of a block for the bias' sums
 
-// Bytes of a tile's maps, for each stage.
+// Bytes of a tile's maps per stage.
 constexpr int wgrad_stage_bytes(WgradTile tile, int bytes, int taps, int stride, bool two_gradients, bool two_sources) {
     const WgradSize size = size_of(tile);
     const int rows = (kWgradSide - 1) * stride + size.tap_rows, columns = (kWgradSide - 1) * stride + taps;
@@ -429,7 +428,7 @@ inline WgradTile choose_wgrad_tile(const Convolution& c, int bytes, bool two_gra
     return fits(WgradTile::kFromNarrow) ? WgradTile::kFromNarrow : WgradTile::kSmall;
 }
 
-// As many shares as fill the multiprocessors, but several tiles each: a share costs a pass over the sums.
+// As many splits as fill the SMs, but with several tiles each: a split costs a pass over the sums.
 inline int wgrad_splits(const Convolution& c, WgradTile tile, const Device& device) {
     constexpr std::int64_t kLeastTiles = 3;
     const WgradSize size = size_of(tile);
@@ -437,12 +436,12 @@ inline int wgrad_splits(const Convolution& c, WgradTile tile, const Device& devi
                                blocks_of(c.out_width(), kWgradSide);
     const std::int64_t others = static_cast<std::int64_t>(blocks_of(c.out, size.rows)) * blocks_of(c.in, size.columns) *
                                 (c.taps / size.tap_rows);
-    const std::int64_t blocks = (tile == WgradTile::kWide ? 1 : 2) * device.multiprocessors;  // that fit at once
+    const std::int64_t blocks = (tile == WgradTile::kWide ? 1 : 2) * device.multiprocessors;  // that fit at a time
     const std::int64_t fitting = blocks / others < 1 ? 1 : blocks / others, most = tiles / kLeastTiles;
     return static_cast<int>(fitting < most ? fitting : most < 1 ? 1 : most);
 }
 
-// Tiles in shared memory at once, at least two.
+// Tiles in shared memory at a time, at least two.
 inline int wgrad_stages(int stage_bytes, const Device& device) {
     const int fitting = (device.shared_bytes - kWgradBiasBytes) / stage_bytes;
     return fitting >= 4 ? 4 : fitting >= 3 ? 3 : 2;

@@ -1,6 +1,6 @@
-// Names for what plan.h chooses: two convolutions with one name are computed by the same kernel in the same way. The
-// examination of a GPU (srgan_fast/ops/coverage.py) takes from it what real sizes use, and which small ones use the
-// same.
+// Names for the choices of plan.h: two convolutions with the same name are computed by the same kernel in the same way.
+// The GPU self-test (srgan_fast/ops/coverage.py) uses them to find which kernels real sizes select, and which small
+// cases select the same.
 #pragma once
 
 #include <stdexcept>
@@ -24,8 +24,8 @@ inline std::string name_of(WgradTile tile) {
     return kNames[static_cast<int>(tile)];
 }
 
-// Of training, sizes: batch, channels of z and of y, height and width of z, taps, stride, whether z comes through a
-// prologue, whether from two maps, whether dy is computed from y, each 0 or 1.
+// Sizes for training: batch, channels of z and of y, height and width of z, taps, stride, then 0 or 1 each: whether z
+// has a prologue, whether it has a second map, whether dy is computed from y.
 inline std::string training_name(const std::string& kernel, const std::vector<std::int64_t>& s, int bytes,
                                  Products products, const Device& device) {
     if (s.size() != 10) throw std::invalid_argument("of " + kernel + " ten sizes are needed");
@@ -44,8 +44,8 @@ inline std::string training_name(const std::string& kernel, const std::vector<st
     return name_of(tile) + (wgrad_splits(c, tile, device) > 1 ? ", shared" : ", alone");
 }
 
-// Of inference, sizes: batch, channels, channels of the result, height, width, and of `conv` and `picture` the side of
-// the filters, 3 where it is left out. Blocks that go from tile to tile are told from those that have one.
+// Sizes for inference: batch, channels, channels of the result, height, width, and for `conv` and `picture` the kernel
+// side, 3 by default. Blocks that iterate over tiles have other names than those with one tile.
 inline std::string inference_name(const std::string& kernel, const std::vector<std::int64_t>& s, const Device& device) {
     if (s.size() != 5 && s.size() != 6) throw std::invalid_argument("of " + kernel + " five or six sizes are needed");
     const auto of = [&](int i) { return static_cast<int>(s[i]); };
@@ -68,8 +68,8 @@ inline std::string inference_name(const std::string& kernel, const std::vector<s
     return "resident " + name_of(how.tile) + (tiles > how.grid.x ? ", several tiles" : ", one tile");
 }
 
-// `kernel`: forward, dgrad or wgrad of training; head, conv, picture, block or tail of inference, which takes no
-// others' products. Throws std::invalid_argument.
+// `kernel`: forward, dgrad or wgrad of training; head, conv, picture, block or tail of inference, which never uses
+// cuDNN. Throws std::invalid_argument.
 inline std::string plan_name(const std::string& kernel, const std::vector<std::int64_t>& sizes, int bytes,
                              Products products, const Device& device) {
     if (kernel == "forward" || kernel == "dgrad" || kernel == "wgrad")

@@ -7,7 +7,7 @@
 namespace srgan_fast::cuda {
 namespace {
 
-constexpr int kMostBlocks = 1024;  // of kernels that stride over their elements
+constexpr int kMostBlocks = 1024;  // for grid-stride kernels
 
 Grid over(std::int64_t elements) {
     const std::int64_t blocks = (elements + kReduceThreads - 1) / kReduceThreads;
@@ -63,7 +63,7 @@ const char* launch_bn_follow(const BnFollowParams& p, void* stream) {
 
 Device current_device() {
     static std::mutex mutex;
-    static std::map<int, Device> known;  // CUDA takes a microsecond for each question, and it is one of each call
+    static std::map<int, Device> known;  // a query takes a microsecond, and every call needs one
     int device = 0;
     cudaError_t error = cudaGetDevice(&device);
     const std::lock_guard lock(mutex);

@@ -1,5 +1,5 @@
-// What stands around the convolutions: weights into the order in which they are fetched, and the sums over blocks, each
-// in an order that depends on the sizes alone.
+// Auxiliary kernels of the convolutions: weight packing, and the sums over blocks, each in an order that depends on the
+// sizes only.
 #pragma once
 
 #include "kernels/cuda/tiles.cuh"
@@ -7,7 +7,7 @@
 namespace srgan_fast::cuda {
 
 inline constexpr int kReduceThreads = 256;
-inline constexpr int kReduceColumns = 8;  // values of a block of sums; its other threads share the rows
+inline constexpr int kReduceColumns = 8;  // sums per block; its other threads split the rows
 
 template <typename T, int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
@@ -42,7 +42,7 @@ void pad_kernel(SRGAN_FAST_CONSTANT PadParams p) {
     }
 }
 
-// The sum over the threads of a column, pair by pair.
+// Sum over the threads of a column, pairwise.
 template <int threads>
 SRGAN_FAST_DEVICE double sum_of_rows(double* scratch, double value) {
     sync_threads();  // what was there is read to the end
@@ -55,7 +55,7 @@ SRGAN_FAST_DEVICE double sum_of_rows(double* scratch, double value) {
     return scratch[threadIdx.x % kReduceColumns];
 }
 
-// A channel's moments from those of the tiles: the mean of the means, then squares inside tiles and between them (Chan,
+// Merges a channel's moments from those of the tiles: mean of the means, then squares within and between tiles (Chan,
 // Golub and LeVeque 1979), in double.
 template <int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
@@ -129,7 +129,7 @@ void bn_scale_backward_kernel(SRGAN_FAST_CONSTANT BnScaleBackwardParams p) {
     }
 }
 
-// In one block, since all channels need the number of batches that one thread changes.
+// In one block, since all channels need the number of batches, which one thread changes.
 template <int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
 void bn_follow_kernel(SRGAN_FAST_CONSTANT BnFollowParams p) {

@@ -1,7 +1,7 @@
-// Tiles of a map in shared memory, as the matrix instructions read them: one row a pixel, its channels in units of 16
-// bytes that are permuted so that eight neighbouring pixels lie in different banks. The prologue is applied once for
-// each element, on its way from global memory, and zeros stand where the image ends. Maps are of 16 bits, or of floats,
-// which are rounded to TF32 behind the prologue.
+// Tiles of a map in shared memory, laid out for the matrix instructions: one row per pixel, its channels in units of 16
+// bytes that are permuted so that eight adjacent pixels are in different banks. The prologue is applied once per
+// element, on the way from global memory; zeros are stored outside the image. Maps are 16-bit, or floats, which are
+// rounded to TF32 after the prologue.
 #pragma once
 
 #include "kernels/cuda/intrinsics.cuh"
@@ -9,11 +9,11 @@
 
 namespace srgan_fast::cuda {
 
-// Channels of a unit.
+// Channels per unit.
 template <typename T>
 inline constexpr int kUnit = static_cast<int>(sizeof(Vec16) / sizeof(T));
 
-// Where a unit of a pixel is, in bytes.
+// Byte offset of a unit of a pixel.
 template <int row_bytes>
 SRGAN_FAST_DEVICE int tile_offset(int pixel, int unit) {
     static_assert(row_bytes == 256 || row_bytes == 128 || row_bytes == 64 || row_bytes == 32);
@@ -26,14 +26,14 @@ SRGAN_FAST_DEVICE float value_of(const Vector& v, int i, float otherwise) {
     return v.data ? v.data[static_cast<std::int64_t>(i) * v.step] : otherwise;
 }
 
-// The elements of a unit of `size` that exist.
+// Number of elements of a unit of `size` that exist.
 template <int size>
 SRGAN_FAST_DEVICE int present(int channels, int first) {
     const int left = channels - first;
     return left < 0 ? 0 : left > size ? size : left;
 }
 
-// A unit, the elements from `count` on zero; `whole`: of a map whose pixels are multiples of 16 bytes.
+// A unit with zeros from element `count` on; `whole`: the map's pixels are multiples of 16 bytes.
 template <typename T>
 SRGAN_FAST_DEVICE Vec16 read_unit(const T* from, int count, bool whole) {
     if (whole) return *reinterpret_cast<const Vec16*>(from);
@@ -83,7 +83,7 @@ SRGAN_FAST_DEVICE Vec16 narrow_unit(const float (&values)[kUnit<T>]) {
     return unit;
 }
 
-// As tensor cores take it: floats are rounded to TF32.
+// Converts to tensor core operands: floats are rounded to TF32.
 template <typename T>
 inline constexpr bool kRounds = std::is_same_v<T, float>;
 
@@ -96,7 +96,7 @@ SRGAN_FAST_DEVICE Vec16 operand_unit(Vec16 unit) {
     return unit;
 }
 
-// u = scale * x + shift for `size` channels, with the mean inside `shift`, and what comes of a negative u.
+// u = scale * x + shift for `size` channels, with the mean folded into `shift`, and the activation.
 template <int size>
 struct Affine {
     float scale[size], shift[size], slope[size];
@@ -112,7 +112,7 @@ struct Affine {
         }
     }
 
-    // From x to z.
+    // Computes z from x.
     SRGAN_FAST_DEVICE void apply(float (&values)[size], const float (&residual)[size], bool adds) const {
 #pragma unroll
         for (int i = 0; i < size; ++i) {
@@ -122,7 +122,7 @@ struct Affine {
     }
 };
 
-// The way back: from dz to the gradient of x, while those of scale, shift and slope are added up.
+// Gradient: from dz to the gradient of x, while those of scale, shift and slope are accumulated.
 template <int size>
 struct SourceAdjoint {
     Affine<size> affine;
@@ -150,7 +150,7 @@ struct SourceAdjoint {
     }
 };
 
-// Units of z, of fixed channels, from anywhere in an image.
+// Reads units of z, for fixed channels, from any pixel of an image.
 template <typename T>
 class SourceReader {
   public:
@@ -162,7 +162,7 @@ class SourceReader {
         by_phase_ = s.shuffle && (s.center.step | s.scale.step | s.shift.step | s.slope.step) != 0;
     }
 
-    // Reads the vectors that combine() needs.
+    // Reads the per-channel values that combine() needs.
     SRGAN_FAST_DEVICE void prepare() {
         if (s_.affine && !by_phase_) affine_.read(s_, channel_, count_);
     }
@@ -178,7 +178,7 @@ class SourceReader {
     SRGAN_FAST_DEVICE int width() const { return s_.width; }
     // Whether pixels are multiples of 16 bytes.
     SRGAN_FAST_DEVICE bool whole() const { return s_.pitch % kSize == 0; }
-    // Whether there is anything to do but to copy.
+    // Whether it does more than copy.
     SRGAN_FAST_DEVICE bool transforms() const { return s_.affine; }
     SRGAN_FAST_DEVICE bool has_second() const { return s_.residual != nullptr; }
 
@@ -218,7 +218,7 @@ class SourceReader {
     Affine<kSize> affine_;
 };
 
-// Units of dy, likewise; or vectors of `size` channels.
+// The same for units of dy; or for vectors of `size` channels.
 template <typename T, int size = kUnit<T>>
 class GradientReader {
   public:
@@ -255,7 +255,7 @@ class GradientReader {
     SRGAN_FAST_DEVICE const T* first(int y, int x) const { return g_ + (y * s_.width + x) * s_.pitch + channel_; }
     SRGAN_FAST_DEVICE const T* second(int y, int x) const { return y_ + (y * s_.width + x) * s_.pitch + channel_; }
 
-    // From g and y to dy.
+    // Computes dy from g and y.
     SRGAN_FAST_DEVICE void apply(float (&dy)[size], const float (&result)[size]) const {
 #pragma unroll
         for (int i = 0; i < size; ++i)
@@ -280,12 +280,12 @@ class GradientReader {
     float factor_[size], offset_[size];
 };
 
-// A rectangle of pixels; (top, left) may lie outside the image, and rows may skip.
+// A rectangle of pixels; (top, left) may be outside the image, and rows may be skipped.
 struct Window {
     int top, left, rows, columns, row_step;
 };
 
-// The units of a window that are this thread's: visit(offset in the tile, y, x, whether that is inside the image).
+// Units of a window that belong to this thread: visit(offset in the tile, y, x, whether it is inside the image).
 template <int row_bytes, int threads, typename Reader, typename Visit>
 SRGAN_FAST_DEVICE void each_unit(const Reader& reader, const Window& w, Visit visit) {
     constexpr int kUnits = row_bytes / 16, kStride = threads / kUnits;
@@ -299,8 +299,8 @@ SRGAN_FAST_DEVICE void each_unit(const Reader& reader, const Window& w, Visit vi
     }
 }
 
-// Starts the copies of a window, as it is in memory: of what z or dy is computed from into `tile`, of the second map,
-// if there is one, into `second`.
+// Starts the copies of a window as it is in memory: the map that z or dy is computed from to `tile`, the second map, if
+// any, to `second`.
 template <int row_bytes, int threads, typename Reader>
 SRGAN_FAST_DEVICE void request_window(std::byte* tile, std::byte* second, const Reader& reader, const Window& w) {
     if (!reader.whole()) return;  // finish_window reads what cannot be copied in units
@@ -310,9 +310,9 @@ SRGAN_FAST_DEVICE void request_window(std::byte* tile, std::byte* second, const 
     });
 }
 
-// Makes z or dy of a window in its place, behind this thread's copies: it works on what it copied itself, so others
-// need a barrier afterwards only. `each(unit, y, x)` sees what is inside the image, wherever z or dy is computed or
-// `sees_all`.
+// Computes z or dy of a window in place, after this thread's copies: it only processes what it copied itself, so other
+// threads need a barrier only afterwards. `each(unit, y, x)` is called for pixels inside the image, wherever z or dy is
+// computed, or everywhere with `sees_all`.
 template <int row_bytes, int threads, typename Reader, typename Each>
 SRGAN_FAST_DEVICE void finish_window(std::byte* tile, const std::byte* second, Reader& reader, const Window& w,
                                      bool sees_all, Each each) {

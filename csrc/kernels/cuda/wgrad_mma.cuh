@@ -1,6 +1,6 @@
-// The weight gradient on tensor cores: out channels x in channels, summed over pixels. A block takes some rows of taps
-// and a share of the tiles; it reads dy and z of a tile once, prologues applied, and its taps' products share them,
-// while the next tiles are on their way. Shares are added up afterwards, in order, so that equal calls give equal bits.
+// Weight gradient on tensor cores: out channels x in channels, summed over pixels. A block computes some rows of taps
+// for a split of the tiles; it reads dy and z of a tile once, with prologues applied, for all its taps, while the next
+// tiles are in flight. Splits are summed afterwards, in order, so that equal calls give equal bits.
 #pragma once
 
 #include "kernels/cuda/plan.h"
@@ -54,10 +54,10 @@ auto with_shape(WgradTile tile, const Visit& visit) {
     }
 }
 
-// Fragments of products over pixels, of maps that have them in rows: `at(i)` is the place in the map of the i-th of an
-// instruction's pixels. Of 16 bits matrices are transposed as they are loaded. Of floats each element is loaded by
-// itself, and since it does not matter in which order pixels are added up, a lane has two that are neighbours, so that
-// lanes' are in different banks.
+// Fragments of GEMMs over pixels, of maps with pixels as rows: `at(i)` is the position in the map of the i-th pixel of
+// an instruction. 16-bit matrices are transposed as they are loaded. Floats are loaded element by element, and since
+// the order of the sum over pixels does not matter, a lane takes two adjacent ones, so that lanes are in different
+// banks.
 template <typename T, int row_bytes, typename At>
 SRGAN_FAST_DEVICE void load_rows(std::uint32_t (&to)[4], const std::byte* map, int channels, int lane, At at) {
     if constexpr (std::is_same_v<T, float>) {
@@ -116,11 +116,11 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
         source_window.left = gradient_window.left * p.stride - p.taps / 2;
         gradient.choose_image(image), source.choose_image(image);
     };
-    // In a stage: z's window, what it is computed from besides, dy's, and what that is computed from besides.
+    // Contents of a stage: z's window, its second map, dy's window, and its second map.
     const int gradient_at = source_bytes * (source.has_second() ? 2 : 1);
     const int first = static_cast<int>(static_cast<std::int64_t>(tiles) * split / p.splits);
     const int end = static_cast<int>(static_cast<std::int64_t>(tiles) * (split + 1) / p.splits);
-    int next = first, next_stage = 0;  // to be asked for
+    int next = first, next_stage = 0;  // to be requested
     const auto request = [&] {
         if (next < end) {
             std::byte* const stage = shared + next_stage * stage_bytes;

@@ -5,7 +5,7 @@
 namespace srgan_fast::reference {
 namespace {
 
-// The weights as [size][size][in_channels][out_channels]: the sums of all output channels grow side by side.
+// Weights as [size][size][in_channels][out_channels], so that the sums of all output channels grow together.
 std::vector<double> output_channels_last(const Conv2d& conv) {
     const std::int64_t taps = conv.size * conv.size;
     std::vector<double> weight(conv.weight.size());

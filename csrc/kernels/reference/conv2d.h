@@ -1,5 +1,5 @@
-// What "correct" means for the convolutions, whatever the algorithm and the layout that a kernel prefers: the
-// definition, on dense maps [height][width][channels], summed in double and rounded to float once.
+// Definition of the convolutions, independent of a kernel's algorithm and layout: dense maps [height][width][channels],
+// summed in double and rounded to float once.
 //
 // A 9x9 head is a conv2d of 3 channels; a 9x9 tail is a pixel_shuffle followed by a conv2d to 3 channels.
 #pragma once
@@ -9,16 +9,16 @@
 
 namespace srgan_fast::reference {
 
-// A convolution of stride 1 with zero padding that keeps the size, then its epilogue.
+// A stride-1, same-size convolution with zero padding, and its epilogue.
 struct Conv2d {
     std::int64_t in_channels, out_channels;
     std::int64_t size;              // of the square kernel; odd
     std::span<const float> weight;  // [out_channels][in_channels][size][size]
     std::span<const float> bias;    // out_channels
-    std::span<const float> slope;   // of the PReLU: out_channels, or empty for none
+    std::span<const float> slope;   // PReLU slopes: out_channels, or empty for none
 };
 
-// A map as large as the result that is added to it.
+// A map with the result's shape that is added to it.
 struct Residual {
     std::span<const float> values;
     float scale;

@@ -7,8 +7,8 @@ double before_activation(const Prologue& p, double x, std::int64_t c) {
     return p.scale[c] * (x - p.center[c]) + p.shift[c];
 }
 
-// Calls visit(channels of a pixel of z, channels of a pixel of y, tap) wherever a tap joins the two: a convolution and
-// both of its gradients are sums over these.
+// Calls visit(channels of a pixel of z, channels of a pixel of y, tap) for all pairs that a tap connects: a convolution
+// and both of its gradients are sums over these.
 template <typename Z, typename Y, typename Visit>
 void for_each_tap(Z& z, Y& y, std::int64_t size, std::int64_t stride, const Visit& visit) {
     for (std::int64_t n = 0; n < y.batch; ++n)
@@ -28,7 +28,7 @@ void for_each_value(const Map& map, const Visit& visit) {
     for (std::int64_t i = 0; i < map.pixels() * map.channels; ++i) visit(i, i % map.channels);
 }
 
-// Where a shuffle takes channel c of pixel (y, x): visit(value of x, value of z).
+// Source of channel c of pixel (y, x) in a shuffle: visit(value of x, value of z).
 template <typename X, typename Z, typename Visit>
 void for_each_shuffled(X& x, Z& z, const Visit& visit) {
     for (std::int64_t n = 0; n < z.batch; ++n)
@@ -85,7 +85,7 @@ Moments moments(const Map& y) {
     Moments m{std::vector<double>(y.channels), std::vector<double>(y.channels)};
     const double share = 1.0 / static_cast<double>(y.pixels());
     for_each_value(y, [&](std::int64_t i, std::int64_t c) { m.mean[c] += share * y.values[i]; });
-    // What summing up has rounded away is the mean deviation from it.
+    // The rounding error of the sum is the mean deviation from it.
     std::vector<double> missing(y.channels);
     for_each_value(y, [&](std::int64_t i, std::int64_t c) { missing[c] += share * (y.values[i] - m.mean[c]); });
     for (std::int64_t c = 0; c < y.channels; ++c) m.mean[c] += missing[c];

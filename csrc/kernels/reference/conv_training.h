@@ -1,8 +1,8 @@
-// What "correct" means for the convolutions of training (kernels/cpu/conv.h), whatever the algorithm: their formulas,
-// in double, one function for each.
+// Definition of the training convolutions (kernels/cpu/conv.h), independent of the algorithm: their formulas in double,
+// one function each.
 //
-// Forward, z = prologue(x) and y = convolution(z), then activation(y) or moments(y). Backward, dy is gradient_* of what
-// arrives, dz = data_gradient(dy), and prologue_gradient(dz) and weight_gradient(z, dy) are what is wanted.
+// Forward, z = prologue(x) and y = convolution(z), then activation(y) or moments(y). Backward, dy is gradient_* of the
+// incoming gradient, dz = data_gradient(dy); prologue_gradient(dz) and weight_gradient(z, dy) are the results.
 #pragma once
 
 #include <cstdint>

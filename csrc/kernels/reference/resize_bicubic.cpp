@@ -1,4 +1,4 @@
-// What "correct" means: one output pixel at a time, straight from the definition.
+// Definition of the resize: one output pixel at a time.
 #include "kernels/resize_bicubic.h"
 
 #include <vector>

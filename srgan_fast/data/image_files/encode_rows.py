@@ -26,6 +26,7 @@ from srgan_fast.data.image_files.encode import (
     tiff_options,
     to_8_bits,
 )
+from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.formats import TRAITS, Format
 from srgan_fast.data.image_files.picture import Image, Metadata
 from srgan_fast.errors import ImageError
@@ -145,6 +146,7 @@ class RowWriter:
             self.feed.close()
 
     def _save(self) -> None:
+        check_not_forked()
         metadata = self.ready.metadata
         source = pyvips.SourceCustom()
         source.on_read(self.feed.guarded(self.feed.read, None))

@@ -114,7 +114,7 @@ def test_a_hostile_ncnn_model_costs_little(what: str, tmp_path: Path) -> None:
         (b"7767517\n10000 1\n" + b"Input a 0 1 data\n" * 10_000, "more than one input"),
         (b"7767517\n1 1\nInput a 0 1 data " + b"0=1 " * 900_000, "more than 100 parameters"),
         (b"7767517\n1 1\nInput a 0 1 data 0=" + b"9" * 4_000_000, "is not a parameter"),
-        (b"7767517\n1 1\n" + b"x" * 4_000_000, "a line that is no layer"),
+        (b"7767517\n1 1\n" + b"x" * 4_000_000, "a line that is not a layer"),
         (b"7767517\n1 1\nInput a 0 1 data -23300=900000" + b",1" * 900_000, "0 results"),
     ],
     ids=["a number", "more lines", "many inputs", "parameters", "a long number", "one word", "an array"],

@@ -274,9 +274,15 @@ def _resized(m: OnnxModel, **how: Any) -> str:
 
 REFUSED: dict[str, tuple[Callable[[OnnxModel], str], str]] = {
     "attention": (lambda m: m.node("MatMul", ["image", "image"]), "MatMul 'matmul0': this operator is not supported"),
-    "a sigmoid": (lambda m: m.node("Sigmoid", [m.conv("image", 3, 3)]), "Sigmoid 'sigmoid1': no part"),
+    "a sigmoid": (
+        lambda m: m.node("Sigmoid", [m.conv("image", 3, 3)]),
+        "Sigmoid 'sigmoid1': this operator is not supported",
+    ),
     "padding": (lambda m: m.node("Pad", ["image"], pads=[0] * 8), "Pad 'pad0'"),
-    "another domain": (lambda m: m.node("Conv", ["image"], domain="com.microsoft"), "Conv 'conv0': no part"),
+    "another domain": (
+        lambda m: m.node("Conv", ["image"], domain="com.microsoft"),
+        "Conv 'conv0': this operator is not supported",
+    ),
     "a gate": (lambda m: m.node("Mul", [m.conv("image", 3, 3), "image"]), "a product or quotient of two maps"),
     "a reshape": (_reshaped, "with (1, 3, -1), which is not a step of a pixel shuffle"),
     "a transpose": (lambda m: m.node("Transpose", ["image"], perm=[0, 2, 3, 1]), "(0, 2, 3, 1), which is not a step"),
@@ -371,7 +377,7 @@ def test_weights_outside_the_folder_are_refused(how: str, tmp_path: Path) -> Non
 
 def test_a_weights_file_that_is_too_short_or_missing_is_refused(tmp_path: Path) -> None:
     path, data = _external(tmp_path)
-    with pytest.raises(ModelError, match=r"lies in 'weights\.bin', which is not there"):
+    with pytest.raises(ModelError, match=r"is in 'weights\.bin', which does not exist"):
         read_onnx(path)
     (path.parent / "weights.bin").write_bytes(data[:-1])
     with pytest.raises(ModelError, match=r"'weights\.bin' has others"):

@@ -1,8 +1,7 @@
-// AMX's tile registers, which compute a block of sums in four of them.
+// AMX tile registers; a block of sums uses four of them.
 //
-// The compilers' intrinsics want the registers' numbers as literals; here they are template arguments. Where
-// SRGAN_FAST_EMULATE_AMX is defined, the same operations are done in plain memory, so that tests run
-// without AMX, too, and sanitizers see every access.
+// Compiler intrinsics need register numbers as literals; here they are template arguments. With SRGAN_FAST_EMULATE_AMX
+// the same operations are done in plain memory, so that tests run without AMX and sanitizers see every access.
 #pragma once
 
 #include <bit>
@@ -21,7 +20,7 @@ struct TileMemory {
 };
 inline thread_local TileMemory tile_memory;
 
-// The registers are there while one of these is.
+// Configures the tile registers during its lifetime.
 class TileRegisters {
   public:
     TileRegisters() { std::memset(&tile_memory, 0, sizeof tile_memory); }
@@ -34,7 +33,7 @@ template <int tile>
 void tile_zero() {
     std::memset(tile_memory.tile[tile], 0, sizeof tile_memory.tile[tile]);
 }
-// Rows `stride` bytes apart.
+// Loads rows that are `stride` bytes apart.
 template <int tile>
 void tile_load(const void* from, std::int64_t stride) {
     for (int row = 0; row < kTileRows; ++row)
@@ -47,8 +46,8 @@ void tile_store(void* to, std::int64_t stride) {
         std::memcpy(static_cast<unsigned char*>(to) + row * stride, tile_memory.tile[tile] + row * kTileBytes,
                     kTileBytes);
 }
-// sum += a b. In memory of this thread alone, where the thread sanitizer has nothing to find and would take most of a
-// test's time.
+// sum += a b. Thread-local memory, where the thread sanitizer has nothing to find but would take most of a test's
+// time.
 template <int sum, int a, int b>
 [[gnu::no_sanitize_thread]] void tile_multiply_add() {
     const auto* const left = reinterpret_cast<const Bf16*>(tile_memory.tile[a]);
@@ -87,7 +86,7 @@ template <int tile>
 SRGAN_FAST_INLINE void tile_zero() {
     asm volatile("tilezero %%tmm%c0" ::"i"(tile));
 }
-// Rows `stride` bytes apart.
+// Stores rows that are `stride` bytes apart.
 template <int tile>
 SRGAN_FAST_INLINE void tile_load(const void* from, std::int64_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(tile) : "memory");
@@ -104,8 +103,8 @@ SRGAN_FAST_INLINE void tile_multiply_add() {
 
 #endif
 
-// sums += a b for kM tiles, the first at `a` and the second at `second_a`, with rows that many bytes apart, and kN in
-// one piece each, the first at `b` and the second that many elements behind.
+// sums += a b for kM tiles of pixels, at `a` and `second_a` with rows `row_bytes` apart, and kN contiguous tiles of
+// weights, at `b` and `next_b` elements after it.
 template <int kM, int kN>
 SRGAN_FAST_INLINE void multiply_tiles(const Bf16* a, const Bf16* second_a, std::int64_t row_bytes, const Bf16* b,
                                       std::int64_t next_b) {
@@ -143,9 +142,9 @@ SRGAN_FAST_INLINE void store_sums(float* sums, const SumPlaces& p) {
     if constexpr (kM == 2) tile_store<2>(sums + p.below, p.row * 4);
     if constexpr (kM == 2 && kN == 2) tile_store<3>(sums + p.below + p.right, p.row * 4);
 }
-// A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes,
-// b, next_b), see multiply_tiles; left in `to`. meanwhile() is called between products: other work that the tile unit
-// leaves time for. How many rows are wanted makes no difference to tiles.
+// Computes a block's sums: those at `from` (null: zero) plus all products that each(step) passes to step(a, second_a,
+// row_bytes, b, next_b), see multiply_tiles; stores them in `to`. meanwhile() is called between tile instructions:
+// other work for the time that the tile unit is busy. Tiles always compute all rows.
 template <int kM, int kN, typename Each, typename Meanwhile>
 SRGAN_FAST_INLINE void sum_products(std::int64_t, const float* from, const SumPlaces& from_places, float* to,
                                     const SumPlaces& places, const Each& each, const Meanwhile& meanwhile) {

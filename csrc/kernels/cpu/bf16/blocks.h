@@ -1,4 +1,4 @@
-// Blocks of results: the weights that they are multiplied with, and how one is finished while the next is multiplied.
+// Blocks of results: their weights, and finishing one block while the next is multiplied.
 #pragma once
 
 #ifdef SRGAN_FAST_DOT_PRODUCTS
@@ -9,19 +9,19 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// Channels of a product: whole tiles deep.
+// Channels padded to whole tiles of the GEMM's depth.
 constexpr std::int64_t deep(std::int64_t channels) { return (channels + kTileDepth - 1) / kTileDepth * kTileDepth; }
 
-// Weights in tiles: [16 output channels][32 input channels][tap], each tile in pairs of input channels; "output" and
-// "input" are the other way round for a data gradient.
+// Weights in tiles: [16 output channels][32 input channels][tap], each tile in pairs of input channels; for a data
+// gradient, output and input are exchanged.
 struct WeightTiles {
     const Bf16* tiles;
-    std::int64_t taps, blocks;  // of a filter; of input channels
+    std::int64_t taps, blocks;  // taps of a kernel; blocks of input channels
 
     WeightTiles(const void* packed, std::int64_t taps, std::int64_t depth)
         : tiles(static_cast<const Bf16*>(packed)), taps(taps), blocks(depth / kTileDepth) {}
 
-    std::int64_t group() const { return taps * blocks * kTileElements; }  // from 16 output channels to the next
+    std::int64_t group() const { return taps * blocks * kTileElements; }  // elements per 16 output channels
     const Bf16* at(std::int64_t channel, std::int64_t block) const {
         return tiles + channel / kTileColumns * group() + block * taps * kTileElements;
     }
@@ -43,12 +43,12 @@ void fill_tile(Bf16* tile, const At& at) {
 inline constexpr int kParts = 8;
 inline constexpr std::int64_t kPipelineBytes = 2 * kBlockRows * kBlockColumns * 4;
 
-// Multiplies one block after the other and finishes the one before it meanwhile: part(block, index) is called for each
-// of kParts parts of every block. A Block says where results belong, and by its `sums` where they are.
+// Multiplies blocks one by one, and finishes the previous one meanwhile: part(block, index) is called for each of
+// kParts parts of every block. A Block holds the position of its results and its `sums`.
 template <typename Block, typename Part>
 class Pipeline {
   public:
-    // `memory`: kPipelineBytes, two blocks' sums.
+    // `memory`: kPipelineBytes, the sums of two blocks.
     Pipeline(float* memory, const Part& part) : memory_(memory), part_(part) {}
 
     // multiply(sums, meanwhile) computes the block's sums.

@@ -1,9 +1,9 @@
-// The 3x3 convolution of maps of bfloat16 on AMX, in the direct form: with its products there is nothing to gain from
-// Winograd's.
+// 3x3 convolution of bfloat16 maps on AMX, as direct convolution: AMX multiplies so fast that Winograd's transforms do
+// not pay.
 //
-// A tap of 16 neighbouring pixels is a tile as it stands in the map, its rows a pixel apart: nothing is copied or
-// converted. A task multiplies its blocks of two rows of 16 pixels with 32 output channels after the other, whose
-// weights stay in the first-level cache where the input has 64 channels or less.
+// For each tap, 16 neighbouring pixels of the map are a tile, whose rows are one pixel apart: nothing is copied or
+// converted. A task multiplies all its blocks of two rows of 16 pixels with 32 output channels, then with the next 32;
+// those weights stay in the L1 cache if the input has at most 64 channels.
 #include "kernels/cpu/bf16/map_blocks.h"
 #include "kernels/cpu/bf16/table.h"
 
@@ -13,8 +13,8 @@ namespace {
 constexpr int kTaps = 3, kRows = kMapBlockRows;
 using Blocks = MapTiling<Conv3x3>;
 
-// Bytes of input that a task reads once more for each 32 output channels: a part of the second-level cache. On a Xeon
-// with 2 MB of that for each core, 1 MB is 3 % slower.
+// Bytes of input that a task reads again for each 32 output channels: a fraction of the L2 cache. On a Xeon with 2 MB
+// of L2 cache per core, 1 MB is 3 % slower.
 constexpr std::int64_t kTaskBytes = 256 << 10;
 
 std::int64_t tasks_of(const Conv3x3& a, int threads) {
@@ -24,8 +24,8 @@ std::int64_t tasks_of(const Conv3x3& a, int threads) {
 
 std::int64_t scratch_of(const Conv3x3&, std::int64_t) { return kPipelineBytes; }
 
-// Tiles of input channels of all maps: every map has its own, the last of which may reach into the next pixel, where
-// weights are zero.
+// Depth of the GEMM in tiles, over all input maps: each map is padded to whole tiles, the last of which may extend into
+// the next pixel, where weights are zero.
 std::int64_t depth_of(const Conv3x3& a) {
     std::int64_t depth = 0;
     for (std::int64_t i = 0; i < a.input_count; ++i) depth += deep(a.inputs[i].channels);
@@ -85,7 +85,7 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
         run<Epilogue::kPlain>(a, blocks, memory);
 }
 
-// As training packs them.
+// Weights are packed as for training.
 ConvPack<float> packing(std::int64_t in_channels, std::int64_t out_channels) {
     constexpr std::int64_t kFilter = kTaps * kTaps;
     return {Geometry::k3x3, false,        nullptr, {in_channels * kFilter, kFilter, kTaps, 1},

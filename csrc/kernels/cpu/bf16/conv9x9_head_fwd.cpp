@@ -1,9 +1,8 @@
-// The 9x9 convolution from RGB on AMX. A row of the kernel over a pixel is 27 values in a row of the picture, and those
-// of its neighbour begin 3 values further: tiles whose rows overlap. Weights of zero take what a tile reads beyond
-// the 27.
+// 9x9 convolution from RGB on AMX. For each row of the kernel, a pixel needs 27 consecutive values of an image row, and
+// its neighbour's start 3 values further: tiles with overlapping rows. Values beyond the 27 are multiplied by zeros.
 //
-// A value of the picture is taken as two bfloat16, itself and what rounding it leaves: all else together loses no more
-// than that rounding would, and the layer is a hundredth of the network.
+// Image values are split into two bfloat16, the rounded value and the remainder, since rounding them would lose more
+// than everything else; the layer is a hundredth of the network.
 #include "kernels/cpu/bf16/map_blocks.h"
 #include "kernels/cpu/bf16/table.h"
 
@@ -13,7 +12,7 @@ namespace {
 constexpr int kSize = 9, kRadius = 4, kColours = 3, kRows = kMapBlockRows;
 using Blocks = MapTiling<Conv9x9Head>;
 
-// The picture's rows that a block is computed from: as far as the last pixel's tile reads, in whole vectors.
+// Image rows that a block reads, up to the end of the last pixel's tile, in whole vectors.
 constexpr int kWindowRows = kRows + kSize - 1;
 constexpr int kWindowValues = ((kTileRows - 1) * kColours + kTileDepth + kLanes - 1) / kLanes * kLanes;
 struct Window {
@@ -21,14 +20,14 @@ struct Window {
 };
 
 std::int64_t tasks_of(const Conv9x9Head& a, int threads) {
-    constexpr std::int64_t kTaskBlocks = 32;  // some 50 microseconds: nobody waits long for the last task
+    constexpr std::int64_t kTaskBlocks = 32;  // about 50 microseconds, so that threads finish at about the same time
     return Blocks(a).tasks(kTaskBlocks, threads);
 }
 
 std::int64_t scratch_of(const Conv9x9Head&, std::int64_t) { return kPipelineBytes + std::int64_t(sizeof(Window)); }
 
 void fill(const Conv9x9Head& a, std::int64_t y, std::int64_t x, Window& window) {
-    const std::int64_t there = (a.width + kRadius - (x - kRadius)) * kColours;  // with the zeros behind the row
+    const std::int64_t there = (a.width + kRadius - (x - kRadius)) * kColours;  // with the zeros after the row
     for (int i = 0; i < kWindowRows; ++i) {
         const float* const row = static_cast<const float*>(a.in[y + i]) + (x - kRadius) * kColours;
         for (int k = 0; k < kWindowValues; k += kLanes) {

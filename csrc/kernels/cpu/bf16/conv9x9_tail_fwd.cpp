@@ -1,6 +1,6 @@
-// The 9x9 convolution to RGB behind a pixel shuffle on AMX, computed before the shuffle as a 5x5 convolution to 12
-// channels; see level/conv9x9_tail_fwd.cpp. It is the direct form: 12 of a tile's 16 columns are used, and four rows of
-// 16 pixels share the weights that stream through.
+// 9x9 convolution to RGB after a pixel shuffle on AMX, computed before the shuffle as a 5x5 convolution to 12 channels;
+// see level/conv9x9_tail_fwd.cpp. Direct convolution: 12 of a tile's 16 columns are used, and four rows of 16 pixels
+// share the weights while they are streamed.
 #include "kernels/cpu/bf16/blocks.h"
 #include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/level/pixels.h"
@@ -13,16 +13,16 @@ constexpr int kTaps = 5, kRadius = 2, kRows = 4, kOutputs = 12;
 using Blocks = Tiling<Conv9x9Tail, kRows, kTileRows>;
 
 std::int64_t tasks_of(const Conv9x9Tail& a, int threads) {
-    constexpr std::int64_t kTaskBlocks = 8;  // some 60 microseconds: nobody waits long for the last task
+    constexpr std::int64_t kTaskBlocks = 8;  // about 60 microseconds, so that threads finish at about the same time
     return Blocks(a).tasks(kTaskBlocks, threads);
 }
 
 std::int64_t scratch_of(const Conv9x9Tail&, std::int64_t) { return kPipelineBytes; }
 
-// A block's first pixel.
+// Position of a block's first pixel.
 struct Block {
     std::int64_t y, x;
-    const float* sums;  // kTileColumns a pixel
+    const float* sums;  // kTileColumns per pixel
 };
 
 template <typename Meanwhile>
@@ -54,7 +54,7 @@ SRGAN_FAST_INLINE void multiply(const Conv9x9Tail& a, const WeightTiles& weights
     tile_store<2>(sums + 2 * kTileSums, kTileBytes), tile_store<3>(sums + 3 * kTileSums, kTileBytes);
 }
 
-// Writes a part of a block's results: some pixels of a row.
+// Writes a part of a block's results: consecutive pixels of a row.
 [[gnu::noinline]] void finish(const Conv9x9Tail& a, const Pixels& pixels, const Block& b, int part) {
     constexpr int kPartsOfRow = kParts / kRows, kPixels = kTileRows / kPartsOfRow;
     const std::int64_t row = part / kPartsOfRow, first = part % kPartsOfRow * kPixels;

@@ -1,7 +1,7 @@
-// The data gradient of training's convolutions, for maps of bfloat16; see kernels/cpu/conv.h and conv_fwd.cpp.
+// Data gradient of training convolutions for bfloat16 maps; see kernels/cpu/conv.h and conv_fwd.cpp.
 //
-// The forward kernel with dy for its input and its taps turned around; stride 2 has four phases of z, each with taps
-// of its own over the same window of dy.
+// It is the forward kernel with dy as input and flipped taps; with stride 2, z has four phases, each with its own taps
+// over the same window of dy.
 #include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/bf16/windows.h"
 #include "kernels/cpu/level/through_prologue.h"
@@ -15,7 +15,7 @@ struct Dgrad {
     using Windows = GradientWindows<kGeometry>;
     static constexpr int kStep = Form<kGeometry>::kStep, kPhases = Windows::kPhases;
 
-    // Of the phase of even rows and columns, the largest.
+    // Size of the phase of even rows and columns, the largest one.
     static std::int64_t height(const Arguments& a) { return (a.source.height + kStep - 1) / kStep; }
     static Windows windows(const Arguments& a) { return {(a.source.width + kStep - 1) / kStep, {a.gradient.channels}}; }
 
@@ -35,7 +35,8 @@ struct Dgrad {
         return !s.affine ? Prologue::kPlain : s.residual ? Prologue::kResidual : Prologue::kAffine;
     }
 
-    // What is known of kN vectors of channels while a task's results are finished; of all four phases of a shuffled z.
+    // Per-channel values of kN vectors of channels, used while a task's results are finished; for a shuffled z, of all
+    // four phases.
     template <int kN>
     struct Channels {
         Affine<float> affine[4][kN];
@@ -43,7 +44,7 @@ struct Dgrad {
         int there[kN];
     };
 
-    // Results side by side: pixels of x, the first at `offset`, `step` elements apart; and their sums.
+    // Consecutive results: pixels of x, the first at `offset`, `step` elements apart; and their sums.
     struct Run {
         std::int64_t offset, step, count;
         const float* sums;
@@ -94,8 +95,8 @@ struct Dgrad {
             finish<kN, kWhole, kPrologue, 1>(a, w, b, part, channel, channels);
     }
 
-    // Neighbours in a shuffled z stand in different channels of x: kApart is 2 where a part has the even ones or the
-    // odd ones alone.
+    // Neighbours in a shuffled z are in different channels of x: kApart is 2 if a part contains only even or only odd
+    // ones.
     template <int kN, bool kWhole, Prologue kPrologue, int kApart>
     static SRGAN_FAST_INLINE void finish(const Arguments& a, const Windows& w, const Block& b, int part,
                                          std::int64_t channel, Channels<kN>& channels) {

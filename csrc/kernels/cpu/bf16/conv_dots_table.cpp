@@ -1,5 +1,5 @@
-// Training on maps of bfloat16 where AVX-512 has dot products of them and AMX is not there: each convolution in the
-// form that is faster, these direct products in bfloat16 or Winograd's in float.
+// Training on bfloat16 maps with AVX-512 dot products but without AMX: each convolution uses the faster of direct
+// convolution in bfloat16 and Winograd in float.
 #include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/bf16/tiles.h"
 
@@ -18,14 +18,14 @@ const ConvTable<float>& winograd() {
     return table;
 }
 
-// Where the direct form wins: Winograd's saves 39 % of the products where the stride is 2, 75 % and more elsewhere, and
-// AVX-512 makes twice as many in bfloat16 as in float.
+// Whether direct convolution is faster: Winograd saves 39 % of the multiplications for stride 2, 75 % and more
+// otherwise, and AVX-512 multiplies twice as many bfloat16 as floats.
 template <typename A>
 bool direct(const A& a) {
     return a.geometry == Geometry::k3x3Stride2;
 }
 
-// A call goes to kOwn or to what the table of Winograd's kernels has in kOther.
+// Forwards a call to kOwn or to the Winograd table's function kOther.
 template <auto kOwn, auto kOther, typename A>
 Kernel<A> either() {
     static constexpr auto of = [](const A& a) { return direct(a) ? kOwn() : winograd().*kOther; };

@@ -1,8 +1,8 @@
-// The forward convolution of training, for maps of bfloat16 that are multiplied as such; see kernels/cpu/conv.h.
+// Forward convolution of training for bfloat16 maps, with bfloat16 multiplication; see kernels/cpu/conv.h.
 //
-// It is the direct form: with many times the products of float there is nothing to gain from Winograd's on AMX, and z
-// and weights are rounded to bfloat16 as by every library. A task makes the window of some rows of z, then multiplies
-// all of it by one block of channels after the other.
+// Direct convolution: AMX multiplies so fast that Winograd does not pay, and z and weights are rounded to bfloat16 as
+// in other libraries. A task fills the window for some rows of z, then multiplies it with one block of channels after
+// the other.
 #include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/bf16/windows.h"
 
@@ -29,8 +29,8 @@ struct Forward {
 
     enum class Epilogue { kPlain, kActivate, kMoments };
 
-    // What is known of kN vectors of channels while a task's results are finished: for moments the sums of differences
-    // from the channel's first value in the task, and of their squares.
+    // Per-channel values of kN vectors of channels, used while a task's results are finished; for moments, sums of the
+    // differences from the channel's first value in the task, and of their squares.
     template <int kN>
     struct Channels {
         Vec bias[kN], first[kN], sum[kN], squares[kN];

@@ -1,4 +1,4 @@
-// The weights of training's convolutions as tiles of bfloat16; see WeightTiles.
+// Packs training weights into bfloat16 tiles; see WeightTiles.
 #include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/bf16/windows.h"
 
@@ -10,19 +10,19 @@ struct Pack {
     using Arguments = ConvPack<float>;
     static constexpr int kTaps = Form<kGeometry>::kTaps;
 
-    // Of the product: values of k, and columns.
+    // Of the GEMM: depth and columns.
     static std::int64_t depth(const Arguments& a) { return a.backward ? a.out_channels : a.in_channels; }
     static std::int64_t channels(const Arguments& a) { return a.backward ? a.in_channels : a.out_channels; }
 
-    // A block of 16 columns each.
+    // One block of 16 columns per task.
     static std::int64_t tasks(const Arguments& a, int) { return padded(channels(a)) / kTileColumns; }
     static std::int64_t scratch(const Arguments&, std::int64_t) { return 0; }
 
-    // Rows k of `depth`, columns n of `columns`, zeros for the rest.
+    // Rows k of `depth`, columns n of `columns`; zeros for the rest.
     static void pack_tile(const float* from, std::int64_t k_stride, std::int64_t n_stride, std::int64_t depth,
                           int columns, Bf16* to) {
         alignas(kAlignment) Bf16 narrow[2][kTileColumns];
-        if (k_stride == 1 && depth == kTileDepth) {  // columns are in one piece
+        if (k_stride == 1 && depth == kTileDepth) {  // columns are contiguous
             Words rows[16];
             for (int n = 0; n < kTileColumns; ++n) {
                 alignas(kAlignment) Bf16 column[kTileDepth]{};
@@ -55,7 +55,7 @@ struct Pack {
             pack_group(a, group);
     }
 
-    // Rows of filters, of the data gradient's from the last to the first, and turned around themselves.
+    // Rows of kernels; for the data gradient from last to first, and flipped.
     static void pack_narrow(const Arguments& a, const Depth<kGeometry>& form, std::int64_t first, int columns,
                             Bf16* to) {
         const std::int64_t k_stride = a.backward ? a.strides.out : a.strides.in;

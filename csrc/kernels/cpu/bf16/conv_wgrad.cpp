@@ -1,10 +1,10 @@
-// The weight gradient of training's convolutions, for maps of bfloat16; see kernels/cpu/conv.h and conv_fwd.cpp.
+// Weight gradient of training convolutions for bfloat16 maps; see kernels/cpu/conv.h and conv_fwd.cpp.
 //
-// For each tap it is a product of matrices with the pixels for its depth: dy with channels for rows, and z moved by the
-// tap. Products take pairs of depths that stand side by side: here a pixel of the first half of a task's rows and the
-// one as far on in the second half, so that both move by any tap. Pixels are counted through the rows of z's window;
-// where that has padding, dy is zero. Some rows are taken at a time; sums stay in registers while these are multiplied,
-// are added up in memory, and go to their places with the last rows.
+// For each tap it is a GEMM with pixels as depth: rows are channels of dy, columns are channels of z, shifted by the
+// tap. The instructions multiply pairs of adjacent depths: here a pixel of the first half of a task's rows and its
+// counterpart in the second half, so that both shift by any tap. Pixels are numbered through the rows of z's window; dy
+// is zero at its padding. Some rows are processed at a time; sums stay in registers meanwhile, are accumulated in
+// memory, and are written to their destination with the last rows.
 #include "kernels/cpu/bf16/table.h"
 #include "kernels/cpu/bf16/windows.h"
 #include "kernels/cpu/pack.h"
@@ -17,11 +17,11 @@ struct Wgrad {
     using Arguments = ConvWgrad<float>;
     using Windows = SourceWindows<kGeometry>;
     static constexpr int kTaps = Windows::kTaps, kPlanes = Windows::kPlanes;
-    static constexpr std::int64_t kSegments = 64;  // of a chunk, at most
+    static constexpr std::int64_t kSegments = 64;  // most segments of a chunk
     static constexpr std::int64_t kTilePairs = kTileDepth / 2;
 
     static Windows windows(const Arguments& a) { return {a.gradient.width, {a.source.channels}}; }
-    // Channels of z, whole tiles.
+    // Channels of z, padded to whole tiles.
     static std::int64_t columns(const Windows& w) { return padded(w.depth.channels); }
     static std::int64_t rows(const Arguments& a) { return a.batch * a.gradient.height; }
 
@@ -31,13 +31,13 @@ struct Wgrad {
     static std::int64_t splits(const Arguments& a, int threads) {
         return smaller(rows(a), (threads + groups(a) - 1) / groups(a));
     }
-    // Shares of the groups: few, so that z is made seldom.
+    // Splits of the groups: few, so that z is computed rarely.
     static std::int64_t tasks(const Arguments& a, int threads) {
         return a.splits * smaller(groups(a), (threads + a.splits - 1) / a.splits);
     }
 
-    // Pairs of pixels, counted through windows, that are multiplied before sums go to memory: many where there are many
-    // sums.
+    // Pairs of pixels, numbered through windows, that are multiplied before sums are stored to memory: more of them if
+    // there are more sums.
     static std::int64_t chunk_pixels(const Arguments& a) {
         return a.source.channels * a.gradient.channels <= 128 * 128 ? 512 : 1024;
     }
@@ -49,16 +49,16 @@ struct Wgrad {
 
     static std::int64_t whole(std::int64_t pixels) { return (pixels + kTilePairs - 1) / kTilePairs * kTilePairs; }
 
-    // Some rows of an image and as many of another: what is multiplied of them.
+    // Rows of an image and as many rows of another, whose pairs of pixels are multiplied.
     struct Segment {
-        std::int64_t plane, pixels;  // pairs: of a window's plane; multiplied, whole tiles
+        std::int64_t plane, pixels;  // pairs per window plane; multiplied pairs, in whole tiles
         const Bf16* gradients;       // [16 channels][16 pixels]: tiles
         const Bf16* windows;         // [plane][16 channels][pixel]: rows of 16 pairs
     };
 
-    // Into how many segments a chunk falls, at most: either half may go on in the next image.
+    // Most segments of a chunk: either half may continue in the next image.
     static std::int64_t segments(const Arguments& a) { return 2 * most_segments(chunk_rows(a), a.gradient.height); }
-    // Pairs of a plane of a window, with those that a tile reaches over its end.
+    // Pairs of a window's plane, including those that a tile reads beyond its end.
     static std::int64_t plane(const Windows& w, std::int64_t rows) {
         return (rows + Windows::kMoreRows) * w.pitch() + kTilePairs;
     }
@@ -72,7 +72,7 @@ struct Wgrad {
 
     struct Scratch {
         float* sums;  // [32 channels of dy][32 channels of z][tap]: blocks of tiles
-        Bf16* read;   // dy as it is read
+        Bf16* read;   // dy in its original order
         Bf16 *gradients, *windows;
     };
     static std::int64_t blocks(std::int64_t channels) { return (channels + kBlockColumns - 1) / kBlockColumns; }
@@ -88,7 +88,7 @@ struct Wgrad {
     static std::int64_t all_windows_size(const Arguments& a) {
         return window_size(windows(a), chunk_rows(a)) + segments(a) * window_size(windows(a), 0);
     }
-    // Channels of dy of a task, at most.
+    // Most channels of dy per task.
     static std::int64_t most_channels(const Arguments& a, std::int64_t tasks) {
         const std::int64_t shares = tasks / a.splits;
         return smaller((groups(a) + shares - 1) / shares * kChannelGroup, padded(a.gradient.channels));
@@ -99,7 +99,7 @@ struct Wgrad {
                aligned_bytes(all_gradients_size(a, channels) * 2) + aligned_bytes(all_windows_size(a) * 2);
     }
 
-    // dy's pairs of pixels as the depth of tiles.
+    // Rearranges pairs of pixels of dy as the depth of tiles.
     static void make_gradients(std::int64_t pixels, std::int64_t channels, std::int64_t block, const Bf16* read,
                                Bf16* to) {
         for (std::int64_t c = 0; c < channels; c += kTileRows, read += block)
@@ -111,13 +111,13 @@ struct Wgrad {
             }
     }
 
-    // A row of a batch's images.
+    // A row of the batch's images.
     struct Place {
         std::int64_t image, row;
     };
 
-    // What is multiplied of `rows` rows from `first` on and `second_rows`, not more, from `second` on; of dy's channels
-    // from `channel` on.
+    // Prepares `rows` rows from `first` on and `second_rows`, not more, from `second` on, with dy's channels from
+    // `channel` on.
     static Segment make_segment(const Arguments& a, const Windows& w, const Place& first, std::int64_t rows,
                                 const Place& second, std::int64_t second_rows, std::int64_t channel,
                                 std::int64_t channels, float* bias, const Scratch& s) {
@@ -155,7 +155,7 @@ struct Wgrad {
         return (block * kTaps * kTaps + tap) * kBlockRows * kBlockColumns;
     }
 
-    // A block of sums, of channels c of dy and d of z; `from`: those so far in scratch memory, or null for none.
+    // Multiplies a block of sums, channels c of dy and d of z; `from`: the sums so far in scratch memory, or null.
     template <int kM, int kN>
     static void multiply(const Windows& w, const Segment* list, std::int64_t count, std::int64_t c, std::int64_t d,
                          int tap, const float* from, float* to, const SumPlaces& places) {
@@ -175,12 +175,12 @@ struct Wgrad {
             []() SRGAN_FAST_INLINE_LAMBDA {});
     }
 
-    // Whether whole tiles can be stored where the gradient is wanted.
+    // Whether whole tiles can be stored directly in the destination.
     static bool direct(const Arguments& a) {
         return a.strides.in == 1 && a.source.channels % kTileColumns == 0 && a.gradient.channels % kTileRows == 0;
     }
 
-    // `out`: null, or where the sums go at last.
+    // `out`: null, or the destination of the final sums.
     static void multiply_all(const Arguments& a, const Windows& w, const Segment* list, std::int64_t count,
                              std::int64_t channels, bool first, float* sums, float* out) {
         const SumPlaces places = out ? SumPlaces{a.strides.out, kTileColumns, kTileRows * a.strides.out} : kInScratch;

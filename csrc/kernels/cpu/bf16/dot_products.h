@@ -1,7 +1,7 @@
-// Blocks of sums in AVX-512's vectors, whose dot products take pairs of bfloat16: what amx_tiles.h does where there are
-// no tile registers, with twice the products of float.
+// Blocks of sums with AVX-512 dot products of bfloat16 pairs: replaces amx_tiles.h without AMX; twice as many
+// multiplications per instruction as with floats.
 //
-// A block's rows are taken in groups that fill the registers, one after the other over the whole depth.
+// A block's rows are processed in groups that fill the registers, each over the whole depth.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// Vectors are always there.
+// Vector registers need no configuration.
 class TileRegisters {
   public:
     TileRegisters() {}
@@ -70,10 +70,10 @@ SRGAN_FAST_INLINE void sum_groups(std::int64_t rows, const float* from, const Su
     }
 }
 
-// A block's sums, those at `from` (null: zero) and all products that each(step) names by step(a, second_a, row_bytes,
-// b, next_b): of kM tiles, the first at `a` and the second at `second_a`, with rows that many bytes apart, and kN in
-// one piece each, the first at `b` and the second that many elements behind; left in `to`. Only the first `rows` rows
-// are wanted. There is nothing to do meanwhile.
+// Computes a block's sums: those at `from` (null: zero) plus all products that each(step) passes to step(a, second_a,
+// row_bytes, b, next_b): of kM tiles of pixels, at `a` and `second_a` with rows `row_bytes` apart, and kN contiguous
+// tiles of weights, at `b` and `next_b` elements after it; stores them in `to`. Only the first `rows` rows are needed.
+// Nothing runs meanwhile.
 template <int kM, int kN, typename Each, typename Meanwhile>
 SRGAN_FAST_INLINE void sum_products(std::int64_t rows, const float* from, const SumPlaces& from_places, float* to,
                                     const SumPlaces& places, const Each& each, const Meanwhile&) {

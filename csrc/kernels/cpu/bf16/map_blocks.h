@@ -1,5 +1,5 @@
-// Blocks of a map of bfloat16: two rows of 16 pixels by 32 channels, multiplied one after the other; and what is done
-// to the sums of the one before meanwhile, the epilogue.
+// Blocks of a bfloat16 map: two rows of 16 pixels by 32 channels, multiplied one by one; the epilogue of the previous
+// block runs meanwhile.
 #pragma once
 
 #include <type_traits>
@@ -14,15 +14,15 @@ inline constexpr int kMapBlockRows = kBlockRows / kTileRows;
 template <typename Arguments>
 using MapTiling = Tiling<Arguments, kMapBlockRows, kTileRows>;
 
-// A block's first pixel and channel.
+// First pixel and channel of a block.
 struct MapBlock {
     std::int64_t y, x, channel;
     const float* sums;
 };
 
-enum class Epilogue { kPlain, kResiduals, kShuffle, kFloats };  // kFloats: results are not rounded
+enum class Epilogue { kPlain, kResiduals, kShuffle, kFloats };  // kFloats: results stay float
 
-// Writes a part of a block's results, kN * 16 channels: some pixels of a row.
+// Writes a part of a block's results, kN * 16 channels: consecutive pixels of a row.
 template <int kN, Epilogue kEpilogue, bool kPRelu, typename Arguments>
 [[gnu::noinline]] void finish(const Arguments& a, const MapBlock& b, int part) {
     constexpr int kPartsOfRow = kParts / kMapBlockRows, kPixels = kTileRows / kPartsOfRow;
@@ -61,7 +61,7 @@ template <int kN, Epilogue kEpilogue, bool kPRelu, typename Arguments>
         }
 }
 
-// 32 channels from `channel` on, or the last 16.
+// Processes 32 channels from `channel` on, or the last 16.
 template <typename Arguments, typename Call>
 SRGAN_FAST_INLINE void with_columns(const Arguments& a, std::int64_t channel, const Call& call) {
     if (channel + kTileColumns < a.out_channels)
@@ -70,8 +70,8 @@ SRGAN_FAST_INLINE void with_columns(const Arguments& a, std::int64_t channel, co
         call(std::integral_constant<int, 1>());
 }
 
-// Computes the blocks that each(next) names by next(y, x, channel). multiply(kN, block, meanwhile) adds a block's
-// products, of kN tiles of channels, to the sums in the registers.
+// Computes the blocks that each(next) passes to next(y, x, channel). multiply(kN, block, meanwhile) accumulates a
+// block's products of kN tiles of channels in the registers.
 template <Epilogue kEpilogue, bool kPRelu, typename Arguments, typename Each, typename Multiply>
 void run_blocks(const Arguments& a, float* memory, const Each& each, const Multiply& multiply) {
     const auto part = [&](const MapBlock& b, int index) SRGAN_FAST_INLINE_LAMBDA {

@@ -1,4 +1,4 @@
-// Rows of z and of dy as they are multiplied: bfloat16, pixel after pixel, with zeros wherever the image ends.
+// Prepares rows of z and dy for multiplication: bfloat16, pixel by pixel, with zeros outside the image.
 #pragma once
 
 #include <cstring>
@@ -9,12 +9,12 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// 32 channels at once, a cache line where they are aligned.
+// Writes 32 channels, a cache line if aligned.
 SRGAN_FAST_INLINE void write_line(Bf16* p, Vec first, Vec second) {
     _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }
 
-// kN vectors of channels of a pixel, of which `there` elements are written.
+// Writes kN vectors of channels of a pixel, only the first `there` elements.
 template <bool kWhole, int kN>
 SRGAN_FAST_INLINE void write_block(Bf16* p, const Vec (&values)[kN], const int (&there)[kN]) {
     if constexpr (kWhole && kN == 2) return write_line(p, values[0], values[1]);
@@ -26,7 +26,7 @@ SRGAN_FAST_INLINE void write_block(Bf16* p, const Vec (&values)[kN], const int (
 struct Run {
     std::int64_t y, x, step, count, height, width;
 
-    // Those inside the image; none where begin >= end.
+    // The pixels inside the image; none if begin >= end.
     std::int64_t begin() const {
         if (y < 0 || y >= height) return count;
         return x >= 0 ? 0 : (-x + step - 1) / step;
@@ -37,11 +37,11 @@ struct Run {
     }
 };
 
-// Where a run's pixels are written: blocks of kTileDepth channels lie `block` elements apart, pixels of a block side by
-// side.
+// Destination of a run's pixels: blocks of kTileDepth channels are `block` elements apart, pixels of a block are
+// adjacent.
 struct Target {
     Bf16* to;
-    std::int64_t block, depth;  // depth: channels, zeros behind the last
+    std::int64_t block, depth;  // depth: channels, padded with zeros
 
     Bf16* at(std::int64_t channel) const { return to + channel / kTileDepth * block + channel % kTileDepth; }
     // A vector of channels; `at` is that of the first pixel.
@@ -54,8 +54,8 @@ struct Target {
     }
 };
 
-// Fewer than 16 channels, pixels without gaps. Each is written as a whole vector, of which the next one covers what is
-// too much: from left to right, with room for a vector behind the last.
+// Fewer than 16 channels, pixels without gaps. Each is written as a whole vector, whose excess the next one overwrites:
+// from left to right, with room for one more vector at the end.
 struct NarrowTarget {
     Bf16* to;
     std::int64_t depth;
@@ -69,8 +69,8 @@ struct NarrowTarget {
     }
 };
 
-// Pairs of pixels, 16 channels side by side: first pixels are written first and make the second ones zero, second ones
-// are put beside them.
+// Pairs of pixels, 16 channels at a time: first pixels are written first and zero the second ones, second pixels are
+// merged in.
 template <bool kSecond>
 struct PairTarget {
     Bf16* to;
@@ -90,8 +90,8 @@ struct PairTarget {
     }
 };
 
-// Writes zeros around what is inside the image, and behind the last channel; each(channel, begin, end) does the rest,
-// one vector of channels after the other.
+// Writes zeros outside the image and after the last channel; each(channel, begin, end) writes the rest, one vector of
+// channels at a time.
 template <typename Target, typename Each>
 SRGAN_FAST_INLINE void fill_run(const Run& run, std::int64_t channels, const Target& target, const Each& each) {
     const std::int64_t begin = run.begin(), end = run.end();
@@ -105,11 +105,10 @@ SRGAN_FAST_INLINE void fill_run(const Run& run, std::int64_t channels, const Tar
             for (std::int64_t j = begin; j < end; ++j) target.put(to, j, Vec{});
         }
     }
-    target.zero(end, run.count - end);  // last: a target may write more than a pixel
+    target.zero(end, run.count - end);  // last, since a target may write beyond a pixel
 }
 
-// One vector of channels of a run of z. Where the source has a residual and the run is `own`, z is also written to its
-// `sum`.
+// One vector of channels of a run of z. If the source has a residual and the run is `own`, z is also written to `sum`.
 template <bool kWhole, typename Target>
 void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std::int64_t c, std::int64_t begin,
                  std::int64_t end, bool own, const Target& target) {
@@ -153,7 +152,7 @@ void fill_vector(const Source<float>& s, const Run& run, std::int64_t image, std
 // A run of z.
 template <typename To>
 void fill(const Source<float>& s, const Run& run, std::int64_t image, bool own, const To& target) {
-    if (std::is_same_v<To, Target> && !s.affine && !s.shuffle && s.channels % kTileDepth == 0) {  // copies
+    if (std::is_same_v<To, Target> && !s.affine && !s.shuffle && s.channels % kTileDepth == 0) {  // plain copy
         const std::int64_t begin = run.begin(), end = run.end();
         if (begin >= end) return target.zero(0, run.count);
         target.zero(0, begin), target.zero(end, run.count - end);
@@ -170,8 +169,8 @@ void fill(const Source<float>& s, const Run& run, std::int64_t image, bool own, 
     });
 }
 
-// One vector of channels of a run of dy; the target's begin with `first`. The sum of what is inside is added to `bias`,
-// if that is not null.
+// One vector of channels of a run of dy; the target's channels begin at `first`. Pixels inside the image are added to
+// `bias` unless it is null.
 template <bool kWhole, typename Target>
 void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t channel, std::int64_t begin,
                  std::int64_t end, std::int64_t first, float* bias, const Target& target) {
@@ -204,7 +203,7 @@ void fill_vector(const Gradient<float>& a, const Run& run, std::int64_t image, s
     });
 }
 
-// A run of dy, channels from `first` on.
+// A run of dy, with channels from `first` on.
 template <typename To>
 void fill(const Gradient<float>& a, const Run& run, std::int64_t image, std::int64_t first, float* bias,
           const To& target) {
@@ -216,12 +215,12 @@ void fill(const Gradient<float>& a, const Run& run, std::int64_t image, std::int
              });
 }
 
-// Into how many images that many consecutive rows may reach.
+// Most images that so many consecutive rows may belong to.
 constexpr std::int64_t most_segments(std::int64_t rows, std::int64_t height) {
     return smaller(rows, (rows + height - 2) / height + 1);
 }
 
-// Consecutive rows of a batch's images: visit(image, row, rows) for what lies in each image.
+// Consecutive rows of a batch's images: visit(image, row, rows) for each image's part.
 template <typename Visit>
 void each_segment(std::int64_t begin, std::int64_t end, std::int64_t height, const Visit& visit) {
     while (begin < end) {

@@ -12,8 +12,8 @@ KernelTable table();
 namespace SRGAN_FAST_LEVEL {
 namespace {
 
-// Tiles of 16 pixels reach over the end of a row by up to 15 pixels and the radius of the 5x5 convolution, and a tile
-// of 32 channels into one pixel more where there are fewer left.
+// Tiles of 16 pixels extend beyond the end of a row by up to 15 pixels plus the radius of the 5x5 convolution, and a
+// tile of 32 channels extends into one more pixel if fewer are left.
 constexpr std::int64_t kRightPad = kTileRows - 1 + 2 + 1;
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Kernels that multiply bfloat16. The AMX level has all of them, and takes what it does in float and double from the
-// level below; that one has those of training, too, and its tables say for which convolutions it takes them.
+// bfloat16 kernels. The AMX level has all of them, and takes float and double kernels from the level below; that level
+// has those of training, too, and its table decides for which convolutions they are used.
 #pragma once
 
 #include "kernels/cpu/conv.h"
@@ -8,12 +8,12 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// Maps of bfloat16.
+// For bfloat16 maps.
 LayerKernel<Conv3x3> conv3x3();
 LayerKernel<Conv9x9Head> conv9x9_head();
 LayerKernel<Conv9x9Tail> conv9x9_tail();
 
-// Of training.
+// For training.
 Kernel<ConvForward<float>> conv_fwd();
 Kernel<ConvDgrad<float>> conv_dgrad();
 Kernel<ConvWgrad<float>> conv_wgrad();
@@ -21,13 +21,13 @@ std::int64_t conv_wgrad_splits(const ConvWgrad<float>& a, int threads);
 Kernel<ConvPack<float>> conv_pack();
 std::int64_t conv_packed_size(const ConvPack<float>& a);
 
-// To be called only where the level can run: even this is compiled for it.
+// Only call it if the level is supported: even this function is compiled for it.
 KernelTable table();
 ConvTable<float> conv_float();
 ConvTable<float> conv_bf16();
 ConvTable<double> conv_double();
 
-// The kernel of whatever geometry the arguments have.
+// Selects the kernel of the arguments' geometry.
 template <template <Geometry> typename Of, typename A>
 Kernel<A> kernel_of() {
     return {[](const A& a, int threads) {

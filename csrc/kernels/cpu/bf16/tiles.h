@@ -1,6 +1,6 @@
-// Tiles of bfloat16, in which products are computed: always 16 rows of 64 bytes. A sum is 16 x 16 floats; it grows by
-// products of 16 x 32 and 32 x 16 bfloat16, the second in pairs: row k holds elements 2k and 2k + 1 of each column side
-// by side. AMX has registers for them (amx_tiles.h), AVX-512 multiplies their pairs in vectors (dot_products.h).
+// bfloat16 tiles: always 16 rows of 64 bytes. A tile of sums is 16 x 16 floats; a multiplication adds the product of 16
+// x 32 and 32 x 16 bfloat16 to it, the latter in pairs: row k holds elements 2k and 2k + 1 of each column next to each
+// other. AMX has registers for them (amx_tiles.h); AVX-512 multiplies pairs in vectors (dot_products.h).
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,12 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
 inline constexpr int kTileRows = 16, kTileBytes = 64, kTileColumns = 16;
-inline constexpr int kTileDepth = 32;                                  // bfloat16s of a row
-inline constexpr std::int64_t kTileElements = kTileRows * kTileDepth;  // of a tile of bfloat16s
+inline constexpr int kTileDepth = 32;                                  // bfloat16s per row
+inline constexpr std::int64_t kTileElements = kTileRows * kTileDepth;  // bfloat16s per tile
 
 typedef std::uint32_t PairWords __attribute__((vector_size(64), may_alias));
 
-// Rows of 16 pairs become columns: halves of two vectors are exchanged, 8 rows apart, then 4, 2 and 1.
+// Transposes rows of 16 pairs: exchanges halves of two vectors that are 8 rows apart, then 4, 2 and 1.
 template <int kApart, int... kLane>
 SRGAN_FAST_INLINE void exchange(Words (&rows)[16], std::integer_sequence<int, kLane...>) {
 #pragma GCC unroll 16
@@ -35,20 +35,20 @@ SRGAN_FAST_INLINE void transpose(Words (&rows)[16]) {
     exchange<8>(rows), exchange<4>(rows), exchange<2>(rows), exchange<1>(rows);
 }
 
-// Two rows' columns, 16 of them, side by side.
+// Interleaves two rows of 16 columns.
 SRGAN_FAST_INLINE Words pair_of(const Bf16* first, const Bf16* second) {
     return widen(*reinterpret_cast<const Halves*>(first)) | widen(*reinterpret_cast<const Halves*>(second)) << 16;
 }
 SRGAN_FAST_INLINE void put_pair(Bf16* to, Words pair) { *reinterpret_cast<PairWords*>(to) = pair; }
 
-// A block of 2 x 2 sums: each fragment that is loaded is multiplied twice.
+// A block of 2 x 2 tiles of sums: each loaded tile is used twice.
 inline constexpr int kBlockRows = 2 * kTileRows, kBlockColumns = 2 * kTileColumns;
 
-// Where a block's sums stand, in floats: from a row to the next, from a tile to the one beside it and to the one below.
+// Layout of a block's sums, in floats: distance between rows, to the tile beside, and to the tile below.
 struct SumPlaces {
     std::int64_t row, right, below;
 };
-// A row of pixels after the other, kBlockColumns floats each.
+// Pixel by pixel, kBlockColumns floats each.
 inline constexpr SumPlaces kBlockSums{kBlockColumns, kTileColumns, kTileRows * kBlockColumns};
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

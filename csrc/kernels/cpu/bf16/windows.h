@@ -1,7 +1,6 @@
-// Windows: the pixels that some rows of a result are computed from, with the convolution's padding, so that a tap is an
-// offset and 16 neighbouring results are 16 rows of a tile wherever they stand. Results are counted through a window's
-// rows, those of the padding columns included, which nobody reads: narrow images cost a few columns instead of half a
-// tile.
+// Windows: the pixels that some rows of results depend on, including padding, so that a tap is an offset and 16
+// neighbouring results are 16 rows of a tile at any position. Results are numbered through the window's rows, including
+// unused ones at padding columns: narrow images waste a few columns instead of half a tile.
 #pragma once
 
 #include <cstring>
@@ -12,29 +11,29 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// Bytes of windows and the like that a task should not exceed, since they should stay in the second-level cache beside
-// a block's weights; twice as much where there are so many weights that more pixels must share what streams through.
+// Bytes of windows and buffers per task; they should stay in the L2 cache beside a block's weights. Twice as much with
+// many weights, so that more pixels share them while they are streamed.
 constexpr std::int64_t window_budget(std::int64_t depth, std::int64_t channels) {
     return depth * channels <= 128 * 256 ? 384 << 10 : 768 << 10;
 }
 
-// Into how many tasks `rows` rows of `row_bytes` each are cut: the same number for each thread.
+// Number of tasks for `rows` rows of `row_bytes` each: a multiple of the number of threads.
 inline std::int64_t tasks_of_rows(std::int64_t rows, std::int64_t row_bytes, std::int64_t budget, int threads) {
     const std::int64_t each = budget / row_bytes < 1 ? 1 : budget / row_bytes, tasks = (rows + each - 1) / each;
     return smaller(rows, (tasks + threads - 1) / threads * threads);
 }
 
-// What a tap multiplies: where in a window it begins, for the first result.
+// Position of each tap's operands in a window, for the first result.
 struct Taps {
     int count = 0;
-    int weight[25];           // the tap's index in the filter, or a tile's in narrow weights
+    int weight[25];           // index of the tap, or of a tile in narrow weights
     std::int64_t offset[25];  // elements
 };
 
-// How pixels' channels become the depth of products. In blocks of kTileDepth, of which each tap is a product; or, where
-// there are so few that a filter's row of them fits in two tiles, narrow: then a product takes what stands side by side
-// in such a row, and weights are zero behind its end. The engine, whose channels are multiples of 16, packs the first
-// form by the same function.
+// Mapping of pixels' channels to the GEMM's depth. Normally in blocks of kTileDepth, with one multiplication per tap.
+// Narrow, if a kernel row of all channels fits in two tiles: then a multiplication covers adjacent values of such a
+// row, and weights after its end are zero. The engine, whose channels are multiples of 16, packs the first form with
+// the same function.
 template <Geometry kGeometry>
 struct Depth {
     static constexpr int kTaps = Form<kGeometry>::kTaps;
@@ -43,21 +42,21 @@ struct Depth {
     bool narrow() const {
         return Form<kGeometry>::kStep == 1 && channels < kLanes && kTaps * channels <= 2 * kTileDepth;
     }
-    std::int64_t pixel() const { return narrow() ? channels : kTileDepth; }  // elements to the next one
+    std::int64_t pixel() const { return narrow() ? channels : kTileDepth; }  // elements per pixel
     std::int64_t blocks() const { return narrow() ? 1 : deep(channels) / kTileDepth; }
-    // Tiles of weights for a block; of a row of narrow ones.
+    // Tiles of weights per block; per row of narrow weights.
     int tiles() const { return kTaps * (narrow() ? row_tiles() : kTaps); }
     int row_tiles() const { return static_cast<int>(deep(kTaps * channels) / kTileDepth); }
 
     std::int64_t elements(std::int64_t pixels) const {
         return narrow() ? deep(pixels * channels + 2 * kTileDepth) : pixels * deep(channels);
     }
-    // What tiles reach behind a narrow window's pixels, since zero times what is no number is none.
+    // Zeroes what tiles read beyond a narrow window's pixels, since zero times NaN is NaN.
     void zero_behind(Bf16* window, std::int64_t pixels, std::int64_t all) const {
         std::memset(static_cast<void*>(window + pixels * channels), 0,
                     static_cast<std::size_t>(elements(all) - pixels * channels) * sizeof(Bf16));
     }
-    // Of narrow windows with that many pixels a row.
+    // Taps of narrow windows with that many pixels per row.
     Taps taps(std::int64_t pitch) const {
         Taps taps;
         for (; taps.count < tiles(); ++taps.count) {
@@ -70,7 +69,7 @@ struct Depth {
     WeightTiles weights(const void* packed) const { return {packed, tiles(), blocks() * kTileDepth}; }
 };
 
-// Of z, for a forward call or a weight gradient. Stride 2 reads four planes, one for each parity of row and column.
+// Windows of z, for a forward call or a weight gradient. Stride 2 uses four planes, one per parity of row and column.
 template <Geometry kGeometry>
 struct SourceWindows {
     static constexpr int kTaps = Form<kGeometry>::kTaps, kStep = Form<kGeometry>::kStep, kRadius = kTaps / 2;
@@ -80,14 +79,14 @@ struct SourceWindows {
     Depth<kGeometry> depth;
 
     std::int64_t pitch() const { return width + kMoreRows; }
-    // Pixels of a plane, with those that a tile reaches over its end.
+    // Pixels of a plane, including those that a tile reads beyond its end.
     std::int64_t plane(std::int64_t rows) const { return (rows + kMoreRows) * pitch() + kBlockRows; }
     // Elements for `rows` rows of results: [plane][block of kTileDepth channels][pixel][channel], so that a tile of
-    // pixels is in one piece and all taps of a block find it in the first-level cache.
+    // pixels is contiguous and all taps of a block find it in the L1 cache.
     std::int64_t size(std::int64_t rows) const { return kPlanes * depth.elements(plane(rows)); }
-    // Results that are counted, those of padding columns included.
+    // Number of results, including unused ones at padding columns.
     std::int64_t results(std::int64_t rows) const { return (rows - 1) * pitch() + width; }
-    // In which plane a tap finds what it multiplies, and how many pixels from the result's place.
+    // Plane of a tap's operands, and their offset in pixels from the result's position.
     static constexpr int plane_of(int ky, int kx) { return kStep == 2 ? ky % 2 * 2 + kx % 2 : 0; }
     std::int64_t shift(int ky, int kx) const { return ky / kStep * pitch() + kx / kStep; }
 
@@ -102,7 +101,7 @@ struct SourceWindows {
         return taps;
     }
 
-    // Calls fill(plane, row of the plane, run, whether it is one of the rows that results are wanted of).
+    // Calls fill(plane, row of the plane, run, whether results are computed for that row).
     template <typename Fill>
     void each_row(const Source<float>& s, std::int64_t row, std::int64_t rows, const Fill& fill) const {
         for (std::int64_t i = 0; i < rows + kMoreRows; ++i)
@@ -126,7 +125,7 @@ struct SourceWindows {
     }
 };
 
-// Of dy, for a data gradient: the rows that the rows of z, or of a phase of z, are computed from.
+// Windows of dy, for a data gradient: the rows that rows of z, or of a phase of z, depend on.
 template <Geometry kGeometry>
 struct GradientWindows {
     static constexpr int kTaps = Form<kGeometry>::kTaps, kStep = Form<kGeometry>::kStep, kRadius = kTaps / 2;
@@ -153,8 +152,8 @@ struct GradientWindows {
         if (depth.narrow()) depth.zero_behind(to, (rows + kMoreRows) * pitch(), pixels(rows));
     }
 
-    // The taps that give dz of a phase. For stride 2 phase p has row parity p / 2 and column parity p % 2: even rows of
-    // z lie on rows of dy and see the middle tap, odd ones between two of them.
+    // Taps of a phase of dz. For stride 2, phase p has row parity p / 2 and column parity p % 2: even rows of z
+    // coincide with rows of dy and use the middle tap, odd ones lie between two of them.
     Taps taps(int phase) const {
         if (depth.narrow()) return depth.taps(pitch());
         Taps taps;
@@ -172,15 +171,15 @@ struct GradientWindows {
     }
 };
 
-// Elements of the windows of `rows` rows of images of a height, wherever they begin.
+// Elements of the windows for `rows` consecutive rows of images of a height, at any position.
 template <typename Windows>
 std::int64_t windows_size(const Windows& w, std::int64_t rows, std::int64_t height) {
     return w.size(rows) + most_segments(rows, height) * w.size(0);
 }
 
-// A block of results: `count` of kBlockRows pixels by kN * 16 channels from `channel` on, left in `sums`, kBlockColumns
-// floats a pixel. `window` is where the first pixel's results are counted from; its pixels lie `pixel` elements apart,
-// blocks of channels `block`. meanwhile() is called between products: other work that the tile unit leaves time for.
+// Computes a block of results: `count` of kBlockRows pixels by kN * 16 channels from `channel` on, stored in `sums`,
+// kBlockColumns floats per pixel. `window` is the position of the first result; pixels are `pixel` elements apart,
+// blocks of channels `block`. meanwhile() is called between multiplications: other work while the tile unit is busy.
 template <int kN, typename Meanwhile>
 SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t channel, const Taps& taps,
                                       const Bf16* window, std::int64_t pixel, std::int64_t block, std::int64_t count,
@@ -201,15 +200,15 @@ SRGAN_FAST_INLINE void multiply_block(const WeightTiles& weights, std::int64_t c
         meanwhile);
 }
 
-// Where a block's results belong: `count` of those counted from `from`, in rows from `row` on; and their sums.
+// Position of a block's results: `count` results numbered from `from`, in rows from `row` on; and their sums.
 struct Block {
     std::int64_t image, row, from, count;
     int phase;
     const float* sums;
 };
 
-// One of kParts parts of a block, as runs of results that stand side by side: visit(y, x, count, sums) for `count` of
-// them from row y, column x on. `pitch`: results counted for a row, of which `width` are wanted.
+// One of kParts parts of a block, as runs of adjacent results: visit(y, x, count, sums) for `count` results from row y,
+// column x on. `pitch`: numbered results per row, of which `width` are used.
 template <int kParts, typename Visit>
 SRGAN_FAST_INLINE void each_run(const Block& b, int part, std::int64_t pitch, std::int64_t width, const Visit& visit) {
     constexpr std::int64_t kPixels = kBlockRows / kParts;

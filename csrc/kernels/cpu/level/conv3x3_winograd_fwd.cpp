@@ -1,9 +1,9 @@
-// 3x3 convolution, stride 1, as Winograd F(6x6, 3x3): 64 multiplications where the direct form needs 324; with bfloat16
-// as F(4x4, 3x3), 36 where it needs 144, since F(6x6)'s points are too large for so few digits.
+// 3x3 convolution, stride 1, as Winograd F(6x6, 3x3): 64 multiplications instead of 324; for bfloat16 as F(4x4, 3x3),
+// 36 instead of 144, since F(6x6)'s transforms need more precision than bfloat16 has.
 //
-// A task takes a run of tiles through three steps while everything stays in the second-level cache: the input transform
-// of all channels, for each point a matrix product of tiles x channels with that point's weights, and the output
-// transform with the epilogue, which writes each output once, at its final place.
+// A task processes a run of tiles in three steps while all data stays in the L2 cache: input transform of all channels;
+// for each point a GEMM of tiles x channels with that point's weights; output transform with the epilogue, which writes
+// each output once, to its destination.
 #include "kernels/cpu/level/products.h"
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/level/tile_passes.h"
@@ -14,7 +14,7 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
 
-// The form for operands T.
+// The variant for operands T.
 template <typename T>
 struct FormOf {
     using W = Winograd63;
@@ -27,8 +27,8 @@ template <typename T>
 inline constexpr int kPoints2 = FormOf<T>::W::kPoints * FormOf<T>::W::kPoints;
 template <typename T>
 inline constexpr std::int64_t kSide = FormOf<T>::W::kOutputs;
-// Whether a tile is transformed one vector of channels after the other: 36 vectors nearly fit into registers, 64 do not
-// and are taken in two passes over many channels.
+// Whether a tile is transformed one vector of channels at a time: 36 vectors nearly fit in registers; 64 do not, and
+// are transformed in two passes over many channels.
 template <typename T>
 inline constexpr bool kOneByOne = kSide<T> == 4;
 template <typename T>
@@ -36,13 +36,13 @@ using TilingOf = Tiling<Conv3x3, kSide<T>, kSide<T>>;
 template <typename T>
 using TilesOf = Tiles<kSide<T>, kSide<T>>;
 
-// Tiles of a task. 24 at 64 channels: transformed inputs and products are 393 KB each (221 KB as F(4x4)), which fit in
-// a second-level cache of 1 MB, as processors with AVX-512 have it; 12 to 24 measured the same on Zen 4, and as F(4x4)
-// 12 to 48 on Zen 5. Others have 512 KB and less.
+// Tiles per task. 24 at 64 channels: transformed inputs and products are 393 KB each (221 KB for F(4x4)), which fit in
+// an L2 cache of 1 MB, as processors with AVX-512 have. 12 to 24 are equally fast on Zen 4, and 12 to 48 for F(4x4) on
+// Zen 5. Other processors have 512 KB or less.
 constexpr std::int64_t kTiles = kLanes == 16 ? 24 : 12, kTilesChannels = 64;
 
-// Input channels are multiplied in blocks whose products are added up. The transformed inputs of one block are there at
-// a time, but where output channels come in several groups, each of which wants all of them.
+// Input channels are multiplied in blocks whose products are accumulated. Only one block's transformed inputs are
+// stored at a time, unless there are several groups of output channels, each of which needs all of them.
 template <typename T>
 struct Blocks {
     std::int64_t channels, held;
@@ -51,7 +51,7 @@ struct Blocks {
         : channels(a.in_channels()), held(a.out_channels > kChannelGroup ? channels : smaller(channels, kDepthBlock)) {}
 
     std::int64_t depth(std::int64_t first) const { return smaller(kDepthBlock, channels - first); }
-    // Elements of the transformed inputs of the blocks before channel `first`, of so many tiles.
+    // Elements of the transformed inputs of the blocks before channel `first`, for so many tiles.
     static std::int64_t elements(std::int64_t first, std::int64_t tiles) {
         return kPoints2<T> * (tiles * first + (first + kDepthBlock - 1) / kDepthBlock * kSkew);
     }
@@ -85,7 +85,7 @@ SRGAN_FAST_INLINE void store_operand(Bf16* p, Vec v) {
 }
 #endif
 
-// v[point][tile][channel] of the channels first .. first + depth of all maps side by side.
+// v[point][tile][channel] for channels first .. first + depth of all concatenated maps.
 template <typename T>
 void transform_inputs(const Conv3x3& a, const TilesOf<T>& tiles, std::int64_t first, std::int64_t depth, T* v) {
     using W = typename FormOf<T>::W;
@@ -101,7 +101,7 @@ void transform_inputs(const Conv3x3& a, const TilesOf<T>& tiles, std::int64_t fi
             const std::ptrdiff_t left = (tiles.x(t) - W::kRadius) * map->channels;
             const auto fetch = [&](std::int64_t c, int i, int j) SRGAN_FAST_INLINE_LAMBDA {
                 const float* const from = static_cast<const float*>(rows[i]) + left + j * map->channels + begin + c;
-                // What the next tile reads and this one does not: without it every line is waited for.
+                // Prefetch what only the next tile reads; otherwise every cache line would be waited for.
                 if (j >= W::kPoints - W::kOutputs) __builtin_prefetch(from + W::kOutputs * map->channels);
                 return load(from);
             };
@@ -129,9 +129,9 @@ void transform_inputs(const Conv3x3& a, const TilesOf<T>& tiles, std::int64_t fi
     }
 }
 
-enum class Epilogue { kPlain, kResidual, kResiduals, kShuffle };  // kResidual: one, as it is
+enum class Epilogue { kPlain, kResidual, kResiduals, kShuffle };  // kResidual: one with scale 1
 
-// From products m[point][tile][channel of the group] to the outputs of channels first .. first + count.
+// From products m[point][tile][channel of the group] to outputs of channels first .. first + count.
 template <typename T, Epilogue kEpilogue, bool kPRelu>
 void transform_outputs(const Conv3x3& a, const TilesOf<T>& tiles, std::int64_t first, std::int64_t count,
                        const float* m) {
@@ -253,7 +253,7 @@ void run(const Conv3x3& a, std::int64_t task, std::int64_t tasks, void* scratch)
     }
 }
 
-// Packed are operands T, as elements Stored.
+// Packed operands T are stored as elements Stored.
 template <typename T, typename Stored>
 std::int64_t packed_bytes(std::int64_t in_channels, std::int64_t out_channels) {
     return kPoints2<T> * in_channels * out_channels * static_cast<std::int64_t>(sizeof(Stored));

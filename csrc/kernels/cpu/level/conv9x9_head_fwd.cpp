@@ -1,5 +1,5 @@
-// The 9x9 convolution from RGB, direct: a row of the kernel over neighbouring pixels is a product of 27 values in a
-// row.
+// 9x9 convolution from RGB, direct: each kernel row over neighbouring pixels is a GEMM with a depth of 27 contiguous
+// values.
 #include "kernels/cpu/level/table.h"
 #include "kernels/cpu/level/vec.h"
 #include "kernels/cpu/pack.h"

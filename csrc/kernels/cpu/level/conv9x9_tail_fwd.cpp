@@ -1,7 +1,7 @@
-// The 9x9 convolution to RGB behind a pixel shuffle, without the shuffle: on the map before it, the four neighbouring
-// output pixels are 12 output channels of a 5x5 convolution of the 4 * C input channels (of whose 25 taps 16 to 25 are
-// used, depending on the phases). As Winograd F(4x4, 5x5) that is 3072 multiplications for an output pixel of 64
-// channels, where the direct 9x9 form needs 15552, and the 12 channels (16 with padding) fill a vector, which 3 cannot.
+// 9x9 convolution to RGB after a pixel shuffle, computed before the shuffle: there, the four neighbouring output pixels
+// are 12 output channels of a 5x5 convolution of the 4 * C input channels (of whose 25 taps 16 to 25 are used,
+// depending on the phases). As Winograd F(4x4, 5x5) this needs 3072 multiplications per output pixel at 64 channels
+// instead of 15552, and the 12 channels (padded to 16) fill a vector, which 3 would not.
 #include "kernels/cpu/level/pixels.h"
 #include "kernels/cpu/level/products.h"
 #include "kernels/cpu/level/table.h"
@@ -15,8 +15,8 @@ using W = Winograd45;
 constexpr int kPoints2 = W::kPoints * W::kPoints;
 constexpr int kOutputs = static_cast<int>(kTailOutputs);
 
-// Input channels are taken in blocks, whose products are added up: the transformed inputs of a block of 24 tiles are
-// 393 KB, those of all 256 channels would leave the second-level cache.
+// Input channels are processed in blocks whose products are accumulated: the transformed inputs of a block of 24 tiles
+// are 393 KB; those of all 256 channels would exceed the L2 cache.
 constexpr std::int64_t kTiles = 24, kDepth = 64;
 
 std::int64_t tasks_of(const Conv9x9Tail& a, int threads) { return Tiling(a).tasks(kTiles, threads); }

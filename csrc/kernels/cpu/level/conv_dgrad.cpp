@@ -1,7 +1,7 @@
-// The data gradient of training's convolutions; see kernels/cpu/conv.h.
+// Data gradient of training convolutions; see kernels/cpu/conv.h.
 //
-// It is the forward kernel with the filter turned around, dy for its input, and the prologue's backward pass for its
-// epilogue. For stride 2 each of the four phases of z has outputs of its own, from the same transformed dy.
+// It is the forward kernel with flipped kernels, dy as input, and the gradient of the prologue as epilogue. For stride
+// 2 each of the four phases of z has its own outputs, from the same transformed dy.
 #include "kernels/cpu/level/geometry.h"
 #include "kernels/cpu/level/products.h"
 #include "kernels/cpu/level/table.h"
@@ -23,7 +23,7 @@ struct Dgrad {
     using L = Line<kGeometry>;
     static constexpr std::int64_t kSkew = kSkewOf<S>;
 
-    // Over the pixels of a phase; the phase of the even rows and columns is the largest.
+    // Tiles of a phase's pixels; the phase of even rows and columns is the largest.
     static TileGrid grid(const Arguments& a) {
         return {a.batch, (a.source.height + kStep - 1) / kStep, (a.source.width + kStep - 1) / kStep, kOutputs};
     }
@@ -56,7 +56,7 @@ struct Dgrad {
         }
     }
 
-    // The channels first .. first + width of a tile of dz; `m` holds their products, `stride` from point to point.
+    // Channels first .. first + width of a tile of dz; `m` holds their products, `stride` from point to point.
     template <Prologue kPrologue, bool kShuffle>
     static void finish(const Arguments& a, const TileGrid::Place& at, std::int64_t ahead, std::int64_t first,
                        std::int64_t width, S* sums, const S* m, std::int64_t stride) {
@@ -66,7 +66,7 @@ struct Dgrad {
         const int columns = static_cast<int>(smaller<std::int64_t>(s.width - left, L::kOutputs));
         const Strides strides = strides_of(s, at.image, 0);
         const std::int64_t length = padded(kShuffle ? 4 * s.channels : s.channels);
-        constexpr int kInTurn = kShuffle ? 2 : 1;  // phases that pixels of a row belong to by turns
+        constexpr int kInTurn = kShuffle ? 2 : 1;  // phases that pixels of a row alternate between
         columns_then_rows<L::kPoints, L::kOutputs, S>(
             width, rows, [](const V* from, V* to) SRGAN_FAST_INLINE_LAMBDA { L::output(from, to); },
             [&](std::int64_t c, int i, int j)

@@ -1,7 +1,7 @@
-// The forward convolution of training; see kernels/cpu/conv.h.
+// Forward convolution of training; see kernels/cpu/conv.h.
 //
-// As in the engine's kernel, a task takes some tiles through three steps in the second-level cache: prologue and input
-// transform, a matrix product for each point, output transform and epilogue.
+// As in the engine's kernel, a task processes some tiles in three steps in the L2 cache: prologue and input transform,
+// a GEMM per point, output transform and epilogue.
 #include "kernels/cpu/level/geometry.h"
 #include "kernels/cpu/level/products.h"
 #include "kernels/cpu/level/source_tiles.h"
@@ -36,7 +36,7 @@ struct Forward {
                aligned_bytes(kSide * kSide * (tiles * group + kSkew) * size) + 3 * padded(a.channels) * size;
     }
 
-    // Of row i of a window, the pixels of z that belong to its tile and to no other.
+    // Writes those pixels of z in row i of a window that belong to its tile only.
     static SRGAN_FAST_INLINE void write_sum(const Arguments& a, const TileGrid::Place& at, int i, std::int64_t c,
                                             const V* pixels) {
         const Source<S>& s = a.source;
@@ -67,7 +67,7 @@ struct Forward {
         S *first, *sum, *squares;
     };
 
-    // The channels first .. first + width of a tile of y; `m` holds their products, `stride` from point to point.
+    // Channels first .. first + width of a tile of y; `m` holds their products, `stride` from point to point.
     template <bool kActivate, bool kMoments>
     static void finish(const Arguments& a, const TileGrid::Place& at, std::int64_t ahead, std::int64_t first,
                        std::int64_t width, bool first_tile, const Moments& moments, const S* m, std::int64_t stride) {

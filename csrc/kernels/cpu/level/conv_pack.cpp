@@ -1,4 +1,4 @@
-// Transforms the weights of training's convolutions, which change with every step; see kernels/cpu/conv.h.
+// Transforms training weights, which change in every step; see kernels/cpu/conv.h.
 #include "kernels/cpu/level/geometry.h"
 #include "kernels/cpu/level/maps.h"
 #include "kernels/cpu/level/table.h"
@@ -7,8 +7,8 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
 
-constexpr std::int64_t kDepthBlock = 16;                  // values of k that a task takes
-constexpr std::int64_t kCached = std::int64_t{32} << 20;  // bytes that a last-level cache may hold
+constexpr std::int64_t kDepthBlock = 16;                  // values of k per task
+constexpr std::int64_t kCached = std::int64_t{32} << 20;  // bytes that fit in a last-level cache
 
 template <typename S>
 std::int64_t packed_size(const ConvPack<S>& a) {
@@ -25,11 +25,11 @@ struct Pack {
     using Arguments = ConvPack<S>;
     static constexpr int kSide = P::kSide, kTaps = Form<kGeometry>::kTaps, kFilterTaps = W::kTaps;
 
-    // Of the product: values of k, output channels.
+    // Of the GEMM: depth, and output channels.
     static std::int64_t depth(const Arguments& a) { return padded(a.backward ? a.out_channels : a.in_channels); }
     static std::int64_t channels(const Arguments& a) { return padded(a.backward ? a.in_channels : a.out_channels); }
 
-    // Blocks of k in groups of output channels.
+    // One task per block of k and group of output channels.
     static std::int64_t tasks(const Arguments& a, int) {
         return (channels(a) + kChannelGroup - 1) / kChannelGroup * (depth(a) / kDepthBlock);
     }
@@ -43,7 +43,7 @@ struct Pack {
         flush_stream();
     }
 
-    // A filter's taps, and its points, for a vector of output channels.
+    // Taps of a kernel, and its points, for a vector of output channels.
     using Taps = S[kTaps * kTaps][kLanesOf<S>];
     using Vectors = V[kSide * kSide];
     static constexpr std::int64_t kVectors = kChannelGroup / kLanesOf<S>;
@@ -62,7 +62,7 @@ struct Pack {
             }
     }
 
-    // Output channels' weights stand far apart, so all of one are read before those of the next.
+    // Weights of different output channels are far apart, so all of one are read before those of the next.
     static void fetch(const Arguments& a, std::int64_t k, std::int64_t c, Taps (&taps)[kDepthBlock]) {
         const std::int64_t depths = smaller(kDepthBlock, (a.backward ? a.out_channels : a.in_channels) - k);
         const std::int64_t lanes =
@@ -114,8 +114,8 @@ struct Pack {
             }
     }
 
-    // Where the matrices of a phase stand: behind those of earlier phases, its own, and of these before each point.
-    // Backward each phase has matrices of its own; forward the phases of a point stand together in its depth.
+    // Layout of the packed matrices: where those of a phase begin, and how many precede each point. Backward each phase
+    // has its own matrices; forward the phases of a point are concatenated in its depth.
     struct Places {
         std::int64_t earlier, own, before[kSide * kSide];
     };
@@ -132,10 +132,10 @@ struct Pack {
     static constexpr Places kPlaces[2][4]{{places(false, 0), places(false, 1), places(false, 2), places(false, 3)},
                                           {places(true, 0), places(true, 1), places(true, 2), places(true, 3)}};
 
-    // The rows of value k, whole ones, since there are far too many for the caches.
+    // Writes whole rows of value k, bypassing the caches, which are far too small for them.
     static void put(const Arguments& a, int phase, std::int64_t first, std::int64_t width, std::int64_t k,
                     const Vectors (&points)[kVectors]) {
-        // Small weights are read from the cache at once.
+        // Small weights will be read from the cache soon.
         const bool large = packed_size(a) * static_cast<std::int64_t>(sizeof(S)) > kCached;
         const Places& places = kPlaces[a.backward][phase];
         for (int p = 0; p < kSide * kSide; ++p) {

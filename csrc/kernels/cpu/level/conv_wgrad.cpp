@@ -1,9 +1,9 @@
-// The weight gradient of training's convolutions, in the Winograd domain; see kernels/cpu/conv.h.
+// Weight gradient of training convolutions, in the Winograd domain; see kernels/cpu/conv.h.
 //
-// With v = B^T z B and m = A dy A^T, both per tile, the gradient of a transformed filter is the sum of v m over the
-// tiles, for each point a matrix product with the tiles for its depth; G^T . G of the sums gives the gradient of the
-// filter. A task takes a share of the tiles for a share of the output channels, some tiles at a time. Its sums stay
-// where they are until the end: in the second-level cache for 64 x 64 channels, or streaming through it.
+// With v = B^T z B and m = A dy A^T per tile, the gradient of a transformed kernel is the sum of v m over the tiles:
+// for each point a GEMM with tiles as depth. G^T . G of the sums gives the gradient of the kernel. A task processes a
+// split of the tiles for some of the output channels, some tiles at a time. Its sums stay in place until the end: in
+// the L2 cache for 64 x 64 channels, or streamed through it.
 #include "kernels/cpu/level/geometry.h"
 #include "kernels/cpu/level/source_tiles.h"
 #include "kernels/cpu/level/table.h"
@@ -12,7 +12,7 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
 
-// sums[k][channel] (+)= sum over tiles of v[tile][k] * m[tile][channel], a register block at a time.
+// sums[k][channel] (+)= sum over tiles of v[tile][k] * m[tile][channel], one register block at a time.
 template <int kRows, int kVectors, bool kAccumulate, typename S>
 SRGAN_FAST_INLINE void outer_block(std::int64_t tiles, const S* v, std::int64_t v_stride, const S* m,
                                    std::int64_t m_stride, S* sums, std::int64_t stride) {
@@ -92,20 +92,20 @@ struct Wgrad {
         return (padded(a.gradient.channels) + kChannelGroup - 1) / kChannelGroup;
     }
 
-    // Where there are few weights, threads rather share the tiles than the groups, for which each would transform all
-    // of the inputs.
+    // With few weights, threads split the tiles rather than the groups, for each of which all inputs would be
+    // transformed again.
     static std::int64_t splits(const Arguments& a, int threads) {
         const bool few = padded(a.source.channels) * padded(a.gradient.channels) <= 128 * 128;
         return smaller<std::int64_t>(grid(a).total, few ? threads : (threads + groups(a) - 1) / groups(a));
     }
 
-    // Shares of the groups: few, so that the inputs are transformed seldom.
+    // Splits of the groups: few, so that the inputs are transformed rarely.
     static std::int64_t tasks(const Arguments& a, int threads) {
         return a.splits * smaller(groups(a), (threads + a.splits - 1) / a.splits);
     }
 
-    // Tiles taken together: enough to make up for reading and writing the sums each time, which for many channels do
-    // not stay in the cache.
+    // Tiles per step: enough to amortise reading and writing the sums, which for many channels do not stay in the
+    // cache.
     static std::int64_t chunk(const Arguments& a) {
         return smaller<std::int64_t>(a.source.channels <= 64 ? 48 : 96, most_tiles(a));
     }
@@ -114,8 +114,8 @@ struct Wgrad {
 
     static bool together(const Arguments& a) { return chunk(a) == most_tiles(a); }
 
-    // Input channels whose sums are made at a time: where all tiles are taken together, so many that their sums are
-    // still in the second-level cache when they become filters.
+    // Input channels whose sums are computed at a time: if all tiles are processed together, few enough that the sums
+    // are still in the L2 cache when they are transformed to kernels.
     static constexpr std::int64_t kDepthTogether = 48;
     static std::int64_t depth_of_sums(const Arguments& a) {
         const std::int64_t depth = padded(a.source.channels);
@@ -126,7 +126,7 @@ struct Wgrad {
         return sums_of(P::kSlots, depth_of_sums(a), smaller(padded(a.gradient.channels), kChannelGroup));
     }
 
-    // Where the sums of slot number `slot` stand: [k][channel].
+    // Offset of the sums of slot `slot`: [k][channel].
     static constexpr std::int64_t sums_of(int slot, std::int64_t depth, std::int64_t width) {
         return slot * (depth * width + kSkew);
     }
@@ -140,7 +140,7 @@ struct Wgrad {
                aligned_bytes(most * group_size(a) * size);
     }
 
-    // Of the channels first .. first + width; their sum goes to the bias.
+    // Transforms channels first .. first + width; their sum is added to the bias.
     static void transform_gradients(const Arguments& a, const TileGrid& tiles, std::int64_t begin, std::int64_t end,
                                     std::int64_t first, std::int64_t width, S* m, S* bias) {
         const std::int64_t stride = (end - begin) * width + kSkew;
@@ -167,7 +167,7 @@ struct Wgrad {
         }
     }
 
-    // G^T s G of a vector of sums, for one phase; `put(row, column, v)` takes a tap of the phase's filter.
+    // G^T s G of a vector of sums, for one phase; `put(row, column, v)` receives a tap of the phase's kernel.
     template <typename Fetch, typename Put>
     static SRGAN_FAST_INLINE void transform_filter(const Fetch& fetch, const Put& put) {
         constexpr int kFilterTaps = W::kTaps;
@@ -192,13 +192,13 @@ struct Wgrad {
             }
     }
 
-    // Filters are transformed for some input channels at a time, and then written one output channel after the other,
-    // whose places are far apart. A row of taps is a vector of output channels.
+    // Kernels are transformed for some input channels at a time, then written one output channel after the other, whose
+    // destinations are far apart. A row of taps is a vector of output channels.
     static constexpr std::int64_t kDepthBlock = 16;
     using Taps = V[kTaps * kTaps];
 
-    // Of `depth` input and `width` output channels, at most. `out` is where the filter of the first of them stands,
-    // and as many output channels as there are stand behind it.
+    // For at most `depth` input and `width` output channels. `out` is the position of the first kernel, followed by as
+    // many output channels as there are.
     static void write_filters(const Arguments& a, std::int64_t depth, std::int64_t width, std::int64_t channels,
                               const S* sums, S* out) {
         constexpr std::int64_t kLanes = kLanesOf<S>;
@@ -224,7 +224,7 @@ struct Wgrad {
                             tap % kTaps * a.strides.column] = block[i][tap][lane];
     }
 
-    // A whole block, where an output channel's elements stand in one of the usual two orders.
+    // Writes a whole block if an output channel's elements are in one of the two usual orders.
     static bool write_whole(const Arguments& a, const Taps* block, S* filters) {
         constexpr std::int64_t kLanes = kLanesOf<S>;
         const WeightStrides& strides = a.strides;
@@ -251,7 +251,7 @@ struct Wgrad {
         return false;
     }
 
-    // A vector of filters of one input channel.
+    // Transforms a vector of kernels of one input channel.
     static void make_filter(std::int64_t depth, std::int64_t width, const S* sums, Taps& filter) {
         for (int phase = 0; phase < P::kPhases; ++phase)
             transform_filter(

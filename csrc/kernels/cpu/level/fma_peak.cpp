@@ -1,11 +1,11 @@
-// Multiply-adds and nothing else: what the level could do at most, for the roofline.
+// Multiply-adds only: the peak of the level, for the roofline.
 #include "kernels/cpu/level/table.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
 namespace {
 
-// Makes the compiler believe that somebody reads and changes the value; else it could compute less.
+// Makes the compiler assume that the value is read and modified; otherwise it could skip computations.
 SRGAN_FAST_INLINE void touch(Vec& value) {
 #if defined(__x86_64__)
     asm volatile("" : "+v"(value));
@@ -17,7 +17,7 @@ SRGAN_FAST_INLINE void touch(Vec& value) {
 }  // namespace
 
 std::int64_t multiply_adds(std::int64_t repeats) {
-    constexpr int kChains = 12;  // enough to hide the latency of each, few enough for 16 registers
+    constexpr int kChains = 12;  // enough to hide the latency, few enough for 16 registers
     Vec sums[kChains];
 #pragma GCC unroll 12
     for (int i = 0; i < kChains; ++i) sums[i] = broadcast(static_cast<float>(i));

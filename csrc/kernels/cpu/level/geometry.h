@@ -1,8 +1,8 @@
-// Which Winograd transform a convolution's geometry takes, and how its tiles, phases and points are numbered.
+// The Winograd transform of each geometry, and the numbering of its tiles, phases and points.
 //
-// Stride 2 is computed as four convolutions of stride 1: rows and columns of the input fall into two phases each, one
-// that two of the filter's three taps see (`a` or `b` = 0) and one that the middle tap sees (1). All four are F(3x3,
-// 2x2) on the same points, so their products are summed before the output transform; a filter of one tap is zero at
+// Stride 2 is computed as four convolutions of stride 1: rows and columns of the input have two phases each, one that
+// two of the kernel's three taps read (`a` or `b` = 0) and one that the middle tap reads (1). All four are F(3x3, 2x2)
+// on the same points, so their products are summed before the output transform; a kernel with one tap is zero at
 // infinity, so those points have no products with it.
 #pragma once
 
@@ -39,7 +39,7 @@ decltype(auto) with_geometry(Geometry geometry, const Work& work) {
     }
 }
 
-// The kernel of whatever geometry the arguments have, from a template of geometry and map.
+// Selects the kernel of the arguments' geometry from a template of geometry and map type.
 template <template <Geometry, typename> typename Of, typename X, typename A>
 Kernel<A> kernel_of() {
     return {[](const A& a, int threads) {
@@ -53,7 +53,7 @@ Kernel<A> kernel_of() {
             }};
 }
 
-// The matrices of the points. At point (i, j), `slots` phases have products; phase `p` is number `slot` of them, or -1.
+// Matrices of the points. At point (i, j), `slots` phases have products; phase `p` is the `slot`-th of them, or -1.
 template <Geometry kGeometry>
 struct Points {
     using W = typename Form<kGeometry>::W;
@@ -81,7 +81,7 @@ struct Points {
     }
 };
 
-// Taps of a phase's filter, in one dimension: the index into the three taps, or -1 for none.
+// Taps of a phase's kernel, in one dimension: index into the three taps, or -1 for none.
 constexpr int tap_of_phase(int phase, int tap, bool backward) {
     if (phase == 1) return tap == 0 ? 1 : -1;
     return (tap == 0) != backward ? 0 : 2;
@@ -102,15 +102,15 @@ struct TileGrid {
         return {row / down, row % down, tile % across};
     }
 
-    // Tasks of at most `most` tiles, as many for each thread.
+    // Number of tasks of at most `most` tiles; a multiple of the number of threads.
     std::int64_t tasks(std::int64_t most, int threads) const {
         const std::int64_t tasks = (total + most - 1) / most;
         return smaller(total, (tasks + threads - 1) / threads * threads);
     }
 };
 
-// Tiles that are taken together: their transformed inputs should stay in the second-level cache, but where there are
-// many weights, more tiles must share what streams through. Measured on Zen 5 with 1 MB.
+// Tiles per step: their transformed inputs should stay in the L2 cache, but with many weights, more tiles must share
+// them while they are streamed. Measured on Zen 5 with 1 MB.
 constexpr std::int64_t tiles_together(std::int64_t depth, std::int64_t channels) {
     return depth * channels <= 64 * 256 ? 16 : 32;
 }

@@ -1,4 +1,4 @@
-// Reading and writing maps: any type of map as vectors of the scalars that are computed with, whole or partly.
+// Loads and stores of maps: any map type as vectors of the compute type, whole or partial.
 #pragma once
 
 #include "kernels/cpu/conv.h"
@@ -6,7 +6,7 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// A map's elements X are computed with as S.
+// Map elements X are computed with as S.
 template <typename X>
 struct ScalarOf {
     using Type = X;
@@ -37,7 +37,7 @@ SRGAN_FAST_INLINE Simd<X> read(const X* p) {
 }
 SRGAN_FAST_INLINE Words widen(Halves halves) {
 #ifdef __AVX512F__
-    return (Words)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)halves);  // in one piece
+    return (Words)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)halves);  // as one vector
 #else
     return __builtin_convertvector(halves, Words);
 #endif
@@ -48,7 +48,7 @@ template <typename X>
 SRGAN_FAST_INLINE void write(X* p, Simd<X> v) {
     *reinterpret_cast<typename Unaligned<X>::Type*>(p) = v;
 }
-// Rounds to nearest even; what is no number stays none.
+// Rounds to nearest even; NaN stays NaN.
 SRGAN_FAST_INLINE void write(Bf16* p, Vec v) {
 #ifdef __AVX512BF16__
     *reinterpret_cast<__m256i_u*>(p) = (__m256i)_mm512_cvtneps_pbh((__m512)v);
@@ -61,8 +61,8 @@ SRGAN_FAST_INLINE void write(Bf16* p, Vec v) {
 #endif
 }
 
-// The first `count` elements, zeros behind them. Masked where the processor can do that: through memory, a vector that
-// was just written in parts waits for them.
+// Loads the first `count` elements, followed by zeros. Uses masks where available: going through memory, a vector load
+// after partial stores would stall.
 #ifdef __AVX512BW__
 inline __mmask16 first_lanes(int count) { return static_cast<__mmask16>((1u << (count < 0 ? 0 : count)) - 1); }
 inline Vec read_part(const float* p, int count) { return (Vec)_mm512_maskz_loadu_ps(first_lanes(count), p); }

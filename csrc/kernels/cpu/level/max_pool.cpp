@@ -12,14 +12,14 @@ struct Pool {
     using S = Scalar<X>;
     using V = Simd<S>;
 
-    // Rows of results, and one more where x has a last row without a neighbour, whose gradient is zero.
+    // Rows of results, plus one if x has an odd last row, whose gradient is zero.
     static std::int64_t rows(const MaxPool& a) { return a.g ? (a.height + 1) / 2 : a.height / 2; }
     static std::int64_t tasks(const MaxPool& a, int threads) {
         return smaller<std::int64_t>(a.batch * rows(a), std::int64_t{4} * threads);
     }
     static std::int64_t scratch(const MaxPool&, std::int64_t) { return 0; }
 
-    // Four pixels' vector of channels, at `x`, beside it, below it and below that.
+    // Vectors of channels of four pixels: at `x`, to its right, below it, and diagonally.
     template <bool kWhole>
     static SRGAN_FAST_INLINE void pool(const X* x, std::int64_t right, std::int64_t below, int count, X* to) {
         V largest = read<kWhole>(x, count);
@@ -52,7 +52,7 @@ struct Pool {
         for (std::int64_t i = 0; i < elements; ++i) to[i] = X{};
     }
 
-    // A row of results, the first of its pixels of x at `x` and of the result at `to`; g of the result.
+    // A row of results; `x` and `to` are its first pixels, g is the gradient of the result.
     static void run_row(const MaxPool& a, const X* x, const X* g, X* to) {
         const std::int64_t below = a.width * a.channels, across = a.width / 2;
         for (std::int64_t j = 0; j < across; ++j)

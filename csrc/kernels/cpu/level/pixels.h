@@ -1,4 +1,4 @@
-// The end of the 9x9 convolution to RGB: from its sums to pixels where the caller wants them.
+// Output of the 9x9 convolution to RGB: converts its sums to pixels of the caller's type.
 #pragma once
 
 #include <cstring>
@@ -9,8 +9,7 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// Four pixels at a time, those that one pixel of the map before the shuffle becomes: [dy][dx][colour], 12 values in
-// kTailOutputs.
+// Four pixels at a time, the phases of one pixel before the shuffle: [dy][dx][colour], 12 of kTailOutputs values.
 class Pixels {
   public:
     explicit Pixels(const Conv9x9Tail& a) : sink_(a.sink), first_row_(a.first_row) {
@@ -21,7 +20,7 @@ class Pixels {
         }
     }
 
-    // Of pixel x in row y, counted from the call's first.
+    // Pixel x in row y, relative to the call's first.
     SRGAN_FAST_INLINE void write(std::int64_t y, std::int64_t x, const float* sums) const {
         alignas(kAlignment) float values[kTailOutputs];
         for (int k = 0; k < kTailOutputs; k += kLanes) store(values + k, load(sums + k) + load(bias_ + k));
@@ -41,13 +40,13 @@ class Pixels {
 
     template <typename Pixel>
     SRGAN_FAST_INLINE void write_integers(std::int64_t y, std::int64_t x, const float* values, float white) const {
-        // Round to nearest even of a value in 0 .. 2^22, without a call: adding 1.5 * 2^23 leaves no fraction bits.
+        // Rounds a value in 0 .. 2^22 to nearest even without a call: adding 1.5 * 2^23 removes the fraction bits.
         constexpr float kMagic = 12582912.0f;
         typedef std::int32_t Integers __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
         typedef Pixel Narrow __attribute__((vector_size(kLanes * sizeof(Pixel)), may_alias));
         alignas(kAlignment) Pixel pixels[kTailOutputs];
         for (int k = 0; k < kTailOutputs; k += kLanes) {
-            const Vec value = load(values + k), low = value > 0.0f ? value : Vec{};  // not-a-number becomes 0
+            const Vec value = load(values + k), low = value > 0.0f ? value : Vec{};  // NaN becomes 0
             const Vec rounded = (low < 1.0f ? low : broadcast(1.0f)) * white + kMagic - kMagic;
             *reinterpret_cast<Narrow*>(pixels + k) =
                 __builtin_convertvector(__builtin_convertvector(rounded, Integers), Narrow);

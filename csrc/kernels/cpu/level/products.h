@@ -1,4 +1,4 @@
-// Small matrix products with everything in registers: out[row][channel] = sum over k of a[row][k] * b[k][channel].
+// Small GEMMs with accumulators in registers: out[row][channel] = sum over k of a[row][k] * b[k][channel].
 #pragma once
 
 #include "kernels/cpu/kernels.h"
@@ -6,7 +6,7 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// What products of T are summed in.
+// Accumulator type for operands T.
 template <typename T>
 struct SumOf {
     using Type = T;
@@ -19,15 +19,15 @@ template <typename T>
 using Sum = typename SumOf<T>::Type;
 
 template <typename T>
-inline constexpr int kGroup = 1;  // values of k that one multiply-add takes
+inline constexpr int kGroup = 1;  // values of k per multiply-add
 template <>
 inline constexpr int kGroup<Bf16> = 2;
 
-// So many products are summed up in registers before they are added to those before: a sum of many numbers one after
-// the other would lose the more the longer it is.
+// Products accumulated in registers before they are added to the sums in memory: the rounding error of a sequential sum
+// grows with its length.
 inline constexpr std::int64_t kDepthOfSums = 64;
 
-// Values of k: as many as the matrices hold, of which the first `used` are summed up, the others being zero.
+// Depth: number of values of k in the matrices, of which the first `used` are accumulated; the others are zero.
 struct Depth {
     std::int64_t held, used;
 
@@ -35,9 +35,9 @@ struct Depth {
     constexpr Depth(std::int64_t held, std::int64_t used) : held(held), used(used) {}
 };
 
-// Rows kRows, vectors kVectors, over `depth` values of k; a is [kRows][depth], b [depth / group][kVectors *
-// kLanes][group]. kDepth is the depth where it is known: then rows lie at constant distances, and addresses need no
-// registers.
+// kRows rows and kVectors vectors over `depth` values of k; a is [kRows][depth], b [depth / group][kVectors *
+// kLanes][group]. kDepth is the depth if known at compile time: then rows are at constant offsets, and addresses need
+// no registers.
 template <int kRows, int kVectors, bool kAccumulate, int kDepth, typename T>
 SRGAN_FAST_INLINE void product_block(const T* a, const T* b, Depth any_depth, Sum<T>* out, std::ptrdiff_t out_stride,
                                      const T* ahead) {
@@ -87,7 +87,7 @@ SRGAN_FAST_INLINE void product_block(const T* a, const T* b, Depth any_depth, Su
     }
 }
 
-// The rows that are left over behind the last whole block.
+// Remaining rows after the last whole block.
 template <int kRows, int kVectors, bool kAccumulate, int kDepth, typename T>
 SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, Depth depth, Sum<T>* out,
                                     std::ptrdiff_t out_stride, const T* ahead) {
@@ -103,9 +103,9 @@ SRGAN_FAST_INLINE void product_rest(std::int64_t rows, const T* a, const T* b, D
 template <int kVectors, bool kAccumulate, int kDepth, typename T>
 void product_panel(std::int64_t rows, const T* a, const T* b, Depth depth, Sum<T>* out, std::ptrdiff_t out_stride) {
     constexpr int kLanes = kLanesOf<T>;
-    // With few vectors, more rows keep enough independent sums under way to hide the latency of an addition.
+    // With few vectors, more rows keep enough independent sums in flight to hide the latency of an addition.
     constexpr int kBlock = kVectors == 1 ? 2 * kRowBlock : kRowBlock;
-    // While a block is computed, a part of the weights that come next is fetched: a cache line for each k.
+    // While a block is computed, part of the next weights is prefetched: a cache line per k.
     const T* ahead = b + depth.held * kVectors * kLanes;
     std::int64_t r = 0;
     for (; r + kBlock <= rows;
@@ -116,7 +116,7 @@ void product_panel(std::int64_t rows, const T* a, const T* b, Depth depth, Sum<T
                                                             out + r * out_stride, out_stride, ahead);
 }
 
-// All panels: a is [rows][depth], b is [panel][depth / group][panel width][group], the last panel may be narrower.
+// All panels: a is [rows][depth], b is [panel][depth / group][panel width][group]; the last panel may be narrower.
 template <bool kAccumulate, int kDepth, typename T>
 SRGAN_FAST_INLINE void product_of(std::int64_t rows, std::int64_t channels, const T* a, const T* b, Depth depth,
                                   Sum<T>* out, std::ptrdiff_t out_stride) {

@@ -1,4 +1,4 @@
-// The prologues: rows of z and of dy, computed where they are read. Outside the image they are zero.
+// Prologues: rows of z and of dy, computed as they are read. They are zero outside the image.
 #pragma once
 
 #include <type_traits>
@@ -9,7 +9,7 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// Where pixels stand in a map that is not shuffled: elements to the first pixel of the image, of a row, of a pixel.
+// Layout of pixels in an unshuffled map: elements to the image's first pixel, per row, per pixel.
 struct Strides {
     std::int64_t image, row, pixel;
 
@@ -23,7 +23,7 @@ SRGAN_FAST_INLINE Strides strides_of(const A& a, std::int64_t image, std::int64_
     return {image * a.height * a.width * a.channels + c, a.width * a.channels, a.channels};
 }
 
-// Whether pixels stand in a map as before a shuffle, four of z side by side.
+// Whether a map has pixels as before a shuffle, with four pixels of z in each.
 template <typename A>
 constexpr bool is_shuffled(const A&) {
     return false;
@@ -33,7 +33,7 @@ constexpr bool is_shuffled(const Source<S>& s) {
     return s.shuffle;
 }
 
-// Elements from where a tile of a map stands to where the next one before `end` does; they are `side` pixels high and
+// Elements from the position of a tile in a map to that of the next one before `end`; tiles are `side` pixels high and
 // wide.
 template <typename A>
 SRGAN_FAST_INLINE std::int64_t to_next_tile(const A& map, const TileGrid& tiles, std::int64_t tile, std::int64_t end,
@@ -43,7 +43,7 @@ SRGAN_FAST_INLINE std::int64_t to_next_tile(const A& map, const TileGrid& tiles,
     return (rows * map.width + (to.x - from.x) * side * (is_shuffled(map) ? 2 : 1)) * map.channels;
 }
 
-// What a prologue knows of one vector of channels.
+// Per-channel values of a prologue for one vector of channels.
 template <typename S>
 struct Affine {
     Simd<S> center{}, scale{}, shift{}, slope{};
@@ -62,7 +62,7 @@ struct Affine {
     }
 };
 
-// Where pixel (y, x), channel c of a shuffled z stands in x.
+// Position in x of pixel (y, x), channel c of a shuffled z.
 struct Shuffled {
     std::int64_t offset, channel;
 
@@ -73,13 +73,13 @@ struct Shuffled {
     }
 };
 
-// A tile's pixels and those around it that it is computed from: kSide rows of kSide pixels of a map that may end before
-// they do. Of each row the same pixels are inside and as far from its beginning, so that is found out once.
+// The pixels that a tile depends on: kSide rows of kSide pixels of a map, which may extend beyond it. The same columns
+// of each row are inside, at the same offsets, so they are computed once.
 template <int kSide>
 struct Window {
     std::int64_t image, y, x;    // of the first pixel
-    std::int64_t ahead;          // elements to the window that will be read next
-    std::int64_t column[kSide];  // elements from the row's beginning; 0 for those outside
+    std::int64_t ahead;          // elements to the window that is read next
+    std::int64_t column[kSide];  // elements from the row's start; 0 for columns outside
     bool inside[kSide], all_inside;
 
     template <typename A>
@@ -92,7 +92,7 @@ struct Window {
         }
     }
 
-    // Where row i of the window begins.
+    // Start of row i of the window.
     template <typename A>
     std::int64_t row(const A& map, int i) const {
         const std::int64_t line = y + i, whole = image * map.height + (is_shuffled(map) ? line / 2 * 2 : line);
@@ -100,14 +100,14 @@ struct Window {
     }
 };
 
-// Channels of a row of a window: `take(c, pixels)` is given one vector after the other, from `first` to `last`.
-// `read(c, whole, count)` gives what reads such a vector, `count` channels of it: `at(offset, j)` for pixel j, which
-// stands at `offset`. `fetch(offset)` brings what stands there to the cache, for the next window.
+// Reads channels of a window's row: `take(c, pixels)` receives one vector after the other, from `first` to `last`.
+// `read(c, whole, count)` returns a reader of such a vector, `count` channels of it: `at(offset, j)` for pixel j at
+// `offset`. `fetch(offset)` prefetches that position for the next window.
 template <int kSide, typename S, typename Read, typename Fetch, typename Take>
 SRGAN_FAST_INLINE void read_pixels(const Window<kSide>& window, std::int64_t row, std::int64_t channels,
                                    std::int64_t first, std::int64_t last, const Read& read, const Fetch& fetch,
                                    const Take& take) {
-    constexpr int kLanes = kLanesOf<S>, kFirstFetched = kSide > 7 ? 1 : 0;  // windows overlap by a pixel at least
+    constexpr int kLanes = kLanesOf<S>, kFirstFetched = kSide > 7 ? 1 : 0;  // windows overlap by at least one pixel
     const auto vector = [&](std::int64_t c, auto whole) SRGAN_FAST_INLINE_LAMBDA {
         const auto at = read(c, whole, static_cast<int>(smaller<std::int64_t>(kLanes, channels - c)));
         const std::int64_t start = row + c;
@@ -157,7 +157,7 @@ void read_row(const Source<S>& s, const Window<kSide>& window, int i, std::int64
                            SRGAN_FAST_INLINE_LAMBDA { return read<whole.value>(map + offset, count); };
             },
             fetch);
-    if (s.shuffle) {  // neighbouring pixels are of two phases by turns
+    if (s.shuffle) {  // neighbouring pixels alternate between two phases
         const std::int64_t even = (y % 2 * 2 + (x & 1)) * s.channels, odd = (y % 2 * 2 + ((x + 1) & 1)) * s.channels;
         return run(
             [&](std::int64_t c, auto whole, int count) SRGAN_FAST_INLINE_LAMBDA {
@@ -189,7 +189,7 @@ void read_row(const Source<S>& s, const Window<kSide>& window, int i, std::int64
         fetch);
 }
 
-// The same of dy.
+// The same for dy.
 template <typename X, int kSide, typename S, typename Take>
 void read_row(const Gradient<S>& a, const Window<kSide>& window, int i, std::int64_t first, std::int64_t last,
               const Take& take) {

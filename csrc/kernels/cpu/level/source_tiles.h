@@ -1,4 +1,4 @@
-// The tiles of z in the Winograd domain: what the forward call and the weight gradient multiply with.
+// Tiles of z in the Winograd domain: an operand of the forward call and of the weight gradient.
 #pragma once
 
 #include "kernels/cpu/level/geometry.h"
@@ -19,12 +19,12 @@ struct SourceTiles {
         return P::kSlots * padded(source.channels) * tiles + kSide * kSide * kSkewOf<S>;
     }
 
-    // Where the matrix of point (i, j) begins: [tile][slot][channel].
+    // Start of the matrix of point (i, j): [tile][slot][channel].
     static std::int64_t point(int i, int j, std::int64_t depth, std::int64_t tiles) {
         return P::before(i, j) * depth * tiles + (i * kSide + j) * kSkewOf<S>;
     }
 
-    // Transforms the tiles begin .. end; `seen(place, i, c, pixels)` is shown a vector of channels of row i of a
+    // Transforms the tiles begin .. end; `seen(place, i, c, pixels)` receives each vector of channels of row i of a
     // window.
     template <typename Seen>
     static void transform(const Source<S>& source, const TileGrid& tiles, std::int64_t begin, std::int64_t end, S* v,

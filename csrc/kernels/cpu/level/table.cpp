@@ -3,7 +3,7 @@
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 namespace {
 
-// Winograd's tiles of 4 pixels reach over the end of a row by up to 3 pixels and the radius.
+// Winograd tiles of 4 pixels extend beyond the end of a row by up to 3 pixels plus the radius.
 constexpr std::int64_t kRightPad = 6;
 
 }  // namespace

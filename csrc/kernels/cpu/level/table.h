@@ -1,4 +1,4 @@
-// What the level that is being compiled offers.
+// Kernels of the level that is being compiled.
 #pragma once
 
 #include "kernels/cpu/conv.h"
@@ -12,7 +12,7 @@ LayerKernel<Conv3x3> conv3x3_bf16();
 LayerKernel<Conv9x9Head> conv9x9_head();
 LayerKernel<Conv9x9Tail> conv9x9_tail();
 
-// Of training, chosen by the type of map.
+// For training, overloaded by map type.
 Kernel<ConvForward<float>> conv_fwd(float);
 Kernel<ConvForward<float>> conv_fwd(Bf16);
 Kernel<ConvForward<double>> conv_fwd(double);
@@ -34,7 +34,7 @@ Kernel<MaxPool> max_pool(double);
 
 std::int64_t multiply_adds(std::int64_t repeats);
 
-// To be called only where the level can run: even this is compiled for it.
+// Only call it if the level is supported: even this function is compiled for it.
 KernelTable table();
 ConvTable<float> conv_float();
 ConvTable<float> conv_bf16();

@@ -1,5 +1,5 @@
-// The data gradient's epilogue: from dz at a pixel of z on through the prologue, to the gradient of x and of the
-// residual, and the sums that are the gradients of scale, shift and slope.
+// Epilogue of the data gradient: from dz at a pixel of z through the prologue to the gradients of x and of the
+// residual, and to the sums that are the gradients of scale, shift and slope.
 #pragma once
 
 #include "kernels/cpu/level/source.h"
@@ -8,12 +8,12 @@ namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
 enum class Prologue { kPlain, kAffine, kResidual };
 
-// What is summed up for a vector of channels: the gradients of scale, shift and slope.
+// Sums for a vector of channels: gradients of scale, shift and slope.
 template <typename S>
 struct PrologueSums {
     Simd<S> scales{}, shifts{}, slopes{};
 
-    // Of `count` channels, in three rows `stride` apart. Other channels may stand right behind the last one.
+    // Stores sums of `count` channels, in three rows `stride` apart. Other channels may follow directly.
     void take(const S* sums, std::int64_t stride, int count) {
         scales = take(sums, count), shifts = take(sums + stride, count), slopes = take(sums + 2 * stride, count);
     }
@@ -28,7 +28,7 @@ struct PrologueSums {
     }
 };
 
-// The gradient of x from that of z, g, at a pixel where x is `value`.
+// Gradient of x from that of z, g, at a pixel where x is `value`.
 template <Prologue kPrologue, typename V, typename S>
 SRGAN_FAST_INLINE V through_prologue(const Affine<S>& affine, V value, V g, PrologueSums<S>& sums) {
     if constexpr (kPrologue == Prologue::kAffine) {
@@ -41,7 +41,7 @@ SRGAN_FAST_INLINE V through_prologue(const Affine<S>& affine, V value, V g, Prol
     return g * affine.scale;
 }
 
-// One pixel of z, which stands at `offset` in x.
+// One pixel of z, at `offset` in x.
 template <typename X, bool kWhole, Prologue kPrologue, typename S>
 SRGAN_FAST_INLINE void through_prologue(const ConvDgrad<S>& a, std::int64_t offset, int count, const Affine<S>& affine,
                                         Simd<S> g, PrologueSums<S>& sums) {

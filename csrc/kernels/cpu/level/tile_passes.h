@@ -1,15 +1,15 @@
-// Winograd's transforms of a tile with many channels, in two passes: one of its rows and one of its columns, each over
-// some channels, what is between them in the first-level cache. So pixels are read and written row by row with their
-// channels side by side, as they lie in memory, which the processor foresees; taken one vector of channels at a time, a
-// tile's pixels are too far apart for that, and each would be waited for.
+// Winograd transforms of a tile with many channels, in two passes, rows then columns, each over some channels, with the
+// intermediate values in the L1 cache. So pixels are read and written row by row with adjacent channels, as they are in
+// memory, which the hardware prefetcher detects. One vector of channels at a time, a tile's pixels would be too far
+// apart for that, and each would be a cache miss.
 #pragma once
 
 #include "kernels/cpu/level/geometry.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// One dimension of a tile with all its phases: pixels from left to right, and points, phase 1 behind phase 0. Phase 1's
-// point at infinity has no products and is left out.
+// One dimension of a tile with all its phases: pixels from left to right, and points, phase 1 after phase 0. Phase 1's
+// point at infinity has no products and is omitted.
 template <Geometry kGeometry>
 struct Line {
     using W = typename Form<kGeometry>::W;
@@ -54,11 +54,11 @@ struct Line {
     }
 };
 
-// Channels that are taken through both passes at a time.
+// Channels that go through both passes at a time.
 inline constexpr std::int64_t kPassChannels = 64;
 
-// Pixels to points, channels first .. last: `read(i, begin, end, take)` calls take(c, pixels) for row i and each of
-// some vectors of channels, `step` transforms kFrom values into kTo, `put(c, i, j, value)` is given a point.
+// From pixels to points, channels first .. last: `read(i, begin, end, take)` calls take(c, pixels) for row i and each
+// vector of channels, `step` transforms kFrom values to kTo, `put(c, i, j, value)` receives a point.
 template <int kFrom, int kTo, typename S, typename Step, typename Read, typename Put>
 SRGAN_FAST_INLINE void rows_then_columns(std::int64_t channels, const Step& step, const Read& read, const Put& put) {
     constexpr std::int64_t kLanes = kLanesOf<S>;
@@ -87,8 +87,8 @@ SRGAN_FAST_INLINE void rows_then_columns(std::int64_t channels, const Step& step
     }
 }
 
-// Points to pixels, of `channels` <= kChannelGroup: `fetch(c, i, j)` gives a point, `write(i, c, pixels)` takes a
-// vector of channels of a row, of which there are `rows`.
+// From points to pixels, `channels` <= kChannelGroup: `fetch(c, i, j)` returns a point, `write(i, c, pixels)` receives
+// a vector of channels of each of `rows` rows.
 template <int kFrom, int kTo, typename S, typename Step, typename Fetch, typename Write>
 SRGAN_FAST_INLINE void columns_then_rows(std::int64_t channels, int rows, const Step& step, const Fetch& fetch,
                                          const Write& write) {

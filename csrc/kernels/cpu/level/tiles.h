@@ -1,4 +1,4 @@
-// How a call's tiles of pixels are dealt out to its tasks.
+// Assignment of a call's tiles to its tasks.
 #pragma once
 
 #include "kernels/cpu/kernels.h"
@@ -6,9 +6,9 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-inline constexpr std::int64_t kTile = 4;  // pixels of a tile in each direction, but of F(6x6)
+inline constexpr std::int64_t kTile = 4;  // side of a tile in pixels, except for F(6x6)
 
-// The tiles of one task: a run, in rows, of the tiles of a band of columns.
+// Tiles of one task: a run, in rows, of the tiles of a band of columns.
 template <std::int64_t kHeight = kTile, std::int64_t kWidth = kTile>
 struct Tiles {
     std::int64_t first_column, across;  // of the band, in tiles
@@ -27,13 +27,13 @@ struct Tiling {
     explicit Tiling(const Arguments& a)
         : across((a.width + kWidth - 1) / kWidth), down((a.rows + kHeight - 1) / kHeight) {}
 
-    // One band where columns do not divide into them evenly, to a tenth, or tasks do not.
+    // A single band if columns or tasks do not divide evenly into bands, within a tenth.
     static std::int64_t bands(const Arguments& a, std::int64_t across, std::int64_t tasks) {
         const std::int64_t widest = (across + a.bands - 1) / a.bands;
         return 10 * widest * a.bands <= 11 * across && tasks % a.bands == 0 ? a.bands : 1;
     }
 
-    // Tasks of at most `most` tiles, the same number for each thread.
+    // Number of tasks of at most `most` tiles; a multiple of the number of threads.
     std::int64_t tasks(std::int64_t most, int threads) const {
         const std::int64_t band = (across + threads - 1) / threads * down;  // of the widest band
         if (across >= threads) return (band + most - 1) / most * threads;

@@ -8,7 +8,7 @@
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
 
-// Rows of G: the filter's values at a point, scaled as the input transform needs.
+// Rows of G: values of the kernel at a point, scaled as the input transform requires.
 template <int kTaps>
 struct FilterRow {
     double tap[kTaps];
@@ -180,7 +180,7 @@ struct Winograd63 {
     }
 };
 
-// A transform of kFrom to kTo values in both dimensions. `fetch(i, j)` gives row i, column j; `put(i, row)` takes a
+// Transforms kFrom to kTo values in both dimensions. `fetch(i, j)` returns row i, column j; `put(i, row)` receives a
 // row.
 template <int kFrom, int kTo, typename V, typename Step, typename Fetch, typename Put>
 SRGAN_FAST_INLINE void both_dimensions(const Step& step, const Fetch& fetch, const Put& put) {
@@ -202,7 +202,7 @@ SRGAN_FAST_INLINE void both_dimensions(const Step& step, const Fetch& fetch, con
     }
 }
 
-// v = B^T d B. `put(i, j, v)` takes a point.
+// v = B^T d B. `put(i, j, v)` receives a point.
 template <typename W, typename V = Vec, typename Fetch, typename Put>
 SRGAN_FAST_INLINE void transform_input(const Fetch& fetch, const Put& put) {
     both_dimensions<W::kPoints, W::kPoints, V>([](const V* d, V* v) SRGAN_FAST_INLINE_LAMBDA { W::input(d, v); }, fetch,
@@ -212,7 +212,7 @@ SRGAN_FAST_INLINE void transform_input(const Fetch& fetch, const Put& put) {
                                                });
 }
 
-// y = A^T m A. `fetch(i, j)` gives a point; `put(i, row)` takes a row of outputs.
+// y = A^T m A. `fetch(i, j)` returns a point; `put(i, row)` receives a row of outputs.
 template <typename W, typename V = Vec, typename Fetch, typename Put>
 SRGAN_FAST_INLINE void transform_output(const Fetch& fetch, const Put& put) {
     both_dimensions<W::kPoints, W::kOutputs, V>([](const V* m, V* y) SRGAN_FAST_INLINE_LAMBDA { W::output(m, y); },

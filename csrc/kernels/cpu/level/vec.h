@@ -1,6 +1,6 @@
-// The vector type of the level that is being compiled, through the compilers' vector extension: one source for SSE2,
-// AVX2, AVX-512 and NEON. Everything here lives in a namespace named after the level, so that no function compiled for
-// a high level can be linked into a lower one.
+// Vector type of the level that is being compiled, using compilers' vector extensions: one source for SSE2, AVX2,
+// AVX-512 and NEON. Everything is in a namespace named after the level, so that no function compiled for a high level
+// can be linked into a lower one.
 #pragma once
 
 #include <cstddef>
@@ -34,10 +34,10 @@ typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), may_alias)
 
 SRGAN_FAST_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 SRGAN_FAST_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
-// Minus zero changes nothing, which the compiler knows; plus zero would turn -0 into 0, so it would be computed.
+// Subtracting +0 is the identity, which the compiler knows; adding +0 would turn -0 into 0, so it would be computed.
 SRGAN_FAST_INLINE Vec broadcast(float x) { return x - Vec{}; }
 
-// Training also computes in double precision, by the same templates: `Simd<S>` is the vector of scalars S, half as many
+// Training also computes in double, with the same templates: `Simd<S>` is a vector of scalars S, with half as many
 // lanes for double.
 typedef double VecD __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
 
@@ -45,8 +45,8 @@ SRGAN_FAST_INLINE VecD load(const double* p) { return *reinterpret_cast<const Ve
 SRGAN_FAST_INLINE void store(double* p, VecD v) { *reinterpret_cast<VecD*>(p) = v; }
 SRGAN_FAST_INLINE VecD broadcast(double x) { return x - VecD{}; }
 
-// Past the caches, for what is written once in whole lines and read much later; `flush_stream` makes it visible to
-// others.
+// Non-temporal stores, for data written once in whole lines and read much later; `flush_stream` makes them visible to
+// other threads.
 #ifdef __AVX512F__
 SRGAN_FAST_INLINE void stream(float* p, Vec v) { _mm512_stream_ps(p, (__m512)v); }
 SRGAN_FAST_INLINE void stream(double* p, VecD v) { _mm512_stream_pd(p, (__m512d)v); }
@@ -68,7 +68,7 @@ struct SimdOf<double> {
 template <typename S>
 using Simd = typename SimdOf<S>::Type;
 
-// A pair of neighbouring k as the processor's dot product takes them; also how bfloat16 maps are stored.
+// A pair of adjacent k, as the processor's dot product reads them; also the storage type of bfloat16 maps.
 struct Bf16 {
     std::uint16_t bits;
 };
@@ -82,7 +82,7 @@ constexpr T larger(T a, T b) {
     return a > b ? a : b;
 }
 
-// As many vectors as they have lanes, rows to columns: in step `kStep`, blocks of so many change places.
+// Transposes as many vectors as they have lanes: step `kStep` exchanges blocks of that size.
 template <int kStep, typename V, int kCount>
 SRGAN_FAST_INLINE void transpose(V (&rows)[kCount]) {
     if constexpr (kStep < kCount) {
@@ -100,14 +100,14 @@ SRGAN_FAST_INLINE void transpose(V (&rows)[kCount]) {
     }
 }
 
-// The register block of the inner products: kRowBlock pixels times kPanelVectors vectors of output channels, each
-// product being one load of weights, one broadcast of a pixel's channel and kRowBlock * kPanelVectors multiply-adds.
-// 6 x 4 fills 29 of 32 registers, 6 x 2 fills 15 of 16.
+// Register block of the GEMMs: kRowBlock pixels times kPanelVectors vectors of output channels; each step loads weights
+// and broadcasts a pixel's channel for kRowBlock * kPanelVectors multiply-adds. 6 x 4 uses 29 of 32 registers, 6 x 2
+// uses 15 of 16.
 inline constexpr int kRowBlock = 6;
 inline constexpr int kPanelVectors = kRegisters == 32 ? 4 : 2;
 inline constexpr std::int64_t kPanel = kPanelVectors * kLanes;
 
-// Scalars in a vector, and output channels in a panel, by the scalar that products are computed in.
+// Scalars per vector, and output channels per panel, by the GEMM's scalar type.
 template <typename S>
 inline constexpr int kLanesOf = kLanes;
 template <>
@@ -115,8 +115,8 @@ inline constexpr int kLanesOf<double> = kLanes / 2;
 template <typename S>
 inline constexpr std::int64_t kPanelOf = kPanelVectors * kLanesOf<S>;
 
-// Floats between the matrices of two Winograd points beyond their own size. Without them the points of a tile would lie
-// a multiple of 4 KB apart at many tile counts, in the same few sets of the first-level cache.
+// Padding in floats between the matrices of two Winograd points. Without it, points of a tile would often be a multiple
+// of 4 KB apart, in the same few sets of the L1 cache.
 inline constexpr std::int64_t kSkew = 16;
 
 }  // namespace srgan_fast::cpu::SRGAN_FAST_LEVEL

@@ -14,9 +14,9 @@
 #endif
 
 #if defined(SRGAN_FAST_SIMT_SWITCH)
-// Written out, as swapcontext() costs two system calls.
-// Pushes the registers that a function has to preserve, stores the stack's end to *from, and goes on from `to`, which
-// an earlier call stored.
+// In assembly, since swapcontext() costs two system calls.
+// Pushes the callee-saved registers, stores the stack pointer to *from, and continues at `to`, which an earlier call
+// stored.
 extern "C" void srgan_fast_simt_switch(void** from, void* to);
 asm(R"(
     .pushsection .text
@@ -48,7 +48,8 @@ srgan_fast_simt_switch:
 namespace srgan_fast::cuda::simt {
 
 #if defined(SRGAN_FAST_SIMT_SWITCH)
-// Leaves the stack as srgan_fast_simt_switch() does: the address to go on at, else zeros, which end backtraces.
+// Prepares the stack as srgan_fast_simt_switch() leaves it: the address to continue at, and zeros, which end
+// backtraces.
 void Context::prepare(std::byte* stack, std::size_t bytes, void (*entry)()) {
     void** const top = reinterpret_cast<void**>(stack + bytes);
     std::fill(top - 8, top, nullptr);
@@ -71,7 +72,7 @@ void Context::switch_to(Context& to) { swapcontext(&context_, &to.context_); }
 
 void resume(Fiber& from, Fiber& to, [[maybe_unused]] bool ends) {
 #if defined(__SANITIZE_ADDRESS__)
-    if (ends) __asan_handle_no_return();  // the stack may become any other memory, which must not be poisoned
+    if (ends) __asan_handle_no_return();  // the stack may be reused, so it must not stay poisoned
     __sanitizer_start_switch_fiber(ends ? nullptr : &from.sanitizer, to.stack, to.stack_bytes);
 #elif defined(__SANITIZE_THREAD__)
     __tsan_switch_to_fiber(to.sanitizer, 0);

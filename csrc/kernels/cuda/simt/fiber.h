@@ -1,9 +1,9 @@
-// Fibers: executions with stacks of their own on one host thread, which the sanitizers know about.
+// Fibers: executions with their own stacks on one host thread, known to the sanitizers.
 #pragma once
 
 #include <cstddef>
 
-// SRGAN_FAST_SIMT_UCONTEXT is for testing the way of other systems on this one.
+// SRGAN_FAST_SIMT_UCONTEXT tests the fallback for other systems on this one.
 #if defined(__linux__) && defined(__x86_64__) && !defined(__ILP32__) && !defined(SRGAN_FAST_SIMT_UCONTEXT)
 #define SRGAN_FAST_SIMT_SWITCH
 #else
@@ -12,37 +12,37 @@
 
 namespace srgan_fast::cuda::simt {
 
-// How an execution that is not running goes on.
+// Saved state of a suspended execution.
 class Context {
   public:
-    // It begins by calling `entry` on that stack.
+    // It starts by calling `entry` on that stack.
     void prepare(std::byte* stack, std::size_t bytes, void (*entry)());
-    // Stores how this one, which runs, goes on, and goes on with another.
+    // Saves the current execution and continues another one.
     void switch_to(Context& to);
 
   private:
 #if defined(SRGAN_FAST_SIMT_SWITCH)
-    void* pointer_ = nullptr;  // the stack's end
+    void* pointer_ = nullptr;  // stack pointer
 #else
     ucontext_t context_ = {};
 #endif
 };
 
-// An execution with a stack of its own, or the host thread's.
+// An execution with its own stack, or the host thread's.
 struct Fiber {
     Context context;
     const void* stack = nullptr;
     std::size_t stack_bytes = 0;
-    void* sanitizer = nullptr;  // what the sanitizer keeps about the fiber while another one runs
+    void* sanitizer = nullptr;  // the sanitizer's state of the suspended fiber
 };
 
-// Lets `to` run until something resumes `from`; with `ends`, nothing will.
+// Runs `to` until something resumes `from`; with `ends`, nothing will.
 void resume(Fiber& from, Fiber& to, bool ends = false);
 
 // Makes the first resume() of a fiber call `entry`, which must not return.
 void prepare(Fiber& fiber, std::byte* stack, std::size_t bytes, void (*entry)());
 
-// Memory for the stacks of fibers, each above a page that cannot be accessed. Throws std::bad_alloc.
+// Memory for fiber stacks, each with a guard page below. Throws std::bad_alloc.
 class Stacks {
   public:
     explicit Stacks(int count);

@@ -1,5 +1,5 @@
-// The multiprocessor that launch() runs blocks on: fibers for the threads, a seeded scheduler that switches between
-// them where they meet, and what they do there together.
+// The SM that launch() runs blocks on: fibers for the threads, a seeded scheduler that switches between them where they
+// synchronise, and the collective operations.
 #include "kernels/cuda/simt/simt.h"
 
 #include <algorithm>
@@ -34,8 +34,8 @@ constexpr std::size_t kCopyBytes = 16;
 
 // ---- Shared memory ----
 
-// Of exactly the size asked for, between two guards. A block finds it full of not-a-numbers. Accesses of the guards
-// show at once under the address sanitizer, else writes show when the block has ended.
+// Exactly the requested size, between two guards. It is filled with NaN for each block. Accesses to the guards are
+// reported immediately by the address sanitizer; otherwise writes are found when the block has ended.
 class SharedMemory {
   public:
     explicit SharedMemory(std::size_t bytes)
@@ -71,7 +71,7 @@ class SharedMemory {
         std::byte bytes[128];
     };
     static constexpr std::size_t kGuardLines = 32;
-    // 16 bits of it are a huge number or a half's not-a-number; all bits set would not show a write of the latter.
+    // As 16 bits it is a huge number or a half's NaN; with all bits set, a write of NaN would not show.
     static constexpr unsigned char kGuardByte = 0xfe;
 
     std::size_t bytes_behind() const { return (lines_.size() - kGuardLines) * sizeof(Line) - bytes_; }
@@ -82,7 +82,7 @@ class SharedMemory {
 
 // ---- Threads and warps ----
 
-// What a thread does: it runs, waits for others to call the same, or has ended.
+// State of a thread: it runs, waits for others to call the same, or has ended.
 enum class State : std::uint8_t {
     kRuns,
     kBarrier,
@@ -119,30 +119,30 @@ const char* name(State state) {
     return "";
 }
 
-constexpr int kGroupColumns = 64, kGroupInner = 16, kGroupRowBytes = 128;  // of a product of warpgroups
-constexpr int kGroupSums = kGroupColumns / 2;                              // of a lane
+constexpr int kGroupColumns = 64, kGroupInner = 16, kGroupRowBytes = 128;  // of a warpgroup multiplication
+constexpr int kGroupSums = kGroupColumns / 2;                              // per lane
 
-// A lane's part of a product of warpgroups under way.
+// A lane's part of a warpgroup multiplication in flight.
 struct GroupProduct {
     float* sums;
     const std::uint32_t* a;
-    std::uint32_t given[4];  // what `a` holds, until it has been read
+    std::uint32_t given[4];  // contents of `a`, until it has been read
     const std::byte* rows;
     int k;
     bool half;
     std::uint64_t group;
 };
 
-// Sums of products under way. In their place are not-a-numbers until the last of the products is done.
+// Sums of multiplications in flight. They are replaced by NaN until the last multiplication is done.
 struct HeldSums {
     float* place;
     float values[kGroupSums];
     int products;
 };
-// In place of each: a signalling not-a-number, which is another one after any arithmetic.
+// Placeholder of each: a signalling NaN, which changes in any arithmetic.
 constexpr std::uint32_t kHeld = 0x7f85eed5u;
 
-// A lane's part in what its warp does together; the pointers are to the lane's own variables.
+// A lane's part in a collective operation of its warp; pointers refer to the lane's variables.
 struct Operands {
     const void* row = nullptr;
     std::uint32_t* matrices = nullptr;
@@ -155,14 +155,14 @@ struct Operands {
 };
 
 struct Warp {
-    std::uint32_t runnable = 0, arrived = 0;  // a bit for each lane
+    std::uint32_t runnable = 0, arrived = 0;  // one bit per lane
     std::uint32_t syncs = 0;                  // sync_warp() so far
     std::uint32_t group_syncs = 0;            // sync_group() so far
-    State meeting = State::kRuns;             // what the lanes arrived for
+    State meeting = State::kRuns;             // operation that the lanes arrived for
     Operands operands[kLanes];
 };
 
-// A cp.async under way.
+// A cp.async in flight.
 struct Copy {
     std::size_t chunk;  // of 16 bytes of shared memory
     std::uint64_t group;
@@ -170,33 +170,33 @@ struct Copy {
     Vec16 data;
 };
 
-// What copies and load_matrices did to 16 bytes of shared memory, for finding barriers that are missing whatever the
-// order of the threads. (Plain accesses are not known; of those, the order has to show what is wrong.)
+// History of copies and load_matrices on 16 bytes of shared memory, to find missing barriers for any order of the
+// threads. (Plain accesses are not tracked; for those, the random order must show errors.)
 struct Chunk {
-    bool in_flight = false;           // a copy is under way
-    int writer = -1;                  // the thread whose copy was the last to land
+    bool in_flight = false;           // a copy is in flight
+    int writer = -1;                  // thread whose copy completed last
     std::uint64_t write_barrier = 0;  // barriers_of() the writer before
     std::uint32_t write_sync = 0;     // sync_warp() of the writer before
-    std::uint32_t readers = 0;        // warps, a bit for each, since
+    std::uint32_t readers = 0;        // warps that read since, one bit each
     std::uint64_t read_barrier = 0;   // barriers_of() the readers
-    bool shown = false;               // to products of warpgroups, by the writer
+    bool shown = false;               // made visible to warpgroup multiplications by the writer
     std::uint64_t show_barrier = 0;   // barriers_of() the writer before that
 };
 
 struct Thread {
     Fiber fiber;
     State state = State::kRuns;
-    int barrier = 0;                     // of a group, that it waits at
-    std::uint64_t groups = 0;            // committed
+    int barrier = 0;                     // group barrier that it waits at
+    std::uint64_t groups = 0;            // number of committed groups
     std::vector<Copy> copies;            // oldest first
     std::vector<GroupProduct> products;  // oldest first
     std::vector<HeldSums> held;
-    std::vector<std::size_t> unshown;  // chunks that its copies landed in
-    std::uint64_t product_groups = 0;  // committed
-    bool ordered = false;              // since the last commit
+    std::vector<std::size_t> unshown;  // chunks that its copies wrote
+    std::uint64_t product_groups = 0;  // number of committed groups
+    bool ordered = false;              // order_products() was called since the last commit
 };
 
-// Thrown into the threads of a block that failed, to unwind them.
+// Thrown into the threads of a failed block, to unwind them.
 struct Cancelled {};
 
 // splitmix64
@@ -216,7 +216,7 @@ class Random {
         for (std::size_t i = values.size(); i > 1; --i)
             std::swap(values[i - 1], values[below(static_cast<std::uint32_t>(i))]);
     }
-    // The place of a bit that is set.
+    // Index of a random set bit.
     int bit_of(std::uint32_t bits) {
         const int turn = static_cast<int>(below(32));
         return (std::countr_zero(std::rotr(bits, turn)) + turn) % 32;
@@ -232,20 +232,20 @@ std::string text(Dim3 dim) {
 
 // ---- Matrices ----
 
-// Where lane l has elements of the fragments of mma.m16n8k16, as l = 4 group + member.
+// Position of a lane's elements in the fragments of mma.m16n8k16, with l = 4 group + member.
 struct Place {
     int row, column;
 };
 constexpr Place a_place(int lane, int i) { return {lane / 4 + 8 * (i / 2 % 2), 2 * (lane % 4) + i % 2 + 8 * (i / 4)}; }
 constexpr Place b_place(int lane, int i) { return {2 * (lane % 4) + i % 2 + 8 * (i / 2), lane / 4}; }
 constexpr Place sum_place(int lane, int i) { return {lane / 4 + 8 * (i / 2), 2 * (lane % 4) + i % 2}; }
-// And of mma.m16n8k8 of TF32; the sums' are the same.
+// The same for mma.m16n8k8 of TF32; the sums' are equal.
 constexpr Place a_place_tf32(int lane, int i) { return {lane / 4 + 8 * (i % 2), lane % 4 + 4 * (i / 2)}; }
 constexpr Place b_place_tf32(int lane, int i) { return {lane % 4 + 4 * i, lane / 4}; }
 
 template <typename T>
-constexpr int kOfWord = sizeof(std::uint32_t) / sizeof(T);  // elements
-constexpr std::uint32_t kBeyondTf32 = (1u << 13) - 1;       // bits of a float that TF32 has not
+constexpr int kOfWord = sizeof(std::uint32_t) / sizeof(T);  // elements per word
+constexpr std::uint32_t kBeyondTf32 = (1u << 13) - 1;       // fraction bits of a float that TF32 lacks
 
 template <typename T>
 float element(std::uint32_t word, int i) {
@@ -291,11 +291,11 @@ void multiply_add(const Operands (&operands)[kLanes]) {
 // ---- The multiprocessor ----
 
 class Multiprocessor;
-// The one whose fiber runs on this host thread, and the one that starts its fibers.
+// The one whose fiber runs on this host thread, and the one that is starting fibers.
 constinit thread_local Multiprocessor* running = nullptr;
 constinit thread_local Multiprocessor* starting = nullptr;
 
-// Runs one block at a time. Its fibers are the threads of one block after the other.
+// Runs one block at a time. Its fibers are reused for the threads of every block.
 class Multiprocessor {
   public:
     Multiprocessor(int threads, std::size_t shared_bytes, const Options& options, Random& random,
@@ -313,7 +313,7 @@ class Multiprocessor {
 #if defined(__SANITIZE_THREAD__)
         host_.sanitizer = __tsan_get_current_fiber();
 #endif
-        // Each goes as far as serve() and waits there for a block.
+        // Each runs up to serve() and waits there for a block.
         starting = this;
         for (current_ = 0; current_ < count(); ++current_) {
             Fiber& fiber = threads_[current_].fiber;
@@ -397,7 +397,7 @@ class Multiprocessor {
         yield();
     }
 
-    // Waits until all lanes of the warp have come here for the same thing, which the last one does for all.
+    // Waits until all lanes of the warp are here for the same operation; the last one executes it for all.
     void meet(State meeting, const Operands& operands) {
         const int index = current_ / kLanes, lane = current_ % kLanes;
         Warp& warp = warps_[index];
@@ -436,7 +436,7 @@ class Multiprocessor {
         if (random_.coin()) read(copy);
         thread.copies.push_back(copy);
         chunk.in_flight = true;
-        // From here on the copy may land at any time: who still reads what was there before reads no numbers.
+        // From here on the copy may complete at any time: reads of the old contents get NaN.
         std::memset(shared_.data() + place * kCopyBytes, 0xff, kCopyBytes);
     }
 
@@ -452,8 +452,8 @@ class Multiprocessor {
         thread.copies.erase(thread.copies.begin(), end);
     }
 
-    // Only from here on may the product read registers; what shared memory holds it may read at any time until it is
-    // waited for, of which the last is what shows most.
+    // Only from here on may the multiplication read registers; shared memory may be read at any time until the wait,
+    // and the end of that period shows the most errors.
     void multiply_group(float* sums, const std::uint32_t* a, const std::byte* rows, int k, bool half) {
         Thread& thread = threads_[current_];
         if (!thread.ordered)
@@ -528,7 +528,7 @@ class Multiprocessor {
         self.serve(self.current_);
     }
 
-    // The life of a fiber: the same thread of one block after the other.
+    // Main function of a fiber: the same thread of one block after the other.
     void serve(int index) {
         Fiber& fiber = threads_[index].fiber;
         resume(fiber, host_);
@@ -540,7 +540,7 @@ class Multiprocessor {
         std::terminate();
     }
 
-    // What is thrown is kept: while it is handled, no other fiber runs.
+    // Exceptions are stored: while one is handled, no other fiber runs.
     void live(int index) noexcept {
         try {
             if (cancelled_) return;
@@ -562,7 +562,7 @@ class Multiprocessor {
         cancelled_ = true;
     }
 
-    // Who runs when a thread has ended.
+    // Fiber to run after a thread has ended.
     Fiber& next_after(int index) {
         threads_[index].state = State::kEnded;
         ++ended_;
@@ -582,7 +582,7 @@ class Multiprocessor {
         runnable_warps_ |= 1u << (index / kLanes);
     }
 
-    // Threads that have ended count as arrived, as they do from compute capability 7.0 on.
+    // Threads that have ended count as arrived, as from compute capability 7.0 on.
     void release_barrier() {
         if (at_barrier_ == 0 || at_barrier_ + ended_ != count()) return;
         at_barrier_ = 0;
@@ -591,9 +591,8 @@ class Multiprocessor {
             if (threads_[i].state == State::kBarrier) make_runnable(i);
     }
 
-    // Takes one of the runnable threads, -1 where there is none. In some blocks each is as likely; in others a warp
-    // runs as far as it can before the next one does, which finds missing barriers that would take a head start of many
-    // steps.
+    // Picks a runnable thread, or -1. In some blocks all are equally likely; in others a warp runs as far as it can
+    // before the next one, which finds missing barriers that need a head start of many steps.
     int pick() {
         if (runnable_warps_ == 0) return -1;
         int index;
@@ -618,7 +617,7 @@ class Multiprocessor {
         return threads_[index].fiber;
     }
 
-    // Lets the others run until the current thread, which waits or has been made runnable, is picked.
+    // Runs other threads until the current one, which waits or is runnable, is picked.
     void yield() {
         Fiber& fiber = threads_[current_].fiber;
         const int before = current_, next = pick();
@@ -647,7 +646,7 @@ class Multiprocessor {
         return " byte " + std::to_string(chunk * kCopyBytes) + " of shared memory";
     }
 
-    // Which 16 bytes of shared memory a thread means.
+    // Index of the 16 bytes of shared memory at an address.
     std::size_t chunk_at(int thread, const char* call, const void* address) {
         const auto offset = static_cast<std::intptr_t>(reinterpret_cast<std::uintptr_t>(address) -
                                                        reinterpret_cast<std::uintptr_t>(shared_.data()));
@@ -661,13 +660,13 @@ class Multiprocessor {
         return static_cast<std::size_t>(offset) / kCopyBytes;
     }
 
-    // The barriers that a warp has met so far. Those of groups count after those of all: between groups, which only the
-    // latter order, a race may stay unseen.
+    // Number of barriers that a warp has passed. Group barriers count after full barriers: a race between groups, which
+    // only full barriers order, may go unnoticed.
     std::uint64_t barriers_of(int warp) const {
         return static_cast<std::uint64_t>(barriers_) << 32 | warps_[warp].group_syncs;
     }
 
-    // Whether no barrier is between the last copy and an access by a warp now.
+    // Whether there is no barrier between the last copy and an access by a warp now.
     bool unordered_write(const Chunk& chunk, int warp) const {
         return chunk.writer >= 0 && chunk.write_barrier == barriers_of(warp) &&
                (chunk.writer / kLanes != warp || chunk.write_sync == warps_[warp].syncs);
@@ -731,7 +730,7 @@ class Multiprocessor {
         }
     }
 
-    // Reads 16 bytes of shared memory for a thread of a warp that do together what its state says.
+    // Reads 16 bytes of shared memory for a thread of a warp, in the collective operation of its state.
     Chunk& read_chunk(int thread, const void* from, std::uint16_t (&to)[8]) {
         const int warp = thread / kLanes;
         const char* const call = name(warps_[warp].meeting);
@@ -749,8 +748,8 @@ class Multiprocessor {
         return chunk;
     }
 
-    // A warp's 16 rows of a product of warpgroups. The other operand, 64 rows of 128 bytes, is read by a part of the
-    // GPU that sees what threads wrote only after they showed it, and then met a barrier.
+    // A warp's 16 rows of a warpgroup multiplication. The other operand, 64 rows of 128 bytes, is read by a unit that
+    // sees threads' writes only after they made them visible and then passed a barrier.
     template <typename T>
     void multiply_group(int warp) {
         const Operands(&operands)[kLanes] = warps_[warp].operands;
@@ -815,7 +814,7 @@ class Multiprocessor {
     std::vector<Warp> warps_;
     std::uint32_t runnable_warps_ = 0;
     std::vector<int> priorities_;  // warps, which runs first
-    std::uint32_t patience_ = 1;   // about after how many steps the order changes
+    std::uint32_t patience_ = 1;   // average number of steps between changes of the order
     bool by_priority_ = false, cancelled_ = false, quits_ = false;
     int current_ = 0, at_barrier_ = 0, ended_ = 0;
     std::uint32_t barriers_ = 0;  // sync_threads() so far

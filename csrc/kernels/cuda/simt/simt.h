@@ -1,6 +1,6 @@
-// Kernels without a GPU: the names of intrinsics.cuh for the host's compiler, and launch(), which runs the threads of a
-// block as fibers in an order drawn from a seed. What the GPU leaves undefined (a missing barrier, a copy that was not
-// waited for, lanes that do not meet) becomes an Error or not-a-numbers here, and the sanitizers see every access.
+// CUDA kernels without a GPU: host versions of intrinsics.cuh, and launch(), which runs the threads of a block as
+// fibers in an order drawn from a seed. What the GPU leaves undefined (a missing barrier, a copy that was not waited
+// for, lanes that do not converge) becomes an Error or NaN, and the sanitizers see every access.
 #pragma once
 
 #include <bit>
@@ -22,25 +22,25 @@ struct Dim3 {
 };
 
 struct Options {
-    // Decides the order of blocks and threads, and when copies read what they copy; errors name it.
+    // Determines the order of blocks and threads, and when copies read their source; errors state it.
     std::uint64_t seed = 0;
-    // Bytes of shared memory that a block may have: by default those of compute capability 9.0.
+    // Shared memory limit of a block; by default that of compute capability 9.0.
     std::size_t shared_limit = 227 * 1024;
 };
 
-// A kernel did what a GPU forbids or leaves undefined. launch() throws it, when all threads of the block are unwound.
+// A kernel did something undefined. launch() throws it when all threads of the block are unwound.
 class Error : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;
 };
 
-// Runs `kernel`, which calls the kernel's body with its arguments, once for each thread of each block. `threads` is a
-// multiple of the warp's 32, in one dimension. What the body throws comes out of here. Several host threads may launch
+// Runs `kernel`, which calls the kernel's body with its arguments, once per thread of each block. `threads` is a
+// multiple of the warp size 32, one-dimensional. Exceptions of the body are rethrown. Several host threads may launch
 // at the same time.
 void launch(Dim3 grid, int threads, std::size_t shared_bytes, const Options& options,
             const std::function<void()>& kernel);
 
-// What the intrinsics below do, on the fiber that runs.
+// Implementation of the intrinsics below, on the current fiber.
 namespace detail {
 std::byte* shared_memory();
 void sync_threads();
@@ -63,7 +63,7 @@ void show_to_products();
 
 }  // namespace srgan_fast::cuda::simt
 
-// Where CUDA has them; of the fiber that runs.
+// As in CUDA; of the current fiber.
 inline constinit thread_local srgan_fast::cuda::simt::Dim3 threadIdx{0, 0, 0}, blockIdx{0, 0, 0};
 inline constinit thread_local srgan_fast::cuda::simt::Dim3 blockDim{}, gridDim{};
 
@@ -115,8 +115,8 @@ SRGAN_FAST_DEVICE void multiply_add<float>(float (&d)[4], const std::uint32_t (&
     simt::detail::multiply_add_tf32(d, a, b0, b1);
 }
 
-// Products of warpgroups: queued, and computed only when they are waited for, from what shared memory holds by then.
-// Until then the sums are not-a-numbers, and whoever writes to them or to the fragments is told (simt.cpp).
+// Warpgroup multiplications: queued, and computed only when they are waited for, from the contents of shared memory at
+// that time. Until then the sums are NaN, and writes to them or to the fragments are errors (simt.cpp).
 inline constexpr bool kWarpgroups = false;
 template <typename T>
 SRGAN_FAST_DEVICE void multiply_group(float (&d)[8][4], const std::uint32_t (&a)[4], const std::byte* rows, int k) {
@@ -171,7 +171,7 @@ SRGAN_FAST_DEVICE float widen<Half>(Half value) {
     return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(subnormal));
 }
 
-// A not-a-number becomes the one that the GPU makes of all of them.
+// Converts any NaN to the one that the GPU returns.
 template <typename T>
 SRGAN_FAST_DEVICE T narrow(float value);
 template <>
@@ -188,10 +188,10 @@ SRGAN_FAST_DEVICE Half narrow<Half>(float value) {
     if (magnitude > 0x7f800000u) return {0x7fff};
     if (magnitude >= 0x47800000u) {  // 2^16
         rounded = 0x7c00;
-    } else if (magnitude >= 0x38800000u) {  // 2^-14, the least normal number
+    } else if (magnitude >= 0x38800000u) {  // 2^-14, the smallest normal number
         rounded = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13;
     } else {
-        // Next to 0.5, floats are as far apart as subnormal halves: the sum is rounded as the half has to be.
+        // Near 0.5, floats are as far apart as subnormal halves: the addition rounds as the half must be rounded.
         rounded = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
     }
     return {static_cast<std::uint16_t>(sign | rounded)};
