@@ -5,6 +5,7 @@
 convolution (see `ops.pending`).
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import cast
 
@@ -212,17 +213,36 @@ class ConvReLU(Block):
         return Pending(convolve(source, self.conv.weight, self.conv.bias, activation=0.0).y)
 
 
-def vgg_features(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """A VGG's convolutions, ReLUs and pooling layers with fused kernels, N, 3, H, W to N, C, h, w."""
-    x = autocast_map(x)
-    steps = list(layers)
+def vgg_features(layers: nn.Sequential, x: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
+    """A VGG's convolutions, ReLUs and pooling layers with fused kernels, in one pass.
+
+    A convolution whose raw result is wanted leaves its ReLU to the next convolution, which applies it while it reads;
+    pooling in between takes the largest raw value, whose ReLU is the largest of the ReLUs. So a wanted map costs no
+    memory of its own.
+
+    Args:
+        layers: 3x3 convolutions, ReLUs, poolings.
+        x: N, 3, H, W.
+        wanted: indices of layers.
+
+    Returns:
+        The maps after those layers, N, C, h, w, by index.
+    """
+    source, steps, maps = start(x), list(layers), dict[int, Tensor]()
     for i, layer in enumerate(steps):
         if isinstance(layer, nn.Conv2d):
-            followed = i + 1 < len(steps) and isinstance(steps[i + 1], nn.ReLU)
-            x = convolve(Pending(x), layer.weight, layer.bias, activation=0.0 if followed else None).y
-        elif not isinstance(layer, nn.ReLU):
-            x = max_pool(x) if pools(layer, x) else layer(x)
-    return x
+            fuses = i not in wanted and i + 1 < len(steps) and isinstance(steps[i + 1], nn.ReLU)
+            source = Pending(convolve(source, layer.weight, layer.bias, activation=0.0 if fuses else None).y)
+        elif isinstance(layer, nn.ReLU):
+            if i - 1 in wanted:  # else the convolution applied it
+                source = replace(source, slope=_slope(layer, source.raw))
+        else:
+            pooled = max_pool(source.raw) if pools(layer, source.raw) else layer(source.raw)
+            source = replace(source, raw=pooled)
+        if i in wanted:
+            source = Pending(source.finish())
+            maps[i] = source.raw
+    return maps
 
 
 def tail(source: Pending, conv: nn.Conv2d) -> Tensor:

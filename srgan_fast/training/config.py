@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from srgan_fast.architectures import TRAINED_BY_LIST, Settings
 from srgan_fast.errors import TrainingError
 from srgan_fast.models import PRESETS
+from srgan_fast.models.presets import Adversarial, Distance
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -177,7 +178,7 @@ class DataSection(_Section):
     Attributes:
         train: folder of pictures, searched in depth.
         targets: folder of a picture for each original, of its name and size, that a stronger network made of the
-            low-resolution one; empty for none. The pixel loss is then taken against a mixture of both.
+            low-resolution one; empty for none. Pixel and content losses are then taken against a mixture of both.
         targets_weight: share of the target in the mixture; the original has the rest.
         lr: folder of the low-resolution picture of each original, of its name and exactly 1/scale of its size; empty
             where originals are to be shrunk.
@@ -231,12 +232,46 @@ Betas = tuple[Decay, Decay]
 _ADAM: Betas = (0.9, 0.999)
 
 
+class FeaturesSection(_Section):
+    """The content loss' network.
+
+    Attributes:
+        vgg: `vgg19`, `vgg16`, or `keras-vgg16` for Keras' weights under torchvision's names.
+        weights: `torchvision` downloads them, `random` is for tests, else a file.
+        cut: the one layer whose features are compared, after its ReLU: `vgg54`, `conv5_4` or `features[:n]`.
+        layers: several layers by their own names, each with its weight: `conv3_3` is before its ReLU, `relu3_3` after
+            it. If neither is given, `gan` takes the preset's cut, and `pretrain` the last convolution of each of the
+            five groups, before its ReLU, with the weights 0.1, 0.1, 1, 1, 1.
+    """
+
+    vgg: Literal["vgg19", "vgg16", "keras-vgg16"] = "vgg19"
+    weights: str = "torchvision"
+    cut: str = ""
+    layers: dict[str, Weight] = {}
+
+    @model_validator(mode="after")
+    def _cut_or_layers(self) -> "FeaturesSection":
+        if self.cut and self.layers:
+            raise ValueError("cut names one layer and layers name several; leave out one of them")
+        if self.layers and not any(self.layers.values()):
+            raise ValueError("all weights of layers are 0; for no content loss set content_weight to 0")
+        return self
+
+
 class PretrainSection(_Section):
-    """The generator alone, on a pixel loss (SRResNet). `steps = 0` leaves the stage out.
+    """The generator without a discriminator: a pixel loss (SRResNet), a VGG content loss, or both.
+
+    `steps = 0` leaves the stage out. Both losses compare with `data.targets` where there are some.
 
     Attributes:
         steps: of the stage.
         loss: of pixels.
+        pixel_weight: factor of it.
+        content: distance of VGG features.
+        content_weight: factor of it; 1 if `features` are given, else 0.
+        feature_scale: factor on the features before the distance is taken.
+        features: network and layers of the content loss.
+        variation_weight: factor of the total variation.
         learning_rate: at its highest.
         betas: of Adam.
         schedule: of the learning rate.
@@ -245,31 +280,57 @@ class PretrainSection(_Section):
     """
 
     steps: Count = 0
-    loss: Literal["l1", "mse"] = "mse"
+    loss: Distance = "mse"
+    pixel_weight: Weight = 1.0
+    content: Distance = "l1"
+    content_weight: Weight = 0.0
+    feature_scale: Weight = 1.0
+    features: FeaturesSection = FeaturesSection()
+    variation_weight: Weight = 0.0
     learning_rate: Rate = 1e-4
     betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()
     freeze_batchnorm_after: Count | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _features_count(cls, values: Any) -> Any:
+        """Whoever names features wants the content loss."""
+        if isinstance(values, dict) and values.get("features") and "content_weight" not in values:
+            return {**values, "content_weight": 1.0}
+        return values
 
-class FeaturesSection(_Section):
-    """The content loss' network.
-
-    Attributes:
-        vgg: `vgg19`, `vgg16`, or `keras-vgg16` for Keras' weights under torchvision's names.
-        weights: `torchvision` downloads them, `random` is for tests, else a file.
-        cut: last layer; the preset's if empty.
-    """
-
-    vgg: Literal["vgg19", "vgg16", "keras-vgg16"] = "vgg19"
-    weights: str = "torchvision"
-    cut: str = ""
+    @model_validator(mode="after")
+    def _learns(self) -> "PretrainSection":
+        if self.steps and not self.pixel_weight and not self.content_weight:
+            raise ValueError("pixel_weight and content_weight are 0; the generator would learn nothing")
+        return self
 
 
 class GanSection(_Section):
     """Generator against discriminator. What is left out comes from the preset. `steps = 0` leaves the stage out.
 
-    `betas` and `freeze_batchnorm_after` are as in `pretrain`; the discriminator's BatchNorms are never frozen.
+    Pixel and content losses compare with `data.targets` where there are some; the discriminator's real images are the
+    originals. `betas` and `freeze_batchnorm_after` are as in `pretrain`; the discriminator's BatchNorms are never
+    frozen.
+
+    Attributes:
+        steps: of the stage.
+        learning_rate: of both networks, at its highest.
+        betas: of Adam.
+        schedule: of the learning rate.
+        freeze_batchnorm_after: of the generator's.
+        discriminator: `paper` ends in dense layers, `patch` has a logit for each 16x16 pixels.
+        content: distance of VGG features.
+        content_weight: factor of it.
+        feature_scale: factor on the features before the distance is taken.
+        adversarial: kind of game.
+        adversarial_weight: factor of the generator's part.
+        pixel: distance of images in 0..1.
+        pixel_weight: factor of it.
+        variation_weight: factor of the total variation.
+        discriminator_average: the discriminator minimises `(real + fake) / 2` if true, else their sum.
+        features: network and layers of the content loss.
     """
 
     steps: Count = 0
@@ -278,12 +339,12 @@ class GanSection(_Section):
     schedule: ScheduleSection = ScheduleSection()
     freeze_batchnorm_after: Count | None = None
     discriminator: Literal["paper", "patch"] | None = None
-    content: Literal["l1", "mse"] | None = None
+    content: Distance | None = None
     content_weight: Weight = 1.0
     feature_scale: Weight | None = None
-    adversarial: Literal["lsgan", "bce", "ragan"] | None = None
+    adversarial: Adversarial | None = None
     adversarial_weight: Weight | None = None
-    pixel: Literal["l1", "mse"] = "l1"
+    pixel: Distance = "l1"
     pixel_weight: Weight = 0.0
     variation_weight: Weight = 0.0
     discriminator_average: bool | None = None
@@ -360,8 +421,12 @@ class TrainConfig(_Section):
             raise ValueError(f"data.crop is {self.data.crop}; the paper's discriminator needs a multiple of 16")
         if self.data.batch % self.run.accumulate:
             raise ValueError(f"data.batch is {self.data.batch}; it must be a multiple of run.accumulate")
-        if self.data.targets is not None and not self.pretrain.steps and not self.gan.pixel_weight:
-            raise ValueError("data.targets serves the pixel loss alone; give pretrain.steps or gan.pixel_weight")
+        without = not self.pretrain.steps and not self.gan.pixel_weight and not self.gan.content_weight
+        if self.data.targets is not None and without:
+            raise ValueError(
+                "data.targets serve the pixel and content losses; give pretrain.steps, gan.pixel_weight or "
+                "gan.content_weight"
+            )
         if not self.pretrain.steps and not self.gan.steps:
             raise ValueError("nothing to do: give pretrain.steps or gan.steps")
         return self

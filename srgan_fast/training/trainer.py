@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -41,9 +41,10 @@ from srgan_fast.training.config import Betas, GanSection, GeneratorSection, Pret
 from srgan_fast.training.feeding import prefetched
 from srgan_fast.training.graphs import CapturedStep, can_record, fastest_algorithms
 from srgan_fast.training.memory import keep_freed_memory
+from srgan_fast.training.recipe import build_features, stage_recipe
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
-from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 from srgan_fast.training.validation import Validation, to_batch
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -135,7 +136,10 @@ class Trainer:
         distributed.broadcast_module(self.generator)
         distributed.share_batchnorm(self.generator)
         # Before the pretraining, which may take days: weights that are not there are noticed at once.
-        self.features = self._features(config.gan) if config.gan.steps and config.gan.content_weight else None
+        self.features: dict[StageName, FeatureExtractor | None] = {
+            "pretrain": self._features(config.pretrain),
+            "gan": self._features(config.gan),
+        }
         self.average = AveragedGenerator(self.generator, run.ema)
         self.sampler = self._build_sampler()
         self.validation = None
@@ -267,7 +271,10 @@ class Trainer:
         options = StepOptions(self._autocast(), self.config.run.clip or None)
         step_function: PretrainStep | GanStep
         if isinstance(section, PretrainSection):
-            step_function = PretrainStep(self.generator, optimisers["generator"], section.loss, options)
+            recipe = stage_recipe(section, PRESETS[self.config.generator.preset])
+            step_function = PretrainStep(
+                self.generator, optimisers["generator"], recipe, options, self.features["pretrain"]
+            )
         else:
             if state is None:
                 # The adversarial stage starts from the averaged weights: they are the better model.
@@ -414,26 +421,17 @@ class Trainer:
         return GanStep(
             self.generator,
             discriminator,
-            self.features,
+            self.features["gan"],
             optimisers["generator"],
             optimisers["discriminator"],
-            gan_losses(section, preset.name),
+            stage_recipe(section, preset),
             preset.critic_map,
             options,
         )
 
-    def _features(self, section: GanSection) -> FeatureExtractor:
-        f, preset = section.features, PRESETS[self.config.generator.preset]
-        cut = f.cut or preset.losses.features
-        try:
-            if f.vgg == "keras-vgg16":
-                extractor = FeatureExtractor.from_keras_vgg16(Path(f.weights), cut)
-            else:
-                weights: Any = f.weights if f.weights in ("torchvision", "random") else Path(f.weights)
-                extractor = FeatureExtractor(cut, weights=weights, vgg=f.vgg, input_map=preset.feature_map)
-        except ModelError as error:
-            raise TrainingError(f"gan.features (vgg, weights, cut): {error}") from None
-        return self._placed(extractor)
+    def _features(self, section: PretrainSection | GanSection) -> FeatureExtractor | None:
+        extractor = build_features(section, PRESETS[self.config.generator.preset]) if section.steps else None
+        return None if extractor is None else self._placed(extractor)
 
     def _placed(self, network: _Network) -> _Network:
         """On its device, with channels last, which convolutions prefer, and with the kernels that are asked for."""
@@ -542,24 +540,6 @@ def _differing(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
     if found.conventions != wanted.conventions:
         differing.append("the value ranges or BatchNorm epsilons of another preset")
     return ", ".join(differing)
-
-
-def gan_losses(section: GanSection, preset: str) -> GanLosses:
-    """The preset's losses with what the configuration says instead."""
-    base = PRESETS[preset].losses
-    recipe = GanLosses(
-        content=base.content,
-        feature_scale=base.feature_scale,
-        adversarial=base.adversarial,
-        adversarial_weight=base.adversarial_weight,
-        discriminator_average=base.discriminator_average,
-    )
-    said = {
-        name: getattr(section, name)
-        for name in GanLosses.__dataclass_fields__
-        if getattr(section, name, None) is not None
-    }
-    return replace(recipe, **said)
 
 
 def _device(name: str) -> torch.device:

@@ -405,6 +405,63 @@ def test_features_are_those_of_plain_torch(cut: str, activated: bool, trainable:
             assert (fused(torch.rand(1, 3, 32, 32).to(place.device, place.weights)) < 0).any()
 
 
+class Joined(nn.Module):
+    """Features of several layers as one tensor of channels by size."""
+
+    def __init__(self, *layers: str, trainable: bool = False) -> None:
+        super().__init__()
+        self.vgg = FeatureExtractor(layers=layers, weights="random", trainable=trainable)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """N, 3, H, W to N, values."""
+        return torch.cat([features.flatten(1) for features in self.vgg(image)], 1)
+
+
+@everywhere
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize("trainable", [False, True], ids=["frozen", "trainable"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4"),
+        ("relu1_1", "conv1_1", "pool1"),
+        ("conv1_2", "pool1", "conv2_1"),
+        ("conv2_2", "relu2_2", "relu1_2"),
+    ],
+    ids=" ".join,
+)
+def test_features_of_several_layers_are_those_of_plain_torch(
+    layers: tuple[str, ...], trainable: bool, place: Place
+) -> None:
+    fused, plain = twins(Joined(*layers, trainable=trainable), place)
+    agree(fused, plain, torch.rand(2, 3, 19, 34).to(place.device, place.weights), place=place)
+    assert trainable == any(p.grad is not None for p in fused.parameters())
+
+
+@pytest.mark.usefixtures("_narrow")
+def test_layers_before_their_relu_keep_no_more_memory_than_the_deepest_alone() -> None:
+    def kept(**layers: Any) -> int:
+        """Bytes of the maps that backward needs, each counted once."""
+        vgg = FeatureExtractor(weights="random", **layers)
+        use_kernels(vgg, "fused")
+        image = torch.rand(1, 3, 32, 32, requires_grad=True)
+        seen: dict[int, int] = {}
+        tensors = []  # kept, so that no address is used twice
+
+        def pack(tensor: Tensor) -> Tensor:
+            tensors.append(tensor)
+            if tensor.dim() == 4 and tensor.shape[0] == 1 and tensor.shape[2] > 3:
+                seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            vgg(image)
+        return sum(seen.values())
+
+    several = kept(layers=("conv1_2", "conv2_2", "conv3_4", "conv4_1"))
+    assert 0 < several <= kept(layers=("conv4_1",))
+
+
 def test_the_tail_before_the_shuffle_is_the_9x9_convolution_behind_it() -> None:
     conv = nn.Conv2d(5, 3, 9, padding=4).double()
     x = torch.randn(2, 20, 6, 7, dtype=torch.float64, requires_grad=True)  # phase by phase

@@ -79,6 +79,11 @@ def test_configuration_survives_json(small: Path) -> None:
         ("data.degradations.blur=[0.2, 1.5]", "data.degradations.blur", (0.2, 1.5)),
         ("gan.schedule.milestones=[1, 2]", "gan.schedule.milestones", (1, 2)),
         ("gan.schedule={kind='cosine', floor=0.5}", "gan.schedule.floor", 0.5),
+        (
+            "pretrain.features.layers={conv1_2=0.1, relu3_3=1}",
+            "pretrain.features.layers",
+            {"conv1_2": 0.1, "relu3_3": 1},
+        ),
         ("gan.features.weights=/weights/vgg19.pth", "gan.features.weights", "/weights/vgg19.pth"),
         ("run.metadata.licence=CC0", "run.metadata", {"licence": "CC0"}),
         ("run.output=läufe/neu", "run.output", Path("läufe/neu")),
@@ -128,6 +133,7 @@ def message(path: Path, *overrides: str) -> str:
         ("gan.schedule.warmpu=3", "warmup", "milestones"),
         ("data.degradations.blurr=[0, 1]", "blur", "jpeg"),
         ("gan.features.weight=x", "weights", "vgg"),
+        ("pretrain.features.layer=x", "layers", "cut"),
     ],
 )
 def test_unknown_keys_are_named_with_the_nearest_and_all_that_there_are(
@@ -202,12 +208,25 @@ def test_wrong_values_are_named_with_what_is_allowed(small: Path, override: str,
         (["gan.steps=1", "data.crop=40"], "data.crop is 40; the paper's discriminator needs a multiple of 16"),
         (["run.accumulate=3"], "data.batch is 16; it must be a multiple of run.accumulate"),
         (
-            ["data.targets=better", "pretrain.steps=0", "gan.steps=1"],
-            "data.targets serves the pixel loss alone; give pretrain.steps or gan.pixel_weight",
+            ["data.targets=better", "pretrain.steps=0", "gan.steps=1", "gan.content_weight=0"],
+            "data.targets serve the pixel and content losses; give pretrain.steps, gan.pixel_weight or "
+            "gan.content_weight",
         ),
         (
             ["data.lr=small", "data.degradations.noise=[0, 1]"],
             "data: degradations are of originals that are shrunk here; leave out either them or lr",
+        ),
+        (
+            ["pretrain.pixel_weight=0"],
+            "pretrain: pixel_weight and content_weight are 0; the generator would learn nothing",
+        ),
+        (
+            ["pretrain.features={cut='vgg54', layers={conv5_4=1}}"],
+            "pretrain.features: cut names one layer and layers name several; leave out one of them",
+        ),
+        (
+            ["gan.features.layers={conv5_4=0}"],
+            "gan.features: all weights of layers are 0; for no content loss set content_weight to 0",
         ),
         (["pretrain.steps=0"], "nothing to do: give pretrain.steps or gan.steps"),
     ],
@@ -226,7 +245,9 @@ def test_values_that_do_not_fit_each_other(small: Path, overrides: list[str], ex
         ["run.accumulate=16"],
         ["data.targets=better", "data.targets_weight=0", "data.degradations.noise=[0, 1]"],
         ["data.targets=better", "data.targets_weight=1", "data.lr=small"],
-        ["data.targets=better", "pretrain.steps=0", "gan.steps=1", "gan.pixel_weight=0.1"],
+        ["data.targets=better", "pretrain.steps=0", "gan.steps=1", "gan.content_weight=0", "gan.pixel_weight=0.1"],
+        ["data.targets=better", "pretrain.steps=0", "gan.steps=1"],
+        ["pretrain.pixel_weight=0", "pretrain.content_weight=1"],
     ],
     ids=str,
 )
@@ -238,6 +259,15 @@ def test_discriminator_is_the_presets_unless_given(small: Path) -> None:
     assert read_config(small).discriminator == "paper"
     assert read_config(small, ["generator.preset=pytorch-gan"]).discriminator == "patch"
     assert read_config(small, ["gan.discriminator=patch"]).discriminator == "patch"
+
+
+def test_naming_features_asks_for_the_content_loss(small: Path) -> None:
+    def weight(*overrides: str) -> float:
+        return read_config(small, list(overrides)).pretrain.content_weight
+
+    assert weight() == 0
+    assert weight("pretrain.features.vgg=keras-vgg16") == 1
+    assert weight("pretrain.features.vgg=vgg16", "pretrain.content_weight=0") == 0
 
 
 def test_what_is_not_said_is_the_srgan_that_it_always_was(small: Path) -> None:

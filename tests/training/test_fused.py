@@ -9,6 +9,7 @@ that they went. In 16 bits, on a CPU and on a GPU where there is one, losses are
 import copy
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,11 +20,13 @@ from torch.optim import Adam
 
 from srgan_fast.models import PRESETS, FeatureExtractor, Generator, discriminator, features, generator_config
 from srgan_fast.models.discriminator import build_discriminator
+from srgan_fast.models.presets import LossRecipe
 from srgan_fast.ops import cuda, use_kernels
-from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 from srgan_fast.training.trainer import freeze_batchnorm
 
 CROP, BATCH, STEPS = 32, 4, 5
+LAYERS = {"conv1_2": 0.1, "relu2_1": 0.1, "conv2_2": 1.0, "pool2": 1.0}
 Step = GanStep | PretrainStep
 Place = tuple[str, torch.dtype | None]  # a device, and the type of autocast there
 CPU: Place = ("cpu", None)
@@ -74,7 +77,8 @@ def build(
     with torch.no_grad():  # a fresh tail is so small that the images would say little
         generator.tail.weight.mul_(10)
     critic = build_discriminator(kind, CROP).train()
-    vgg = FeatureExtractor("features[:9]", weights="random", input_map=p.feature_map)
+    layers = LAYERS if stage == "pretrain with features" else ()
+    vgg = FeatureExtractor("features[:9]", layers=tuple(layers), weights="random", input_map=p.feature_map)
     for layer in vgg.features:
         if isinstance(layer, nn.Conv2d):  # He's rule keeps deep features alive
             nn.init.kaiming_normal_(layer.weight)
@@ -85,12 +89,11 @@ def build(
     options = StepOptions(lambda: torch.autocast(device, autocast, enabled=autocast is not None))
     if stage == "pretrain":
         return PretrainStep(generator, adam(generator), options=options)
-    preset_losses = {name: getattr(p.losses, name) for name in LOSSES_OF_PRESETS}
-    recipe = GanLosses(**{**preset_losses, **changes})
+    if stage == "pretrain with features":
+        recipe = LossRecipe(pixel_weight=1.0, content_weight=0.3, layers=LAYERS)
+        return PretrainStep(generator, adam(generator), recipe, options, vgg)
+    recipe = replace(p.losses, **changes)
     return GanStep(generator, critic, vgg, adam(generator), adam(critic), recipe, p.critic_map, options)
-
-
-LOSSES_OF_PRESETS = ("content", "feature_scale", "adversarial", "adversarial_weight", "discriminator_average")
 
 
 def networks(step: Step) -> dict[str, nn.Module]:
@@ -105,6 +108,7 @@ def state(step: Step) -> dict[str, Tensor]:
 
 CASES: dict[str, Callable[..., Step]] = {
     "pretrain": partial(build, stage="pretrain"),
+    "pretrain with features": partial(build, stage="pretrain with features"),
     "pytorch-gan": build,
     "paper": partial(build, preset="paper", kind="paper"),
     "ragan with every term": partial(

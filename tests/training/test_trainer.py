@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from srgan_fast.models import load_generator, read_generator
+from srgan_fast.errors import TrainingError
+from srgan_fast.models import PRESETS, load_generator, read_generator
+from srgan_fast.models.features import DEFAULT_LAYERS
 from srgan_fast.training import Outcome, TrainConfig, Trainer
-from srgan_fast.training.config import GanSection
-from srgan_fast.training.trainer import gan_losses
+from srgan_fast.training.config import GanSection, PretrainSection
+from srgan_fast.training.recipe import stage_recipe
 
 from .conftest import MakeConfig, Recorder, conduct, differing
 
@@ -151,6 +153,77 @@ def test_a_run_with_targets_and_low_resolution_pictures_is_resumed_bit_for_bit(
     for interrupt_at in (("pretrain", 2), ("gan", 1), None):
         outcome = conduct(config, Recorder(interrupt_at), resume=True)
     assert differing(tensors(outcome), tensors(whole)) == []
+
+
+FEATURES = {"weights": "random", "vgg": "vgg16", "layers": {"conv1_2": 0.1, "conv2_2": 1.0}}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_with_features_in_both_stages_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, targets: Path, precision: str
+) -> None:
+    common: dict[str, Any] = {
+        "data": {"targets": str(targets)},
+        "pretrain": {"steps": 3, "features": FEATURES, "content_weight": 0.5},
+        "gan": {"features": FEATURES, "pixel_weight": 0.1, "content": "l1"},
+    }
+    run = {"precision": precision, "accumulate": 2}
+    whole = conduct(make_config(**common, run={**run, "output": str(tmp_path / "whole")}))
+    config = make_config(**common, run={**run, "output": str(tmp_path / "parts")})
+    for interrupt_at in (("pretrain", 2), ("gan", 1), None):
+        recorder = Recorder(interrupt_at)
+        outcome = conduct(config, recorder, resume=True)
+        shown = {"content", "pixel", "generator"}
+        assert all(shown <= set(losses) for _, _, losses in recorder.steps)
+    assert differing(tensors(outcome), tensors(whole)) == []
+
+
+def test_features_without_pixels_are_compared_with_targets(
+    make_config: MakeConfig, tmp_path: Path, targets: Path
+) -> None:
+    content = {}
+    for weight in (0.0, 1.0):
+        recorder = Recorder()
+        data = {"targets": str(targets), "targets_weight": weight}
+        pretrain = {"pixel_weight": 0.0, "features": FEATURES}
+        conduct(make_config(data=data, pretrain=pretrain, run={"output": str(tmp_path / f"{weight}")}), recorder)
+        assert set(recorder.steps[0][2]) == {"content"}
+        content[weight] = {(stage, step): losses["content"] for stage, step, losses in recorder.steps}
+    assert all(content[0.0][place] != content[1.0][place] for place in content[0.0])
+
+
+def test_a_run_from_before_features_were_losses_of_the_first_stage_goes_on(make_config: MakeConfig) -> None:
+    config = make_config()
+    outcome = conduct(config, Recorder(("pretrain", 2)))
+    assert outcome.checkpoint is not None
+    state = checkpoint(outcome)
+    written = json.loads(state["config"])
+    new = ("pixel_weight", "content", "content_weight", "feature_scale", "features", "variation_weight")
+    for key in new:
+        del written["pretrain"][key]
+    del written["gan"]["features"]["layers"]
+    torch.save({**state, "config": json.dumps(written)}, outcome.checkpoint)
+    assert TrainConfig.model_validate(written) == config
+    assert conduct(config, resume=True).finished
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "gan"])
+def test_layers_that_the_network_does_not_have_are_refused_before_the_first_step(
+    make_config: MakeConfig, stage: str
+) -> None:
+    section = {"features": {"weights": "random", "vgg": "vgg16", "layers": {"conv3_4": 1.0}}}
+    with pytest.raises(TrainingError, match=rf"{stage}\.features .*: 'conv3_4' is no layer of vgg16; it has conv1_1"):
+        Trainer(make_config(**{stage: section}), Recorder())
+
+
+def test_features_of_the_first_stage_are_five_layers_unless_said_otherwise() -> None:
+    def layers(**features: Any) -> dict[str, float]:
+        return dict(stage_recipe(PretrainSection.model_validate({"features": features}), PRESETS["paper"]).layers)
+
+    assert layers(vgg="keras-vgg16") == DEFAULT_LAYERS["vgg16"]
+    assert layers(vgg="vgg19", weights="random") == DEFAULT_LAYERS["vgg19"]
+    assert layers(cut="vgg22") == {"vgg22": 1.0}
+    assert layers(layers={"relu1_1": 2.0}) == {"relu1_1": 2.0}
 
 
 def test_the_pixel_loss_is_taken_against_a_mixture_of_target_and_original(
@@ -471,11 +544,11 @@ def test_every_preset_trains_with_its_own_discriminator(
 
 
 def test_losses_are_the_presets_unless_the_configuration_says_otherwise() -> None:
-    paper, common = gan_losses(GanSection(), "paper"), gan_losses(GanSection(), "pytorch-gan")
+    paper, common = stage_recipe(GanSection(), PRESETS["paper"]), stage_recipe(GanSection(), PRESETS["pytorch-gan"])
     assert (paper.content, paper.adversarial, paper.discriminator_average) == ("mse", "bce", False)
     assert (common.content, common.adversarial, common.discriminator_average) == ("l1", "lsgan", True)
     assert (paper.feature_scale, common.feature_scale) == (1 / 12.75, 1.0)
     said = {"content": "l1", "adversarial": "ragan", "adversarial_weight": 0.0, "feature_scale": 2.0}
     said |= {"discriminator_average": True, "pixel_weight": 0.5, "variation_weight": 0.25, "content_weight": 0.0}
-    changed = gan_losses(GanSection.model_validate(said), "paper")
+    changed = stage_recipe(GanSection.model_validate(said), PRESETS["paper"])
     assert {name: getattr(changed, name) for name in said} == said

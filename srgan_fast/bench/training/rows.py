@@ -21,7 +21,7 @@ from srgan_fast.models import FeatureExtractor, Generator, PatchDiscriminator, g
 from srgan_fast.ops import use_kernels
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.graphs import CapturedStep
-from srgan_fast.training.step import Autocast, GanLosses, GanStep, PretrainStep, StepOptions
+from srgan_fast.training.step import PIXELS_ALONE, Autocast, GanStep, PretrainStep, StepOptions
 
 GENERATOR_PRESET = "paper"
 LOSSES_PRESET = "pytorch-gan"
@@ -204,7 +204,7 @@ def _step(
     if discriminator is None or features is None:
         if row.loop == "common":
             return CommonPretrainLoop(generator, adam(generator), autocast)
-        pretrain = PretrainStep(generator, adam(generator), "l1", StepOptions(autocast))
+        pretrain = PretrainStep(generator, adam(generator), PIXELS_ALONE, StepOptions(autocast))
         return _with_average(CapturedStep(pretrain, required=True) if captured else pretrain, generator, averaged)
     optimisers = adam(generator), adam(discriminator)
     if row.loop == "common":
@@ -241,14 +241,7 @@ def make_gan_step(
     autocast: Autocast,
 ) -> GanStep:
     """The lean adversarial step with the losses and value ranges of all rows."""
-    recipe = get_preset(LOSSES_PRESET).losses
-    losses = GanLosses(
-        content=recipe.content,
-        feature_scale=recipe.feature_scale,
-        adversarial=recipe.adversarial,
-        adversarial_weight=recipe.adversarial_weight,
-        discriminator_average=recipe.discriminator_average,
-    )
+    losses = get_preset(LOSSES_PRESET).losses
     critic_map = get_preset(GENERATOR_PRESET).critic_map
     return GanStep(
         generator,
