@@ -14,6 +14,7 @@ from srgan_fast.network.graph import ColourMap
 
 Distance = Literal["l1", "mse"]
 Adversarial = Literal["lsgan", "bce", "ragan"]
+DiscriminatorName = Literal["paper", "patch", "patch-sn", "unet-sn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Preset:
     Attributes:
         name: what the user types.
         generator: architecture with its value ranges.
-        discriminator: `paper` ends in dense layers and takes one image size, `patch` is fully convolutional.
+        discriminator: see `srgan_fast.models.build_discriminator`.
         critic_map: from images in 0..1 to the input of D.
         feature_map: from images in 0..1 to the input of a torchvision VGG.
         losses: the adversarial stage.
@@ -69,7 +70,7 @@ class Preset:
 
     name: str
     generator: GeneratorConfig
-    discriminator: Literal["paper", "patch"]
+    discriminator: DiscriminatorName
     critic_map: ColourMap
     feature_map: ColourMap
     losses: LossRecipe

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from srgan_fast.ops.conv import UNIT, phase_major, tail_weight
 from srgan_fast.ops.pending import Pending, batch_statistics, conv_bn, convolve, normalise
 from srgan_fast.ops.pool import max_pool, pools
+from srgan_fast.ops.spectral import conv3x3
 from srgan_fast.ops.switch import Switched, autocast_map
 
 LEAKY_SLOPE = 0.2
@@ -169,11 +170,20 @@ class UpsampleBlock(Block):
 
 
 class ConvBNLeakyReLU(Block):
-    """3x3 convolution of stride 1 or 2, BatchNorm if wanted, LeakyReLU 0.2."""
+    """3x3 convolution of stride 1 or 2, spectrally normalised or not, BatchNorm if wanted, LeakyReLU 0.2."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, with_bn: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        with_bn: bool,
+        *,
+        spectral: bool = False,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.conv = conv3x3(in_channels, out_channels, stride, bias, spectral)
         self.bn = nn.BatchNorm2d(out_channels) if with_bn else None
         self.act = nn.LeakyReLU(LEAKY_SLOPE)
         self.slope: Tensor
@@ -191,9 +201,8 @@ class ConvBNLeakyReLU(Block):
         if self.bn is not None:
             return conv_bn(source, self.conv, self.bn, _slope(self.act, source.raw, self.slope))[0]
         conv = self.conv
-        return Pending(
-            convolve(source, conv.weight, conv.bias, stride=conv.stride[0], activation=self.act.negative_slope).y
-        )
+        stride, slope = conv.stride[0], self.act.negative_slope
+        return Pending(convolve(source, conv.weight, conv.bias, stride=stride, activation=slope).y)
 
 
 class ConvReLU(Block):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from srgan_fast.architectures import TRAINED_BY_LIST, Settings
 from srgan_fast.errors import TrainingError
 from srgan_fast.models import PRESETS
-from srgan_fast.models.presets import Adversarial, Distance
+from srgan_fast.models.presets import Adversarial, DiscriminatorName, Distance
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -320,7 +320,8 @@ class GanSection(_Section):
         betas: of Adam.
         schedule: of the learning rate.
         freeze_batchnorm_after: of the generator's.
-        discriminator: `paper` ends in dense layers, `patch` has a logit for each 16x16 pixels.
+        discriminator: `paper` ends in dense layers, `patch` has a logit for each 16x16 pixels; both have BatchNorm.
+            `patch-sn` has spectral norm instead, and so has `unet-sn`, Real-ESRGAN's U-Net with a logit for each pixel.
         content: distance of VGG features.
         content_weight: factor of it.
         feature_scale: factor on the features before the distance is taken.
@@ -338,7 +339,7 @@ class GanSection(_Section):
     betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()
     freeze_batchnorm_after: Count | None = None
-    discriminator: Literal["paper", "patch"] | None = None
+    discriminator: DiscriminatorName | None = None
     content: Distance | None = None
     content_weight: Weight = 1.0
     feature_scale: Weight | None = None
@@ -419,6 +420,8 @@ class TrainConfig(_Section):
                     )
         if self.gan.steps and self.discriminator == "paper" and self.data.crop % 16:
             raise ValueError(f"data.crop is {self.data.crop}; the paper's discriminator needs a multiple of 16")
+        if self.gan.steps and self.discriminator == "unet-sn" and self.data.crop % 8:
+            raise ValueError(f"data.crop is {self.data.crop}; the U-Net discriminator needs a multiple of 8")
         if self.data.batch % self.run.accumulate:
             raise ValueError(f"data.batch is {self.data.batch}; it must be a multiple of run.accumulate")
         without = not self.pretrain.steps and not self.gan.pixel_weight and not self.gan.content_weight
@@ -432,7 +435,7 @@ class TrainConfig(_Section):
         return self
 
     @property
-    def discriminator(self) -> Literal["paper", "patch"]:
+    def discriminator(self) -> DiscriminatorName:
         """The discriminator that the run or its preset names."""
         return self.gan.discriminator or PRESETS[self.generator.preset].discriminator
 

@@ -37,6 +37,7 @@ from srgan_fast.models.generator import Affine
 from srgan_fast.models.presets import LossRecipe
 from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops import PackedWeights, data_gradients_only
+from srgan_fast.ops.spectral import power_iteration
 from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
 
@@ -379,6 +380,7 @@ class GanStep:
         self.discriminator_optimiser.zero_grad(set_to_none=True)
         # Torch does not count what its fused optimisers change.
         self._critic_weights.clear()
+        power_iteration(self.discriminator)
         if self._features is not None:
             self._features.begin()
         for batch in batches:

@@ -22,6 +22,7 @@ from srgan_fast.models import (
     GeneratorConfig,
     PatchDiscriminator,
     SRGANDiscriminator,
+    UNetDiscriminator,
     discriminator,
     features,
     generator_config,
@@ -91,6 +92,8 @@ MODULES: dict[str, tuple[Make, int]] = {
     "ConvBNLeakyReLU stride 2": (lambda: ConvBNLeakyReLU(20, 7, 2, True), 20),
     "ConvBNLeakyReLU no bn": (lambda: ConvBNLeakyReLU(3, 7, 1, False), 3),
     "ConvBNLeakyReLU no bn stride 2": (lambda: ConvBNLeakyReLU(20, 7, 2, False), 20),
+    "ConvBNLeakyReLU spectral": (lambda: ConvBNLeakyReLU(3, 7, 1, False, spectral=True, bias=False), 3),
+    "ConvBNLeakyReLU spectral stride 2": (lambda: ConvBNLeakyReLU(20, 7, 2, False, spectral=True), 20),
     "ConvReLU": (lambda: ConvReLU(3, 8), 3),
 }
 NORMALISED = [
@@ -109,6 +112,7 @@ def _seed() -> Iterator[None]:
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Discriminators and VGGs of the usual layers with few channels."""
     monkeypatch.setattr(discriminator, "TRUNK_WIDTHS", (8, 9, 8, 9, 17, 16, 16, 20))
+    monkeypatch.setattr(discriminator, "UNET_WIDTH", 8)
     monkeypatch.setattr(features, "_WIDTHS", (8, 9, 8, 17, 16))
 
 
@@ -116,7 +120,7 @@ def disturb(module: nn.Module) -> nn.Module:
     """Random values wherever a fresh module has ones and zeros, so that every tensor matters."""
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
-            if not tensor.is_floating_point():
+            if not tensor.is_floating_point() or name.endswith(("weight_u", "weight_v")):  # unit vectors
                 continue
             if "running_var" in name or ("bn" in name and name.endswith("weight")):
                 tensor.uniform_(0.5, 1.5)
@@ -379,7 +383,14 @@ def test_generators_that_recompute_learn_the_same(name: str, place: Place) -> No
 @everywhere
 @pytest.mark.usefixtures("_narrow")
 @pytest.mark.parametrize(
-    ("make", "side"), [(PatchDiscriminator, 33), (PatchDiscriminator, 17), (lambda: SRGANDiscriminator(32), 32)]
+    ("make", "side"),
+    [
+        (PatchDiscriminator, 33),
+        (PatchDiscriminator, 17),
+        (lambda: PatchDiscriminator(spectral=True), 33),
+        (UNetDiscriminator, 24),
+        (lambda: SRGANDiscriminator(32), 32),
+    ],
 )
 def test_discriminators_learn_what_they_do_in_plain_torch(make: Make, side: int, place: Place) -> None:
     fused, plain = twins(make, place)

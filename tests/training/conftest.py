@@ -149,6 +149,7 @@ def make_config(pictures: Path, tmp_path: Path) -> MakeConfig:
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Discriminators and VGGs of the usual layers with few channels: quick to train and small to save."""
     monkeypatch.setattr(discriminator, "TRUNK_WIDTHS", (8, 8, 8, 8, 16, 16, 16, 16))
+    monkeypatch.setattr(discriminator, "UNET_WIDTH", 8)
     monkeypatch.setattr(features, "_WIDTHS", (8, 8, 8, 16, 16))
 
 

@@ -43,6 +43,7 @@ def at(*places: Place) -> Any:
 def _small_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The usual layers with few channels; of cuDNN's algorithms those that give equal bits."""
     monkeypatch.setattr(discriminator, "TRUNK_WIDTHS", (8, 8, 8, 8, 16, 16, 16, 16))
+    monkeypatch.setattr(discriminator, "UNET_WIDTH", 8)
     monkeypatch.setattr(features, "_WIDTHS", (8, 8, 8, 16, 16))
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         yield
@@ -111,6 +112,8 @@ CASES: dict[str, Callable[..., Step]] = {
     "pretrain with features": partial(build, stage="pretrain with features"),
     "pytorch-gan": build,
     "paper": partial(build, preset="paper", kind="paper"),
+    "spectral U-Net": partial(build, preset="paper", kind="unet-sn"),
+    "spectral patches": partial(build, preset="paper", kind="patch-sn", adversarial="ragan"),
     "ragan with every term": partial(
         build, preset="paper", adversarial="ragan", adversarial_weight=5e-3, pixel_weight=0.01, variation_weight=0.02
     ),

@@ -178,6 +178,26 @@ def test_a_run_with_features_in_both_stages_is_resumed_bit_for_bit(
     assert differing(tensors(outcome), tensors(whole)) == []
 
 
+@pytest.mark.parametrize("discriminator", ["patch-sn", "unet-sn"])
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_a_run_with_spectral_norm_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, discriminator: str, kernels: str
+) -> None:
+    common: dict[str, Any] = {
+        "pretrain": {"steps": 1},
+        "gan": {"steps": 4, "discriminator": discriminator, "adversarial": "lsgan", "adversarial_weight": 0.1},
+    }
+    run = {"kernels": kernels, "accumulate": 2}
+    whole = conduct(make_config(**common, run={**run, "output": str(tmp_path / "whole")}))
+    config = make_config(**common, run={**run, "output": str(tmp_path / "parts")})
+    for interrupt_at in (("gan", 1), ("gan", 3), None):
+        outcome = conduct(config, Recorder(interrupt_at), resume=True)
+    assert differing(tensors(outcome), tensors(whole)) == []
+    names = set(tensors(whole)["networks"]["discriminator"])
+    assert any(name.endswith("weight_u") for name in names)
+    assert not any("running" in name for name in names)
+
+
 def test_features_without_pixels_are_compared_with_targets(
     make_config: MakeConfig, tmp_path: Path, targets: Path
 ) -> None:
