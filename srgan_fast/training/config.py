@@ -1,6 +1,7 @@
 """What a run is told: a TOML file, checked as a whole before anything starts."""
 
 import difflib
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Range = tuple[Weight, Weight]
+StageName = Literal["pretrain", "gan"]
 
 
 class _Section(BaseModel):
@@ -182,7 +184,8 @@ class DataSection(_Section):
         targets_weight: share of the target in the mixture; the original has the rest.
         lr: folder of the low-resolution picture of each original, of its name and exactly 1/scale of its size; empty
             where originals are to be shrunk.
-        validation: folder of originals; empty for no validation.
+        validation: folder of originals, or a table of a name and a folder for each of several sets, of which the first
+            chooses the best model; empty for no validation.
         crop: side of a high-resolution crop, a multiple of the scale.
         batch: crops in a step, over all processes and accumulated parts.
         degradations: for models that must bear real photographs.
@@ -192,7 +195,7 @@ class DataSection(_Section):
     targets: Path | None = None
     targets_weight: Share = 1.0
     lr: Path | None = None
-    validation: Path | None = None
+    validation: Path | dict[str, Path] | None = None
     crop: Positive = 96
     batch: Positive = 16
     degradations: DegradationSection = DegradationSection()
@@ -201,6 +204,26 @@ class DataSection(_Section):
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _one_set_or_several(cls, value: object) -> object:
+        if isinstance(value, dict):
+            for name, folder in value.items():
+                if not isinstance(folder, str | Path) or not folder:
+                    raise ValueError(f"{name} must name a folder, not {folder!r}")
+                if not re.fullmatch(r"[^/\s]+", name):  # part of curves' names, in which a slash begins a group
+                    raise ValueError(f"a set cannot be called {name!r}; leave out slashes and spaces")
+            return value or None
+        if value is not None and not isinstance(value, str | Path):
+            raise ValueError(f"must be a folder, or a table of names and folders, not {value!r}")
+        return value
+
+    @property
+    def first_validation(self) -> str:
+        """Folder of the validation set that chooses the best model; empty if there is none."""
+        folders = self.validation
+        return str(next(iter(folders.values())) if isinstance(folders, dict) else folders or "")
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSection":

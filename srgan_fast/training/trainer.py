@@ -5,7 +5,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from torch import nn
 from torch.optim import Adam
-from torch.utils.tensorboard import SummaryWriter
 
 from srgan_fast import __version__
 from srgan_fast.data.cache import open_cache
@@ -37,7 +36,9 @@ from srgan_fast.models.network_generator import (
 from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
-from srgan_fast.training.config import Betas, GanSection, GeneratorSection, PretrainSection, TrainConfig
+from srgan_fast.training.best import Best, candidate, deciding_figure
+from srgan_fast.training.config import Betas, GanSection, GeneratorSection, PretrainSection, StageName, TrainConfig
+from srgan_fast.training.curves import Curves, curve_step
 from srgan_fast.training.feeding import prefetched
 from srgan_fast.training.graphs import CapturedStep, can_record, fastest_algorithms
 from srgan_fast.training.memory import keep_freed_memory
@@ -45,10 +46,9 @@ from srgan_fast.training.recipe import build_features, stage_recipe
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
 from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
-from srgan_fast.training.validation import Validation, to_batch
+from srgan_fast.training.validation import Scores, ValidationSets, to_batch
 
 _Network = TypeVar("_Network", bound=nn.Module)
-StageName = Literal["pretrain", "gan"]
 
 
 class Observer(Protocol):
@@ -60,8 +60,8 @@ class Observer(Protocol):
     def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
         """Step number `step` was finished; `rate` is the speed in images a second."""
 
-    def validated(self, step: int, psnr: float, ssim: float) -> None:
-        """The averaged generator was measured after `step` steps."""
+    def validated(self, step: int, scores: Scores) -> None:
+        """The averaged generator was measured after `step` steps; called for each validation set."""
 
     def noted(self, text: str) -> None:
         """Something that a person should know."""
@@ -144,8 +144,10 @@ class Trainer:
         self.sampler = self._build_sampler()
         self.validation = None
         if data.validation is not None and self.rank == 0:
-            self.validation = Validation(data.validation, config.generator.scale)
+            self.validation = ValidationSets(data.validation, config.generator.scale)
         self.last_psnr: float | None = None
+        self.last_st_lpips: float | None = None
+        self.best: Best | None = None
         self._stopper = _Stopper()
         self._times: deque[float] = deque(maxlen=21)
         self._model: Path | None = None
@@ -198,8 +200,8 @@ class Trainer:
             ("gan", self.config.gan.steps),
         )
         state = self._resume_state(resume)
-        first = self._curve_step(state["stage"], state["step"]) if state else 0
-        with self._stopper.listening(), self._writer(first) as writer:
+        first = curve_step(state["stage"], state["step"], self.config.pretrain.steps) if state else 0
+        with self._stopper.listening(), self._curves(first) as curves:
             for order, (name, steps) in enumerate(stages):
                 if not steps:
                     continue
@@ -209,7 +211,7 @@ class Trainer:
                     if order < position:
                         continue
                     mine = state if order == position else None
-                if not self._stage(order, name, steps, mine, writer):
+                if not self._stage(order, name, steps, mine, curves):
                     return Outcome(False, self._model, self._checkpoint)
         return Outcome(True, self._model, self._checkpoint)
 
@@ -240,12 +242,8 @@ class Trainer:
         self._checkpoint = path
         return state
 
-    def _curve_step(self, stage: StageName, step: int) -> int:
-        """Place of a stage's step in the curves, which run on from stage to stage."""
-        return step if stage == "pretrain" else self.config.pretrain.steps + step
-
     @contextmanager
-    def _writer(self, first: int) -> Iterator[SummaryWriter | None]:
+    def _curves(self, first: int) -> Iterator[Curves | None]:
         if self.rank != 0:
             yield None
             return
@@ -254,15 +252,11 @@ class Trainer:
             (self.folder / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise TrainingError(f"run.output: {self.folder} cannot be written ({error.strerror})") from None
-        # What an interrupted run drew beyond its last checkpoint is drawn again.
-        writer = SummaryWriter(str(self.folder), purge_step=first + 1)
-        try:
-            yield writer
-        finally:
-            writer.close()
+        with closing(Curves(self.folder, self.config.pretrain.steps, first)) as curves:
+            yield curves
 
     def _stage(
-        self, order: int, name: StageName, steps: int, state: dict[str, Any] | None, writer: SummaryWriter | None
+        self, order: int, name: StageName, steps: int, state: dict[str, Any] | None, curves: Curves | None
     ) -> bool:
         """One stage; false if it was interrupted."""
         section = self.config.pretrain if name == "pretrain" else self.config.gan
@@ -303,10 +297,10 @@ class Trainer:
                     freeze_batchnorm(self.generator)
                     if isinstance(one_step, CapturedStep):
                         one_step.forget()
-                self._one_step(name, step, one_step, parts, writer, rate)
+                self._one_step(name, step, one_step, parts, curves, rate)
                 done = step + 1
                 stopping = distributed.any_process(self._stopper.requested)
-                self._validate_and_save(name, done, steps, loop, writer, stopping)
+                self._validate_and_save(name, done, steps, loop, curves, stopping)
                 if stopping and done < steps:
                     return False
         return True
@@ -317,7 +311,7 @@ class Trainer:
         step: int,
         one_step: Callable[[Sequence[Batch], Callable[[], None]], dict[str, float]],
         parts: Sequence[Batch],
-        writer: SummaryWriter | None,
+        curves: Curves | None,
         rate: float,
     ) -> None:
         try:
@@ -331,9 +325,8 @@ class Trainer:
             ) from None
         if self.rank == 0:
             self.observer.stepped(step + 1, self._rate(), losses)
-        if writer is not None and (step + 1) % self.config.run.log_every == 0:
-            for key, value in {**losses, "learning_rate": rate}.items():
-                writer.add_scalar(f"{name}/{key}", value, self._curve_step(name, step + 1))
+        if curves is not None and (step + 1) % self.config.run.log_every == 0:
+            curves.stepped(name, step + 1, {**losses, "learning_rate": rate})
 
     def _rate(self) -> float:
         """Images a second over the last steps, whatever they were interrupted by."""
@@ -342,21 +335,29 @@ class Trainer:
         return self.config.data.batch * (len(self._times) - 1) / spent if spent else 0.0
 
     def _validate_and_save(
-        self, name: StageName, done: int, steps: int, save: Any, writer: SummaryWriter | None, stopping: bool
+        self, name: StageName, done: int, steps: int, save: Any, curves: Curves | None, stopping: bool
     ) -> None:
         run = self.config.run
         if self.validation is not None and (done % run.validate_every == 0 or done == steps):
-            scores = self.validation(self.average.module)
-            self.last_psnr = scores.psnr_y
-            self.observer.validated(done, scores.psnr_y, scores.ssim_y)
-            if writer is not None:
-                at = self._curve_step(name, done)
-                writer.add_scalar(f"{name}/psnr_y", scores.psnr_y, at)
-                writer.add_scalar(f"{name}/ssim_y", scores.ssim_y, at)
-                for number, sample in enumerate(scores.samples):
-                    writer.add_image(f"{name}/sample{number}: nearest, ours, original", sample, at, dataformats="HWC")
+            self._validate(name, done, self.validation, curves)
         if self.rank == 0 and (done % run.save_every == 0 or done == steps or stopping):
             save(done)
+
+    def _validate(self, name: StageName, done: int, validation: ValidationSets, curves: Curves | None) -> None:
+        all_scores = validation(self.average.module)
+        for scores in all_scores:
+            self.observer.validated(done, scores)
+            if curves is not None:
+                curves.validated(name, done, scores)
+        first = all_scores[0]
+        self.last_psnr, self.last_st_lpips = first.psnr_y, first.st_lpips
+        section = self.config.pretrain if name == "pretrain" else self.config.gan
+        recipe = stage_recipe(section, PRESETS[self.config.generator.preset])
+        figure = deciding_figure(recipe, adversarial=name == "gan")
+        found = candidate(name, done, first, self.config.data.first_validation, figure)
+        if found is not None and (self.best is None or self.best.is_beaten_by(found)):
+            self.best = found
+            self._write_model(self.folder / f"{name}-best.safetensors", name, done)
 
     def _save(
         self,
@@ -372,12 +373,18 @@ class Trainer:
             "average": self.average.module.state_dict(),
             "config": self.config.model_dump_json(),
             "psnr": self.last_psnr,
+            "st_lpips": self.last_st_lpips,
+            "best": None if self.best is None else self.best.as_state(),
             "version": __version__,
         }
         self._checkpoint = self.checkpoints.save(order, name, done, state)
         self._save_model(name, done)
 
     def _save_model(self, name: StageName, done: int) -> None:
+        self._model = self.folder / f"{name}.safetensors"
+        self._write_model(self._model, name, done)
+
+    def _write_model(self, path: Path, name: StageName, done: int) -> None:
         metadata = {
             **self.config.run.metadata,
             "stage": name,
@@ -386,12 +393,13 @@ class Trainer:
         }
         if self.last_psnr is not None:
             metadata["validation_psnr_y"] = f"{self.last_psnr:.3f}"
-        self._model = self.folder / f"{name}.safetensors"
+        if self.last_st_lpips is not None:
+            metadata["validation_st_lpips"] = f"{self.last_st_lpips:.4f}"
         network = self.average.module
         if isinstance(network, Generator):
-            save_generator(network, self._model, self.config.generator.preset, metadata)
+            save_generator(network, path, self.config.generator.preset, metadata)
         elif isinstance(network, NetworkGenerator):
-            save_network_generator(network, self._model, metadata)
+            save_network_generator(network, path, metadata)
 
     def _restore(self, state: dict[str, Any], networks: dict[str, nn.Module], optimisers: dict[str, Adam]) -> int:
         try:
@@ -403,7 +411,8 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             reason = first_line(error)
             raise TrainingError(f"{self._checkpoint}: belongs to other networks ({reason})") from None
-        self.last_psnr = state.get("psnr")
+        self.last_psnr, self.last_st_lpips = state.get("psnr"), state.get("st_lpips")
+        self.best = None if state.get("best") is None else Best(**state["best"])
         return int(state["step"])
 
     def _gan_step(

@@ -12,12 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from srgan_fast.data.images import Image, write_image
+from srgan_fast.data.st_lpips import available
 from srgan_fast.errors import TrainingError
 from srgan_fast.models import PRESETS, load_generator, read_generator
 from srgan_fast.models.features import DEFAULT_LAYERS
 from srgan_fast.training import Outcome, TrainConfig, Trainer
 from srgan_fast.training.config import GanSection, PretrainSection
 from srgan_fast.training.recipe import stage_recipe
+from srgan_fast.training.validation import Scores
 
 from .conftest import MakeConfig, Recorder, conduct, differing
 
@@ -32,7 +35,8 @@ def checkpoint(outcome: Outcome) -> dict[str, Any]:
 
 def tensors(outcome: Outcome) -> dict[str, Any]:
     state = checkpoint(outcome)
-    return {key: state[key] for key in ("networks", "optimisers", "average", "stage", "step", "psnr")}
+    keys = ("networks", "optimisers", "average", "stage", "step", "psnr", "st_lpips", "best")
+    return {key: state[key] for key in keys}
 
 
 def same_model(ours: Path, theirs: Path) -> bool:
@@ -517,13 +521,113 @@ def test_curves_run_on_from_stage_to_stage_and_over_an_interruption(make_config:
     gan = ["content", "adversarial", "generator", "real", "fake", "discriminator", "D(hr)", "D(sr)", "learning_rate"]
     expected = {f"pretrain/{name}": [1, 2, 3] for name in ("pixel", "learning_rate")}
     expected |= {f"gan/{name}": [4, 5, 6] for name in gan}
-    expected |= {
-        f"{stage}/{name}": s for stage, s in (("pretrain", [2, 3]), ("gan", [5, 6])) for name in ("psnr_y", "ssim_y")
-    }
+    measured = ["psnr_y", "ssim_y", *(["st_lpips"] if available() else [])]
+    expected |= {f"{stage}/{name}": s for stage, s in (("pretrain", [2, 3]), ("gan", [5, 6])) for name in measured}
     assert scalars == expected
     assert [event.value for event in events.Scalars("pretrain/learning_rate")] == pytest.approx([1e-3] * 3)
     samples = events.Images("gan/sample0: nearest, ours, original")
     assert [(sample.step, sample.height, sample.width) for sample in samples] == [(5, 48, 3 * 52), (6, 48, 3 * 52)]
+
+
+@pytest.fixture
+def two_sets(tmp_path: Path, photo: Any) -> dict[str, str]:
+    """Two validation sets under names."""
+    for name, top in (("soft", 50), ("hard", 300)):
+        write_image(tmp_path / name / "a.png", Image(photo[top : top + 48, 200:248]))
+    return {name: str(tmp_path / name) for name in ("soft", "hard")}
+
+
+def test_each_validation_set_is_measured_and_named_in_order(make_config: MakeConfig, two_sets: dict[str, str]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config, recorder = make_config(data={"validation": two_sets}, gan={"steps": 0}), Recorder()
+    conduct(config, recorder)
+    assert [scores.name for scores in recorder.scores] == ["soft", "hard"]
+    soft, hard = recorder.scores
+    assert soft.psnr_y != hard.psnr_y
+    alone = Recorder()
+    conduct(make_config(data={"validation": two_sets["hard"]}, run={"output": str(config.run.output / "alone")}), alone)
+    assert (alone.scores[0].psnr_y, alone.scores[0].name) == (hard.psnr_y, "")
+    events = EventAccumulator(str(config.run.output), size_guidance={"scalars": 0, "images": 0}).Reload()
+    for scores in (soft, hard):
+        for figure, value in scores.figures().items():
+            (event,) = events.Scalars(f"pretrain/{figure}/{scores.name}")
+            assert (event.step, event.value) == (3, pytest.approx(value))
+        assert events.Images(f"pretrain/{scores.name} sample0: nearest, ours, original")
+    model = read_generator(config.run.output / "pretrain.safetensors")
+    assert model.metadata["validation_psnr_y"] == f"{soft.psnr_y:.3f}"
+
+
+def scripted(trainer: Trainer, *values: tuple[float, float | None]) -> None:
+    """Lets the validation give these PSNRs and distances of the first set, one after the other."""
+    coming = iter(values)
+
+    def measure(generator: Any) -> list[Scores]:
+        psnr, distance = next(coming)
+        return [Scores(psnr, 0.5, [], distance, "soft"), Scores(99 - psnr, 0.5, [], 1.0, "hard")]
+
+    trainer.validation = measure
+
+
+def test_the_best_model_of_a_stage_of_pixels_has_the_highest_psnr_on_the_first_set(
+    make_config: MakeConfig, two_sets: dict[str, str]
+) -> None:
+    config = make_config(
+        data={"validation": two_sets}, pretrain={"steps": 4}, gan={"steps": 0}, run={"validate_every": 1, "ema": 0.0}
+    )
+    trainer = Trainer(config, Recorder())
+    scripted(trainer, (20.0, 0.3), (22.0, 0.5), (21.0, 0.1), (21.5, 0.1))
+    trainer.run()
+    best = read_generator(config.run.output / "pretrain-best.safetensors").metadata
+    assert (best["steps"], best["validation_psnr_y"], best["validation_st_lpips"]) == ("2", "22.000", "0.5000")
+    assert read_generator(config.run.output / "pretrain.safetensors").metadata["steps"] == "4"
+
+
+@pytest.mark.parametrize("case", ["features", "gan"])
+def test_the_best_model_of_a_perceptual_stage_has_the_lowest_st_lpips(
+    make_config: MakeConfig, two_sets: dict[str, str], case: str
+) -> None:
+    sections: dict[str, Any] = {"pretrain": {"steps": 3, "features": FEATURES}, "gan": {"steps": 0}}
+    if case == "gan":
+        sections = {"pretrain": {"steps": 0}, "gan": {"steps": 3}}
+    config = make_config(data={"validation": two_sets}, run={"validate_every": 1}, **sections)
+    trainer = Trainer(config, Recorder())
+    scripted(trainer, (20.0, 0.3), (19.0, 0.2), (21.0, 0.25))
+    outcome = trainer.run()
+    assert outcome.model is not None
+    best = outcome.model.with_name(f"{outcome.model.stem}-best.safetensors")
+    assert read_generator(best).metadata["steps"] == "2"
+    assert checkpoint(outcome)["best"]["value"] == 0.2
+
+
+def test_without_st_lpips_a_perceptual_stage_keeps_no_best_model(
+    make_config: MakeConfig, two_sets: dict[str, str]
+) -> None:
+    config = make_config(data={"validation": two_sets}, pretrain={"steps": 0})
+    trainer = Trainer(config, Recorder())
+    scripted(trainer, (20.0, None))
+    outcome = trainer.run()
+    assert not (config.run.output / "gan-best.safetensors").exists()
+    assert checkpoint(outcome)["best"] is None
+
+
+def test_a_resumed_run_remembers_its_best_model_unless_another_set_chooses(
+    make_config: MakeConfig, two_sets: dict[str, str]
+) -> None:
+    common: dict[str, Any] = {"pretrain": {"steps": 4}, "gan": {"steps": 0}, "run": {"validate_every": 1}}
+    config = make_config(data={"validation": two_sets}, **common)
+    trainer = Trainer(config, Recorder(("pretrain", 2)))
+    scripted(trainer, (25.0, None), (20.0, None))
+    assert not trainer.run().finished
+    trainer = Trainer(config, Recorder(("pretrain", 3)))
+    scripted(trainer, (21.0, None))
+    trainer.run(resume=True)
+    best = config.run.output / "pretrain-best.safetensors"
+    assert read_generator(best).metadata["steps"] == "1"
+    trainer = Trainer(make_config(data={"validation": two_sets["hard"]}, **common), Recorder())
+    scripted(trainer, (22.0, None))
+    trainer.run(resume=True)
+    assert read_generator(best).metadata["steps"] == "4"
 
 
 def test_recomputing_activations_changes_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
