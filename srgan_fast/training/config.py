@@ -5,7 +5,7 @@ import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -150,6 +150,72 @@ def _scales(architecture: str) -> tuple[int, ...]:
     return _SRGAN_SCALES if settings is None else settings.SCALES
 
 
+Quality = tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
+
+
+class RoundSection(_Section):
+    """One round of second-order degradations; see `srgan_fast.data.second_order.Round`.
+
+    The defaults are Real-ESRGAN's first round, as its published training options have it (Wang et al. 2021).
+    """
+
+    blur: Range = (0.2, 3.0)
+    blur_probability: Share = 1.0
+    sinc_probability: Share = 0.1
+    resize: Range = (0.15, 1.5)
+    shrink_probability: Share = 0.7
+    enlarge_probability: Share = 0.2
+    noise: Range = (1.0, 30.0)
+    noise_probability: Share = 0.5
+    poisson: Range = (0.05, 3.0)
+    poisson_probability: Share = 0.5
+    gray_probability: Share = 0.4
+    jpeg: Quality = (30, 95)
+    jpeg_probability: Share = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RoundSection":
+        for name in ("blur", "resize", "noise", "poisson", "jpeg"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be [lowest, highest], got [{low}, {high}]")
+        if not 0 < self.resize[0] <= 1 <= self.resize[1]:
+            raise ValueError(
+                f"resize must reach from a factor above 0 up to 1, to one of at least 1, got {self.resize}"
+            )
+        for one, other in (("shrink", "enlarge"), ("noise", "poisson")):
+            both = getattr(self, f"{one}_probability") + getattr(self, f"{other}_probability")
+            if both > 1:
+                raise ValueError(f"{one}_probability and {other}_probability exclude each other; they sum up to {both}")
+        return self
+
+
+class SecondRoundSection(RoundSection):
+    """The second round, with Real-ESRGAN's defaults for it."""
+
+    blur: Range = (0.2, 1.5)
+    blur_probability: Share = 0.8
+    resize: Range = (0.3, 1.2)
+    shrink_probability: Share = 0.4
+    enlarge_probability: Share = 0.3
+    noise: Range = (1.0, 25.0)
+    poisson: Range = (0.05, 2.5)
+
+
+class SecondOrderSection(_Section):
+    """Two rounds of degradations and a final sinc filter (Wang et al. 2021, "Real-ESRGAN"), whose ranges are defaults.
+
+    Attributes:
+        first: round, on the original's scale.
+        second: round, near the low-resolution image's.
+        final_sinc_probability: of a sinc filter on the low-resolution image, before or after the last JPEG.
+    """
+
+    first: RoundSection = RoundSection()
+    second: SecondRoundSection = SecondRoundSection()
+    final_sinc_probability: Share = 0.8
+
+
 class DegradationSection(_Section):
     """What happens to low-resolution images besides shrinking, drawn anew for every crop; (0, 0) is nothing.
 
@@ -157,11 +223,13 @@ class DegradationSection(_Section):
         blur: range of the standard deviation of a Gaussian on the original, in its pixels.
         noise: range of the standard deviation of Gaussian noise, in 8-bit steps.
         jpeg: range of the JPEG quality, 1..100.
+        second_order: two rounds of blur, resize, noise and JPEG instead of these; an empty table takes Real-ESRGAN's.
     """
 
     blur: Range = (0.0, 0.0)
     noise: Range = (0.0, 0.0)
     jpeg: tuple[Annotated[int, Field(ge=0, le=100)], Annotated[int, Field(ge=0, le=100)]] = (0, 0)
+    second_order: SecondOrderSection | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "DegradationSection":
@@ -171,6 +239,8 @@ class DegradationSection(_Section):
                 raise ValueError(f"{name} must be [lowest, highest], got [{low}, {high}]")
         if self.jpeg[1] and not self.jpeg[0]:
             raise ValueError("jpeg qualities must lie in 1..100, or be [0, 0] for no compression")
+        if self.second_order is not None and any(high for _, high in (self.blur, self.noise, self.jpeg)):
+            raise ValueError("second_order has blur, noise and jpeg of its own; leave out those beside it")
         return self
 
 
@@ -520,8 +590,12 @@ def _explain(problem: Any) -> str:
 def _keys_of_section(path: list[str]) -> list[str]:
     model: type[BaseModel] = TrainConfig
     for name in path:
-        annotation = model.model_fields[name].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if name not in model.model_fields:
             return []
-        model = annotation
+        annotation = model.model_fields[name].annotation
+        alternatives = get_args(annotation) or (annotation,)  # a section, or a section and None
+        sections = [a for a in alternatives if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not sections:
+            return []
+        model = sections[0]
     return list(model.model_fields)

@@ -21,6 +21,7 @@ from srgan_fast.data.cache import open_cache
 from srgan_fast.data.companions import Companions, open_low_resolution, open_targets
 from srgan_fast.data.crops import CropSampler
 from srgan_fast.data.degradations import Degradations
+from srgan_fast.data.second_order import Round, SecondOrder
 from srgan_fast.errors import DataError, ModelError, TrainingError
 from srgan_fast.models import PRESETS, GeneratorConfig, generator_config, load_generator, save_generator
 from srgan_fast.models.discriminator import build_discriminator
@@ -37,7 +38,15 @@ from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.best import Best, candidate, deciding_figure
-from srgan_fast.training.config import Betas, GanSection, GeneratorSection, PretrainSection, StageName, TrainConfig
+from srgan_fast.training.config import (
+    Betas,
+    DegradationSection,
+    GanSection,
+    GeneratorSection,
+    PretrainSection,
+    StageName,
+    TrainConfig,
+)
 from srgan_fast.training.curves import Curves, curve_step
 from srgan_fast.training.feeding import prefetched
 from srgan_fast.training.graphs import CapturedStep, can_record, fastest_algorithms
@@ -163,7 +172,6 @@ class Trainer:
         data = self.config.data
         noted = self.observer.noted if self.rank == 0 else _silent
         cache, scale = open_cache(data.train), self.config.generator.scale
-        degradations = data.degradations
         targets = _companions("targets", data.targets, partial(open_targets, cache))
         low = _companions("lr", data.lr, partial(open_low_resolution, cache, scale=scale))
         sampler = CropSampler(
@@ -172,7 +180,7 @@ class Trainer:
             scale,
             data.batch,
             self.config.run.seed,
-            Degradations(degradations.blur, degradations.noise, degradations.jpeg),
+            _degradations(data.degradations),
             targets,
             low,
         )
@@ -226,10 +234,11 @@ class Trainer:
         path, state = found
         before, now = json.loads(state["config"]), json.loads(self.config.model_dump_json())
         for section in ("generator", "data"):
+            # Checkpoints from before a key was added, at any depth, were made with its default.
+            of_section = type(getattr(self.config, section))
+            before[section] = json.loads(of_section.model_validate(before[section]).model_dump_json())
             for key, value in now[section].items():
-                # Checkpoints from before a key was added were made with its default.
-                fields_of = type(getattr(self.config, section)).model_fields
-                old = before[section].get(key, fields_of[key].default)
+                old = before[section][key]
                 if value != old and key not in ("init", "start", "checkpointing", "validation"):
                     raise TrainingError(
                         f"{path} was made with {section}.{key} = {old!r}, the configuration says "
@@ -495,6 +504,14 @@ def _companions(name: str, folder: Path | None, open_folder: Callable[[Path], Co
         return open_folder(folder)
     except DataError as error:
         raise TrainingError(f"data.{name}: {error}") from None
+
+
+def _degradations(section: DegradationSection) -> Degradations:
+    second = section.second_order
+    if second is None:
+        return Degradations(section.blur, section.noise, section.jpeg)
+    first, other = (Round(**each.model_dump()) for each in (second.first, second.second))
+    return Degradations(second_order=SecondOrder(first, other, second.final_sinc_probability))
 
 
 def _network_generator(section: GeneratorSection) -> NetworkGenerator | None:

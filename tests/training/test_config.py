@@ -83,6 +83,13 @@ def test_configuration_survives_json(small: Path) -> None:
         ("pretrain.betas=[0.9, 0.99]", "pretrain.betas", (0.9, 0.99)),
         ("generator.checkpointing=true", "generator.checkpointing", True),
         ("data.degradations.blur=[0.2, 1.5]", "data.degradations.blur", (0.2, 1.5)),
+        ("data.degradations.second_order={}", "data.degradations.second_order.first.jpeg", (30, 95)),
+        ("data.degradations.second_order={}", "data.degradations.second_order.second.blur", (0.2, 1.5)),
+        (
+            "data.degradations.second_order.second.jpeg=[50, 60]",
+            "data.degradations.second_order.second.jpeg",
+            (50, 60),
+        ),
         ("gan.schedule.milestones=[1, 2]", "gan.schedule.milestones", (1, 2)),
         ("gan.schedule={kind='cosine', floor=0.5}", "gan.schedule.floor", 0.5),
         (
@@ -140,6 +147,7 @@ def message(path: Path, *overrides: str) -> str:
         ("data.degradations.blurr=[0, 1]", "blur", "jpeg"),
         ("gan.features.weight=x", "weights", "vgg"),
         ("pretrain.features.layer=x", "layers", "cut"),
+        ("data.degradations.second_order.first.jpg=[1, 2]", "jpeg", "blur"),
     ],
 )
 def test_unknown_keys_are_named_with_the_nearest_and_all_that_there_are(
@@ -191,6 +199,21 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("data.targets_weight=nan", ["data.targets_weight", "nan"]),
         ("pretrain.betas=[0.9, 1]", ["pretrain.betas.1", "1", "less than 1"]),
         ("data.degradations.blur=[2, 1]", ["data.degradations", "blur must be [lowest, highest]", "[2.0, 1.0]"]),
+        (
+            "data.degradations={blur=[0, 1], second_order={}}",
+            ["data.degradations", "second_order has blur, noise and jpeg of its own"],
+        ),
+        ("data.degradations.second_order.first.resize=[1.1, 2]", ["data.degradations.second_order.first", "up to 1"]),
+        ("data.degradations.second_order.first.resize=[0, 2]", ["data.degradations.second_order.first", "above 0"]),
+        (
+            "data.degradations.second_order.second.noise_probability=0.6",
+            ["data.degradations.second_order.second", "noise_probability and poisson_probability", "1.1"],
+        ),
+        ("data.degradations.second_order.first.jpeg=[0, 9]", ["data.degradations.second_order.first.jpeg.0", "0"]),
+        (
+            "data.degradations.second_order.first.noise=[9, 3]",
+            ["data.degradations.second_order.first", "noise must be"],
+        ),
         ("data.degradations.blur=[0, inf]", ["data.degradations.blur.1", "inf", "finite"]),
         ("data.degradations.noise=[nan, 1]", ["data.degradations.noise.0", "nan"]),
         ("data.degradations.noise=3", ["data.degradations.noise", "3", "valid tuple"]),

@@ -182,6 +182,32 @@ def test_a_run_with_features_in_both_stages_is_resumed_bit_for_bit(
     assert differing(tensors(outcome), tensors(whole)) == []
 
 
+def test_a_run_with_second_order_degradations_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, targets: Path
+) -> None:
+    data = {"degradations": {"second_order": {"first": {"jpeg": [40, 95]}}}, "targets": str(targets)}
+    whole = conduct(make_config(data=data, run={"output": str(tmp_path / "whole"), "accumulate": 2}))
+    config = make_config(data=data, run={"output": str(tmp_path / "parts"), "accumulate": 2})
+    for interrupt_at in (("pretrain", 2), ("gan", 1), None):
+        outcome = conduct(config, Recorder(interrupt_at), resume=True)
+    assert differing(tensors(outcome), tensors(whole)) == []
+    clean = conduct(make_config(data={"targets": str(targets)}, run={"output": str(tmp_path / "clean")}))
+    assert differing(tensors(clean), tensors(whole)) != []
+
+
+def test_a_run_goes_on_with_the_degradations_that_it_had_and_with_no_others(make_config: MakeConfig) -> None:
+    config = make_config(data={"degradations": {"noise": [1, 5]}})
+    outcome = conduct(config, Recorder(("pretrain", 2)))
+    assert outcome.checkpoint is not None
+    state = checkpoint(outcome)
+    written = json.loads(state["config"])
+    del written["data"]["degradations"]["second_order"]  # as of a run from before there were any
+    torch.save({**state, "config": json.dumps(written)}, outcome.checkpoint)
+    with pytest.raises(TrainingError, match=r"was made with data\.degradations"):
+        conduct(make_config(data={"degradations": {"second_order": {}}}), resume=True)
+    assert conduct(config, resume=True).finished
+
+
 @pytest.mark.parametrize("discriminator", ["patch-sn", "unet-sn"])
 @pytest.mark.parametrize("kernels", ["fused", "reference"])
 def test_a_run_with_spectral_norm_is_resumed_bit_for_bit(
