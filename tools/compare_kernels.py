@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from srgan_fast.models import Generator
 from srgan_fast.ops import Kernels
 from srgan_fast.training import TrainConfig, Trainer
+from srgan_fast.training.validation import Scores
 
 PERTURBATION = 1e-6  # of weights, relative: about sixteen times fp32's rounding
 REFERENCES = 5  # runs with PyTorch's kernels, the first of them unperturbed
@@ -167,8 +168,8 @@ class _Watcher:
             for name, network in self.networks.items():
                 self.run.gradients |= _gradients(name, network)
 
-    def validated(self, step: int, psnr: float, ssim: float) -> None:
-        self.run.add(PSNR, step, psnr)
+    def validated(self, step: int, scores: Scores) -> None:
+        self.run.add(PSNR, step, scores.psnr_y)
 
     def noted(self, text: str) -> None:
         pass

@@ -15,6 +15,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from srgan_fast.training import Trainer, read_config
+from srgan_fast.training.validation import Scores
 
 WARM_UP = 3  # steps: thread pools, algorithm choices, pages of the images' cache
 REGIONS = (
@@ -56,7 +57,7 @@ class _Watcher:
             self.seconds = time.perf_counter() - self.began
             self.profiler.stop()
 
-    def validated(self, step: int, psnr: float, ssim: float) -> None:
+    def validated(self, step: int, scores: Scores) -> None:
         """See `Observer`."""
 
     def noted(self, text: str) -> None:

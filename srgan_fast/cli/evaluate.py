@@ -41,7 +41,10 @@ def evaluate(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a model on test images: PSNR and SSIM, compared with bicubic interpolation."""
+    """Evaluate a model on test images: PSNR and SSIM, compared with bicubic interpolation.
+
+    With the extra "metrics" (stlpips_pytorch) also ST-LPIPS, for which lower is better.
+    """
     from srgan_fast.evaluation import evaluate as run  # noqa: PLC0415 (start-up time)
     from srgan_fast.models import read_model  # noqa: PLC0415
     from srgan_fast.upscale import Upscaler  # noqa: PLC0415
@@ -65,12 +68,14 @@ def evaluate(
         return
     computed = f"{upscaler.backend.name} in {upscaler.precision}"
     table = Table("image", title=f"{upscaler.model} on {hr}, x{upscaler.scale}, {computed}")
-    for column in ("PSNR-Y", "PSNR-RGB", "SSIM-Y", "bicubic PSNR-Y", "bicubic SSIM-Y"):
+    columns = ["PSNR-Y", "PSNR-RGB", "SSIM-Y", "bicubic PSNR-Y", "bicubic SSIM-Y"]
+    perceptual = any(image.st_lpips is not None for image in evaluation.images)
+    for column in (*columns, *(["ST-LPIPS", "bicubic ST-LPIPS"] if perceptual else [])):
         table.add_column(column, justify="right")
     for image in evaluation.images:
-        table.add_row(*_cells(image))
+        table.add_row(*_cells(image, perceptual))
     table.add_section()
-    table.add_row(*_cells(evaluation.mean()))
+    table.add_row(*_cells(evaluation.mean(), perceptual))
     output.print(table)
 
 
@@ -83,7 +88,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cells(scores: "ImageScores") -> list[str]:
+def _cells(scores: "ImageScores", perceptual: bool) -> list[str]:
+    more = [scores.st_lpips, scores.bicubic_st_lpips] if perceptual else []
     return [
         scores.name,
         f"{scores.psnr_y:.2f}",
@@ -91,4 +97,5 @@ def _cells(scores: "ImageScores") -> list[str]:
         f"{scores.ssim_y:.4f}",
         f"{scores.bicubic_psnr_y:.2f}",
         f"{scores.bicubic_ssim_y:.4f}",
+        *("-" if value is None else f"{value:.3f}" for value in more),
     ]

@@ -12,6 +12,7 @@ from srgan_fast.errors import UsageError
 
 if TYPE_CHECKING:
     from srgan_fast.training import Observer
+    from srgan_fast.training.validation import Scores
 
 EXIT_INTERRUPTED = 130
 _PLAIN_LINE_EVERY = 50  # steps, where the output is no terminal
@@ -68,7 +69,7 @@ class _LiveLine:
             disable=not errors.is_terminal,
         )
         self._task: TaskID | None = None
-        self._stage, self._steps, self._psnr = "", 0, ""
+        self._stage, self._steps, self._psnr, self._validated = "", 0, "", -1
 
     def __enter__(self) -> "_LiveLine":
         self._progress.start()
@@ -79,7 +80,7 @@ class _LiveLine:
 
     def started(self, stage: str, step: int, steps: int) -> None:
         """See `Observer`."""
-        self._stage, self._steps = stage, steps
+        self._stage, self._steps, self._validated = stage, steps, -1
         self._task = self._progress.add_task(stage, total=steps, completed=step, figures="")
         if not errors.is_terminal:
             say(f"{stage}: from step {step} to {steps}")
@@ -93,10 +94,13 @@ class _LiveLine:
         if not errors.is_terminal and (step % _PLAIN_LINE_EVERY == 0 or step == self._steps):
             say(f"{self._stage} {step}/{self._steps} {figures}")
 
-    def validated(self, step: int, psnr: float, ssim: float) -> None:
+    def validated(self, step: int, scores: "Scores") -> None:
         """See `Observer`."""
-        self._psnr = f" PSNR {psnr:.2f} dB"
-        say(f"{self._stage} {step}: PSNR-Y {psnr:.2f} dB, SSIM-Y {ssim:.4f}")
+        if step != self._validated:  # of the first set
+            self._psnr, self._validated = f" PSNR {scores.psnr_y:.2f} dB", step
+        name = f", {scores.name}" if scores.name else ""
+        perceptual = "" if scores.st_lpips is None else f", ST-LPIPS {scores.st_lpips:.3f}"
+        say(f"{self._stage} {step}{name}: PSNR-Y {scores.psnr_y:.2f} dB, SSIM-Y {scores.ssim_y:.4f}{perceptual}")
 
     def noted(self, text: str) -> None:
         """See `Observer`."""

@@ -11,6 +11,7 @@ from srgan_fast.data.cache import PixelCache
 from srgan_fast.data.companions import Companions
 from srgan_fast.data.degradations import Degradations
 from srgan_fast.data.resize import downscale_region
+from srgan_fast.data.second_order import MARGIN, SecondOrder
 from srgan_fast.errors import DataError
 
 
@@ -106,7 +107,9 @@ class CropSampler:
         top, left = (self._grid * start for start in divmod(place, self._starts(image.shape[1])))
         symmetry = int(rng.integers(8))
         hr = _cut(image, top, left, self.crop)
-        if self._low is None:
+        if self._low is None and self._degradations.second_order is not None:
+            lr = self._degraded(self._degradations.second_order, image, top, left, rng)
+        elif self._low is None:
             lr = self._degradations.spoil(self._shrunk(image, top, left, rng), rng)
         else:
             scale = self.scale
@@ -124,6 +127,28 @@ class CropSampler:
             image = self._degradations.blur_original(image[rows, columns], rng)
             top, left = top - rows.start, left - columns.start
         return downscale_region(image, top, left, self.crop, self.crop, self.scale)
+
+    def _degraded(
+        self, second_order: SecondOrder, image: NDArray[np.uint8], top: int, left: int, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """The low-resolution version of a crop after two rounds of degradations, made with its surroundings.
+
+        The part that is degraded begins and ends at whole low-resolution pixels of the crop.
+        """
+        scale = self.scale
+        most = -(-MARGIN // scale)
+        above, before = min(most, top // scale), min(most, left // scale)
+        below, after = (
+            min(most, (side - start - self.crop) // scale)
+            for side, start in zip(image.shape[:2], (top, left), strict=True)
+        )
+        part = image[
+            top - above * scale : top + self.crop + below * scale,
+            left - before * scale : left + self.crop + after * scale,
+        ]
+        low = second_order.degraded(part, scale, rng)
+        side = self.crop // scale
+        return low[above : above + side, before : before + side]
 
 
 def _cut(image: NDArray[np.uint8], top: int, left: int, side: int) -> NDArray[np.uint8]:

@@ -9,6 +9,8 @@ import numpy as np
 import pyvips
 from numpy.typing import NDArray
 
+from srgan_fast.data.second_order import SecondOrder
+
 
 @dataclass(frozen=True, slots=True)
 class Degradations:
@@ -18,11 +20,13 @@ class Degradations:
         blur: standard deviation of a Gaussian on the original, in its pixels.
         noise: standard deviation of Gaussian noise on the low-resolution image, in 8-bit steps.
         jpeg: quality, 1..100, of a JPEG that the low-resolution image goes through last.
+        second_order: two rounds of everything instead of all these; the original is not shrunk before.
     """
 
     blur: tuple[float, float] = (0.0, 0.0)
     noise: tuple[float, float] = (0.0, 0.0)
     jpeg: tuple[int, int] = (0, 0)
+    second_order: SecondOrder | None = None
 
     @property
     def blurs(self) -> bool:

@@ -1,7 +1,8 @@
 """Evaluates a model: PSNR and SSIM per image and on average, compared with bicubic interpolation.
 
 The usual protocol: low-resolution images by MATLAB's bicubic downscaling (given, or computed here bit-exactly), results
-rounded to 8 bits, a border of `scale` pixels cropped, Y of BT.601 in 16..235.
+rounded to 8 bits, a border of `scale` pixels cropped, Y of BT.601 in 16..235. ST-LPIPS, where its package is installed,
+is computed on whole RGB images.
 """
 
 import math
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from srgan_fast.data.images import find_images, read_image
 from srgan_fast.data.metrics import luma, psnr, ssim
 from srgan_fast.data.resize import crop_to_multiple, downscale, resize_bicubic
+from srgan_fast.data.st_lpips import MIN_SIDE, available, st_lpips
 from srgan_fast.errors import DataError, ImageError
 from srgan_fast.runtime.upscaler import Upscaler
 
@@ -25,7 +27,10 @@ _MIN_SIDE = 11  # SSIM's window
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """Figures of one image: PSNR in dB, SSIM in -1..1. For gray images `psnr_rgb` is that of the gray channel."""
+    """Figures of one image: PSNR in dB, SSIM in -1..1. For gray images `psnr_rgb` is that of the gray channel.
+
+    ST-LPIPS is None if its package is not installed or the image is too small for it.
+    """
 
     name: str
     psnr_y: float
@@ -33,6 +38,8 @@ class ImageScores:
     ssim_y: float
     bicubic_psnr_y: float
     bicubic_ssim_y: float
+    st_lpips: float | None = None
+    bicubic_st_lpips: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +49,22 @@ class Evaluation:
     images: list[ImageScores]
 
     def mean(self) -> ImageScores:
-        """Mean of each figure over the images."""
-        figures = {
-            f.name: fmean(getattr(i, f.name) for i in self.images) for f in fields(ImageScores) if f.name != "name"
-        }
+        """Mean of each figure over the images; None if an image lacks it."""
+        figures: dict[str, Any] = {}
+        for name in (f.name for f in fields(ImageScores) if f.name != "name"):
+            values = [getattr(image, name) for image in self.images]
+            figures[name] = None if None in values else fmean(values)
         return ImageScores("mean", **figures)
 
     def as_json(self) -> dict[str, Any]:
-        """`{"mean": {...}, "images": [{...}, ...]}`."""
-        mean = asdict(self.mean())
+        """`{"mean": {...}, "images": [{...}, ...]}`; figures that there are not have no key."""
+        mean = _figures(self.mean())
         del mean["name"]
-        return {"mean": mean, "images": [asdict(image) for image in self.images]}
+        return {"mean": mean, "images": [_figures(image) for image in self.images]}
+
+
+def _figures(scores: ImageScores) -> dict[str, Any]:
+    return {name: value for name, value in asdict(scores).items() if value is not None}
 
 
 def evaluate(
@@ -134,7 +146,9 @@ def _score(path: Path, hr: NDArray[np.uint8], lr: NDArray[np.uint8] | None, upsc
         sr = np.rint(sr.mean(axis=2, keepdims=True)).astype(np.uint8)
     inner = (slice(scale, height - scale), slice(scale, width - scale))
     truth, ours = hr[inner], sr[inner]
-    bicubic = resize_bicubic(lr, height, width)[inner]
+    interpolated = resize_bicubic(lr, height, width)
+    bicubic = interpolated[inner]
+    perceptual = available() and min(height, width) >= MIN_SIDE
     return ImageScores(
         name=path.name,
         psnr_y=psnr(luma(truth), luma(ours)),
@@ -142,4 +156,6 @@ def _score(path: Path, hr: NDArray[np.uint8], lr: NDArray[np.uint8] | None, upsc
         ssim_y=ssim(luma(truth), luma(ours)),
         bicubic_psnr_y=psnr(luma(truth), luma(bicubic)),
         bicubic_ssim_y=ssim(luma(truth), luma(bicubic)),
+        st_lpips=st_lpips(hr, sr) if perceptual else None,
+        bicubic_st_lpips=st_lpips(hr, interpolated) if perceptual else None,
     )

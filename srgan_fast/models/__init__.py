@@ -23,7 +23,12 @@ from srgan_fast.models.presets import PRESETS, Preset, generator_config, get_pre
 from srgan_fast.network.graph import ColourMap
 
 if TYPE_CHECKING:
-    from srgan_fast.models.discriminator import PatchDiscriminator, SRGANDiscriminator, build_discriminator
+    from srgan_fast.models.discriminator import (
+        PatchDiscriminator,
+        SRGANDiscriminator,
+        UNetDiscriminator,
+        build_discriminator,
+    )
     from srgan_fast.models.features import FeatureExtractor
     from srgan_fast.models.generator import Generator
 
@@ -31,6 +36,7 @@ _NEEDS_TORCH = {
     "Generator": "srgan_fast.models.generator",
     "PatchDiscriminator": "srgan_fast.models.discriminator",
     "SRGANDiscriminator": "srgan_fast.models.discriminator",
+    "UNetDiscriminator": "srgan_fast.models.discriminator",
     "build_discriminator": "srgan_fast.models.discriminator",
     "FeatureExtractor": "srgan_fast.models.features",
 }
@@ -48,6 +54,7 @@ __all__ = [
     "PatchDiscriminator",
     "Preset",
     "SRGANDiscriminator",
+    "UNetDiscriminator",
     "build_discriminator",
     "generator_config",
     "get_preset",

@@ -1,29 +1,38 @@
-"""Discriminators: the paper's, and the fully convolutional one of the common training loop.
+"""Discriminators: the paper's, the fully convolutional one of the common training loop, and Real-ESRGAN's U-Net.
 
-Both share a trunk of eight 3x3 convolutions (Ledig et al. 2017, figure 4). They return logits; the loss knows whether a
-sigmoid belongs to them.
+The first two share a trunk of eight 3x3 convolutions (Ledig et al. 2017, figure 4), which the second also has with
+spectral norm instead of BatchNorm. They return logits; the loss knows whether a sigmoid belongs to them.
 """
 
 from collections import OrderedDict
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from srgan_fast.errors import ModelError
+from srgan_fast.models.presets import DiscriminatorName
 from srgan_fast.ops.modules import LEAKY_SLOPE, ConvBNLeakyReLU, start
 from srgan_fast.ops.pending import Pending, convolve
+from srgan_fast.ops.spectral import SpectralConv2d
 from srgan_fast.ops.switch import Switched
 
 TRUNK_WIDTHS = (64, 64, 128, 128, 256, 256, 512, 512)
 TRUNK_STRIDE = 16  # every second of the eight convolutions halves the image
+UNET_WIDTH = 64
+UNET_STRIDE = 8  # of the deepest of the U-Net's maps
 
 
-def _trunk() -> nn.Sequential:
+def _trunk(spectral: bool = False) -> nn.Sequential:
+    """The eight convolutions; all but the first with BatchNorm, or with spectral norm."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     in_channels = 3
     for i, width in enumerate(TRUNK_WIDTHS):
-        layers[f"conv{i + 1}"] = ConvBNLeakyReLU(in_channels, width, stride=1 + i % 2, with_bn=i > 0)
+        later = i > 0
+        layers[f"conv{i + 1}"] = ConvBNLeakyReLU(
+            in_channels, width, stride=1 + i % 2, with_bn=later and not spectral, spectral=later and spectral
+        )
         in_channels = width
     return nn.Sequential(layers)
 
@@ -79,11 +88,16 @@ class SRGANDiscriminator(Switched):
 
 
 class PatchDiscriminator(Switched):
-    """PatchGAN: the trunk and a 3x3 convolution that gives one logit for each 16x16 patch, any image size."""
+    """PatchGAN: the trunk and a 3x3 convolution that gives one logit for each 16x16 patch, any image size.
 
-    def __init__(self) -> None:
+    Args:
+        spectral: spectral norm instead of BatchNorm, in the trunk's convolutions but the first. Whoever trains it calls
+            `srgan_fast.ops.spectral.power_iteration` once in each step.
+    """
+
+    def __init__(self, spectral: bool = False) -> None:
         super().__init__()
-        self.trunk = _trunk()
+        self.trunk = _trunk(spectral)
         self.head = nn.Conv2d(TRUNK_WIDTHS[-1], 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -99,8 +113,77 @@ class PatchDiscriminator(Switched):
         return (1, -(-height // TRUNK_STRIDE), -(-width // TRUNK_STRIDE))
 
 
-def build_discriminator(
-    kind: Literal["paper", "patch"], image_size: int = 96
-) -> SRGANDiscriminator | PatchDiscriminator:
-    """The discriminator that a preset names."""
-    return SRGANDiscriminator(image_size) if kind == "paper" else PatchDiscriminator()
+class _Halving(nn.Module):
+    """4x4 convolution of stride 2 with spectral norm, LeakyReLU; PyTorch's kernels have that shape, ours do not."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = SpectralConv2d(in_channels, out_channels, 4, 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N, C_in, H, W of even sides to N, C_out, H / 2, W / 2."""
+        return F.leaky_relu(self.conv(x), LEAKY_SLOPE)
+
+
+class UNetDiscriminator(Switched):
+    """Real-ESRGAN's: three halvings, three bilinear doublings with skips, spectral norm, a logit for each pixel.
+
+    Wang et al. 2021, "Real-ESRGAN", section 3.3, figure 6. There is no BatchNorm; the first and the last convolution
+    have no spectral norm. Whoever trains it calls `srgan_fast.ops.spectral.power_iteration` once in each step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = UNET_WIDTH
+
+        def conv(in_channels: int, out_channels: int) -> ConvBNLeakyReLU:
+            return ConvBNLeakyReLU(in_channels, out_channels, 1, False, spectral=True, bias=False)
+
+        self.first = ConvBNLeakyReLU(3, width, 1, False)
+        self.down1 = _Halving(width, 2 * width)
+        self.down2 = _Halving(2 * width, 4 * width)
+        self.down3 = _Halving(4 * width, 8 * width)
+        self.up1 = conv(8 * width, 4 * width)
+        self.up2 = conv(4 * width, 2 * width)
+        self.up3 = conv(2 * width, width)
+        self.last1 = conv(width, width)
+        self.last2 = conv(width, width)
+        self.head = nn.Conv2d(width, 1, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """N, 3, H, W, in the preset's critic space, H and W multiples of 8, to N, 1, H, W logits.
+
+        Raises:
+            ModelError: another shape.
+        """
+        _check(image)
+        if image.shape[2] % UNET_STRIDE or image.shape[3] % UNET_STRIDE:
+            raise ModelError(
+                f"the U-Net discriminator takes images whose sides are multiples of {UNET_STRIDE}, got "
+                f"{image.shape[3]}x{image.shape[2]}"
+            )
+        full = self.first(image)
+        half = self.down1(full)
+        quarter = self.down2(half)
+        features = self.down3(quarter)
+        for up, skip in ((self.up1, quarter), (self.up2, half), (self.up3, full)):
+            features = up(F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)) + skip
+        features = self.last2(self.last1(features))
+        if self._fuses(image):
+            return convolve(start(features), self.head.weight, self.head.bias).y
+        return cast(Tensor, self.head(features))
+
+
+Discriminator = SRGANDiscriminator | PatchDiscriminator | UNetDiscriminator
+
+
+def build_discriminator(kind: DiscriminatorName, image_size: int = 96) -> Discriminator:
+    """The discriminator that a preset or a configuration names; `-sn` is spectral norm.
+
+    Args:
+        kind: its name.
+        image_size: side of the images it will see, of which `paper` depends.
+    """
+    if kind == "paper":
+        return SRGANDiscriminator(image_size)
+    return UNetDiscriminator() if kind == "unet-sn" else PatchDiscriminator(spectral=kind == "patch-sn")

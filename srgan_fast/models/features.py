@@ -1,10 +1,12 @@
-"""VGG features for the content loss, cut where a loss names a layer.
+"""VGG features for the content loss: of one layer, where the network is cut, or of several in one pass.
 
 Simonyan & Zisserman 2014 for the network, Ledig et al. 2017 for its use: `vggIJ` is the feature map of the J-th
-convolution before the I-th pooling layer.
+convolution before the I-th pooling layer, after its ReLU. Wang et al. 2018 (ESRGAN) take it before the ReLU, and
+Wang et al. 2021 (Real-ESRGAN) of five layers with weights: `DEFAULT_LAYERS`.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -24,6 +26,16 @@ VggName = Literal["vgg19", "vgg16"]
 # Convolutions in each of the five groups; a pooling layer ends a group.
 _GROUPS: dict[VggName, tuple[int, ...]] = {"vgg19": (2, 2, 4, 4, 4), "vgg16": (2, 2, 3, 3, 3)}
 _WIDTHS = (64, 128, 256, 512, 512)
+
+# The last convolution of each group with the weights of Real-ESRGAN (Wang et al. 2021, section 4.1), whose VGG19 has
+# four convolutions in the last three groups.
+DEFAULT_LAYERS: dict[VggName, dict[str, float]] = {
+    vgg: {
+        f"conv{group}_{convolutions}": weight
+        for group, (convolutions, weight) in enumerate(zip(counts, (0.1, 0.1, 1.0, 1.0, 1.0), strict=True), start=1)
+    }
+    for vgg, counts in _GROUPS.items()
+}
 
 # The Keras VGG16 weights take BGR in 0..255 minus these means.
 _KERAS_MEANS_BGR = (103.939, 116.779, 123.68)
@@ -64,12 +76,27 @@ def cut_index(vgg: VggName, cut: str, activated: bool = True) -> int:
     return layers.index(name) + (2 if activated else 1)
 
 
+def layer_index(vgg: VggName, name: str) -> int:
+    """Index among torchvision's `features` of a layer by its own name: `conv3_3`, `relu3_3`, `pool3`.
+
+    Unlike a cut, `conv3_3` is here the convolution itself, before its ReLU.
+
+    Raises:
+        ModelError: no such layer there; the message lists them.
+    """
+    layers = feature_layers(vgg)
+    if name not in layers:
+        raise ModelError(f"{name!r} is no layer of {vgg}; it has {', '.join(layers)}")
+    return layers.index(name)
+
+
 class FeatureExtractor(Switched):
     """The lower part of an ImageNet VGG.
 
     Args:
         cut: last layer; see `cut_index`. `vgg54` for the paper's loss, `features[:18]` for pytorch-gan's.
-        activated: take the features after the ReLU of a named convolution (the paper does).
+        layers: names of the layers whose features are wanted, instead of a cut; see `layer_index`.
+        activated: take the features after the ReLU of a convolution that a cut names (the paper does).
         weights: `"torchvision"` downloads VGG19; `"random"` leaves it untrained (for tests and benchmarks); a path
             reads a state dict with torchvision's key names, `.safetensors` or `.pth`.
         vgg: which network; a VGG16 file stands in for VGG19 where that cannot be had, with its own layer numbers.
@@ -79,15 +106,17 @@ class FeatureExtractor(Switched):
 
     Attributes:
         layer: the last layer kept, by its VGG name, e.g. `relu3_3`.
+        layers: those whose features are given.
 
     Raises:
-        ModelError: an unknown layer, or weights that cannot be read or do not fit.
+        ModelError: an unknown layer or one named twice, or weights that cannot be read or do not fit.
     """
 
     def __init__(
         self,
         cut: str = "vgg54",
         *,
+        layers: Sequence[str] = (),
         activated: bool = True,
         weights: Literal["torchvision", "random"] | Path = "torchvision",
         vgg: VggName = "vgg19",
@@ -95,8 +124,14 @@ class FeatureExtractor(Switched):
         trainable: bool = False,
     ) -> None:
         super().__init__()
-        count = cut_index(vgg, cut, activated)
+        self._several = bool(layers)
+        wanted = [layer_index(vgg, name) for name in layers] or [cut_index(vgg, cut, activated) - 1]
+        if len(set(wanted)) < len(wanted):
+            raise ModelError(f"layers are {', '.join(layers)}; name each once")
+        count = max(wanted) + 1
         self.vgg, self.trainable = vgg, trainable
+        self._wanted = tuple(wanted)
+        self.layers = tuple(feature_layers(vgg)[index] for index in wanted)
         self.layer = feature_layers(vgg)[count - 1]
         self.input_map = Affine(input_map)
         self.features = nn.Sequential(*_build(vgg)[:count])
@@ -108,7 +143,9 @@ class FeatureExtractor(Switched):
             self.eval()
 
     @classmethod
-    def from_keras_vgg16(cls, path: Path, cut: str = "conv5_3", *, trainable: bool = False) -> "FeatureExtractor":
+    def from_keras_vgg16(
+        cls, path: Path, cut: str = "conv5_3", *, layers: Sequence[str] = (), trainable: bool = False
+    ) -> "FeatureExtractor":
         """VGG16 with the convolutions of Keras' ImageNet weights under torchvision's names.
 
         Those weights take BGR in 0..255 minus a mean; here the first convolution is turned to RGB and the range becomes
@@ -117,11 +154,13 @@ class FeatureExtractor(Switched):
         Args:
             path: `.safetensors` with `features.N.weight` and `.bias`.
             cut: last layer in VGG16's own numbering: VGG19's `features[:18]` has its analogue in `features[:16]`.
+            layers: see the class; their names in VGG16.
             trainable: see the class.
         """
         b, g, r = _KERAS_MEANS_BGR
         extractor = cls(
             cut,
+            layers=layers,
             weights=path,
             vgg="vgg16",
             input_map=ColourMap((255.0, 255.0, 255.0), (-r, -g, -b)),
@@ -147,8 +186,10 @@ class FeatureExtractor(Switched):
         """Follows the mode only if trainable."""
         return super().train(mode and self.trainable)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """N, 3, H, W images in 0..1 to the features of the named layer, N, C, h, w.
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """N, 3, H, W images in 0..1 to the features of the layer that a cut names, N, C, h, w.
+
+        Where `layers` were given, a list of theirs, in that order.
 
         Raises:
             ModelError: another shape, or an image too small for the pooling layers.
@@ -161,7 +202,16 @@ class FeatureExtractor(Switched):
                 f"images of {image.shape[3]}x{image.shape[2]} are too small; {self.layer} needs {2**pools}"
             )
         x = self.input_map(image)
-        return vgg_features(self.features, x) if self._fuses(image) else cast(Tensor, self.features(x))
+        maps = vgg_features(self.features, x, self._wanted) if self._fuses(image) else self._plain(x)
+        return [maps[index] for index in self._wanted] if self._several else maps[self._wanted[0]]
+
+    def _plain(self, x: Tensor) -> dict[int, Tensor]:
+        maps: dict[int, Tensor] = {}
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self._wanted:
+                maps[index] = x
+        return maps
 
 
 def _build(vgg: VggName) -> list[nn.Module]:

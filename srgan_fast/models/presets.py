@@ -4,33 +4,55 @@
 2017. `pytorch-gan` is the widely copied training loop of the repository of that name.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from srgan_fast.architectures.srgan import IDENTITY, IMAGENET_NORMALISED, SIGNED, Conventions, GeneratorConfig
 from srgan_fast.errors import ModelError
 from srgan_fast.network.graph import ColourMap
 
+Distance = Literal["l1", "mse"]
+Adversarial = Literal["lsgan", "bce", "ragan"]
+DiscriminatorName = Literal["paper", "patch", "patch-sn", "unet-sn"]
+
 
 @dataclass(frozen=True, slots=True)
 class LossRecipe:
-    """Losses of the adversarial stage.
+    """What a stage's loss is made of: the weighted sum that the generator minimises, and the discriminator's part.
+
+    Presets, configurations and training steps share it. It is no pydantic model, since steps are also timed where only
+    PyTorch is installed; what users write is checked where configurations are read.
 
     Attributes:
-        content: distance between VGG features of the super-resolved and the original image.
-        features: where VGG19 is cut; see `srgan_fast.models.FeatureExtractor`.
+        pixel: distance of images in 0..1.
+        pixel_weight: factor of it; 0 leaves it out.
+        content: distance between VGG features of the super-resolved image and of what it shall be.
+        content_weight: factor of it; 0 leaves it out.
+        layers: factor of each layer's distance, by the name of the layer or of a cut; see
+            `srgan_fast.models.FeatureExtractor`.
         feature_scale: factor on the features before the distance is taken.
         adversarial: how the discriminator's verdict becomes a loss.
-        adversarial_weight: factor of the adversarial term beside the content term.
+        adversarial_weight: factor of the generator's adversarial loss.
+        variation_weight: factor of the total variation; 0 leaves it out.
         discriminator_average: D's loss is `(real + fake) / 2` if true, else their sum.
     """
 
-    content: Literal["l1", "mse"]
-    features: str
-    feature_scale: float
-    adversarial: Literal["bce", "lsgan"]
-    adversarial_weight: float
-    discriminator_average: bool
+    pixel: Distance = "l1"
+    pixel_weight: float = 0.0
+    content: Distance = "l1"
+    content_weight: float = 0.0
+    layers: Mapping[str, float] = field(default_factory=dict)
+    feature_scale: float = 1.0
+    adversarial: Adversarial = "bce"
+    adversarial_weight: float = 0.0
+    variation_weight: float = 0.0
+    discriminator_average: bool = False
+
+    @property
+    def layer_weights(self) -> tuple[float, ...]:
+        """Factors of the layers, in their order; 1 where none is named, as for an extractor that was cut elsewhere."""
+        return tuple(self.layers.values()) or (1.0,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +62,7 @@ class Preset:
     Attributes:
         name: what the user types.
         generator: architecture with its value ranges.
-        discriminator: `paper` ends in dense layers and takes one image size, `patch` is fully convolutional.
+        discriminator: see `srgan_fast.models.build_discriminator`.
         critic_map: from images in 0..1 to the input of D.
         feature_map: from images in 0..1 to the input of a torchvision VGG.
         losses: the adversarial stage.
@@ -48,7 +70,7 @@ class Preset:
 
     name: str
     generator: GeneratorConfig
-    discriminator: Literal["paper", "patch"]
+    discriminator: DiscriminatorName
     critic_map: ColourMap
     feature_map: ColourMap
     losses: LossRecipe
@@ -63,7 +85,8 @@ PRESETS: dict[str, Preset] = {
         feature_map=IMAGENET_NORMALISED,
         losses=LossRecipe(
             content="mse",
-            features="vgg54",
+            content_weight=1.0,
+            layers={"vgg54": 1.0},
             feature_scale=1 / 12.75,
             adversarial="bce",
             adversarial_weight=1e-3,
@@ -85,7 +108,8 @@ PRESETS: dict[str, Preset] = {
         feature_map=IMAGENET_NORMALISED,
         losses=LossRecipe(
             content="l1",
-            features="features[:18]",
+            content_weight=1.0,
+            layers={"features[:18]": 1.0},
             feature_scale=1.0,
             adversarial="lsgan",
             adversarial_weight=1e-3,

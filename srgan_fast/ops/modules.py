@@ -5,6 +5,7 @@
 convolution (see `ops.pending`).
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import cast
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from srgan_fast.ops.conv import UNIT, phase_major, tail_weight
 from srgan_fast.ops.pending import Pending, batch_statistics, conv_bn, convolve, normalise
 from srgan_fast.ops.pool import max_pool, pools
+from srgan_fast.ops.spectral import conv3x3
 from srgan_fast.ops.switch import Switched, autocast_map
 
 LEAKY_SLOPE = 0.2
@@ -168,11 +170,20 @@ class UpsampleBlock(Block):
 
 
 class ConvBNLeakyReLU(Block):
-    """3x3 convolution of stride 1 or 2, BatchNorm if wanted, LeakyReLU 0.2."""
+    """3x3 convolution of stride 1 or 2, spectrally normalised or not, BatchNorm if wanted, LeakyReLU 0.2."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, with_bn: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        with_bn: bool,
+        *,
+        spectral: bool = False,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.conv = conv3x3(in_channels, out_channels, stride, bias, spectral)
         self.bn = nn.BatchNorm2d(out_channels) if with_bn else None
         self.act = nn.LeakyReLU(LEAKY_SLOPE)
         self.slope: Tensor
@@ -190,9 +201,8 @@ class ConvBNLeakyReLU(Block):
         if self.bn is not None:
             return conv_bn(source, self.conv, self.bn, _slope(self.act, source.raw, self.slope))[0]
         conv = self.conv
-        return Pending(
-            convolve(source, conv.weight, conv.bias, stride=conv.stride[0], activation=self.act.negative_slope).y
-        )
+        stride, slope = conv.stride[0], self.act.negative_slope
+        return Pending(convolve(source, conv.weight, conv.bias, stride=stride, activation=slope).y)
 
 
 class ConvReLU(Block):
@@ -212,17 +222,36 @@ class ConvReLU(Block):
         return Pending(convolve(source, self.conv.weight, self.conv.bias, activation=0.0).y)
 
 
-def vgg_features(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """A VGG's convolutions, ReLUs and pooling layers with fused kernels, N, 3, H, W to N, C, h, w."""
-    x = autocast_map(x)
-    steps = list(layers)
+def vgg_features(layers: nn.Sequential, x: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
+    """A VGG's convolutions, ReLUs and pooling layers with fused kernels, in one pass.
+
+    A convolution whose raw result is wanted leaves its ReLU to the next convolution, which applies it while it reads;
+    pooling in between takes the largest raw value, whose ReLU is the largest of the ReLUs. So a wanted map costs no
+    memory of its own.
+
+    Args:
+        layers: 3x3 convolutions, ReLUs, poolings.
+        x: N, 3, H, W.
+        wanted: indices of layers.
+
+    Returns:
+        The maps after those layers, N, C, h, w, by index.
+    """
+    source, steps, maps = start(x), list(layers), dict[int, Tensor]()
     for i, layer in enumerate(steps):
         if isinstance(layer, nn.Conv2d):
-            followed = i + 1 < len(steps) and isinstance(steps[i + 1], nn.ReLU)
-            x = convolve(Pending(x), layer.weight, layer.bias, activation=0.0 if followed else None).y
-        elif not isinstance(layer, nn.ReLU):
-            x = max_pool(x) if pools(layer, x) else layer(x)
-    return x
+            fuses = i not in wanted and i + 1 < len(steps) and isinstance(steps[i + 1], nn.ReLU)
+            source = Pending(convolve(source, layer.weight, layer.bias, activation=0.0 if fuses else None).y)
+        elif isinstance(layer, nn.ReLU):
+            if i - 1 in wanted:  # else the convolution applied it
+                source = replace(source, slope=_slope(layer, source.raw))
+        else:
+            pooled = max_pool(source.raw) if pools(layer, source.raw) else layer(source.raw)
+            source = replace(source, raw=pooled)
+        if i in wanted:
+            source = Pending(source.finish())
+            maps[i] = source.raw
+    return maps
 
 
 def tail(source: Pending, conv: nn.Conv2d) -> Tensor:

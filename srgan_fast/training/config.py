@@ -1,11 +1,12 @@
 """What a run is told: a TOML file, checked as a whole before anything starts."""
 
 import difflib
+import re
 import tomllib
 from dataclasses import fields
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from srgan_fast.architectures import TRAINED_BY_LIST, Settings
 from srgan_fast.errors import TrainingError
 from srgan_fast.models import PRESETS
+from srgan_fast.models.presets import Adversarial, DiscriminatorName, Distance
 
 
 def _no_text(what: str) -> BeforeValidator:
@@ -47,6 +49,7 @@ Decay = Annotated[_Float, Field(ge=0, lt=1)]
 Seed = Annotated[_Int, Field(ge=0, le=2**63 - 1)]
 Range = tuple[Weight, Weight]
 _MOST_THREADS = 1024
+StageName = Literal["pretrain", "gan"]
 
 
 class _Section(BaseModel):
@@ -175,6 +178,72 @@ def _scales(architecture: str) -> tuple[int, ...]:
     return _SRGAN_SCALES if settings is None else settings.SCALES
 
 
+Quality = tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
+
+
+class RoundSection(_Section):
+    """One round of second-order degradations; see `srgan_fast.data.second_order.Round`.
+
+    The defaults are Real-ESRGAN's first round, as its published training options have it (Wang et al. 2021).
+    """
+
+    blur: Range = (0.2, 3.0)
+    blur_probability: Share = 1.0
+    sinc_probability: Share = 0.1
+    resize: Range = (0.15, 1.5)
+    shrink_probability: Share = 0.7
+    enlarge_probability: Share = 0.2
+    noise: Range = (1.0, 30.0)
+    noise_probability: Share = 0.5
+    poisson: Range = (0.05, 3.0)
+    poisson_probability: Share = 0.5
+    gray_probability: Share = 0.4
+    jpeg: Quality = (30, 95)
+    jpeg_probability: Share = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RoundSection":
+        for name in ("blur", "resize", "noise", "poisson", "jpeg"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be [lowest, highest], got [{low}, {high}]")
+        if not 0 < self.resize[0] <= 1 <= self.resize[1]:
+            raise ValueError(
+                f"resize must reach from a factor above 0 up to 1, to one of at least 1, got {self.resize}"
+            )
+        for one, other in (("shrink", "enlarge"), ("noise", "poisson")):
+            both = getattr(self, f"{one}_probability") + getattr(self, f"{other}_probability")
+            if both > 1:
+                raise ValueError(f"{one}_probability and {other}_probability exclude each other; they sum up to {both}")
+        return self
+
+
+class SecondRoundSection(RoundSection):
+    """The second round, with Real-ESRGAN's defaults for it."""
+
+    blur: Range = (0.2, 1.5)
+    blur_probability: Share = 0.8
+    resize: Range = (0.3, 1.2)
+    shrink_probability: Share = 0.4
+    enlarge_probability: Share = 0.3
+    noise: Range = (1.0, 25.0)
+    poisson: Range = (0.05, 2.5)
+
+
+class SecondOrderSection(_Section):
+    """Two rounds of degradations and a final sinc filter (Wang et al. 2021, "Real-ESRGAN"), whose ranges are defaults.
+
+    Attributes:
+        first: round, on the original's scale.
+        second: round, near the low-resolution image's.
+        final_sinc_probability: of a sinc filter on the low-resolution image, before or after the last JPEG.
+    """
+
+    first: RoundSection = RoundSection()
+    second: SecondRoundSection = SecondRoundSection()
+    final_sinc_probability: Share = 0.8
+
+
 class DegradationSection(_Section):
     """What happens to low-resolution images besides shrinking, drawn anew for every crop; (0, 0) is nothing.
 
@@ -182,11 +251,13 @@ class DegradationSection(_Section):
         blur: range of the standard deviation of a Gaussian on the original, in its pixels.
         noise: range of the standard deviation of Gaussian noise, in 8-bit steps.
         jpeg: range of the JPEG quality, 1..100.
+        second_order: two rounds of blur, resize, noise and JPEG instead of these; an empty table takes Real-ESRGAN's.
     """
 
     blur: Range = (0.0, 0.0)
     noise: Range = (0.0, 0.0)
     jpeg: tuple[Annotated[int, Field(ge=0, le=100)], Annotated[int, Field(ge=0, le=100)]] = (0, 0)
+    second_order: SecondOrderSection | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "DegradationSection":
@@ -196,6 +267,8 @@ class DegradationSection(_Section):
                 raise ValueError(f"{name} must be [lowest, highest], got [{low}, {high}]")
         if self.jpeg[1] and not self.jpeg[0]:
             raise ValueError("jpeg qualities must lie in 1..100, or be [0, 0] for no compression")
+        if self.second_order is not None and any(high for _, high in (self.blur, self.noise, self.jpeg)):
+            raise ValueError("second_order has blur, noise and jpeg of its own; leave out those beside it")
         return self
 
 
@@ -205,11 +278,12 @@ class DataSection(_Section):
     Attributes:
         train: folder of pictures, searched in depth.
         targets: folder of a picture for each original, of its name and size, that a stronger network made of the
-            low-resolution one; empty for none. The pixel loss is then taken against a mixture of both.
+            low-resolution one; empty for none. Pixel and content losses are then taken against a mixture of both.
         targets_weight: share of the target in the mixture; the original has the rest.
         lr: folder of the low-resolution picture of each original, of its name and exactly 1/scale of its size; empty
             where originals are to be shrunk.
-        validation: folder of originals; empty for no validation.
+        validation: folder of originals, or a table of a name and a folder for each of several sets, of which the first
+            chooses the best model; empty for no validation.
         crop: side of a high-resolution crop, a multiple of the scale.
         batch: crops in a step, over all processes and accumulated parts.
         degradations: for models that must bear real photographs.
@@ -219,7 +293,7 @@ class DataSection(_Section):
     targets: Path | None = None
     targets_weight: Share = 1.0
     lr: Path | None = None
-    validation: Path | None = None
+    validation: Path | dict[str, Path] | None = None
     crop: Positive = 96
     batch: Positive = 16
     degradations: DegradationSection = DegradationSection()
@@ -228,6 +302,26 @@ class DataSection(_Section):
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _one_set_or_several(cls, value: object) -> object:
+        if isinstance(value, dict):
+            for name, folder in value.items():
+                if not isinstance(folder, str | Path) or not folder:
+                    raise ValueError(f"{name} must name a folder, not {folder!r}")
+                if not re.fullmatch(r"[^/\s]+", name):  # part of curves' names, in which a slash begins a group
+                    raise ValueError(f"a set cannot be called {name!r}; leave out slashes and spaces")
+            return value or None
+        if value is not None and not isinstance(value, str | Path):
+            raise ValueError(f"must be a folder, or a table of names and folders, not {value!r}")
+        return value
+
+    @property
+    def first_validation(self) -> str:
+        """Folder of the validation set that chooses the best model; empty if there is none."""
+        folders = self.validation
+        return str(next(iter(folders.values())) if isinstance(folders, dict) else folders or "")
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSection":
@@ -259,12 +353,46 @@ Betas = tuple[Decay, Decay]
 _ADAM: Betas = (0.9, 0.999)
 
 
+class FeaturesSection(_Section):
+    """The content loss' network.
+
+    Attributes:
+        vgg: `vgg19`, `vgg16`, or `keras-vgg16` for Keras' weights under torchvision's names.
+        weights: `torchvision` downloads them, `random` is for tests, else a file.
+        cut: the one layer whose features are compared, after its ReLU: `vgg54`, `conv5_4` or `features[:n]`.
+        layers: several layers by their own names, each with its weight: `conv3_3` is before its ReLU, `relu3_3` after
+            it. If neither is given, `gan` takes the preset's cut, and `pretrain` the last convolution of each of the
+            five groups, before its ReLU, with the weights 0.1, 0.1, 1, 1, 1.
+    """
+
+    vgg: Literal["vgg19", "vgg16", "keras-vgg16"] = "vgg19"
+    weights: str = "torchvision"
+    cut: str = ""
+    layers: dict[str, Weight] = {}
+
+    @model_validator(mode="after")
+    def _cut_or_layers(self) -> "FeaturesSection":
+        if self.cut and self.layers:
+            raise ValueError("cut names one layer and layers name several; leave out one of them")
+        if self.layers and not any(self.layers.values()):
+            raise ValueError("all weights of layers are 0; for no content loss set content_weight to 0")
+        return self
+
+
 class PretrainSection(_Section):
-    """The generator alone, on a pixel loss (SRResNet). `steps = 0` leaves the stage out.
+    """The generator without a discriminator: a pixel loss (SRResNet), a VGG content loss, or both.
+
+    `steps = 0` leaves the stage out. Both losses compare with `data.targets` where there are some.
 
     Attributes:
         steps: of the stage.
         loss: of pixels.
+        pixel_weight: factor of it.
+        content: distance of VGG features.
+        content_weight: factor of it; 1 if `features` are given, else 0.
+        feature_scale: factor on the features before the distance is taken.
+        features: network and layers of the content loss.
+        variation_weight: factor of the total variation.
         learning_rate: at its highest.
         betas: of Adam.
         schedule: of the learning rate.
@@ -273,31 +401,58 @@ class PretrainSection(_Section):
     """
 
     steps: Count = 0
-    loss: Literal["l1", "mse"] = "mse"
+    loss: Distance = "mse"
+    pixel_weight: Weight = 1.0
+    content: Distance = "l1"
+    content_weight: Weight = 0.0
+    feature_scale: Weight = 1.0
+    features: FeaturesSection = FeaturesSection()
+    variation_weight: Weight = 0.0
     learning_rate: Rate = 1e-4
     betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()
     freeze_batchnorm_after: Count | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _features_count(cls, values: Any) -> Any:
+        """Whoever names features wants the content loss."""
+        if isinstance(values, dict) and values.get("features") and "content_weight" not in values:
+            return {**values, "content_weight": 1.0}
+        return values
 
-class FeaturesSection(_Section):
-    """The content loss' network.
-
-    Attributes:
-        vgg: `vgg19`, `vgg16`, or `keras-vgg16` for Keras' weights under torchvision's names.
-        weights: `torchvision` downloads them, `random` is for tests, else a file.
-        cut: last layer; the preset's if empty.
-    """
-
-    vgg: Literal["vgg19", "vgg16", "keras-vgg16"] = "vgg19"
-    weights: str = "torchvision"
-    cut: str = ""
+    @model_validator(mode="after")
+    def _learns(self) -> "PretrainSection":
+        if self.steps and not self.pixel_weight and not self.content_weight:
+            raise ValueError("pixel_weight and content_weight are 0; the generator would learn nothing")
+        return self
 
 
 class GanSection(_Section):
     """Generator against discriminator. What is left out comes from the preset. `steps = 0` leaves the stage out.
 
-    `betas` and `freeze_batchnorm_after` are as in `pretrain`; the discriminator's BatchNorms are never frozen.
+    Pixel and content losses compare with `data.targets` where there are some; the discriminator's real images are the
+    originals. `betas` and `freeze_batchnorm_after` are as in `pretrain`; the discriminator's BatchNorms are never
+    frozen.
+
+    Attributes:
+        steps: of the stage.
+        learning_rate: of both networks, at its highest.
+        betas: of Adam.
+        schedule: of the learning rate.
+        freeze_batchnorm_after: of the generator's.
+        discriminator: `paper` ends in dense layers, `patch` has a logit for each 16x16 pixels; both have BatchNorm.
+            `patch-sn` has spectral norm instead, and so has `unet-sn`, Real-ESRGAN's U-Net with a logit for each pixel.
+        content: distance of VGG features.
+        content_weight: factor of it.
+        feature_scale: factor on the features before the distance is taken.
+        adversarial: kind of game.
+        adversarial_weight: factor of the generator's part.
+        pixel: distance of images in 0..1.
+        pixel_weight: factor of it.
+        variation_weight: factor of the total variation.
+        discriminator_average: the discriminator minimises `(real + fake) / 2` if true, else their sum.
+        features: network and layers of the content loss.
     """
 
     steps: Count = 0
@@ -305,13 +460,13 @@ class GanSection(_Section):
     betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()
     freeze_batchnorm_after: Count | None = None
-    discriminator: Literal["paper", "patch"] | None = None
-    content: Literal["l1", "mse"] | None = None
+    discriminator: DiscriminatorName | None = None
+    content: Distance | None = None
     content_weight: Weight = 1.0
     feature_scale: Weight | None = None
-    adversarial: Literal["lsgan", "bce", "ragan"] | None = None
+    adversarial: Adversarial | None = None
     adversarial_weight: Weight | None = None
-    pixel: Literal["l1", "mse"] = "l1"
+    pixel: Distance = "l1"
     pixel_weight: Weight = 0.0
     variation_weight: Weight = 0.0
     discriminator_average: bool | None = None
@@ -386,16 +541,22 @@ class TrainConfig(_Section):
                     )
         if self.gan.steps and self.discriminator == "paper" and self.data.crop % 16:
             raise ValueError(f"data.crop is {self.data.crop}; the paper's discriminator needs a multiple of 16")
+        if self.gan.steps and self.discriminator == "unet-sn" and self.data.crop % 8:
+            raise ValueError(f"data.crop is {self.data.crop}; the U-Net discriminator needs a multiple of 8")
         if self.data.batch % self.run.accumulate:
             raise ValueError(f"data.batch is {self.data.batch}; it must be a multiple of run.accumulate")
-        if self.data.targets is not None and not self.pretrain.steps and not self.gan.pixel_weight:
-            raise ValueError("data.targets serves the pixel loss alone; give pretrain.steps or gan.pixel_weight")
+        without = not self.pretrain.steps and not self.gan.pixel_weight and not self.gan.content_weight
+        if self.data.targets is not None and without:
+            raise ValueError(
+                "data.targets serve the pixel and content losses; give pretrain.steps, gan.pixel_weight or "
+                "gan.content_weight"
+            )
         if not self.pretrain.steps and not self.gan.steps:
             raise ValueError("nothing to do: give pretrain.steps or gan.steps")
         return self
 
     @property
-    def discriminator(self) -> Literal["paper", "patch"]:
+    def discriminator(self) -> DiscriminatorName:
         """The discriminator that the run or its preset names."""
         return self.gan.discriminator or PRESETS[self.generator.preset].discriminator
 
@@ -487,8 +648,12 @@ def _shown(value: object) -> str:
 def _keys_of_section(path: list[str]) -> list[str]:
     model: type[BaseModel] = TrainConfig
     for name in path:
-        annotation = model.model_fields[name].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if name not in model.model_fields:
             return []
-        model = annotation
+        annotation = model.model_fields[name].annotation
+        alternatives = get_args(annotation) or (annotation,)  # a section, or a section and None
+        sections = [a for a in alternatives if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not sections:
+            return []
+        model = sections[0]
     return list(model.model_fields)

@@ -4,16 +4,14 @@ All take batches and give a scalar, the mean over the batch, so that the loss of
 of its equal parts.
 """
 
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srgan_fast.models.presets import Adversarial, Distance
 from srgan_fast.training.distributed import mean_over_processes
-
-Distance = Literal["l1", "mse"]
-Adversarial = Literal["lsgan", "bce", "ragan"]
 
 
 def distance(kind: Distance, a: Tensor, b: Tensor) -> Tensor:
@@ -31,6 +29,25 @@ def content_loss(kind: Distance, sr_features: Tensor, hr_features: Tensor, scale
     factor = abs(scale) if kind == "l1" else scale**2
     loss = distance(kind, sr_features, hr_features)
     return loss if factor == 1 else loss * factor
+
+
+def layered_content_loss(
+    kind: Distance,
+    sr_features: Sequence[Tensor],
+    hr_features: Sequence[Tensor],
+    weights: Sequence[float],
+    scale: float = 1.0,
+) -> Tensor:
+    """`sum_k weights[k] * content_loss(SR's layer k, HR's layer k)`; layers of weight 0 are left out.
+
+    Johnson et al. 2016, equation 2, over several layers as in Wang et al. 2021 (Real-ESRGAN).
+    """
+    layers = zip(sr_features, hr_features, weights, strict=True)
+    terms = [(content_loss(kind, sr, hr, scale), weight) for sr, hr, weight in layers if weight]
+    return sum(
+        (loss if weight == 1 else loss * weight for loss, weight in terms[1:]),
+        start=terms[0][0] if terms[0][1] == 1 else terms[0][0] * terms[0][1],
+    )
 
 
 def total_variation(image: Tensor) -> Tensor:

@@ -5,11 +5,14 @@ changed in between; it computes gradients of D's weights in the generator's step
 through VGG(real). Here:
 
 1. `sr = G(lr)`, cut off as a leaf, so that each loss hands back its gradient with respect to `sr` and frees its graph;
-2. VGG(hr) without a graph, VGG(sr), content loss -> gradient of sr;
+2. VGG(hr) without a graph, VGG(sr), each in one pass for all layers, content loss -> gradient of sr;
 3. D(sr) once; the adversarial loss -> gradient of sr only (D's weights are left out of that backward pass);
 4. the summed gradient goes through G, once;
 5. D(hr); D's loss uses the D(sr) of 3, whose graph was kept, and gives gradients of D's weights only;
 6. both optimisers step.
+
+Without a discriminator 1, 2 and 4 are a step of the first stage. Where there are targets, they stand for hr in 2 and in
+the pixel loss; D's real images are always the originals.
 
 The parts have names of their own in traces of torch.profiler (`tools/profile_step.py`).
 
@@ -31,19 +34,21 @@ from torch.profiler import record_function
 from srgan_fast.errors import TrainingError
 from srgan_fast.models.features import FeatureExtractor
 from srgan_fast.models.generator import Affine
+from srgan_fast.models.presets import LossRecipe
 from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops import PackedWeights, data_gradients_only
+from srgan_fast.ops.spectral import power_iteration
 from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
-from srgan_fast.training.losses import Adversarial, Distance
 
-# hr, lr and, where the pixel loss shall not be taken against hr, its target; N, 3, H, W in 0..1.
+# hr, lr and, where the generator shall not come near to hr, its target; N, 3, H, W in 0..1.
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 Autocast = Callable[[], AbstractContextManager[object]]
+PIXELS_ALONE = LossRecipe(pixel="l1", pixel_weight=1.0)
 
 
-def pixel_target(batch: Batch) -> Tensor:
-    """What the pixel loss compares with."""
+def target_of(batch: Batch) -> Tensor:
+    """What pixel and content losses compare with."""
     return batch[2] if len(batch) == 3 else batch[0]
 
 
@@ -188,21 +193,94 @@ def _held_back(optimiser: Optimizer, bad: Tensor | None) -> Iterator[None]:
         del optimiser.found_inf  # type: ignore[attr-defined]
 
 
-class PretrainStep:
-    """SRResNet: the generator on a pixel loss alone.
+class _SuperResolved:
+    """SR of a part, each of whose losses hands back its gradient with respect to SR and frees its own graph.
 
     Args:
-        generator: in training mode.
-        optimiser: of its parameters.
-        loss: in 0..1 image space.
-        options: autocast and clipping.
+        sr: what the generator gave.
+        meter: counts the losses.
     """
 
-    def __init__(
-        self, generator: nn.Module, optimiser: Optimizer, loss: Distance = "l1", options: StepOptions | None = None
-    ) -> None:
-        self.generator, self.optimiser, self.loss = generator, optimiser, loss
-        self.options = options or StepOptions()
+    def __init__(self, sr: Tensor, meter: _Meter) -> None:
+        self._sr, self._meter = sr, meter
+        self.leaf = sr.detach().requires_grad_()
+        self._gradient = torch.zeros_like(self.leaf)
+        self._total = torch.zeros((), dtype=torch.float64, device=sr.device)
+
+    def add(self, name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
+        """Adds a loss of `leaf` to what the generator minimises."""
+        share = self._meter.add(name, loss) * weight
+        with record_function(f"{network} backward, to SR"), data_gradients_only():
+            self._gradient.add_(torch.autograd.grad(share, self.leaf, retain_graph=keep_graph)[0])
+        self._total = self._total + loss.detach().double() * weight
+
+    def backward(self, tells_sum: bool = True) -> None:
+        """Takes the sum of all gradients through the generator."""
+        if tells_sum:
+            self._meter.add("generator", self._total)
+        with record_function("G backward"):
+            self._sr.backward(self._gradient)  # type: ignore[no-untyped-call]
+
+
+class _Features:
+    """VGG and its transformed weights, which stay the same from step to step."""
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        self._extractor, self._weights = extractor, PackedWeights()
+
+    def begin(self) -> None:
+        """Called before each step."""
+        if self._extractor.trainable:  # torch does not count what its fused optimisers change
+            self._weights.clear()
+
+    def content(self, recipe: LossRecipe, sr: Tensor, target: Tensor, autocast: Autocast) -> Tensor:
+        """The content loss of SR, whose graph goes back to it alone."""
+        with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._weights.active():
+            wanted = self._of(target)
+        with record_function("VGG(SR) forward"), autocast(), self._weights.active():
+            given = self._of(sr)
+        return losses.layered_content_loss(recipe.content, given, wanted, recipe.layer_weights, recipe.feature_scale)
+
+    def _of(self, image: Tensor) -> list[Tensor]:
+        maps: Tensor | list[Tensor] = self._extractor(image)
+        return [maps] if isinstance(maps, Tensor) else maps
+
+
+def _add_image_losses(
+    part: _SuperResolved, batch: Batch, recipe: LossRecipe, features: _Features | None, autocast: Autocast
+) -> None:
+    """The losses that need no discriminator."""
+    target, leaf = target_of(batch), part.leaf
+    if features is not None and recipe.content_weight:
+        part.add("content", "VGG", features.content(recipe, leaf, target, autocast), recipe.content_weight)
+    if recipe.pixel_weight:
+        part.add("pixel", "pixel loss", losses.distance(recipe.pixel, leaf, target), recipe.pixel_weight)
+    if recipe.variation_weight:
+        part.add("variation", "variation loss", losses.total_variation(leaf), recipe.variation_weight)
+
+
+@dataclass
+class PretrainStep:
+    """SRResNet: the generator without a discriminator, on a pixel loss, a content loss, or both.
+
+    Attributes:
+        generator: in training mode.
+        optimiser: of its parameters.
+        recipe: losses; its adversarial part is not used.
+        options: autocast and clipping.
+        features: frozen; None where the content weight is 0.
+    """
+
+    generator: nn.Module
+    optimiser: Optimizer
+    recipe: LossRecipe = PIXELS_ALONE
+    options: StepOptions = field(default_factory=StepOptions)
+    features: FeatureExtractor | None = None
+
+    def __post_init__(self) -> None:
+        self._features = None if self.features is None else _Features(self.features)
+        weights = (self.recipe.content_weight, self.recipe.pixel_weight, self.recipe.variation_weight)
+        self._tells_sum = sum(weight > 0 for weight in weights) > 1
 
     def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         """One step over the given parts of a batch, their gradients accumulated.
@@ -212,7 +290,8 @@ class PretrainStep:
             meanwhile: see `Step.conclude`.
 
         Returns:
-            The mean `pixel` loss.
+            Mean losses `content`, `pixel`, `variation` (where used), and their weighted sum `generator` where there are
+            several.
 
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
@@ -228,44 +307,19 @@ class PretrainStep:
         """See `Step`."""
         meter = _Meter(len(batches))
         self.optimiser.zero_grad(set_to_none=True)
+        if self._features is not None:
+            self._features.begin()
         for batch in batches:
             with record_function("G forward"), self.options.autocast():
                 sr = self.generator(batch[1])
-            loss = meter.add("pixel", losses.distance(self.loss, sr, pixel_target(batch)))
-            with record_function("G backward"):
-                loss.backward()  # type: ignore[no-untyped-call]
+            part = _SuperResolved(sr, meter)
+            _add_image_losses(part, batch, self.recipe, self._features, self.options.autocast)
+            part.backward(self._tells_sum)
         return meter.finish(self.networks)
 
     def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         """See `Step`."""
         return _move(figures, {"generator": self.optimiser}, self.networks, self.options.clip, meanwhile)
-
-
-@dataclass(frozen=True, slots=True)
-class GanLosses:
-    """Which losses the adversarial stage adds up, and how.
-
-    Attributes:
-        content: distance of VGG features.
-        content_weight: factor of it.
-        feature_scale: factor on the features before.
-        adversarial: kind of game.
-        adversarial_weight: factor of the generator's part.
-        pixel: distance of images in 0..1.
-        pixel_weight: factor of it; 0 leaves it out.
-        variation_weight: factor of the total variation; 0 leaves it out.
-        discriminator_average: D minimises `(real + fake) / 2` if true, else their sum.
-    """
-
-    content: Distance = "mse"
-    content_weight: float = 1.0
-    feature_scale: float = 1.0
-    adversarial: Adversarial = "bce"
-    adversarial_weight: float = 1e-3
-    pixel: Distance = "l1"
-    pixel_weight: float = 0.0
-    variation_weight: float = 0.0
-    discriminator_average: bool = False
 
 
 @dataclass
@@ -288,15 +342,15 @@ class GanStep:
     features: FeatureExtractor | None
     generator_optimiser: Optimizer
     discriminator_optimiser: Optimizer
-    recipe: GanLosses
+    recipe: LossRecipe
     critic_map: ColourMap
     options: StepOptions = field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
         parameter = next(self.generator.parameters())
         self._to_critic = Affine(self.critic_map).to(parameter)
-        # D's weights stay the same while it looks at both pictures and back; those of the features always.
-        self._critic_weights, self._feature_weights = PackedWeights(), PackedWeights()
+        self._critic_weights = PackedWeights()  # D's weights stay the same while it looks at both pictures and back
+        self._features = None if self.features is None else _Features(self.features)
 
     def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
         """One step of both networks over the given parts of a batch, their gradients accumulated.
@@ -326,8 +380,9 @@ class GanStep:
         self.discriminator_optimiser.zero_grad(set_to_none=True)
         # Torch does not count what its fused optimisers change.
         self._critic_weights.clear()
-        if self.features is not None and self.features.trainable:
-            self._feature_weights.clear()
+        power_iteration(self.discriminator)
+        if self._features is not None:
+            self._features.begin()
         for batch in batches:
             self._part(batch, meter)
         return meter.finish(self.networks)
@@ -338,41 +393,18 @@ class GanStep:
         return _move(figures, optimisers, self.networks, self.options.clip, meanwhile)
 
     def _part(self, batch: Batch, meter: _Meter) -> None:
-        r, autocast = self.recipe, self.options.autocast
-        hr, lr = batch[:2]
-        with record_function("G forward"), autocast():
-            sr = self.generator(lr)
-        leaf = sr.detach().requires_grad_()
-        gradient = torch.zeros_like(leaf)
-        total = torch.zeros((), dtype=torch.float64, device=leaf.device)
-
-        def contribute(name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
-            nonlocal total
-            share = meter.add(name, loss) * weight
-            with record_function(f"{network} backward, to SR"), data_gradients_only():
-                gradient.add_(torch.autograd.grad(share, leaf, retain_graph=keep_graph)[0])
-            total = total + loss.detach().double() * weight
-
-        if self.features is not None and r.content_weight:
-            with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._feature_weights.active():
-                hr_features = self.features(hr)
-            with record_function("VGG(SR) forward"), autocast(), self._feature_weights.active():
-                sr_features = self.features(leaf)
-            content = losses.content_loss(r.content, sr_features, hr_features, r.feature_scale)
-            contribute("content", "VGG", content, r.content_weight)
-        if r.pixel_weight:
-            contribute("pixel", "pixel loss", losses.distance(r.pixel, leaf, pixel_target(batch)), r.pixel_weight)
-        if r.variation_weight:
-            contribute("variation", "variation loss", losses.total_variation(leaf), r.variation_weight)
+        r, hr = self.recipe, batch[0]
+        with record_function("G forward"), self.options.autocast():
+            sr = self.generator(batch[1])
+        part = _SuperResolved(sr, meter)
+        _add_image_losses(part, batch, r, self._features, self.options.autocast)
 
         relativistic = losses.needs_real_logits(r.adversarial)
         real = self._criticise(hr) if relativistic else None
-        fake = self._criticise(leaf)
+        fake = self._criticise(part.leaf)
         adversarial = losses.generator_loss(r.adversarial, fake, None if real is None else real.detach())
-        contribute("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
-        meter.add("generator", total)
-        with record_function("G backward"):
-            sr.backward(gradient)
+        part.add("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
+        part.backward()
 
         if real is None:
             real = self._criticise(hr)

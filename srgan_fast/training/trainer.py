@@ -5,8 +5,8 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -15,13 +15,13 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from torch import nn
 from torch.optim import Adam
-from torch.utils.tensorboard import SummaryWriter
 
 from srgan_fast import __version__
 from srgan_fast.data.cache import open_cache
 from srgan_fast.data.companions import Companions, open_low_resolution, open_targets
 from srgan_fast.data.crops import CropSampler
 from srgan_fast.data.degradations import Degradations
+from srgan_fast.data.second_order import Round, SecondOrder
 from srgan_fast.errors import DataError, ModelError, TrainingError
 from srgan_fast.models import PRESETS, GeneratorConfig, generator_config, load_generator, save_generator
 from srgan_fast.models.discriminator import build_discriminator
@@ -37,18 +37,28 @@ from srgan_fast.models.network_generator import (
 from srgan_fast.ops import use_kernels
 from srgan_fast.training import distributed
 from srgan_fast.training.averaging import AveragedGenerator
-from srgan_fast.training.config import Betas, GanSection, GeneratorSection, PretrainSection, TrainConfig
+from srgan_fast.training.best import Best, candidate, deciding_figure
+from srgan_fast.training.config import (
+    Betas,
+    DegradationSection,
+    GanSection,
+    GeneratorSection,
+    PretrainSection,
+    StageName,
+    TrainConfig,
+)
+from srgan_fast.training.curves import Curves, curve_step
 from srgan_fast.training.feeding import prefetched
 from srgan_fast.training.graphs import CapturedStep, can_record, fastest_algorithms
 from srgan_fast.training.memory import keep_freed_memory
 from srgan_fast.training.provenance import FOLDERS, pictures_of, shared_pictures, what_differs
+from srgan_fast.training.recipe import build_features, stage_recipe
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
-from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
-from srgan_fast.training.validation import Validation, to_batch
+from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.validation import Scores, ValidationSets, to_batch
 
 _Network = TypeVar("_Network", bound=nn.Module)
-StageName = Literal["pretrain", "gan"]
 
 
 class Observer(Protocol):
@@ -60,8 +70,8 @@ class Observer(Protocol):
     def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
         """Step number `step` was finished; `rate` is the speed in images a second."""
 
-    def validated(self, step: int, psnr: float, ssim: float) -> None:
-        """The averaged generator was measured after `step` steps."""
+    def validated(self, step: int, scores: Scores) -> None:
+        """The averaged generator was measured after `step` steps; called for each validation set."""
 
     def noted(self, text: str) -> None:
         """Something that a person should know."""
@@ -136,14 +146,19 @@ class Trainer:
         distributed.broadcast_module(self.generator)
         distributed.share_batchnorm(self.generator)
         # Before the pretraining, which may take days: weights that are not there are noticed at once.
-        self.features = self._features(config.gan) if config.gan.steps and config.gan.content_weight else None
+        self.features: dict[StageName, FeatureExtractor | None] = {
+            "pretrain": self._features(config.pretrain),
+            "gan": self._features(config.gan),
+        }
         self.average = AveragedGenerator(self.generator, run.ema)
         self.sampler = self._build_sampler()
         self.validation = None
         if data.validation is not None and self.rank == 0:
-            self.validation = Validation(data.validation, config.generator.scale)
+            self.validation = ValidationSets(data.validation, config.generator.scale)
             self._note_validation(self.validation)
         self.last_psnr: float | None = None
+        self.last_st_lpips: float | None = None
+        self.best: Best | None = None
         self._stopper = _Stopper()
         self._times: deque[float] = deque(maxlen=21)
         self._model: Path | None = None
@@ -163,7 +178,6 @@ class Trainer:
         data = self.config.data
         noted = self._noted
         cache, scale = open_cache(data.train, on_note=noted), self.config.generator.scale
-        degradations = data.degradations
         targets = _companions("targets", data.targets, partial(open_targets, cache, on_note=noted))
         low = _companions("lr", data.lr, partial(open_low_resolution, cache, scale=scale, on_note=noted))
         sampler = CropSampler(
@@ -172,7 +186,7 @@ class Trainer:
             scale,
             data.batch,
             self.config.run.seed,
-            Degradations(degradations.blur, degradations.noise, degradations.jpeg),
+            _degradations(data.degradations),
             targets,
             low,
         )
@@ -187,10 +201,12 @@ class Trainer:
             noted(f"{len(sampler.too_small)} pictures are smaller than a crop and left out: {first}")
         return sampler
 
-    def _note_validation(self, validation: Validation) -> None:
-        self.pictures["validation"] = pictures_of([digest for _, digest in validation.pictures])
-        if line := shared_pictures(validation.pictures, self.training_pictures):
-            self._noted(line)
+    def _note_validation(self, validation: ValidationSets) -> None:
+        # The first set chooses the best model; others may come and go.
+        self.pictures["validation"] = pictures_of([digest for _, digest in validation.sets[0].pictures])
+        for one in validation.sets:
+            if line := shared_pictures(one.pictures, self.training_pictures):
+                self._noted(line if not one.name else f"{one.name}: {line}")
 
     def run(self, resume: bool = False, force: bool = False) -> Outcome:
         """Conducts the stages that have steps.
@@ -209,8 +225,8 @@ class Trainer:
             ("gan", self.config.gan.steps),
         )
         state = self._resume_state(resume, force)
-        first = self._curve_step(state["stage"], state["step"]) if state else 0
-        with self._stopper.listening(), self._writer(first) as writer:
+        first = curve_step(state["stage"], state["step"], self.config.pretrain.steps) if state else 0
+        with self._stopper.listening(), self._curves(first) as curves:
             for order, (name, steps) in enumerate(stages):
                 if not steps:
                     continue
@@ -220,7 +236,7 @@ class Trainer:
                     if order < position:
                         continue
                     mine = state if order == position else None
-                if not self._stage(order, name, steps, mine, writer):
+                if not self._stage(order, name, steps, mine, curves):
                     return Outcome(False, self._model, self._checkpoint)
         return Outcome(True, self._model, self._checkpoint)
 
@@ -235,10 +251,11 @@ class Trainer:
         path, state = found
         before, now = json.loads(state["config"]), json.loads(self.config.model_dump_json())
         for section in ("generator", "data"):
+            # Checkpoints from before a key was added, at any depth, were made with its default.
+            of_section = type(getattr(self.config, section))
+            before[section] = json.loads(of_section.model_validate(before[section]).model_dump_json())
             for key, value in now[section].items():
-                # Checkpoints from before a key was added were made with its default.
-                fields_of = type(getattr(self.config, section)).model_fields
-                old = before[section].get(key, fields_of[key].default)
+                old = before[section][key]
                 if section == "data" and key in FOLDERS and old is not None and value is not None:
                     continue  # what they hold counts
                 if value != old and key not in ("init", "start", "checkpointing", "validation"):
@@ -262,12 +279,8 @@ class Trainer:
         for line in different:
             self._noted(f"going on although {line}")
 
-    def _curve_step(self, stage: StageName, step: int) -> int:
-        """Place of a stage's step in the curves, which run on from stage to stage."""
-        return step if stage == "pretrain" else self.config.pretrain.steps + step
-
     @contextmanager
-    def _writer(self, first: int) -> Iterator[SummaryWriter | None]:
+    def _curves(self, first: int) -> Iterator[Curves | None]:
         if self.rank != 0:
             yield None
             return
@@ -276,15 +289,11 @@ class Trainer:
             (self.folder / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise TrainingError(f"run.output: {self.folder} cannot be written ({error.strerror})") from None
-        # What an interrupted run drew beyond its last checkpoint is drawn again.
-        writer = SummaryWriter(str(self.folder), purge_step=first + 1)
-        try:
-            yield writer
-        finally:
-            writer.close()
+        with closing(Curves(self.folder, self.config.pretrain.steps, first)) as curves:
+            yield curves
 
     def _stage(
-        self, order: int, name: StageName, steps: int, state: dict[str, Any] | None, writer: SummaryWriter | None
+        self, order: int, name: StageName, steps: int, state: dict[str, Any] | None, curves: Curves | None
     ) -> bool:
         """One stage; false if it was interrupted."""
         section = self.config.pretrain if name == "pretrain" else self.config.gan
@@ -293,7 +302,10 @@ class Trainer:
         options = StepOptions(self._autocast(), self.config.run.clip or None)
         step_function: PretrainStep | GanStep
         if isinstance(section, PretrainSection):
-            step_function = PretrainStep(self.generator, optimisers["generator"], section.loss, options)
+            recipe = stage_recipe(section, PRESETS[self.config.generator.preset])
+            step_function = PretrainStep(
+                self.generator, optimisers["generator"], recipe, options, self.features["pretrain"]
+            )
         else:
             if state is None:
                 # The adversarial stage starts from the averaged weights: they are the better model.
@@ -322,10 +334,10 @@ class Trainer:
                     freeze_batchnorm(self.generator)
                     if isinstance(one_step, CapturedStep):
                         one_step.forget()
-                self._one_step(name, step, one_step, parts, writer, rate)
+                self._one_step(name, step, one_step, parts, curves, rate)
                 done = step + 1
                 stopping = distributed.any_process(self._stopper.requested)
-                self._validate_and_save(name, done, steps, loop, writer, stopping)
+                self._validate_and_save(name, done, steps, loop, curves, stopping)
                 if stopping and done < steps:
                     return False
         return True
@@ -336,7 +348,7 @@ class Trainer:
         step: int,
         one_step: Callable[[Sequence[Batch], Callable[[], None]], dict[str, float]],
         parts: Sequence[Batch],
-        writer: SummaryWriter | None,
+        curves: Curves | None,
         rate: float,
     ) -> None:
         try:
@@ -350,9 +362,8 @@ class Trainer:
             ) from None
         if self.rank == 0:
             self.observer.stepped(step + 1, self._rate(), losses)
-        if writer is not None and (step + 1) % self.config.run.log_every == 0:
-            for key, value in {**losses, "learning_rate": rate}.items():
-                writer.add_scalar(f"{name}/{key}", value, self._curve_step(name, step + 1))
+        if curves is not None and (step + 1) % self.config.run.log_every == 0:
+            curves.stepped(name, step + 1, {**losses, "learning_rate": rate})
 
     def _rate(self) -> float:
         """Images a second over the last steps, whatever they were interrupted by."""
@@ -361,21 +372,29 @@ class Trainer:
         return self.config.data.batch * (len(self._times) - 1) / spent if spent else 0.0
 
     def _validate_and_save(
-        self, name: StageName, done: int, steps: int, save: Any, writer: SummaryWriter | None, stopping: bool
+        self, name: StageName, done: int, steps: int, save: Any, curves: Curves | None, stopping: bool
     ) -> None:
         run = self.config.run
         if self.validation is not None and (done % run.validate_every == 0 or done == steps):
-            scores = self.validation(self.average.module)
-            self.last_psnr = scores.psnr_y
-            self.observer.validated(done, scores.psnr_y, scores.ssim_y)
-            if writer is not None:
-                at = self._curve_step(name, done)
-                writer.add_scalar(f"{name}/psnr_y", scores.psnr_y, at)
-                writer.add_scalar(f"{name}/ssim_y", scores.ssim_y, at)
-                for number, sample in enumerate(scores.samples):
-                    writer.add_image(f"{name}/sample{number}: nearest, ours, original", sample, at, dataformats="HWC")
+            self._validate(name, done, self.validation, curves)
         if self.rank == 0 and (done % run.save_every == 0 or done == steps or stopping):
             save(done)
+
+    def _validate(self, name: StageName, done: int, validation: ValidationSets, curves: Curves | None) -> None:
+        all_scores = validation(self.average.module)
+        for scores in all_scores:
+            self.observer.validated(done, scores)
+            if curves is not None:
+                curves.validated(name, done, scores)
+        first = all_scores[0]
+        self.last_psnr, self.last_st_lpips = first.psnr_y, first.st_lpips
+        section = self.config.pretrain if name == "pretrain" else self.config.gan
+        recipe = stage_recipe(section, PRESETS[self.config.generator.preset])
+        figure = deciding_figure(recipe, adversarial=name == "gan")
+        found = candidate(name, done, first, self.config.data.first_validation, figure)
+        if found is not None and (self.best is None or self.best.is_beaten_by(found)):
+            self.best = found
+            self._write_model(self.folder / f"{name}-best.safetensors", name, done)
 
     def _save(
         self,
@@ -391,6 +410,8 @@ class Trainer:
             "average": self.average.module.state_dict(),
             "config": self.config.model_dump_json(),
             "psnr": self.last_psnr,
+            "st_lpips": self.last_st_lpips,
+            "best": None if self.best is None else self.best.as_state(),
             "version": __version__,
             "pictures": self.pictures,
         }
@@ -398,6 +419,10 @@ class Trainer:
         self._save_model(name, done)
 
     def _save_model(self, name: StageName, done: int) -> None:
+        self._model = self.folder / f"{name}.safetensors"
+        self._write_model(self._model, name, done)
+
+    def _write_model(self, path: Path, name: StageName, done: int) -> None:
         metadata = {
             **self.config.run.metadata,
             "stage": name,
@@ -406,12 +431,13 @@ class Trainer:
         }
         if self.last_psnr is not None:
             metadata["validation_psnr_y"] = f"{self.last_psnr:.3f}"
-        self._model = self.folder / f"{name}.safetensors"
+        if self.last_st_lpips is not None:
+            metadata["validation_st_lpips"] = f"{self.last_st_lpips:.4f}"
         network = self.average.module
         if isinstance(network, Generator):
-            save_generator(network, self._model, self.config.generator.preset, metadata)
+            save_generator(network, path, self.config.generator.preset, metadata)
         elif isinstance(network, NetworkGenerator):
-            save_network_generator(network, self._model, metadata)
+            save_network_generator(network, path, metadata)
 
     def _restore(self, state: dict[str, Any], networks: dict[str, nn.Module], optimisers: dict[str, Adam]) -> int:
         try:
@@ -423,7 +449,8 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             reason = first_line(error)
             raise TrainingError(f"{self._checkpoint}: belongs to other networks ({reason})") from None
-        self.last_psnr = state.get("psnr")
+        self.last_psnr, self.last_st_lpips = state.get("psnr"), state.get("st_lpips")
+        self.best = None if state.get("best") is None else Best(**state["best"])
         return int(state["step"])
 
     def _gan_step(
@@ -441,26 +468,17 @@ class Trainer:
         return GanStep(
             self.generator,
             discriminator,
-            self.features,
+            self.features["gan"],
             optimisers["generator"],
             optimisers["discriminator"],
-            gan_losses(section, preset.name),
+            stage_recipe(section, preset),
             preset.critic_map,
             options,
         )
 
-    def _features(self, section: GanSection) -> FeatureExtractor:
-        f, preset = section.features, PRESETS[self.config.generator.preset]
-        cut = f.cut or preset.losses.features
-        try:
-            if f.vgg == "keras-vgg16":
-                extractor = FeatureExtractor.from_keras_vgg16(Path(f.weights), cut)
-            else:
-                weights: Any = f.weights if f.weights in ("torchvision", "random") else Path(f.weights)
-                extractor = FeatureExtractor(cut, weights=weights, vgg=f.vgg, input_map=preset.feature_map)
-        except ModelError as error:
-            raise TrainingError(f"gan.features (vgg, weights, cut): {error}") from None
-        return self._placed(extractor)
+    def _features(self, section: PretrainSection | GanSection) -> FeatureExtractor | None:
+        extractor = build_features(section, PRESETS[self.config.generator.preset]) if section.steps else None
+        return None if extractor is None else self._placed(extractor)
 
     def _placed(self, network: _Network) -> _Network:
         """On its device, with channels last, which convolutions prefer, and with the kernels that are asked for."""
@@ -517,6 +535,14 @@ def _companions(name: str, folder: Path | None, open_folder: Callable[[Path], Co
         raise TrainingError(f"data.{name}: {error}") from None
 
 
+def _degradations(section: DegradationSection) -> Degradations:
+    second = section.second_order
+    if second is None:
+        return Degradations(section.blur, section.noise, section.jpeg)
+    first, other = (Round(**each.model_dump()) for each in (second.first, second.second))
+    return Degradations(second_order=SecondOrder(first, other, second.final_sinc_probability))
+
+
 def _network_generator(section: GeneratorSection) -> NetworkGenerator | None:
     """A generator that is trained by its list of convolutions; None for an SRGAN."""
     settings = section.settings()
@@ -569,24 +595,6 @@ def _differing(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
     if found.conventions != wanted.conventions:
         differing.append("the value ranges or BatchNorm epsilons of another preset")
     return ", ".join(differing)
-
-
-def gan_losses(section: GanSection, preset: str) -> GanLosses:
-    """The preset's losses with what the configuration says instead."""
-    base = PRESETS[preset].losses
-    recipe = GanLosses(
-        content=base.content,
-        feature_scale=base.feature_scale,
-        adversarial=base.adversarial,
-        adversarial_weight=base.adversarial_weight,
-        discriminator_average=base.discriminator_average,
-    )
-    said = {
-        name: getattr(section, name)
-        for name in GanLosses.__dataclass_fields__
-        if getattr(section, name, None) is not None
-    }
-    return replace(recipe, **said)
 
 
 def _device(name: str) -> torch.device:

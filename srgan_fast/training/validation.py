@@ -1,5 +1,6 @@
-"""PSNR and SSIM of the averaged generator on held-out originals, while it trains."""
+"""PSNR, SSIM and, where installed, ST-LPIPS of the averaged generator on held-out originals, while it trains."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +14,7 @@ from srgan_fast.data.cache import flat_rgb8, pixel_digest
 from srgan_fast.data.images import find_images, read_image
 from srgan_fast.data.metrics import luma, psnr, ssim
 from srgan_fast.data.resize import crop_to_multiple, downscale
+from srgan_fast.data.st_lpips import MIN_SIDE, available, st_lpips
 from srgan_fast.errors import ImageError, TrainingError
 
 SAMPLES = 4  # pictures in the curves' sample grid
@@ -21,11 +23,26 @@ _MAX_SIDE = 512  # larger originals are cut to their centre, so that a validatio
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Means over the validation images, and the first few results beside their originals."""
+    """Means over the images of a validation set, and the first few results beside their originals.
+
+    Attributes:
+        psnr_y: in dB.
+        ssim_y: in -1..1.
+        samples: images, H, W, 3.
+        st_lpips: lower is better; None where it is not installed, or an image is too small for it.
+        name: of the set; empty where there is one set without a name.
+    """
 
     psnr_y: float
     ssim_y: float
     samples: list[NDArray[np.uint8]]
+    st_lpips: float | None = None
+    name: str = ""
+
+    def figures(self) -> dict[str, float]:
+        """Those that there are, by name."""
+        figures = {"psnr_y": self.psnr_y, "ssim_y": self.ssim_y}
+        return figures if self.st_lpips is None else {**figures, "st_lpips": self.st_lpips}
 
 
 class Validation:
@@ -34,6 +51,7 @@ class Validation:
     Args:
         folder: of originals.
         scale: of the generator.
+        name: of the set.
 
     Attributes:
         pictures: files, and what stands for their pixels (`data.cache.pixel_digest`).
@@ -42,8 +60,8 @@ class Validation:
         TrainingError: no picture, one that cannot be read, or one that is too small.
     """
 
-    def __init__(self, folder: Path, scale: int) -> None:
-        self.scale = scale
+    def __init__(self, folder: Path, scale: int, name: str = "") -> None:
+        self.scale, self.name = scale, name
         try:
             paths = find_images(folder)
             images = [flat_rgb8(read_image(path)) for path in paths]
@@ -62,7 +80,8 @@ class Validation:
     def __call__(self, generator: nn.Module) -> Scores:
         """Measures a generator in eval mode, in fp32."""
         device = next(generator.parameters()).device
-        psnrs, ssims, samples = [], [], []
+        psnrs, ssims, distances, samples = [], [], [], []
+        perceptual = available() and all(min(hr.shape[:2]) >= MIN_SIDE for hr, _ in self.pairs)
         for number, (hr, lr) in enumerate(self.pairs):
             with torch.inference_mode():
                 sr = to_pixels(generator(to_batch(lr[None], device)))[0]
@@ -70,10 +89,35 @@ class Validation:
             truth, ours = luma(hr[border, border]), luma(sr[border, border])
             psnrs.append(psnr(truth, ours))
             ssims.append(ssim(truth, ours))
+            if perceptual:
+                distances.append(st_lpips(hr, sr, str(device)))
             if number < SAMPLES:
                 nearest = lr.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
                 samples.append(np.concatenate([nearest, sr, hr], axis=1))
-        return Scores(fmean(psnrs), fmean(ssims), samples)
+        return Scores(fmean(psnrs), fmean(ssims), samples, fmean(distances) if perceptual else None, self.name)
+
+
+class ValidationSets:
+    """One set, or several with names; the first chooses the best model.
+
+    Args:
+        folders: of originals.
+        scale: of the generator.
+
+    Attributes:
+        sets: in their order.
+
+    Raises:
+        TrainingError: see `Validation`.
+    """
+
+    def __init__(self, folders: Path | Mapping[str, Path], scale: int) -> None:
+        named = {"": folders} if isinstance(folders, Path) else folders
+        self.sets = [Validation(folder, scale, name) for name, folder in named.items()]
+
+    def __call__(self, generator: nn.Module) -> list[Scores]:
+        """Measures a generator on each set, in eval mode, in fp32."""
+        return [validation(generator) for validation in self.sets]
 
 
 def _centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,11 +16,14 @@ from numpy.typing import NDArray
 from srgan_fast.data.images import Image, read_image, write_image
 from srgan_fast.data.metrics import luma, psnr, ssim
 from srgan_fast.data.resize import crop_to_multiple, downscale, resize_bicubic
+from srgan_fast.data.st_lpips import available, st_lpips
 from srgan_fast.errors import DataError, ImageError
 from srgan_fast.evaluation import evaluate
 from srgan_fast.upscale import Upscaler
 
 FIGURES = {"psnr_y", "psnr_rgb", "ssim_y", "bicubic_psnr_y", "bicubic_ssim_y"}
+if available():
+    FIGURES |= {"st_lpips", "bicubic_st_lpips"}
 Make = Callable[..., Path]
 
 
@@ -102,6 +106,33 @@ def test_figures_are_those_of_the_inner_part(make: Make) -> None:
     assert scores.ssim_y == pytest.approx(ssim(luma(truth), luma(spoiled["inner"])))
     assert scores.bicubic_psnr_y == pytest.approx(psnr(luma(truth), luma(bicubic)))
     assert scores.bicubic_ssim_y == pytest.approx(ssim(luma(truth), luma(bicubic)))
+
+
+@pytest.mark.skipif(not available(), reason="stlpips_pytorch is not installed")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_st_lpips_is_of_whole_images(make: Make, channels: int) -> None:
+    hr = picture(51, 66, channels)
+    scores = evaluate(model(), make("hr", a=hr)).images[0]
+    whole = hr[:48, :64]
+    bicubic = resize_bicubic(downscale(whole, 4), 48, 64)
+    assert scores.st_lpips == scores.bicubic_st_lpips == pytest.approx(st_lpips(whole, bicubic), rel=1e-6)
+
+
+@pytest.mark.skipif(not available(), reason="stlpips_pytorch is not installed")
+def test_one_image_that_is_too_small_for_st_lpips_leaves_no_mean_of_the_others(make: Make) -> None:
+    evaluation = evaluate(model(), make("hr", a=picture(20, 40, 3), b=picture(40, 40, 3)))
+    assert [image.st_lpips is None for image in evaluation.images] == [True, False]
+    report = evaluation.as_json()
+    assert "st_lpips" not in report["mean"]
+    assert ["st_lpips" in image for image in report["images"]] == [False, True]
+
+
+def test_without_its_package_there_is_no_st_lpips(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The function of the module's name hides it in the package.
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "available", lambda: False)
+    report = evaluate(model(), make("hr", a=picture(48, 48, 3))).as_json()
+    for scores in (report["mean"], *report["images"]):
+        assert not {name for name in scores if "lpips" in name}
 
 
 def test_gray_is_upscaled_as_rgb_and_measured_as_the_mean_of_its_channels(make: Make) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from srgan_fast.errors import ModelError
 from srgan_fast.models import ColourMap, FeatureExtractor
-from srgan_fast.models.features import VggName, cut_index, feature_layers
+from srgan_fast.models.features import DEFAULT_LAYERS, VggName, cut_index, feature_layers
 
 
 def torchvision_features(vgg: VggName, count: int | None = None) -> nn.Sequential:
@@ -242,6 +242,38 @@ def test_a_failed_download_asks_for_a_local_file(
     monkeypatch.setattr(getattr(torchvision.models, weights), "get_state_dict", fail)
     with pytest.raises(ModelError, match=f"{vgg} weights could not be downloaded .* give a local file"):
         FeatureExtractor("vgg22", vgg=vgg)
+
+
+@pytest.mark.parametrize("vgg", ["vgg19", "vgg16"])
+def test_default_layers_are_the_last_convolutions_of_the_five_groups(vgg: VggName) -> None:
+    names = feature_layers(vgg)
+    before_pools = [names[i - 2] for i, name in enumerate(names) if name.startswith("pool")]
+    assert DEFAULT_LAYERS[vgg] == dict(zip(before_pools, (0.1, 0.1, 1.0, 1.0, 1.0), strict=True))
+
+
+def test_several_layers_come_in_the_order_in_which_they_were_asked_for(file: Path) -> None:
+    layers = ("conv2_2", "relu1_1", "conv1_2", "relu2_2")
+    extractor = FeatureExtractor(layers=layers, weights=file)
+    assert (extractor.layers, extractor.layer, len(extractor.features)) == (layers, "relu2_2", 9)
+    image = torch.rand(2, 3, 12, 10)
+    found = extractor(image)
+    for name, features in zip(layers, found, strict=True):
+        index = feature_layers("vgg19").index(name)
+        assert torch.equal(features, extractor.features[: index + 1](extractor.input_map(image))), name
+    assert (found[0] < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (("conv3_4",), "'conv3_4' is no layer of vgg16; it has conv1_1, relu1_1, .*, pool5"),
+        (("vgg33",), "'vgg33' is no layer of vgg16"),
+        (("conv1_2", "conv1_2"), "layers are conv1_2, conv1_2; name each once"),
+    ],
+)
+def test_layers_that_are_not_there_or_named_twice_are_refused(layers: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        FeatureExtractor(layers=layers, weights="random", vgg="vgg16")
 
 
 @pytest.mark.data

@@ -25,7 +25,7 @@ def test_paper_is_the_papers_recipe() -> None:
     assert preset.discriminator == "paper"
     assert preset.feature_map == IMAGENET_NORMALISED
     losses = preset.losses
-    assert (losses.content, losses.features, losses.feature_scale) == ("mse", "vgg54", pytest.approx(1 / 12.75))
+    assert (losses.content, losses.layers, losses.feature_scale) == ("mse", {"vgg54": 1.0}, pytest.approx(1 / 12.75))
     assert (losses.adversarial, losses.adversarial_weight, losses.discriminator_average) == ("bce", 1e-3, False)
 
 
@@ -37,7 +37,7 @@ def test_pytorch_gan_is_that_repositorys_recipe() -> None:
     assert preset.discriminator == "patch"
     spaces = (generator.conventions.lr_map, generator.conventions.hr_map, preset.critic_map, preset.feature_map)
     assert spaces == (IMAGENET_NORMALISED,) * 4
-    assert (losses.content, losses.features, losses.feature_scale) == ("l1", "features[:18]", 1.0)
+    assert (losses.content, losses.layers, losses.feature_scale) == ("l1", {"features[:18]": 1.0}, 1.0)
     assert (losses.adversarial, losses.adversarial_weight, losses.discriminator_average) == ("lsgan", 1e-3, True)
 
 

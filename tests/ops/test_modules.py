@@ -22,6 +22,7 @@ from srgan_fast.models import (
     GeneratorConfig,
     PatchDiscriminator,
     SRGANDiscriminator,
+    UNetDiscriminator,
     discriminator,
     features,
     generator_config,
@@ -91,6 +92,8 @@ MODULES: dict[str, tuple[Make, int]] = {
     "ConvBNLeakyReLU stride 2": (lambda: ConvBNLeakyReLU(20, 7, 2, True), 20),
     "ConvBNLeakyReLU no bn": (lambda: ConvBNLeakyReLU(3, 7, 1, False), 3),
     "ConvBNLeakyReLU no bn stride 2": (lambda: ConvBNLeakyReLU(20, 7, 2, False), 20),
+    "ConvBNLeakyReLU spectral": (lambda: ConvBNLeakyReLU(3, 7, 1, False, spectral=True, bias=False), 3),
+    "ConvBNLeakyReLU spectral stride 2": (lambda: ConvBNLeakyReLU(20, 7, 2, False, spectral=True), 20),
     "ConvReLU": (lambda: ConvReLU(3, 8), 3),
 }
 NORMALISED = [
@@ -109,6 +112,7 @@ def _seed() -> Iterator[None]:
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Discriminators and VGGs of the usual layers with few channels."""
     monkeypatch.setattr(discriminator, "TRUNK_WIDTHS", (8, 9, 8, 9, 17, 16, 16, 20))
+    monkeypatch.setattr(discriminator, "UNET_WIDTH", 8)
     monkeypatch.setattr(features, "_WIDTHS", (8, 9, 8, 17, 16))
 
 
@@ -116,7 +120,7 @@ def disturb(module: nn.Module) -> nn.Module:
     """Random values wherever a fresh module has ones and zeros, so that every tensor matters."""
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
-            if not tensor.is_floating_point():
+            if not tensor.is_floating_point() or name.endswith(("weight_u", "weight_v")):  # unit vectors
                 continue
             if "running_var" in name or ("bn" in name and name.endswith("weight")):
                 tensor.uniform_(0.5, 1.5)
@@ -379,7 +383,14 @@ def test_generators_that_recompute_learn_the_same(name: str, place: Place) -> No
 @everywhere
 @pytest.mark.usefixtures("_narrow")
 @pytest.mark.parametrize(
-    ("make", "side"), [(PatchDiscriminator, 33), (PatchDiscriminator, 17), (lambda: SRGANDiscriminator(32), 32)]
+    ("make", "side"),
+    [
+        (PatchDiscriminator, 33),
+        (PatchDiscriminator, 17),
+        (lambda: PatchDiscriminator(spectral=True), 33),
+        (UNetDiscriminator, 24),
+        (lambda: SRGANDiscriminator(32), 32),
+    ],
 )
 def test_discriminators_learn_what_they_do_in_plain_torch(make: Make, side: int, place: Place) -> None:
     fused, plain = twins(make, place)
@@ -403,6 +414,63 @@ def test_features_are_those_of_plain_torch(cut: str, activated: bool, trainable:
     if not activated:
         with torch.no_grad(), place.autocast():
             assert (fused(torch.rand(1, 3, 32, 32).to(place.device, place.weights)) < 0).any()
+
+
+class Joined(nn.Module):
+    """Features of several layers as one tensor of channels by size."""
+
+    def __init__(self, *layers: str, trainable: bool = False) -> None:
+        super().__init__()
+        self.vgg = FeatureExtractor(layers=layers, weights="random", trainable=trainable)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """N, 3, H, W to N, values."""
+        return torch.cat([features.flatten(1) for features in self.vgg(image)], 1)
+
+
+@everywhere
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize("trainable", [False, True], ids=["frozen", "trainable"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4"),
+        ("relu1_1", "conv1_1", "pool1"),
+        ("conv1_2", "pool1", "conv2_1"),
+        ("conv2_2", "relu2_2", "relu1_2"),
+    ],
+    ids=" ".join,
+)
+def test_features_of_several_layers_are_those_of_plain_torch(
+    layers: tuple[str, ...], trainable: bool, place: Place
+) -> None:
+    fused, plain = twins(Joined(*layers, trainable=trainable), place)
+    agree(fused, plain, torch.rand(2, 3, 19, 34).to(place.device, place.weights), place=place)
+    assert trainable == any(p.grad is not None for p in fused.parameters())
+
+
+@pytest.mark.usefixtures("_narrow")
+def test_layers_before_their_relu_keep_no_more_memory_than_the_deepest_alone() -> None:
+    def kept(**layers: Any) -> int:
+        """Bytes of the maps that backward needs, each counted once."""
+        vgg = FeatureExtractor(weights="random", **layers)
+        use_kernels(vgg, "fused")
+        image = torch.rand(1, 3, 32, 32, requires_grad=True)
+        seen: dict[int, int] = {}
+        tensors = []  # kept, so that no address is used twice
+
+        def pack(tensor: Tensor) -> Tensor:
+            tensors.append(tensor)
+            if tensor.dim() == 4 and tensor.shape[0] == 1 and tensor.shape[2] > 3:
+                seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            vgg(image)
+        return sum(seen.values())
+
+    several = kept(layers=("conv1_2", "conv2_2", "conv3_4", "conv4_1"))
+    assert 0 < several <= kept(layers=("conv4_1",))
 
 
 def test_the_tail_before_the_shuffle_is_the_9x9_convolution_behind_it() -> None:

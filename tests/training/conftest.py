@@ -16,6 +16,7 @@ from srgan_fast.data.images import Image, read_image, write_image
 from srgan_fast.data.resize import downscale
 from srgan_fast.models import discriminator, features
 from srgan_fast.training import Outcome, TrainConfig, Trainer
+from srgan_fast.training.validation import Scores
 
 Sections = dict[str, dict[str, Any]]
 MakeConfig = Callable[..., TrainConfig]
@@ -33,6 +34,7 @@ class Recorder:
         self.starts: list[tuple[str, int, int]] = []
         self.steps: list[tuple[str, int, dict[str, float]]] = []
         self.validations: list[tuple[str, int, float, float]] = []
+        self.scores: list[Scores] = []
         self.notes: list[str] = []
         self.on_step: Callable[[str, int], None] | None = None
 
@@ -47,8 +49,9 @@ class Recorder:
         if self.interrupt_at == (stage, step):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def validated(self, step: int, psnr: float, ssim: float) -> None:
-        self.validations.append((self.starts[-1][0], step, psnr, ssim))
+    def validated(self, step: int, scores: Scores) -> None:
+        self.validations.append((self.starts[-1][0], step, scores.psnr_y, scores.ssim_y))
+        self.scores.append(scores)
 
     def noted(self, text: str) -> None:
         self.notes.append(text)
@@ -149,6 +152,7 @@ def make_config(pictures: Path, tmp_path: Path) -> MakeConfig:
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Discriminators and VGGs of the usual layers with few channels: quick to train and small to save."""
     monkeypatch.setattr(discriminator, "TRUNK_WIDTHS", (8, 8, 8, 8, 16, 16, 16, 16))
+    monkeypatch.setattr(discriminator, "UNET_WIDTH", 8)
     monkeypatch.setattr(features, "_WIDTHS", (8, 8, 8, 16, 16))
 
 

@@ -72,14 +72,32 @@ def test_configuration_survives_json(small: Path) -> None:
         ("data.train=a folder/with = signs", "data.train", Path("a folder/with = signs")),
         ("data.validation=held out", "data.validation", Path("held out")),
         ("data.validation=", "data.validation", None),
+        (
+            "data.validation={Set5='a', Set14='b c'}",
+            "data.validation",
+            {"Set5": Path("a"), "Set14": Path("b c")},
+        ),
+        ("data.validation.Set5=a", "data.validation", {"Set5": Path("a")}),
         ("data.targets=a teacher's", "data.targets", Path("a teacher's")),
         ("data.targets=", "data.targets", None),
         ("data.lr=", "data.lr", None),
         ("pretrain.betas=[0.9, 0.99]", "pretrain.betas", (0.9, 0.99)),
         ("generator.checkpointing=true", "generator.checkpointing", True),
         ("data.degradations.blur=[0.2, 1.5]", "data.degradations.blur", (0.2, 1.5)),
+        ("data.degradations.second_order={}", "data.degradations.second_order.first.jpeg", (30, 95)),
+        ("data.degradations.second_order={}", "data.degradations.second_order.second.blur", (0.2, 1.5)),
+        (
+            "data.degradations.second_order.second.jpeg=[50, 60]",
+            "data.degradations.second_order.second.jpeg",
+            (50, 60),
+        ),
         ("gan.schedule.milestones=[1, 2]", "gan.schedule.milestones", (1, 2)),
         ("gan.schedule={kind='cosine', floor=0.5}", "gan.schedule.floor", 0.5),
+        (
+            "pretrain.features.layers={conv1_2=0.1, relu3_3=1}",
+            "pretrain.features.layers",
+            {"conv1_2": 0.1, "relu3_3": 1},
+        ),
         ("gan.features.weights=/weights/vgg19.pth", "gan.features.weights", "/weights/vgg19.pth"),
         ("run.metadata.licence=CC0", "run.metadata", {"licence": "CC0"}),
         ("run.output=läufe/neu", "run.output", Path("läufe/neu")),
@@ -129,6 +147,8 @@ def message(path: Path, *overrides: str) -> str:
         ("gan.schedule.warmpu=3", "warmup", "milestones"),
         ("data.degradations.blurr=[0, 1]", "blur", "jpeg"),
         ("gan.features.weight=x", "weights", "vgg"),
+        ("pretrain.features.layer=x", "layers", "cut"),
+        ("data.degradations.second_order.first.jpg=[1, 2]", "jpeg", "blur"),
     ],
 )
 def test_unknown_keys_are_named_with_the_nearest_and_all_that_there_are(
@@ -168,7 +188,7 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("gan.adversarial=wgan", ["gan.adversarial", "'wgan'", "'lsgan', 'bce' or 'ragan'"]),
         ("gan.adversarial_weight=-1", ["gan.adversarial_weight", "-1", "greater than or equal to 0"]),
         ("gan.content_weight=inf", ["gan.content_weight", "inf", "finite"]),
-        ("gan.discriminator=patches", ["gan.discriminator", "'paper' or 'patch'"]),
+        ("gan.discriminator=patches", ["gan.discriminator", "'paper', 'patch', 'patch-sn' or 'unet-sn'"]),
         ("gan.features.vgg=vgg11", ["gan.features.vgg", "'vgg19', 'vgg16' or 'keras-vgg16'"]),
         ("run.device=tpu", ["run.device", "'auto', 'cpu' or 'cuda'"]),
         ("run.precision=fp16", ["run.precision", "'fp32' or 'bf16'"]),
@@ -180,11 +200,29 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("data.targets_weight=nan", ["data.targets_weight", "nan"]),
         ("pretrain.betas=[0.9, 1]", ["pretrain.betas.1", "1", "less than 1"]),
         ("data.degradations.blur=[2, 1]", ["data.degradations", "blur must be [lowest, highest]", "[2.0, 1.0]"]),
+        (
+            "data.degradations={blur=[0, 1], second_order={}}",
+            ["data.degradations", "second_order has blur, noise and jpeg of its own"],
+        ),
+        ("data.degradations.second_order.first.resize=[1.1, 2]", ["data.degradations.second_order.first", "up to 1"]),
+        ("data.degradations.second_order.first.resize=[0, 2]", ["data.degradations.second_order.first", "above 0"]),
+        (
+            "data.degradations.second_order.second.noise_probability=0.6",
+            ["data.degradations.second_order.second", "noise_probability and poisson_probability", "1.1"],
+        ),
+        ("data.degradations.second_order.first.jpeg=[0, 9]", ["data.degradations.second_order.first.jpeg.0", "0"]),
+        (
+            "data.degradations.second_order.first.noise=[9, 3]",
+            ["data.degradations.second_order.first", "noise must be"],
+        ),
         ("data.degradations.blur=[0, inf]", ["data.degradations.blur.1", "inf", "finite"]),
         ("data.degradations.noise=[nan, 1]", ["data.degradations.noise.0", "nan"]),
         ("data.degradations.noise=3", ["data.degradations.noise", "3", "must be a list"]),
         ("data.degradations.jpeg=[0, 90]", ["data.degradations", "jpeg", "1..100"]),
         ("data.degradations.jpeg=[50, 101]", ["data.degradations.jpeg.1", "101", "less than or equal to 100"]),
+        ("data.validation=3", ["data.validation", "a folder, or a table of names and folders, not 3"]),
+        ("data.validation={a=3}", ["data.validation", "a must name a folder, not 3"]),
+        ("data.validation={'a/b'='c'}", ["data.validation", "'a/b'", "leave out slashes and spaces"]),
         ("data=3", ["data", "3"]),
         ("gan=true", ["gan", "true", "must be a section with steps, "]),
     ],
@@ -268,14 +306,31 @@ def test_the_largest_seed_is_one_that_torch_takes(small: Path) -> None:
         (["data.crop=90"], "data.crop is 90; it must be a multiple of the scale 4"),
         (["generator.scale=8", "data.crop=36"], "data.crop is 36; it must be a multiple of the scale 8"),
         (["gan.steps=1", "data.crop=40"], "data.crop is 40; the paper's discriminator needs a multiple of 16"),
+        (
+            ["gan.steps=1", "gan.discriminator=unet-sn", "data.crop=92"],
+            "data.crop is 92; the U-Net discriminator needs a multiple of 8",
+        ),
         (["run.accumulate=3"], "data.batch is 16; it must be a multiple of run.accumulate"),
         (
-            ["data.targets=better", "pretrain.steps=0", "gan.steps=1"],
-            "data.targets serves the pixel loss alone; give pretrain.steps or gan.pixel_weight",
+            ["data.targets=better", "pretrain.steps=0", "gan.steps=1", "gan.content_weight=0"],
+            "data.targets serve the pixel and content losses; give pretrain.steps, gan.pixel_weight or "
+            "gan.content_weight",
         ),
         (
             ["data.lr=small", "data.degradations.noise=[0, 1]"],
             "data: degradations are of originals that are shrunk here; leave out either them or lr",
+        ),
+        (
+            ["pretrain.pixel_weight=0"],
+            "pretrain: pixel_weight and content_weight are 0; the generator would learn nothing",
+        ),
+        (
+            ["pretrain.features={cut='vgg54', layers={conv5_4=1}}"],
+            "pretrain.features: cut names one layer and layers name several; leave out one of them",
+        ),
+        (
+            ["gan.features.layers={conv5_4=0}"],
+            "gan.features: all weights of layers are 0; for no content loss set content_weight to 0",
         ),
         (["pretrain.steps=0"], "nothing to do: give pretrain.steps or gan.steps"),
     ],
@@ -290,11 +345,15 @@ def test_values_that_do_not_fit_each_other(small: Path, overrides: list[str], ex
         ["data.crop=40"],
         ["data.crop=40", "gan.steps=1", "gan.discriminator=patch"],
         ["data.crop=40", "gan.steps=1", "generator.preset=pytorch-gan"],
+        ["data.crop=40", "gan.steps=1", "gan.discriminator=unet-sn"],
+        ["data.crop=44", "gan.steps=1", "gan.discriminator=patch-sn"],
         ["generator.scale=2", "data.crop=90"],
         ["run.accumulate=16"],
         ["data.targets=better", "data.targets_weight=0", "data.degradations.noise=[0, 1]"],
         ["data.targets=better", "data.targets_weight=1", "data.lr=small"],
-        ["data.targets=better", "pretrain.steps=0", "gan.steps=1", "gan.pixel_weight=0.1"],
+        ["data.targets=better", "pretrain.steps=0", "gan.steps=1", "gan.content_weight=0", "gan.pixel_weight=0.1"],
+        ["data.targets=better", "pretrain.steps=0", "gan.steps=1"],
+        ["pretrain.pixel_weight=0", "pretrain.content_weight=1"],
     ],
     ids=str,
 )
@@ -306,6 +365,15 @@ def test_discriminator_is_the_presets_unless_given(small: Path) -> None:
     assert read_config(small).discriminator == "paper"
     assert read_config(small, ["generator.preset=pytorch-gan"]).discriminator == "patch"
     assert read_config(small, ["gan.discriminator=patch"]).discriminator == "patch"
+
+
+def test_naming_features_asks_for_the_content_loss(small: Path) -> None:
+    def weight(*overrides: str) -> float:
+        return read_config(small, list(overrides)).pretrain.content_weight
+
+    assert weight() == 0
+    assert weight("pretrain.features.vgg=keras-vgg16") == 1
+    assert weight("pretrain.features.vgg=vgg16", "pretrain.content_weight=0") == 0
 
 
 def test_what_is_not_said_is_the_srgan_that_it_always_was(small: Path) -> None:

@@ -9,6 +9,7 @@ that they went. In 16 bits, on a CPU and on a GPU where there is one, losses are
 import copy
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,11 +20,13 @@ from torch.optim import Adam
 
 from srgan_fast.models import PRESETS, FeatureExtractor, Generator, discriminator, features, generator_config
 from srgan_fast.models.discriminator import build_discriminator
+from srgan_fast.models.presets import LossRecipe
 from srgan_fast.ops import cuda, use_kernels
-from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 from srgan_fast.training.trainer import freeze_batchnorm
 
 CROP, BATCH, STEPS = 32, 4, 5
+LAYERS = {"conv1_2": 0.1, "relu2_1": 0.1, "conv2_2": 1.0, "pool2": 1.0}
 Step = GanStep | PretrainStep
 Place = tuple[str, torch.dtype | None]  # a device, and the type of autocast there
 CPU: Place = ("cpu", None)
@@ -40,6 +43,7 @@ def at(*places: Place) -> Any:
 def _small_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The usual layers with few channels; of cuDNN's algorithms those that give equal bits."""
     monkeypatch.setattr(discriminator, "TRUNK_WIDTHS", (8, 8, 8, 8, 16, 16, 16, 16))
+    monkeypatch.setattr(discriminator, "UNET_WIDTH", 8)
     monkeypatch.setattr(features, "_WIDTHS", (8, 8, 8, 16, 16))
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         yield
@@ -74,7 +78,8 @@ def build(
     with torch.no_grad():  # a fresh tail is so small that the images would say little
         generator.tail.weight.mul_(10)
     critic = build_discriminator(kind, CROP).train()
-    vgg = FeatureExtractor("features[:9]", weights="random", input_map=p.feature_map)
+    layers = LAYERS if stage == "pretrain with features" else ()
+    vgg = FeatureExtractor("features[:9]", layers=tuple(layers), weights="random", input_map=p.feature_map)
     for layer in vgg.features:
         if isinstance(layer, nn.Conv2d):  # He's rule keeps deep features alive
             nn.init.kaiming_normal_(layer.weight)
@@ -85,12 +90,11 @@ def build(
     options = StepOptions(lambda: torch.autocast(device, autocast, enabled=autocast is not None))
     if stage == "pretrain":
         return PretrainStep(generator, adam(generator), options=options)
-    preset_losses = {name: getattr(p.losses, name) for name in LOSSES_OF_PRESETS}
-    recipe = GanLosses(**{**preset_losses, **changes})
+    if stage == "pretrain with features":
+        recipe = LossRecipe(pixel_weight=1.0, content_weight=0.3, layers=LAYERS)
+        return PretrainStep(generator, adam(generator), recipe, options, vgg)
+    recipe = replace(p.losses, **changes)
     return GanStep(generator, critic, vgg, adam(generator), adam(critic), recipe, p.critic_map, options)
-
-
-LOSSES_OF_PRESETS = ("content", "feature_scale", "adversarial", "adversarial_weight", "discriminator_average")
 
 
 def networks(step: Step) -> dict[str, nn.Module]:
@@ -105,8 +109,11 @@ def state(step: Step) -> dict[str, Tensor]:
 
 CASES: dict[str, Callable[..., Step]] = {
     "pretrain": partial(build, stage="pretrain"),
+    "pretrain with features": partial(build, stage="pretrain with features"),
     "pytorch-gan": build,
     "paper": partial(build, preset="paper", kind="paper"),
+    "spectral U-Net": partial(build, preset="paper", kind="unet-sn"),
+    "spectral patches": partial(build, preset="paper", kind="patch-sn", adversarial="ragan"),
     "ragan with every term": partial(
         build, preset="paper", adversarial="ragan", adversarial_weight=5e-3, pixel_weight=0.01, variation_weight=0.02
     ),

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from srgan_fast.models import Generator, GeneratorConfig, PatchDiscriminator, get_preset
+from srgan_fast.models.presets import LossRecipe
 from srgan_fast.ops import switch, use_kernels
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.training import graphs
 from srgan_fast.training import step as step_module
 from srgan_fast.training.graphs import WARM_UP, CapturedStep
-from srgan_fast.training.step import Batch, Figures, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, Figures, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -131,7 +132,7 @@ def _gan_step(kernels: Any) -> GanStep:
         network.to(memory_format=torch.channels_last)
         use_kernels(network, kernels)
     optimisers = [torch.optim.Adam(network.parameters(), lr=1e-4, fused=True) for network in (generator, discriminator)]
-    recipe = GanLosses(content_weight=0.0, adversarial="lsgan", adversarial_weight=1e-2, pixel_weight=1.0)
+    recipe = LossRecipe(content_weight=0.0, adversarial="lsgan", adversarial_weight=1e-2, pixel_weight=1.0)
     autocast = partial(torch.autocast, "cuda", torch.bfloat16)
     return GanStep(
         generator, discriminator, None, optimisers[0], optimisers[1], recipe, get_preset("paper").critic_map,

@@ -16,6 +16,7 @@ from srgan_fast.training.losses import (
     discriminator_losses,
     distance,
     generator_loss,
+    layered_content_loss,
     needs_real_logits,
     total_variation,
 )
@@ -56,6 +57,18 @@ def test_content_loss_scales_features_before_the_distance(kind: Distance, power:
     expected = np.mean(np.abs((a - b).numpy() / 12.75) ** power)
     assert content_loss(kind, a, b, 1 / 12.75).item() == pytest.approx(expected, rel=1e-12)
     assert content_loss(kind, a, b).item() == pytest.approx(expected * 12.75**power, rel=1e-12)
+
+
+def test_layers_of_the_content_loss_are_weighed_one_by_one() -> None:
+    maps = [
+        (torch.rand(2, c, 3, 4, dtype=torch.float64), torch.rand(2, c, 3, 4, dtype=torch.float64)) for c in (5, 2, 3)
+    ]
+    sr, hr = zip(*maps, strict=True)
+    weights = (0.1, 0.0, 1.0)
+    for kind in ("l1", "mse"):
+        expected = sum(w * content_loss(kind, a, b, 0.3).item() for a, b, w in zip(sr, hr, weights, strict=True))
+        assert layered_content_loss(kind, sr, hr, weights, 0.3).item() == pytest.approx(expected, rel=1e-12)
+    assert torch.equal(layered_content_loss("l1", sr[:1], hr[:1], (1.0,)), content_loss("l1", sr[0], hr[0]))
 
 
 def test_total_variation_by_hand() -> None:

@@ -13,10 +13,13 @@ from torch.optim import SGD, Adam
 
 from srgan_fast.models import PRESETS, FeatureExtractor, Generator, PatchDiscriminator, generator_config
 from srgan_fast.models.discriminator import build_discriminator
+from srgan_fast.models.features import feature_layers
+from srgan_fast.models.presets import LossRecipe
 from srgan_fast.network.graph import ColourMap
+from srgan_fast.ops.spectral import power_iteration
 from srgan_fast.training.config import GanSection
-from srgan_fast.training.step import Batch, GanLosses, GanStep, NonFiniteLossError, PretrainStep, StepOptions
-from srgan_fast.training.trainer import gan_losses
+from srgan_fast.training.recipe import stage_recipe
+from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
 
 CROP, BATCH = 32, 2
 pytestmark = pytest.mark.usefixtures("_narrow")
@@ -101,6 +104,7 @@ class PlainLoop:
         verdict, verdicts = GAMES[self.game]
         imgs_hr, imgs_lr = self.train(hr), self.enter(lr)
 
+        power_iteration(self.discriminator)  # only where there is spectral norm
         self.opt_g.zero_grad()
         gen_hr = self.generator(imgs_lr)
         real = self.discriminator(imgs_hr).detach() if self.game == "ragan" else torch.zeros(())
@@ -137,7 +141,7 @@ def adam(network: nn.Module) -> Adam:
     return Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
 
 
-def build(preset: str, recipe: GanLosses, optimiser: Any = adam, cut: str = "", kind: str = "") -> GanStep:
+def build(preset: str, recipe: LossRecipe, optimiser: Any = adam, cut: str = "", kind: str = "") -> GanStep:
     """A step of a small generator with the preset's discriminator, ranges and layer of VGG19 (random weights)."""
     p = PRESETS[preset]
     torch.manual_seed(5)
@@ -145,7 +149,7 @@ def build(preset: str, recipe: GanLosses, optimiser: Any = adam, cut: str = "", 
     with torch.no_grad():  # a fresh tail is so small that the images would say little
         generator.tail.weight.mul_(10)
     discriminator = build_discriminator(kind or p.discriminator, CROP).train()  # type of a preset
-    features = FeatureExtractor(cut or p.losses.features, weights="random", input_map=p.feature_map)
+    features = FeatureExtractor(cut or next(iter(p.losses.layers)), weights="random", input_map=p.feature_map)
     for layer in features.features:
         if isinstance(layer, nn.Conv2d):  # He's rule keeps deep features alive
             nn.init.kaiming_normal_(layer.weight)
@@ -179,19 +183,22 @@ def plain(step: GanStep, preset: str, game: str, content: Any, **weights: float)
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("case", ["pytorch-gan", "paper", "ragan with every term"])
+@pytest.mark.parametrize("case", ["pytorch-gan", "paper", "ragan with every term", "patch-sn", "unet-sn"])
 def test_three_steps_are_those_of_the_plain_loop(case: str) -> None:
     if case == "pytorch-gan":
-        step = build("pytorch-gan", gan_losses(GanSection(), "pytorch-gan"))
+        step = build("pytorch-gan", stage_recipe(GanSection(), PRESETS["pytorch-gan"]))
         loop = plain(step, "pytorch-gan", "lsgan", L1, d_factor=0.5)
         assert step.features is not None
         assert len(step.features.features) == 18
     elif case == "paper":
-        step = build("paper", gan_losses(GanSection(), "paper"))
+        step = build("paper", stage_recipe(GanSection(), PRESETS["paper"]))
+        loop = plain(step, "paper", "bce", MSE, d_factor=1.0, feature_scale=1 / 12.75)
+    elif case.endswith("-sn"):
+        step = build("paper", stage_recipe(GanSection(), PRESETS["paper"]), cut="vgg22", kind=case)
         loop = plain(step, "paper", "bce", MSE, d_factor=1.0, feature_scale=1 / 12.75)
     else:
         weights = {"adversarial_weight": 5e-3, "pixel_weight": 0.01, "variation_weight": 0.02}
-        recipe = gan_losses(GanSection(adversarial="ragan", discriminator_average=True, **weights), "paper")
+        recipe = stage_recipe(GanSection(adversarial="ragan", discriminator_average=True, **weights), PRESETS["paper"])
         step = build("paper", recipe, cut="vgg22")
         loop = plain(step, "paper", "ragan", MSE, d_factor=0.5, feature_scale=1 / 12.75, **weights)
     start = {name: p.clone() for name, p in step.generator.named_parameters()}
@@ -215,7 +222,9 @@ def test_three_steps_are_those_of_the_plain_loop(case: str) -> None:
     for name in loop.discriminator.state_dict().keys() - dict(loop.discriminator.named_parameters()).keys():
         tensor = loop.discriminator.get_buffer(name)
         ours = step.discriminator.get_buffer(name)
-        if name.endswith("num_batches_tracked"):
+        if name.endswith(("weight_u", "weight_v")):
+            assert torch.allclose(ours, tensor, rtol=1e-9, atol=1e-12), name
+        elif name.endswith("num_batches_tracked"):
             assert (ours.item(), tensor.item()) == (3 * 2, 3 * passes)
         else:
             assert not torch.allclose(ours, tensor, rtol=1e-3, atol=1e-6), name
@@ -226,7 +235,7 @@ def test_three_steps_are_those_of_the_plain_loop(case: str) -> None:
 def test_pretraining_is_the_plain_loop(kind: Any) -> None:
     generator = Generator(generator_config("paper", channels=8, blocks=2)).train()
     other = copy.deepcopy(generator)
-    step, optimiser = PretrainStep(generator, adam(generator), kind), adam(other)
+    step, optimiser = PretrainStep(generator, adam(generator), LossRecipe(pixel=kind, pixel_weight=1.0)), adam(other)
     for number in range(3):
         hr, lr = pair(number, torch.float64)
         optimiser.zero_grad()
@@ -238,16 +247,76 @@ def test_pretraining_is_the_plain_loop(kind: Any) -> None:
         assert torch.equal(generator.state_dict()[name], tensor), name
 
 
-def small(recipe: GanLosses | None = None, optimiser: Any = None, preset: str = "paper") -> GanStep:
+LAYERS = {"conv1_2": 0.1, "relu2_1": 0.5, "conv2_2": 1.0}
+
+
+def layered_features() -> FeatureExtractor:
+    features = FeatureExtractor(layers=tuple(LAYERS), weights="random")
+    for layer in features.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    return features
+
+
+def layered_loss(kind: Any, features: FeatureExtractor, sr: Tensor, target: Tensor) -> Tensor:
+    """Every layer by a pass of its own through torch's modules."""
+    loss = torch.zeros(())
+    for name, weight in LAYERS.items():
+        upto = features.features[: feature_layers("vgg19").index(name) + 1]
+        loss = loss + weight * {"l1": L1, "mse": MSE}[kind](0.3 * upto(normalise(sr)), 0.3 * upto(normalise(target)))
+    return loss
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("targets", [False, True], ids=["originals", "targets"])
+@pytest.mark.parametrize("kind", ["l1", "mse"])
+def test_pretraining_with_features_is_the_plain_loop(kind: Any, targets: bool) -> None:
+    features = layered_features()
+    generator = Generator(generator_config("paper", channels=8, blocks=2)).train()
+    other = copy.deepcopy(generator)
+    recipe = LossRecipe(
+        pixel_weight=0.5, content=kind, content_weight=2.0, layers=LAYERS, feature_scale=0.3, variation_weight=0.1
+    )
+    step, optimiser = PretrainStep(generator, adam(generator), recipe, features=features), adam(other)
+    for number in range(3):
+        hr, lr = pair(number, torch.float64)
+        target = hr.flip(3) if targets else hr
+        optimiser.zero_grad()
+        sr = other(lr)
+        content, pixel = layered_loss(kind, features, sr, target), L1(sr, target)
+        variation = sr.diff(dim=2).abs().mean() + sr.diff(dim=3).abs().mean()
+        loss = 2 * content + 0.5 * pixel + 0.1 * variation
+        loss.backward()
+        optimiser.step()
+        ours = step([(hr, lr, target) if targets else (hr, lr)])
+        theirs = {"content": content, "pixel": pixel, "variation": variation, "generator": loss}
+        assert ours == {name: pytest.approx(value.item(), rel=1e-10) for name, value in theirs.items()}
+    for name, tensor in other.state_dict().items():
+        assert torch.allclose(generator.state_dict()[name], tensor, rtol=1e-9, atol=1e-12), name
+    assert [name for name, p in features.named_parameters() if p.grad is not None] == []
+
+
+def test_the_adversarial_stage_compares_features_with_targets_and_shows_originals_to_the_discriminator() -> None:
+    step = small(replace(stage_recipe(GanSection(), PRESETS["paper"]), adversarial="lsgan"))
+    seen: dict[str, list[Tensor]] = {"features": [], "discriminator": []}
+    for name, images in seen.items():
+        getattr(step, name).register_forward_hook(lambda *args, images=images: images.append(args[1][0].detach()))
+    hr, lr = pair(0)
+    step([(hr, lr, hr.flip(2))])
+    assert torch.equal(seen["features"][0], hr.flip(2))
+    assert torch.equal(seen["discriminator"][1], 2 * hr - 1)
+
+
+def small(recipe: LossRecipe | None = None, optimiser: Any = None, preset: str = "paper") -> GanStep:
     """A step that is quick: patches, a shallow cut, plain descent."""
-    recipe = recipe or replace(gan_losses(GanSection(), preset), pixel_weight=0.1, variation_weight=0.1)
+    recipe = recipe or replace(stage_recipe(GanSection(), PRESETS[preset]), pixel_weight=0.1, variation_weight=0.1)
     return build(preset, recipe, optimiser or (lambda network: SGD(network.parameters(), lr=1.0)), "vgg12", "patch")
 
 
 @pytest.mark.parametrize("game", ["lsgan", "bce", "ragan"])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_nothing_is_computed_twice(game: Any, parts: int) -> None:
-    step = small(replace(gan_losses(GanSection(), "paper"), adversarial=game))
+    step = small(replace(stage_recipe(GanSection(), PRESETS["paper"]), adversarial=game))
     assert step.features is not None
     passes: dict[str, list[bool]] = {"generator": [], "discriminator": [], "features": []}
     for name, seen in passes.items():
@@ -271,7 +340,7 @@ def test_nothing_is_computed_twice(game: Any, parts: int) -> None:
 
 
 def test_losses_that_weigh_nothing_are_not_computed() -> None:
-    recipe = replace(gan_losses(GanSection(), "paper"), content_weight=0.0)
+    recipe = replace(stage_recipe(GanSection(), PRESETS["paper"]), content_weight=0.0)
     step = small(recipe)
     assert step.features is not None
     step.features.register_forward_hook(lambda *_: pytest.fail("VGG was called"))
@@ -321,7 +390,7 @@ def test_accumulated_parts_are_the_whole_batch(training: bool) -> None:
 def test_pretraining_accumulates_too() -> None:
     generators = [Generator(generator_config("paper", channels=4, blocks=1)).eval() for _ in range(2)]
     generators[1].load_state_dict(generators[0].state_dict())
-    whole, parts = (PretrainStep(g, SGD(g.parameters(), lr=0.1), "mse") for g in generators)
+    whole, parts = (PretrainStep(g, SGD(g.parameters(), lr=0.1), LossRecipe("mse", 1.0)) for g in generators)
     (hr, lr), (more_hr, more_lr) = pair(0, torch.float64), pair(1, torch.float64)
     values = whole([(torch.cat([hr, more_hr]), torch.cat([lr, more_lr]))])
     assert parts([(hr, lr), (more_hr, more_lr)]) == pytest.approx(values, rel=1e-12)
@@ -406,7 +475,7 @@ def test_a_gradient_that_is_not_finite_stops_though_losses_are(network: str) -> 
 
 
 def test_a_discriminator_that_overflows_is_named() -> None:
-    step = small(replace(gan_losses(GanSection(), "paper"), adversarial="lsgan"))
+    step = small(replace(stage_recipe(GanSection(), PRESETS["paper"]), adversarial="lsgan"))
     assert isinstance(step.discriminator, PatchDiscriminator)
     with torch.no_grad():
         step.discriminator.head.bias.fill_(float("inf"))

@@ -12,10 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from srgan_fast.models import load_generator, read_generator
+from srgan_fast.data.images import Image, write_image
+from srgan_fast.data.st_lpips import available
+from srgan_fast.errors import TrainingError
+from srgan_fast.models import PRESETS, load_generator, read_generator
+from srgan_fast.models.features import DEFAULT_LAYERS
 from srgan_fast.training import Outcome, TrainConfig, Trainer
-from srgan_fast.training.config import GanSection
-from srgan_fast.training.trainer import gan_losses
+from srgan_fast.training.config import GanSection, PretrainSection
+from srgan_fast.training.recipe import stage_recipe
+from srgan_fast.training.validation import Scores
 
 from .conftest import MakeConfig, Recorder, conduct, differing
 
@@ -30,7 +35,8 @@ def checkpoint(outcome: Outcome) -> dict[str, Any]:
 
 def tensors(outcome: Outcome) -> dict[str, Any]:
     state = checkpoint(outcome)
-    return {key: state[key] for key in ("networks", "optimisers", "average", "stage", "step", "psnr")}
+    keys = ("networks", "optimisers", "average", "stage", "step", "psnr", "st_lpips", "best")
+    return {key: state[key] for key in keys}
 
 
 def same_model(ours: Path, theirs: Path) -> bool:
@@ -151,6 +157,123 @@ def test_a_run_with_targets_and_low_resolution_pictures_is_resumed_bit_for_bit(
     for interrupt_at in (("pretrain", 2), ("gan", 1), None):
         outcome = conduct(config, Recorder(interrupt_at), resume=True)
     assert differing(tensors(outcome), tensors(whole)) == []
+
+
+FEATURES = {"weights": "random", "vgg": "vgg16", "layers": {"conv1_2": 0.1, "conv2_2": 1.0}}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_with_features_in_both_stages_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, targets: Path, precision: str
+) -> None:
+    common: dict[str, Any] = {
+        "data": {"targets": str(targets)},
+        "pretrain": {"steps": 3, "features": FEATURES, "content_weight": 0.5},
+        "gan": {"features": FEATURES, "pixel_weight": 0.1, "content": "l1"},
+    }
+    run = {"precision": precision, "accumulate": 2}
+    whole = conduct(make_config(**common, run={**run, "output": str(tmp_path / "whole")}))
+    config = make_config(**common, run={**run, "output": str(tmp_path / "parts")})
+    for interrupt_at in (("pretrain", 2), ("gan", 1), None):
+        recorder = Recorder(interrupt_at)
+        outcome = conduct(config, recorder, resume=True)
+        shown = {"content", "pixel", "generator"}
+        assert all(shown <= set(losses) for _, _, losses in recorder.steps)
+    assert differing(tensors(outcome), tensors(whole)) == []
+
+
+def test_a_run_with_second_order_degradations_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, targets: Path
+) -> None:
+    data = {"degradations": {"second_order": {"first": {"jpeg": [40, 95]}}}, "targets": str(targets)}
+    whole = conduct(make_config(data=data, run={"output": str(tmp_path / "whole"), "accumulate": 2}))
+    config = make_config(data=data, run={"output": str(tmp_path / "parts"), "accumulate": 2})
+    for interrupt_at in (("pretrain", 2), ("gan", 1), None):
+        outcome = conduct(config, Recorder(interrupt_at), resume=True)
+    assert differing(tensors(outcome), tensors(whole)) == []
+    clean = conduct(make_config(data={"targets": str(targets)}, run={"output": str(tmp_path / "clean")}))
+    assert differing(tensors(clean), tensors(whole)) != []
+
+
+def test_a_run_goes_on_with_the_degradations_that_it_had_and_with_no_others(make_config: MakeConfig) -> None:
+    config = make_config(data={"degradations": {"noise": [1, 5]}})
+    outcome = conduct(config, Recorder(("pretrain", 2)))
+    assert outcome.checkpoint is not None
+    state = checkpoint(outcome)
+    written = json.loads(state["config"])
+    del written["data"]["degradations"]["second_order"]  # as of a run from before there were any
+    torch.save({**state, "config": json.dumps(written)}, outcome.checkpoint)
+    with pytest.raises(TrainingError, match=r"was made with data\.degradations"):
+        conduct(make_config(data={"degradations": {"second_order": {}}}), resume=True)
+    assert conduct(config, resume=True).finished
+
+
+@pytest.mark.parametrize("discriminator", ["patch-sn", "unet-sn"])
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_a_run_with_spectral_norm_is_resumed_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, discriminator: str, kernels: str
+) -> None:
+    common: dict[str, Any] = {
+        "pretrain": {"steps": 1},
+        "gan": {"steps": 4, "discriminator": discriminator, "adversarial": "lsgan", "adversarial_weight": 0.1},
+    }
+    run = {"kernels": kernels, "accumulate": 2}
+    whole = conduct(make_config(**common, run={**run, "output": str(tmp_path / "whole")}))
+    config = make_config(**common, run={**run, "output": str(tmp_path / "parts")})
+    for interrupt_at in (("gan", 1), ("gan", 3), None):
+        outcome = conduct(config, Recorder(interrupt_at), resume=True)
+    assert differing(tensors(outcome), tensors(whole)) == []
+    names = set(tensors(whole)["networks"]["discriminator"])
+    assert any(name.endswith("weight_u") for name in names)
+    assert not any("running" in name for name in names)
+
+
+def test_features_without_pixels_are_compared_with_targets(
+    make_config: MakeConfig, tmp_path: Path, targets: Path
+) -> None:
+    content = {}
+    for weight in (0.0, 1.0):
+        recorder = Recorder()
+        data = {"targets": str(targets), "targets_weight": weight}
+        pretrain = {"pixel_weight": 0.0, "features": FEATURES}
+        conduct(make_config(data=data, pretrain=pretrain, run={"output": str(tmp_path / f"{weight}")}), recorder)
+        assert set(recorder.steps[0][2]) == {"content"}
+        content[weight] = {(stage, step): losses["content"] for stage, step, losses in recorder.steps}
+    assert all(content[0.0][place] != content[1.0][place] for place in content[0.0])
+
+
+def test_a_run_from_before_features_were_losses_of_the_first_stage_goes_on(make_config: MakeConfig) -> None:
+    config = make_config()
+    outcome = conduct(config, Recorder(("pretrain", 2)))
+    assert outcome.checkpoint is not None
+    state = checkpoint(outcome)
+    written = json.loads(state["config"])
+    new = ("pixel_weight", "content", "content_weight", "feature_scale", "features", "variation_weight")
+    for key in new:
+        del written["pretrain"][key]
+    del written["gan"]["features"]["layers"]
+    torch.save({**state, "config": json.dumps(written)}, outcome.checkpoint)
+    assert TrainConfig.model_validate(written) == config
+    assert conduct(config, resume=True).finished
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "gan"])
+def test_layers_that_the_network_does_not_have_are_refused_before_the_first_step(
+    make_config: MakeConfig, stage: str
+) -> None:
+    section = {"features": {"weights": "random", "vgg": "vgg16", "layers": {"conv3_4": 1.0}}}
+    with pytest.raises(TrainingError, match=rf"{stage}\.features .*: 'conv3_4' is no layer of vgg16; it has conv1_1"):
+        Trainer(make_config(**{stage: section}), Recorder())
+
+
+def test_features_of_the_first_stage_are_five_layers_unless_said_otherwise() -> None:
+    def layers(**features: Any) -> dict[str, float]:
+        return dict(stage_recipe(PretrainSection.model_validate({"features": features}), PRESETS["paper"]).layers)
+
+    assert layers(vgg="keras-vgg16") == DEFAULT_LAYERS["vgg16"]
+    assert layers(vgg="vgg19", weights="random") == DEFAULT_LAYERS["vgg19"]
+    assert layers(cut="vgg22") == {"vgg22": 1.0}
+    assert layers(layers={"relu1_1": 2.0}) == {"relu1_1": 2.0}
 
 
 def test_the_pixel_loss_is_taken_against_a_mixture_of_target_and_original(
@@ -424,13 +547,113 @@ def test_curves_run_on_from_stage_to_stage_and_over_an_interruption(make_config:
     gan = ["content", "adversarial", "generator", "real", "fake", "discriminator", "D(hr)", "D(sr)", "learning_rate"]
     expected = {f"pretrain/{name}": [1, 2, 3] for name in ("pixel", "learning_rate")}
     expected |= {f"gan/{name}": [4, 5, 6] for name in gan}
-    expected |= {
-        f"{stage}/{name}": s for stage, s in (("pretrain", [2, 3]), ("gan", [5, 6])) for name in ("psnr_y", "ssim_y")
-    }
+    measured = ["psnr_y", "ssim_y", *(["st_lpips"] if available() else [])]
+    expected |= {f"{stage}/{name}": s for stage, s in (("pretrain", [2, 3]), ("gan", [5, 6])) for name in measured}
     assert scalars == expected
     assert [event.value for event in events.Scalars("pretrain/learning_rate")] == pytest.approx([1e-3] * 3)
     samples = events.Images("gan/sample0: nearest, ours, original")
     assert [(sample.step, sample.height, sample.width) for sample in samples] == [(5, 48, 3 * 52), (6, 48, 3 * 52)]
+
+
+@pytest.fixture
+def two_sets(tmp_path: Path, photo: Any) -> dict[str, str]:
+    """Two validation sets under names."""
+    for name, top in (("soft", 50), ("hard", 300)):
+        write_image(tmp_path / name / "a.png", Image(photo[top : top + 48, 200:248]))
+    return {name: str(tmp_path / name) for name in ("soft", "hard")}
+
+
+def test_each_validation_set_is_measured_and_named_in_order(make_config: MakeConfig, two_sets: dict[str, str]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config, recorder = make_config(data={"validation": two_sets}, gan={"steps": 0}), Recorder()
+    conduct(config, recorder)
+    assert [scores.name for scores in recorder.scores] == ["soft", "hard"]
+    soft, hard = recorder.scores
+    assert soft.psnr_y != hard.psnr_y
+    alone = Recorder()
+    conduct(make_config(data={"validation": two_sets["hard"]}, run={"output": str(config.run.output / "alone")}), alone)
+    assert (alone.scores[0].psnr_y, alone.scores[0].name) == (hard.psnr_y, "")
+    events = EventAccumulator(str(config.run.output), size_guidance={"scalars": 0, "images": 0}).Reload()
+    for scores in (soft, hard):
+        for figure, value in scores.figures().items():
+            (event,) = events.Scalars(f"pretrain/{figure}/{scores.name}")
+            assert (event.step, event.value) == (3, pytest.approx(value))
+        assert events.Images(f"pretrain/{scores.name} sample0: nearest, ours, original")
+    model = read_generator(config.run.output / "pretrain.safetensors")
+    assert model.metadata["validation_psnr_y"] == f"{soft.psnr_y:.3f}"
+
+
+def scripted(trainer: Trainer, *values: tuple[float, float | None]) -> None:
+    """Lets the validation give these PSNRs and distances of the first set, one after the other."""
+    coming = iter(values)
+
+    def measure(generator: Any) -> list[Scores]:
+        psnr, distance = next(coming)
+        return [Scores(psnr, 0.5, [], distance, "soft"), Scores(99 - psnr, 0.5, [], 1.0, "hard")]
+
+    trainer.validation = measure
+
+
+def test_the_best_model_of_a_stage_of_pixels_has_the_highest_psnr_on_the_first_set(
+    make_config: MakeConfig, two_sets: dict[str, str]
+) -> None:
+    config = make_config(
+        data={"validation": two_sets}, pretrain={"steps": 4}, gan={"steps": 0}, run={"validate_every": 1, "ema": 0.0}
+    )
+    trainer = Trainer(config, Recorder())
+    scripted(trainer, (20.0, 0.3), (22.0, 0.5), (21.0, 0.1), (21.5, 0.1))
+    trainer.run()
+    best = read_generator(config.run.output / "pretrain-best.safetensors").metadata
+    assert (best["steps"], best["validation_psnr_y"], best["validation_st_lpips"]) == ("2", "22.000", "0.5000")
+    assert read_generator(config.run.output / "pretrain.safetensors").metadata["steps"] == "4"
+
+
+@pytest.mark.parametrize("case", ["features", "gan"])
+def test_the_best_model_of_a_perceptual_stage_has_the_lowest_st_lpips(
+    make_config: MakeConfig, two_sets: dict[str, str], case: str
+) -> None:
+    sections: dict[str, Any] = {"pretrain": {"steps": 3, "features": FEATURES}, "gan": {"steps": 0}}
+    if case == "gan":
+        sections = {"pretrain": {"steps": 0}, "gan": {"steps": 3}}
+    config = make_config(data={"validation": two_sets}, run={"validate_every": 1}, **sections)
+    trainer = Trainer(config, Recorder())
+    scripted(trainer, (20.0, 0.3), (19.0, 0.2), (21.0, 0.25))
+    outcome = trainer.run()
+    assert outcome.model is not None
+    best = outcome.model.with_name(f"{outcome.model.stem}-best.safetensors")
+    assert read_generator(best).metadata["steps"] == "2"
+    assert checkpoint(outcome)["best"]["value"] == 0.2
+
+
+def test_without_st_lpips_a_perceptual_stage_keeps_no_best_model(
+    make_config: MakeConfig, two_sets: dict[str, str]
+) -> None:
+    config = make_config(data={"validation": two_sets}, pretrain={"steps": 0})
+    trainer = Trainer(config, Recorder())
+    scripted(trainer, (20.0, None))
+    outcome = trainer.run()
+    assert not (config.run.output / "gan-best.safetensors").exists()
+    assert checkpoint(outcome)["best"] is None
+
+
+def test_a_resumed_run_remembers_its_best_model_unless_another_set_chooses(
+    make_config: MakeConfig, two_sets: dict[str, str]
+) -> None:
+    common: dict[str, Any] = {"pretrain": {"steps": 4}, "gan": {"steps": 0}, "run": {"validate_every": 1}}
+    config = make_config(data={"validation": two_sets}, **common)
+    trainer = Trainer(config, Recorder(("pretrain", 2)))
+    scripted(trainer, (25.0, None), (20.0, None))
+    assert not trainer.run().finished
+    trainer = Trainer(config, Recorder(("pretrain", 3)))
+    scripted(trainer, (21.0, None))
+    trainer.run(resume=True)
+    best = config.run.output / "pretrain-best.safetensors"
+    assert read_generator(best).metadata["steps"] == "1"
+    trainer = Trainer(make_config(data={"validation": two_sets["hard"]}, **common), Recorder())
+    scripted(trainer, (22.0, None))
+    trainer.run(resume=True)
+    assert read_generator(best).metadata["steps"] == "4"
 
 
 def test_recomputing_activations_changes_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -471,11 +694,11 @@ def test_every_preset_trains_with_its_own_discriminator(
 
 
 def test_losses_are_the_presets_unless_the_configuration_says_otherwise() -> None:
-    paper, common = gan_losses(GanSection(), "paper"), gan_losses(GanSection(), "pytorch-gan")
+    paper, common = stage_recipe(GanSection(), PRESETS["paper"]), stage_recipe(GanSection(), PRESETS["pytorch-gan"])
     assert (paper.content, paper.adversarial, paper.discriminator_average) == ("mse", "bce", False)
     assert (common.content, common.adversarial, common.discriminator_average) == ("l1", "lsgan", True)
     assert (paper.feature_scale, common.feature_scale) == (1 / 12.75, 1.0)
     said = {"content": "l1", "adversarial": "ragan", "adversarial_weight": 0.0, "feature_scale": 2.0}
     said |= {"discriminator_average": True, "pixel_weight": 0.5, "variation_weight": 0.25, "content_weight": 0.0}
-    changed = gan_losses(GanSection.model_validate(said), "paper")
+    changed = stage_recipe(GanSection.model_validate(said), PRESETS["paper"])
     assert {name: getattr(changed, name) for name in said} == said

@@ -419,7 +419,7 @@ def test_a_start_that_the_network_cannot_have(make_config: MakeConfig) -> None:
 
 def test_missing_vgg_weights_are_noticed_before_the_pretraining(make_config: MakeConfig, tmp_path: Path) -> None:
     missing = {"weights": str(tmp_path / "vgg19.pth")}
-    key = "gan.features (vgg, weights, cut): "
+    key = "gan.features (vgg, weights, cut, layers): "
     assert refused(make_config(gan={"features": missing})).startswith(f"{key}{tmp_path / 'vgg19.pth'}: no such file")
     assert conduct(make_config(gan={"features": missing, "content_weight": 0.0})).finished
     assert refused(make_config(gan={"features": {"weights": "random", "cut": "vgg99"}})).startswith(f"{key}'vgg99'")

@@ -21,7 +21,7 @@ from srgan_fast.models import FeatureExtractor, Generator, PatchDiscriminator, g
 from srgan_fast.ops import use_kernels
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.graphs import CapturedStep
-from srgan_fast.training.step import Autocast, GanLosses, GanStep, PretrainStep, StepOptions
+from srgan_fast.training.step import PIXELS_ALONE, Autocast, GanStep, PretrainStep, StepOptions
 
 GENERATOR_PRESET = "paper"
 LOSSES_PRESET = "pytorch-gan"
@@ -179,7 +179,7 @@ def _step(row: TrainingRow, networks: Networks, autocast: Autocast, captured: bo
     if discriminator is None or features is None:
         if row.loop == "common":
             return common_pretrain_loop(generator, adam(generator), autocast)
-        pretrain = PretrainStep(generator, adam(generator), "l1", StepOptions(autocast))
+        pretrain = PretrainStep(generator, adam(generator), PIXELS_ALONE, StepOptions(autocast))
         return _with_average(CapturedStep(pretrain, required=True) if captured else pretrain, generator, averaged)
     optimisers = adam(generator), adam(discriminator)
     if row.loop == "common":
@@ -193,14 +193,7 @@ def _step(row: TrainingRow, networks: Networks, autocast: Autocast, captured: bo
             graph_of_real=not row.tuned,
             autocast=autocast,
         )
-    recipe, critic_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).critic_map
-    losses = GanLosses(
-        content=recipe.content,
-        feature_scale=recipe.feature_scale,
-        adversarial=recipe.adversarial,
-        adversarial_weight=recipe.adversarial_weight,
-        discriminator_average=recipe.discriminator_average,
-    )
+    losses, critic_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).critic_map
     gan = GanStep(generator, discriminator, features, *optimisers, losses, critic_map, StepOptions(autocast))
     return _with_average(CapturedStep(gan, required=True) if captured else gan, generator, averaged)
 

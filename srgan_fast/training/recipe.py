@@ -1,0 +1,81 @@
+"""What each stage's loss is made of: the preset's recipe with what the configuration says instead, and VGG for it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, cast
+
+from srgan_fast.errors import ModelError, TrainingError
+from srgan_fast.models.features import DEFAULT_LAYERS, FeatureExtractor, VggName
+from srgan_fast.models.presets import LossRecipe, Preset
+from srgan_fast.training.config import FeaturesSection, GanSection, PretrainSection
+
+
+def stage_recipe(section: PretrainSection | GanSection, preset: Preset) -> LossRecipe:
+    """The losses of a stage.
+
+    Args:
+        section: of the configuration.
+        preset: has a recipe for the adversarial stage; the first stage has pixels alone unless told otherwise.
+    """
+    if isinstance(section, PretrainSection):
+        return LossRecipe(
+            pixel=section.loss,
+            pixel_weight=section.pixel_weight,
+            content=section.content,
+            content_weight=section.content_weight,
+            layers=_layers(section.features, DEFAULT_LAYERS[_vgg(section.features)]),
+            feature_scale=section.feature_scale,
+            variation_weight=section.variation_weight,
+        )
+    base = preset.losses
+    recipe = replace(
+        base,
+        pixel=section.pixel,
+        pixel_weight=section.pixel_weight,
+        content_weight=section.content_weight,
+        layers=_layers(section.features, base.layers),
+        variation_weight=section.variation_weight,
+    )
+    if section.content is not None:
+        recipe = replace(recipe, content=section.content)
+    if section.feature_scale is not None:
+        recipe = replace(recipe, feature_scale=section.feature_scale)
+    if section.adversarial is not None:
+        recipe = replace(recipe, adversarial=section.adversarial)
+    if section.adversarial_weight is not None:
+        recipe = replace(recipe, adversarial_weight=section.adversarial_weight)
+    if section.discriminator_average is not None:
+        recipe = replace(recipe, discriminator_average=section.discriminator_average)
+    return recipe
+
+
+def build_features(section: PretrainSection | GanSection, preset: Preset) -> FeatureExtractor | None:
+    """The network of a stage's content loss; None where the loss weighs nothing.
+
+    Raises:
+        TrainingError: unknown layers, or weights that cannot be read.
+    """
+    recipe, features = stage_recipe(section, preset), section.features
+    if not recipe.content_weight:
+        return None
+    # What presets and `cut` name is a cut; layers have names of their own.
+    own = section.features.layers or (isinstance(section, PretrainSection) and not features.cut)
+    cut, layers = ("", tuple(recipe.layers)) if own else (next(iter(recipe.layers)), ())
+    stage = "pretrain" if isinstance(section, PretrainSection) else "gan"
+    try:
+        if features.vgg == "keras-vgg16":
+            return FeatureExtractor.from_keras_vgg16(Path(features.weights), cut, layers=layers)
+        known = features.weights in ("torchvision", "random")
+        weights = cast(Literal["torchvision", "random"], features.weights) if known else Path(features.weights)
+        return FeatureExtractor(cut, layers=layers, weights=weights, vgg=_vgg(features), input_map=preset.feature_map)
+    except ModelError as error:
+        raise TrainingError(f"{stage}.features (vgg, weights, cut, layers): {error}") from None
+
+
+def _layers(features: FeaturesSection, default: Mapping[str, float]) -> Mapping[str, float]:
+    return features.layers or ({features.cut: 1.0} if features.cut else default)
+
+
+def _vgg(features: FeaturesSection) -> VggName:
+    return "vgg19" if features.vgg == "vgg19" else "vgg16"
