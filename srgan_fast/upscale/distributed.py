@@ -120,13 +120,15 @@ def _results(
 ) -> Iterator[JobResult]:
     if not pieces:
         return
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # what concerns the user comes as results
+    # One piece at a time for each worker: those that wait for one that died are not given to others.
+    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
     rows = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces))
     needs: dict[str, Any] = {"num_cpus": task.spread.threads}
     if (task.spread.upscaler or {}).get("backend") == "cuda":
         needs["num_gpus"] = 1
-    done = rows.map_batches(
-        _Worker, batch_size=1, compute=ray.data.ActorPoolStrategy(size=workers), fn_constructor_args=(task,), **needs
-    )
+    done = rows.map_batches(_Worker, batch_size=1, compute=pool, fn_constructor_args=(task,), **needs)
     try:
         for row in done.iter_rows():
             answer = pickle.loads(row["results"])
@@ -219,10 +221,6 @@ def _cluster(ray: Any) -> Iterator[None]:
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise BackendError(f"Ray cannot be started or reached ({text})") from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:
