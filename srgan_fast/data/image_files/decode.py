@@ -56,6 +56,12 @@ def tiles_checked(tiled: bool) -> Iterator[None]:
             raise pyvips.Error("a tile cannot be decoded")
 
 
+class Contents(bytes):
+    """An encoded image that was read elsewhere, with its name for messages."""
+
+    name = "standard input"
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where an image comes from: a file, or its bytes."""
@@ -72,7 +78,7 @@ class Source:
             ImageError: missing, or no regular file.
         """
         if isinstance(source, bytes):
-            return Source("standard input", None, source)
+            return Source(getattr(source, "name", Contents.name), None, source)
         name = shown(source)
         try:
             mode = source.stat().st_mode
