@@ -279,7 +279,7 @@ class DataSection(_Section):
         train: folder of pictures, searched in depth.
         targets: folder of a picture for each original, of its name and size, that a stronger network made of the
             low-resolution one; empty for none. Pixel and content losses are then taken against a mixture of both.
-        targets_weight: share of the target in the mixture; the original has the rest.
+        targets_weight: share of the target in the mixture; the original has the rest. Stages may have one of their own.
         lr: folder of the low-resolution picture of each original, of its name and exactly 1/scale of its size; empty
             where originals are to be shrunk.
         validation: folder of originals, or a table of a name and a folder for each of several sets, of which the first
@@ -386,6 +386,7 @@ class PretrainSection(_Section):
 
     Attributes:
         steps: of the stage.
+        targets_weight: `data.targets_weight` of this stage, where it is another.
         loss: of pixels.
         pixel_weight: factor of it.
         content: distance of VGG features.
@@ -401,6 +402,7 @@ class PretrainSection(_Section):
     """
 
     steps: Count = 0
+    targets_weight: Share | None = None
     loss: Distance = "mse"
     pixel_weight: Weight = 1.0
     content: Distance = "l1"
@@ -437,6 +439,7 @@ class GanSection(_Section):
 
     Attributes:
         steps: of the stage.
+        targets_weight: `data.targets_weight` of this stage, where it is another; 0 compares with the originals alone.
         learning_rate: of both networks, at its highest.
         betas: of Adam.
         schedule: of the learning rate.
@@ -456,6 +459,7 @@ class GanSection(_Section):
     """
 
     steps: Count = 0
+    targets_weight: Share | None = None
     learning_rate: Rate = 1e-4
     betas: Betas = _ADAM
     schedule: ScheduleSection = ScheduleSection()

@@ -497,6 +497,8 @@ class Trainer:
         """This process' parts of a step's batch; no stage sees the crops of another."""
         run, batch = self.config.run, self.config.data.batch
         size = batch // (self.world * run.accumulate)
+        section = (self.config.pretrain, self.config.gan)[order]
+        own, common = section.targets_weight, self.config.data.targets_weight
         parts: list[Batch] = []
         for part in range(run.accumulate):
             # Part p of all processes together is a contiguous piece of the batch, whatever their number.
@@ -507,7 +509,7 @@ class Trainer:
                 parts.append((hr, lr))
             else:
                 target = to_batch(pixels[2], self.device)
-                parts.append((hr, lr, hr.lerp(target, self.config.data.targets_weight)))
+                parts.append((hr, lr, hr.lerp(target, common if own is None else own)))
         return parts
 
 

@@ -301,6 +301,15 @@ def test_the_pixel_loss_is_taken_against_a_mixture_of_target_and_original(
     assert all(pixel[0.0][place] != pixel[1.0][place] for place in pixel[0.0])
 
 
+def test_a_stage_may_weigh_targets_in_its_own_way(make_config: MakeConfig, targets: Path) -> None:
+    data = {"targets": str(targets), "targets_weight": 0.75}
+    trainer = Trainer(make_config(data=data, gan={"targets_weight": 0.0}), Recorder())
+    own = Trainer(make_config(data={"targets": str(targets)}), Recorder())
+    for order, weight in ((0, 0.75), (1, 0.0)):
+        (batch,), (whole,) = trainer._batches(order, 2), own._batches(order, 2)
+        torch.testing.assert_close(batch[2], weight * whole[2] + (1 - weight) * whole[0])
+
+
 def test_a_batch_without_targets_is_a_pair(make_config: MakeConfig) -> None:
     (batch,) = Trainer(make_config(), Recorder())._batches(0, 0)
     assert len(batch) == 2
