@@ -98,7 +98,7 @@ void launch(const cuda::InferParams& p, const Tensor& x, const char* what) {
 }
 
 Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const std::vector<double>& offset,
-                  const Tensor& weights, const Tensor& bias, const Tensor& slope, bool settled) {
+                  const Tensor& weights, const Tensor& bias, const Tensor& slope, bool weights_are_constant) {
     constexpr const char* kName = "srgan_fast::infer_head";
     check_map_type(weights, kName);
     const MapSize size =
@@ -114,7 +114,7 @@ Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const s
     const std::int64_t out = bias.numel();
     STD_TORCH_CHECK(out % 8 == 0, kName, ": ", out, " channels are no multiple of 8");
     cuda::InferParams p{};
-    p.settled = settled;
+    p.weights_are_constant = weights_are_constant;
     p.conv = cuda::head_plan(size.batch, size.height, size.width, static_cast<int>(out));
     const Tensor unfolded = new_map(weights, size.batch, cuda::UnfoldParams::kChannels, size.height + 1, size.width);
     cuda::UnfoldParams u{};
@@ -136,7 +136,7 @@ Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const s
 // Writes to `given`, which may be a channel slice of a wider map, or to a new map.
 Tensor convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
                 const std::vector<Tensor>& residuals, const std::vector<double>& scales, std::int64_t shuffle,
-                bool settled, const Maybe& given) {
+                bool weights_are_constant, const Maybe& given) {
     constexpr const char* kName = "srgan_fast::infer_conv";
     check_map_type(x, kName);
     const std::int64_t channels = x.dim() == 4 ? x.size(1) : 0, out = bias.numel();
@@ -163,7 +163,7 @@ Tensor convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, cons
         addends.push_back(pitched(residuals[i], kName));
         p.residuals[i] = {addends[i].map.const_data_ptr(), addends[i].pitch, static_cast<float>(scales[i])};
     }
-    p.shuffle = static_cast<int>(shuffle), p.settled = settled;
+    p.shuffle = static_cast<int>(shuffle), p.weights_are_constant = weights_are_constant;
     const std::int64_t height = size.height * shuffle, width = size.width * shuffle;
     check_map(given, x, {size.batch, out / phases, height, width}, "result");
     const Tensor y = given ? *given : new_map(x, size.batch, out / phases, height, width);
@@ -178,14 +178,14 @@ Tensor convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, cons
 
 Tensor infer_conv(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
                   const std::vector<Tensor>& residuals, const std::vector<double>& scales, std::int64_t shuffle,
-                  bool settled) {
-    return convolve(x, weights, bias, slope, residuals, scales, shuffle, settled, std::nullopt);
+                  bool weights_are_constant) {
+    return convolve(x, weights, bias, slope, residuals, scales, shuffle, weights_are_constant, std::nullopt);
 }
 
 void infer_conv_into(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
                      const std::vector<Tensor>& residuals, const std::vector<double>& scales, std::int64_t shuffle,
-                     bool settled, const Tensor& y) {
-    convolve(x, weights, bias, slope, residuals, scales, shuffle, settled, y);
+                     bool weights_are_constant, const Tensor& y) {
+    convolve(x, weights, bias, slope, residuals, scales, shuffle, weights_are_constant, y);
 }
 
 Tensor infer_picture(const Tensor& x, const Tensor& weights, const Tensor& bias, const Maybe& slope,
@@ -216,7 +216,7 @@ Tensor infer_picture(const Tensor& x, const Tensor& weights, const Tensor& bias,
 
 // Runs as one kernel if it fits: `way` is an index in cuda::kBlockSizes, or negative for the fastest.
 Tensor infer_block(const Tensor& x, const Tensor& weights, const Tensor& bias, const Tensor& slope,
-                   const Tensor& outer_weights, const Tensor& outer_bias, bool settled, std::int64_t way) {
+                   const Tensor& outer_weights, const Tensor& outer_bias, bool weights_are_constant, std::int64_t way) {
     constexpr const char* kName = "srgan_fast::infer_block";
     check_map_type(x, kName);
     const MapSize size = size_of(x, cuda::kBlockChannels, kName);
@@ -229,14 +229,14 @@ Tensor infer_block(const Tensor& x, const Tensor& weights, const Tensor& bias, c
         way < 0 ? cuda::choose_block_launch(size.batch, size.height, size.width, device)
                 : cuda::block_launch(static_cast<int>(way), size.batch, size.height, size.width, device);
     if (how.way < 0)
-        return infer_conv(infer_conv(x, weights, bias, slope, {}, {}, 1, settled), outer_weights, outer_bias,
-                          std::nullopt, {x}, {1.0}, 1, settled);
+        return infer_conv(infer_conv(x, weights, bias, slope, {}, {}, 1, weights_are_constant), outer_weights,
+                          outer_bias, std::nullopt, {x}, {1.0}, 1, weights_are_constant);
     const Tensor map = aligned(nhwc(x));
     cuda::ConvParams plan =
         cuda::infer_plan(size.batch, size.height, size.width, cuda::kBlockChannels, cuda::kBlockChannels);
     cuda::BlockParams p{};
     p.batch = size.batch, p.height = size.height, p.width = size.width;
-    p.x = map.const_data_ptr(), p.settled = settled;
+    p.x = map.const_data_ptr(), p.weights_are_constant = weights_are_constant;
     set_weights(plan, weights, x, kName), p.weights[0] = plan.weights;
     set_weights(plan, outer_weights, x, kName), p.weights[1] = plan.weights;
     p.bias[0] = vector_of(bias, cuda::kBlockChannels, x, kName, "bias");

@@ -232,7 +232,7 @@ def _check_fake(x: Tensor, weight: Tensor, shuffle: bool, *others: Maybe) -> Non
     if x.dim() != 4 or weight.dim() != 4 or x.shape[1] != weight.shape[1] * (4 if shuffle else 1):
         raise RuntimeError(
             f"srgan_fast::conv: weights {tuple(weight.shape)} do not fit a map {tuple(x.shape)}"
-            + (" before its pixel shuffle" if shuffle else "")
+            + (" that is shuffled" if shuffle else "")
         )
 
 

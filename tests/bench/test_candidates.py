@@ -68,7 +68,7 @@ def test_what_stands_for_nothing_is_refused(
 
 
 def test_an_unknown_row_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no row is called 'nothing'; there are .*ncnn-fp32"):
+    with pytest.raises(UsageError, match=r"unknown row 'nothing'; choose from .*ncnn-fp32"):
         find_candidate("nothing")
 
 

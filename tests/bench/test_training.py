@@ -390,8 +390,8 @@ def test_a_storage_counts_once_and_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
-        ({"rows": ("nope",)}, UsageError, "no row is called 'nope'; there are reference, stock, "),
-        ({"baseline": "nope"}, UsageError, "no row is called 'nope'"),
+        ({"rows": ("nope",)}, UsageError, "unknown row 'nope'; choose from reference, stock, "),
+        ({"baseline": "nope"}, UsageError, "unknown row 'nope'"),
         ({"baseline": "fused"}, UsageError, "baseline fused is not among the rows: stock, stock-lean"),
         ({"hr": 40}, UsageError, "hr is 40; it must be a multiple of 16"),
         ({"hr": 0}, UsageError, "hr is 0; it must be a multiple of 16"),
@@ -440,7 +440,7 @@ def test_json_on_standard_output_is_alone_there() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--row", "nope"], "no row is called 'nope'; there are reference, stock, "),
+        (["--row", "nope"], "unknown row 'nope'; choose from reference, stock, "),
         (["--hr", "40"], "hr is 40; it must be a multiple of 16"),
         (["--features", "vgg99"], "'vgg99' is no layer of vgg19"),
         (["--json", "."], ".: is a folder"),

@@ -64,7 +64,7 @@ def test_json_on_standard_output_is_alone_there(bench: Any) -> None:
     [
         (["--peer", "tflite"], "unknown peer 'tflite'; choose from all, none, torch-nchw-fp32, "),
         (["--backend", "tflite"], "unknown backend 'tflite'; choose from all, none, "),
-        (["--baseline", "tflite"], "no row is called 'tflite'; there are "),
+        (["--baseline", "tflite"], "unknown row 'tflite'; choose from "),
         (["--size", "0x8"], "size is '0x8'; sides must lie between 1 and "),
         (["--size", "8by8"], "size is '8by8'; it must be HEIGHTxWIDTH"),
         (["--model", "nope"], "nope: is neither a file nor a shipped model"),

@@ -641,7 +641,7 @@ X, W = torch.ones(1, 16, 4, 4), torch.ones(8, 16, 3, 3)
     [
         (lambda: conv(X[0], W), "N, C, H, W maps"),
         (lambda: conv(X, torch.ones(8, 15, 3, 3)), "do not fit a map"),
-        (lambda: conv(X, W, shuffle=True), "before its pixel shuffle"),
+        (lambda: conv(X, W, shuffle=True), "that is shuffled"),
         (lambda: conv(X, torch.ones(8, 16, 7, 7)), "3x3 of stride 1 or 2"),
         (lambda: conv(X, torch.ones(8, 16, 5, 5), stride=2), "3x3 of stride 1 or 2"),
         (lambda: conv(X, W, stride=3), "3x3 of stride 1 or 2"),

@@ -306,7 +306,7 @@ def test_a_failing_runtime_says_what_to_try(upscaler: Upscaler, monkeypatch: pyt
 def test_construction_refuses_what_cannot_work(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="shipped models:"):
         Upscaler("no-such-model")
-    with pytest.raises(BackendError, match="no backend"):
+    with pytest.raises(BackendError, match="unknown backend"):
         Upscaler(tiny_model, backend="abacus")
     with pytest.raises(BackendError, match="threads is 0"):
         Upscaler(tiny_model, threads=0)

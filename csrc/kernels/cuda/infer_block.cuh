@@ -220,7 +220,7 @@ void infer_block_kernel(SRGAN_FAST_CONSTANT BlockParams p) {
 #pragma unroll
     for (int m = 0; m < Shape::kOuterM; ++m) outer_row[m] = warp_m * Shape::kOuterM + m, outer_column[m] = lane & 15;
 
-    if (!p.settled) wait_for_previous_kernel();
+    if (!p.weights_are_constant) wait_for_previous_kernel();
     request_weights<T, Shape>(weights, p.weights[0]);
     if (threadIdx.x < kChannels) {
         const int channel = threadIdx.x;

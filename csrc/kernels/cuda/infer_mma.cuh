@@ -204,7 +204,7 @@ void infer_resident_kernel(SRGAN_FAST_CONSTANT InferParams p) {
     std::byte* const weights = shared_memory();
     float* const slopes = reinterpret_cast<float*>(weights + taps.count * Shape::kStageBytes);
     std::byte* const window_memory = reinterpret_cast<std::byte*>(slopes + Shape::kChannels);
-    if (!p.settled) wait_for_previous_kernel();
+    if (!p.weights_are_constant) wait_for_previous_kernel();
     for (int tap = 0; tap < taps.count; ++tap)
         fetch_weights<T, Shape>(weights + tap * Shape::kStageBytes, c, taps.weight[tap], 0);
     fetch_slopes<Shape>(slopes, p.slope, c.channels);

@@ -96,7 +96,7 @@ struct InferParams {
     Addend residuals[kResiduals];  // with the result's shape, added last; ends at one without a map
     int shuffle;                   // factor; computed channels are phase-major; 1 for no shuffle
     int pitch;                     // elements per pixel of the result
-    bool settled;                  // weights and slopes were there before the previous kernel began
+    bool weights_are_constant;     // not written by the preceding kernel: may be prefetched before it ends
 };
 
 // A convolution of inference whose result are images: followed by bias, PReLU and a pixel shuffle in PyTorch's order,
@@ -114,9 +114,9 @@ struct BlockParams {
     const void* x;
     const void* weights[2];  // packed as for InferParams
     Vector bias[2];
-    Vector slope;  // of PReLU
-    void* y;       // must not be x
-    bool settled;  // see InferParams
+    Vector slope;               // of PReLU
+    void* y;                    // must not be x
+    bool weights_are_constant;  // see InferParams
 };
 
 inline constexpr int kColours = 3;

@@ -64,7 +64,7 @@ TRUSTED = "stock"  # what all rows are checked against, and the usual baseline
 def find_row(name: str) -> TrainingRow:
     """The row of that name; a UsageError if there is none."""
     if name not in ROWS:
-        raise UsageError(f"no row is called {name!r}; there are {', '.join(ROWS)}")
+        raise UsageError(f"unknown row {name!r}; choose from {', '.join(ROWS)}")
     return ROWS[name]
 
 
