@@ -63,7 +63,7 @@ class Preset:
         name: what the user types.
         generator: architecture with its value ranges.
         discriminator: see `srgan_fast.models.build_discriminator`.
-        critic_map: from images in 0..1 to the input of D.
+        discriminator_map: from images in 0..1 to the input of D.
         feature_map: from images in 0..1 to the input of a torchvision VGG.
         losses: the adversarial stage.
     """
@@ -71,7 +71,7 @@ class Preset:
     name: str
     generator: GeneratorConfig
     discriminator: DiscriminatorName
-    critic_map: ColourMap
+    discriminator_map: ColourMap
     feature_map: ColourMap
     losses: LossRecipe
 
@@ -81,7 +81,7 @@ PRESETS: dict[str, Preset] = {
         name="paper",
         generator=GeneratorConfig(conventions=Conventions(lr_map=IDENTITY, hr_map=SIGNED)),
         discriminator="paper",
-        critic_map=SIGNED,
+        discriminator_map=SIGNED,
         feature_map=IMAGENET_NORMALISED,
         losses=LossRecipe(
             content="mse",
@@ -104,7 +104,7 @@ PRESETS: dict[str, Preset] = {
             ),
         ),
         discriminator="patch",
-        critic_map=IMAGENET_NORMALISED,
+        discriminator_map=IMAGENET_NORMALISED,
         feature_map=IMAGENET_NORMALISED,
         losses=LossRecipe(
             content="l1",

@@ -333,7 +333,7 @@ class GanStep:
         generator_optimiser: of the generator's parameters.
         discriminator_optimiser: of the discriminator's.
         recipe: losses.
-        critic_map: from images in 0..1 to the discriminator's input.
+        discriminator_map: from images in 0..1 to the discriminator's input.
         options: autocast and clipping.
     """
 
@@ -343,12 +343,12 @@ class GanStep:
     generator_optimiser: Optimizer
     discriminator_optimiser: Optimizer
     recipe: LossRecipe
-    critic_map: ColourMap
+    discriminator_map: ColourMap
     options: StepOptions = field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
         parameter = next(self.generator.parameters())
-        self._to_critic = Affine(self.critic_map).to(parameter)
+        self._to_critic = Affine(self.discriminator_map).to(parameter)
         self._critic_weights = PackedWeights()  # D's weights stay the same while it looks at both pictures and back
         self._features = None if self.features is None else _Features(self.features)
 

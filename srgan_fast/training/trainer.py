@@ -472,7 +472,7 @@ class Trainer:
             optimisers["generator"],
             optimisers["discriminator"],
             stage_recipe(section, preset),
-            preset.critic_map,
+            preset.discriminator_map,
             options,
         )
 

@@ -21,7 +21,7 @@ def test_paper_is_the_papers_recipe() -> None:
     assert (generator.conventions.block_eps, generator.conventions.upsample_eps) == (1e-5, 1e-5)
     # LR images in 0..1, HR images in -1..1 (section 3.2).
     assert generator.conventions.lr_map == ColourMap()
-    assert generator.conventions.hr_map == SIGNED == preset.critic_map
+    assert generator.conventions.hr_map == SIGNED == preset.discriminator_map
     assert preset.discriminator == "paper"
     assert preset.feature_map == IMAGENET_NORMALISED
     losses = preset.losses
@@ -35,7 +35,7 @@ def test_pytorch_gan_is_that_repositorys_recipe() -> None:
     assert (generator.scale, generator.channels, generator.blocks) == (4, 64, 16)
     assert (generator.block_bias, generator.upsample_bn, generator.conventions.output) == (True, True, "tanh")
     assert preset.discriminator == "patch"
-    spaces = (generator.conventions.lr_map, generator.conventions.hr_map, preset.critic_map, preset.feature_map)
+    spaces = (generator.conventions.lr_map, generator.conventions.hr_map, preset.discriminator_map, preset.feature_map)
     assert spaces == (IMAGENET_NORMALISED,) * 4
     assert (losses.content, losses.layers, losses.feature_scale) == ("l1", {"features[:18]": 1.0}, 1.0)
     assert (losses.adversarial, losses.adversarial_weight, losses.discriminator_average) == ("lsgan", 1e-3, True)

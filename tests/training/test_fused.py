@@ -94,7 +94,7 @@ def build(
         recipe = LossRecipe(pixel_weight=1.0, content_weight=0.3, layers=LAYERS)
         return PretrainStep(generator, adam(generator), recipe, options, vgg)
     recipe = replace(p.losses, **changes)
-    return GanStep(generator, critic, vgg, adam(generator), adam(critic), recipe, p.critic_map, options)
+    return GanStep(generator, critic, vgg, adam(generator), adam(critic), recipe, p.discriminator_map, options)
 
 
 def networks(step: Step) -> dict[str, nn.Module]:

@@ -135,7 +135,7 @@ def _gan_step(kernels: Any) -> GanStep:
     recipe = LossRecipe(content_weight=0.0, adversarial="lsgan", adversarial_weight=1e-2, pixel_weight=1.0)
     autocast = partial(torch.autocast, "cuda", torch.bfloat16)
     return GanStep(
-        generator, discriminator, None, optimisers[0], optimisers[1], recipe, get_preset("paper").critic_map,
+        generator, discriminator, None, optimisers[0], optimisers[1], recipe, get_preset("paper").discriminator_map,
         StepOptions(autocast, clip=10.0),
     )  # fmt: skip
 

@@ -154,7 +154,7 @@ def build(preset: str, recipe: LossRecipe, optimiser: Any = adam, cut: str = "",
         if isinstance(layer, nn.Conv2d):  # He's rule keeps deep features alive
             nn.init.kaiming_normal_(layer.weight)
     return GanStep(
-        generator, discriminator, features, optimiser(generator), optimiser(discriminator), recipe, p.critic_map
+        generator, discriminator, features, optimiser(generator), optimiser(discriminator), recipe, p.discriminator_map
     )
 
 

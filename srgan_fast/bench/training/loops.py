@@ -45,24 +45,24 @@ def common_gan_loop(
     features: nn.Module,
     generator_optimiser: Optimizer,
     discriminator_optimiser: Optimizer,
-    critic_map: ColourMap,
+    discriminator_map: ColourMap,
     adversarial_weight: float,
     graph_of_real: bool,
     autocast: Autocast,
 ) -> Step:
     """Generator and discriminator in turns: L1 distance of features, least-squares loss, D's losses averaged.
 
-    `critic_map` maps images in 0..1 to the discriminator's input, `adversarial_weight` is the weight of the adversarial
-    loss, `graph_of_real` whether the features of real images keep an unused autograd graph.
+    `discriminator_map` maps images in 0..1 to the discriminator's input, `adversarial_weight` is the weight of the
+    adversarial loss, `graph_of_real` whether the features of real images keep an unused autograd graph.
 
     Returns:
         A step that returns the losses `content`, `generator` (the weighted sum) and `discriminator`.
     """
-    to_critic = Affine(critic_map).to(next(generator.parameters()))
+    to_discriminator = Affine(discriminator_map).to(next(generator.parameters()))
 
-    def criticise(image: Tensor) -> Tensor:
+    def discriminate(image: Tensor) -> Tensor:
         with record_function("D forward"):
-            logits: Tensor = discriminator(to_critic(image))
+            logits: Tensor = discriminator(to_discriminator(image))
         return logits
 
     def step(hr: Tensor, lr: Tensor) -> dict[str, float]:
@@ -70,7 +70,7 @@ def common_gan_loop(
         with autocast():
             with record_function("G forward"):
                 sr = generator(lr)
-            fake = criticise(sr)
+            fake = discriminate(sr)
             with record_function("VGG(SR) forward"):
                 sr_features = features(sr)
             with record_function("VGG(HR) forward"), nullcontext() if graph_of_real else torch.no_grad():
@@ -85,7 +85,7 @@ def common_gan_loop(
 
         discriminator_optimiser.zero_grad()
         with autocast():
-            real, fake = criticise(hr), criticise(sr.detach())
+            real, fake = discriminate(hr), discriminate(sr.detach())
         real_loss = F.mse_loss(real.float(), torch.ones_like(real, dtype=torch.float32))
         fake_loss = F.mse_loss(fake.float(), torch.zeros_like(fake, dtype=torch.float32))
         discriminator_loss = (real_loss + fake_loss) / 2

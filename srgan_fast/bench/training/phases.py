@@ -91,7 +91,7 @@ def saved_by_networks(trainee: Trainee) -> dict[str, int]:
     """Bytes that a forward pass of each network saves, without weights; of D and VGG on generated images."""
     networks, (hr, lr) = trainee.networks, trainee.images
     leaf = hr.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    to_critic = Affine(get_preset(GENERATOR_PRESET).critic_map)
+    to_critic = Affine(get_preset(GENERATOR_PRESET).discriminator_map)
     inputs = {"generator": lr, "discriminator": to_critic(leaf), "features": leaf}
     found = {}
     for name, network in networks.all().items():

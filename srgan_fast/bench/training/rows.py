@@ -188,13 +188,13 @@ def _step(row: TrainingRow, networks: Networks, autocast: Autocast, captured: bo
             discriminator,
             features,
             *optimisers,
-            critic_map=get_preset(GENERATOR_PRESET).critic_map,
+            discriminator_map=get_preset(GENERATOR_PRESET).discriminator_map,
             adversarial_weight=get_preset(LOSSES_PRESET).losses.adversarial_weight,
             graph_of_real=not row.tuned,
             autocast=autocast,
         )
-    losses, critic_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).critic_map
-    gan = GanStep(generator, discriminator, features, *optimisers, losses, critic_map, StepOptions(autocast))
+    losses, discriminator_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).discriminator_map
+    gan = GanStep(generator, discriminator, features, *optimisers, losses, discriminator_map, StepOptions(autocast))
     return _with_average(CapturedStep(gan, required=True) if captured else gan, generator, averaged)
 
 
