@@ -175,7 +175,9 @@ def _arguments(case: Case, size: tuple[int, int, int, int, int], dtype: torch.dt
     return given
 
 
-def _compute(function: Any, case: Case, given: dict[str, Tensor]) -> dict[Direction, dict[str, Tensor]]:
+def _compute(
+    function: Callable[..., conv_ops.ConvResult], case: Case, given: dict[str, Tensor]
+) -> dict[Direction, dict[str, Tensor]]:
     """Results, and the gradients of a random linear function of all of them."""
     inputs = {name: t.clone().requires_grad_() for name, t in given.items()}
     options: dict[str, Any] = {
@@ -190,7 +192,7 @@ def _compute(function: Any, case: Case, given: dict[str, Tensor]) -> dict[Direct
     result = function(**inputs, **options)
     generator = torch.Generator().manual_seed(1)
     outputs = {name: part for name, part in result._asdict().items() if part.numel()}
-    total: Any = 0
+    total = torch.zeros((), dtype=torch.float64)
     for part in outputs.values():
         factors = torch.randn(part.shape, generator=generator, dtype=torch.float64)
         if part.dim() == 1:  # moments: weighted like the map that they summarise

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.registry import first_line
 
 if TYPE_CHECKING:
+    import onnx
+
     from srgan_fast.export.verify import Agreement, ExportPrecision
 
 OPSET = 20
@@ -202,7 +204,7 @@ def _images(folder: Path | None, needed: bool) -> list[FloatImages]:
     return [np.ascontiguousarray(waves.transpose(2, 0, 1)[None], np.float32)]
 
 
-def _describe(proto: Any, file: ModelFile, digest: str, precision: str, pixels: bool) -> None:
+def _describe(proto: "onnx.ModelProto", file: ModelFile, digest: str, precision: str, pixels: bool) -> None:
     """Adds metadata."""
     scale = file.scale
     proto.producer_name, proto.producer_version = "srgan_fast", __version__

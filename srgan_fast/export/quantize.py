@@ -38,7 +38,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
         return None if image is None else {"lr": image}
 
 
-def quantize(proto: Any, images: Sequence[NDArray[Any]], kept: Sequence[str]) -> Any:
+def quantize(proto: onnx.ModelProto, images: Sequence[NDArray[Any]], kept: Sequence[str]) -> onnx.ModelProto:
     """Replaces all but some convolutions of a graph by int8 ones.
 
     Args:
@@ -77,7 +77,7 @@ def quantize(proto: Any, images: Sequence[NDArray[Any]], kept: Sequence[str]) ->
     return made
 
 
-def _keep_small_rows(plain: Any, quantized: Any) -> None:
+def _keep_small_rows(plain: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
     """Sets scales that underflow the graph's type to the smallest representable one.
 
     ONNX Runtime sets them to 1, which zeroes all values of the filter: in fp16 all filters below 0.0078.

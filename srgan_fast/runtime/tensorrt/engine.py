@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from srgan_fast.errors import BackendError
 from srgan_fast.runtime.tensorrt.builder import EnginePrecision
@@ -138,7 +138,7 @@ class Engine:
         recorded = self._graphs[shape]
         recorded.given.copy_(lr)
         recorded.graph.replay()
-        return cast("torch.Tensor", recorded.sr)
+        return recorded.sr
 
     def _enqueue(self, context: "trt.IExecutionContext", lr: "torch.Tensor", sr: "torch.Tensor", shape: Shape) -> None:
         """Runs on PyTorch's current stream, or a side stream instead of the default one, which TensorRT would sync."""
@@ -178,10 +178,10 @@ class Engine:
 class _RecordedEngine(NamedTuple):
     """A CUDA graph and the objects that it depends on."""
 
-    graph: Any
-    context: Any
-    given: Any
-    sr: Any
+    graph: "torch.cuda.CUDAGraph"
+    context: "trt.IExecutionContext"
+    given: "torch.Tensor"
+    sr: "torch.Tensor"
 
 
 def output_types(inspected: dict[str, Any]) -> dict[str, int]:
