@@ -245,12 +245,12 @@ inline TestNetwork single(std::int64_t image_channels, std::int64_t size, std::i
 }
 
 // An image of one of the three types, as the engine takes and returns it.
-struct Picture {
+struct TestImage {
     PixelType type;
     std::int64_t channels, height, width;
     std::vector<std::uint8_t> bytes;
 
-    Picture(PixelType t, std::int64_t c, std::int64_t h, std::int64_t w)
+    TestImage(PixelType t, std::int64_t c, std::int64_t h, std::int64_t w)
         : type(t), channels(c), height(h), width(w), bytes(c * h * w * size(), 0xff) {}
 
     std::int64_t size() const { return type == PixelType::kUint8 ? 1 : type == PixelType::kUint16 ? 2 : 4; }
@@ -265,7 +265,7 @@ struct Picture {
         }
     }
     engine::ImageIn view() const { return {type, bytes.data(), height, width}; }
-    bool operator==(const Picture& other) const = default;
+    bool operator==(const TestImage& other) const = default;
 
   private:
     template <typename T>
@@ -276,25 +276,25 @@ struct Picture {
     }
 };
 
-inline std::string text(const Picture& p) {
+inline std::string text(const TestImage& p) {
     return std::to_string(p.height) + "x" + std::to_string(p.width) + " " +
            (p.type == PixelType::kUint8    ? "uint8"
             : p.type == PixelType::kUint16 ? "uint16"
                                            : "float");
 }
 
-inline Picture random_picture(PixelType type, std::int64_t channels, std::int64_t height, std::int64_t width,
+inline TestImage random_image(PixelType type, std::int64_t channels, std::int64_t height, std::int64_t width,
                               Random& random) {
-    Picture picture(type, channels, height, width);
+    TestImage test_image(type, channels, height, width);
     if (type == PixelType::kFloat) {
         std::uniform_real_distribution<float> uniform(0.0f, 1.0f);
         std::vector<float> values(channels * height * width);
         for (float& v : values) v = uniform(random);
-        std::memcpy(picture.bytes.data(), values.data(), picture.bytes.size());
+        std::memcpy(test_image.bytes.data(), values.data(), test_image.bytes.size());
     } else {
-        for (std::uint8_t& byte : picture.bytes) byte = static_cast<std::uint8_t>(random());
+        for (std::uint8_t& byte : test_image.bytes) byte = static_cast<std::uint8_t>(random());
     }
-    return picture;
+    return test_image;
 }
 
 // A dense map of the reference, [height][width][channels].
@@ -309,14 +309,15 @@ struct ReferenceMap {
 };
 
 // Rows from .. to of an image in the network's range.
-inline ReferenceMap reference_image(const TestNetwork& network, const Picture& picture, std::int64_t from,
+inline ReferenceMap reference_image(const TestNetwork& network, const TestImage& test_image, std::int64_t from,
                                     std::int64_t to) {
-    ReferenceMap image(to - from, picture.width, network.channels);
+    ReferenceMap image(to - from, test_image.width, network.channels);
     for (std::int64_t y = 0; y < image.height; ++y)
         for (std::int64_t x = 0; x < image.width; ++x)
             for (std::int64_t c = 0; c < image.channels; ++c)
-                image.at(y, x, c) = static_cast<float>(
-                    picture.at(from + y, x, c) / picture.white() * network.input.gain[c] + network.input.offset[c]);
+                image.at(y, x, c) =
+                    static_cast<float>(test_image.at(from + y, x, c) / test_image.white() * network.input.gain[c] +
+                                       network.input.offset[c]);
     return image;
 }
 
@@ -373,9 +374,9 @@ inline double reference_skip(engine::Skip skip, const ReferenceMap& image, std::
 }
 
 // The result in 0..1, without the clamping of integers, of the image's rows from .. to as if there were no others.
-inline ReferenceMap reference_rows(const TestNetwork& network, const Picture& picture, std::int64_t from,
+inline ReferenceMap reference_rows(const TestNetwork& network, const TestImage& test_image, std::int64_t from,
                                    std::int64_t to) {
-    const ReferenceMap image = reference_image(network, picture, from, to);
+    const ReferenceMap image = reference_image(network, test_image, from, to);
     std::vector<ReferenceMap> values{reference_unshuffle(image, network.unshuffle)};
     for (const TestConv& conv : network.convs) values.push_back(reference_conv(conv, values));
     ReferenceMap out = std::move(values.back());
@@ -390,10 +391,10 @@ inline ReferenceMap reference_rows(const TestNetwork& network, const Picture& pi
     return out;
 }
 
-inline Picture run(engine::Engine& engine, const Picture& picture, const engine::Progress& progress = {}) {
+inline TestImage run(engine::Engine& engine, const TestImage& test_image, const engine::Progress& progress = {}) {
     const std::int64_t scale = engine.model().scale();
-    Picture out(picture.type, picture.channels, picture.height * scale, picture.width * scale);
-    engine.run(picture.view(), out.bytes.data(), progress);
+    TestImage out(test_image.type, test_image.channels, test_image.height * scale, test_image.width * scale);
+    engine.run(test_image.view(), out.bytes.data(), progress);
     return out;
 }
 
@@ -428,7 +429,7 @@ inline std::int64_t tall(const TestNetwork& network, std::int64_t width) {
     engine::Engine engine(network.plain(), last.precision, last.isa, 1);
     for (std::int64_t height = 1 << 15;; height *= 4) {
         std::int64_t strip = 0;
-        run(engine, Picture(PixelType::kUint8, network.channels, height, width), [&](std::int64_t rows) {
+        run(engine, TestImage(PixelType::kUint8, network.channels, height, width), [&](std::int64_t rows) {
             strip = rows / engine.model().scale();
             return false;
         });

@@ -48,14 +48,14 @@ void test_head(std::int64_t channels, const Window& window, Random& random) {
 
 // Pixels as a sink writes them, with columns beside them that must stay as they are.
 template <typename Pixel>
-struct Picture {
+struct TestImage {
     static constexpr bool kPlanes = std::is_same_v<Pixel, float>;
     static constexpr std::int64_t kMargin = 5;
 
     std::int64_t rows, columns, stride;
     Guarded<Pixel> memory;
 
-    Picture(std::int64_t rows, std::int64_t columns)
+    TestImage(std::int64_t rows, std::int64_t columns)
         : rows(rows),
           columns(columns),
           stride((kPlanes ? 1 : 3) * columns + kMargin),
@@ -86,7 +86,7 @@ struct Picture {
         }
         return memory.intact();
     }
-    bool operator==(const Picture& other) const {
+    bool operator==(const TestImage& other) const {
         return std::memcmp(memory.data(), other.memory.data(), memory.size() * sizeof(Pixel)) == 0;
     }
 };
@@ -111,16 +111,16 @@ void check_tail(const Way& way, const Tail& tail, bool tanh, Random& random) {
                               : sizeof(Pixel) == 1         ? ", uint8"
                                                            : ", uint16") +
                              (tanh ? ", tanh" : "");
-    std::optional<Picture<Pixel>> first;
+    std::optional<TestImage<Pixel>> first;
     for (const std::int64_t tasks : cuts(way.kernels->tail, given)) {
         const std::string cut = what + ", " + std::to_string(tasks) + " tasks";
-        Picture<Pixel> picture(height, width);
+        TestImage<Pixel> test_image(height, width);
         cpu::Conv9x9Tail arguments = given;
-        arguments.sink = picture.sink(tanh, gain, offset);
+        arguments.sink = test_image.sink(tanh, gain, offset);
         check(run_tasks(way.kernels->tail, arguments, tasks, random), cut + ": scratch memory");
-        check(picture.intact(), cut + ": wrote beside the pixels");
+        check(test_image.intact(), cut + ": wrote beside the pixels");
         if (first) {
-            check(picture == *first, cut + ": other bits than in one task");
+            check(test_image == *first, cut + ": other bits than in one task");
             continue;
         }
         Error error;
@@ -128,7 +128,7 @@ void check_tail(const Way& way, const Tail& tail, bool tanh, Random& random) {
         for (std::int64_t y = 0; y < height; ++y)
             for (std::int64_t x = 0; x < width; ++x)
                 for (std::int64_t c = 0; c < 3; ++c) {
-                    const Pixel got = picture.at(y, x, c);
+                    const Pixel got = test_image.at(y, x, c);
                     if (y < 2 * window.first || y >= 2 * (window.first + window.rows)) {
                         Pixel untouched;
                         std::memset(&untouched, 0xff, sizeof untouched);
@@ -151,7 +151,7 @@ void check_tail(const Way& way, const Tail& tail, bool tanh, Random& random) {
         check(rounded, cut + ": wrongly rounded or clamped");
         check(error.rms() <= way.tail && error.largest() <= kLargest * way.tail,
               cut + ": rms error " + tests::text(error.rms()) + ", largest " + tests::text(error.largest()));
-        first.emplace(std::move(picture));
+        first.emplace(std::move(test_image));
     }
 }
 
@@ -161,7 +161,7 @@ void check_tail_not_finite(const Way& way, const Tail& tail, const RowMap& in, f
     const Window& window = tail.window;
     const std::int64_t row = window.height / 2, place = window.width / 2 * 4 * tail.channels;
     const float before = in.at(row, place);
-    Picture<Pixel> good(2 * window.height, 2 * window.width), bad(2 * window.height, 2 * window.width);
+    TestImage<Pixel> good(2 * window.height, 2 * window.width), bad(2 * window.height, 2 * window.width);
     cpu::Conv9x9Tail arguments = tail.arguments;
     arguments.sink = good.sink(false, 0.4f, 0.5f);
     run_tasks(way.kernels->tail, arguments, 1, random);
@@ -176,7 +176,7 @@ void check_tail_not_finite(const Way& way, const Tail& tail, const RowMap& in, f
                 const std::int64_t dy = y / 2 - window.height / 2, dx = x / 2 - window.width / 2;
                 if (std::max(std::abs(dy), std::abs(dx)) > 2 + 3)  // the radius, and the rest of a tile
                     local = local && good.at(y, x, c) == bad.at(y, x, c);
-                else if (!Picture<Pixel>::kPlanes && dy == 0 && dx == 0 && std::isnan(value))
+                else if (!TestImage<Pixel>::kPlanes && dy == 0 && dx == 0 && std::isnan(value))
                     black = black && bad.at(y, x, c) == 0;
             }
     const std::string what = way.name + tail.name + ", with " + tests::text(value);

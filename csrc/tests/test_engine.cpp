@@ -22,30 +22,30 @@ using namespace srgan_fast::tests;
 void test_series(const TestNetwork& network, const std::vector<EngineWay>& chosen, Random& random) {
     const std::int64_t step = network.unshuffle;
     for (const EngineWay& way : chosen) {
-        std::vector<Picture> pictures, expected;
+        std::vector<TestImage> test_images, expected;
         for (const auto& [height, width] : {std::pair{9, 14}, {1, 1}, {9, 14}, {30, 5}, {5, 30}, {30, 5}, {9, 14}})
-            pictures.push_back(
-                random_picture(PixelType::kUint8, network.channels, height * step, width * step, random));
-        for (const Picture& picture : pictures) {
+            test_images.push_back(
+                random_image(PixelType::kUint8, network.channels, height * step, width * step, random));
+        for (const TestImage& test_image : test_images) {
             Engine fresh(network.plain(), way.precision, way.isa, 1);
-            expected.push_back(run(fresh, picture));
+            expected.push_back(run(fresh, test_image));
         }
         for (const int threads : {1, 2, 3, 7}) {
             Engine engine(network.plain(), way.precision, way.isa, threads);
-            for (std::size_t i = 0; i < pictures.size(); ++i)
-                check(run(engine, pictures[i]) == expected[i], text(way) + ", " + network.name + ", series, picture " +
-                                                                   std::to_string(i) + " on " +
-                                                                   std::to_string(threads) + " threads");
+            for (std::size_t i = 0; i < test_images.size(); ++i)
+                check(run(engine, test_images[i]) == expected[i], text(way) + ", " + network.name + ", series, image " +
+                                                                      std::to_string(i) + " on " +
+                                                                      std::to_string(threads) + " threads");
         }
     }
 }
 
 void test_callers(const TestNetwork& network, Random& random) {
     const EngineWay way = engine_ways().back();
-    const Picture small = random_picture(PixelType::kFloat, network.channels, 9, 13, random),
-                  large = random_picture(PixelType::kUint8, network.channels, 21, 18, random);
+    const TestImage small = random_image(PixelType::kFloat, network.channels, 9, 13, random),
+                    large = random_image(PixelType::kUint8, network.channels, 21, 18, random);
     Engine shared(network.plain(), way.precision, way.isa, 2);
-    const Picture small_expected = run(shared, small), large_expected = run(shared, large);
+    const TestImage small_expected = run(shared, small), large_expected = run(shared, large);
     std::atomic<int> wrong{0};
     std::vector<std::thread> callers;
     for (int i = 0; i < 3; ++i)
@@ -87,14 +87,14 @@ void test_siblings(const TestNetwork& network, Random& random) {
 void test_ended_runs(const TestNetwork& network, Random& random) {
     const EngineWay way = engine_ways().back();
     Engine engine(network.plain(), way.precision, way.isa, 2), other(network.plain(), way.precision, way.isa, 2);
-    const Picture picture = random_picture(PixelType::kUint8, network.channels, tall(network, 40), 40, random);
-    const Picture expected = run(other, picture);
-    Picture out(picture.type, picture.channels, expected.height, expected.width);
+    const TestImage test_image = random_image(PixelType::kUint8, network.channels, tall(network, 40), 40, random);
+    const TestImage expected = run(other, test_image);
+    TestImage out(test_image.type, test_image.channels, expected.height, expected.width);
     for (int after = kSlow ? 2 : 1; after <= 2; ++after) {
         int calls = 0;
         const auto end = [&](std::int64_t) { return ++calls < after; };
-        check(!engine.run(picture.view(), out.bytes.data(), end) && calls == after, "ended by progress");
-        check(run(engine, picture) == expected, network.name + ", a run after one that was ended");
+        check(!engine.run(test_image.view(), out.bytes.data(), end) && calls == after, "ended by progress");
+        check(run(engine, test_image) == expected, network.name + ", a run after one that was ended");
         calls = 0;
         const auto raise = [&](std::int64_t) -> bool {
             if (++calls == after) throw std::runtime_error("raised");
@@ -102,12 +102,12 @@ void test_ended_runs(const TestNetwork& network, Random& random) {
         };
         bool raised = false;
         try {
-            engine.run(picture.view(), out.bytes.data(), raise);
+            engine.run(test_image.view(), out.bytes.data(), raise);
         } catch (const std::runtime_error&) {
             raised = true;
         }
         check(raised, "progress raises");
-        check(run(engine, picture) == expected, network.name + ", a run after one in which progress raised");
+        check(run(engine, test_image) == expected, network.name + ", a run after one in which progress raised");
     }
 }
 
@@ -119,11 +119,11 @@ void test_rows(const TestNetwork& network, const std::vector<EngineWay>& chosen,
              {std::pair{PixelType::kUint8, 5 * step}, {PixelType::kUint16, tall(network, 40 * step)}}) {
             if (kSlow && height > 5 * step) continue;
             Engine engine(network.plain(), way.precision, way.isa, 2);
-            const Picture picture = random_picture(type, network.channels, height, 40 * step, random);
-            const Picture expected = run(engine, picture);
-            Picture got(type, picture.channels, expected.height, expected.width);
-            const std::string what = text(way) + ", " + network.name + ", rows of " + text(picture);
-            const std::int64_t in_row = picture.width * picture.channels * picture.size(),
+            const TestImage test_image = random_image(type, network.channels, height, 40 * step, random);
+            const TestImage expected = run(engine, test_image);
+            TestImage got(type, test_image.channels, expected.height, expected.width);
+            const std::string what = text(way) + ", " + network.name + ", rows of " + text(test_image);
+            const std::int64_t in_row = test_image.width * test_image.channels * test_image.size(),
                                out_row = got.width * got.channels * got.size();
             std::int64_t asked = 0, finished = 0, calls = 0, ends_at = 0;
             std::vector<std::uint8_t> rows;  // moves with every call, so that no older row can be read
@@ -131,8 +131,8 @@ void test_rows(const TestNetwork& network, const std::vector<EngineWay>& chosen,
                 check(first == asked && count > 0, what + ": asked for row " + std::to_string(first));
                 if (++calls == ends_at) return nullptr;
                 asked = first + count;
-                rows = std::vector<std::uint8_t>(picture.bytes.begin() + first * in_row,
-                                                 picture.bytes.begin() + asked * in_row);
+                rows = std::vector<std::uint8_t>(test_image.bytes.begin() + first * in_row,
+                                                 test_image.bytes.begin() + asked * in_row);
                 return rows.data();
             };
             const auto write = [&](const void* pixels, std::int64_t first, std::int64_t count) {
@@ -143,9 +143,9 @@ void test_rows(const TestNetwork& network, const std::vector<EngineWay>& chosen,
             };
             const auto run_rows = [&](std::int64_t end) {
                 asked = finished = calls = 0, ends_at = end;
-                return engine.run_rows(type, picture.height, picture.width, read, write);
+                return engine.run_rows(type, test_image.height, test_image.width, read, write);
             };
-            check(run_rows(0) && asked == picture.height && finished == got.height && got == expected, what);
+            check(run_rows(0) && asked == test_image.height && finished == got.height && got == expected, what);
             for (const std::int64_t end : {1, 2})
                 check(!run_rows(end) && run_rows(0) && got == expected, what + ", after a run that was ended");
         }
@@ -174,13 +174,13 @@ void test_refusals(Random& random) {
                     "threads is " + std::to_string(threads));
 
     Engine engine(network.plain(), Precision::kFp32, cpu::usable_isas().front(), 2);
-    const Picture good = random_picture(PixelType::kUint8, 3, 4, 6, random), expected = run(engine, good);
+    const TestImage good = random_image(PixelType::kUint8, 3, 4, 6, random), expected = run(engine, good);
     for (const auto& [height, width] : {std::pair{3, 4}, {4, 3}, {1, 1}})
         starts_with(
-            message_of<std::invalid_argument>([&] { run(engine, Picture(PixelType::kUint8, 3, height, width)); }),
+            message_of<std::invalid_argument>([&] { run(engine, TestImage(PixelType::kUint8, 3, height, width)); }),
             "the sides of an image must be multiples of 2, got " + std::to_string(height) + " x " +
                 std::to_string(width));
-    check(run(engine, good) == expected, "a run after a refused picture");
+    check(run(engine, good) == expected, "a run after a refused image");
     starts_with(message_of<std::logic_error>(
                     [&] { run(engine, good, [&](std::int64_t) { return engine.working_memory(4, 6) > 0; }); }),
                 "an engine cannot be used by what its own run reports progress to");
