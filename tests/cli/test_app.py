@@ -57,7 +57,14 @@ def test_the_help_of_a_subcommand_tells_every_option_in_full(run: Any, command: 
 
 def test_help_tells_what_happens_by_default(run: Any) -> None:
     shown = _plain(run("upscale", "-h").stdout)
-    for default in ("as the input", "the model's", "_x4, as the factor is", "all", "bounds memory", "srresnet-x4"):
+    for default in (
+        "as the input",
+        "the model's",
+        "_x4, as the factor is",
+        "all",
+        "chosen to bound memory",
+        "srresnet-x4",
+    ):
         assert default in shown
     assert "bicubic downscaling" in _plain(run("evaluate", "-h").stdout)
 
@@ -143,7 +150,7 @@ def test_an_interruption_has_the_exit_code_that_shells_expect(
 ) -> None:
     _raise(monkeypatch, KeyboardInterrupt())
     result = run(*options, "models")
-    assert (result.exit_code, result.stderr) == (130, "interrupted; nothing half-written was left behind\n")
+    assert (result.exit_code, result.stderr) == (130, "interrupted; no partial files were left\n")
 
 
 # Python writes at once, or when it exits.

@@ -56,7 +56,7 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_wanted(run: Any, forei
     target = folder / "ours.safetensors"
     target.write_bytes(b"mine")
     result = run("convert", "theirs.pth", "-o", "ours.safetensors")
-    assert (result.exit_code, result.stderr) == (1, "error: ours.safetensors: is there already; use --overwrite\n")
+    assert (result.exit_code, result.stderr) == (1, "error: ours.safetensors: already exists; use --overwrite\n")
     assert target.read_bytes() == b"mine"
     assert run("convert", "theirs.pth", "-o", "ours.safetensors", "--overwrite").exit_code == 0
     assert read_generator(target).config.channels == 8

@@ -35,7 +35,7 @@ def test_a_sound_installation_is_presented_and_exits_with_0(run: Any) -> None:
     for text in (
         "srgan-fast 0.", "instruction sets: baseline", "torch 2.", "srgan_fast._engine   upscaling on the CPU",
         "native                fp32", "cpu float16   plain torch: ", "resize uint8 ", "of the output's range",
-        "all that is installed works; tests: ",
+        "everything that is installed works; tests: ",
     ):  # fmt: skip
         assert text in result.stdout
 
@@ -73,7 +73,7 @@ def test_json_is_kept_in_a_file_beside_the_text(run: Any, finds: Any, folder: Pa
     result = run("doctor", "--json", "new/report.json")
     assert result.exit_code == 0
     assert DoctorReport.from_json((folder / "new/report.json").read_text()) == expected
-    assert "all that is installed works" in result.stdout
+    assert "everything that is installed works" in result.stdout
 
 
 def test_a_place_that_cannot_be_written_is_one_line(run: Any) -> None:

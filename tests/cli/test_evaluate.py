@@ -119,7 +119,7 @@ def test_an_infinite_psnr_is_null_in_json(evaluate: Any, folder: Path) -> None:
     [
         (["--hr", "missing"], "missing: no such folder"),
         (["--hr", "hr/a.png"], "hr/a.png: no such folder"),
-        (["--hr", "empty"], "empty: holds no pictures"),
+        (["--hr", "empty"], "empty: holds no images"),
         (["--hr", "hr", "--lr", "missing"], "missing: no such folder"),
         (["--hr", "hr", "--lr", "empty"], "hr/a.png: no low-resolution version in empty (looked for a, ax4, a_x4)"),
         (["--hr", "hr", "--lr", "hr"], "hr/a.png: 41x32 pixels are not 4 times the 41x32"),

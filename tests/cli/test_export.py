@@ -34,7 +34,7 @@ def test_a_file_that_is_there_is_replaced_only_if_that_is_wanted(
 ) -> None:
     (folder / "m.onnx").write_bytes(b"mine")
     result = run("export", "onnx", "-m", tiny_model, "-o", "m.onnx")
-    assert (result.exit_code, result.stderr) == (1, "error: m.onnx: is there already; use --overwrite\n")
+    assert (result.exit_code, result.stderr) == (1, "error: m.onnx: already exists; use --overwrite\n")
     assert (folder / "m.onnx").read_bytes() == b"mine"
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     result = run("export", "onnx", "-m", tiny_model, "-o", "m.onnx", "--overwrite")
@@ -110,7 +110,7 @@ def test_what_no_engine_can_be_built_for_is_one_line(
 def test_an_engine_that_is_there_is_replaced_only_if_that_is_wanted(run: Any, folder: Path, tiny_model: Path) -> None:
     (folder / "m.engine").write_bytes(b"mine")
     result = run("export", "tensorrt", "-m", tiny_model, "-o", "m.engine")
-    assert (result.exit_code, result.stderr) == (1, "error: m.engine: is there already; use --overwrite\n")
+    assert (result.exit_code, result.stderr) == (1, "error: m.engine: already exists; use --overwrite\n")
     assert (folder / "m.engine").read_bytes() == b"mine"
 
 
