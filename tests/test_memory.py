@@ -33,6 +33,7 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(Path, "read_text", of_a_container)
     monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_last", (-1.0, None))
     return tmp_path
 
 
@@ -50,6 +51,14 @@ def test_the_limit_of_an_outer_group_holds(groups: Path) -> None:
 def test_without_limits_the_machine_decides(groups: Path) -> None:
     _cgroup(groups, "a/b", "max", 700)
     assert memory.available() == pytest.approx(memory._of_machine(), rel=0.5)
+
+
+def test_an_answer_holds_for_some_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, left = iter([0.0, 0.01, 0.03]), iter([5, 4])
+    monkeypatch.setattr(memory, "_last", (-1.0, None))
+    monkeypatch.setattr(memory, "read", lambda: next(left))
+    monkeypatch.setattr(memory.time, "monotonic", lambda: next(clock))
+    assert [memory.available() for _ in range(3)] == [5, 5, 4]
 
 
 LIMITED = """

@@ -44,18 +44,20 @@ class Engine::Turn {
 };
 
 Engine::Engine(const Network& network, Precision precision, cpu::Isa isa, int threads)
-    : pool_(checked_threads(threads)), model_(network, precision, isa, pool_) {}
+    : pool_(checked_threads(threads)), model_(std::make_shared<const Model>(network, precision, isa, pool_)) {}
+
+Engine::Engine(const Engine& other, int threads) : pool_(checked_threads(threads)), model_(other.model_) {}
 
 Engine::~Engine() = default;
 
 Plan& Engine::plan_for(std::int64_t height, std::int64_t width) {
-    const std::int64_t step = model_.unshuffle();
+    const std::int64_t step = model_->unshuffle();
     if (height % step != 0 || width % step != 0)
         throw std::invalid_argument("the sides of an image must be multiples of " + std::to_string(step) + ", got " +
                                     std::to_string(height) + " x " + std::to_string(width));
     if (!plan_ || plan_->height() != height || plan_->width() != width) {
         plan_.reset();  // its memory goes before the next one's comes
-        plan_ = std::make_unique<Plan>(model_, height, width, pool_.threads());
+        plan_ = std::make_unique<Plan>(*model_, height, width, pool_.threads());
     }
     return *plan_;
 }
@@ -95,7 +97,7 @@ double Engine::peak() {
     const auto once = [this] {
         std::atomic<std::int64_t> done{0};
         const auto began = std::chrono::steady_clock::now();
-        pool_.run(pool_.threads(), [&](std::int64_t, int) { done += model_.level().multiply_adds(kRepeats); });
+        pool_.run(pool_.threads(), [&](std::int64_t, int) { done += model_->level().multiply_adds(kRepeats); });
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
         return static_cast<double>(done) / took.count();
     };

@@ -44,6 +44,9 @@ class Engine {
   public:
     // Throws std::invalid_argument where `threads` is not positive, and whatever Model's constructor throws.
     Engine(const Network& network, Precision precision, cpu::Isa isa, int threads);
+    // Another engine with threads of its own, for the same network: the packed weights are shared, and live as long as
+    // one of the engines does. Throws std::invalid_argument where `threads` is not positive.
+    Engine(const Engine& other, int threads);
     ~Engine();
 
     // Upscales one image into `out`, which holds scale * height rows of the same type and layout. Several threads may
@@ -69,7 +72,7 @@ class Engine {
     // fp32 multiply-adds a second that the engine's threads reach together when they do nothing else for a while.
     double peak();
 
-    const Model& model() const { return model_; }
+    const Model& model() const { return *model_; }
     int threads() const { return pool_.threads(); }
 
   private:
@@ -80,7 +83,7 @@ class Engine {
     bool planned(std::int64_t height, std::int64_t width, const Run& run);
 
     ThreadPool pool_;
-    Model model_;
+    std::shared_ptr<const Model> model_;
     std::mutex mutex_;
     std::atomic<std::thread::id> holder_{};
     std::vector<LayerTime> layer_times_;

@@ -252,6 +252,14 @@ PYBIND11_MODULE(_engine, m) {
         .def(py::init(&srgan_fast::engine::make_engine), py::kw_only(), py::arg("layers"), py::arg("channels"),
              py::arg("unshuffle"), py::arg("skip"), py::arg("input_map"), py::arg("output_map"), py::arg("tanh"),
              py::arg("precision"), py::arg("threads"))
+        .def(
+            "sibling",
+            [](const Handle& e, int threads) {
+                Engine& engine = e.get();
+                const py::gil_scoped_release release;
+                return std::unique_ptr<Handle>(new Handle{std::make_unique<Engine>(engine, threads)});
+            },
+            py::arg("threads"), "Another engine with threads of its own that shares the weights.")
         .def_property_readonly("isa",
                                [](const Handle& e) { return std::string(cpu::isa_name(e.get().model().level().isa)); })
         .def_property_readonly("scale", [](const Handle& e) { return e.get().model().scale(); })

@@ -1,6 +1,7 @@
 // The engine in use: the same bits whatever the number of threads, the pictures before, and the callers; runs that end
 // early; and what it refuses. Results are compared with the reference in test_networks.cpp.
 #include <atomic>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -59,6 +60,28 @@ void test_callers(const TestNetwork& network, Random& random) {
         });
     for (std::thread& caller : callers) caller.join();
     check(wrong == 0, network.name + ", several callers: " + std::to_string(wrong) + " wrong results");
+}
+
+// Engines beside each other with the weights of one, which may be gone before them.
+void test_siblings(const TestNetwork& network, Random& random) {
+    const EngineWay way = engine_ways().back();
+    const Picture picture = random_picture(PixelType::kUint8, network.channels, 21, 18, random);
+    auto first = std::make_unique<Engine>(network.plain(), way.precision, way.isa, 2);
+    const Picture expected = run(*first, picture);
+    std::vector<std::unique_ptr<Engine>> engines;
+    for (int threads = 1; threads < 4; ++threads) engines.push_back(std::make_unique<Engine>(*first, threads));
+    for (const auto& engine : engines)
+        check(&engine->model() == &first->model(), network.name + ", a sibling has weights of its own");
+    first.reset();
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> callers;
+    for (const auto& engine : engines)
+        callers.emplace_back([&, engine = engine.get()] {
+            for (int turn = 0; turn < 4; ++turn)
+                if (run(*engine, picture) != expected) ++wrong;
+        });
+    for (std::thread& caller : callers) caller.join();
+    check(wrong == 0, network.name + ", siblings: " + std::to_string(wrong) + " wrong results");
 }
 
 void test_ended_runs(const TestNetwork& network, Random& random) {
@@ -175,6 +198,7 @@ int main() {
     test_series(mixed(3, 2, random), last, random);
     test_callers(srgan({4, 1, 16, false, false}, random), random);
     test_callers(mixed(4, 1, random), random);
+    test_siblings(mixed(4, 1, random), random);
     test_ended_runs(srgan({2, 1, 16, false, false}, random), random);
     if (!kSlow) {
         test_series(compact({3, 2, 24, 1}, random), last, random);

@@ -80,6 +80,10 @@ def upscale(
     backend: BackendOption = BackendName.AUTO,
     precision: PrecisionOption = PrecisionName.AUTO,
     threads: Threads = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Pictures at once; results are the same.", show_default="--threads"),
+    ] = None,
     tile: TileOption = None,
     halo: HaloOption = None,
     border: BorderOption = BorderName.REPEAT,
@@ -198,7 +202,7 @@ def upscale(
 
         report_dry_run(plan, upscaler, options, as_json_)
         return
-    _run(plan, upscaler, options, record, progress.value, as_json_, quiet=output == "-" and not verbose)
+    _run(plan, upscaler, options, record, workers, progress.value, as_json_, quiet=output == "-" and not verbose)
 
 
 def _manifest(path: Path, model: str, options: "OutputOptions", settings: dict[str, object]) -> "Manifest":
@@ -238,6 +242,7 @@ def _run(
     upscaler: "Upscaler",
     options: "OutputOptions",
     manifest: "Manifest | None",
+    workers: int | None,
     progress: str,
     json_wanted: bool,
     quiet: bool,
@@ -255,9 +260,9 @@ def _run(
             shown_progress.advance(tile.area)
 
         if manifest is None:
-            run = run_jobs(plan.jobs, upscaler, options, on_tile, stopped.event)
+            run = run_jobs(plan.jobs, upscaler, options, on_tile, stopped.event, workers)
         else:
-            run = run_shared(plan.jobs, upscaler, options, manifest, on_tile, stopped.event)
+            run = run_shared(plan.jobs, upscaler, options, manifest, on_tile, stopped.event, workers)
         for result in run:
             results.append(result)
             shown_progress.picture(name_of(result.job))

@@ -28,6 +28,18 @@ class NativeBackend:
         self.isa: str = self._engine.isa
         self.device = f"CPU, {self.isa}"
 
+    def sibling(self, threads: int) -> "NativeBackend":
+        """See `SharingBackend.sibling`."""
+        other = object.__new__(NativeBackend)
+        other._engine = self._engine.sibling(threads)
+        other.isa, other.device = self.isa, self.device
+        return other
+
+    @property
+    def threads(self) -> int:
+        """See `SharingBackend.threads`."""
+        return self._engine.threads
+
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`."""
         images = [self._engine.run(image) for image in lr]

@@ -103,6 +103,20 @@ class RowsBackend(Backend, Protocol):
 
 
 @runtime_checkable
+class SharingBackend(Backend, Protocol):
+    """A backend of which several can compute side by side with one copy of the weights."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads that it computes with."""
+        ...
+
+    def sibling(self, threads: int) -> "SharingBackend":
+        """Another one for the same network, with threads of its own; its results are the same bits."""
+        ...
+
+
+@runtime_checkable
 class LimitedBackend(Backend, Protocol):
     """A backend that takes pictures up to a size.
 

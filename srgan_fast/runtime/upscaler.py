@@ -1,5 +1,6 @@
 """A model with a runtime: arrays in, arrays out, any size."""
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -24,9 +25,10 @@ from srgan_fast.runtime.protocol import (
     OnBuild,
     PixelBackend,
     RowsBackend,
+    SharingBackend,
     TilingBackend,
 )
-from srgan_fast.runtime.registry import first_line
+from srgan_fast.runtime.registry import first_line, usable_cpus
 from srgan_fast.runtime.rows import Feed, Window, can_interpolate, gray_of
 from srgan_fast.runtime.strength import blend_in_place, checked_strength
 from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
@@ -62,6 +64,7 @@ class Upscaler:
         network: The list of convolutions that is computed.
         backend: The runtime that computes it.
         precision: Precision of the computation.
+        threads: Number of CPU threads.
         tile: Side of a tile as given.
         halo: Context around a tile in use, in low-resolution pixels.
         strength: Share of the network in the result.
@@ -103,9 +106,36 @@ class Upscaler:
         if isinstance(self.backend, TilingBackend):
             self.backend.halo = self.halo
         self._check_model(file)
+        self.threads = threads or usable_cpus()
+        self._choose_paths()
+
+    def _choose_paths(self) -> None:
         # A backend that bounds its memory itself gets pictures in one piece.
-        self._whole = self.backend if isinstance(self.backend, PixelBackend) and not tile else None
-        self._in_rows = self.backend if isinstance(self.backend, RowsBackend) and not tile else None
+        self._whole = self.backend if isinstance(self.backend, PixelBackend) and not self.tile else None
+        self._in_rows = self.backend if isinstance(self.backend, RowsBackend) and not self.tile else None
+
+    def siblings(self, count: int) -> "list[Upscaler]":
+        """Upscalers that can run at the same time; they divide the threads and share one copy of the weights.
+
+        Results are bit-identical. The list is empty for a count of 1 and for backends without such engines.
+        """
+        if count < 2 or not isinstance(self.backend, SharingBackend):
+            return []
+        made = [copy.copy(self) for _ in range(count)]
+        for i, one in enumerate(made):
+            # What is left over goes to the first.
+            one.threads = max(1, self.threads // count + (i < self.threads % count))
+            one.backend = self.backend.sibling(one.threads)
+            one._choose_paths()
+        return made
+
+    def working_memory(self, height: int, width: int) -> int:
+        """Bytes that the backend needs for an image of that size besides image and result; 0 where it does not tell."""
+        if self._whole is None:
+            return 0
+        step, margin = self.network.unshuffle, 2 * self._margin
+        height, width = (-(-(side + margin) // step) * step for side in (height, width))
+        return self._whole.working_memory(height, width)
 
     @property
     def scale(self) -> int:

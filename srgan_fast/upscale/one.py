@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srgan_fast.data.images import (
+    Header,
     Image,
     ImageFile,
     RowSource,
@@ -42,8 +43,25 @@ class Upscaled:
     file: ImageFile | None = None
 
 
-def read(job: Job, upscaler: Upscaler, options: OutputOptions) -> ImageFile | RowSource | JobResult:
-    """The decoded picture, or one to be decoded by rows, or why there is none to upscale."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A picture that can be upscaled, of which only the header was read.
+
+    Attributes:
+        job: what to do.
+        source: the file, or its bytes.
+        header: what it says.
+        rows: the picture if it is computed by rows, else why it is not.
+    """
+
+    job: Job
+    source: Path | bytes
+    header: Header
+    rows: RowSource | str
+
+
+def look(job: Job, upscaler: Upscaler, options: OutputOptions) -> Opened | JobResult:
+    """The picture with its header read, or why there is none to upscale."""
     try:
         if job.target is not None:
             there = _already_there(job, job.target, options)
@@ -56,7 +74,21 @@ def read(job: Job, upscaler: Upscaler, options: OutputOptions) -> ImageFile | Ro
         header = image_header(source)
         rows = rows_of(job, source, header, upscaler, options)
         check_limits(job, header, upscaler.scale, options, rows)
-        return rows if isinstance(rows, RowSource) else read_file(source)
+        return Opened(job, source, header, rows)
+    except MemoryError:
+        return JobResult(job, "failed", f"{job.name}: not enough memory to decode it")
+    except Exception as error:
+        return _failed(job, job.name, error)
+
+
+def decode(job: Job, looked: Opened | JobResult) -> ImageFile | RowSource | JobResult:
+    """The decoded picture, or one to be decoded by rows, or why there is none to upscale."""
+    if isinstance(looked, JobResult):
+        return looked
+    if isinstance(looked.rows, RowSource):
+        return looked.rows
+    try:
+        return read_file(looked.source)
     except MemoryError:
         return JobResult(job, "failed", f"{job.name}: not enough memory to decode it")
     except Exception as error:

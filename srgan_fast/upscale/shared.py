@@ -8,7 +8,7 @@ from dataclasses import replace
 from srgan_fast.files import shown
 from srgan_fast.runtime.tiling import Tile
 from srgan_fast.runtime.upscaler import Upscaler
-from srgan_fast.upscale.batch import run_jobs
+from srgan_fast.upscale.batch import run_jobs, upscaler_threads
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 from srgan_fast.upscale.manifest import CLAIM_HOLDS, Manifest
 
@@ -22,6 +22,7 @@ def run_shared(
     manifest: Manifest,
     on_tile: Callable[[Tile], None] | None = None,
     stop: threading.Event | None = None,
+    workers: int | None = None,
 ) -> Iterator[JobResult]:
     """As `run_jobs`; each picture is claimed in the manifest before, and recorded there after.
 
@@ -29,6 +30,7 @@ def run_shared(
     they finished it and taken over if they died.
     """
     left = list(jobs)
+    workers = min(workers or upscaler_threads(upscaler), max(1, len(left)))
     stop = stop or threading.Event()
     with _renewed(manifest):
         while left and not stop.is_set():
@@ -37,7 +39,7 @@ def run_shared(
             claimed: list[Job] = []
             free = _claimed(left, manifest, waiting, skipped, claimed)
             try:
-                for result in run_jobs(free, upscaler, options, on_tile, stop):
+                for result in run_jobs(free, upscaler, options, on_tile, stop, workers):
                     _record(manifest, result)
                     claimed.remove(result.job)
                     yield result

@@ -179,3 +179,16 @@ def test_what_it_is_can_be_asked(case: Any) -> None:
     )
     assert min(seconds) > 0
     assert sum(multiply_adds) == 40 * macs_per_image_pixel(model_of(file).network)
+
+
+def test_siblings_share_the_weights_and_give_the_same_bits(file_of: FileOf) -> None:
+    backend = NativeBackend(model_of(file_of(CONFIGS["paper"])), "fp32", 2)
+    image = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
+    expected = backend.upscale(image)
+    siblings = [backend.sibling(threads) for threads in (1, 3)]
+    assert [sibling.threads for sibling in siblings] == [1, 3]
+    del backend
+    for sibling in siblings:
+        np.testing.assert_array_equal(sibling.upscale(image), expected)
+    with pytest.raises(ValueError, match="threads is 0"):
+        siblings[0].sibling(0)
