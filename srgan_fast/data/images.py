@@ -6,7 +6,7 @@ libvips decodes and encodes; what the rest of the package sees is numpy arrays o
 from pathlib import Path
 
 from srgan_fast.data.image_files.colour import Exchange, exchange_for, network_values
-from srgan_fast.data.image_files.decode import Source, decode, header
+from srgan_fast.data.image_files.decode import Contents, Source, decode, header
 from srgan_fast.data.image_files.decode_rows import open_rows
 from srgan_fast.data.image_files.encode import Encoded, check_size, encode, frames_held
 from srgan_fast.data.image_files.encode_rows import ROW_FORMATS, RowWriter
@@ -40,6 +40,7 @@ __all__ = [
     "MAX_PIXELS",
     "ROW_FORMATS",
     "TRAITS",
+    "Contents",
     "Encoded",
     "Exchange",
     "Format",
