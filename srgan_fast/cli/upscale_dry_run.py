@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,7 @@ def _entry(job: "Job", upscaler: "Upscaler", options: "OutputOptions", rate: flo
     from srgan_fast.data.images import frames_held, image_header  # noqa: PLC0415
     from srgan_fast.upscale.by_rows import rows_of  # noqa: PLC0415
     from srgan_fast.upscale.limits import check_limits, check_target, result_size  # noqa: PLC0415
+    from srgan_fast.upscale.one import contents  # noqa: PLC0415
 
     target = "-" if job.target is None else shown(job.target)
     entry: dict[str, Any] = {"input": job.name, "output": target, "problem": ""}
@@ -65,11 +67,13 @@ def _entry(job: "Job", upscaler: "Upscaler", options: "OutputOptions", rate: flo
         return entry | {"problem": "standard input: is read when it is upscaled only"}
     try:
         if job.target is not None:
-            check_target(job.target)
+            if isinstance(job.target, Path):
+                check_target(job.target)
             if job.target.exists() and options.existing == "error":
                 raise ImageError(f"{target}: is there already; use --overwrite or --skip-existing")
-        header = image_header(job.source)
-        check_limits(job, header, upscaler.scale, options, rows_of(job, job.source, header, upscaler, options))
+        source = contents(job)
+        header = image_header(source)
+        check_limits(job, header, upscaler.scale, options, rows_of(job, source, header, upscaler, options))
     except ImageError as error:
         return entry | {"problem": str(error)}
     frames = frames_held(header.kind, header.frames, job.fmt)

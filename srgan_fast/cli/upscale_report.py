@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def say_summary(results: "list[JobResult]", plan: "Plan", seconds: float, quiet:
 
 
 def _entry(result: "JobResult") -> dict[str, Any]:
-    def text(path: Path | None) -> str:
+    def text(path: PathLike[str] | None) -> str:
         return "-" if path is None else shown(path)
 
     return {

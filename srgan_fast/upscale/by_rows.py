@@ -23,6 +23,7 @@ from srgan_fast.runtime.tiling import Tile
 from srgan_fast.runtime.upscaler import Upscaler
 from srgan_fast.upscale.job import Job, OutputOptions
 from srgan_fast.upscale.limits import result_size
+from srgan_fast.upscale.places import Remote
 
 # Bytes of a result from which on it is computed by rows. Smaller ones gain little memory, and as wholes the next one is
 # read and the last one written while one is computed.
@@ -44,6 +45,7 @@ def rows_of(
     native = (header.width * upscaler.scale, header.height * upscaler.scale)
     reasons = {
         "it goes to standard output": job.target is None,
+        "it goes to a store": isinstance(job.target, Remote),
         f"{job.fmt} is encoded so ({', '.join(ROW_FORMATS)} are not)": job.fmt not in ROW_FORMATS,
         "it has several frames": header.frames > 1,
         f"it is resized from {native[0]}x{native[1]}": (width, height) != native,
@@ -71,7 +73,7 @@ def upscale_rows(
         ImageError: the picture is damaged, or the result cannot be encoded or written.
         BackendError: the runtime fails.
     """
-    assert job.target is not None
+    assert isinstance(job.target, Path)
     exchange, note = (
         (None, "") if options.colour == "keep" else exchange_for(source.metadata, source.is_gray, source.dtype)
     )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from srgan_fast.data.images import MAX_PIXELS, Format
 from srgan_fast.files import shown
+from srgan_fast.upscale.places import Place, Remote
 
 STANDARD_STREAM = "-"
 
@@ -75,8 +76,8 @@ class Job:
         redo: whether a target that is there is ours, and to be replaced whatever the options say.
     """
 
-    source: Path | None
-    target: Path | None
+    source: Place | None
+    target: Path | Remote | None
     fmt: Format
     redo: bool = False
 
@@ -120,9 +121,11 @@ class Plan:
         refused: what cannot, one failed result each.
         left_out: files of other kinds of pictures, by suffix.
         earlier: results of earlier runs among the inputs, which are not upscaled once more.
+        shards: WebDataset shards that have not been looked into yet.
     """
 
     jobs: list[Job] = field(default_factory=list)
     refused: list[JobResult] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     earlier: int = 0
+    shards: list[Path | Remote] = field(default_factory=list)

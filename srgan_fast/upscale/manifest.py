@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Literal
 
-from srgan_fast.errors import FileError
+from srgan_fast.errors import FileError, SrganFastError
 from srgan_fast.files import host, is_running, shown
+from srgan_fast.upscale.places import Place, Remote, absolute
 
 try:
     import fcntl
@@ -91,7 +92,7 @@ class Manifest:
         with self._locked():
             pass
 
-    def claim(self, source: Path, target: Path) -> Literal["claimed", "again", "done", "held", "foreign"]:
+    def claim(self, source: Place, target: Path | Remote) -> Literal["claimed", "again", "done", "held", "foreign"]:
         """Takes a target for this process.
 
         Returns:
@@ -99,28 +100,35 @@ class Manifest:
             `done` where the result is there, of this source, model and options; `held` where another process works on
             it; `foreign`, and no claim, where there is a file that no run has made.
         """
-        key = _absolute(target)
+        key = absolute(target)
         with self._locked() as file:
             line = self.lines.get(key)
             if line is not None and line.is_held() and (line.host, line.pid) != (host(), os.getpid()):
                 return "held"
             if line is not None and line.status == "done" and self._is_there(line, source, target):
                 return "done"
-            there = os.path.lexists(target)
+            there = os.path.lexists(target) if isinstance(target, Path) else target.exists()
             if there and not self._is_ours(line, target):
                 return "foreign"
             self._append(file, self._line(source, target, "claimed"))
             return "again" if there else "claimed"
 
-    def record(self, source: Path, target: Path, status: Status, seconds: float = 0.0, message: str = "") -> None:
+    def record(
+        self, source: Place, target: Path | Remote, status: Status, seconds: float = 0.0, message: str = ""
+    ) -> None:
         """Says what became of a target; of `done` after its result is on the disk."""
         line = self._line(source, target, status, seconds, message)
         with self._locked() as file:
             self._append(file, line)
 
-    def has_claimed(self, target: Path) -> bool:
+    def line_of(self, target: Path | Remote) -> Line | None:
+        """What the file says now about a target."""
+        with self._locked():
+            return self.lines.get(absolute(target))
+
+    def has_claimed(self, target: Path | Remote) -> bool:
         """Whether this process works on a target."""
-        line = self.lines.get(_absolute(target))
+        line = self.lines.get(absolute(target))
         mine = line is not None and (line.host, line.pid) == (host(), os.getpid())
         return mine and line is not None and line.status == "claimed"
 
@@ -129,24 +137,26 @@ class Manifest:
         with self._locked() as file:
             for line in [line for line in self.lines.values() if line.status == "claimed"]:
                 if (line.host, line.pid) == (host(), os.getpid()):
-                    self._append(file, self._line(Path(line.source), Path(line.target), "claimed"))
+                    self._append(file, replace(line, time=time.time()))
 
-    def _is_ours(self, line: Line | None, target: Path) -> bool:
+    def _is_ours(self, line: Line | None, target: Path | Remote) -> bool:
         """Whether a file that is there was made by a run of this manifest, and may be replaced by one."""
         if line is None or line.status in ("failed", "left"):
             return False  # a claim is made of what is not there only, and a run that fails leaves nothing
         return line.status != "done" or target.stat().st_size == line.bytes
 
-    def _is_there(self, line: Line, source: Path, target: Path) -> bool:
+    def _is_there(self, line: Line, source: Place, target: Path | Remote) -> bool:
         """Whether a result is what a line says: of the same source, model and options, and as long."""
         try:
             now = source.stat()
             same = line.run == self.run and target.stat().st_size == line.bytes and now.st_size == line.size
-            return same and (now.st_mtime_ns == line.mtime_ns or _digest(source) == line.digest)
-        except OSError:
+            return same and (now.st_mtime_ns == line.mtime_ns != 0 or _digest(source) == line.digest)
+        except (OSError, SrganFastError):
             return False
 
-    def _line(self, source: Path, target: Path, status: Status, seconds: float = 0.0, message: str = "") -> Line:
+    def _line(
+        self, source: Place, target: Path | Remote, status: Status, seconds: float = 0.0, message: str = ""
+    ) -> Line:
         about = {"size": 0, "mtime_ns": 0, "bytes": 0}
         digest = ""
         try:
@@ -155,10 +165,10 @@ class Manifest:
             if status == "done":
                 about["bytes"] = target.stat().st_size
                 digest = _digest(source)
-        except OSError:
+        except (OSError, SrganFastError):
             pass  # it vanished since; the line says so by its zeros
         return Line(
-            _absolute(target), status, _absolute(source), **about, digest=digest, run=self.run,
+            absolute(target), status, absolute(source), **about, digest=digest, run=self.run,
             seconds=round(seconds, 4), message=message, host=host(), pid=os.getpid(), time=time.time(),
         )  # fmt: skip
 
@@ -198,12 +208,10 @@ class Manifest:
         self.lines[line.target] = line
 
 
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 (links stay as they are named)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+def _digest(place: Place) -> str:
+    if not isinstance(place, Path):
+        return hashlib.sha256(place.read_bytes()).hexdigest()
+    with place.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -9,6 +9,7 @@ from srgan_fast.data.images import FORMAT_OF_SUFFIX, Format
 from srgan_fast.errors import UsageError
 from srgan_fast.files import shown
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
+from srgan_fast.upscale.places import Place
 
 _FIELDS = ("stem", "parent", "type", "scale", "ext")
 
@@ -34,7 +35,7 @@ def check_template(name: str) -> None:
         raise UsageError(f"--name is {name!r}; without {{stem}} all results would have one name")
 
 
-def result_name(place: Path, source: Path | None, fmt: Format, options: OutputOptions) -> str:
+def result_name(place: Path, source: Place | None, fmt: Format, options: OutputOptions) -> str:
     """File name of a result.
 
     Args:
@@ -47,15 +48,15 @@ def result_name(place: Path, source: Path | None, fmt: Format, options: OutputOp
     suffix = place.suffix if FORMAT_OF_SUFFIX.get(place.suffix.lower()) == fmt else f".{fmt}"
     if options.name is None:
         return f"{place.stem}{options.suffix}{suffix}"
-    parent = "" if source is None else Path(os.path.realpath(source)).parent.name
+    parent = "" if source is None else Path(key_of(source)).parent.name
     scale = options.suffix.removeprefix("_x")
     kind = place.suffix[1:] or "none"
     return options.name.format(stem=place.stem, parent=parent, type=kind, scale=scale, ext=suffix[1:])
 
 
-def key_of(path: Path) -> str:
+def key_of(place: Place) -> str:
     """What two names of one file have in common. Loops of links have names, too."""
-    return os.path.realpath(path)
+    return os.path.realpath(place) if isinstance(place, Path) else os.fspath(place)
 
 
 def earlier_results(jobs: list[Job], found: set[str]) -> set[str]:

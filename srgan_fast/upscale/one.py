@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srgan_fast.data.images import (
+    Contents,
     Header,
     Image,
     ImageFile,
@@ -27,6 +28,7 @@ from srgan_fast.runtime.upscaler import Upscaler
 from srgan_fast.upscale.by_rows import look_through, rows_of, upscale_rows
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 from srgan_fast.upscale.limits import check_limits, check_target
+from srgan_fast.upscale.places import Remote
 
 OnTile = Callable[[Tile], None]
 
@@ -67,10 +69,11 @@ def look(job: Job, upscaler: Upscaler, options: OutputOptions) -> Opened | JobRe
             there = _already_there(job, job.target, options)
             if there is not None:
                 return there
-            check_target(job.target)
+            if isinstance(job.target, Path):
+                check_target(job.target)
         if job.source is None and sys.stdin is None:
             raise ImageError("standard input: is closed")
-        source = sys.stdin.buffer.read() if job.source is None else job.source
+        source = contents(job)
         header = image_header(source)
         rows = rows_of(job, source, header, upscaler, options)
         check_limits(job, header, upscaler.scale, options, rows)
@@ -79,6 +82,15 @@ def look(job: Job, upscaler: Upscaler, options: OutputOptions) -> Opened | JobRe
         return JobResult(job, "failed", f"{job.name}: not enough memory to decode it")
     except Exception as error:
         return _failed(job, job.name, error)
+
+
+def contents(job: Job) -> Path | bytes:
+    """A file of this machine, or what was read from elsewhere."""
+    if isinstance(job.source, Path):
+        return job.source
+    data = Contents(sys.stdin.buffer.read() if job.source is None else job.source.read_bytes())
+    data.name = job.name
+    return data
 
 
 def decode(job: Job, looked: Opened | JobResult) -> ImageFile | RowSource | JobResult:
@@ -95,7 +107,7 @@ def decode(job: Job, looked: Opened | JobResult) -> ImageFile | RowSource | JobR
         return _failed(job, job.name, error)
 
 
-def _already_there(job: Job, target: Path, options: OutputOptions) -> JobResult | None:
+def _already_there(job: Job, target: Path | Remote, options: OutputOptions) -> JobResult | None:
     if options.existing == "overwrite" or job.redo or not target.exists():
         return None
     if options.existing == "error":
@@ -103,12 +115,13 @@ def _already_there(job: Job, target: Path, options: OutputOptions) -> JobResult 
     return JobResult(job, "skipped", f"{shown(target)} is there already") if is_whole(target) else None
 
 
-def is_whole(path: Path) -> bool:
+def is_whole(path: Path | Remote) -> bool:
     """Whether a file can be decoded to its last pixel."""
     try:
-        rows = read_rows(path)
+        source = path if isinstance(path, Path) else path.read_bytes()
+        rows = read_rows(source)
         if rows is None:
-            read_file(path)
+            read_file(source)
         else:
             look_through(rows)
     except (ImageError, MemoryError):
@@ -212,6 +225,8 @@ def finish(upscaled: Upscaled, options: OutputOptions) -> JobResult:
         if job.target is None:
             sys.stdout.buffer.write(encoded.data)
             sys.stdout.buffer.flush()
+        elif isinstance(job.target, Remote):
+            job.target.write_bytes(encoded.data)
         else:
             write_bytes(job.target, encoded.data)
     except MemoryError:

@@ -12,6 +12,7 @@ from srgan_fast.errors import ImageError, UsageError
 from srgan_fast.files import shown
 from srgan_fast.upscale.job import STANDARD_STREAM, Job, JobResult, OutputOptions, Plan
 from srgan_fast.upscale.naming import check_template, earlier_results, key_of, result_name, without_clashes
+from srgan_fast.upscale.places import SHARD_SUFFIX, Place, Remote, find, members, place_of
 
 Refuse = Callable[[str, str], None]  # told the source and the line about it
 
@@ -20,50 +21,96 @@ Refuse = Callable[[str, str], None]  # told the source and the line about it
 class _Found:
     """A file, its place below the output folder, and whether somebody named it."""
 
-    source: Path | None
+    source: Place | None
     place: Path
     named: bool
 
 
-def plan_jobs(inputs: list[str], output: str, options: OutputOptions, recursive: bool = False) -> Plan:
+def plan_jobs(
+    inputs: list[str], output: str, options: OutputOptions, recursive: bool = False, open_shards: bool = True
+) -> Plan:
     """Which files become which.
 
     Args:
-        inputs: files, folders, glob patterns, or `-` for standard input.
-        output: a folder; or, for a single picture, a file with a picture's suffix, or `-` for standard output.
+        inputs: files, folders, glob patterns, or `-` for standard input; also as URLs. Archives (`.tar`) that are named
+            or match a pattern are WebDataset shards; their results get a folder of the shard's name.
+        output: a folder; or, for a single picture, a file with a picture's suffix, or `-` for standard output; also as
+            a URL.
         options: how results are named.
         recursive: also take the folders in folders; their structure is kept in the output. An output folder in one of
             them is left out.
+        open_shards: whether to look into shards; otherwise they are listed as `Plan.shards`.
 
     Raises:
         UsageError: nothing to do, or a format or name that cannot be written.
     """
     if options.name is not None:
         check_template(options.name)
-    out = Path(output)
+    out = place_of(output)
     refused: list[JobResult] = []
     left_out: Counter[str] = Counter()
-
-    def refuse(source: str, message: str) -> None:
-        refused.append(JobResult(Job(Path(source), None, "png"), "failed", message))
-
+    refuse = _refuse_into(refused)
     found: dict[str, _Found] = {}
+    shards: dict[str, Path | Remote] = {}
     for text in inputs:
         for one in _expand(text, out, recursive, refuse, left_out):
             key = STANDARD_STREAM if one.source is None else key_of(one.source)
-            if key not in found or (one.named and not found[key].named):
+            if isinstance(one.source, Path | Remote) and one.source.suffix.lower() == SHARD_SUFFIX:
+                shards[key] = one.source
+            elif key not in found or (one.named and not found[key].named):
                 found[key] = one
-    if not found and not refused:
+    if open_shards:
+        for shard in shards.values():
+            found |= {key_of(one.source): one for one in _opened(shard, refuse, left_out) if one.source}
+        shards.clear()
+    if not found and not refused and not shards:
         extra = f"; left out: {counted(left_out)}" if left_out else ""
         hint = "" if recursive else " (folders in it: --recursive)"
         raise UsageError(f"no pictures in {', '.join(inputs)}{hint}{extra}")
     single = output if _is_file(output, out) else None
-    if single and len(found) > 1:
-        raise UsageError(f"{output} is one picture, but there are {len(found)} inputs; give a folder")
+    if single and len(found) + len(shards) > 1:
+        raise UsageError(f"{output} is one picture, but there are {len(found) + len(shards)} inputs; give a folder")
     jobs = {key: _job(one, single, out, options) for key, one in found.items()}
     earlier = earlier_results(list(jobs.values()), {key for key, one in found.items() if not one.named})
     fine, clashes = without_clashes([job for key, job in jobs.items() if key not in earlier])
-    return Plan(fine, refused + clashes, left_out, len(earlier))
+    distinct = _distinct(list(shards.values()), refuse)
+    return Plan(fine, refused + clashes, left_out, len(earlier), distinct)
+
+
+def plan_shard(shard: Path | Remote, output: str, options: OutputOptions) -> Plan:
+    """Which images of a shard become which."""
+    refused: list[JobResult] = []
+    left_out: Counter[str] = Counter()
+    found = _opened(shard, _refuse_into(refused), left_out)
+    fine, clashes = without_clashes([_job(one, None, place_of(output), options) for one in found])
+    return Plan(fine, refused + clashes, left_out)
+
+
+def _refuse_into(refused: list[JobResult]) -> Refuse:
+    def refuse(source: str, message: str) -> None:
+        refused.append(JobResult(Job(place_of(source), None, "png"), "failed", message))
+
+    return refuse
+
+
+def _opened(shard: Path | Remote, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
+    """The images of a shard; what else belongs to a sample there is left alone."""
+    found = members(shard, lambda line: refuse(os.fspath(shard), line))
+    suffixes = readable_suffixes()
+    left_out.update(m.suffix.lower() for m in found if m.suffix.lower() in known_suffixes() - suffixes)
+    return [_Found(m, Path(shard.stem) / m.path, True) for m in found if m.suffix.lower() in suffixes]
+
+
+def _distinct(shards: list[Path | Remote], refuse: Refuse) -> list[Path | Remote]:
+    """Shards whose results do not go to the folder of another one."""
+    first: dict[str, Path | Remote] = {}
+    for shard in shards:
+        if shard.stem in first:
+            line = f"{shown(shard)}: its results would go to the folder of those of {shown(first[shard.stem])}"
+            refuse(os.fspath(shard), f"{line}; upscale it to another -o")
+        else:
+            first[shard.stem] = shard
+    return list(first.values())
 
 
 def counted(left_out: Counter[str]) -> str:
@@ -71,7 +118,7 @@ def counted(left_out: Counter[str]) -> str:
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
 
 
-def _is_file(output: str, out: Path) -> bool:
+def _is_file(output: str, out: Path | Remote) -> bool:
     """Whether the output is one file.
 
     Raises:
@@ -79,7 +126,7 @@ def _is_file(output: str, out: Path) -> bool:
     """
     if output == STANDARD_STREAM:
         return True
-    if out.is_dir():
+    if isinstance(out, Path) and out.is_dir():
         return False
     suffix = out.suffix.lower()
     if suffix in known_suffixes() and suffix not in FORMAT_OF_SUFFIX:
@@ -87,11 +134,13 @@ def _is_file(output: str, out: Path) -> bool:
     return suffix in FORMAT_OF_SUFFIX
 
 
-def _expand(text: str, out: Path, recursive: bool, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
+def _expand(text: str, out: Path | Remote, recursive: bool, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
     if text == STANDARD_STREAM:
         return [_Found(None, Path("stdin"), True)]
-    path = Path(text)
+    path = place_of(text)
     try:
+        if isinstance(path, Remote):
+            return _of_store(text, recursive, refuse, left_out)
         if path.is_dir():
             return _folder(path, out, recursive, refuse, left_out)
         if os.path.lexists(path):
@@ -99,7 +148,7 @@ def _expand(text: str, out: Path, recursive: bool, refuse: Refuse, left_out: Cou
         if glob.has_magic(text):
             matches = [Path(m) for m in sorted(glob.glob(text, recursive=recursive))]  # noqa: PTH207 (absolute patterns)
             files = [m for m in matches if not m.is_dir()]
-            pictures = [m for m in files if m.suffix.lower() in readable_suffixes()]
+            pictures = [m for m in files if m.suffix.lower() in {*readable_suffixes(), SHARD_SUFFIX}]
             left_out.update(
                 m.suffix.lower() for m in files if m.suffix.lower() in known_suffixes() - readable_suffixes()
             )
@@ -114,7 +163,19 @@ def _expand(text: str, out: Path, recursive: bool, refuse: Refuse, left_out: Cou
     return []
 
 
-def _folder(path: Path, out: Path, recursive: bool, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
+def _of_store(url: str, recursive: bool, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
+    files = find(url, recursive)
+    if [file.url for file, _ in files] == [url]:
+        return [_Found(files[0][0], files[0][1], True)]
+    suffixes = {*readable_suffixes(), *([SHARD_SUFFIX] if glob.has_magic(url) else [])}
+    left_out.update(f.suffix.lower() for f, _ in files if f.suffix.lower() in known_suffixes() - readable_suffixes())
+    pictures = [_Found(file, place, False) for file, place in files if file.suffix.lower() in suffixes]
+    if not pictures and glob.has_magic(url):
+        refuse(url, f"{url}: matches no picture")
+    return pictures
+
+
+def _folder(path: Path, out: Path | Remote, recursive: bool, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
     here, there = key_of(path), key_of(out)
     inside = there != here and there.startswith(here.rstrip(os.sep) + os.sep)
 
@@ -125,14 +186,14 @@ def _folder(path: Path, out: Path, recursive: bool, refuse: Refuse, left_out: Co
     return [_Found(file, file.relative_to(path), False) for file in found]
 
 
-def _job(one: _Found, single: str | None, folder: Path, options: OutputOptions) -> Job:
+def _job(one: _Found, single: str | None, folder: Path | Remote, options: OutputOptions) -> Job:
     own = FORMAT_OF_SUFFIX.get(one.place.suffix.lower(), "png")
     if single is None:
         fmt = options.fmt or own
         return Job(one.source, folder / one.place.with_name(result_name(one.place, one.source, fmt, options)), fmt)
     if single == STANDARD_STREAM:
         return Job(one.source, None, options.fmt or own)
-    target = Path(single)
+    target = place_of(single)
     fmt = FORMAT_OF_SUFFIX[target.suffix.lower()]
     if options.fmt not in (None, fmt):
         raise UsageError(f"{single} and --format {options.fmt} contradict each other")
