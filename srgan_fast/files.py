@@ -80,6 +80,9 @@ def is_running(pid: int) -> bool:
         return False
     except OSError:
         pass  # somebody else's
+    # One that has ended stays until its parent asks for its exit code, which some never do.
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     return True
 
 
@@ -143,6 +146,6 @@ def check_writable(path: Path) -> None:
         raise FileError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def shown(path: Path) -> str:
+def shown(path: os.PathLike[str]) -> str:
     r"""A path for messages; bytes in it that are no UTF-8 come out as `\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,12 +1,15 @@
 """Files appear whole or not at all, and those that can be made again lie where such files lie."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from srgan_fast.errors import FileError
-from srgan_fast.files import atomic_write, cache_folder, shown
+from srgan_fast.files import atomic_write, cache_folder, is_running, shown
 
 
 def test_missing_folders_are_made_and_the_mode_follows_the_umask(tmp_path: Path) -> None:
@@ -103,3 +106,13 @@ def test_contents_then_the_name_then_the_folder_reach_the_disk(tmp_path: Path, m
 def test_names_that_are_no_text_can_be_shown() -> None:
     assert shown(Path(os.fsdecode(b"caf\xe9.png"))) == r"caf\xe9.png"
     assert shown(Path("Grüße.png")) == "Grüße.png"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked up in /proc there only")
+def test_a_dead_process_that_nobody_waited_for_is_not_running() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    deadline = time.monotonic() + 30
+    while is_running(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(child.pid), "it is a zombie, since this process has not asked for its exit code"
+    child.wait()

@@ -4,7 +4,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
@@ -34,7 +34,7 @@ from srgan_fast.errors import SrganFastError, UsageError
 
 if TYPE_CHECKING:
     from srgan_fast.runtime.tiling import Tile
-    from srgan_fast.upscale import JobResult, Manifest, OutputOptions, Plan, Size, Upscaler
+    from srgan_fast.upscale import JobResult, Manifest, OutputOptions, Plan, Size
 
 _SMALL_TILE = 32  # below it most of what is computed is the context around the tiles
 _HEADERS = 2000  # of more pictures the headers are not read beforehand for the sake of progress
@@ -57,6 +57,13 @@ class ColourName(StrEnum):
 
     AUTO = "auto"
     KEEP = "keep"
+
+
+class EngineName(StrEnum):
+    """Where images are computed."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 class ProgressName(StrEnum):
@@ -82,8 +89,16 @@ def upscale(
     threads: Threads = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Pictures at once; results are the same.", show_default="--threads"),
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Images at once; with Ray, worker processes. Results are the same.",
+            show_default="one per thread",
+        ),
     ] = None,
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="Compute here, or on a Ray cluster (needs --manifest).")
+    ] = EngineName.LOCAL,
     tile: TileOption = None,
     halo: HaloOption = None,
     border: BorderOption = BorderName.REPEAT,
@@ -141,7 +156,7 @@ def upscale(
     """
     from srgan_fast.models import read_model  # noqa: PLC0415
     from srgan_fast.runtime import choose_backend  # noqa: PLC0415 (start-up time)
-    from srgan_fast.upscale import OutputOptions, Upscaler, plan_jobs  # noqa: PLC0415
+    from srgan_fast.upscale import OutputOptions, RayOptions, Upscaler, check_ray, plan_jobs  # noqa: PLC0415
 
     try:
         if overwrite and skip_existing:
@@ -156,6 +171,8 @@ def upscale(
             raise UsageError("--resume needs --manifest FILE")
         if manifest is not None and not resume and manifest.exists() and manifest.stat().st_size:
             raise UsageError(f"{manifest}: holds the results of an earlier run; go on with --resume, or give another")
+        if engine == EngineName.RAY:
+            check_ray(manifest)
         wanted = _size(size, fit, outscale)
         if tile is not None and 0 < tile < _SMALL_TILE:
             say(
@@ -163,17 +180,16 @@ def upscale(
                 "note",
             )
         with build_progress() as tell:
-            upscaler = Upscaler(
-                read_model(model, key),
-                backend=backend.value,
-                precision=precision.value,
-                threads=threads,
-                tile=tile,
-                halo=halo,
-                border=border.value,
-                strength=strength,
-                on_build=tell,
-            )
+            settings: dict[str, Any] = {
+                "backend": backend.value,
+                "precision": precision.value,
+                "tile": tile,
+                "halo": halo,
+                "border": border.value,
+                "strength": strength,
+            }
+            file = read_model(model, key)
+            upscaler = Upscaler(file, threads=threads, on_build=tell, **settings)
         if verbose:
             _, why = choose_backend(backend.value, upscaler.precision)
             say(f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {upscaler.precision}): {why}")
@@ -190,9 +206,10 @@ def upscale(
             colour=colour.value,
             max_pixels=max_pixels,
         )
-        plan = plan_jobs(inputs, output, options, recursive)
-        settings = {"precision": precision.value, "border": border.value, "strength": strength, "key": key}
-        record = None if manifest is None else _manifest(manifest, model, options, settings)
+        open_shards = engine == EngineName.LOCAL or dry_run
+        plan = plan_jobs(inputs, output, options, recursive, open_shards)
+        facts = {"precision": precision.value, "border": border.value, "strength": strength, "key": key}
+        record = None if manifest is None or dry_run else _manifest(manifest, model, options, facts)
     except SrganFastError as error:
         if as_json_:
             print_json(as_json([], error=str(error)))
@@ -202,10 +219,20 @@ def upscale(
 
         report_dry_run(plan, upscaler, options, as_json_)
         return
-    _run(plan, upscaler, options, record, workers, progress.value, as_json_, quiet=output == "-" and not verbose)
+
+    def start(on_tile: "Callable[[Tile], None]", stop: threading.Event) -> "Iterator[JobResult]":
+        from srgan_fast.upscale import run_jobs, run_on_ray, run_shared  # noqa: PLC0415
+
+        if record is None:
+            return run_jobs(plan.jobs, upscaler, options, on_tile, stop, workers)
+        if engine == EngineName.LOCAL:
+            return run_shared(plan.jobs, upscaler, options, record, on_tile, stop, workers)
+        return run_on_ray(plan, output, file, options, record, RayOptions(workers, threads or 1, settings), stop)
+
+    _run(plan, start, progress.value, as_json_, quiet=output == "-" and not verbose)
 
 
-def _manifest(path: Path, model: str, options: "OutputOptions", settings: dict[str, object]) -> "Manifest":
+def _manifest(path: Path, model: str, options: "OutputOptions", settings: Mapping[str, object]) -> "Manifest":
     from srgan_fast.models.checkpoint import resolve_model  # noqa: PLC0415
     from srgan_fast.upscale import Manifest, run_digest  # noqa: PLC0415
 
@@ -239,16 +266,11 @@ def _size(text: str | None, fit: bool, outscale: float | None) -> "Size | None":
 
 def _run(
     plan: "Plan",
-    upscaler: "Upscaler",
-    options: "OutputOptions",
-    manifest: "Manifest | None",
-    workers: int | None,
+    start: "Callable[[Callable[[Tile], None], threading.Event], Iterator[JobResult]]",
     progress: str,
     json_wanted: bool,
     quiet: bool,
 ) -> None:
-    from srgan_fast.upscale import run_jobs, run_shared  # noqa: PLC0415
-
     began = time.perf_counter()
     results: list[JobResult] = list(plan.refused)
     for result in results:
@@ -259,14 +281,15 @@ def _run(
         def on_tile(tile: "Tile") -> None:
             shown_progress.advance(tile.area)
 
-        if manifest is None:
-            run = run_jobs(plan.jobs, upscaler, options, on_tile, stopped.event, workers)
-        else:
-            run = run_shared(plan.jobs, upscaler, options, manifest, on_tile, stopped.event, workers)
-        for result in run:
-            results.append(result)
-            shown_progress.picture(name_of(result.job))
-            say_result(result)
+        try:
+            for result in start(on_tile, stopped.event):
+                results.append(result)
+                shown_progress.picture(name_of(result.job))
+                say_result(result)
+        except SrganFastError as error:
+            if json_wanted:
+                print_json(as_json(results, plan, time.perf_counter() - began, error=str(error)))
+            raise
     seconds = time.perf_counter() - began
     if json_wanted:
         print_json(as_json(results, plan, seconds, interrupted=stopped.event.is_set()))
@@ -320,7 +343,7 @@ def _pixels(plan: "Plan") -> int | None:
         return None
     total = 0
     for job in plan.jobs:
-        if job.source is None:
+        if not isinstance(job.source, Path):
             return None
         try:
             total += image_header(job.source).pixels
