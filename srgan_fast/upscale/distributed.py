@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import pickle
+import queue
 import socket
 import threading
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from srgan_fast.upscale.shared import run_shared
 
 # Images in a piece at most: some seconds of work, so that what a worker's death costs is little.
 _PIECE = 32
+_POLL = 0.2  # seconds between looks at whether the run is to end
 _PIECES = 4  # for each worker at least, so that all end at about the same time
 
 
@@ -129,21 +131,31 @@ def _results(
     if (task.spread.upscaler or {}).get("backend") == "cuda":
         needs["num_gpus"] = 1
     done = rows.map_batches(_Worker, batch_size=1, compute=pool, fn_constructor_args=(task,), **needs)
-    try:
-        for row in done.iter_rows():
-            answer = pickle.loads(row["results"])
-            if isinstance(answer, str):
-                raise BackendError(answer)
-            yield from answer
-            if stop.is_set():
-                return
-    except SrganFastError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        raise BackendError(
-            f"Ray failed ({type(error).__name__}: {text}); what was done is kept, see --resume"
-        ) from error
+    answers: queue.SimpleQueue[list[JobResult] | str | Exception | None] = queue.SimpleQueue()
+
+    def fetch() -> None:
+        """Waits for Ray in a thread, so that a signal is heard meanwhile."""
+        try:
+            for row in done.iter_rows():
+                answers.put(pickle.loads(row["results"]))
+            answers.put(None)
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=fetch, name="ray", daemon=True).start()
+    while not stop.is_set():
+        try:
+            answer = answers.get(timeout=_POLL)
+        except queue.Empty:
+            continue
+        if answer is None:
+            return
+        if isinstance(answer, Exception):
+            text = f"{type(answer).__name__}: {' '.join(str(answer).split())[:300]}"
+            raise BackendError(f"Ray failed ({text}); what was done is kept, see --resume") from answer
+        if isinstance(answer, str):
+            raise BackendError(answer)
+        yield from answer
 
 
 class _Worker:

@@ -1,7 +1,9 @@
 """`srgan-fast upscale` writes what was asked for where it was asked for, and says in one line what it did not."""
 
+import importlib.util
 import json
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -562,6 +564,36 @@ def test_a_manifest_is_resumed_and_not_begun_twice(upscale: Any, picture: Any) -
         again = upscale("in", "-o", "out", "--manifest", "m.jsonl", "--resume", *option)
         assert again.stderr.startswith("2 upscaled"), option
     assert "--resume needs --manifest FILE" in upscale("in", "-o", "out", "--resume").stderr
+
+
+def test_a_dry_run_looks_into_shards_and_begins_no_manifest(upscale: Any, picture: Any) -> None:
+    source = picture("a.png")
+    with tarfile.open("s.tar", "w") as archive:
+        archive.add(source, "a.png")
+    result = upscale("s.tar", "-o", "out", "--dry-run", "--manifest", "m.jsonl")
+    assert result.stderr.startswith("s.tar/a.png (7x5) -> out/s/a_x4.png (28x20), about ")
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "s.tar"]
+
+
+def test_workers_change_nothing_about_results(upscale: Any, picture: Any) -> None:
+    for i in range(5):
+        picture(f"in/{i}.png", i)
+    found = []
+    for workers in ("1", "3"):
+        result = upscale("in", "-o", workers, "--workers", workers, "--backend", "native", "--json")
+        assert result.exit_code == 0
+        found.append([Path(image["output"]).read_bytes() for image in json.loads(result.stdout)["images"]])
+    assert found[0] == found[1]
+
+
+def test_a_cluster_needs_a_manifest_and_no_standard_streams(upscale: Any, picture: Any) -> None:
+    picture("a.png")
+    lacking = upscale("a.png", "-o", "out", "--engine", "ray", "--json")
+    assert lacking.stderr == "error: --engine ray needs --manifest FILE, on storage that all workers share\n"
+    assert json.loads(lacking.stdout)["error"].startswith("--engine ray needs --manifest")
+    if importlib.util.find_spec("ray"):
+        streamed = upscale("-", "-o", "b.png", "--engine", "ray", "--manifest", "m.jsonl", "--json")
+        assert "standard input and output belong to one process" in json.loads(streamed.stdout)["error"]
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(upscale: Any, picture: Any) -> None:

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import tarfile
 import threading
 from collections import Counter
@@ -27,6 +29,7 @@ from srgan_fast.upscale import (
     run_on_ray,
     run_shared,
 )
+from srgan_fast.upscale.distributed import _cluster
 
 DEFAULT = OutputOptions()
 needs_ray = pytest.mark.skipif(
@@ -140,6 +143,41 @@ def test_what_a_worker_cannot_begin_with_is_one_line(folder: Path, tiny_model: P
     run = run_on_ray(plan, "out", read_model(tiny_model), DEFAULT, manifest, spread)
     with pytest.raises(BackendError, match=r"m.jsonl: is not there on .*storage that all workers share"):
         list(run)
+
+
+@needs_ray
+def test_the_command_runs_on_a_cluster_of_its_own(folder: Path, tiny_model: Path) -> None:
+    Path("in").mkdir()
+    for i in range(4):
+        Path(f"in/{i}.png").write_bytes(_png(i))
+    command = [sys.executable, "-m", "srgan_fast", "upscale", "in", "-o", "out", "--engine", "ray", "--workers", "1"]
+    options = ["--manifest", "m.jsonl", "--model", str(tiny_model), "--backend", "native", "--json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["done"] == 4
+    assert {Path(image["output"]).parent for image in found["images"]} == {Path("out")}
+    assert done.stderr == "", "Ray is quiet"
+
+
+def test_a_cluster_that_there_is_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Fake:
+        """Ray as far as it is started and ended."""
+
+        is_initialized = staticmethod(lambda: False)
+        init = staticmethod(lambda **options: calls.append(options))
+        shutdown = staticmethod(lambda: calls.append("end"))
+
+    for address in ("", "head:6379"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with _cluster(Fake):
+            pass
+    own, end, theirs, _ = calls
+    assert end == "end"
+    assert own.pop("include_dashboard") is False, "only whoever starts a cluster says what belongs to it"
+    assert own == theirs
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, folder: Path, tiny_model: Path) -> None:

@@ -7,11 +7,11 @@ import io
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pyvips
@@ -34,6 +34,49 @@ _GAIN_MAP = (b"hdrgm:Version", b"HDRGainMap")
 
 
 _error_buffer = threading.RLock()  # libvips has one for all threads
+_Result = TypeVar("_Result")
+
+
+class _Decoders:
+    """Decoders of several threads, and one that has failed and tries again while no other one runs.
+
+    Only then what libvips says is about its file: it says it in one place for all threads.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = self._begun = 0
+        self._alone = False
+
+    def run(self, decode: Callable[[], _Result]) -> _Result:
+        """What a function returns or raises that uses libvips, and no decoder but its own."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._running += 1
+            self._begun += 1
+            was_alone, begun = self._running == 1, self._begun
+        try:
+            return decode()
+        except ImageError:
+            if was_alone and begun == self._begun:
+                raise
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._alone = True
+            self._changed.wait_for(lambda: self._running == 0)
+        try:
+            return decode()
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
+
+
+_decoders = _Decoders()
 
 
 @contextmanager
@@ -118,7 +161,7 @@ class Source:
 
 
 def decode(source: Source, all_frames: bool) -> ImageFile:
-    """Decodes a file.
+    """Decodes a file. Several threads may do so at once.
 
     Args:
         source: a file of any kind.
@@ -127,6 +170,10 @@ def decode(source: Source, all_frames: bool) -> ImageFile:
     Raises:
         ImageError: not an image, damaged, or of samples that cannot be converted.
     """
+    return _decoders.run(lambda: _decoded(source, all_frames))
+
+
+def _decoded(source: Source, all_frames: bool) -> ImageFile:
     try:
         try:
             opened = source.open()
@@ -149,6 +196,10 @@ def header(source: Source) -> Header:
     Raises:
         ImageError: not an image.
     """
+    return _decoders.run(lambda: _header(source))
+
+
+def _header(source: Source) -> Header:
     try:
         image = source.open()
     except pyvips.Error as error:
