@@ -206,7 +206,7 @@ for name in ("numpy", "pydantic", "torch", "matplotlib"):
 from srgan_fast.pages import charts
 from srgan_fast.pages.document import Chart, Page, Section
 from srgan_fast.pages.html import render
-chart = Chart("c", charts.stacks([charts.Bar("a", {"b": 1.0})], "ms"))
+chart = Chart("c", charts.stacks([charts.StackedBar("a", {"b": 1.0})], "ms"))
 print(render(Page("t", sections=[Section("s", [chart])])))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)

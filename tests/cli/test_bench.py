@@ -89,7 +89,7 @@ def test_what_cannot_be_measured_is_one_line(bench: Any, arguments: list[str], m
 def test_what_is_wrong_or_left_out_is_said(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from srgan_fast.bench import accuracy, candidates
 
-    monkeypatch.setitem(accuracy.TOLERANCES, "fp32", accuracy.Tolerance(max_error=1e-30))
+    monkeypatch.setitem(accuracy.TOLERANCES, "fp32", accuracy.AccuracyTolerance(max_error=1e-30))
     gone = candidates.Candidate("mnn-fp32", "mnn", "fp32", ("no_such_module",), ("MNN",))
     monkeypatch.setitem(candidates.PEERS, "mnn-fp32", gone)
     result = bench("--peer", "mnn")

@@ -67,7 +67,7 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class FirstStepDifference:
-    """Difference of a first step from the reference; see `Tolerance`. `problem` says what is wrong with it."""
+    """Difference of a first step from the reference; see `FirstStepTolerance`. `problem` says what is wrong with it."""
 
     loss: float
     gradient: dict[str, float]
