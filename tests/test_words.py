@@ -191,7 +191,7 @@ def test_the_glossary_lists_every_word_that_is_not_used() -> None:
     [
         ("class PictureFile: ...", 1, "picture", "image"),
         ("\n\ndef write_pictures(): ...", 3, "pictures", "images"),
-        ("def step(discriminator_map): ...", 1, "critic", "discriminator"),
+        ("def step(critic_map): ...", 1, "critic", "discriminator"),
         ("def load(path, *, anew=False): ...", 1, "anew", "rerun"),
         ('"""Pictures of one folder."""', 1, "pictures", "images"),
         ('class A:\n    """What comes behind it."""', 2, "behind", "after"),

@@ -74,7 +74,7 @@ def _fitting(workers: int, upscaler: Upscaler) -> int:
 
 
 @dataclass(slots=True)
-class _Entry:
+class _Pending:
     """A job on its way.
 
     Attributes:
@@ -99,7 +99,7 @@ class _Batch:
     telling: threading.Lock = field(default_factory=threading.Lock)
     swept: set[Path] = field(default_factory=set)
     engines: queue.SimpleQueue[Upscaler] = field(default_factory=queue.SimpleQueue)
-    coming: deque[_Entry] = field(default_factory=deque)
+    coming: deque[_Pending] = field(default_factory=deque)
     small: set[Future[JobResult]] = field(default_factory=set)
     writing: set[Future[JobResult]] = field(default_factory=set)
 
@@ -134,7 +134,7 @@ class _Batch:
                 for entry in self.coming:
                     entry.looked.cancel()
 
-    def _next(self, jobs: Iterator[Job], readers: ThreadPoolExecutor) -> _Entry | None:
+    def _next(self, jobs: Iterator[Job], readers: ThreadPoolExecutor) -> _Pending | None:
         """The next job; those after it are looked at meanwhile."""
         while len(self.coming) <= self.workers:
             job = None if self.stop.is_set() else next(jobs, None)
@@ -143,7 +143,7 @@ class _Batch:
             if isinstance(job.target, Path) and job.target.parent not in self.swept:
                 self.swept.add(job.target.parent)
                 sweep(job.target.parent)
-            self.coming.append(_Entry(job, readers.submit(one.look, job, self.upscaler, self.options)))
+            self.coming.append(_Pending(job, readers.submit(one.look, job, self.upscaler, self.options)))
         return self.coming.popleft() if self.coming else None
 
     def _small(self, job: Job, looked: one.Opened | JobResult) -> JobResult:
@@ -159,7 +159,9 @@ class _Batch:
             self.engines.put(engine)
         return one.finish(upscaled, self.options)
 
-    def _large(self, entry: _Entry, looked: one.Opened | JobResult, readers: ThreadPoolExecutor) -> one.Upscaled | None:
+    def _large(
+        self, entry: _Pending, looked: one.Opened | JobResult, readers: ThreadPoolExecutor
+    ) -> one.Upscaled | None:
         """A picture by all threads while the next ones are decoded; None where the run is to end."""
         picture = one.decode(entry.job, looked) if entry.decoded is None else entry.decoded.result()
         for following in self.coming:
@@ -188,7 +190,7 @@ class _Batch:
         return max(1, min(self.workers, have // 2 // (2 * size)))
 
 
-def _decode_ahead(entry: _Entry) -> ImageFile | RowSource | JobResult:
+def _decode_ahead(entry: _Pending) -> ImageFile | RowSource | JobResult:
     return one.decode(entry.job, entry.looked.result())
 
 

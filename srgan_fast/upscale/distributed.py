@@ -228,6 +228,9 @@ def _cluster(ray: Any) -> Iterator[None]:
         yield
         return
     own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    # Workers of a cluster of our own are what this command is about; Ray would let every other process go first.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is raised, too, and becomes one line
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:

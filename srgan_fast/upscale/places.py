@@ -25,7 +25,7 @@ _RENAMING = {"sftp", "ssh", "smb", "hdfs", "webhdfs", "arrow_hdfs", "local"}
 SHARD_SUFFIX = ".tar"
 
 
-class Facts(NamedTuple):
+class FileFacts(NamedTuple):
     """What a manifest keeps about a file; named as in `os.stat_result`."""
 
     st_size: int
@@ -79,7 +79,7 @@ class Remote(_Named):
             files, path = _store(self.url)
             return bool(files.exists(path))
 
-    def stat(self) -> Facts:
+    def stat(self) -> FileFacts:
         """Size and time of change; the time is 0 where the store tells none.
 
         Raises:
@@ -88,9 +88,9 @@ class Remote(_Named):
         files, path = _store(self.url)
         size = int(files.info(path)["size"])
         try:
-            return Facts(size, int(files.modified(path).timestamp() * 1e9))
+            return FileFacts(size, int(files.modified(path).timestamp() * 1e9))
         except (NotImplementedError, KeyError, AttributeError):
-            return Facts(size, 0)
+            return FileFacts(size, 0)
 
     def open(self) -> IO[bytes]:
         """The file for reading, in blocks of some megabytes."""
@@ -148,9 +148,9 @@ class Member(_Named):
     def __fspath__(self) -> str:
         return f"{os.fspath(self.shard)}/{self.path}"
 
-    def stat(self) -> Facts:
+    def stat(self) -> FileFacts:
         """Size and time of change."""
-        return Facts(self.size, self.mtime_ns)
+        return FileFacts(self.size, self.mtime_ns)
 
     def read_bytes(self) -> bytes:
         """All of it, in one request.

@@ -16,15 +16,17 @@ from srgan_fast.models.sharpness import with_sharpness
 from srgan_fast.network.mixing import interpolate
 
 
-def _saved(path: Path, seed: int, features: int = 16, **metadata: str) -> ModelFile:
+def _saved(path: Path, seed: int, features: int = 16, layers: int = 1, **metadata: str) -> ModelFile:
     """A small Compact with random weights, as a file that other programs could have written."""
     rng = np.random.default_rng(seed)
-    shapes = {"body.0": (features, 3), "body.2": (features, features), "body.4": (48, features)}
+    shapes = {"body.0": (features, 3)}
+    shapes |= {f"body.{2 * i + 2}": (features, features) for i in range(layers)}
+    shapes[f"body.{2 * layers + 2}"] = (48, features)
     tensors: dict[str, Any] = {}
     for name, (out, into) in shapes.items():
         tensors[f"{name}.weight"] = rng.normal(0, 0.1, (out, into, 3, 3)).astype(np.float32)
         tensors[f"{name}.bias"] = rng.normal(0, 0.1, out).astype(np.float32)
-    for name in ("body.1", "body.3"):
+    for name in (f"body.{2 * i + 1}" for i in range(layers + 1)):
         tensors[f"{name}.weight"] = rng.normal(0.2, 0.1, features).astype(np.float32)
     write_safetensors(path, tensors, metadata)
     return read_model(path)
@@ -77,7 +79,9 @@ def test_a_partner_of_another_structure_is_refused(tmp_path: Path, pair: tuple[M
     with pytest.raises(ModelError, match=r"soft and wide do not fit: .* is another convolution in the two networks"):
         with_sharpness(replace(pair[0], metadata={"sharper": str(wide)}), 0.5)
     network = pair[0].network
-    with pytest.raises(ModelError, match="one network has 3 convolutions, the other 2"):
-        interpolate(network, replace(network, convs=network.convs[:2]), 0.5)
     with pytest.raises(ModelError, match="tanh is False in one network and True in the other"):
         interpolate(network, replace(network, tanh=True), 0.5)
+    deeper = tmp_path / "deeper.safetensors"
+    _saved(deeper, 5, layers=2)
+    with pytest.raises(ModelError, match="one network has 3 convolutions, the other 4"):
+        interpolate(network, read_model(deeper).network, 0.5)
