@@ -65,9 +65,9 @@ void test_callers(const TestNetwork& network, Random& random) {
 // Engines beside each other with the weights of one, which may be gone before them.
 void test_siblings(const TestNetwork& network, Random& random) {
     const EngineWay way = engine_ways().back();
-    const Picture picture = random_picture(PixelType::kUint8, network.channels, 21, 18, random);
+    const TestImage test_image = random_image(PixelType::kUint8, network.channels, 21, 18, random);
     auto first = std::make_unique<Engine>(network.plain(), way.precision, way.isa, 2);
-    const Picture expected = run(*first, picture);
+    const TestImage expected = run(*first, test_image);
     std::vector<std::unique_ptr<Engine>> engines;
     for (int threads = 1; threads < 4; ++threads) engines.push_back(std::make_unique<Engine>(*first, threads));
     for (const auto& engine : engines)
@@ -78,7 +78,7 @@ void test_siblings(const TestNetwork& network, Random& random) {
     for (const auto& engine : engines)
         callers.emplace_back([&, engine = engine.get()] {
             for (int turn = 0; turn < 4; ++turn)
-                if (run(*engine, picture) != expected) ++wrong;
+                if (run(*engine, test_image) != expected) ++wrong;
         });
     for (std::thread& caller : callers) caller.join();
     check(wrong == 0, network.name + ", siblings: " + std::to_string(wrong) + " wrong results");
