@@ -108,16 +108,6 @@ def upscale(
             "--strength", min=0, max=1, help="Share of the model in the result; the rest is bicubic interpolation."
         ),
     ] = 1.0,
-    sharpness: Annotated[
-        float | None,
-        typer.Option(
-            "--sharpness",
-            min=0,
-            max=1,
-            help="Between srresnet-x4 (0, faithful) and srgan-x4 (1, sharp).",
-            show_default="the model as it is",
-        ),
-    ] = None,
     key: Key = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
     suffix: Annotated[
@@ -197,7 +187,6 @@ def upscale(
                 "halo": halo,
                 "border": border.value,
                 "strength": strength,
-                "sharpness": sharpness,
             }
             file = read_model(model, key)
             upscaler = Upscaler(file, threads=threads, on_build=tell, **settings)
@@ -223,7 +212,6 @@ def upscale(
             "precision": precision.value,
             "border": border.value,
             "strength": strength,
-            "sharpness": sharpness,
             "key": key,
         }
         record = None if manifest is None or dry_run else _manifest(manifest, model, options, facts)

@@ -15,7 +15,6 @@ from srgan_fast.data.images import Image, Pixels, RowSource
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, ModelError, SrganFastError, UsageError
 from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
-from srgan_fast.models.sharpness import with_sharpness
 from srgan_fast.network.analysis import receptive_radius, scale_of
 from srgan_fast.network.interpreter import pad_to_multiple
 from srgan_fast.runtime import AskedPrecision, Precision, choose_precision, create_backend
@@ -58,7 +57,6 @@ class Upscaler:
             the network's zero padding, which changes colours near the border. `run` always pads with zeros.
         strength: Share of the network in the result; the rest is bicubic interpolation. `run` gives the network's
             result alone.
-        sharpness: 0..1, between a bundled faithful model (0) and its sharp partner (1); None for the model itself.
         on_build: Called with the progress of a runtime that first has to build an engine, which can take minutes.
 
     Attributes:
@@ -74,8 +72,7 @@ class Upscaler:
     Raises:
         ModelError: The model cannot be read, or its result for a test image is not finite or constant.
         BackendError: The runtime is not installed or cannot run the model.
-        UsageError: Negative tile or halo, an unknown border, a strength or sharpness outside 0..1, or a sharpness for
-            a model without a partner.
+        UsageError: Negative tile or halo, an unknown border, or a strength outside 0..1.
     """
 
     def __init__(
@@ -89,7 +86,6 @@ class Upscaler:
         halo: int | None = None,
         border: Border = "repeat",
         strength: float = 1.0,
-        sharpness: float | None = None,
         on_build: OnBuild | None = None,
     ) -> None:
         if tile is not None and tile < 0:
@@ -98,8 +94,6 @@ class Upscaler:
             raise UsageError(f"border is {border!r}; it must be repeat or zero")
         self.strength = checked_strength(strength)
         file = model if isinstance(model, ModelFile) else read_model(model)
-        if sharpness is not None:
-            file = with_sharpness(file, sharpness)
         self.model = file.name
         self.network = file.network
         self._scale = scale_of(file.network)
