@@ -114,9 +114,9 @@ _SIDES = ((6, 10), (12, 20), (24, 24), (48, 32), (48, 48), (96, 64), (96, 96), (
 _BATCHES = (1, 2, 3, 4, 8, 16, 32, 64)
 
 
-def training_cases(gpu: Gpu, fixed: Iterable[CheckCase]) -> list[CheckCase]:
-    """Convolution cases for every kernel of `TRAINING` on a GPU that the fixed cases miss."""
-    return _added(TRAINING, fixed, lambda case: training_keys(case, gpu), lambda case: tested_keys(case, gpu))
+def training_cases(gpu: Gpu, fixed: Iterable[CheckCase], own: bool = False) -> list[CheckCase]:
+    """Convolution cases for every kernel of `TRAINING` on a GPU that the fixed cases miss; see `training_keys`."""
+    return _added(TRAINING, fixed, lambda case: training_keys(case, gpu, own), lambda case: tested_keys(case, gpu))
 
 
 def inference_cases(gpu: Gpu, fixed: Iterable[InferCase]) -> list[InferCase]:
@@ -171,6 +171,42 @@ def inference_keys(case: InferCase, gpu: Gpu) -> set[Key]:
     if case.layer == "block" and plan("block") == "two convolutions":
         return {("conv", behind, plan("conv")) for behind in (("slope",), ("residual",))}
     return {(case.layer, case.behind, plan(case.layer))}
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCoverage:
+    """A kernel with one launch configuration on a GPU.
+
+    Attributes:
+        kernel: `forward`, `dgrad` or `wgrad` of training, or a layer of upscaling.
+        plan: tile, or `library` for cuDNN's GEMM.
+        selected: number of calls of `TRAINING` and `INFERENCE` that select it.
+        variants: distinct combinations of kernel side, stride, prologue and epilogue among these calls.
+        tested: how many of the variants the self-test runs.
+    """
+
+    kernel: str
+    plan: str
+    selected: int
+    variants: int
+    tested: int
+
+
+def coverage_of(
+    gpu: Gpu, training: Iterable[CheckCase], inference: Iterable[InferCase], own: bool = False
+) -> list[KernelCoverage]:
+    """Which kernels real sizes select on a GPU, and which of them the given cases test; `own` as in `training_keys`."""
+    tested = {key for case in training for key in tested_keys(case, gpu)}
+    tested |= {key for layer in inference for key in inference_keys(layer, gpu)}
+    selected = [key for case in TRAINING for key in training_keys(case, gpu, own)]
+    selected += [key for layer in INFERENCE for key in inference_keys(layer, gpu)]
+    rows: dict[tuple[str, str], list[Key]] = {}
+    for key in selected:
+        rows.setdefault((str(key[0]), str(key[-1])), []).append(key)
+    return [
+        KernelCoverage(kernel, plan, len(keys), len(set(keys)), len(set(keys) & tested))
+        for (kernel, plan), keys in rows.items()
+    ]
 
 
 def _added(

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from srgan_fast.ops import coverage, infer_checks, self_test_cache, vector_checks
+from srgan_fast.ops import coverage, gpu_choice, infer_checks, self_test_cache, vector_checks
 from srgan_fast.ops.accuracy import CheckError, largest_error, leave_garbage, relative_error, repeated
 from srgan_fast.ops.check_cases import CHECKS, TYPES, CheckCase, Gemm
 from srgan_fast.ops.conv import ConvResult, conv, conv_reference
@@ -87,7 +87,15 @@ def _self_test_result(index: int, rerun: bool, float32: bool) -> str | None:
     with _lock:
         if rerun or key not in _found:
             tolerances = (_TOLERANCE, _OF_ONE, infer_checks.TOLERANCE)
-            asked = (float32, CHECKS, coverage.TRAINING, infer_checks.CASES, coverage.INFERENCE, tolerances)
+            asked = (
+                float32,
+                CHECKS,
+                coverage.TRAINING,
+                infer_checks.CASES,
+                coverage.INFERENCE,
+                tolerances,
+                _own(index),
+            )
             cache_key = self_test_cache.describe(index, repr(asked))
             if not rerun and cache_key is not None and self_test_cache.is_cached(cache_key):
                 _found[key] = None
@@ -105,7 +113,14 @@ def _self_test_result(index: int, rerun: bool, float32: bool) -> str | None:
                     return _found[key]
                 if cache_key is not None:
                     (self_test_cache.store if problem is None else self_test_cache.remove)(cache_key)
+            if _found[key] is None and not float32 and _own(index):  # once, so that it does not override gemm()
+                torch.ops.srgan_fast.conv_products("own")
         return _found[key]
+
+
+def _own(index: int) -> bool:
+    """Whether our own GEMMs were measured as the faster ones on a device, which uses them at all sizes then."""
+    return gpu_choice.choice_of(torch.device("cuda", index)).gemm == "own"
 
 
 def _self_test(index: int, float32: bool) -> str | None:
@@ -115,7 +130,7 @@ def _self_test(index: int, float32: bool) -> str | None:
         return f"fused kernels need compute capability {need}, and {name} has {have}"
     try:
         device = torch.device("cuda", index)
-        cases = self_test_cases(coverage.gpu_of(index))
+        cases = self_test_cases(coverage.gpu_of(index), _own(index))
         selected = [case for case in cases if case.default and (case.dtype == torch.float32) == float32]
         errors = [error for case in selected for error in case.run(device)]
     except torch.OutOfMemoryError:
@@ -152,13 +167,14 @@ class SelfTestCase:
     cudnn: bool = False
 
 
-def self_test_cases(gpu: coverage.Gpu | None = None) -> Iterator[SelfTestCase]:
+def self_test_cases(gpu: coverage.Gpu | None = None, own: bool = False) -> Iterator[SelfTestCase]:
     """All cases of the self-test, for training and inference.
 
     Args:
         gpu: also cover the tiles that real sizes select on it; None for the device-independent cases only.
+        own: whether real sizes use our own GEMMs throughout.
     """
-    added = [] if gpu is None else coverage.training_cases(gpu, CHECKS)
+    added = [] if gpu is None else coverage.training_cases(gpu, CHECKS, own)
     for case in (*CHECKS, *added):
         for dtype, which in case.ways():
             if case in CHECKS or dtype in TYPES:  # float32 convolutions are cuDNN's at any size
@@ -181,7 +197,11 @@ def self_test_cases(gpu: coverage.Gpu | None = None) -> Iterator[SelfTestCase]:
 
 
 def check(
-    case: CheckCase, device: torch.device, dtype: torch.dtype = torch.bfloat16, which: Gemm = "faster"
+    case: CheckCase,
+    device: torch.device,
+    dtype: torch.dtype = torch.bfloat16,
+    which: Gemm = "faster",
+    reference: torch.device | None = None,
 ) -> list[CheckError]:
     """Runs a case on a device, forward and backward, and compares it with float64 in plain PyTorch.
 
@@ -190,14 +210,15 @@ def check(
         device: to run it on.
         dtype: of the maps.
         which: GEMM implementation, on CUDA.
+        reference: where float64 is computed; on the same device by default.
 
     Returns:
         Errors of all results and gradients, by 2-norm and by the largest element; and for our own GEMMs on CUDA,
         whether repeated runs give the same bits.
     """
     with torch.inference_mode(False):
-        given = {name: value.double() for name, value in _draw(case, device, dtype).items()}
-    expected = _run(conv_reference, given, case)
+        given = {name: value.double() for name, value in _draw(case, reference or device, dtype).items()}
+    expected = {name: value.to(device) for name, value in _run(conv_reference, given, case).items()}
     repeats = _REPEATS if device.type == "cuda" and which.startswith("own") else 1
     got: list[dict[str, Tensor]] = []
     for _ in range(repeats):

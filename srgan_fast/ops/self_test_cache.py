@@ -82,7 +82,7 @@ def describe(index: int, checks: str) -> SelfTestKey | None:
 def is_cached(key: SelfTestKey) -> bool:
     """Whether this GPU has passed; False if the file is damaged or cannot be read."""
     try:
-        return _path(key).read_bytes() == _text(key)
+        return path_of(key).read_bytes() == _text(key)
     except FileNotFoundError:
         return False
     except (FileError, OSError) as error:
@@ -93,7 +93,7 @@ def is_cached(key: SelfTestKey) -> bool:
 def store(key: SelfTestKey) -> None:
     """Caches a pass; if the file cannot be written, the self-test runs again next time."""
     try:
-        with atomic_write(_path(key)) as file:
+        with atomic_write(path_of(key)) as file:
             file.write(_text(key))
     except FileError as error:
         _log.debug("cannot cache the self-test result of %s: %s", key.device, error)
@@ -102,12 +102,13 @@ def store(key: SelfTestKey) -> None:
 def remove(key: SelfTestKey) -> None:
     """Removes a cached pass."""
     try:
-        _path(key).unlink(missing_ok=True)
+        path_of(key).unlink(missing_ok=True)
     except (FileError, OSError) as error:
         _log.debug("cannot remove the cached self-test result of %s: %s", key.device, error)
 
 
-def _path(key: SelfTestKey) -> Path:
+def path_of(key: SelfTestKey) -> Path:
+    """File of a GPU in the cache."""
     return cache_folder() / "gpus" / f"{hashlib.sha256(_text(key)).hexdigest()[:16]}.json"
 
 

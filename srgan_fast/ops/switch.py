@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops import cuda
+from srgan_fast.ops.gpu_choice import choice_of
 from srgan_fast.ops.native import available, why_not
 
 Kernels = Literal["auto", "fused", "reference"]
@@ -33,7 +34,7 @@ class Switched(nn.Module):
 
     Attributes:
         kernels: `reference` is plain PyTorch; `fused` requires our kernels; `auto` uses them where they are available
-            and faster, on CUDA only in `recorded_steps`.
+            and faster: on CUDA as `ops.gpu_choice` has it, by default in `recorded_steps` only.
     """
 
     def __init__(self) -> None:
@@ -102,12 +103,9 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     """
     if kernels == "reference":
         return False
-    if kernels == "auto" and x.device.type == "cuda" and not _recorded.steps:
+    if kernels == "auto" and x.device.type == "cuda" and (slower := _why_slower(x)):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            say_once(
-                "fused kernels are slower than PyTorch's unless steps are captured in a CUDA graph; using plain "
-                "PyTorch (kernels='fused' forces them)"
-            )
+            say_once(f"{slower}; using plain PyTorch (kernels='fused' forces them)")
         return False
     problem = _problem_of(x)
     if problem is None:
@@ -117,6 +115,17 @@ def choose_fused(kernels: Kernels, x: Tensor) -> bool:
     if not torch.compiler.is_compiling():
         say_once(f"{problem}; using plain PyTorch")
     return False
+
+
+def _why_slower(x: Tensor) -> str | None:
+    """Why fused kernels are slower than PyTorch's on a CUDA device: as measured there, else as measured on an H200."""
+    choice = choice_of(x.device)
+    recorded = choice.training_fp32 if _map_type(x) == torch.float32 else choice.training_16bit
+    if _recorded.steps and recorded == "reference":
+        return "fused kernels were slower than PyTorch's on this GPU (srgan-fast bench gpu)"
+    if _recorded.steps or choice.unrecorded == "fused":
+        return None
+    return "fused kernels are slower than PyTorch's unless steps are captured in a CUDA graph"
 
 
 def _problem_of(x: Tensor) -> str | None:

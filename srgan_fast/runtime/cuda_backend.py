@@ -15,6 +15,7 @@ from srgan_fast.errors import BackendError
 from srgan_fast.models import ModelFile
 from srgan_fast.network.analysis import receptive_radius
 from srgan_fast.ops.cuda import problem_of
+from srgan_fast.ops.gpu_choice import choice_of
 from srgan_fast.runtime.cuda_network import CudaNetwork, on_device
 from srgan_fast.runtime.protocol import FloatImages, Precision
 from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
@@ -35,6 +36,11 @@ def why_not() -> str | None:
         return "needs a CUDA device that PyTorch can use"
     reason = problem_of(_current_device())
     return None if reason is None else f"cannot be used: {reason}"
+
+
+def measured_slower() -> bool:
+    """Whether PyTorch was faster in a measurement of this device (`ops.gpu_choice`)."""
+    return torch.cuda.is_available() and choice_of(_current_device()).upscaling == "torch"
 
 
 class CudaBackend:

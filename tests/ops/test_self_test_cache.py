@@ -138,7 +138,7 @@ def test_a_cache_that_cannot_be_used_matters_to_nobody(
         (tmp_path / "cache").touch()
     else:
         assert gpu.about is not None
-        self_test_cache._path(gpu.about).mkdir(parents=True)
+        self_test_cache.path_of(gpu.about).mkdir(parents=True)
     with caplog.at_level(logging.DEBUG, "srgan_fast.ops"):
         for _ in range(2):
             assert gpu.first_use() is None
