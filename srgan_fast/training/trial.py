@@ -1,0 +1,84 @@
+"""A trial run on made-up images, to time steps of the trainer itself: its data, average and CUDA graphs included."""
+
+import statistics
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from srgan_fast.data.images import Image, write_image
+from srgan_fast.training.config import TrainConfig
+from srgan_fast.training.trainer import Trainer
+
+STEPS = 30
+_IMAGES = 8
+_COUNTED = 0.5  # last share of the steps: before, algorithms are chosen and the step is recorded
+
+
+class _StepTimes:
+    """Notes when each step was finished."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def started(self, stage: str, step: int, steps: int) -> None:
+        """See `Observer`."""
+
+    def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
+        """See `Observer`."""
+        self.ends.append(time.perf_counter())
+
+    def validated(self, step: int, psnr: float, ssim: float) -> None:
+        """See `Observer`."""
+
+    def noted(self, text: str) -> None:
+        """See `Observer`."""
+
+
+def made_up_images(folder: Path, count: int = _IMAGES, side: int = 384) -> list[Path]:
+    """Writes square images of smooth noise as PNG files; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random, paths = np.random.default_rng(0), []
+    for number in range(count):
+        coarse = torch.from_numpy(random.random((1, 3, side // 8, side // 8), np.float32))
+        smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)
+        path = folder / f"{number}.png"
+        write_image(path, Image((smooth[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)))
+        paths.append(path)
+    return paths
+
+
+def time_trainer(
+    folder: Path, device: torch.device, batch: int, crop: int, steps: int = STEPS, blocks: int = 16
+) -> dict[str, Any]:
+    """Trains adversarially in bf16 with `kernels=auto` and the preset `paper`.
+
+    Args:
+        folder: for images and the run.
+        device: `cpu` or the current CUDA device.
+        batch: batch size.
+        crop: side of the high-resolution crops.
+        steps: how many; the median is that of their second half.
+        blocks: residual blocks of the generator.
+
+    Returns:
+        `steps`, `batch`, seconds of a step (`step_s`), `images_per_s`, and the device memory that PyTorch reserved
+        (`peak_mb`, 10^6 bytes; None on a CPU).
+    """
+    made_up_images(folder / "images")
+    sections = {
+        "generator": {"blocks": blocks},
+        "data": {"train": folder / "images", "batch": batch, "crop": crop, "degradations": {"noise": (1, 5)}},
+        "gan": {"steps": steps, "features": {"weights": "random"}},
+        "run": {"output": folder / "run", "device": device.type, "precision": "bf16"},
+    }
+    watcher = _StepTimes()
+    Trainer(TrainConfig.model_validate(sections), watcher).run()
+    counted = watcher.ends[-max(2, round(steps * _COUNTED)) :]
+    taken = [after - before for before, after in pairwise(counted)]
+    peak = torch.cuda.max_memory_reserved() / 1e6 if device.type == "cuda" else None
+    seconds = statistics.median(taken)
+    return {"steps": steps, "step_s": seconds, "images_per_s": batch / seconds, "batch": batch, "peak_mb": peak}
