@@ -40,12 +40,13 @@ def measure_cold_start(model: str | Path, image: Path, folder: Path, threads: in
     return ColdStart(picture=image.name, python_ms=python.median_ms or 0.0, upscale=upscale, imports=imports)
 
 
-def time_process(name: str, arguments: list[str], folder: Path) -> ProcessTime:
-    """Times a process of this interpreter `RUNS` times, after one untimed run."""
+def time_process(name: str, arguments: list[str], folder: Path, runs: int = 0) -> ProcessTime:
+    """Times a process of this interpreter `runs` times (0: `RUNS`), after one untimed run."""
     taken: list[float] = []
     reason = None
     how: dict[str, Any] = {"capture_output": True, "text": True, "cwd": folder, "env": environment()}
-    while reason is None and len(taken) <= RUNS:
+    how["stdin"] = subprocess.DEVNULL  # a worker's is its connection
+    while reason is None and len(taken) <= (runs or RUNS):
         began = time.perf_counter()
         try:
             done = subprocess.run([sys.executable, *arguments], timeout=TIMEOUT_S, check=False, **how)
@@ -53,12 +54,12 @@ def time_process(name: str, arguments: list[str], folder: Path) -> ProcessTime:
         except subprocess.TimeoutExpired:
             reason = f"took more than {TIMEOUT_S} s"
         taken.append((time.perf_counter() - began) * 1e3)
-    runs = [] if reason else taken[1:]
+    timed = [] if reason else taken[1:]
     return ProcessTime(
         name=name,
         command=" ".join(["python", *arguments]),
-        median_ms=statistics.median(runs) if runs else None,
-        min_ms=min(runs) if runs else None,
-        runs_ms=runs,
+        median_ms=statistics.median(timed) if timed else None,
+        min_ms=min(timed) if timed else None,
+        runs_ms=timed,
         reason=reason,
     )

@@ -76,6 +76,11 @@ class Worker:
             raise BackendError(found["error"])
         return found
 
+    def allow(self, timeout_s: float) -> None:
+        """Sets the time limit of the requests that follow."""
+        self._timeout_s = timeout_s
+        self._socket.settimeout(timeout_s)
+
     def _last_words(self) -> str:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_S)

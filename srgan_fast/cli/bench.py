@@ -9,6 +9,7 @@ import typer
 
 from srgan_fast.cli.bench_compare import compare
 from srgan_fast.cli.bench_export import export
+from srgan_fast.cli.bench_gpu import gpu
 from srgan_fast.cli.bench_html import html
 from srgan_fast.cli.bench_training import training
 from srgan_fast.cli.console import say
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Benchmark this machine with srgan-fast and other runtimes.")
 app.command("export", cls=ReportCommand)(export)
 app.command("training", cls=ReportCommand)(training)
+app.command("gpu", cls=ReportCommand)(gpu)
 app.command("html", no_args_is_help=True)(html)
 app.command("compare", cls=ReportCommand, no_args_is_help=True)(compare)
 

@@ -30,7 +30,7 @@ class EngineReport:
         device: target device.
         convolutions: number of convolutions per output type, as parsed; those that read quantised values count as INT8.
         psnr_db: PSNR of its graph against the network in float64, for the worst image. The engine itself is compared on
-            GPUs: `tools/gpu_report.py`.
+            GPUs: `srgan-fast bench inference --backend tensorrt`.
     """
 
     path: Path

@@ -1,116 +1,43 @@
-"""Training rows of the GPU report: one that fails says why, and the others are measured without it."""
+"""Training rows of the GPU report are those of the training benchmark, and ours is the trainer's own step."""
 
-import json
-import runpy
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from srgan_fast.bench.gpu import steps
-from srgan_fast.bench.gpu.steps import GENERATOR_ROWS, STEP_ROWS, StepRow, time_generators, time_steps
+from srgan_fast.bench.gpu.comparison import WAYS
+from srgan_fast.bench.gpu.steps import STEP_ROWS, WARM_UP_STEPS, StepRow, step_call
 from srgan_fast.bench.training import rows
 from srgan_fast.bench.training.rows import ROWS, Work, make_trainee
 from srgan_fast.models import generator_config
 from srgan_fast.training.averaging import AveragedGenerator
 from srgan_fast.training.config import RunSection
-
-CUDA = torch.device("cuda", 0)
-TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "gpu_report.py"))
-
-
-class Row(StepRow):
-    """A stand-in whose step is what a test says."""
-
-    def __init__(self, step: Callable[[], dict[str, float]] | None, **how: bool) -> None:
-        super().__init__("stock", **how)
-        object.__setattr__(self, "play", step)
-
-    def make(self, *work: Any) -> Any:
-        play: Any = self.play  # type: ignore[attr-defined]
-        if play is None:
-            raise RuntimeError("\nno compiler here\nat line 1")
-        return SimpleNamespace(step=play)
-
-
-@pytest.fixture(autouse=True)
-def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1_000_000)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3_500_000)
-
-
-def at_the(number: int) -> Callable[[], dict[str, float]]:
-    """A step that fails the nth time."""
-    taken: list[None] = []
-
-    def step() -> dict[str, float]:
-        taken.append(None)
-        if len(taken) == number:
-            raise RuntimeError(f"step {number} failed")
-        return {"loss": float(len(taken))}
-
-    return step
-
-
-def test_rows_that_fail_anywhere_say_why_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    last = 1 + steps.WARM_UP_STEPS + steps.ROUNDS + 1
-    played = {
-        "right": Row(at_the(0)),
-        "compiled": Row(None),
-        "first": Row(at_the(1)),
-        "warming up": Row(at_the(3)),
-        "round": Row(at_the(9)),
-        "weighed": Row(at_the(last)),
-        "captured": Row(at_the(last), captured=True),
-    }
-    monkeypatch.setattr(steps, "STEP_ROWS", played)
-    found = time_steps(2, 32, CUDA)
-    assert json.loads(json.dumps(found)) == found
-    assert {name: row["reason"] for name, row in found.items()} == {
-        "right": None,
-        "compiled": "RuntimeError: no compiler here",
-        "first": "RuntimeError: step 1 failed",
-        "warming up": "RuntimeError: step 3 failed",
-        "round": "RuntimeError: step 9 failed",
-        "weighed": f"RuntimeError: step {last} failed",
-        "captured": None,
-    }
-    right = found["right"]
-    assert (right["status"], right["losses"], right["peak_mb"]) == ("ok", {"loss": 1.0}, 2.5)
-    assert right["load_s"] >= 0
-    assert 0 <= right["step"]["least"] <= right["step"]["median"] <= right["step"]["most"]
-    assert found["captured"]["peak_mb"] is None
-    for name in ("compiled", "first", "warming up", "round", "weighed"):
-        assert (found[name]["status"], found[name]["step"]) == ("failed", None)
-    assert not TOOL["all_right"]({"problems": [], "steps, batch 2": found})
-    assert TOOL["all_right"]({"problems": [], "steps, batch 2": {"right": right}})
-    assert "steps, batch 2 compiled: RuntimeError: no compiler here" in TOOL["summary"](
-        {"problems": [], "steps, batch 2": found}
-    )
-
-
-def test_a_generator_that_fails_says_why_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    played = {"compiled": Row(None), "right": Row(at_the(0))}
-    monkeypatch.setattr(steps, "GENERATOR_ROWS", played)
-    monkeypatch.setattr(steps, "_time_generator", lambda trainee: steps.GeneratorResult())
-    found = time_generators(2, 32, CUDA)
-    assert [(name, row["status"], row["reason"]) for name, row in found.items()] == [
-        ("compiled", "failed", "RuntimeError: no compiler here"),
-        ("right", "ok", None),
-    ]
+from srgan_fast.training.graphs import WARM_UP
 
 
 def test_every_row_is_one_of_the_benchmark_of_training() -> None:
-    for name, row in {**STEP_ROWS, **GENERATOR_ROWS}.items():
-        assert row.row in ROWS
-        assert ("compiled" in name, "captured" in name, "tf32" in name) == (row.compiled, row.captured, row.tf32)
-        assert not row.captured or ROWS[row.row].loop == "lean"
+    for precision, rows_of in STEP_ROWS.items():
+        assert rows_of.keys() <= WAYS.keys()
+        for way, row in rows_of.items():
+            assert ROWS[row.row].precision == precision
+            assert row.tf32 == (precision == "fp32")
+            assert row.compiled == (way == "compiled")
+            assert row.captured == (way in ("ours", "ours, own GEMMs", "recorded", "compiled"))
+            assert ROWS[row.row].kernels == ("fused" if way.startswith("ours") else "reference")
+            assert ROWS[row.row].loop == ("common" if way == "common loop" else "lean")
+
+
+def test_a_step_is_warmed_up_until_its_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+    step = SimpleNamespace(step=lambda: taken.append(torch.backends.cudnn.allow_tf32))
+    monkeypatch.setattr(StepRow, "make", lambda *work: step)
+    before = torch.backends.cudnn.allow_tf32
+    step_call("bf16", "recorded", 2, 32, torch.device("cpu"))()
+    assert len(taken) == WARM_UP_STEPS + 1 > WARM_UP + 1
+    assert not any(taken)
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 @pytest.mark.parametrize("tf32", [False, True])

@@ -9,10 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from srgan_fast.bench import InferenceReport
+from srgan_fast.bench.gpu import GpuOptions, GpuReport
+from srgan_fast.bench.gpu.comparison import GpuTime
 
 ROOT = Path(__file__).parents[2]
+
+
+WRONG = {"group": "pooling", "dtype": "bfloat16", "what": "y", "excess": 9.0, "right": False}
+
+
+def _time(ratio: float) -> GpuTime:
+    """A row of a GPU report whose time is that many times ours."""
+    against = "slower" if ratio < 1 else "faster"
+    figures = {"median_s": ratio, "ratio": ratio, "least_ratio": ratio, "most_ratio": ratio}
+    return GpuTime("step", "bf16", "recorded", against_ours=against, **figures)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -162,3 +175,48 @@ def test_nothing_is_cut_off_where_output_is_no_terminal(tiny_model: Path, folder
     rows = ["--backend", "onnxruntime", "--peer", "none"]
     result = CliRunner().invoke(app, ["bench", "inference", *few, *rows], env={"COLUMNS": "60"}, catch_exceptions=False)
     assert re.search(r"our-onnxruntime-fp32 .* \d\.\de-\d\d +\d+\.\d +\d\.\d\d *$", result.stdout, re.M)
+
+
+# --- bench gpu
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_report_is_one_line_and_an_exit_code_of_its_own(run_process: Any, folder: Path) -> None:
+    done = run_process("bench", "gpu", "--quick", "--json", "report.json")
+    assert (done.returncode, done.stdout) == (5, b"")
+    assert done.stderr == b"error: this machine has no CUDA device that PyTorch can use\n"
+    assert not (folder / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ({}, 0, ""),
+        (
+            {"self_test": [{"group": "pooling", "dtype": "bf16", "what": "y", "excess": 9.0, "right": False}]},
+            3,
+            "wrong: ",
+        ),
+        ({"times": [_time(1.0), _time(0.5)]}, 4, "slower: bf16: ours takes 2.00 times as long as recorded"),
+        ({"times": []}, 5, ""),
+        ({"warnings": ["rates: OutOfMemoryError"]}, 5, "warning: rates: OutOfMemoryError"),
+    ],
+)
+def test_a_gpu_report_is_kept_and_its_outcome_is_the_exit_code(
+    run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], code: int, said: str
+) -> None:
+    found = GpuReport(GpuOptions(quick=True), "cuda:0", identity={"name": "a GPU"}, times=[_time(1.0), _time(2.0)])
+    for name, value in change.items():
+        setattr(found, name, value)
+    monkeypatch.setattr("srgan_fast.bench.gpu.bench_gpu", lambda options, tell: found)
+    result = run("bench", "gpu", "--quick", "--json", "report.json", "--html", "report.html")
+    assert result.exit_code == code, result.stderr
+    assert said in result.stderr
+    assert json.loads((folder / "report.json").read_text())["schema"] == "srgan_fast.bench.gpu/1"
+    assert "a GPU" in (folder / "report.html").read_text()
+    assert "Whole training steps" in result.stdout or not found.times
+
+
+def test_a_crop_that_the_networks_cannot_have_is_refused(run: Any) -> None:
+    result = run("bench", "gpu", "--hr", 100)
+    assert (result.exit_code, result.stderr) == (1, "error: --hr is 100; it must be a multiple of 16\n")

@@ -1,7 +1,6 @@
 """What compute-sanitizer finds is counted, and whatever keeps it from its end is told; a stand-in plays its part."""
 
 import json
-import runpy
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from srgan_fast.bench.gpu import GpuOptions, GpuReport
 from srgan_fast.ops import coverage, cuda, sanitizer
 from srgan_fast.ops.sanitizer import TOOLS, SanitizerResult, compute_cases, find_sanitizer, sanitize
 
 DEVICE = torch.device("cuda", 0)
-TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "gpu_report.py"))
 
 # What the tools of CUDA 13 print: racecheck counts hazards.
 CLEAN = """
@@ -60,7 +59,8 @@ def install(folder: Path, script: str) -> Path:
 
 
 def passes(found: list[SanitizerResult]) -> bool:
-    return bool(TOOL["all_right"]({"problems": [], "sanitizer": [asdict(row) for row in found]}))
+    report = GpuReport(GpuOptions(), "cuda:0", sanitizer=[asdict(row) for row in found])
+    return not report.wrong()
 
 
 def test_a_clean_run_is_clean_under_every_tool(folder: Path) -> None:
@@ -83,8 +83,6 @@ def test_errors_and_hazards_are_counted_and_quoted_and_fail_the_report(folder: P
     assert found["memcheck"].findings == ["Invalid __global__ read of size 4 bytes", "at conv_kernel+0x80"]
     assert found["racecheck"].findings[0].startswith("Error: Race reported between Write")
     assert not passes(list(found.values()))
-    lines = TOOL["summary"]({"problems": [], "sanitizer": [asdict(row) for row in found.values()]})
-    assert lines[0] == "memcheck: 1 errors in 0 s: Invalid __global__ read of size 4 bytes"
 
 
 def test_one_that_hangs_is_ended_with_all_that_it_started(folder: Path) -> None:

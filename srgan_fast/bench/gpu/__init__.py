@@ -1,8 +1,8 @@
-"""Report on a GPU: whether the fused kernels are correct on it, and how fast, beside stock PyTorch.
+"""Whether our kernels are right on a GPU, and faster than PyTorch: `srgan-fast bench gpu`, here `bench_gpu`.
 
-Needs only torch, numpy and safetensors, so that it runs on minimal installations. `gpu_report` is the entry point.
+docs/cuda.md, "A report of your GPU", describes it.
 """
 
-from srgan_fast.bench.gpu.report import gpu_report
+from srgan_fast.bench.gpu.report import GpuNotMeasuredError, GpuOptions, GpuReport, bench_gpu
 
-__all__ = ["gpu_report"]
+__all__ = ["GpuNotMeasuredError", "GpuOptions", "GpuReport", "bench_gpu"]

@@ -1,103 +1,227 @@
-"""Report on a GPU: device, correctness of the kernels, compute-sanitizer, layers, whole steps."""
+"""The GPU report: what the GPU is, whether our kernels are right on it, and whether they are faster than PyTorch.
 
+It runs in this order, most important first, so that what the time limit leaves out is what matters least. Only workers
+touch the GPU.
+"""
+
+import json
+import math
+import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 
-from srgan_fast.bench.gpu.inference import time_inference
-from srgan_fast.bench.gpu.layers import time_layers
-from srgan_fast.bench.gpu.steps import time_generators, time_steps
-from srgan_fast.bench.gpu.timing import time_calls
+from srgan_fast.bench.gpu.comparison import SAME, WAYS, GpuComparison, GpuProcess, GpuTime, TimeLimit
 from srgan_fast.bench.worker import why_not
-from srgan_fast.errors import UsageError
-from srgan_fast.ops import coverage, cuda
+from srgan_fast.errors import BackendError
+from srgan_fast.ops.gpu_choice import GpuChoice
+from srgan_fast.ops.layer_calls import DIRECTIONS, LAYERS
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.ops.sanitizer import sanitize
-from srgan_fast.ops.self_test_cache import driver_version
+from srgan_fast.runtime.tensorrt.flavour import installed_flavours
+
+SCHEMA = "srgan_fast.bench.gpu/1"
+QUICK_LIMIT_S, LIMIT_S = 165.0, 1500.0  # the first leaves 15 s to start and to write within three minutes
+_SHAPES = ("1x3x128x128", "1x3x256x256", "8x3x128x128")
+_OF_PYTORCH = [way for way in WAYS if not way.startswith("ours")]
+Outcome = Literal["fine", "wrong", "slower", "not measured"]
 
 
-def gpu_report(
-    batches: tuple[int, ...] = (16, 64),
-    hr: int = 96,
-    on_step: Callable[[str], None] = lambda what: None,
-    sanitizer: bool = True,
-) -> dict[str, Any]:
+class GpuNotMeasuredError(BackendError):
+    """There is no GPU, or no kernels for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuOptions:
+    """Batch and crop side of training steps, whether to run compute-sanitizer, and whether to store the choice.
+
+    compute-sanitizer takes minutes; the stored choice is what `auto` uses from now on (`ops.gpu_choice`).
+    """
+
+    quick: bool = False
+    batch: int = 16
+    hr: int = 96
+    sanitizer: bool = False
+    store: bool = True
+
+
+@dataclass(slots=True)
+class GpuReport:
+    """Results, ready for JSON: `as_json`; docs/cuda.md describes the fields. `warnings` are parts that failed."""
+
+    options: GpuOptions
+    device: str
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    identity: dict[str, str] = field(default_factory=dict)
+    state_before: dict[str, str] = field(default_factory=dict)
+    state_after: dict[str, str] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    self_test: list[dict[str, Any]] = field(default_factory=list)
+    coverage: list[dict[str, Any]] = field(default_factory=list)
+    networks: list[dict[str, Any]] = field(default_factory=list)
+    times: list[GpuTime] = field(default_factory=list)
+    choice: dict[str, str | None] = field(default_factory=dict)
+    choice_file: str | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    upscaling: dict[str, Any] = field(default_factory=dict)
+    sanitizer: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def wrong(self) -> list[str]:
+        """Everything that is wrong, a line each."""
+        found = [
+            f"{row['group']}, {row['dtype']}: {row['what']}, {row['excess']:.1f} times the tolerance"
+            for row in self.self_test
+            if not row["right"]
+        ]
+        found += [f"{row['what']}: {row['reason']}" for row in self.networks if not row["right"]]
+        return found + [
+            f"{row['tool']}: {row['status']}" for row in self.sanitizer if row["status"] in ("errors", "failed")
+        ]
+
+    def slower(self) -> list[GpuTime]:
+        """Whole networks and steps in which one of PyTorch's ways was faster than ours."""
+        rows = (row for row in self.times if row.kind != "layer" and row.way in _OF_PYTORCH)
+        return [row for row in rows if row.against_ours == "slower"]
+
+    def outcome(self) -> Outcome:
+        """In one word: `wrong` before `not measured`, for a part that failed or no comparison, before `slower`."""
+        if self.wrong():
+            return "wrong"
+        if self.warnings or not any(row.ratio for row in self.times):
+            return "not measured"
+        return "slower" if self.slower() else "fine"
+
+    def as_json(self) -> str:
+        """JSON with a trailing newline; values that JSON cannot represent are null."""
+        known = {"schema": SCHEMA, "outcome": self.outcome(), **_finite(asdict(self))}
+        return json.dumps(known, indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def bench_gpu(options: GpuOptions, on_step: Callable[[str], None] = lambda what: None) -> GpuReport:
     """Tests and measures the current CUDA device.
 
-    `batches` are the batch sizes of the measured training steps, `hr` the side of the crops. compute-sanitizer takes
-    minutes. Returns `environment`, `inference`, `checks` (errors and tolerances), `sanitizer`, `layers`, `steps` and
-    `problems`, ready for JSON.
-
     Raises:
-        UsageError: there is no CUDA device.
+        GpuNotMeasuredError: there is no CUDA device, or this installation has no kernels for it.
     """
     if not torch.cuda.is_available():
-        raise UsageError("this machine has no CUDA device that PyTorch can use")
-    device = torch.device("cuda", torch.cuda.current_device())
-    torch.backends.cudnn.benchmark = True
-    report: dict[str, Any] = {"problems": []}
+        raise GpuNotMeasuredError("this machine has no CUDA device that PyTorch can use")
+    if (problem := why_not_on_cuda()) is not None:
+        raise GpuNotMeasuredError(problem)
+    # A context in this process would take memory from those that are measured.
+    index = torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
+    return measure(options, f"cuda:{index}", on_step)
 
-    def part(name: str, measure: Callable[[], Any]) -> None:
-        on_step(name)
-        try:
-            report[name] = measure()
-        except Exception as error:  # the rest of the report is still useful
-            report["problems"].append(f"{name}: {why_not(error)}")
-        torch.cuda.empty_cache()
 
-    part("environment", lambda: _environment(device))
-    part("inference", lambda: time_inference(device))
-    problem = why_not_on_cuda()
-    if problem is not None:
-        report["problems"].append(problem)
-        return report
-    part("checks", lambda: _checks(device))
-    if sanitizer:
-        part("sanitizer", lambda: [asdict(found) for found in sanitize(device)])
-    for batch in batches:
-        part(f"layers, batch {batch}", partial(time_layers, batch, hr, device))
-        part(f"generator, batch {batch}", partial(time_generators, batch, hr, device))
-        part(f"steps, batch {batch}", partial(time_steps, batch, hr, device))
+def measure(options: GpuOptions, device: str, on_step: Callable[[str], None]) -> GpuReport:
+    """The report of a device; see `bench_gpu`."""
+    report, quick = GpuReport(options, device), options.quick
+    with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-", ignore_cleanup_errors=True) as name:
+        start = partial(GpuProcess, Path(name), device, limit=TimeLimit(QUICK_LIMIT_S if quick else LIMIT_S))
+        times = GpuComparison(start, options.batch, options.hr)
+
+        def part(what: str, do: Callable[[], None]) -> None:
+            on_step(what)
+            try:
+                do()
+            except Exception as error:  # the other parts are still useful
+                report.warnings.append(f"{what}: {why_not(error)}")
+
+        with start("report") as worker:
+            part("identity", lambda: _identify(report, worker))
+            part("rates", lambda: report.rates.update(worker.ask("rates")["rates"]))
+            part("self-test", lambda: _self_test(report, worker))
+            part("coverage", lambda: report.coverage.extend(worker.ask("coverage")["kernels"]))
+        shapes = list(_SHAPES[:1] if quick else _SHAPES)
+        part("whole networks", lambda: times.compare("network", shapes, ["eager", "recorded"]))
+        single = ["recorded", "ours, own GEMMs", "ours, unrecorded", "eager"]
+        part("training steps", lambda: times.compare("step", ["bf16"], single))
+        part("training steps in TF32", lambda: times.compare("step", ["fp32"], ["recorded"]))
+        choice = choose(times)
+        report.choice = asdict(choice)
+        with start("report") as worker:
+            if options.store and not report.wrong():
+                part("storing the choice", lambda: _store(report, worker))
+            sizes = {"batch": options.batch, "crop": options.hr}
+            part("the trainer", lambda: report.training.update(worker.ask("train", folder=f"{name}/training", **sizes)))
+            worker.end()  # the trainer's memory is freed for the next
+            folder = f"{name}/images"
+            part(
+                "PNG to PNG",
+                lambda: report.upscaling.update(worker.ask("upscale", folder=folder, runs=2 if quick else 5)),
+            )
+        layers = [f"{layer.name}, {direction}" for layer in LAYERS for direction in DIRECTIONS]
+        part("layers", lambda: times.compare("layer", layers, ["recorded", "ours, own GEMMs"]))
+        engines = [flavour.name for flavour in installed_flavours()]
+        part("compiled networks", lambda: times.compare("network", shapes, ["compiled"]))
+        part("TensorRT", lambda: times.compare("network", shapes[:2], engines))  # engines of one image
+        if not quick:
+            part("compiled layers", lambda: times.compare("layer", layers, ["compiled", "eager"]))
+            for precision in ("bf16", "fp32"):
+                more = ["compiled", "common loop", *(["eager"] if precision == "fp32" else [])]
+                part(f"compiled steps, {precision}", partial(times.compare, "step", [precision], more))
+        report.times = list(times.rows.values())
+        if options.sanitizer:
+            part("compute-sanitizer", lambda: report.sanitizer.extend(map(asdict, sanitize(torch.device(device)))))
+        with start("report") as worker:
+            on_step("state")
+            try:
+                report.state_after = worker.ask("state")["state"]
+            except BackendError:  # of no consequence, and out of time if the limit was reached
+                report.state_after = {}
     return report
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
-    properties = torch.cuda.get_device_properties(device)
-    return {
-        "device": properties.name,
-        "capability": f"{properties.major}.{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "memory_gb": properties.total_memory / 1e9,
-        "driver": driver_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "bf16_tflops": _gemm_rate(device),
-        "copy_gb_s": _copy_rate(device),
-    }
+def _identify(report: GpuReport, worker: GpuProcess) -> None:
+    found = worker.ask("identity")
+    report.identity, report.state_before = found["identity"], found["state"]
 
 
-def _gemm_rate(device: torch.device) -> float:
-    """TFLOP/s of a large bfloat16 GEMM: the attainable peak."""
-    a, b = (torch.randn(8192, 8192, device=device).bfloat16() for _ in range(2))
-    return 2e-12 * 8192**3 / time_calls(lambda: a @ b).median
+def _self_test(report: GpuReport, worker: GpuProcess) -> None:
+    found = worker.ask("self_test")
+    report.self_test, report.networks = found["checks"], found["networks"]
 
 
-def _copy_rate(device: torch.device) -> float:
-    """GB/s of a large copy, bytes read and written."""
-    source = torch.empty(1 << 30, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2e-9 * source.numel() / time_calls(lambda: target.copy_(source)).median
+def _store(report: GpuReport, worker: GpuProcess) -> None:
+    report.choice_file = cast("str | None", worker.ask("store", choice=report.choice)["path"])
 
 
-def _checks(device: torch.device) -> list[dict[str, Any]]:
-    """The worst error of each self-test case, for every dtype."""
-    found = []
-    index = torch.cuda.current_device() if device.index is None else device.index
-    for case in cuda.self_test_cases(coverage.gpu_of(index)):
-        worst = max(case.run(device), key=lambda error: error.excess)
-        found.append({"dtype": str(case.dtype), "right": worst.excess <= 1.0, **asdict(worst)})
-    return found
+def choose(times: GpuComparison) -> GpuChoice:
+    """What `auto` should use: the built-in choice unless something else was faster by more than 3 %.
+
+    Ours and PyTorch's are compared as `auto` would run them: steps recorded, or both launched one by one; upscaling
+    with PyTorch eager. What was not measured remains None.
+    """
+
+    def ratio(kind: Literal["network", "step"], what: str, way: str) -> float | None:
+        row = times.rows.get((kind, what, way))
+        return None if row is None else row.ratio
+
+    def training(precision: str, gain: float = 1.0) -> Literal["fused", "reference"] | None:
+        found = ratio("step", precision, "recorded")
+        return None if found is None else "reference" if found * gain < 1 / SAME else "fused"
+
+    own, single, eager = (ratio("step", "bf16", way) for way in ("ours, own GEMMs", "ours, unrecorded", "eager"))
+    own_is_faster = own is not None and own < 1 / SAME
+    networks = [row.ratio for (kind, _, way), row in times.rows.items() if kind == "network" and way == "eager"]
+    known = [math.log(found) for found in networks if found]
+    return GpuChoice(
+        training_16bit=training("bf16", 1 / own if own is not None and own_is_faster else 1.0),
+        training_fp32=training("fp32"),
+        unrecorded=None if not single or not eager else "fused" if eager / single > SAME else "reference",
+        gemm=None if own is None else "own" if own_is_faster else "faster",
+        upscaling=None if not known else "torch" if sum(known) / len(known) < -math.log(SAME) else "cuda",
+    )

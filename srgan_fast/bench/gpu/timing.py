@@ -1,60 +1,49 @@
-"""Times GPU work with CUDA events."""
+"""Times GPU work: repeated calls by the host's clock, CUDA graphs, and CUDA events for whole runs."""
 
-import statistics
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 WARM_UP = 3
+_LEAST_S = 0.02  # of a sample, so that waiting for the device is a small part of it
+_MOST_CALLS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Time:
-    """Seconds per call: median, minimum and maximum of the samples."""
-
-    median: float
-    least: float
-    most: float
+def wait() -> None:
+    """Waits until the device has finished; nothing without one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
-def time_of(samples: list[float]) -> Time:
-    """Median, minimum and maximum."""
-    return Time(statistics.median(samples), min(samples), max(samples))
-
-
-def time_calls(call: Callable[[], object], samples: int = 9, seconds: float = 0.02) -> Time:
-    """Times a call that enqueues work between two events, repeated so that each sample takes `seconds`."""
+def calls_per_sample(call: Callable[[], object], seconds: float = _LEAST_S) -> int:
+    """Warms up a call that enqueues work, and returns how many of them take `seconds`."""
     for _ in range(WARM_UP):
         call()
-    repeats = max(1, min(1000, round(seconds / max(_sample(call, 3), 1e-6))))
-    return time_of([_sample(call, repeats) for _ in range(samples)])
+    return max(1, min(_MOST_CALLS, round(seconds / max(sample(call, WARM_UP), 1e-6))))
 
 
-def _sample(call: Callable[[], object], repeats: int) -> float:
-    begin, end = _events()
-    torch.cuda.synchronize()
-    begin.record()
-    for _ in range(repeats):
+def sample(call: Callable[[], object], calls: int) -> float:
+    """Seconds per call, from an idle device until it has finished all of them."""
+    wait()
+    began = time.perf_counter()
+    for _ in range(calls):
         call()
-    end.record()
-    end.synchronize()
-    return float(begin.elapsed_time(end)) * 1e-3 / repeats
+    wait()
+    return (time.perf_counter() - began) / calls
 
 
-def _events() -> tuple[Any, Any]:
-    return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
-def in_graph(call: Callable[[], object]) -> Callable[[], None]:
-    """Captures the work in a CUDA graph; its replay excludes the host's launch time."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
+def in_graph(call: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """Captures the work in a CUDA graph; its replay excludes the host's launch time. On a CPU the call itself."""
+    if device.type != "cuda":
+        return call
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
             call()
-    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
@@ -69,7 +58,7 @@ class TorchClock:
     """
 
     def __init__(self) -> None:
-        self._begin, self._end = _events()
+        self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         self._free_before, _ = torch.cuda.mem_get_info()
         self._least_free = self._free_before
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 def page_of(report: "ComparableReport") -> "Page":
     """The page of an inference or training report."""
-    from srgan_fast.bench.page.inference import inference_page  # noqa: PLC0415 (pydantic, which a GPU's page needs not)
+    from srgan_fast.bench.page.inference import inference_page  # noqa: PLC0415 (start-up time)
     from srgan_fast.bench.page.training import training_page  # noqa: PLC0415
     from srgan_fast.bench.report import InferenceReport  # noqa: PLC0415
 

@@ -1,111 +1,129 @@
-"""Page of a GPU report, made from plain data: the machine that writes it may have little more than torch."""
+"""Page of a GPU report."""
 
-from typing import Any
+from itertools import groupby
 
+from srgan_fast.bench.gpu.comparison import WAYS, GpuTime, Kind
+from srgan_fast.bench.gpu.report import GpuReport
 from srgan_fast.pages import charts
-from srgan_fast.pages.document import NAME, Chart, Column, Facts, Page, Section, Table
+from srgan_fast.pages.document import Chart, Column, KeyFigure, Page, Section, Table, day, facts, number, plural
 
-Report = dict[str, Any]
+_TITLES: dict[Kind, str] = {
+    "network": "Whole networks, fp16",
+    "step": "Whole training steps",
+    "layer": "Layers of training steps, bf16",
+}
+_RIGHT = {"fine": "right", "slower": "right", "wrong": "wrong", "not measured": "not measured"}
 
 
-def gpu_page(report: Report) -> Page:
-    """The page of a report by `srgan_fast.bench.gpu.gpu_report`."""
-    environment = report.get("environment", {})
+def gpu_page(report: GpuReport) -> Page:
+    """The page of a report by `srgan_fast.bench.gpu.bench_gpu`."""
+    identity, options = report.identity, report.options
+    training, upscaling = report.training, report.upscaling
+    slower = report.slower()
+    tiles = [
+        KeyFigure("Outcome", _RIGHT[report.outcome()], plural(len(report.wrong()), "wrong result")),
+        KeyFigure("Slower than PyTorch", str(len(slower)), "whole networks and steps"),
+    ]
+    if training:
+        tiles.append(KeyFigure("Training", f"{number(training['images_per_s'])} images/s", "the trainer itself, bf16"))
+    if upscaling:
+        tiles.append(
+            KeyFigure("PNG to PNG", f"{number(upscaling['file_to_file_s'] * 1e3)} ms", f"{upscaling['side']} square")
+        )
     return Page(
-        title=f"srgan_fast on {environment.get('device', 'a GPU')}",
+        title=f"srgan_fast on {identity.get('name', 'a GPU')}",
         eyebrow="srgan_fast GPU report",
-        subtitle=", ".join(f"{name} {environment.get(name, '?')}" for name in ("torch", "cuda", "driver")),
-        warnings=[str(problem) for problem in report.get("problems", [])],
+        subtitle=f"{day(report.created)}, PyTorch {identity.get('PyTorch', '?')}, driver {identity.get('driver', '?')}",
+        tiles=tiles,
+        warnings=[*(f"WRONG: {line}" for line in report.wrong()), *report.warnings],
         sections=[
-            *(_inference(case) for case in report.get("inference", [])),
-            *(_training(name, rows) for name, rows in report.items() if name.startswith(("steps, ", "generator, "))),
-            *(_layers(name, rows) for name, rows in report.items() if name.startswith("layers, ")),
-            _checks(report.get("checks", [])),
-            _sanitizer(report.get("sanitizer") or []),
-            Section("Machine", [Facts([(str(name), str(value)) for name, value in environment.items()])]),
+            *(_times(kind, report.times, f"batch {options.batch}, crops of {options.hr}") for kind in _TITLES),
+            facts("The trainer itself", training.items()),
+            facts("PNG to PNG", upscaling.items()),
+            facts("What auto uses", _choice(report)),
+            _checks(report),
+            Section("Kernels of real sizes", [_coverage(report)], "tested: by the self-test, before the first use."),
+            _sanitizer(report),
+            facts("GPU", identity.items(), report.rates.items()),
+            facts("Before", report.state_before.items()),
+            facts("After", report.state_after.items()),
+            facts("Ways", WAYS.items()),
         ],
     )
 
 
-def _best(row: Report) -> float | None:
-    """GPU seconds, from a CUDA graph if there is one."""
-    return min((row[kind]["median"] for kind in ("device", "graph") if row.get(kind)), default=None)
-
-
-def _inference(case: Report) -> Section:
-    rows = [row | {"best": _best(row)} for row in case["rows"]]
-    for row in rows:
-        row["reason"] = row["reason"] or (row["graph_reason"] and f"no graph: {row['graph_reason']}")
-    rows.sort(key=lambda row: (row["status"] != "ok", row["best"] or float("inf")))
-    columns = [
-        NAME,
-        Column("GPU ms", "device.median", factor=1e3, hint="between two events, calls queued one after the other"),
-        Column("Graph ms", "graph.median", factor=1e3, hint="the same work replayed from a CUDA graph"),
-        Column("With copies ms", "with_copies.median", factor=1e3, hint="from host memory to host memory"),
-        Column("Images/s", "images_per_second"),
-        Column("Peak MB", "peak_mb"),
-        Column("Max error", "max_error", ".1e"),
-        Column("PSNR dB", "psnr_db", ".1f"),
-        Column("Load s", "load_s"),
-    ]
-    series = [
-        charts.Series(
-            row["name"],
-            [(row["psnr_db"], 1 / row["best"])],
-            row["name"],
-            row["precision"],
-            "" if row["status"] == "ok" else row["status"],
-        )
-        for row in rows
-        if row["best"] and row["psnr_db"]
-    ]
-    chart = Chart("Speed against accuracy", charts.scatter(series, "PSNR against float64, dB", "runs a second"))
-    return Section(f"Inference, {case['shape']}", [Table(columns, rows, bar="best"), chart])
-
-
-def _training(name: str, rows: Report) -> Section:
-    """Whole steps in host time, or the generator's forward and backward pass."""
-    named = [{"name": row, **found} for row, found in rows.items()]
-    if name.startswith("generator"):
-        columns = [NAME, *(Column(f"{kind} ms", f"{kind}.median", factor=1e3) for kind in ("eager", "graph"))]
-        return Section(f"G{name[1:]}", [Table(columns, named)], "Forward and backward pass in training.")
-    columns = [
-        NAME,
-        *(Column(f"{kind} ms", f"step.{kind}", factor=1e3) for kind in ("median", "least", "most")),
-        Column("Peak MB", "peak_mb"),
-        Column("First step s", "load_s", hint="from nothing to the end of the first step, compilation included"),
-    ]
-    lead = "Whole adversarial steps by the host's clock, each ending with its losses on the host."
-    return Section(f"Training s{name[1:]}", [Table(columns, named, bar="step.median")], lead)
-
-
-def _layers(name: str, rows: list[Report]) -> Section:
-    columns = [
-        Column("Layer", "layer", text=True),
-        Column("Direction", "direction", text=True),
-        Column("Fused \u00b5s", "fused.median", factor=1e6),
-        Column("PyTorch \u00b5s", "stock.median", factor=1e6),
-        Column("Ratio", lambda row: float(row["stock"]["median"] / row["fused"]["median"]), ".2f"),
-        Column("TFLOP/s", lambda row: float(row["gflop"] / row["fused"]["median"]), ".1f", 1e-3),
-    ]
-    return Section(f"L{name[1:]}", [Table(columns, rows)], "Ratio: PyTorch's time over ours, above 1 is faster.")
-
-
-def _checks(rows: list[Report]) -> Section:
+def _times(kind: Kind, times: list[GpuTime], sizes: str) -> Section:
+    order, micro = list(dict.fromkeys(row.what for row in times)), kind == "layer"
+    rows = sorted((row for row in times if row.kind == kind), key=lambda row: order.index(row.what))
+    unit, factor = ("\u00b5s", 1e6) if micro else ("ms", 1e3)
     columns = [
         Column("Case", "what", text=True),
-        Column("Type", "dtype", text=True),
-        Column("Worst error", "value", ".1e"),
-        Column("Over bound", lambda row: float(row["value"] / row["tolerance"]), ".2f"),
+        Column("Way", "way", text=True),
+        Column(unit, "median_s", factor=factor),
+        Column("Least", "least_s", factor=factor, page_only=True),
+        Column("Most", "most_s", factor=factor, page_only=True),
+        Column("Time/ours", "ratio", ".2f", hint="above 1: ours is faster"),
+        Column("Range", lambda row: None if row.ratio is None else f"{row.least_ratio:.2f} .. {row.most_ratio:.2f}"),
+        Column("Ours is", "against_ours", text=True),
+        Column("Load s", "load_s", page_only=True),
+        Column("Peak MB", "peak_mb", ".0f", page_only=True),
     ]
-    marked = [row | {"status": "ok" if row["right"] else "wrong"} for row in rows]
-    lead = "Against PyTorch in float64; above 1 is wrong."
-    return Section("Checks of the fused kernels", [Table(columns, marked)], lead)
+    parts: list[Table | Chart] = [Table(columns, rows, page_only=micro)]
+    for what, of_case in groupby([] if micro else rows, key=lambda row: row.what):
+        bars = [charts.StackedBar(row.way, {"median": (row.median_s or 0) * 1e3}) for row in of_case]
+        parts.append(Chart(what, charts.stacks(bars, "ms")))
+    return Section(_TITLES[kind], parts if rows else [], "" if kind == "network" else sizes)
 
 
-def _sanitizer(rows: list[Report]) -> Section:
-    columns = [Column("Tool", "tool", text=True), Column("Result", "status", text=True)]
-    columns += [Column("Errors", "errors"), Column("Seconds", "seconds")]
-    told = [row | {"reason": "; ".join([*filter(None, [row["reason"]]), *row["findings"]])} for row in rows]
-    lead = "compute-sanitizer over all cases of these checks, forward and backward, in both types."
-    return Section("Sanitizer", [Table(columns, told)], lead)
+def _choice(report: GpuReport) -> list[tuple[str, str]]:
+    named = [(name, value or "built-in (not measured)") for name, value in report.choice.items()]
+    return [*named, ("stored in", report.choice_file or "not stored")] if named else []
+
+
+def _checks(report: GpuReport) -> Section:
+    """The self-test by group and dtype, the first wrong result of each, and networks against float64 on the CPU."""
+    rows = []
+    for (group, dtype), cases in groupby(sorted(report.self_test, key=_group), key=_group):
+        found = list(cases)
+        wrong = [row["what"] for row in found if not row["right"]]
+        figures = {"cases": len(found), "wrong": len(wrong), "excess": max(row["excess"] for row in found)}
+        marks = {"status": "wrong", "reason": wrong[0]} if wrong else {"status": "ok"}
+        rows.append({"group": group, "dtype": dtype, **figures, **marks})
+    columns = [
+        Column("Cases", "group", text=True),
+        Column("dtype", "dtype", text=True),
+        Column("Number", "cases"),
+        Column("Wrong", "wrong"),
+        Column("Worst error / tolerance", "excess", ".2f"),
+    ]
+    networks = [row | {"status": "ok" if row["right"] else "wrong"} for row in report.networks]
+    against = [Column("Network", "what", text=True), Column("PSNR dB", "psnr_db", ".1f")]
+    title = "Networks against float64 on the CPU"
+    return Section("Right or wrong", [Table(columns, rows), Table(against, networks, title)])
+
+
+def _coverage(report: GpuReport) -> Table:
+    columns = [
+        Column("Kernel", "kernel", text=True),
+        Column("KeyFigure", "plan", text=True),
+        Column("Real calls", "selected", ".0f"),
+        Column("Variants", "variants", ".0f"),
+        Column("Tested", "tested", ".0f"),
+    ]
+    marked = [
+        row | ({} if row["tested"] == row["variants"] else {"status": "failed", "reason": "not tested"})
+        for row in report.coverage
+    ]
+    return Table(columns, marked, page_only=True)
+
+
+def _sanitizer(report: GpuReport) -> Section:
+    columns = [Column("Tool", "tool", text=True), Column("Result", "status", text=True), Column("Errors", "errors")]
+    rows = [row | {"reason": "; ".join([*filter(None, [row["reason"]]), *row["findings"]])} for row in report.sanitizer]
+    return Section(
+        "compute-sanitizer, all cases of the self-test", [Table([*columns, Column("Seconds", "seconds")], rows)]
+    )
+
+
+def _group(row: dict[str, str]) -> tuple[str, str]:
+    return row["group"], row["dtype"]

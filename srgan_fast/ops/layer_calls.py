@@ -1,17 +1,12 @@
-"""Single convolutions of a training step: the fused operator beside PyTorch's operators for the same result.
-
-All are bfloat16 in channels_last, replayed from CUDA graphs, so that only GPU work is compared.
-"""
+"""Single convolutions of a training step in bfloat16 and channels_last: the fused operator, and PyTorch's."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from srgan_fast.bench.gpu.timing import Time, in_graph, time_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +41,32 @@ LAYERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LayerTime:
-    """One direction of a layer: time of our operator, total time of PyTorch's operators, and what they compute."""
-
-    layer: str
-    direction: str
-    batch: int
-    hr: int
-    gflop: float
-    fused: Time
-    stock: Time
-    compared: str
-
-
-def time_layers(batch: int, hr: int, device: torch.device) -> list[dict[str, Any]]:
-    """Every layer in all directions, as `LayerTime` ready for JSON."""
-    found = []
-    for layer in LAYERS:
-        for direction, fused, stock, compared in layer_calls(layer, batch, hr, device):
-            side = hr // layer.divisor // layer.stride
-            gflop = 2e-9 * batch * side**2 * layer.channels * layer.out * layer.side**2
-            times = time_calls(in_graph(fused)), time_calls(in_graph(stock))
-            found.append(asdict(LayerTime(layer.name, direction, batch, hr, gflop, *times, compared)))
-    return found
+DIRECTIONS = ("forward", "data gradient", "weight gradient")
 
 
 Call = Callable[[], object]
 
 
-def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> Iterator[tuple[str, Call, Call, str]]:
-    """Calls of a layer on random maps: direction, our operator, PyTorch's, and what they compute."""
+def layer_call(what: str, batch: int, hr: int, device: torch.device) -> tuple[Call, Call]:
+    """Our operator and PyTorch's for a layer and direction, such as `G trunk, forward`, on random maps.
+
+    Args:
+        what: name of one of `LAYERS`, comma, one of `DIRECTIONS`.
+        batch: batch size.
+        hr: side of the high-resolution crops.
+        device: of the maps.
+    """
+    name, _, direction = what.rpartition(", ")
+    layer = next(layer for layer in LAYERS if layer.name == name)
+    return next((fused, stock) for found, fused, stock in layer_calls(layer, batch, hr, device) if found == direction)
+
+
+def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> Iterator[tuple[str, Call, Call]]:
+    """Calls of a layer on random maps: direction, our operator, and PyTorch's for the same result.
+
+    Of BatchNorm and PReLU before the convolution, our gradients include the gradient; PyTorch's are the convolution's
+    and the activation's alone.
+    """
     side = hr // layer.divisor
 
     def noise(*shape: int) -> Tensor:
@@ -113,8 +103,7 @@ def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> 
     def fused_forward() -> object:
         return ops.conv_forward(x, weight, bias, *prologue, layer.stride, False, layer.normalised, behind)
 
-    told = "BatchNorm, PReLU, convolution" if layer.normalised else "convolution"
-    yield "forward", fused_forward, stock_forward, told + ("" if behind is None else ", activation")
+    yield "forward", fused_forward, stock_forward
 
     def arrives() -> Tensor:
         return g if behind is None else torch.ops.aten.leaky_relu_backward(g, y, behind, True)
@@ -124,18 +113,13 @@ def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> 
             arrives(), x, weight16, [layer.out], [layer.stride] * 2, [1, 1], [1, 1], False, [0, 0], 1, mask
         )
 
-    told = "of the convolution alone against BatchNorm's, PReLU's and the convolution's" if layer.normalised else (
-        "of the convolution" + ("" if behind is None else " and the activation")
-    )  # fmt: skip
     yield (
         "data gradient",
         lambda: ops.conv_dgrad(g, *of_y, None, x, weight, *prologue, layer.stride, False, behind),
         backward([True, False, False]),
-        told,
     )
     yield (
         "weight gradient",
         lambda: ops.conv_wgrad(g, *of_y, x, weight, *prologue, layer.stride, False, behind, True),
         backward([False, True, True]),
-        told,
     )
