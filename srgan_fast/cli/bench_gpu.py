@@ -1,6 +1,6 @@
 """`srgan-fast bench gpu`."""
 
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -33,21 +33,24 @@ def gpu(
     Exit code 0: right, and nowhere slower than PyTorch. 3: wrong results. 4: right, but a whole network or training
     step is slower than one of PyTorch's ways. 5: could not be measured: no GPU, no kernels, or a part that failed.
     """
+    from srgan_fast.runtime.registry import has_nvidia_driver  # noqa: PLC0415 (start-up time)
+
+    if hr % 16:
+        raise UsageError(f"--hr is {hr}; it must be a multiple of 16")
+    if not has_nvidia_driver():  # importing torch to hear so takes seconds
+        _not_measured("this machine has no CUDA device that PyTorch can use")
     try:
         from srgan_fast.bench.gpu import GpuNotMeasuredError, GpuOptions, bench_gpu  # noqa: PLC0415 (start-up time)
         from srgan_fast.bench.page.gpu import gpu_page  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UsageError(f"this benchmark needs {error.name}: pip install 'srgan_fast[bench]'") from None
-    if hr % 16:
-        raise UsageError(f"--hr is {hr}; it must be a multiple of 16")
     options = GpuOptions(quick, batch or (8 if quick else 16), hr, sanitizer, store)
     try:
         report = make_bench_report(
             lambda tell: bench_gpu(options, tell), gpu_page, json_file, csv_file=None, html_file=html_file
         )
     except GpuNotMeasuredError as error:
-        say(str(error), label="error")
-        raise typer.Exit(EXIT_NOT_MEASURED) from None
+        _not_measured(str(error))
     for line in report.wrong():
         say(line, label="wrong")
     for row in report.slower():
@@ -55,3 +58,8 @@ def gpu(
     codes = {"fine": 0, "wrong": EXIT_WRONG, "slower": EXIT_SLOWER, "not measured": EXIT_NOT_MEASURED}
     if code := codes[report.outcome()]:
         raise typer.Exit(code)
+
+
+def _not_measured(reason: str) -> NoReturn:
+    say(reason, label="error")
+    raise typer.Exit(EXIT_NOT_MEASURED)

@@ -220,11 +220,15 @@ def _why_not(entry: BackendEntry) -> str | None:
     return reason
 
 
+def has_nvidia_driver() -> bool:
+    """Whether the system may have an NVIDIA driver; False, without importing torch, if there is no device node."""
+    nodes = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
+    return os.name != "posix" or any(os.path.exists(node) for node in nodes)  # noqa: PTH110
+
+
 def _cuda_device() -> bool:
-    # Importing torch takes seconds; without the driver's device node the answer is no.
-    if os.name == "posix" and not any(os.path.exists(node) for node in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")):  # noqa: PTH110
-        return False
-    return bool(importlib.import_module("torch").cuda.is_available())
+    # Importing torch takes seconds.
+    return has_nvidia_driver() and bool(importlib.import_module("torch").cuda.is_available())
 
 
 def create_backend(

@@ -188,6 +188,14 @@ def test_without_a_gpu_its_report_is_one_line_and_an_exit_code_of_its_own(run_pr
     assert not (folder / "report.json").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_driver_without_a_gpu_that_torch_can_use_is_the_same(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srgan_fast.runtime.registry.has_nvidia_driver", lambda: True)
+    result = run("bench", "gpu", "--html", "report.html")
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert result.stderr == "error: this machine has no CUDA device that PyTorch can use\n"
+
+
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
@@ -208,6 +216,7 @@ def test_a_gpu_report_is_kept_and_its_outcome_is_the_exit_code(
     found = GpuReport(GpuOptions(quick=True), "cuda:0", identity={"name": "a GPU"}, times=[_time(1.0), _time(2.0)])
     for name, value in change.items():
         setattr(found, name, value)
+    monkeypatch.setattr("srgan_fast.runtime.registry.has_nvidia_driver", lambda: True)
     monkeypatch.setattr("srgan_fast.bench.gpu.bench_gpu", lambda options, tell: found)
     result = run("bench", "gpu", "--quick", "--json", "report.json", "--html", "report.html")
     assert result.exit_code == code, result.stderr
