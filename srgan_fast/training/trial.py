@@ -12,6 +12,7 @@ import torch
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.training.config import TrainConfig
 from srgan_fast.training.trainer import Trainer
+from srgan_fast.training.validation import Scores
 
 STEPS = 30
 _IMAGES = 8
@@ -31,7 +32,7 @@ class _StepTimes:
         """See `Observer`."""
         self.ends.append(time.perf_counter())
 
-    def validated(self, step: int, psnr: float, ssim: float) -> None:
+    def validated(self, step: int, scores: Scores) -> None:
         """See `Observer`."""
 
     def noted(self, text: str) -> None:

@@ -146,7 +146,7 @@ def test_an_operator_that_is_a_little_wrong_is_found_and_no_other(
     assert len(found.problems) == len(failed)
     for test, line in zip(failed, found.problems, strict=True):
         assert line.startswith(f"{test.name}: {direction}, float32, cpu: error ")
-        assert "is beyond 3.0e-05" in line
+        assert "exceeds 3.0e-05" in line
 
 
 @pytest.mark.usefixtures("brief")
