@@ -16,6 +16,7 @@ import sys
 import tempfile
 import tomllib
 import venv
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +29,7 @@ def build_wheel(machine: str, output: Path) -> Path:
 
     Raises:
         subprocess.CalledProcessError: The build failed.
-        ValueError: The wheel needs a newer glibc than intended.
+        ValueError: The wheel needs a newer glibc than intended, or its modules are named for another machine.
     """
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -55,11 +56,22 @@ def build_wheel(machine: str, output: Path) -> Path:
         policy = oldest_policy(raw)
         if policy != f"manylinux_{GLIBC.replace('.', '_')}_{machine}":
             raise ValueError(f"{raw.name} fulfils {policy}, not glibc {GLIBC} on {machine}")
+        with zipfile.ZipFile(raw) as content:
+            modules = [name for name in content.namelist() if name.endswith(".so")]
+        if not modules or not all(name.endswith(module_ending(machine)) for name in modules):
+            raise ValueError(
+                f"{raw.name} holds {', '.join(modules) or 'no modules'}, which Python would not find there"
+            )
         tag = f"{policy}.manylinux2014_{machine}"
         _run([sys.executable, "-m", "wheel", "tags", "--remove", "--platform-tag", tag, str(raw)], environment)
         (tagged,) = work.glob("*.whl")
         output.mkdir(parents=True, exist_ok=True)
         return tagged.replace(output / tagged.name)
+
+
+def module_ending(machine: str) -> str:
+    """What the file names of extension modules end in there, for this version of Python."""
+    return f".cpython-{sys.version_info.major}{sys.version_info.minor}-{machine}-linux-gnu.so"
 
 
 def oldest_policy(wheel: Path) -> str:
@@ -86,13 +98,13 @@ def _cross_compiling(machine: str, work: Path) -> dict[str, str]:
     toolchain.write_text(
         f"set(CMAKE_SYSTEM_NAME Linux)\nset(CMAKE_SYSTEM_PROCESSOR {machine})\n"
         f"set(CMAKE_CXX_COMPILER {compiler})\nset(CMAKE_AR {archiver})\nset(CMAKE_RANLIB /bin/true)\n"
+        # pybind11 would take the ending that modules have for the Python that runs the build.
+        f"set(PYTHON_MODULE_EXTENSION {module_ending(machine)})\n"
     )
-    version = f"{sys.version_info.major}{sys.version_info.minor}"
     return {
         "CMAKE_TOOLCHAIN_FILE": str(toolchain),
         # Where the interpreter that runs the build says what it runs on, the target is put in its place.
         "_PYTHON_HOST_PLATFORM": f"linux-{machine}",
-        "SETUPTOOLS_EXT_SUFFIX": f".cpython-{version}-{machine}-linux-gnu.so",
         "ZIG_GLOBAL_CACHE_DIR": os.environ.get("ZIG_GLOBAL_CACHE_DIR", str(work / "zig")),
     }
 

@@ -74,8 +74,22 @@ def test_the_wheel_for_aarch64_upscales_under_emulation(tool: Any, tmp_path: Pat
         subprocess.run(["dpkg", "-x", str(package), str(root)], check=True)
     site = tmp_path / "site"
     platforms = [f"--platform=manylinux{policy}_aarch64" for policy in ("2014", "_2_17", "_2_28")]
+    # pyvips has no wheel of its own; it is Python alone, its library comes from pyvips-binary.
+    wheels = ["-m", "pip", "wheel", "-q", "--no-deps", "-w", str(packages), "pyvips>=3"]
+    subprocess.run([sys.executable, *wheels], check=True)
     command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(site), "--only-binary=:all:", *platforms]
-    subprocess.run([*command, "--python-version=3.11", "--implementation=cp", "--abi=cp311", str(wheel)], check=True)
+    subprocess.run(
+        [
+            *command,
+            "--find-links",
+            str(packages),
+            "--python-version=3.11",
+            "--implementation=cp",
+            "--abi=cp311",
+            str(wheel),
+        ],
+        check=True,
+    )
     python = ["qemu-aarch64", "-L", str(root), str(root / "usr/bin/python3.11")]
     home = {**os.environ, "PYTHONPATH": str(site), "PYTHONHOME": str(root / "usr")}
     _upscales([*python, "-m", "srgan_fast"], tmp_path, home)
