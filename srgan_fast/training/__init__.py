@@ -1,6 +1,6 @@
-"""The task of training: a pixel loss first (SRResNet), then the adversarial game (SRGAN).
+"""Training: first with a pixel loss (SRResNet), then adversarially (SRGAN).
 
-The steps themselves (`srgan_fast.training.step`) need torch alone; what is named here is imported on first use.
+The names of this package are imported on first use: the steps themselves (`srgan_fast.training.step`) need only torch.
 """
 
 from typing import TYPE_CHECKING

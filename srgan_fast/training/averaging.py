@@ -1,4 +1,4 @@
-"""Exponential moving average of the generator: the weights that are validated and shipped."""
+"""Exponential moving average of the generator: the weights that are validated and saved as a model."""
 
 import copy
 
@@ -9,14 +9,15 @@ _Pairs = tuple[list[Tensor], list[Tensor]]  # ours and theirs
 
 
 class AveragedGenerator:
-    """A generator that follows another one slowly.
+    """A copy of a generator whose weights are averaged over the steps.
 
-    `average = decay * average + (1 - decay) * current` after every step, running statistics included; the decay starts
-    lower, `min(decay, (1 + n) / (10 + n))` at the n-th step, so that the random start is forgotten.
+    `average = decay * average + (1 - decay) * current` after every step, running statistics included. The decay is
+    lower in the first steps, `min(decay, (1 + n) / (10 + n))` at step n, so that the random initial weights lose
+    their influence quickly.
 
     Args:
-        generator: to follow.
-        decay: 0 follows at once.
+        generator: the generator to average.
+        decay: decay per step; with 0 the average equals the current weights.
     """
 
     def __init__(self, generator: nn.Module, decay: float) -> None:
@@ -27,23 +28,23 @@ class AveragedGenerator:
         self._others: _Pairs = ([], [])
 
     def update(self, generator: nn.Module, step: int) -> None:
-        """Moves the average after step `step` (from 0) of a stage.
+        """Updates the average after step `step` (from 0) of a stage.
 
         Args:
-            generator: whose tensors stay where they are from the first call on.
+            generator: current weights; its tensors must keep their memory after the first call.
             step: number of the step.
         """
         if self._followed is not generator:
             self._follow(generator)
         decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
         with torch.no_grad():
-            # A few kernels for all tensors together: one by one they are 225, each a start by the host.
+            # A few launches for all tensors together; one by one, the host would launch 225 kernels.
             torch._foreach_lerp_(*self._floats, 1.0 - decay)
             if self._others[0]:
                 torch._foreach_copy_(*self._others)
 
     def _follow(self, generator: nn.Module) -> None:
-        """Collecting a network's tensors takes the host longer than averaging them."""
+        """Lists the tensors once, because listing them takes the host longer than averaging them."""
         self._followed = generator
         pairs = list(zip(self.module.state_dict().values(), generator.state_dict().values(), strict=True))
         self._floats = _columns([pair for pair in pairs if pair[0].is_floating_point()])

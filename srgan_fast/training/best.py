@@ -1,7 +1,7 @@
 """The best model of a stage so far, by the first validation set.
 
-Where pixels alone are trained on, PSNR is what the stage maximises. With features or a discriminator it falls while
-images become better, so that ST-LPIPS decides there; where that is not installed, no best model is kept.
+A stage with a pixel loss alone maximises PSNR, so PSNR decides. With a content or adversarial loss PSNR falls while
+images improve, so ST-LPIPS decides; if it is not installed, no best model is saved.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,14 +15,14 @@ Figure = Literal["psnr_y", "st_lpips"]
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """What a stage's best model had.
+    """Figure of a stage's best model, and how it was measured.
 
     Attributes:
-        stage: its name.
-        validation: name or folder of the set that decided.
-        figure: that decided.
-        value: of it.
-        step: number of steps after which it was measured.
+        stage: name of the stage.
+        validation: folder of the validation set, after its name if it has one.
+        figure: name of the figure that models are compared by.
+        value: value of the figure.
+        step: number of finished steps when it was measured.
     """
 
     stage: str
@@ -32,11 +32,11 @@ class Best:
     step: int
 
     def as_state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The fields, as stored in a checkpoint."""
         return asdict(self)
 
     def is_beaten_by(self, other: "Best") -> bool:
-        """Whether another one is better, or was measured in another way, so that the two cannot be compared."""
+        """Whether another model replaces this one: it is better, or was measured differently and is not comparable."""
         measured = (self.stage, self.validation, self.figure)
         if measured != (other.stage, other.validation, other.figure):
             return True
@@ -44,11 +44,11 @@ class Best:
 
 
 def deciding_figure(recipe: LossRecipe, adversarial: bool) -> Figure:
-    """Which figure chooses the best model of a stage with that recipe."""
+    """The figure that selects the best model of a stage with this recipe."""
     return "st_lpips" if adversarial or recipe.content_weight else "psnr_y"
 
 
 def candidate(stage: str, step: int, scores: Scores, folder: str, figure: Figure) -> Best | None:
-    """What was just measured, as a candidate; None where the figure could not be measured."""
+    """The latest scores as a candidate for the best model; None if they lack the figure."""
     value = scores.psnr_y if figure == "psnr_y" else scores.st_lpips
     return None if value is None else Best(stage, f"{scores.name} {folder}".strip(), figure, value, step)

@@ -1,4 +1,4 @@
-"""What a run is told: a TOML file, checked as a whole before anything starts."""
+"""Configuration of a run: a TOML file, checked completely before the run starts."""
 
 import difflib
 import re
@@ -27,7 +27,7 @@ from srgan_fast.models.presets import Adversarial, DiscriminatorName, Distance
 
 
 def _no_text(what: str) -> BeforeValidator:
-    """TOML has numbers: what pydantic would make of `"3"` or `true` is a mistake in a configuration."""
+    """Rejects text and booleans, which pydantic would convert: TOML has numbers, so `"3"` or `true` is a mistake."""
 
     def check(value: object) -> object:
         if isinstance(value, str | bool):
@@ -45,7 +45,7 @@ Weight = Annotated[_Float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[_Float, Field(gt=0, lt=1)]
 Share = Annotated[_Float, Field(ge=0, le=1)]
 Decay = Annotated[_Float, Field(ge=0, lt=1)]
-# A TOML integer has 64 bits, and torch takes that and, for the discriminator's seed, one more.
+# The largest TOML integer, of 64 bits; torch accepts it and also the discriminator's seed, which is one higher.
 Seed = Annotated[_Int, Field(ge=0, le=2**63 - 1)]
 Range = tuple[Weight, Weight]
 _MOST_THREADS = 1024
@@ -59,7 +59,7 @@ class _Section(BaseModel):
 SRGAN = "srgan"
 _SRGAN_SCALES = (2, 4, 8)
 _COMMON = ("scale", "channels")
-# Sizes that only some architectures have, with their defaults; SRGAN's are those of the paper.
+# Sizes that only some architectures have, with their defaults; SRGAN's default is the paper's.
 _SIZES: dict[str, dict[str, Any]] = {
     SRGAN: {"blocks": 16},
     **{
@@ -71,24 +71,25 @@ _SIZES: dict[str, dict[str, Any]] = {
 
 
 class GeneratorSection(_Section):
-    """The network.
+    """The generator.
 
     Attributes:
         architecture: `srgan`, `compact` (Real-ESRGAN's SRVGGNetCompact), `rrdb` (ESRGAN), `msrresnet` or `edsr`.
-        preset: defaults of the adversarial stage; of `srgan` also its layers and value ranges.
-        scale: 2, 4 or 8; `rrdb` has 1, 2 and 4, `msrresnet` and `edsr` 2, 3 and 4, `compact` 1, 2, 3, 4 and 8.
+        preset: source of the adversarial stage's defaults; for `srgan` also of its layers and value ranges.
+        scale: upscaling factor: 2, 4 or 8; 1, 2 or 4 for `rrdb`; 2, 3 or 4 for `msrresnet` and `edsr`; 1, 2, 3, 4 or 8
+            for `compact`.
         channels: width.
-        blocks: residual blocks; 16, of `rrdb` 23. `compact` has none.
-        convolutions: of `compact`, between its first and its last; 16.
-        activation: of `compact`; `prelu` if left out.
-        growth: of `rrdb`, channels that each convolution of a dense block adds; 32.
-        res_scale: of `edsr`, factor of what a block adds; 1.
-        init: a model's name or file to start from; empty for fresh weights. Other people's files are taken as they are,
-            except for `srgan`, which are converted first.
-        start: fresh weights: `random`, or `upscaler`, which makes the network repeat pixels and smooth them before its
-            first step; `auto` takes `upscaler` where the network can, which is an `srgan` that reads 0..1, has no
-            BatchNorm in its upsamplers and three channels or more.
-        checkpointing: recompute each block in backward instead of keeping its activations.
+        blocks: number of residual blocks; 16 by default, 23 for `rrdb`. Not for `compact`.
+        convolutions: for `compact`, number of convolutions between the first and the last; 16 by default.
+        activation: for `compact`, activation; `prelu` by default.
+        growth: for `rrdb`, channels that each convolution of a dense block adds; 32 by default.
+        res_scale: for `edsr`, factor of a block's residual branch; 1 by default.
+        init: name or file of a model to start from; empty for new weights. Files of other programs are read directly;
+            for `srgan` they must be converted first.
+        start: initialisation of new weights: `random`, or `upscaler`, with which the untrained network repeats and
+            smooths pixels. `auto` is `upscaler` for networks that support it: an `srgan` that reads 0..1, has no
+            BatchNorm in its upsamplers, and has at least three channels.
+        checkpointing: whether each block is recomputed in the backward pass instead of storing its activations.
     """
 
     architecture: str = SRGAN
@@ -107,7 +108,7 @@ class GeneratorSection(_Section):
     @model_validator(mode="before")
     @classmethod
     def _with_sizes(cls, values: Any) -> Any:
-        """Fills in the sizes of the architecture that are not given."""
+        """Adds the architecture's default for each size that is not given."""
         if not isinstance(values, dict):
             return values
         given = {key: value for key, value in values.items() if value is not None}
@@ -165,7 +166,7 @@ class GeneratorSection(_Section):
         return value
 
     def settings(self) -> Settings | None:
-        """The sizes, for architectures that are trained by their list of convolutions; None for `srgan`."""
+        """Sizes of an architecture that is trained from its list of convolutions; None for `srgan`."""
         if self.architecture == SRGAN:
             return None
         make = TRAINED_BY_LIST[self.architecture].settings
@@ -184,7 +185,7 @@ Quality = tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, 
 class RoundSection(_Section):
     """One round of second-order degradations; see `srgan_fast.data.second_order.Round`.
 
-    The defaults are Real-ESRGAN's first round, as its published training options have it (Wang et al. 2021).
+    The defaults are those of the first round in Real-ESRGAN's published training options (Wang et al. 2021).
     """
 
     blur: Range = (0.2, 3.0)
@@ -219,7 +220,7 @@ class RoundSection(_Section):
 
 
 class SecondRoundSection(RoundSection):
-    """The second round, with Real-ESRGAN's defaults for it."""
+    """The second round, with Real-ESRGAN's second-round defaults."""
 
     blur: Range = (0.2, 1.5)
     blur_probability: Share = 0.8
@@ -231,12 +232,13 @@ class SecondRoundSection(RoundSection):
 
 
 class SecondOrderSection(_Section):
-    """Two rounds of degradations and a final sinc filter (Wang et al. 2021, "Real-ESRGAN"), whose ranges are defaults.
+    """Two rounds of degradations and a final sinc filter, with Real-ESRGAN's ranges by default (Wang et al. 2021).
 
     Attributes:
-        first: round, on the original's scale.
-        second: round, near the low-resolution image's.
-        final_sinc_probability: of a sinc filter on the low-resolution image, before or after the last JPEG.
+        first: first round, at the original's scale.
+        second: second round, near the scale of the low-resolution image.
+        final_sinc_probability: probability of a sinc filter on the low-resolution image, before or after the last JPEG
+            compression.
     """
 
     first: RoundSection = RoundSection()
@@ -245,13 +247,13 @@ class SecondOrderSection(_Section):
 
 
 class DegradationSection(_Section):
-    """What happens to low-resolution images besides shrinking, drawn anew for every crop; (0, 0) is nothing.
+    """Degradations of low-resolution images besides downscaling, drawn for every crop; (0, 0) for none.
 
     Attributes:
-        blur: range of the standard deviation of a Gaussian on the original, in its pixels.
+        blur: range of the standard deviation of a Gaussian blur on the original, in the original's pixels.
         noise: range of the standard deviation of Gaussian noise, in 8-bit steps.
         jpeg: range of the JPEG quality, 1..100.
-        second_order: two rounds of blur, resize, noise and JPEG instead of these; an empty table takes Real-ESRGAN's.
+        second_order: two rounds of blur, resize, noise and JPEG instead of these; an empty table for Real-ESRGAN's.
     """
 
     blur: Range = (0.0, 0.0)
@@ -273,20 +275,21 @@ class DegradationSection(_Section):
 
 
 class DataSection(_Section):
-    """Images.
+    """Training and validation images.
 
     Attributes:
-        train: folder of pictures, searched in depth.
-        targets: folder of a picture for each original, of its name and size, that a stronger network made of the
-            low-resolution one; empty for none. Pixel and content losses are then taken against a mixture of both.
-        targets_weight: share of the target in the mixture; the original has the rest. Stages may have one of their own.
-        lr: folder of the low-resolution picture of each original, of its name and exactly 1/scale of its size; empty
-            where originals are to be shrunk.
-        validation: folder of originals, or a table of a name and a folder for each of several sets, of which the first
-            chooses the best model; empty for no validation.
+        train: folder of original images, searched recursively.
+        targets: folder with an image for each original, of the same name and size, that a stronger network made from
+            the low-resolution image; empty for none. Pixel and content losses then compare with a mixture of target
+            and original.
+        targets_weight: share of the target in the mixture; the original has the rest. Stages can override it.
+        lr: folder with the low-resolution image of each original, of the same name and exactly 1/scale of its size;
+            empty to downscale the originals.
+        validation: folder of originals, or a table that maps names of validation sets to folders, the first of which
+            selects the best model; empty for no validation.
         crop: side of a high-resolution crop, a multiple of the scale.
-        batch: crops in a step, over all processes and accumulated parts.
-        degradations: for models that must bear real photographs.
+        batch: crops per step, over all processes and accumulated parts.
+        degradations: degradations of low-resolution crops, for models of real photographs.
     """
 
     train: Path
@@ -310,7 +313,7 @@ class DataSection(_Section):
             for name, folder in value.items():
                 if not isinstance(folder, str | Path) or not folder:
                     raise ValueError(f"{name} must name a folder, not {folder!r}")
-                if not re.fullmatch(r"[^/\s]+", name):  # part of curves' names, in which a slash begins a group
+                if not re.fullmatch(r"[^/\s]+", name):  # used in names of curves, where a slash separates groups
                     raise ValueError(f"a set cannot be called {name!r}; leave out slashes and spaces")
             return value or None
         if value is not None and not isinstance(value, str | Path):
@@ -319,7 +322,7 @@ class DataSection(_Section):
 
     @property
     def first_validation(self) -> str:
-        """Folder of the validation set that chooses the best model; empty if there is none."""
+        """Folder of the validation set that selects the best model; empty if there is none."""
         folders = self.validation
         return str(next(iter(folders.values())) if isinstance(folders, dict) else folders or "")
 
@@ -331,14 +334,14 @@ class DataSection(_Section):
 
 
 class ScheduleSection(_Section):
-    """Learning rate over a stage, a function of the step alone.
+    """Learning rate schedule of a stage, a function of the step alone.
 
     Attributes:
-        kind: `constant`, `cosine` (half a wave, down to `floor` times the rate) or `steps`.
-        warmup: steps over which the rate rises linearly from 0.
-        floor: of `cosine`, as a factor.
-        milestones: of `steps`, in steps.
-        factor: of `steps`, applied at each milestone.
+        kind: `constant`, `cosine` (half a period, down to `floor` times the rate) or `steps`.
+        warmup: number of steps over which the rate rises linearly from 0.
+        floor: for `cosine`, last rate as a fraction of the highest.
+        milestones: for `steps`, the steps at which the rate changes.
+        factor: for `steps`, factor of the rate at each milestone.
     """
 
     kind: Literal["constant", "cosine", "steps"] = "constant"
@@ -348,21 +351,21 @@ class ScheduleSection(_Section):
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
-# Ledig et al. 2017, section 3.2: beta1 = 0.9; the second is Adam's own.
+# Ledig et al. 2017, section 3.2: beta1 = 0.9; beta2 is Adam's default.
 Betas = tuple[Decay, Decay]
 _ADAM: Betas = (0.9, 0.999)
 
 
 class FeaturesSection(_Section):
-    """The content loss' network.
+    """Network and layers of the content loss.
 
     Attributes:
         vgg: `vgg19`, `vgg16`, or `keras-vgg16` for Keras' weights under torchvision's names.
-        weights: `torchvision` downloads them, `random` is for tests, else a file.
-        cut: the one layer whose features are compared, after its ReLU: `vgg54`, `conv5_4` or `features[:n]`.
-        layers: several layers by their own names, each with its weight: `conv3_3` is before its ReLU, `relu3_3` after
-            it. If neither is given, `gan` takes the preset's cut, and `pretrain` the last convolution of each of the
-            five groups, before its ReLU, with the weights 0.1, 0.1, 1, 1, 1.
+        weights: `torchvision` to download them, `random` for tests, or a file.
+        cut: single layer whose features are compared, after its ReLU: `vgg54`, `conv5_4` or `features[:n]`.
+        layers: several layers with their weights; `conv3_3` is before its ReLU, `relu3_3` after it. If neither cut nor
+            layers are given, `gan` uses the preset's cut, and `pretrain` the last convolution of each of the five
+            groups, before its ReLU, with the weights 0.1, 0.1, 1, 1, 1.
     """
 
     vgg: Literal["vgg19", "vgg16", "keras-vgg16"] = "vgg19"
@@ -380,25 +383,25 @@ class FeaturesSection(_Section):
 
 
 class PretrainSection(_Section):
-    """The generator without a discriminator: a pixel loss (SRResNet), a VGG content loss, or both.
+    """Stage without a discriminator: a pixel loss (SRResNet), a VGG content loss, or both.
 
-    `steps = 0` leaves the stage out. Both losses compare with `data.targets` where there are some.
+    `steps = 0` skips the stage. Both losses compare with `data.targets` if given.
 
     Attributes:
-        steps: of the stage.
-        targets_weight: `data.targets_weight` of this stage, where it is another.
-        loss: of pixels.
-        pixel_weight: factor of it.
-        content: distance of VGG features.
-        content_weight: factor of it; 1 if `features` are given, else 0.
-        feature_scale: factor on the features before the distance is taken.
+        steps: number of steps.
+        targets_weight: value of `data.targets_weight` for this stage, if different.
+        loss: distance of pixels in the pixel loss.
+        pixel_weight: factor of the pixel loss.
+        content: distance of VGG features in the content loss.
+        content_weight: factor of the content loss; by default 1 if `features` are given, else 0.
+        feature_scale: factor applied to the features before the distance is computed.
         features: network and layers of the content loss.
-        variation_weight: factor of the total variation.
-        learning_rate: at its highest.
-        betas: of Adam.
-        schedule: of the learning rate.
-        freeze_batchnorm_after: steps after which the generator's BatchNorms use their running statistics, which no
-            longer move; never if left out. What trains is then the network that is shipped.
+        variation_weight: factor of the total variation loss.
+        learning_rate: highest learning rate.
+        betas: Adam's betas.
+        schedule: learning rate schedule.
+        freeze_batchnorm_after: number of steps after which the generator's BatchNorms use their running statistics,
+            which then stay constant, so that the trained function is that of the saved model; never by default.
     """
 
     steps: Count = 0
@@ -418,7 +421,7 @@ class PretrainSection(_Section):
     @model_validator(mode="before")
     @classmethod
     def _features_count(cls, values: Any) -> Any:
-        """Whoever names features wants the content loss."""
+        """Sets the default of `content_weight` to 1 if features are given."""
         if isinstance(values, dict) and values.get("features") and "content_weight" not in values:
             return {**values, "content_weight": 1.0}
         return values
@@ -431,30 +434,31 @@ class PretrainSection(_Section):
 
 
 class GanSection(_Section):
-    """Generator against discriminator. What is left out comes from the preset. `steps = 0` leaves the stage out.
+    """Adversarial stage. Defaults come from the preset. `steps = 0` skips the stage.
 
-    Pixel and content losses compare with `data.targets` where there are some; the discriminator's real images are the
+    Pixel and content losses compare with `data.targets` if given; the discriminator's real images are always the
     originals. `betas` and `freeze_batchnorm_after` are as in `pretrain`; the discriminator's BatchNorms are never
     frozen.
 
     Attributes:
-        steps: of the stage.
-        targets_weight: `data.targets_weight` of this stage, where it is another; 0 compares with the originals alone.
-        learning_rate: of both networks, at its highest.
-        betas: of Adam.
-        schedule: of the learning rate.
-        freeze_batchnorm_after: of the generator's.
-        discriminator: `paper` ends in dense layers, `patch` has a logit for each 16x16 pixels; both have BatchNorm.
-            `patch-sn` has spectral norm instead, and so has `unet-sn`, Real-ESRGAN's U-Net with a logit for each pixel.
-        content: distance of VGG features.
-        content_weight: factor of it.
-        feature_scale: factor on the features before the distance is taken.
-        adversarial: kind of game.
-        adversarial_weight: factor of the generator's part.
-        pixel: distance of images in 0..1.
-        pixel_weight: factor of it.
-        variation_weight: factor of the total variation.
-        discriminator_average: the discriminator minimises `(real + fake) / 2` if true, else their sum.
+        steps: number of steps.
+        targets_weight: value of `data.targets_weight` for this stage, if different; 0 for the originals alone.
+        learning_rate: highest learning rate, of both networks.
+        betas: Adam's betas.
+        schedule: learning rate schedule.
+        freeze_batchnorm_after: number of steps after which the generator's BatchNorms are frozen.
+        discriminator: `paper` ends in dense layers, `patch` has one logit per 16x16 pixels; both have BatchNorm.
+            `patch-sn` is `patch` with spectral norm instead of BatchNorm. `unet-sn` is Real-ESRGAN's U-Net with
+            spectral norm and one logit per pixel.
+        content: distance of VGG features in the content loss.
+        content_weight: factor of the content loss.
+        feature_scale: factor applied to the features before the distance is computed.
+        adversarial: kind of adversarial loss.
+        adversarial_weight: factor of the generator's adversarial loss.
+        pixel: distance of images in 0..1 in the pixel loss.
+        pixel_weight: factor of the pixel loss.
+        variation_weight: factor of the total variation loss.
+        discriminator_average: whether the discriminator's loss is `(real + fake) / 2`; otherwise `real + fake`.
         features: network and layers of the content loss.
     """
 
@@ -478,25 +482,25 @@ class GanSection(_Section):
 
 
 class RunSection(_Section):
-    """How the run is conducted.
+    """Output, device and execution of the run.
 
     Attributes:
         output: folder of checkpoints, models and curves.
-        seed: of weights and crops.
-        device: `auto` is CUDA where there is a device.
-        precision: `bf16` runs the networks under autocast; weights, statistics and losses stay in fp32.
-        kernels: `fused` computes with this package's kernels, `reference` with PyTorch's; `auto` takes ours where they
-            can be had, which it says where not, and are faster.
-        graphs: on a CUDA device, and in a single process, whether steps are recorded as a CUDA graph and replayed.
-        threads: of the CPU; all if 0.
-        accumulate: parts that a batch is cut into; BatchNorm sees one part at a time.
-        clip: largest norm of a network's gradient; 0 for no limit.
-        ema: decay of the averaged generator that is validated and saved; 0 for no averaging.
-        log_every: steps between entries in the curves.
+        seed: random seed of weights and crops.
+        device: `cpu`, `cuda`, or `auto` for CUDA if there is a CUDA device.
+        precision: `fp32`, or `bf16` to run the networks under autocast; weights, statistics and losses stay in fp32.
+        kernels: `fused` for this package's kernels, `reference` for PyTorch's, `auto` for this package's where they are
+            available and faster. If they are not available, `auto` reports why.
+        graphs: whether steps are recorded as a CUDA graph and replayed, on a CUDA device in a single process.
+        threads: number of CPU threads; 0 for all.
+        accumulate: number of parts that a batch is divided into; BatchNorm statistics are those of one part.
+        clip: maximum norm of a network's gradient; 0 for no limit.
+        ema: decay of the averaged generator, which is validated and saved; 0 for no averaging.
+        log_every: steps between points of the curves.
         validate_every: steps between validations.
         save_every: steps between checkpoints.
-        keep: how many checkpoints are kept.
-        metadata: what else is recorded in model files, e.g. data and licence.
+        keep: number of checkpoints to keep.
+        metadata: additional metadata of model files, e.g. data and licence.
     """
 
     output: Path = Path("runs/srgan")
@@ -517,7 +521,7 @@ class RunSection(_Section):
 
 
 class TrainConfig(_Section):
-    """A whole run."""
+    """Configuration of a whole run."""
 
     generator: GeneratorSection = GeneratorSection()
     data: DataSection
@@ -561,24 +565,24 @@ class TrainConfig(_Section):
 
     @property
     def discriminator(self) -> DiscriminatorName:
-        """The discriminator that the run or its preset names."""
+        """Name of the configured discriminator; the preset's by default."""
         return self.gan.discriminator or PRESETS[self.generator.preset].discriminator
 
 
 def read_config(path: Path, overrides: list[str] | None = None) -> TrainConfig:
     """Reads a configuration and applies `key=value` overrides, e.g. `gan.steps=100`.
 
-    Values of overrides are read as TOML; what is no TOML value is taken as text.
+    Values of overrides are parsed as TOML; a value that is not valid TOML is used as text.
 
     Raises:
-        TrainingError: unreadable file, unknown key, or value out of range; the message names the key and what it may
-            be.
+        TrainingError: unreadable file, unknown key, or value out of range; the message names the key and its allowed
+            values.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # tomllib's own, other encodings, numbers of thousands of digits
+    except (ValueError, RecursionError) as error:  # bad TOML or encoding, huge numbers, deep nesting
         raise TrainingError(f"{path}: not a TOML file ({error})") from None
     for override in overrides or []:
         _override(values, override)
@@ -604,7 +608,7 @@ def _override(values: dict[str, Any], text: str) -> None:
 
 
 def _explain(problem: Any) -> str:
-    """One problem in words: the key, what is wrong, what is allowed."""
+    """One validation error as text: the key, its value, and the allowed values."""
     parts = [str(part) for part in problem["loc"]]
     key = ".".join(parts) or "the configuration"
     if problem["type"] == "extra_forbidden":
@@ -626,7 +630,7 @@ def _explain(problem: Any) -> str:
     return f"{key} is {_shown(problem['input'])}: {message}"
 
 
-# What pydantic says of a value of another type, in TOML's words.
+# Messages for pydantic's type errors, with TOML's names of the types.
 _MESSAGES = {
     **dict.fromkeys(("int_type", "int_from_float", "int_parsing", "int_parsing_size"), "must be a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
@@ -636,11 +640,11 @@ _MESSAGES = {
 }
 _SECTION_TYPES = ("dict_type", "model_type", "model_attributes_type")
 _MOST_SHOWN = 80
-_PAIR = 2  # all lists of a fixed length
+_PAIR = 2  # length of all lists that have a fixed length
 
 
 def _shown(value: object) -> str:
-    """A value as in TOML, where that is other than in Python."""
+    """A value for a message, written as in TOML, and shortened."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
@@ -655,7 +659,7 @@ def _keys_of_section(path: list[str]) -> list[str]:
         if name not in model.model_fields:
             return []
         annotation = model.model_fields[name].annotation
-        alternatives = get_args(annotation) or (annotation,)  # a section, or a section and None
+        alternatives = get_args(annotation) or (annotation,)  # a section, or an optional section
         sections = [a for a in alternatives if isinstance(a, type) and issubclass(a, BaseModel)]
         if not sections:
             return []

@@ -1,8 +1,8 @@
-"""Data parallel training by explicit reductions.
+"""Data-parallel training by explicit reductions.
 
-One forward pass of D(fake) serves two backward passes here, which the hooks of DistributedDataParallel do not expect,
-and torch's SyncBatchNorm refuses CPU tensors. Averaging gradients and sharing BatchNorm's sums by hand needs few lines
-and works on gloo and nccl alike. Every function is the identity in a single process.
+DistributedDataParallel's hooks do not support two backward passes through one forward pass of D(fake), as used here,
+and torch's SyncBatchNorm rejects CPU tensors. Averaging gradients and sharing BatchNorm moments explicitly takes few
+lines and works with both gloo and nccl. In a single process, no function communicates.
 """
 
 import importlib
@@ -18,25 +18,25 @@ from torch import Tensor, nn
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops.pending import SharesMoments, follow_moments
 
-_PATIENCE = timedelta(minutes=10)  # machines of a cluster do not start at once
+_PATIENCE = timedelta(minutes=10)  # the machines of a cluster do not start at the same time
 
 
 def start() -> tuple[int, int]:
-    """Joins the other processes that `torchrun` started, if it did.
+    """Joins the process group if `torchrun` started several processes.
 
     Returns:
-        This process' rank, and how many there are.
+        Rank of this process, and number of processes.
 
     Raises:
-        TrainingError: the others cannot be reached.
+        TrainingError: the other processes cannot be reached.
     """
     if not dist.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     if not dist.is_initialized():
-        # It takes the group for a default argument when it is imported. The optimisers import it, and if the group is
-        # there by then, it is never freed: gloo's threads live on and crash some of the processes when Python ends.
+        # When imported, this module stores the current group in a default argument. The optimisers import it; if the
+        # group exists by then, it is never freed, and gloo's threads crash some of the processes when Python exits.
         importlib.import_module("torch.distributed.nn")
-        # Cannot be imported where torch was built without distributed.
+        # The import fails if torch was built without distributed.
         from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
 
         from srgan_fast.training.rendezvous import fresh_store  # noqa: PLC0415
@@ -56,12 +56,12 @@ def start() -> tuple[int, int]:
 
 
 def local_rank() -> int:
-    """This process' number on its machine."""
+    """Index of this process on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def stop() -> None:
-    """Leaves the group."""
+    """Leaves the process group."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
@@ -72,7 +72,7 @@ def world_size() -> int:
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """Sum over processes; since every process uses the sum, its gradient is the sum of theirs."""
+    """Sum over processes. Every process uses the sum, so its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
-    """Differentiable mean of all elements in all processes, which hold equally many."""
+    """Differentiable mean of all elements in all processes, each of which has the same number of elements."""
     return all_reduce_sum(x.mean()) / world_size()
 
 
@@ -112,7 +112,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set anywhere, so that all processes take the same branch."""
+    """Whether the flag is set in any process, so that all processes take the same branch."""
     if world_size() == 1:
         return flag
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -122,24 +122,25 @@ def any_process(flag: bool) -> bool:
 
 
 def mean_of(values: Tensor) -> Tensor:
-    """Mean of each element over the processes, without gradient."""
+    """Mean of each element over the processes; not differentiable."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values / world_size()
 
 
 def broadcast_module(module: nn.Module) -> None:
-    """Gives all processes the first one's parameters and buffers."""
+    """Copies the first process' parameters and buffers to all others."""
     if world_size() > 1:
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d, SharesMoments):
-    """BatchNorm2d whose statistics in training are those of the batches of all processes together.
+    """BatchNorm2d whose training statistics are taken over the batches of all processes.
 
-    Mean first, then squared deviations from it: two small reductions, no cancellation. Running statistics follow
-    torch's rules (`ops.pending.follow_moments`). Parameters, buffers and names are those of BatchNorm2d.
+    The mean is reduced first, then the squared deviations from it: two small reductions without cancellation. Running
+    statistics are updated as in torch (`ops.pending.follow_moments`). Parameters, buffers and names are those of
+    BatchNorm2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,25 +155,28 @@ class SharedBatchNorm2d(nn.BatchNorm2d, SharesMoments):
         return ((wide - mean[:, None, None]) * gain[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     def share_moments(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
-        """From the moments of this process' values to those of all; for fused convolutions, which take their own.
+        """Combines the moments of all processes; fused convolutions call it with the moments that they computed.
 
         Args:
-            mean: of each channel.
-            var: biased variance of each.
-            count: of values a channel here; the same in every process.
+            mean: mean per channel, in this process.
+            var: biased variance per channel, in this process.
+            count: number of values per channel in this process; the same in every process.
+
+        Returns:
+            Mean, biased variance and number of values over all processes.
         """
         if world_size() == 1:
             return mean, var, count
-        # Every process holds equally many values: the trainer divides the batch so. Reducing the count would want a
-        # tensor on the group's own device, and reading it would make the host wait once for each BatchNorm.
+        # The trainer gives every process equally many values, so the count is not reduced: that would need a tensor on
+        # the group's device, and reading it would make the host wait at each BatchNorm.
         world = world_size()
         shared = all_reduce_sum(mean / world)
-        # Chan, Golub and LeVeque 1979: the spread inside the parts and that of their means.
+        # Chan, Golub and LeVeque 1979: mean of the variances plus variance of the means.
         return shared, all_reduce_sum((var + (mean - shared).square()) / world), count * world
 
 
 def share_batchnorm(module: nn.Module) -> None:
-    """Replaces every BatchNorm2d inside a module by one that shares its statistics, keeping its state."""
+    """Replaces every BatchNorm2d in a module by a `SharedBatchNorm2d` with the same state."""
     if world_size() == 1:
         return
     for name, child in module.named_children():

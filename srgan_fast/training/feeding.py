@@ -1,7 +1,7 @@
-"""Batches that are loaded while the one before is worked on.
+"""Prefetching: the next batch is loaded in another thread while the current one is processed.
 
-On a GPU the feeder's thread copies them there, too, on a stream of its own and from pinned memory, so that a copy waits
-for no step and no step for a copy.
+With a GPU this thread also copies the batch there, from pinned memory and on a separate stream, so that copies and
+steps do not wait for each other.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,15 +19,15 @@ _Loaded = tuple[list[Batch], torch.cuda.Event | None]
 
 @contextmanager
 def prefetched(load: _Load, steps: range, device: torch.device) -> Iterator[Iterator[list[Batch]]]:
-    """Batches of the given steps, each loaded in another thread while the one before is worked on.
+    """Batches of the given steps, each loaded in another thread while the previous one is processed.
 
     Args:
-        load: the parts of a step's batch, by the step's number, on the device.
-        steps: in order.
-        device: where they are used, by whatever stream is current there.
+        load: function that returns the parts of a step's batch, on the device, for the number of the step.
+        steps: consecutive step numbers.
+        device: device of the batches; they are used on its current stream.
 
     Yields:
-        The batches; what `load` raises comes out of them.
+        An iterator over the batches; it raises the exceptions of `load`.
     """
     stream = feeding_stream(device)
     with ThreadPoolExecutor(1, "feeder") as feeder:
@@ -45,7 +45,7 @@ def prefetched(load: _Load, steps: range, device: torch.device) -> Iterator[Iter
 
 
 def feeding_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A stream for copies to a device; None on a CPU, where nothing is copied."""
+    """A stream for copies to a device; None for a CPU, where nothing is copied."""
     return torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
 
@@ -56,12 +56,12 @@ def _load_on(stream: torch.cuda.Stream | None, load: _Load, step: int) -> _Loade
 
 
 def _received(loaded: _Loaded, device: torch.device) -> list[Batch]:
-    """The batch, which the current stream waits for."""
+    """The batch; the current stream waits until it is copied."""
     batch, there = loaded
     if there is not None:
         user = torch.cuda.current_stream(device)
         user.wait_event(there)
         for part in batch:
             for images in part:
-                images.record_stream(user)  # it is the feeder's memory, which must not fill it again too early
+                images.record_stream(user)  # or the feeder's stream reuses the memory while it is still read
     return batch

@@ -1,8 +1,8 @@
-"""A step's computation as a CUDA graph: recorded once, then started with one call.
+"""A training step as a CUDA graph: recorded once, then replayed with one launch.
 
-A step of SRGAN is some thousands of small kernels, and on a fast GPU the host takes longer to start them than the GPU
-to compute them. A graph starts them all at once. What the host decides, from whether a loss is finite to the
-optimisers' steps, stays outside it.
+A step of SRGAN launches thousands of small kernels, and with a fast GPU the host takes longer to launch them than the
+GPU to execute them. A graph launches them all at once. Everything that the host decides, such as whether the losses are
+finite, and the optimiser steps stay outside the graph.
 """
 
 import logging
@@ -16,25 +16,25 @@ from torch import Tensor
 from srgan_fast.ops import recorded_steps
 from srgan_fast.training.step import Batch, Figures, Step
 
-WARM_UP = 3  # steps as usual before recording: libraries choose their algorithms, allocators find their size
+WARM_UP = 3  # eager steps before recording, in which libraries choose algorithms and allocators reach their size
 
 _log = logging.getLogger("srgan_fast.training")
 _Shapes = tuple[tuple[torch.Size, ...], ...]
 
 
 def can_record(device: torch.device, processes: int) -> bool:
-    """Whether a trainer's steps can be recorded: on a CUDA device, in a single process.
+    """Whether training steps can be recorded: on a CUDA device, in a single process.
 
-    With several, the reductions between them would have to be recorded, too, which no GPU was at hand to try.
+    With several processes, the reductions would have to be recorded too, which has not been tested for lack of GPUs.
     """
     return device.type == "cuda" and processes == 1
 
 
 @contextmanager
 def fastest_algorithms(device: torch.device) -> Iterator[None]:
-    """Inside, cuDNN tries its algorithms for each new convolution on a CUDA device and keeps the fastest.
+    """Context in which cuDNN times its algorithms for each new convolution shape on a CUDA device and uses the fastest.
 
-    Steps have few shapes, so that it pays; a validation's pictures have many.
+    This pays off for steps, which have few shapes, but not for validation, whose images have many.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = before or device.type == "cuda"
@@ -45,14 +45,14 @@ def fastest_algorithms(device: torch.device) -> Iterator[None]:
 
 
 class CapturedStep:
-    """A step that is recorded after a few times and replayed from then on; the results are the same.
+    """A step that is recorded after a few calls and replayed from then on; the results are the same.
 
-    Batches of other shapes than the recorded ones are computed as usual, and so are those of shapes whose recording
-    failed, which is logged.
+    Batches of other shapes than the recorded ones are computed without the graph, and so are batches of shapes whose
+    recording failed; a failure is logged.
 
     Args:
-        step: on a CUDA device, in a single process, whose networks keep their parameters' memory.
-        required: whether it is an error if recording fails.
+        step: step on a CUDA device, in a single process; its networks must keep the memory of their parameters.
+        required: whether a failed recording is an error.
     """
 
     def __init__(self, step: Step, required: bool = False) -> None:
@@ -65,11 +65,11 @@ class CapturedStep:
         self._stream: torch.cuda.Stream | None = None
 
     def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
-        """One step; see the step itself.
+        """Computes one step; arguments and result are those of the wrapped step.
 
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
-            RuntimeError: a step that must be recorded cannot be.
+            RuntimeError: recording is required and failed.
         """
         shapes = tuple(tuple(tensor.shape for tensor in batch) for batch in batches)
         side = self._side(batches)
@@ -86,7 +86,7 @@ class CapturedStep:
         return self._step.conclude(figures, meanwhile)
 
     def forget(self) -> None:
-        """Drops the recording, since what the step computes has changed; a new one is made after a few steps."""
+        """Drops the recording after the step's computation has changed; a few steps later it is recorded again."""
         self._recording, self._seen, self._times = None, None, 0
 
     def _record(self, shapes: _Shapes, batches: Sequence[Batch], side: torch.cuda.Stream) -> None:
@@ -100,15 +100,15 @@ class CapturedStep:
             _log.warning("steps cannot be recorded as a CUDA graph: %s", str(error).splitlines()[0])
 
     def _side(self, batches: Sequence[Batch]) -> torch.cuda.Stream:
-        """The stream of everything that is not replayed: the allocator keeps memory for each stream apart."""
+        """The one stream of eager steps and recording, because the allocator does not share memory between streams."""
         if self._stream is None:
-            # Torch's own stream for recording is of whatever device was current when it was first asked for.
+            # PyTorch's default stream for recording belongs to the device that was current at its first use.
             self._stream = torch.cuda.Stream(batches[0][0].device)  # type: ignore[no-untyped-call]
         return self._stream
 
 
 def _beside(step: Step, batches: Sequence[Batch], stream: torch.cuda.Stream) -> Figures:
-    """Computes on another stream than the caller's, as what is recorded later has to have been."""
+    """Computes a step on a side stream, as PyTorch requires for the warm-up before recording."""
     device = batches[0][0].device
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
@@ -118,20 +118,20 @@ def _beside(step: Step, batches: Sequence[Batch], stream: torch.cuda.Stream) -> 
 
 
 class _Recording:
-    """The graph, and the memory that it reads and writes."""
+    """A CUDA graph, and the memory that it reads and writes."""
 
     def __init__(self, step: Step, batches: Sequence[Batch], stream: torch.cuda.Stream) -> None:
         self._batches: list[Batch] = [cast(Batch, tuple(tensor.clone() for tensor in batch)) for batch in batches]
         for network in step.networks.values():
-            network.zero_grad(set_to_none=True)  # gradients are to be of the graph's memory
+            network.zero_grad(set_to_none=True)  # so that gradients are allocated from the graph's memory
         device = batches[0][0].device
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
         self._graph = torch.cuda.CUDAGraph()
         with (
             torch.cuda.device(device),
-            torch.cuda.stream(stream),  # goes back to the caller's stream whatever happens in the next one
-            # The feeder copies the next batch meanwhile, which must not end the recording.
+            torch.cuda.stream(stream),  # restores the caller's stream even if the next context fails
+            # thread_local: the feeder's thread copies the next batch meanwhile, which must not end the recording.
             torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
         ):
             self._figures = step.compute(self._batches)
@@ -148,5 +148,5 @@ class _Recording:
                 target.copy_(source, non_blocking=True)
         self._graph.replay()
         for parameter, gradient in self._gradients:
-            parameter.grad = gradient  # a step in between may have left others
+            parameter.grad = gradient  # an eager step in between may have replaced it
         return self._figures

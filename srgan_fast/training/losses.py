@@ -1,7 +1,7 @@
 """The losses of SRGAN and its relatives, each with its formula and source.
 
-All take batches and give a scalar, the mean over the batch, so that the loss of a large batch is the mean of the losses
-of its equal parts.
+All take batches and return a scalar, the mean over the batch, so that the loss of a large batch is the mean of the
+losses of its equal parts.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ def distance(kind: Distance, a: Tensor, b: Tensor) -> Tensor:
 def content_loss(kind: Distance, sr_features: Tensor, hr_features: Tensor, scale: float = 1.0) -> Tensor:
     """Distance of VGG features, `d(scale * phi(SR), scale * phi(HR))`.
 
-    Ledig et al. 2017, equation 5, with mse; their section 3.2 scales the features by 1 / 12.75 so that the loss is of
-    the size of a pixel loss.
+    Ledig et al. 2017, equation 5, with mse. Their section 3.2 scales the features by 1 / 12.75, so that the loss has
+    the magnitude of a pixel loss.
     """
     factor = abs(scale) if kind == "l1" else scale**2
     loss = distance(kind, sr_features, hr_features)
@@ -58,12 +58,12 @@ def total_variation(image: Tensor) -> Tensor:
 
 
 def needs_real_logits(kind: Adversarial) -> bool:
-    """Whether the generator's loss looks at D's verdict on real images too."""
+    """Whether the generator's loss depends on D's logits of real images too."""
     return kind == "ragan"
 
 
 def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """What the generator minimises to be taken for real.
+    """Adversarial loss of the generator.
 
     * `bce`: `-log sigmoid(D(fake))` (Ledig et al. 2017, equation 6).
     * `lsgan`: `(D(fake) - 1)^2` (Mao et al. 2017, "Least squares generative adversarial networks", equation 9).
@@ -71,9 +71,9 @@ def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) 
       `(bce(D(real) - mean D(fake), 0) + bce(D(fake) - mean D(real), 1)) / 2`.
 
     Args:
-        kind: which.
+        kind: kind of loss.
         fake: logits of generated images.
-        real: logits of real images without gradient, for `ragan`.
+        real: logits of real images, detached; only for `ragan`.
     """
     fake = _wide(fake)
     if kind == "lsgan":
@@ -87,7 +87,7 @@ def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) 
 
 
 def discriminator_losses(kind: Adversarial, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """What the discriminator minimises on real and on generated images; see `generator_loss`.
+    """Losses of the discriminator on real and on generated images; see `generator_loss`.
 
     The caller adds them, or takes their mean.
     """
@@ -104,5 +104,5 @@ def _bce(logits: Tensor, target: float) -> Tensor:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """Losses are never taken in half precision."""
+    """Converts half precision to float32, because losses are never computed in half precision."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -1,24 +1,24 @@
-"""Keeps memory that a step frees for the next step.
+"""Makes the allocator reuse memory between steps instead of returning it to the operating system.
 
-The C library gives large blocks back to the operating system as soon as they are free, and gets them again, empty, page
-by page, in the next step: for a step of 16 crops of 96x96 that is 90 000 page faults, a sixth of its time.
+The C library returns large blocks as soon as they are freed, and the next step gets zeroed pages again, with a page
+fault for each. A step of 16 crops of 96x96 has 90 000 page faults, a sixth of its time.
 """
 
 import ctypes
 import sys
 
-# mallopt's parameters (glibc's malloc.h): when the end of the heap is given back, how much more is asked for at a time,
-# how many blocks may come from the operating system one by one.
+# mallopt's parameters (glibc's malloc.h): free bytes at the end of the heap above which they are returned, bytes by
+# which a growing heap is extended beyond the request, and the maximum number of blocks from mmap.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _NEVER = 2**31 - 1
 _TOP_PAD = 64 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process keep what it frees; its memory then stays at its peak.
+    """Makes this process keep freed memory for reuse; its memory use then stays at its peak.
 
     Returns:
-        Whether the C library can do that; glibc does.
+        Whether the C library supports it; glibc does.
     """
     if not sys.platform.startswith("linux"):
         return False

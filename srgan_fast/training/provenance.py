@@ -1,7 +1,7 @@
-"""What pictures and random numbers a run has, so that it is not gone on with on others without a word.
+"""Images and seed of a run, recorded so that a run is not resumed with different ones unnoticed.
 
-Pictures are told by their pixels in the order of their names, not by folders and dates: a data set that was moved, or
-copied, or saved in another lossless format, is the same one.
+Images are identified by their pixels, in the order of their names, not by folder and date: a data set that was moved,
+copied, or saved in another lossless format is still the same.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ FOLDERS = ("train", "targets", "lr", "validation")  # keys of [data]
 
 
 class Pictures(TypedDict):
-    """The pictures of a folder: how many, and what stands for their pixels in their order."""
+    """Number of images in a folder, and a SHA-256 digest of their pixels in order."""
 
     count: int
     digest: str
 
 
 def pictures_of(digests: Sequence[str]) -> Pictures:
-    """What is recorded about a folder.
+    """The record of a folder's images.
 
     Args:
-        digests: of its pictures (`data.cache.pixel_digest`), in their order.
+        digests: digest of each image (`data.cache.pixel_digest`), in order.
     """
     return {"count": len(digests), "digest": hashlib.sha256("\n".join(digests).encode()).hexdigest()}
 
@@ -36,13 +36,15 @@ def what_differs(
     recorded: Mapping[str, Pictures] | None,
     found: Mapping[str, Pictures],
 ) -> list[str]:
-    """Where the pictures and the seed of a resumed run are not those that it began with, each in a few words.
+    """Differences in images and seed between a checkpoint and the run that resumes from it, each as a short text.
+
+    Folders that only one of the two has are not compared.
 
     Args:
-        before: its configuration, as of the checkpoint.
-        now: the configuration that it is resumed with.
-        recorded: the checkpoint's pictures; None in one from before they were recorded, whose folders are compared.
-        found: those that are there now. Folders that only one of both has are left out.
+        before: configuration in the checkpoint.
+        now: configuration of the resumed run.
+        recorded: images recorded in the checkpoint; None if it is older than this record, then folders are compared.
+        found: images that are there now.
     """
     different = []
     seeds = before["run"].get("seed", 0), now["run"]["seed"]
@@ -67,11 +69,11 @@ def _difference(was: Pictures, now: Pictures, folder: str) -> str:
 
 
 def shared_pictures(validation: Sequence[tuple[Path, str]], training: Sequence[CachedImage]) -> str | None:
-    """A line about pictures that are both trained and validated on, whatever their names; None if there are none.
+    """A warning about images in both the training and a validation set, under any name; None if there are none.
 
     Args:
         validation: files and the digests of their pixels.
-        training: the pictures that are trained on.
+        training: training images.
     """
     trained = {image.digest: image.path for image in training}
     shared = [(path, trained[digest]) for path, digest in validation if digest in trained]

@@ -1,4 +1,4 @@
-"""What each stage's loss is made of: the preset's recipe with what the configuration says instead, and VGG for it."""
+"""The losses of each stage (the preset's recipe with the configuration's changes), and the VGG network for them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,8 +15,8 @@ def stage_recipe(section: PretrainSection | GanSection, preset: Preset) -> LossR
     """The losses of a stage.
 
     Args:
-        section: of the configuration.
-        preset: has a recipe for the adversarial stage; the first stage has pixels alone unless told otherwise.
+        section: the stage's section of the configuration.
+        preset: source of defaults for the adversarial stage; the first stage has only a pixel loss by default.
     """
     if isinstance(section, PretrainSection):
         return LossRecipe(
@@ -51,7 +51,7 @@ def stage_recipe(section: PretrainSection | GanSection, preset: Preset) -> LossR
 
 
 def build_features(section: PretrainSection | GanSection, preset: Preset) -> FeatureExtractor | None:
-    """The network of a stage's content loss; None where the loss weighs nothing.
+    """The network of a stage's content loss; None if the loss has weight 0.
 
     Raises:
         TrainingError: unknown layers, or weights that cannot be read.
@@ -59,7 +59,7 @@ def build_features(section: PretrainSection | GanSection, preset: Preset) -> Fea
     recipe, features = stage_recipe(section, preset), section.features
     if not recipe.content_weight:
         return None
-    # What presets and `cut` name is a cut; layers have names of their own.
+    # Presets and `cut` name a cut, `layers` and pretrain's defaults name layers: two naming schemes.
     own = section.features.layers or (isinstance(section, PretrainSection) and not features.cut)
     cut, layers = ("", tuple(recipe.layers)) if own else (next(iter(recipe.layers)), ())
     stage = "pretrain" if isinstance(section, PretrainSection) else "gan"

@@ -1,8 +1,9 @@
-"""A place in the processes' shared store that no earlier life of the run has written to.
+"""A prefix in the processes' shared store that no earlier start of the run has written to.
 
-torchrun restarts its processes with the store of those that died, and the addresses that they left there are taken for
-those of the living: a process that comes before the first one connects to a dead port. Restart counts do not help, for
-each machine counts its own. So the processes agree on a name that is new, and everything else is stored below it.
+torchrun restarts its processes with the same store, which still has the addresses of the processes that died. They
+would be mistaken for current ones: a process that starts before the first one would connect to a dead port. Restart
+counts do not help, because each machine counts its own restarts. The processes therefore agree on a new prefix, and
+everything else is stored under it.
 """
 
 import time
@@ -15,19 +16,20 @@ _POLL = 0.02  # seconds
 
 
 def fresh_store(store: Store, rank: int, world: int, timeout: timedelta) -> Store:
-    """The part of a store that only the living processes know.
+    """The store with a new prefix that only the current processes know.
 
-    Every process but the first leaves a new name and waits for an answer under it, which nobody can have written
-    before; the first answers whoever is not known to it, also to the dead, until all of the living have confirmed.
+    Every process except the first writes a new random name and waits for an answer under that name, which no earlier
+    process can have written. The first process answers every name that it finds, including names of dead processes,
+    until all current processes have confirmed.
 
     Args:
-        store: that all processes reach; may hold what earlier ones wrote.
-        rank: of this process.
+        store: store of all processes; may have entries of earlier processes.
+        rank: rank of this process.
         world: number of processes.
-        timeout: to wait for the others.
+        timeout: maximum time to wait for the other processes.
 
     Raises:
-        RuntimeError: the others did not come in time, or the store is gone.
+        RuntimeError: the other processes did not answer in time, or the store cannot be reached.
     """
     if rank:
         name = uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, so that a resumed run needs no state for it."""
+"""The learning rate as a function of the step alone, so that checkpoints need not store a scheduler's state."""
 
 import math
 
@@ -6,7 +6,7 @@ from srgan_fast.training.config import ScheduleSection
 
 
 def learning_rate(schedule: ScheduleSection, rate: float, step: int, steps: int) -> float:
-    """The rate of step `step` (from 0) of a stage of `steps` steps."""
+    """Learning rate at step `step` (from 0) of a stage of `steps` steps; `rate` is the highest one."""
     warm = min(1.0, (step + 1) / schedule.warmup) if schedule.warmup else 1.0
     factor = 1.0
     if schedule.kind == "cosine":

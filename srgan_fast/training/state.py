@@ -1,7 +1,7 @@
-"""Checkpoints of a run: everything that the next step depends on, written atomically, the last few kept.
+"""Checkpoints of a run: everything that the next step depends on, written atomically; the last few are kept.
 
-A file is what torch.save writes, which torch.load reads, and after it a SHA-256 of it: weights with flipped bits
-would load without a word, and train on.
+A file is the output of torch.save, which torch.load reads, followed by its SHA-256: without the checksum, weights with
+flipped bits would be loaded and trained on unnoticed.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from srgan_fast.files import atomic_write
 
 FORMAT = "srgan_fast.training/1"
 
-_SEAL = b"srgan_fast/sha256"  # followed by the digest, at the very end of a file
-_SEALED = "sealed"  # key of the state that says that there must be one; checkpoints from before have neither
+_SEAL = b"srgan_fast/sha256"  # marker before the digest, which ends the file
+_SEALED = "sealed"  # key of states whose file must have a checksum; older checkpoints have neither
 _PIECE = 1 << 20
 
 
@@ -27,8 +27,8 @@ class CheckpointFolder:
     """The checkpoints of one run, named by stage and step.
 
     Args:
-        folder: of the run; checkpoints lie in `checkpoints` inside it.
-        keep: how many.
+        folder: output folder of the run; checkpoints are in its subfolder `checkpoints`.
+        keep: number of checkpoints to keep.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -41,16 +41,16 @@ class CheckpointFolder:
         return [path for _, path in sorted(((int(m[1]), int(m[2])), path) for m, path in found if m)]
 
     def save(self, order: int, stage: str, step: int, state: dict[str, Any]) -> Path:
-        """Writes a checkpoint and removes the oldest beyond `keep`.
+        """Writes a checkpoint, then removes the oldest ones so that `keep` remain.
 
         Args:
-            order: number of the stage in the run.
-            stage: its name.
-            step: number of finished steps in it.
+            order: index of the stage in the run.
+            stage: name of the stage.
+            step: number of finished steps of the stage.
             state: tensors, numbers, text, and dictionaries and lists of them.
 
         Raises:
-            TrainingError: it cannot be written; those that were there stay.
+            TrainingError: it cannot be written; existing checkpoints are kept.
         """
         path = self.folder / f"{order}-{stage}-{step:08d}.pt"
         try:
@@ -68,19 +68,19 @@ class CheckpointFolder:
             reason = first_line(error)
             raise TrainingError(f"checkpoint {path.name} could not be saved ({reason}); {last}") from None
         kept = self.list()
-        # One that comes after this was damaged, and passed over: it is not among those that a run can go on from.
+        # Checkpoints after this one are damaged and were skipped on resuming, so they do not count towards `keep`.
         for old in kept[: max(0, kept.index(path) + 1 - self.keep)]:
             old.unlink(missing_ok=True)
         return path
 
     def load_latest(self, on_problem: Callable[[str], None] | None = None) -> tuple[Path, dict[str, Any]] | None:
-        """The newest whole checkpoint; None if there are none at all.
+        """The newest undamaged checkpoint; None if there are no checkpoints.
 
         Args:
-            on_problem: told about each that is passed over, in one line.
+            on_problem: called with one line for each checkpoint that is skipped.
 
         Raises:
-            TrainingError: there are some, but none can be read.
+            TrainingError: there are checkpoints, but none can be read.
         """
         problems: list[str] = []
         for path in reversed(self.list()):
@@ -96,7 +96,7 @@ class CheckpointFolder:
                         for line in problems:
                             on_problem(f"checkpoint {line}; going on from the one before it")
                     return path, state
-            except Exception as error:  # whatever the reader raises: the file is of no use
+            except Exception as error:  # torch.load raises many types; in each case the file is unusable
                 problem = f"is damaged ({first_line(error)[:80]})"
             problems.append(f"{path.name} {problem}")
         if problems:
@@ -105,34 +105,34 @@ class CheckpointFolder:
 
 
 class _Sealed:
-    """A file that torch.save writes to, with what stands for its content at its end.
+    """A file for torch.save that appends a checksum of its content.
 
     Args:
-        file: to write to, from its beginning.
+        file: output file, at its beginning.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._digest = file, hashlib.sha256()
 
     def write(self, data: Any) -> int:
-        """As a file's."""
+        """Writes data, as `BinaryIO.write`."""
         self._digest.update(data)
         return self._file.write(data)
 
     def flush(self) -> None:
-        """As a file's."""
+        """Flushes, as `BinaryIO.flush`."""
         self._file.flush()
 
     def finish(self) -> None:
-        """Writes the end."""
+        """Appends the checksum."""
         self._file.write(_SEAL + self._digest.digest())
 
 
 def _check_seal(path: Path) -> bool:
-    """Whether a file has a checksum, which then is that of its content.
+    """Whether a file has a checksum; if so, verifies it.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the checksum does not match the content.
         OSError: the file cannot be read.
     """
     digest = hashlib.sha256()
@@ -151,5 +151,5 @@ def _check_seal(path: Path) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line; its kind if it says nothing."""
+    """First line of an exception's message; its type if the message is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
