@@ -1,7 +1,7 @@
 """Discriminators: the paper's, the fully convolutional one of the common training loop, and Real-ESRGAN's U-Net.
 
-The first two share a trunk of eight 3x3 convolutions (Ledig et al. 2017, figure 4), which the second also has with
-spectral norm instead of BatchNorm. They return logits; the loss knows whether a sigmoid belongs to them.
+The first two share a trunk of eight 3x3 convolutions (Ledig et al. 2017, figure 4); the second can also use spectral
+norm instead of BatchNorm. All return logits; a sigmoid, if any, is part of the loss.
 """
 
 from collections import OrderedDict
@@ -19,13 +19,13 @@ from srgan_fast.ops.spectral import SpectralConv2d
 from srgan_fast.ops.switch import Switched
 
 TRUNK_WIDTHS = (64, 64, 128, 128, 256, 256, 512, 512)
-TRUNK_STRIDE = 16  # every second of the eight convolutions halves the image
+TRUNK_STRIDE = 16  # every second of the eight convolutions has stride 2
 UNET_WIDTH = 64
-UNET_STRIDE = 8  # of the deepest of the U-Net's maps
+UNET_STRIDE = 8  # downscaling of the U-Net's smallest map
 
 
 def _trunk(spectral: bool = False) -> nn.Sequential:
-    """The eight convolutions; all but the first with BatchNorm, or with spectral norm."""
+    """The eight convolutions; all except the first with BatchNorm or, if `spectral`, with spectral norm."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     in_channels = 3
     for i, width in enumerate(TRUNK_WIDTHS):
@@ -38,7 +38,7 @@ def _trunk(spectral: bool = False) -> nn.Sequential:
 
 
 def _pending(trunk: nn.Sequential, image: Tensor) -> Pending:
-    """The trunk with fused kernels."""
+    """Computes the trunk with fused kernels; its last BatchNorm and activation are deferred."""
     features = start(image)
     for layer in trunk:
         features = cast(ConvBNLeakyReLU, layer).pending(features)
@@ -51,13 +51,13 @@ def _check(image: Tensor) -> None:
 
 
 class SRGANDiscriminator(Switched):
-    """The paper's: the trunk, a dense layer of 1024, a dense layer of one logit.
+    """The paper's discriminator: the trunk, a dense layer with 1024 outputs, a dense layer with one logit.
 
     Args:
-        image_size: side of the square images it will see, a multiple of 16; the dense layer depends on it.
+        image_size: side of the square input images, a multiple of 16; determines the size of the first dense layer.
 
     Raises:
-        ModelError: another image size.
+        ModelError: `image_size` is not a positive multiple of 16.
     """
 
     def __init__(self, image_size: int = 96) -> None:
@@ -71,7 +71,7 @@ class SRGANDiscriminator(Switched):
         self.dense2 = nn.Linear(1024, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """N, 3, image_size, image_size, in the preset's critic space, to N, 1 logits.
+        """N, 3, image_size, image_size, after the preset's `discriminator_map`, to N, 1 logits.
 
         Raises:
             ModelError: another shape.
@@ -88,11 +88,11 @@ class SRGANDiscriminator(Switched):
 
 
 class PatchDiscriminator(Switched):
-    """PatchGAN: the trunk and a 3x3 convolution that gives one logit for each 16x16 patch, any image size.
+    """PatchGAN: the trunk and a 3x3 convolution that gives one logit per 16x16 pixels; takes images of any size.
 
     Args:
-        spectral: spectral norm instead of BatchNorm, in the trunk's convolutions but the first. Whoever trains it calls
-            `srgan_fast.ops.spectral.power_iteration` once in each step.
+        spectral: whether the trunk's convolutions except the first have spectral norm instead of BatchNorm. Training
+            must then call `srgan_fast.ops.spectral.power_iteration` once per step.
     """
 
     def __init__(self, spectral: bool = False) -> None:
@@ -101,7 +101,7 @@ class PatchDiscriminator(Switched):
         self.head = nn.Conv2d(TRUNK_WIDTHS[-1], 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """N, 3, H, W, in the preset's critic space, to N, 1, ceil(H / 16), ceil(W / 16) logits."""
+        """N, 3, H, W, after the preset's `discriminator_map`, to N, 1, ceil(H / 16), ceil(W / 16) logits."""
         _check(image)
         if self._fuses(image):
             return convolve(_pending(self.trunk, image), self.head.weight, self.head.bias).y
@@ -109,27 +109,27 @@ class PatchDiscriminator(Switched):
 
     @staticmethod
     def output_shape(height: int, width: int) -> tuple[int, int, int]:
-        """Shape of the logits, without the batch, for images of that size."""
+        """Shape of the logits, without the batch, for images of the given size."""
         return (1, -(-height // TRUNK_STRIDE), -(-width // TRUNK_STRIDE))
 
 
 class _Halving(nn.Module):
-    """4x4 convolution of stride 2 with spectral norm, LeakyReLU; PyTorch's kernels have that shape, ours do not."""
+    """4x4 convolution of stride 2 with spectral norm, LeakyReLU; in PyTorch, since no fused kernel has this shape."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = SpectralConv2d(in_channels, out_channels, 4, 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N, C_in, H, W of even sides to N, C_out, H / 2, W / 2."""
+        """N, C_in, H, W with even H and W to N, C_out, H / 2, W / 2."""
         return F.leaky_relu(self.conv(x), LEAKY_SLOPE)
 
 
 class UNetDiscriminator(Switched):
-    """Real-ESRGAN's: three halvings, three bilinear doublings with skips, spectral norm, a logit for each pixel.
+    """Real-ESRGAN's U-Net: three halvings, three bilinear doublings with skip connections, and one logit per pixel.
 
-    Wang et al. 2021, "Real-ESRGAN", section 3.3, figure 6. There is no BatchNorm; the first and the last convolution
-    have no spectral norm. Whoever trains it calls `srgan_fast.ops.spectral.power_iteration` once in each step.
+    Wang et al. 2021, "Real-ESRGAN", section 3.3, figure 6. There is no BatchNorm; all convolutions except the first and
+    the last have spectral norm. Training must call `srgan_fast.ops.spectral.power_iteration` once per step.
     """
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class UNetDiscriminator(Switched):
         self.head = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """N, 3, H, W, in the preset's critic space, H and W multiples of 8, to N, 1, H, W logits.
+        """N, 3, H, W, after the preset's `discriminator_map`, H and W multiples of 8, to N, 1, H, W logits.
 
         Raises:
             ModelError: another shape.
@@ -178,11 +178,11 @@ Discriminator = SRGANDiscriminator | PatchDiscriminator | UNetDiscriminator
 
 
 def build_discriminator(kind: DiscriminatorName, image_size: int = 96) -> Discriminator:
-    """The discriminator that a preset or a configuration names; `-sn` is spectral norm.
+    """Creates a discriminator by its name in presets and configurations.
 
     Args:
-        kind: its name.
-        image_size: side of the images it will see, of which `paper` depends.
+        kind: name; with `-sn` for spectral norm.
+        image_size: side of the input images; used only by `paper`.
     """
     if kind == "paper":
         return SRGANDiscriminator(image_size)

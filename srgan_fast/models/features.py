@@ -1,8 +1,8 @@
-"""VGG features for the content loss: of one layer, where the network is cut, or of several in one pass.
+"""VGG features for the content loss: of one layer, after which the network is cut, or of several layers in one pass.
 
-Simonyan & Zisserman 2014 for the network, Ledig et al. 2017 for its use: `vggIJ` is the feature map of the J-th
-convolution before the I-th pooling layer, after its ReLU. Wang et al. 2018 (ESRGAN) take it before the ReLU, and
-Wang et al. 2021 (Real-ESRGAN) of five layers with weights: `DEFAULT_LAYERS`.
+The network is from Simonyan & Zisserman 2014, its use from Ledig et al. 2017: `vggIJ` is the feature map of the J-th
+convolution before the I-th pooling layer, after its ReLU. Wang et al. 2018 (ESRGAN) use the map before the ReLU, Wang
+et al. 2021 (Real-ESRGAN) those of five layers with weights: `DEFAULT_LAYERS`.
 """
 
 import re
@@ -23,12 +23,12 @@ from srgan_fast.ops.switch import Switched
 
 VggName = Literal["vgg19", "vgg16"]
 
-# Convolutions in each of the five groups; a pooling layer ends a group.
+# Number of convolutions in each of the five groups; a pooling layer ends a group.
 _GROUPS: dict[VggName, tuple[int, ...]] = {"vgg19": (2, 2, 4, 4, 4), "vgg16": (2, 2, 3, 3, 3)}
 _WIDTHS = (64, 128, 256, 512, 512)
 
-# The last convolution of each group with the weights of Real-ESRGAN (Wang et al. 2021, section 4.1), whose VGG19 has
-# four convolutions in the last three groups.
+# The last convolution of each group, with Real-ESRGAN's weights (Wang et al. 2021, section 4.1), which are for VGG19,
+# with four convolutions in the last three groups.
 DEFAULT_LAYERS: dict[VggName, dict[str, float]] = {
     vgg: {
         f"conv{group}_{convolutions}": weight
@@ -37,12 +37,12 @@ DEFAULT_LAYERS: dict[VggName, dict[str, float]] = {
     for vgg, counts in _GROUPS.items()
 }
 
-# The Keras VGG16 weights take BGR in 0..255 minus these means.
+# Keras' VGG16 weights expect BGR in 0..255 minus these means.
 _KERAS_MEANS_BGR = (103.939, 116.779, 123.68)
 
 
 def feature_layers(vgg: VggName) -> list[str]:
-    """Names of torchvision's `features` of a VGG, by index: `conv3_1`, `relu3_1`, ..., `pool3`."""
+    """Names of the layers in torchvision's `features` of a VGG, in order: `conv3_1`, `relu3_1`, ..., `pool3`."""
     layers: list[str] = []
     for group, convolutions in enumerate(_GROUPS[vgg], start=1):
         for k in range(1, convolutions + 1):
@@ -52,15 +52,15 @@ def feature_layers(vgg: VggName) -> list[str]:
 
 
 def cut_index(vgg: VggName, cut: str, activated: bool = True) -> int:
-    """How many of torchvision's `features` a cut keeps.
+    """Number of layers of torchvision's `features` up to a cut.
 
     Args:
-        vgg: which network.
-        cut: `vggIJ` or `convI_J`, or `features[:n]` with n counted in that network.
-        activated: whether the ReLU behind the named convolution belongs to it; `features[:n]` says so itself.
+        vgg: name of the network.
+        cut: `vggIJ` or `convI_J`, or `features[:n]`, where n counts the layers of this network.
+        activated: whether to include the ReLU after the named convolution; has no effect on `features[:n]`.
 
     Raises:
-        ModelError: no such layer there; the message lists them.
+        ModelError: the network has no such layer; the message lists its layers.
     """
     layers = feature_layers(vgg)
     if match := re.fullmatch(r"features\[:(\d+)\]", cut):
@@ -77,12 +77,12 @@ def cut_index(vgg: VggName, cut: str, activated: bool = True) -> int:
 
 
 def layer_index(vgg: VggName, name: str) -> int:
-    """Index among torchvision's `features` of a layer by its own name: `conv3_3`, `relu3_3`, `pool3`.
+    """Index of a layer in torchvision's `features`, by name: `conv3_3`, `relu3_3`, `pool3`.
 
-    Unlike a cut, `conv3_3` is here the convolution itself, before its ReLU.
+    Unlike for a cut, `conv3_3` means the convolution itself, before its ReLU.
 
     Raises:
-        ModelError: no such layer there; the message lists them.
+        ModelError: the network has no such layer; the message lists its layers.
     """
     layers = feature_layers(vgg)
     if name not in layers:
@@ -91,25 +91,25 @@ def layer_index(vgg: VggName, name: str) -> int:
 
 
 class FeatureExtractor(Switched):
-    """The lower part of an ImageNet VGG.
+    """The first layers of a VGG trained on ImageNet.
 
     Args:
         cut: last layer; see `cut_index`. `vgg54` for the paper's loss, `features[:18]` for pytorch-gan's.
-        layers: names of the layers whose features are wanted, instead of a cut; see `layer_index`.
-        activated: take the features after the ReLU of a convolution that a cut names (the paper does).
-        weights: `"torchvision"` downloads VGG19; `"random"` leaves it untrained (for tests and benchmarks); a path
-            reads a state dict with torchvision's key names, `.safetensors` or `.pth`.
-        vgg: which network; a VGG16 file stands in for VGG19 where that cannot be had, with its own layer numbers.
-        input_map: from images in 0..1 to what the weights were trained on; torchvision's normalisation by default
-            (Keras' weights: `from_keras_vgg16`).
-        trainable: whether its parameters get gradients and its mode follows `train()`. Frozen by default.
+        layers: names of the layers whose features are returned, instead of a cut; see `layer_index`.
+        activated: whether a cut that names a convolution includes its ReLU, as in the paper.
+        weights: `"torchvision"` to download the weights; `"random"` for an untrained network, for tests and
+            benchmarks; or path of a state dict with torchvision's key names, `.safetensors` or `.pth`.
+        vgg: name of the network. VGG16 can replace VGG19 if its weights are not available; layer numbers differ.
+        input_map: colour map from images in 0..1 to the range that the weights were trained on; torchvision's
+            normalisation by default (for Keras' weights see `from_keras_vgg16`).
+        trainable: whether the parameters get gradients and the mode follows `train()`; frozen by default.
 
     Attributes:
-        layer: the last layer kept, by its VGG name, e.g. `relu3_3`.
-        layers: those whose features are given.
+        layer: VGG name of the last layer, e.g. `relu3_3`.
+        layers: names of the layers whose features are returned.
 
     Raises:
-        ModelError: an unknown layer or one named twice, or weights that cannot be read or do not fit.
+        ModelError: a layer is unknown or named twice, or the weights cannot be read or do not match.
     """
 
     def __init__(
@@ -146,15 +146,15 @@ class FeatureExtractor(Switched):
     def from_keras_vgg16(
         cls, path: Path, cut: str = "conv5_3", *, layers: Sequence[str] = (), trainable: bool = False
     ) -> "FeatureExtractor":
-        """VGG16 with the convolutions of Keras' ImageNet weights under torchvision's names.
+        """Loads VGG16 with Keras' ImageNet weights, stored under torchvision's names.
 
-        Those weights take BGR in 0..255 minus a mean; here the first convolution is turned to RGB and the range becomes
-        part of `input_map`, so that callers pass RGB in 0..1 to every extractor.
+        These weights expect BGR in 0..255 minus a mean. The first convolution is converted to RGB, and the range
+        becomes part of `input_map`, so that all extractors take RGB in 0..1.
 
         Args:
-            path: `.safetensors` with `features.N.weight` and `.bias`.
-            cut: last layer in VGG16's own numbering: VGG19's `features[:18]` has its analogue in `features[:16]`.
-            layers: see the class; their names in VGG16.
+            path: `.safetensors` file with `features.N.weight` and `features.N.bias`.
+            cut: last layer, in VGG16's numbering: VGG19's `features[:18]` corresponds to `features[:16]`.
+            layers: see the class; names of VGG16's layers.
             trainable: see the class.
         """
         b, g, r = _KERAS_MEANS_BGR
@@ -183,16 +183,17 @@ class FeatureExtractor(Switched):
         self.load_state_dict({name: state[name].float() for name in ours}, strict=False)
 
     def train(self, mode: bool = True) -> "FeatureExtractor":
-        """Follows the mode only if trainable."""
+        """Sets the mode; a frozen network stays in eval mode."""
         return super().train(mode and self.trainable)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """N, 3, H, W images in 0..1 to the features of the layer that a cut names, N, C, h, w.
+        """Computes the features of N, 3, H, W images in 0..1.
 
-        Where `layers` were given, a list of theirs, in that order.
+        Returns:
+            Features of the cut's layer, N, C, h, w; if `layers` were given, a list with one tensor for each, in order.
 
         Raises:
-            ModelError: another shape, or an image too small for the pooling layers.
+            ModelError: another shape, or images too small for the pooling layers.
         """
         if image.dim() != 4 or image.shape[1] != 3:
             raise ModelError(f"features are taken of N, 3, H, W images, got a tensor of shape {tuple(image.shape)}")
@@ -227,13 +228,13 @@ def _build(vgg: VggName) -> list[nn.Module]:
 
 def _torchvision_state(vgg: VggName) -> dict[str, Tensor]:
     try:
-        from torchvision import models  # noqa: PLC0415 (only this source of weights needs it)
+        from torchvision import models  # noqa: PLC0415 (needed only for these weights)
     except ImportError:
         raise ModelError("VGG weights come from torchvision: pip install 'srgan_fast[train]'") from None
     weights = models.VGG19_Weights.DEFAULT if vgg == "vgg19" else models.VGG16_Weights.DEFAULT
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network; RuntimeError: the file's checksum is wrong
+    except (OSError, RuntimeError) as error:  # OSError: no network; RuntimeError: wrong checksum
         raise ModelError(
             f"{vgg} weights could not be downloaded ({error}); give a local file: weights=Path('vgg19.pth')"
         ) from None
@@ -247,7 +248,7 @@ def _file_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever the two parsers raise means that nothing was loaded
+    except Exception:  # the two parsers raise many types
         raise ModelError(
             f"{path}: not readable VGG weights; it is damaged, or holds more than the tensors of a state dict"
         ) from None

@@ -1,6 +1,6 @@
 """Data-parallel training by explicit reductions.
 
-DistributedDataParallel's hooks do not support two backward passes through one forward pass of D(fake), as used here,
+DistributedDataParallel's hooks do not support two backward passes through one forward pass of D(sr), as used here,
 and torch's SyncBatchNorm rejects CPU tensors. Averaging gradients and sharing BatchNorm moments explicitly takes few
 lines and works with both gloo and nccl. In a single process, no function communicates.
 """

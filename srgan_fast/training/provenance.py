@@ -44,7 +44,7 @@ def what_differs(
         before: configuration in the checkpoint.
         now: configuration of the resumed run.
         recorded: images recorded in the checkpoint; None if it is older than this record, then folders are compared.
-        found: images that are there now.
+        found: images that the folders have now.
     """
     different = []
     seeds = before["run"].get("seed", 0), now["run"]["seed"]

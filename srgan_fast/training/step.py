@@ -1,23 +1,23 @@
-"""One optimiser step of each stage, in which nothing is computed twice.
+"""One optimiser step of each stage, without redundant computation.
 
-The common adversarial loop forwards D(fake) in the generator's step and again in the discriminator's, though D has not
-changed in between; it computes gradients of D's weights in the generator's step and throws them away; it builds a graph
-through VGG(real). Here:
+The common adversarial loop computes D(sr) in the generator's step and again in the discriminator's, although D has not
+changed in between; it computes gradients of D's weights in the generator's step and discards them; and it records an
+autograd graph through VGG(hr). Here:
 
-1. `sr = G(lr)`, cut off as a leaf, so that each loss hands back its gradient with respect to `sr` and frees its graph;
-2. VGG(hr) without a graph, VGG(sr), each in one pass for all layers, content loss -> gradient of sr;
-3. D(sr) once; the adversarial loss -> gradient of sr only (D's weights are left out of that backward pass);
-4. the summed gradient goes through G, once;
-5. D(hr); D's loss uses the D(sr) of 3, whose graph was kept, and gives gradients of D's weights only;
-6. both optimisers step.
+1. `sr = G(lr)`, detached as a leaf, so that each loss returns its gradient with respect to `sr` and frees its graph;
+2. VGG(hr) without a graph and VGG(sr), each in one pass for all layers; the content loss gives a gradient of sr;
+3. D(sr), once; the adversarial loss gives a gradient of sr only (this backward pass skips D's weights);
+4. one backward pass of the summed gradient through G;
+5. D(hr); D's loss uses D(sr) and its graph from 3, and gives gradients of D's weights only;
+6. a step of both optimisers.
 
-Without a discriminator 1, 2 and 4 are a step of the first stage. Where there are targets, they stand for hr in 2 and in
-the pixel loss; D's real images are always the originals.
+A step of the first stage, which has no discriminator, consists of 1, 2, 4 and the generator's part of 6. If there are
+targets, they replace hr in 2 and in the pixel loss; D's real images are always the originals.
 
-The parts have names of their own in traces of torch.profiler (`tools/profile_step.py`).
+Traces of torch.profiler show each part under its own name (`tools/profile_step.py`).
 
-Losses and weights are those of the common loop. D's running statistics see each batch once in each step instead of
-twice for D(sr), and D's BatchNorms are the only thing that differs.
+Losses and weights are those of the common loop, with one difference: D's BatchNorm running statistics are updated once
+per step with D(sr) instead of twice.
 """
 
 import math
@@ -41,24 +41,24 @@ from srgan_fast.ops.spectral import power_iteration
 from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
 
-# hr, lr and, where the generator shall not come near to hr, its target; N, 3, H, W in 0..1.
+# hr, lr and, if pixel and content losses do not compare with hr, the target; N, 3, H, W in 0..1.
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 Autocast = Callable[[], AbstractContextManager[object]]
 PIXELS_ALONE = LossRecipe(pixel="l1", pixel_weight=1.0)
 
 
 def target_of(batch: Batch) -> Tensor:
-    """What pixel and content losses compare with."""
+    """The images that pixel and content losses compare with."""
     return batch[2] if len(batch) == 3 else batch[0]
 
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """What both stages have in common.
+    """Options of both stages.
 
     Attributes:
-        autocast: makes the context in which networks run.
-        clip: largest norm of each network's gradient; None for no limit.
+        autocast: function that returns the context in which networks run.
+        clip: maximum norm of each network's gradient; None for no limit.
     """
 
     autocast: Autocast = nullcontext
@@ -66,7 +66,7 @@ class StepOptions:
 
 
 class NonFiniteLossError(TrainingError):
-    """A loss or a gradient became NaN or infinite; the weights are as they were before that step."""
+    """A loss or a gradient is NaN or infinite; the weights are those from before the step."""
 
     def __init__(self, name: str, value: float) -> None:
         super().__init__(f"the {name} is {value}")
@@ -76,13 +76,13 @@ class NonFiniteLossError(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a step computed, still on its device; the gradients are with the weights.
+    """Losses and gradient norms of a step, still on the device; the gradients are in the parameters.
 
     Attributes:
-        shown: names of the losses that the step tells.
-        names: of all values.
-        values: the losses and, behind them, the norm of each network's gradient; means over all processes.
-        norms: of this process' gradients, by network, for clipping.
+        shown: names under which the step returns the losses, which come first in `values`.
+        names: names of all values, for messages.
+        values: the losses, then the norm of each network's gradient; means over all processes.
+        norms: norm of each network's gradient in this process, by network, for clipping.
     """
 
     shown: tuple[str, ...]
@@ -91,10 +91,10 @@ class Figures:
     norms: dict[str, Tensor]
 
     def read(self) -> dict[str, float]:
-        """Fetches the values, all at once.
+        """Copies the values to the host, in one transfer.
 
         Raises:
-            NonFiniteLossError: names the first figure that is not finite, in all processes alike.
+            NonFiniteLossError: a value is not finite; names the first one, the same in all processes.
         """
         values = self.values.tolist()
         for name, value in zip(self.names, values, strict=True):
@@ -104,21 +104,21 @@ class Figures:
 
 
 class _Meter:
-    """Figures of one step: means over its parts and over all processes."""
+    """Accumulates the figures of one step: means over its parts and over all processes."""
 
     def __init__(self, parts: int) -> None:
         self._parts = parts
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, loss: Tensor) -> Tensor:
-        """Counts a part's loss and gives its share of the step."""
+        """Adds a part's loss; returns its share of the step's loss, `loss / parts`."""
         share = loss / self._parts
         seen = share.detach().double()
         self._sums[name] = self._sums[name] + seen if name in self._sums else seen
         return share
 
     def finish(self, networks: dict[str, nn.Module]) -> Figures:
-        """The means, and the norms of the networks' gradients, which are averaged here."""
+        """Averages the gradients over all processes; returns the mean losses and the gradient norms."""
         norms: dict[str, Tensor] = {}
         for name, network in networks.items():
             gradients = [p for p in network.parameters() if p.grad is not None]
@@ -131,22 +131,22 @@ class _Meter:
 
 
 class Step(Protocol):
-    """A step in two halves: what the device computes, and what is done with it."""
+    """A step in two halves: losses and gradients, which a CUDA graph can record, then the update of the weights."""
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """Those that it trains, by name."""
+        """The trained networks, by name."""
 
     def compute(self, batches: Sequence[Batch]) -> Figures:
-        """Losses and gradients of a batch, given in parts; nothing is fetched from the device."""
+        """Computes losses and gradients of a batch, given in parts, without waiting for the device."""
 
     def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
-        """Moves the weights by the gradients that `compute` left, and tells the losses.
+        """Updates the weights with the gradients of `compute`, and returns the losses.
 
         Args:
-            figures: that `compute` gave.
-            meanwhile: called when the weights have been moved, on a GPU before the host waits for the losses. Should
-                one of those not be finite, it has been called all the same there.
+            figures: result of `compute`.
+            meanwhile: called after the weights were updated; on a GPU before the host waits for the losses, and
+                therefore even if one of them is not finite.
         """
 
 
@@ -157,14 +157,14 @@ def _move(
     clip: float | None,
     meanwhile: Callable[[], None] | None,
 ) -> dict[str, float]:
-    """Checks everything, clips, steps.
+    """Checks that all figures are finite, clips the gradients, and updates the weights.
 
     Raises:
         NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
     """
     holds = figures.values.is_cuda and all(getattr(o, "_step_supports_amp_scaling", False) for o in optimisers.values())
     values = {} if holds else figures.read()
-    # The device decides whether weights move, so that it has work while the host waits for the values.
+    # The device decides whether the weights change, so that it has work while the host waits for the values.
     bad = figures.values.isfinite().all().logical_not().float() if holds else None
     for name, optimiser in optimisers.items():
         with record_function("optimisers"), _held_back(optimiser, bad):
@@ -179,9 +179,9 @@ def _move(
 
 @contextmanager
 def _held_back(optimiser: Optimizer, bad: Tensor | None) -> Iterator[None]:
-    """A fused optimiser that moves nothing where `bad` is 1, which the host need not know.
+    """Context in which a fused optimiser changes nothing if `bad`, a value on the device, is 1.
 
-    This is what torch's GradScaler does with optimisers that say `_step_supports_amp_scaling`.
+    torch's GradScaler uses the same mechanism with optimisers that declare `_step_supports_amp_scaling`.
     """
     if bad is None:
         yield
@@ -194,11 +194,13 @@ def _held_back(optimiser: Optimizer, bad: Tensor | None) -> Iterator[None]:
 
 
 class _SuperResolved:
-    """SR of a part, each of whose losses hands back its gradient with respect to SR and frees its own graph.
+    """Super-resolved images of a part; sums the gradients of its losses with respect to them.
+
+    Each loss frees its graph as soon as its gradient is computed.
 
     Args:
-        sr: what the generator gave.
-        meter: counts the losses.
+        sr: result of the generator.
+        meter: accumulator of the losses.
     """
 
     def __init__(self, sr: Tensor, meter: _Meter) -> None:
@@ -208,14 +210,14 @@ class _SuperResolved:
         self._total = torch.zeros((), dtype=torch.float64, device=sr.device)
 
     def add(self, name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
-        """Adds a loss of `leaf` to what the generator minimises."""
+        """Adds a loss of `leaf`, times its weight, to the generator's loss."""
         share = self._meter.add(name, loss) * weight
         with record_function(f"{network} backward, to SR"), data_gradients_only():
             self._gradient.add_(torch.autograd.grad(share, self.leaf, retain_graph=keep_graph)[0])
         self._total = self._total + loss.detach().double() * weight
 
     def backward(self, tells_sum: bool = True) -> None:
-        """Takes the sum of all gradients through the generator."""
+        """Propagates the summed gradient through the generator; adds the summed loss to the figures if `tells_sum`."""
         if tells_sum:
             self._meter.add("generator", self._total)
         with record_function("G backward"):
@@ -223,18 +225,18 @@ class _SuperResolved:
 
 
 class _Features:
-    """VGG and its transformed weights, which stay the same from step to step."""
+    """VGG and its packed weights, which are reused from step to step."""
 
     def __init__(self, extractor: FeatureExtractor) -> None:
         self._extractor, self._weights = extractor, PackedWeights()
 
     def begin(self) -> None:
-        """Called before each step."""
-        if self._extractor.trainable:  # torch does not count what its fused optimisers change
+        """Prepares for a step; must be called before each one."""
+        if self._extractor.trainable:  # torch's fused optimisers do not increment the version of changed tensors
             self._weights.clear()
 
     def content(self, recipe: LossRecipe, sr: Tensor, target: Tensor, autocast: Autocast) -> Tensor:
-        """The content loss of SR, whose graph goes back to it alone."""
+        """The content loss of SR; only SR gets a gradient."""
         with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._weights.active():
             wanted = self._of(target)
         with record_function("VGG(SR) forward"), autocast(), self._weights.active():
@@ -249,7 +251,7 @@ class _Features:
 def _add_image_losses(
     part: _SuperResolved, batch: Batch, recipe: LossRecipe, features: _Features | None, autocast: Autocast
 ) -> None:
-    """The losses that need no discriminator."""
+    """Adds the losses that need no discriminator."""
     target, leaf = target_of(batch), part.leaf
     if features is not None and recipe.content_weight:
         part.add("content", "VGG", features.content(recipe, leaf, target, autocast), recipe.content_weight)
@@ -261,14 +263,14 @@ def _add_image_losses(
 
 @dataclass
 class PretrainStep:
-    """SRResNet: the generator without a discriminator, on a pixel loss, a content loss, or both.
+    """Step of the first stage (SRResNet): the generator with a pixel loss, a content loss, or both.
 
     Attributes:
-        generator: in training mode.
-        optimiser: of its parameters.
-        recipe: losses; its adversarial part is not used.
+        generator: generator in training mode.
+        optimiser: optimiser of the generator's parameters.
+        recipe: losses; the adversarial part is not used.
         options: autocast and clipping.
-        features: frozen; None where the content weight is 0.
+        features: frozen VGG for the content loss; None if its weight is 0.
     """
 
     generator: nn.Module
@@ -283,15 +285,15 @@ class PretrainStep:
         self._tells_sum = sum(weight > 0 for weight in weights) > 1
 
     def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
-        """One step over the given parts of a batch, their gradients accumulated.
+        """Computes one step, accumulating the gradients of a batch's parts.
 
         Args:
-            batches: the parts.
+            batches: parts of the batch.
             meanwhile: see `Step.conclude`.
 
         Returns:
-            Mean losses `content`, `pixel`, `variation` (where used), and their weighted sum `generator` where there are
-            several.
+            Mean losses `content`, `pixel`, `variation` (those that are used), and if there are several, their weighted
+            sum `generator`.
 
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
@@ -324,16 +326,16 @@ class PretrainStep:
 
 @dataclass
 class GanStep:
-    """SRGAN: generator and discriminator together; see the head of this file.
+    """Step of the adversarial stage (SRGAN): generator and discriminator; see the module's docstring.
 
     Attributes:
-        generator: in training mode.
-        discriminator: in training mode.
-        features: frozen; None where the content weight is 0.
-        generator_optimiser: of the generator's parameters.
-        discriminator_optimiser: of the discriminator's.
+        generator: generator in training mode.
+        discriminator: discriminator in training mode.
+        features: frozen VGG for the content loss; None if its weight is 0.
+        generator_optimiser: optimiser of the generator's parameters.
+        discriminator_optimiser: optimiser of the discriminator's parameters.
         recipe: losses.
-        discriminator_map: from images in 0..1 to the discriminator's input.
+        discriminator_map: colour map from images in 0..1 to the discriminator's input.
         options: autocast and clipping.
     """
 
@@ -349,19 +351,19 @@ class GanStep:
     def __post_init__(self) -> None:
         parameter = next(self.generator.parameters())
         self._to_critic = Affine(self.discriminator_map).to(parameter)
-        self._critic_weights = PackedWeights()  # D's weights stay the same while it looks at both pictures and back
+        self._critic_weights = PackedWeights()  # D's weights are constant within a step
         self._features = None if self.features is None else _Features(self.features)
 
     def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
-        """One step of both networks over the given parts of a batch, their gradients accumulated.
+        """Computes one step of both networks, accumulating the gradients of a batch's parts.
 
         Args:
-            batches: the parts.
+            batches: parts of the batch.
             meanwhile: see `Step.conclude`.
 
         Returns:
-            Mean losses `content`, `adversarial`, `pixel`, `variation` (where used), `generator` (their weighted sum),
-            `real`, `fake`, `discriminator`, and D's mean probability of real, `D(hr)` and `D(sr)`.
+            Mean losses `content`, `adversarial`, `pixel`, `variation` (those that are used), `generator` (their
+            weighted sum), `real`, `fake`, `discriminator`, and D's mean probability of being real, `D(hr)` and `D(sr)`.
 
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
@@ -378,7 +380,7 @@ class GanStep:
         meter = _Meter(len(batches))
         self.generator_optimiser.zero_grad(set_to_none=True)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
-        # Torch does not count what its fused optimisers change.
+        # torch's fused optimisers do not increment the version of changed tensors.
         self._critic_weights.clear()
         power_iteration(self.discriminator)
         if self._features is not None:
@@ -420,11 +422,11 @@ class GanStep:
 
     def _criticise(self, image: Tensor) -> Tensor:
         with record_function("D forward"), self.options.autocast(), self._critic_weights.active():
-            # A view, since of a leaf autograd cannot tell whether its gradient is wanted.
+            # A view, because for a leaf autograd does not tell whether its gradient is needed.
             logits: Tensor = self.discriminator(self._to_critic(image).view_as(image))
         return logits
 
     def _probability(self, logits: Tensor) -> Tensor:
-        """How real D finds images: the logit itself in the least-squares game, where real is 1, else its sigmoid."""
+        """D's mean probability of being real: the logit itself for `lsgan`, where real is 1, otherwise its sigmoid."""
         wide = logits.double()
         return wide.mean() if self.recipe.adversarial == "lsgan" else torch.sigmoid(wide).mean()

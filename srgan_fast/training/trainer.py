@@ -1,4 +1,4 @@
-"""A run from its configuration to the finished model: stages, checkpoints, validation, curves, interruption."""
+"""A training run, from configuration to finished model: stages, checkpoints, validation, curves, interruption."""
 
 import json
 import signal
@@ -62,29 +62,29 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 class Observer(Protocol):
-    """Who watches a run; the command line shows a live line."""
+    """Receives a run's progress; the command line's observer shows a live line."""
 
     def started(self, stage: str, step: int, steps: int) -> None:
-        """A stage begins, or goes on, at `step` of `steps`."""
+        """A stage starts or resumes at `step` of `steps`."""
 
     def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
-        """Step number `step` was finished; `rate` is the speed in images a second."""
+        """Step number `step` was finished; `rate` is the speed in images per second."""
 
     def validated(self, step: int, scores: Scores) -> None:
         """The averaged generator was measured after `step` steps; called for each validation set."""
 
     def noted(self, text: str) -> None:
-        """Something that a person should know."""
+        """A message for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
-        finished: false if it was interrupted and can be resumed.
-        model: the last averaged generator, if one was written.
-        checkpoint: the last checkpoint.
+        finished: whether the run is complete; false if it was interrupted and can be resumed.
+        model: file of the last averaged generator, if one was written.
+        checkpoint: file of the last checkpoint, if there is one.
     """
 
     finished: bool
@@ -93,19 +93,19 @@ class Outcome:
 
 
 class _Stopper:
-    """Turns SIGINT and SIGTERM into a request that the loop honours between two steps."""
+    """Turns SIGINT and SIGTERM into a request to stop, which the training loop checks after each step."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:  # asked twice: whoever waits does not want to wait
+        if self.requested and number == signal.SIGINT:  # a second Ctrl-C stops at once
             raise KeyboardInterrupt
         self.requested = True
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Catches the signals inside the block."""
+        """Context in which the signals are caught."""
         before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -115,14 +115,14 @@ class _Stopper:
 
 
 class Trainer:
-    """Conducts a run.
+    """Executes a run.
 
     Args:
-        config: checked.
-        observer: who watches.
+        config: configuration of the run.
+        observer: receiver of the run's progress.
 
     Raises:
-        SrganFastError: data, models or devices that the configuration names cannot be used.
+        SrganFastError: data, models or devices of the configuration cannot be used.
     """
 
     def __init__(self, config: TrainConfig, observer: Observer) -> None:
@@ -145,7 +145,7 @@ class Trainer:
         self.generator = self._build_generator()
         distributed.broadcast_module(self.generator)
         distributed.share_batchnorm(self.generator)
-        # Before the pretraining, which may take days: weights that are not there are noticed at once.
+        # Loaded before the first stage, which may take days, so that missing weights are reported at once.
         self.features: dict[StageName, FeatureExtractor | None] = {
             "pretrain": self._features(config.pretrain),
             "gan": self._features(config.gan),
@@ -202,24 +202,24 @@ class Trainer:
         return sampler
 
     def _note_validation(self, validation: ValidationSets) -> None:
-        # The first set chooses the best model; others may come and go.
+        # Only the first set is recorded: it selects the best model, and others may change between resumed runs.
         self.pictures["validation"] = pictures_of([digest for _, digest in validation.sets[0].pictures])
         for one in validation.sets:
             if line := shared_pictures(one.pictures, self.training_pictures):
                 self._noted(line if not one.name else f"{one.name}: {line}")
 
     def run(self, resume: bool = False, force: bool = False) -> Outcome:
-        """Conducts the stages that have steps.
+        """Executes the stages that have steps.
 
         Args:
-            resume: go on from the newest checkpoint in the output folder; from the start if there is none.
-            force: go on also with other pictures or another seed than the checkpoint's.
+            resume: whether to continue from the newest checkpoint in the output folder, or start if there is none.
+            force: whether to resume even if images or seed differ from the checkpoint's.
 
         Raises:
-            TrainingError: a folder that holds another run, a checkpoint that does not fit, losses that are not finite,
-                or a checkpoint that could not be written.
+            TrainingError: the output folder contains another run, the checkpoint does not match the configuration, a
+                loss or gradient is not finite, or a checkpoint could not be written.
         """
-        # A stage's number does not depend on whether the other one has steps: it names checkpoints and draws crops.
+        # A stage's index names its checkpoints and seeds its crops, so it is the same if the other stage is skipped.
         stages: tuple[tuple[StageName, int], ...] = (
             ("pretrain", self.config.pretrain.steps),
             ("gan", self.config.gan.steps),
@@ -251,13 +251,13 @@ class Trainer:
         path, state = found
         before, now = json.loads(state["config"]), json.loads(self.config.model_dump_json())
         for section in ("generator", "data"):
-            # Checkpoints from before a key was added, at any depth, were made with its default.
+            # Older checkpoints lack keys, at any depth, that were added later; they were made with the defaults.
             of_section = type(getattr(self.config, section))
             before[section] = json.loads(of_section.model_validate(before[section]).model_dump_json())
             for key, value in now[section].items():
                 old = before[section][key]
                 if section == "data" and key in FOLDERS and old is not None and value is not None:
-                    continue  # what they hold counts
+                    continue  # compared by the images in them
                 if value != old and key not in ("init", "start", "checkpointing", "validation"):
                     raise TrainingError(
                         f"{path} was made with {section}.{key} = {old!r}, the configuration says "
@@ -295,7 +295,7 @@ class Trainer:
     def _stage(
         self, order: int, name: StageName, steps: int, state: dict[str, Any] | None, curves: Curves | None
     ) -> bool:
-        """One stage; false if it was interrupted."""
+        """Executes one stage; returns false if it was interrupted."""
         section = self.config.pretrain if name == "pretrain" else self.config.gan
         networks: dict[str, nn.Module] = {"generator": self.generator}
         optimisers = {"generator": _adam(self.generator, section.betas)}
@@ -308,7 +308,7 @@ class Trainer:
             )
         else:
             if state is None:
-                # The adversarial stage starts from the averaged weights: they are the better model.
+                # The adversarial stage starts from the averaged weights, which are the better model.
                 self.generator.load_state_dict(self.average.module.state_dict())
             step_function = self._gan_step(section, networks, optimisers, options)
         self.generator.train()
@@ -320,7 +320,7 @@ class Trainer:
         one_step = CapturedStep(step_function) if records else step_function
         if self.rank == 0:
             self.observer.started(name, first, steps)
-            if state is not None:  # an interruption may have come between the checkpoint and the model
+            if state is not None:  # the run may have been interrupted between writing the checkpoint and the model
                 self._save_model(name, first)
         loop = partial(self._save, order, name, networks, optimisers)
         with prefetched(partial(self._batches, order), range(first, steps), self.device) as batches:
@@ -366,7 +366,7 @@ class Trainer:
             curves.stepped(name, step + 1, {**losses, "learning_rate": rate})
 
     def _rate(self) -> float:
-        """Images a second over the last steps, whatever they were interrupted by."""
+        """Images per second over the last steps, including validations and checkpoints in between."""
         self._times.append(time.monotonic())
         spent = self._times[-1] - self._times[0]
         return self.config.data.batch * (len(self._times) - 1) / spent if spent else 0.0
@@ -457,7 +457,7 @@ class Trainer:
         self, section: GanSection, networks: dict[str, nn.Module], optimisers: dict[str, Adam], options: StepOptions
     ) -> GanStep:
         preset = PRESETS[self.config.generator.preset]
-        # A seed of its own, so that D starts the same whether or not a pretraining came before.
+        # A separate seed, so that D has the same initial weights with and without a first stage.
         torch.manual_seed(self.config.run.seed + 1)
         discriminator = build_discriminator(self.config.discriminator, self.config.data.crop)
         discriminator = self._placed(discriminator).train()
@@ -481,7 +481,7 @@ class Trainer:
         return None if extractor is None else self._placed(extractor)
 
     def _placed(self, network: _Network) -> _Network:
-        """On its device, with channels last, which convolutions prefer, and with the kernels that are asked for."""
+        """Moves a network to the device, in channels-last layout for the convolutions, and sets its kernels."""
         network.to(self.device)
         network.to(memory_format=torch.channels_last)
         run = self.config.run
@@ -494,14 +494,14 @@ class Trainer:
         return partial(torch.autocast, self.device.type, torch.bfloat16)
 
     def _batches(self, order: int, step: int) -> list[Batch]:
-        """This process' parts of a step's batch; no stage sees the crops of another."""
+        """This process' parts of a step's batch; the stages draw different crops."""
         run, batch = self.config.run, self.config.data.batch
         size = batch // (self.world * run.accumulate)
         section = (self.config.pretrain, self.config.gan)[order]
         own, common = section.targets_weight, self.config.data.targets_weight
         parts: list[Batch] = []
         for part in range(run.accumulate):
-            # Part p of all processes together is a contiguous piece of the batch, whatever their number.
+            # Part p of all processes together is a contiguous range of the batch, for any number of processes.
             start = part * size * self.world + self.rank * size
             pixels = self.sampler.with_targets((order << 40) + step, range(start, start + size))
             hr, lr = (to_batch(p, self.device) for p in pixels[:2])
@@ -514,9 +514,9 @@ class Trainer:
 
 
 def freeze_batchnorm(network: nn.Module) -> None:
-    """Lets all BatchNorms of a network in training use their running statistics, which no longer move.
+    """Makes all BatchNorms of a network in training mode use their running statistics, which then stay constant.
 
-    Their weights and biases are still trained. `network.train()` ends it.
+    Their weights and biases are still trained. `network.train()` undoes it.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -524,7 +524,7 @@ def freeze_batchnorm(network: nn.Module) -> None:
 
 
 def _adam(network: nn.Module, betas: Betas) -> Adam:
-    # One fused pass over the weights where the device has it.
+    # The fused implementation updates all weights in one pass.
     return Adam(network.parameters(), lr=0.0, betas=betas, fused=True)
 
 
@@ -546,7 +546,7 @@ def _degradations(section: DegradationSection) -> Degradations:
 
 
 def _network_generator(section: GeneratorSection) -> NetworkGenerator | None:
-    """A generator that is trained by its list of convolutions; None for an SRGAN."""
+    """A generator that is trained from its list of convolutions; None for `srgan`."""
     settings = section.settings()
     if settings is None:
         return None
@@ -587,7 +587,7 @@ def _fresh_generator(config: GeneratorConfig, start: Literal["auto", "upscaler",
 
 
 def _differing(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
-    """Where two architectures differ, in words; empty if they do not."""
+    """Differences between two architectures as text; empty if there are none."""
     pairs = {
         field.name: (getattr(found, field.name), getattr(wanted, field.name))
         for field in fields(GeneratorConfig)

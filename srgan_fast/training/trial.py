@@ -1,4 +1,4 @@
-"""A trial run on made-up images, to time steps of the trainer itself: its data, average and CUDA graphs included."""
+"""A trial run on synthetic images that times the trainer's steps, including data, averaging and CUDA graphs."""
 
 import statistics
 import time
@@ -16,11 +16,11 @@ from srgan_fast.training.validation import Scores
 
 STEPS = 30
 _IMAGES = 8
-_COUNTED = 0.5  # last share of the steps: before, algorithms are chosen and the step is recorded
+_COUNTED = 0.5  # share of the steps that is timed, at the end: before it, algorithms are chosen and steps recorded
 
 
 class _StepTimes:
-    """Notes when each step was finished."""
+    """Records the time at which each step finished."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -55,19 +55,19 @@ def made_up_images(folder: Path, count: int = _IMAGES, side: int = 384) -> list[
 def time_trainer(
     folder: Path, device: torch.device, batch: int, crop: int, steps: int = STEPS, blocks: int = 16
 ) -> dict[str, Any]:
-    """Trains adversarially in bf16 with `kernels=auto` and the preset `paper`.
+    """Times adversarial training in bf16 with `kernels=auto` and the preset `paper`.
 
     Args:
-        folder: for images and the run.
+        folder: folder for the images and the run.
         device: `cpu` or the current CUDA device.
         batch: batch size.
         crop: side of the high-resolution crops.
-        steps: how many; the median is that of their second half.
-        blocks: residual blocks of the generator.
+        steps: number of steps; the median is taken over the second half.
+        blocks: number of residual blocks of the generator.
 
     Returns:
-        `steps`, `batch`, seconds of a step (`step_s`), `images_per_s`, and the device memory that PyTorch reserved
-        (`peak_mb`, 10^6 bytes; None on a CPU).
+        `steps`, `batch`, median seconds per step (`step_s`), `images_per_s`, and the maximum device memory that PyTorch
+        reserved (`peak_mb`, 10^6 bytes; None on a CPU).
     """
     made_up_images(folder / "images")
     sections = {

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and, where installed, ST-LPIPS of the averaged generator on held-out originals, while it trains."""
+"""Validation during training: PSNR, SSIM and, if installed, ST-LPIPS of the averaged generator on held-out images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from srgan_fast.data.resize import crop_to_multiple, downscale
 from srgan_fast.data.st_lpips import MIN_SIDE, available, st_lpips
 from srgan_fast.errors import ImageError, TrainingError
 
-SAMPLES = 4  # pictures in the curves' sample grid
-_MAX_SIDE = 512  # larger originals are cut to their centre, so that a validation stays short
+SAMPLES = 4  # number of sample images in TensorBoard
+_MAX_SIDE = 512  # larger originals are cropped to their centre, so that a validation stays short
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Means over the images of a validation set, and the first few results beside their originals.
+    """Mean figures of a validation set, and sample images.
 
     Attributes:
-        psnr_y: in dB.
-        ssim_y: in -1..1.
-        samples: images, H, W, 3.
-        st_lpips: lower is better; None where it is not installed, or an image is too small for it.
-        name: of the set; empty where there is one set without a name.
+        psnr_y: PSNR of luma, in dB.
+        ssim_y: SSIM of luma, in -1..1.
+        samples: for the first images, nearest-neighbour upscaling, result and original side by side; H, W, 3.
+        st_lpips: ST-LPIPS, lower is better; None if it is not installed or an image is too small for it.
+        name: name of the set; empty for a single set without a name.
     """
 
     psnr_y: float
@@ -40,7 +40,7 @@ class Scores:
     name: str = ""
 
     def figures(self) -> dict[str, float]:
-        """Those that there are, by name."""
+        """The figures that were measured, by name."""
         figures = {"psnr_y": self.psnr_y, "ssim_y": self.ssim_y}
         return figures if self.st_lpips is None else {**figures, "st_lpips": self.st_lpips}
 
@@ -49,15 +49,15 @@ class Validation:
     """Originals and their low-resolution versions, in memory.
 
     Args:
-        folder: of originals.
-        scale: of the generator.
-        name: of the set.
+        folder: folder of originals.
+        scale: scale of the generator.
+        name: name of the set.
 
     Attributes:
-        pictures: files, and what stands for their pixels (`data.cache.pixel_digest`).
+        pictures: files and the digests of their pixels (`data.cache.pixel_digest`).
 
     Raises:
-        TrainingError: no picture, one that cannot be read, or one that is too small.
+        TrainingError: there are no images, or one cannot be read or is too small.
     """
 
     def __init__(self, folder: Path, scale: int, name: str = "") -> None:
@@ -98,14 +98,14 @@ class Validation:
 
 
 class ValidationSets:
-    """One set, or several with names; the first chooses the best model.
+    """One validation set, or several named ones; the first selects the best model.
 
     Args:
-        folders: of originals.
-        scale: of the generator.
+        folders: folder of originals, or one for each name.
+        scale: scale of the generator.
 
     Attributes:
-        sets: in their order.
+        sets: validation sets, in the given order.
 
     Raises:
         TrainingError: see `Validation`.
@@ -127,9 +127,9 @@ def _centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def to_batch(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """N, H, W, 3 uint8 to N, 3, H, W float in 0..1, channels last.
+    """Converts N, H, W, 3 uint8 to N, 3, H, W float32 in 0..1, channels last.
 
-    To a GPU they are copied from pinned memory, in the current stream's turn: the host does not wait.
+    Copies to a GPU are asynchronous: from pinned memory, on the current stream.
     """
     batch = torch.from_numpy(np.ascontiguousarray(images))
     if device.type == "cuda":
@@ -138,6 +138,6 @@ def to_batch(images: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> NDArray[np.uint8]:
-    """N, 3, H, W in 0..1 to N, H, W, 3 uint8, clamped and rounded."""
+    """Converts N, 3, H, W in 0..1 to N, H, W, 3 uint8, clamped and rounded."""
     pixels = images.float().clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).cpu().numpy()
