@@ -84,11 +84,11 @@ class GeneratorSection(_Section):
         activation: for `compact`, activation; `prelu` by default.
         growth: for `rrdb`, channels that each convolution of a dense block adds; 32 by default.
         res_scale: for `edsr`, factor of a block's residual branch; 1 by default.
-        init: name or file of a model to start from; empty for new weights. Files of other programs are read directly;
-            for `srgan` they must be converted first.
+        init: name or file of a model to start from; empty for new weights. Files of other projects are read directly,
+            except for `srgan`, where they must be converted first.
         start: initialisation of new weights: `random`, or `upscaler`, with which the untrained network repeats and
-            smooths pixels. `auto` is `upscaler` for networks that support it: an `srgan` that reads 0..1, has no
-            BatchNorm in its upsamplers, and has at least three channels.
+            smooths pixels. `auto` is `upscaler` for networks that support it (an `srgan` that reads 0..1, has no
+            BatchNorm in its upsamplers, and has at least three channels), otherwise `random`.
         checkpointing: whether each block is recomputed in the backward pass instead of storing its activations.
     """
 
@@ -289,7 +289,7 @@ class DataSection(_Section):
             selects the best model; empty for no validation.
         crop: side of a high-resolution crop, a multiple of the scale.
         batch: crops per step, over all processes and accumulated parts.
-        degradations: degradations of low-resolution crops, for models of real photographs.
+        degradations: degradations of low-resolution crops, for models that are applied to real photographs.
     """
 
     train: Path
@@ -401,7 +401,7 @@ class PretrainSection(_Section):
         betas: Adam's betas.
         schedule: learning rate schedule.
         freeze_batchnorm_after: number of steps after which the generator's BatchNorms use their running statistics,
-            which then stay constant, so that the trained function is that of the saved model; never by default.
+            which then stay constant, so that training and the saved model compute the same function; never by default.
     """
 
     steps: Count = 0
@@ -434,7 +434,10 @@ class PretrainSection(_Section):
 
 
 class GanSection(_Section):
-    """Adversarial stage. Defaults come from the preset. `steps = 0` skips the stage.
+    """Adversarial stage; `steps = 0` skips it.
+
+    By default, the discriminator, the adversarial loss, and distance, scale and layers of the content loss are those of
+    the preset.
 
     Pixel and content losses compare with `data.targets` if given; the discriminator's real images are always the
     originals. `betas` and `freeze_batchnorm_after` are as in `pretrain`; the discriminator's BatchNorms are never

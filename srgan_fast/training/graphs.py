@@ -1,8 +1,8 @@
 """A training step as a CUDA graph: recorded once, then replayed with one launch.
 
 A step of SRGAN launches thousands of small kernels, and with a fast GPU the host takes longer to launch them than the
-GPU to execute them. A graph launches them all at once. Everything that the host decides, such as whether the losses are
-finite, and the optimiser steps stay outside the graph.
+GPU to execute them. A graph launches them all at once. The host's decisions, such as whether the losses are finite, and
+the optimiser steps stay outside the graph.
 """
 
 import logging

@@ -16,8 +16,8 @@ targets, they replace hr in 2 and in the pixel loss; D's real images are always 
 
 Traces of torch.profiler show each part under its own name (`tools/profile_step.py`).
 
-Losses and weights are those of the common loop, with one difference: D's BatchNorm running statistics are updated once
-per step with D(sr) instead of twice.
+Losses and weights are those of the common loop, with one difference: D's BatchNorm running statistics are updated with
+the batch of D(sr) once per step instead of twice.
 """
 
 import math

@@ -212,7 +212,8 @@ class Trainer:
         """Executes the stages that have steps.
 
         Args:
-            resume: whether to continue from the newest checkpoint in the output folder, or start if there is none.
+            resume: whether to continue from the newest checkpoint in the output folder; without checkpoints, the run
+                starts from the beginning.
             force: whether to resume even if images or seed differ from the checkpoint's.
 
         Raises:
@@ -524,7 +525,7 @@ def freeze_batchnorm(network: nn.Module) -> None:
 
 
 def _adam(network: nn.Module, betas: Betas) -> Adam:
-    # The fused implementation updates all weights in one pass.
+    # The fused implementation updates the weights in one pass, where the device supports it.
     return Adam(network.parameters(), lr=0.0, betas=betas, fused=True)
 
 
