@@ -160,7 +160,7 @@ def turn(image: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
 
     Args:
         image: H, W, C.
-        symmetry: 0..7; bit 0 reverses the rows, bit 1 the columns, bit 2 swaps the axes (last).
+        symmetry: 0..7; bit 0 reverses the rows, bit 1 the columns, bit 2 then swaps the axes.
     """
     if symmetry & 1:
         image = image[::-1]

@@ -147,7 +147,7 @@ class BackendEntry:
     """An entry of the registry.
 
     Attributes:
-        name: name that users give.
+        name: name of the backend, as given by users.
         modules: required modules.
         extra: extra of this package that installs them.
         precisions: supported precisions.

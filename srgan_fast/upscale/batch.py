@@ -2,7 +2,7 @@
 
 A small image is decoded, upscaled and encoded in one thread, with an engine of few threads, so that threads do not wait
 for each other. Large images are computed one after the other with all threads, from the caller's thread, which bounds
-their memory. Results and their order are the same in both cases.
+their memory. Results and their order are those of computing one image after the other.
 """
 
 import queue

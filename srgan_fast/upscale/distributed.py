@@ -1,6 +1,6 @@
 """A batch on a Ray cluster: Ray Data distributes parts of the work, and each worker processes them with `run_shared`.
 
-The manifest, not Ray, ensures that every image is processed exactly once. If a worker dies, Ray reruns its part on
+The manifest, not Ray, ensures that every image gets exactly one result. If a worker dies, Ray reruns its part on
 another one: images that the manifest lists as done are skipped, and those in progress are computed again. Workers read
 the images themselves, since in Ray Data's readers one unreadable file ends the whole run.
 """

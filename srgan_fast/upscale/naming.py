@@ -55,7 +55,7 @@ def result_name(place: Path, source: Place | None, fmt: Format, options: OutputO
 
 
 def key_of(place: Place) -> str:
-    """Identifier that is equal for all names of one file; links in loops are supported."""
+    """Identifier that is equal for all names of one file; loops of symbolic links do not raise an error."""
     return os.path.realpath(place) if isinstance(place, Path) else os.fspath(place)
 
 

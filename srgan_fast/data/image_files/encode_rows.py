@@ -211,7 +211,7 @@ def _bare(image: Any) -> Any:
 
 
 class _Head:
-    """Buffers the beginning of a file until metadata can be inserted, and then writes through.
+    """Buffers the beginning of a file until metadata can be inserted; later data are written directly.
 
     Args:
         file: output file.

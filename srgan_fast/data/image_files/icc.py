@@ -1,4 +1,4 @@
-"""Reading curves of, and creating, ICC profiles that consist of primaries and curves (ICC.1:2001-04)."""
+"""ICC profiles that consist of primaries and curves: reading the curves, creating profiles (ICC.1:2001-04)."""
 
 import struct
 from collections.abc import Callable

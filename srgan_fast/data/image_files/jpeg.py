@@ -86,7 +86,7 @@ def write_jpeg(encoded: bytes, metadata: Metadata, exif: bytes | None) -> tuple[
     """Replaces the metadata of an encoded file.
 
     Args:
-        encoded: a JPEG file; its application segments, except Adobe's, are dropped.
+        encoded: a JPEG file; its comments and application segments, except Adobe's, are dropped.
         metadata: metadata to write.
         exif: EXIF block to write instead of that of `metadata`.
 

@@ -121,7 +121,7 @@ class Timing:
 
     Attributes:
         delays: duration of each frame in milliseconds.
-        loop: number of times the animation is played; 0 for infinitely.
+        loop: number of times the animation is played; 0 for an infinite loop.
     """
 
     delays: tuple[int, ...]
