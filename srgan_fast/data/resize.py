@@ -1,4 +1,4 @@
-"""Antialiased bicubic resizing, identical to MATLAB's, which most super-resolution data sets are made with."""
+"""Antialiased bicubic resizing, identical to MATLAB's, with which super-resolution data sets are defined."""
 
 from typing import Literal, TypeVar
 

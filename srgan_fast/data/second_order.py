@@ -17,7 +17,7 @@ from srgan_fast.data.blur_kernels import RADIUS, blurred, random_blur, random_si
 
 Resampling = Literal["area", "bilinear", "bicubic"]
 _RESAMPLINGS: tuple[Resampling, ...] = ("area", "bilinear", "bicubic")
-# Halo that is degraded together with a crop, in pixels of the original: the radius of three of the largest kernels.
+# Halo that is degraded together with a crop, in pixels of the original: three times the radius of the largest kernels.
 # Pixels beyond it are mirrored, as at the borders of an image.
 MARGIN = 3 * RADIUS
 

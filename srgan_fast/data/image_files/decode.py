@@ -1,4 +1,4 @@
-"""Decoding with libvips, which preserves 16-bit samples and separate metadata.
+"""Decoding with libvips, which preserves 16-bit samples and provides metadata separately from pixels.
 
 Every decoder error is raised: with a lower `fail_on` than "error", libvips silently leaves black pixels.
 """
