@@ -1,1 +1,1 @@
-"""Pictures and training data: reading, writing, resizing, cropping. Knows no torch."""
+"""Images and training data: reading, writing, resizing, cropping; does not use torch."""

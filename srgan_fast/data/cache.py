@@ -1,10 +1,9 @@
-"""A folder of pictures, decoded once into one memory-mapped file of RGB pixels.
+"""Cache of a folder's decoded images: one memory-mapped file of RGB pixels.
 
-Decoding JPEG costs milliseconds for each picture and a training step needs sixteen; from the map a crop is a copy.
+Decoding a JPEG takes milliseconds, and a training step needs sixteen images; a crop from the map is only a copy.
 
-The index beside the map, which has a checksum, says how long the map is and has a digest of each picture's pixels. What
-does not agree with it is decoded anew: a disk that filled up, a copy that broke off or somebody else's file costs time,
-and never shows as other pixels.
+An index file with a checksum stores the map's length and a digest of each image's pixels. Data that do not match are
+decoded again, so that a full disk, an incomplete copy or a foreign file costs time but never leads to wrong pixels.
 """
 
 import hashlib
@@ -30,7 +29,15 @@ OnNote = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class CachedImage:
-    """Where a picture lies in the map, H, W, 3 uint8 from byte `offset` on, and the `pixel_digest` of what is there."""
+    """Entry of the index: an image of H, W, 3 uint8 in the map.
+
+    Attributes:
+        path: path relative to the folder.
+        offset: offset of its first byte in the map.
+        height: number of rows.
+        width: number of columns.
+        digest: `pixel_digest` of its pixels.
+    """
 
     path: str
     offset: int
@@ -40,14 +47,14 @@ class CachedImage:
 
 
 class PixelCache:
-    """Random access to the pixels of many pictures.
+    """Random access to the pixels of many images.
 
     Args:
-        pixels: the flat map.
-        images: its directory.
-        skipped: one line for each picture that could not be read.
-        folder: of the pictures, from which those are decoded again whose pixels are not those of their digest; without
-            it nothing is compared.
+        pixels: the map, one-dimensional.
+        images: entries of the index.
+        skipped: one message per image that could not be read.
+        folder: folder of the images, from which those that do not match their digests are decoded again; digests are
+            not checked if None.
     """
 
     def __init__(
@@ -64,10 +71,10 @@ class PixelCache:
         return len(self.images)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """A read-only H, W, 3 view of picture `index`, compared with its digest the first time.
+        """A read-only H, W, 3 view of image `index`; its digest is checked on first use.
 
         Raises:
-            DataError: its pixels in the map are damaged, and it cannot be decoded again as it was.
+            DataError: its pixels in the map are damaged, and its file is unreadable or was changed.
         """
         if index in self._mended:
             return self._mended[index]
@@ -95,12 +102,12 @@ class PixelCache:
         return pixels
 
     def digests(self) -> list[str]:
-        """What stands for the pixels of each picture, in their order."""
+        """Digests of the images' pixels, in order."""
         return [image.digest for image in self.images]
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:
-    """What stands for the pixels of an H, W, 3 uint8 picture."""
+    """Digest of the pixels of an H, W, 3 uint8 image."""
     digest = hashlib.blake2b(f"{pixels.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).reshape(-1).data)
     return digest.hexdigest()
@@ -112,18 +119,18 @@ def open_cache(
     on_progress: Callable[[int, int], None] | None = None,
     on_note: OnNote | None = None,
 ) -> PixelCache:
-    """Opens the map of a folder (recursive); makes it first if files changed, or there is none, or it is damaged.
+    """Opens the map of a folder and its subfolders; builds it first if files changed, or it is missing or damaged.
 
-    Gray pictures are repeated to three channels, 16 bits are rounded to 8, transparent ones are laid on white.
+    Gray images are repeated to three channels, 16 bits are rounded to 8, transparent images are composited on white.
 
     Args:
-        folder: pictures.
-        maps: where maps are kept; `files.cache_folder()` if None.
-        on_progress: called with (pictures done, pictures in all) while decoding.
-        on_note: told in one line why a map that is there is made again.
+        folder: folder of the images.
+        maps: folder of the maps; `files.cache_folder()` if None.
+        on_progress: called with (number of finished images, total number) while decoding.
+        on_note: called with a message if an existing map is rebuilt.
 
     Raises:
-        DataError: no picture there can be read, or the map cannot be written.
+        DataError: none of the images can be read, or the map cannot be written.
         FileError: there is no folder for maps.
     """
     try:
@@ -140,11 +147,11 @@ def open_cache(
         if found and on_note:
             on_note(f"{folder}: its decoded pictures in {pixels} are made again, since {found}")
         try:
-            sweep(place)  # maps that killed processes left unfinished
+            sweep(place)  # partial maps of killed processes
             _build(folder, paths, index, pixels, on_progress)
         except FileError as error:
             raise DataError(str(error)) from None
-        for outdated in place.glob(f"{series}-*"):  # maps of what the folder held before
+        for outdated in place.glob(f"{series}-*"):  # maps of earlier contents of the folder
             if outdated.stem != stem.name:
                 outdated.unlink(missing_ok=True)
         found = _opened(folder, index, pixels)
@@ -156,7 +163,7 @@ def open_cache(
 
 
 def _opened(folder: Path, index: Path, pixels: Path) -> PixelCache | str:
-    """The map; or why it cannot be used, which is nothing to speak of where there is none."""
+    """Opens the map; returns the reason if it cannot be used, and "" if there is none."""
     try:
         content = json.loads(index.read_bytes())
         length = pixels.stat().st_size
@@ -172,7 +179,7 @@ def _opened(folder: Path, index: Path, pixels: Path) -> PixelCache | str:
 
 
 def _why_not(content: Any, name: str, length: int) -> str:
-    """Why an index does not belong to a map of that length; empty if it does."""
+    """The reason why an index does not match a map of `length` bytes; empty if it does."""
     if not isinstance(content, dict) or content.get("checksum") != _checksum(content.get("index")):
         return "the index is damaged"
     if content["index"]["name"] != name:
@@ -196,7 +203,7 @@ def _fingerprint(folder: Path, paths: list[Path]) -> str:
         try:
             stat = path.stat()
             version = f"{stat.st_size}\0{stat.st_mtime_ns}"
-        except OSError:  # a link to nowhere; reading it tells
+        except OSError:  # a broken link; reported when it is read
             version = ""
         parts.append(f"{path.relative_to(folder)}\0{version}")
     return _digest("\0".join(parts))
@@ -231,12 +238,12 @@ def _build(
         "images": [asdict(image) for image in images],
         "skipped": skipped,
     }
-    with atomic_write(index) as file:  # last: its presence says that the pixels are complete
+    with atomic_write(index) as file:  # written last, since its existence means that the pixels are complete
         file.write(json.dumps({"checksum": _checksum(directory), "index": directory}).encode())
 
 
 def flat_rgb8(image: Image) -> NDArray[np.uint8]:
-    """A picture as H, W, 3 uint8 without alpha (on white)."""
+    """Converts an image to H, W, 3 uint8; transparent ones are composited on white."""
     pixels = image.rgb().astype(np.float32) / np.iinfo(image.pixels.dtype).max
     if image.alpha is not None:
         alpha = image.alpha[:, :, None].astype(np.float32) / np.iinfo(image.alpha.dtype).max

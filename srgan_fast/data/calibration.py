@@ -1,4 +1,4 @@
-"""Photographs that quantisation is calibrated on and exported files are checked with."""
+"""Photographs for calibrating quantisation and for checking exported files."""
 
 from pathlib import Path
 
@@ -10,23 +10,23 @@ from srgan_fast.data.cache import flat_rgb8
 from srgan_fast.data.images import find_images, read_image
 from srgan_fast.errors import UsageError
 
-CALIBRATION_SIDE = 128  # pixels; statistics of activations do not depend on the size
-CALIBRATION_PICTURES = 300  # what NNCF itself takes if left alone
+CALIBRATION_SIDE = 128  # pixels; statistics of activations do not depend on the image size
+CALIBRATION_PICTURES = 300  # NNCF's default
 SAMPLE = "astronaut.png"
 
 
 def samples_folder() -> Path | None:
-    """This project's sample pictures, which lie beside the sources and are not installed."""
+    """Folder of this project's sample images; None in installed packages, which do not contain them."""
     folder = Path(srgan_fast.__file__).parent.parent / "docs" / "samples"
     return folder if (folder / SAMPLE).is_file() else None
 
 
 def calibration_folder(folder: Path | None) -> Path | None:
-    """The folder itself, else the samples; None where there are none.
+    """The given folder, or by default the samples; None if there are none.
 
     Raises:
         ImageError: no such folder.
-        UsageError: it holds no pictures.
+        UsageError: it contains no images.
     """
     if folder is not None and not find_images(folder):
         raise UsageError(f"{folder}: holds no pictures to calibrate with")
@@ -34,11 +34,11 @@ def calibration_folder(folder: Path | None) -> Path | None:
 
 
 def calibration_pictures(folder: Path | None) -> list[NDArray[np.float32]]:
-    """The middle of each picture, at most 128x128, as 1, 3, H, W in 0..1.
+    """Central crops of at most 128x128 pixels of the images in a folder, as 1, 3, H, W in 0..1.
 
     Raises:
-        ImageError: no such folder, or a picture that cannot be read.
-        UsageError: there are no pictures.
+        ImageError: no such folder, or an image that cannot be read.
+        UsageError: there are no images.
     """
     place = calibration_folder(folder)
     if place is None:

@@ -1,8 +1,8 @@
-"""Pictures that belong to originals by their names: a stronger network's results for them, or low-resolution versions.
+"""Images paired with originals by name: results of a stronger network, or low-resolution versions.
 
-Each folder has a map of its own (`data.cache`), so that a change in any of them is noticed, and originals that were
-decoded once serve with every folder beside them. Whatever does not fit is refused before training begins: a picture
-that is silently left out, or paired with the wrong one, would only show as a worse model.
+Each folder has its own map (`data.cache`), so that a change in any folder is detected, and decoded originals are reused
+with any other folder. Every mismatch is rejected before training begins: an image that is silently ignored, or paired
+with the wrong original, would only be visible as a worse model.
 """
 
 from collections import defaultdict
@@ -17,11 +17,11 @@ from srgan_fast.errors import DataError
 
 
 class Companions:
-    """The pictures of a folder, by the index of the original that each belongs to.
+    """The images of a folder, indexed by the original that each belongs to.
 
     Args:
-        cache: the folder's pictures.
-        order: for each original the index of its picture in `cache`.
+        cache: images of the folder.
+        order: for each original, the index of its companion in `cache`.
     """
 
     def __init__(self, cache: PixelCache, order: list[int]) -> None:
@@ -31,28 +31,28 @@ class Companions:
         return len(self._order)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """A read-only H, W, 3 view of the picture that belongs to original `index`."""
+        """A read-only H, W, 3 view of the companion of original `index`."""
         return self._cache[self._order[index]]
 
     def digests(self) -> list[str]:
-        """What stands for the pixels of each original's picture."""
+        """Digests of the companions' pixels, in the order of the originals."""
         return [self._cache.images[index].digest for index in self._order]
 
 
 def open_targets(
     originals: PixelCache, folder: Path, maps: Path | None = None, on_note: OnNote | None = None
 ) -> Companions:
-    """Pictures of the originals' names and sizes; a name may have another suffix.
+    """Opens training targets: images with the names and sizes of the originals; suffixes may differ.
 
     Args:
-        originals: what they belong to.
-        folder: searched in depth; its subfolders are those of the originals.
+        originals: the originals.
+        folder: folder of the targets, with the same subfolders as the originals.
         maps: see `open_cache`.
         on_note: see `open_cache`.
 
     Raises:
-        DataError: a picture that is missing, ambiguous, unreadable or of another size; the message names the first and
-            counts them.
+        DataError: targets that are missing, ambiguous, unreadable or of another size; the message gives their number
+            and names the first.
     """
     return _open(originals, folder, maps, 1, on_note)
 
@@ -60,18 +60,18 @@ def open_targets(
 def open_low_resolution(
     originals: PixelCache, folder: Path, scale: int, maps: Path | None = None, on_note: OnNote | None = None
 ) -> Companions:
-    """Low-resolution versions: pictures of the originals' names, also with `xN` of the scale behind, and 1/scale size.
+    """Opens low-resolution versions: images with the names of the originals, optionally followed by `x{scale}`.
 
     Args:
-        originals: what they belong to.
-        folder: searched in depth; its subfolders are those of the originals.
-        scale: of the originals to them, exactly, in both directions.
+        originals: the originals.
+        folder: folder of the low-resolution images, with the same subfolders as the originals.
+        scale: exact ratio of the originals' width and height to theirs.
         maps: see `open_cache`.
         on_note: see `open_cache`.
 
     Raises:
-        DataError: a picture that is missing, ambiguous, unreadable or of another size; the message names the first and
-            counts them.
+        DataError: images that are missing, ambiguous, unreadable or of another size; the message gives their number
+            and names the first.
     """
     return _open(originals, folder, maps, scale, on_note)
 
@@ -99,7 +99,7 @@ def _count(bad: list[str], good: list[CachedImage]) -> str:
 
 
 def _matched(originals: list[CachedImage], found: list[CachedImage], folder: Path, ending: str | None) -> list[int]:
-    """For each original the index of the picture of its name: of the same suffix if there is one, else of any."""
+    """For each original, the index of the image with its name; the same suffix takes precedence over others."""
     by_path = {image.path: index for index, image in enumerate(found)}
     by_name = _grouped(found)
     shared = {name for name, indices in _grouped(originals).items() if len(indices) > 1}

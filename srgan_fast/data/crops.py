@@ -1,7 +1,7 @@
 """Training pairs: random high-resolution crops with their low-resolution versions.
 
-A batch is a pure function of the seed and its number, so an interrupted run continues with the very batches it would
-have seen, and every process of a distributed run can draw its own part.
+A batch is a pure function of the seed and its number. A resumed run therefore continues with exactly the batches of an
+uninterrupted one, and every process of a distributed run can compute its own part.
 """
 
 import numpy as np
@@ -16,28 +16,28 @@ from srgan_fast.errors import DataError
 
 
 class CropSampler:
-    """Draws crops uniformly over all places where one fits, so that every pixel counts the same in any picture.
+    """Draws crops uniformly from all positions in all images, so that pixels have equal weight in images of any size.
 
-    Crops start at any pixel, not only at multiples of the scale: the low-resolution grid shifts with them. Targets and
-    given low-resolution pictures were made on the grid of the whole picture; with them crops start at multiples of the
-    scale. Each pair, with its target, is then turned by one of the eight symmetries of the square.
+    Crops may start at any pixel, not only at multiples of the scale; the low-resolution grid shifts with them. Targets
+    and given low-resolution images were computed on the grid of the whole image; with them, crops start at multiples of
+    the scale. One of the eight symmetries of the square is then applied to each pair and its target.
 
     Args:
-        cache: decoded pictures.
+        cache: decoded images.
         crop: side of a high-resolution crop in pixels, a multiple of `scale`.
         scale: downscaling factor.
-        batch: pairs in a batch.
-        seed: of the run.
-        degradations: what low-resolution images suffer besides shrinking; nothing if None.
-        targets: pictures of the originals' size that a network shall come near to.
-        low: low-resolution versions of the originals, instead of shrinking them.
+        batch: number of pairs in a batch.
+        seed: seed of the run.
+        degradations: degradations of low-resolution images in addition to downscaling; none if None.
+        targets: images of the originals' size that a network is trained to approximate.
+        low: low-resolution versions of the originals, used instead of downscaling them.
 
     Attributes:
-        too_small: pictures that no crop fits into, left out.
+        too_small: paths of images that are smaller than a crop, which are ignored.
 
     Raises:
-        DataError: a crop that is no multiple of the scale, pictures that are all smaller than it, or degradations of
-            given low-resolution versions.
+        DataError: the crop is not a multiple of the scale, all images are smaller than a crop, or degradations are
+            combined with given low-resolution images.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class CropSampler:
             raise DataError(f"every picture is smaller than a crop of {crop}x{crop}; lower the crop size")
 
     def _starts(self, side: int) -> int:
-        """How many places for a crop there are along a side."""
+        """Number of positions of a crop along a side."""
         return max(0, (side - self.crop) // self._grid + 1)
 
     def __call__(self, number: int, part: range | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Batch `number` of the run.
+        """Computes batch `number` of the run.
 
         Args:
-            number: from 0.
-            part: which pairs of the batch to make; all if None. A pair does not depend on the part it is asked in.
+            number: index of the batch, from 0.
+            part: indices of the pairs to compute; all if None. A pair does not depend on the part that contains it.
 
         Returns:
             hr of shape N, crop, crop, 3 and lr of shape N, crop / scale, crop / scale, 3; uint8.
@@ -87,7 +87,7 @@ class CropSampler:
     def with_targets(
         self, number: int, part: range | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Batch `number` as a call gives it, and the same crops of the targets; None where there are no targets."""
+        """Batch `number` as from `__call__`, and the same crops of the targets; None if there are no targets."""
         wanted = range(self.batch) if part is None else part
         low = self.crop // self.scale
         hr = np.empty((len(wanted), self.crop, self.crop, 3), np.uint8)
@@ -118,9 +118,9 @@ class CropSampler:
         return turn(hr, symmetry), turn(lr, symmetry), None if target is None else turn(target, symmetry)
 
     def _shrunk(self, image: NDArray[np.uint8], top: int, left: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """The low-resolution version of a crop, of the blurred image where there is blur."""
+        """The low-resolution version of a crop; the image is blurred first if degradations include blur."""
         if self._degradations.blurs:
-            # As much of the surroundings as blur and resize can reach.
+            # The halo that blur and resize depend on.
             margin = self._degradations.margin + 4 * self.scale
             rows = slice(max(0, top - margin), top + self.crop + margin)
             columns = slice(max(0, left - margin), left + self.crop + margin)
@@ -131,9 +131,9 @@ class CropSampler:
     def _degraded(
         self, second_order: SecondOrder, image: NDArray[np.uint8], top: int, left: int, rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """The low-resolution version of a crop after two rounds of degradations, made with its surroundings.
+        """The low-resolution version of a crop after two rounds of degradations, computed with a halo.
 
-        The part that is degraded begins and ends at whole low-resolution pixels of the crop.
+        The halo is a whole number of low-resolution pixels on each side.
         """
         scale = self.scale
         most = -(-MARGIN // scale)
@@ -156,7 +156,12 @@ def _cut(image: NDArray[np.uint8], top: int, left: int, side: int) -> NDArray[np
 
 
 def turn(image: NDArray[np.uint8], symmetry: int) -> NDArray[np.uint8]:
-    """One of the square's eight symmetries of an H, W, C image: bit 0 flips rows, 1 columns, 2 swaps the axes."""
+    """Applies one of the square's eight symmetries to an H, W, C image.
+
+    Args:
+        image: H, W, C.
+        symmetry: 0..7; bit 0 reverses the rows, bit 1 the columns, bit 2 then swaps the axes.
+    """
     if symmetry & 1:
         image = image[::-1]
     if symmetry & 2:

@@ -1,6 +1,6 @@
-"""What real photographs suffer besides shrinking: blur, noise and JPEG, drawn anew for each crop.
+"""Degradations of real photographs besides downscaling: blur, noise and JPEG, drawn separately for each crop.
 
-A model that saw only clean bicubic images sharpens a camera's noise and a JPEG's blocks as if they were detail.
+A model trained on clean bicubic images only would sharpen camera noise and JPEG blocks as if they were detail.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from srgan_fast.data.second_order import SecondOrder
 
 @dataclass(frozen=True, slots=True)
 class Degradations:
-    """Ranges that are drawn from uniformly; (0, 0) leaves one out.
+    """Ranges of degradations, sampled uniformly; (0, 0) disables one.
 
     Attributes:
-        blur: standard deviation of a Gaussian on the original, in its pixels.
+        blur: standard deviation of Gaussian blur of the original, in pixels of the original.
         noise: standard deviation of Gaussian noise on the low-resolution image, in 8-bit steps.
-        jpeg: quality, 1..100, of a JPEG that the low-resolution image goes through last.
-        second_order: two rounds of everything instead of all these; the original is not shrunk before.
+        jpeg: quality of the JPEG compression that is applied to the low-resolution image last, 1..100.
+        second_order: two rounds of degradations that replace all others, and include the downscaling.
     """
 
     blur: tuple[float, float] = (0.0, 0.0)
@@ -35,21 +35,21 @@ class Degradations:
 
     @property
     def margin(self) -> int:
-        """Pixels around a crop that its blur can reach."""
+        """Pixels around a crop that its blur depends on."""
         return int(np.ceil(4 * self.blur[1]))
 
     def blur_original(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """An H, W, 3 image after a Gaussian of random width."""
+        """Blurs an H, W, 3 image with a Gaussian of random width."""
         sigma = rng.uniform(*self.blur)
-        if sigma < 0.05:  # narrower than that it changes nothing in 8 bits
+        if sigma < 0.05:  # has no effect on 8-bit values
             return image
         vips = pyvips.Image.new_from_array(np.ascontiguousarray(image))
-        # libvips' default cuts the Gaussian where it is still a fifth of its peak, which narrows it by a sixth.
+        # libvips' default truncates the Gaussian at a fifth of its peak, which reduces its width by a sixth.
         blurred = vips.gaussblur(sigma, min_ampl=0.01, precision="float")
         return np.asarray(np.clip(np.rint(blurred.numpy()), 0, 255)).astype(np.uint8)
 
     def spoil(self, lr: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """An H, W, 3 low-resolution image with noise and through JPEG."""
+        """Adds noise to an H, W, 3 low-resolution image, and compresses it as JPEG."""
         if self.noise[1] > 0:
             noise = rng.standard_normal(lr.shape, np.float32) * np.float32(rng.uniform(*self.noise))
             lr = np.clip(np.rint(lr + noise), 0, 255).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Images in and out: any mode becomes RGB or gray pixels plus an optional alpha, and goes back with its metadata.
+"""Reading and writing images as RGB or gray pixels with optional alpha and metadata.
 
-libvips decodes and encodes; what the rest of the package sees is numpy arrays only. How is in `image_files`.
+libvips decodes and encodes (see `image_files`); the rest of the package handles NumPy arrays only.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ from srgan_fast.data.image_files.picture import (
 from srgan_fast.errors import FileError, ImageError
 from srgan_fast.files import atomic_write, shown
 
-MAX_PIXELS = 500_000_000  # of one input; larger files are rather bombs than photographs
+MAX_PIXELS = 500_000_000  # limit per input; larger files are more likely decompression bombs than photographs
 
 __all__ = [
     "FORMAT_OF_SUFFIX",
@@ -75,11 +75,14 @@ __all__ = [
 
 
 def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decodes the first image of a file: palette, gray, CMYK, 1 to 32 bits, with or without alpha; turned upright.
+    """Decodes the first image of a file and applies its EXIF orientation.
+
+    Supports palette, gray, RGB and CMYK images of 1 to 32 bits, with or without alpha.
 
     Args:
-        source: a file, or an encoded image.
-        max_pixels: larger images are refused by their header; a small file can hold more than fits into memory.
+        source: path of a file, or an encoded image.
+        max_pixels: limit that is checked in the header before decoding; a small file can decode to more than fits
+            into memory.
 
     Raises:
         ImageError: missing, unreadable, truncated, too large, or not an image.
@@ -94,7 +97,7 @@ def read_image(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def read_file(source: Path | bytes) -> ImageFile:
-    """Decodes all frames or pages of a file, and says what in it is left behind.
+    """Decodes all frames or pages of a file; its notes list the contents that were dropped.
 
     Raises:
         ImageError: missing, unreadable, truncated, or not an image.
@@ -103,16 +106,19 @@ def read_file(source: Path | bytes) -> ImageFile:
 
 
 def read_rows(source: Path | bytes) -> RowSource | None:
-    """A file's one image, to be read row by row; None where only `read_file` reads it, or says why nothing does.
+    """Opens a file with a single image for reading by rows.
+
+    Returns:
+        The image; None if it must be read by `read_file`, which also reports why a file is unreadable.
 
     Raises:
-        ImageError: missing, or of samples that cannot be converted.
+        ImageError: missing, or its sample format cannot be converted.
     """
     return open_rows(Source.of(source))
 
 
 def image_header(source: Path | bytes) -> Header:
-    """Size and number of frames, with nothing decoded.
+    """Size and number of frames; pixels are not decoded.
 
     Raises:
         ImageError: not a readable image.
@@ -121,7 +127,7 @@ def image_header(source: Path | bytes) -> Header:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image as `read_image` would give it, from its header only.
+    """Height and width of the image that `read_image` returns; only the header is read.
 
     Raises:
         ImageError: not a readable image.
@@ -131,24 +137,24 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def encode_image(image: Image, fmt: Format, quality: int = 95) -> bytes:
-    """Encodes one image; what the format cannot hold is dropped (`encode` names it).
+    """Encodes one image; contents that the format does not support are dropped (`encode` lists them).
 
     Args:
-        image: what to encode.
+        image: image to encode.
         fmt: file format.
-        quality: 1..100 for JPEG, WebP and AVIF.
+        quality: JPEG, WebP and AVIF quality, 1..100.
 
     Raises:
-        ImageError: the format cannot hold an image of that size.
+        ImageError: the image is too large for the format.
     """
     return encode(ImageFile((image,)), fmt, quality).data
 
 
 def write_image(path: Path, image: Image, quality: int = 95) -> None:
-    """Writes an image in the format of the path's suffix, completely or not at all.
+    """Writes an image atomically, in the format given by the path's suffix.
 
     Raises:
-        ImageError: unknown suffix, or the file cannot be written; a file that was there stays as it was.
+        ImageError: unknown suffix, or the file cannot be written; an existing file is then unchanged.
     """
     fmt = FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if fmt is None:
@@ -159,10 +165,10 @@ def write_image(path: Path, image: Image, quality: int = 95) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes an encoded image, completely or not at all.
+    """Writes an encoded image atomically.
 
     Raises:
-        ImageError: the file cannot be written; a file that was there stays as it was.
+        ImageError: the file cannot be written; an existing file is then unchanged.
     """
     try:
         with atomic_write(path) as file:

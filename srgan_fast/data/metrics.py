@@ -1,4 +1,4 @@
-"""PSNR and SSIM as super-resolution papers report them."""
+"""PSNR and SSIM as reported in super-resolution papers."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,10 @@ _SSIM_SIGMA = 1.5
 
 
 def luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Y of BT.601 in 16..235, rounded, as MATLAB's `rgb2ycbcr` gives it for uint8.
+    """Y of BT.601 in 16..235, rounded, equal to MATLAB's `rgb2ycbcr` for uint8.
 
     Args:
-        image: H, W, 3 RGB; or H, W, 1 gray, whose values are taken as Y unchanged.
+        image: H, W, 3 RGB; or H, W, 1 gray, whose values are used as Y without conversion.
 
     Returns:
         H, W.
@@ -24,7 +24,7 @@ def luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def psnr(a: NDArray[np.generic], b: NDArray[np.generic]) -> float:
-    """Peak signal-to-noise ratio in dB of two images in 0..255; infinite for equal ones."""
+    """Peak signal-to-noise ratio in dB of two images in 0..255; infinite for equal images."""
     error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return float("inf") if error == 0 else float(10 * np.log10(PEAK**2 / error))
 
@@ -33,7 +33,7 @@ def ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Structural similarity of two H, W images in 0..255.
 
     Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity": 11x11 Gaussian window
-    of sigma 1.5, K1 = 0.01, K2 = 0.03, the mean over all places where the window fits.
+    with sigma 1.5, K1 = 0.01, K2 = 0.03, mean over all positions where the window fits.
     """
     c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
     mean_a, mean_b = _blur(a), _blur(b)
@@ -46,7 +46,7 @@ def ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Separable Gaussian, 'valid' part only."""
+    """Filters with a separable Gaussian; returns the 'valid' part only."""
     offsets = np.arange(_SSIM_WINDOW) - _SSIM_WINDOW // 2
     kernel = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA**2))
     kernel /= kernel.sum()

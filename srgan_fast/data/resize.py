@@ -1,4 +1,4 @@
-"""MATLAB-exact antialiased bicubic resizing: the operation that defines super-resolution data sets."""
+"""Antialiased bicubic resizing, identical to MATLAB's, with which super-resolution data sets are defined."""
 
 from typing import Literal, TypeVar
 
@@ -10,29 +10,30 @@ from srgan_fast.errors import ImageError
 
 Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16 | np.float32)
 
-# What lies beyond the border. MATLAB mirrors since R2014; earlier versions repeated the border pixels, and with those
-# Set5, Set14 and most published low-resolution images were made. Two low-resolution pixels at each border differ.
+# Extension of the image beyond its borders. MATLAB mirrors since R2014; earlier versions, with which Set5, Set14 and
+# most published low-resolution images were made, repeated the border pixels. Two low-resolution pixels at each border
+# differ.
 Edges = Literal["mirror", "replicate"]
 
 
 def resize_bicubic(image: NDArray[Pixel], height: int, width: int, edges: Edges = "mirror") -> NDArray[Pixel]:
     """MATLAB's `imresize(image, [height width], 'bicubic')`, antialiased when shrinking.
 
-    Integer images are rounded and saturated after each axis, as MATLAB does; float images are not clamped. Equal to
-    MATLAB for a scale *factor* too where the factor divides the size exactly.
+    Integer images are rounded and saturated after each axis, as in MATLAB; float images are not clamped. Also equal to
+    MATLAB's resizing by a scale *factor* if the factor divides the size exactly.
 
     Args:
         image: H, W or H, W, C with C in 1..4; uint8, uint16 or float32.
-        height: rows of the result, >= 1.
-        width: columns of the result, >= 1.
-        edges: what lies beyond the border.
+        height: number of rows of the result, >= 1.
+        width: number of columns of the result, >= 1.
+        edges: extension beyond the borders.
 
     Returns:
         A new array of the same rank and dtype.
 
     Raises:
         ValueError: a shape or size out of range.
-        TypeError: another dtype.
+        TypeError: unsupported dtype.
     """
     if image.ndim == 2:
         return resize_bicubic(image[:, :, None], height, width, edges)[:, :, 0]
@@ -44,12 +45,12 @@ def resize_bicubic(image: NDArray[Pixel], height: int, width: int, edges: Edges 
 def downscale(image: NDArray[Pixel], scale: int) -> NDArray[Pixel]:
     """The low-resolution version of an image whose sides are multiples of `scale` (see `crop_to_multiple`).
 
-    Reproduces the low-resolution images of the usual test sets to the last bit.
+    Reproduces the low-resolution images of the usual test sets bit for bit.
 
     Raises:
-        ImageError: sides that are no multiples of `scale`.
-        ValueError: an empty image or one of another rank.
-        TypeError: another dtype than uint8, uint16 or float32.
+        ImageError: sides that are not multiples of `scale`.
+        ValueError: an empty image, or unsupported rank.
+        TypeError: dtype other than uint8, uint16 or float32.
     """
     height, width = image.shape[:2]
     if height % scale or width % scale:
@@ -58,22 +59,22 @@ def downscale(image: NDArray[Pixel], scale: int) -> NDArray[Pixel]:
 
 
 def downscale_region(image: NDArray[Pixel], top: int, left: int, height: int, width: int, scale: int) -> NDArray[Pixel]:
-    """The low-resolution version of a region, computed with the image around it as context.
+    """The low-resolution version of a region, computed with the surrounding image as context.
 
-    For `top` and `left` that are multiples of `scale` it equals that part of `downscale(image, scale)`; other offsets
-    sample the grid that lies between.
+    If `top` and `left` are multiples of `scale`, the result equals that part of `downscale(image, scale)`; other
+    offsets shift the sampling grid.
 
     Args:
         image: H, W, C.
         top: first row of the region, >= 0.
         left: first column of the region, >= 0.
-        height: rows of the region, a multiple of `scale`.
-        width: columns of the region, a multiple of `scale`.
-        scale: shrinking factor.
+        height: number of rows of the region, a multiple of `scale`.
+        width: number of columns of the region, a multiple of `scale`.
+        scale: downscaling factor.
 
     Raises:
-        ValueError: a region that leaves the image, or sides that are no multiples of `scale`.
-        TypeError: another dtype than uint8, uint16 or float32.
+        ValueError: the region exceeds the image, or its sides are not multiples of `scale`.
+        TypeError: dtype other than uint8, uint16 or float32.
     """
     if height % scale or width % scale:
         raise ValueError(f"a region of {width}x{height} pixels does not divide by {scale}")
@@ -81,6 +82,6 @@ def downscale_region(image: NDArray[Pixel], top: int, left: int, height: int, wi
 
 
 def crop_to_multiple(image: NDArray[Pixel], multiple: int) -> NDArray[Pixel]:
-    """A view without the last rows and columns that make the sides indivisible (`modcrop` in the field)."""
+    """A view cropped at the bottom and right to sides that are multiples of `multiple` (known as `modcrop`)."""
     height, width = image.shape[:2]
     return image[: height - height % multiple, : width - width % multiple]

@@ -1,8 +1,8 @@
-"""Second-order degradations: what a picture suffers that was taken, shared, scaled and saved more than once.
+"""Second-order degradations, which model images that were shared, resized and saved repeatedly.
 
 Wang et al. 2021, "Real-ESRGAN", section 3: two rounds of blur, resize, noise and JPEG, each with a range and a
-probability, and a final sinc filter before or after the last JPEG. A pair is drawn from a generator of its own, so
-that it depends on neither workers nor batches.
+probability, and a final sinc filter before or after the last JPEG. Each pair has a separate random generator, so that
+it depends on neither workers nor batches.
 """
 
 import math
@@ -17,30 +17,29 @@ from srgan_fast.data.blur_kernels import RADIUS, blurred, random_blur, random_si
 
 Resampling = Literal["area", "bilinear", "bicubic"]
 _RESAMPLINGS: tuple[Resampling, ...] = ("area", "bilinear", "bicubic")
-# Surroundings of a crop that are degraded with it, in pixels of the original: three of the largest kernels. What is
-# farther away is mirrored, as at the borders of a picture.
+# Halo that is degraded together with a crop, in pixels of the original: three times the radius of the largest kernels.
+# Pixels beyond it are mirrored, as at the borders of an image.
 MARGIN = 3 * RADIUS
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round. Ranges are drawn from uniformly, and everything happens with its probability.
+    """Parameters of one round; ranges are sampled uniformly.
 
     Attributes:
-        blur: standard deviation of blur kernels, in pixels of the image as it is then.
-        blur_probability: of a blur.
-        sinc_probability: of a sinc filter in place of a blur kernel, where there is a blur.
-        resize: factor of the size: of the original's in the first round, of the final low resolution's in the second.
-        shrink_probability: of a factor between the range's lower end and 1.
-        enlarge_probability: of a factor between 1 and the range's upper end; else the size is that of factor 1 in the
-            second round, and stays in the first.
+        blur: standard deviation of blur kernels, in pixels of the image at that point.
+        blur_probability: probability of a blur.
+        sinc_probability: probability that a blur uses a sinc filter instead of a blur kernel.
+        resize: factor relative to the original size in the first round, and to the final low resolution in the second.
+        shrink_probability: probability of a factor between the range's lower end and 1.
+        enlarge_probability: probability of a factor between 1 and the range's upper end; otherwise the factor is 1.
         noise: standard deviation of Gaussian noise, in 8-bit steps.
-        noise_probability: of Gaussian noise.
-        poisson: strength of shot noise; 1 is that of the image's own number of brightness values.
-        poisson_probability: of shot noise in place of Gaussian noise.
-        gray_probability: of noise that is the same in all channels, where there is noise.
-        jpeg: quality, 1..100.
-        jpeg_probability: of a JPEG.
+        noise_probability: probability of Gaussian noise.
+        poisson: strength of shot noise; 1 is the noise that `shot_noise` computes.
+        poisson_probability: probability of shot noise instead of Gaussian noise.
+        gray_probability: probability that noise is the same in all channels.
+        jpeg: JPEG quality, 1..100.
+        jpeg_probability: probability of JPEG compression.
     """
 
     blur: tuple[float, float]
@@ -60,12 +59,12 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class SecondOrder:
-    """Both rounds.
+    """Parameters of both rounds.
 
     Attributes:
-        first: round, on the original's scale.
-        second: round, near the low-resolution image's.
-        final_sinc_probability: of a sinc filter on the low-resolution image.
+        first: first round, starting at the original's resolution.
+        second: second round, near the final low resolution.
+        final_sinc_probability: probability of a sinc filter on the low-resolution image.
     """
 
     first: Round
@@ -73,12 +72,12 @@ class SecondOrder:
     final_sinc_probability: float
 
     def degraded(self, image: NDArray[np.uint8], scale: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """The low-resolution version of an image.
+        """Computes the low-resolution version of an image.
 
         Args:
-            image: H, W, 3, sides multiples of the scale.
-            scale: to shrink by.
-            rng: where everything is drawn from.
+            image: H, W, 3; H and W are multiples of the scale.
+            scale: downscaling factor.
+            rng: random generator.
 
         Returns:
             H / scale, W / scale, 3.
@@ -94,7 +93,7 @@ class SecondOrder:
         x = _blur(x, two, rng)
         factor = _factor(two, rng)
         x = _noisy(_resized(x, factor * height, factor * width, rng), two, rng)
-        if rng.random() < 0.5:  # resampled and sharpened before it was saved, or by whoever opened it
+        if rng.random() < 0.5:  # the final resize and sinc filter come before the JPEG, or after it
             x = _jpeg(self._finish(x, height, width, rng), two, rng)
         else:
             x = self._finish(_jpeg(x, two, rng), height, width, rng)
@@ -142,15 +141,16 @@ def _noisy(x: NDArray[np.float32], how: Round, rng: np.random.Generator) -> NDAr
 def shot_noise(x: NDArray[np.float32], gray: bool, rng: np.random.Generator) -> NDArray[np.float32]:
     """Poisson noise of an image, whose variance grows with brightness (Wang et al. 2021, section 3.2).
 
-    An image of n brightness values is taken for a count of photons with `2^ceil(log2 n)` at full brightness.
+    An image with n distinct brightness values is treated as photon counts, with `2^ceil(log2 n)` photons at full
+    brightness.
 
     Args:
         x: H, W, 3 in 0..255.
-        gray: one noise for all channels, of the image's luma.
-        rng: where it is drawn from.
+        gray: whether all channels get the same noise, computed from the image's luma.
+        rng: random generator.
 
     Returns:
-        H, W, 3 or, if gray, H, W, 1; what is to be added.
+        Noise to add: H, W, 3 or, if gray, H, W, 1.
     """
     light = x @ np.array([[0.299], [0.587], [0.114]], np.float32) if gray else x
     values = int(np.count_nonzero(np.bincount(_rounded(light).ravel(), minlength=256)))
@@ -169,16 +169,16 @@ def _jpeg(x: NDArray[np.float32], how: Round, rng: np.random.Generator) -> NDArr
 
 
 def resample(image: NDArray[np.float32], height: int, width: int, kind: Resampling) -> NDArray[np.float32]:
-    """An image in another size, as programs do that do not care.
+    """Resizes an image as common programs do, without antialiasing except for `area`.
 
-    `area` is the mean over what a pixel covers. `bilinear` and `bicubic` (Keys 1981, a = -0.75) read two and four
-    pixels, however much they shrink, and so alias: this is what OpenCV and PyTorch do by default.
+    `area` is the mean over the area that a pixel covers. `bilinear` and `bicubic` (Keys 1981, a = -0.75) read two and
+    four pixels per axis at any factor and therefore alias when downscaling, as OpenCV and PyTorch do by default.
 
     Args:
         image: H, W, C.
-        height: of the result.
-        width: of the result.
-        kind: which.
+        height: number of rows of the result.
+        width: number of columns of the result.
+        kind: resampling method.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -197,7 +197,7 @@ def resample(image: NDArray[np.float32], height: int, width: int, kind: Resampli
 
 
 def _taps(size: int, wanted: int, kind: Resampling) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Which pixels each new one reads, and their weights; both number of taps, wanted."""
+    """Indices of the pixels that each new pixel reads, and their weights; both of shape taps, `wanted`."""
     step = size / wanted
     if kind == "area":
         start, stop = np.arange(wanted) * step, np.arange(1, wanted + 1) * step
@@ -213,7 +213,7 @@ def _taps(size: int, wanted: int, kind: Resampling) -> tuple[NDArray[np.intp], N
 
 
 def _keys(distance: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
-    """The cubic convolution kernel (Keys 1981, equation 15, with another a)."""
+    """The cubic convolution kernel (Keys 1981, equation 15, with a different a)."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = a * (((distance - 5) * distance + 8) * distance - 4)
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -1,7 +1,7 @@
-"""ST-LPIPS, the shift-tolerant perceptual distance (Ghildyal and Liu 2022), by its authors' package where installed.
+"""ST-LPIPS, the shift-tolerant perceptual distance (Ghildyal and Liu 2022), computed by its authors' package.
 
-PSNR prefers blur; this distance compares features of an AlexNet that was taught with people's judgements, and does not
-mind texture that is shifted by a pixel. The package is `stlpips_pytorch`, which carries its weights.
+PSNR prefers blurred images. This distance compares features of an AlexNet trained on human judgements, and tolerates
+texture that is shifted by a pixel. The package, `stlpips_pytorch`, is optional and includes the weights.
 """
 
 import sys
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGE = "stlpips_pytorch"
-MIN_SIDE = 21  # below that its deepest maps have no pixel left to reflect at their borders
-# The package imports these without using them, and does not require them; what is not there is replaced by an empty
-# module while it is imported.
+MIN_SIDE = 21  # in smaller images the deepest feature maps are too small for reflection padding
+# The package imports these modules without using them or declaring them as dependencies; missing ones are replaced by
+# empty modules during its import.
 _UNUSED = {"IPython": "embed", "torchsummary": "summary"}
 
 
 def available() -> bool:
-    """Whether the package can be used here."""
+    """Whether the package and its dependencies are installed."""
     return all(find_spec(name) is not None for name in (PACKAGE, "torch", "torchvision"))
 
 
 def st_lpips(a: NDArray[np.uint8], b: NDArray[np.uint8], device: str = "cpu") -> float:
-    """Distance of two images; 0 for equal ones, lower is better.
+    """Distance of two images; 0 for equal images, lower is better.
 
-    AlexNet, variant `shift_tolerant`, of the whole image, in -1..1.
+    Uses AlexNet, variant `shift_tolerant`, on the whole image with values scaled to -1..1.
 
     Args:
-        a: H, W, 3 or H, W, 1 (gray, which is repeated), 8 bits, sides of at least `MIN_SIDE`.
-        b: of the same shape.
-        device: of torch, where it is computed.
+        a: H, W, 3 or H, W, 1 (gray, which is repeated), 8 bits, with sides of at least `MIN_SIDE` pixels.
+        b: image of the same shape.
+        device: torch device for the computation.
 
     Raises:
         DataError: different shapes, or images that are too small.
-        ImportError: the package is not there; see `available`.
+        ImportError: the package is not installed; see `available`.
     """
     if a.shape != b.shape:
         raise DataError(f"ST-LPIPS compares images of one shape, got {a.shape} and {b.shape}")

@@ -1,7 +1,7 @@
-"""Repeated borders: what a network sees beyond an image's edge.
+"""Extension of images by repeated borders.
 
-Networks pad with zeros, that is with black or grey. Beside it borders of flat areas change colour, and images of a few
-pixels come out in other colours altogether. So an image is extended by repeating its border, and the result is cropped.
+Networks pad with zeros, which means black or gray. This changes colours of flat areas near the borders, and all colours
+of images of a few pixels. Images are therefore extended by repeating their border pixels, and results are cropped.
 """
 
 from typing import Any, TypeVar
@@ -14,19 +14,19 @@ from srgan_fast.runtime.tiling import Tile
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
-# Pixels of repeated border. Measured with srresnet-x4 on flat images of 1x1 to 64x48 in eight colours: values within
-# an image differ by up to 59 levels without a border, 17 with 2 pixels, 11 with 4, 3 with 8, 2 with 12, and not less
-# with 40.
+# Width of the repeated border in pixels. Measured with srresnet-x4 on flat images of 1x1 to 64x48 in eight colours:
+# values within a result differ by up to 59 levels without a border, 17 with 2 pixels, 11 with 4, 3 with 8, 2 with 12,
+# and no less with 40.
 MARGIN = 12
 
 
 def extend(image: NDArray[Pixel], margin: int, multiple: int = 1) -> NDArray[Pixel]:
-    """Repeats the border of H, W, C pixels by `margin`, further at the right and below to a multiple of `multiple`.
+    """Extends H, W, C pixels by `margin` repeated border pixels, and right and bottom to multiples of `multiple`.
 
-    Without a margin, what is missing to a multiple is mirrored, as ESRGAN's own code does.
+    Without a margin, sides are extended to multiples by mirroring, as in ESRGAN's published code.
 
     Returns:
-        The image itself where there is nothing to add.
+        The extended image; the image itself if there is nothing to add.
     """
     if margin == 0:
         return pad_to_multiple(image.transpose(2, 0, 1), multiple).transpose(1, 2, 0) if multiple > 1 else image
@@ -36,7 +36,7 @@ def extend(image: NDArray[Pixel], margin: int, multiple: int = 1) -> NDArray[Pix
 
 
 def extended_index(size: int, margin: int, multiple: int = 1) -> NDArray[np.intp]:
-    """Which rows, or columns, of an image those of the extended image are."""
+    """For each row, or column, of the extended image, the index of the image's row or column that it repeats."""
     index = np.arange(size)
     if margin == 0:
         return np.pad(index, (0, -size % multiple), "reflect")
@@ -44,14 +44,16 @@ def extended_index(size: int, margin: int, multiple: int = 1) -> NDArray[np.intp
 
 
 def crop_in_place(pixels: NDArray[Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
-    """A part of contiguous H, W, C pixels, moved to the beginning of their memory: large results are not copied.
+    """Crops contiguous H, W, C pixels in place; the part is moved to the start of their memory.
+
+    Large results are cropped without a second array.
 
     Args:
-        pixels: overwritten.
+        pixels: image to crop; overwritten.
         top: first row of the part.
         left: first column of the part.
-        height: rows of the part.
-        width: columns of the part.
+        height: number of rows of the part.
+        width: number of columns of the part.
 
     Returns:
         height, width, C, contiguous, in the same memory.
@@ -60,13 +62,13 @@ def crop_in_place(pixels: NDArray[Any], top: int, left: int, height: int, width:
         return pixels
     channels = pixels.shape[2]
     part = pixels.reshape(-1)[: height * width * channels].reshape(height, width, channels)
-    for y in range(height):  # a row's place lies before what it comes from, so nothing is lost that is still needed
+    for y in range(height):  # rows move towards the start only, so no row is overwritten before it was moved
         part[y] = pixels[top + y, left : left + width]
     return part
 
 
 def inside(tile: Tile, margin: int, height: int, width: int) -> Tile:
-    """What a tile of the extended image covers of the image itself; possibly nothing."""
+    """The part of the original image that a tile of the extended image covers; may be empty."""
     top, bottom = (min(max(y - margin, 0), height) for y in (tile.top, tile.bottom))
     left, right = (min(max(x - margin, 0), width) for x in (tile.left, tile.right))
     return Tile(top, bottom, left, right, top, bottom, left, right)

@@ -1,6 +1,6 @@
-"""Runtimes whose threads a child of a fork lacks: it would wait for them for ever, so that it refuses.
+"""Check for runtimes whose threads do not exist in a forked child, which would wait for them forever.
 
-Our own engine needs none of this (csrc/engine/turns.h), and CUDA refuses by itself.
+The native engine supports forks (csrc/engine/turns.h), and CUDA raises its own error.
 """
 
 import os
@@ -9,21 +9,21 @@ from srgan_fast.errors import BackendError
 
 
 class Home:
-    """The process that a runtime was loaded in, or started its threads in.
+    """The process in which a runtime was loaded or started its threads.
 
     Args:
-        name: of the backend.
-        advice: what to do in another process.
+        name: name of the backend.
+        advice: what to do in a forked process, for the error message.
     """
 
     def __init__(self, name: str, advice: str) -> None:
         self._name, self._advice, self._pid = name, advice, os.getpid()
 
     def check(self) -> None:
-        """To be called before it computes.
+        """To be called before the runtime computes.
 
         Raises:
-            BackendError: this is a child of that process.
+            BackendError: the current process was forked from that process.
         """
         if os.getpid() != self._pid:
             raise BackendError(

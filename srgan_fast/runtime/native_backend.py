@@ -1,4 +1,4 @@
-"""Our own engine on the CPU: Winograd kernels, AMX's tiles in bf16, no framework; see docs/engine.md."""
+"""The native CPU engine: Winograd kernels, AMX tiles for bf16, no framework; see docs/engine.md."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +13,12 @@ from srgan_fast.runtime.protocol import FloatImages, Precision
 
 
 class NativeBackend:
-    """A network in the native engine; fp32, or bf16 where the processor multiplies it.
+    """A network in the native engine; in fp32, or in bf16 if the CPU has bf16 instructions.
 
-    Images of any size are computed in one piece: the engine's memory grows with their width only.
+    Images of any size are computed without tiling, since the engine's memory grows with their width only.
 
     Attributes:
-        isa: instruction set in use; the environment variable SRGAN_FAST_ISA names a lower one.
+        isa: instruction set in use; the environment variable SRGAN_FAST_ISA selects a lower one.
     """
 
     name = "native"
@@ -70,20 +70,20 @@ class NativeBackend:
         return int(self._engine.rows_memory(height=height, width=width, dtype=dtype))
 
     def peak(self) -> float:
-        """Multiply-adds a second in fp32 that its threads reach together when they do nothing else."""
+        """Fp32 multiply-adds per second that all its threads reach together when they do nothing else."""
         return self._engine.peak()
 
     def layer_times(self) -> list[tuple[str, float, float]]:
-        """Of the last run: layers, seconds, and the multiply-adds that the direct convolution would take."""
+        """Name, seconds and multiply-adds (of a direct convolution) of each layer in the last run."""
         return list(self._engine.layer_times())
 
 
 def create_engine(network: Network, precision: Precision, threads: int) -> _engine.Engine:
-    """The native engine for a network.
+    """Creates the native engine for a network.
 
     Raises:
-        ValueError: the engine has no kernel for a layer, or the processor cannot compute in that precision; the message
-            names the layer.
+        ValueError: the engine has no kernel for a layer (the message names it), or the CPU does not support the
+            precision.
     """
     return _engine.Engine(
         layers=[_layer(conv) for conv in network.convs],
@@ -99,7 +99,7 @@ def create_engine(network: Network, precision: Precision, threads: int) -> _engi
 
 
 def computes(precision: Precision) -> bool:
-    """Whether the instruction set in use can compute in that precision."""
+    """Whether the instruction set in use supports a precision."""
     return precision == "fp32" or _engine.isa() in ("avx512_bf16", "amx")
 
 

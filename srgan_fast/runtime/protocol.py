@@ -1,4 +1,4 @@
-"""What a runtime has to offer; everything else about pictures happens outside it."""
+"""Interfaces of backends; all other processing of images happens outside them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ OnBuild = Callable[[str, int, int], None]
 
 
 class Backend(Protocol):
-    """A network, loaded and ready.
+    """A loaded network.
 
     Attributes:
-        name: as in the registry.
-        device: where it computes, in words.
+        name: name in the registry.
+        device: description of the device that it computes on.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Backend(Protocol):
 
 @runtime_checkable
 class PixelBackend(Backend, Protocol):
-    """A backend that takes pictures as they are, in one piece, whatever their size."""
+    """A backend that accepts integer images of any size, without tiling."""
 
     def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
-        """Upscales a picture.
+        """Upscales an image.
 
         Args:
             image: H, W, C, uint8 or uint16, full range; H and W are multiples of the network's pixel-unshuffle.
-            on_rows: called now and then with the number of finished rows of the result.
+            on_rows: called from time to time with the number of finished rows of the result.
 
         Returns:
             scale * H, scale * W, C of the same dtype; rounded and clamped.
@@ -58,16 +58,16 @@ class PixelBackend(Backend, Protocol):
         ...
 
     def working_memory(self, height: int, width: int) -> int:
-        """Bytes that it needs for a picture of that size, besides the picture and its result."""
+        """Bytes needed for an image of that size, in addition to the image and its result."""
         ...
 
 
 @runtime_checkable
 class TilingBackend(Backend, Protocol):
-    """A backend that cuts pictures into tiles itself where it has to.
+    """A backend that splits images into tiles itself when necessary.
 
     Attributes:
-        halo: pixels of context around a tile; its user may set another.
+        halo: pixels of context around a tile; callers may change it.
     """
 
     halo: int
@@ -75,7 +75,7 @@ class TilingBackend(Backend, Protocol):
 
 @runtime_checkable
 class RowsBackend(Backend, Protocol):
-    """A backend that takes pictures of which only some rows are there at a time."""
+    """A backend that can upscale images by rows, with only some of them in memory at a time."""
 
     def upscale_rows(
         self,
@@ -85,43 +85,46 @@ class RowsBackend(Backend, Protocol):
         read: Callable[[int, int], NDArray[Any]],
         write: Callable[[int, NDArray[Any]], None],
     ) -> None:
-        """Upscales a picture to the bits of `PixelBackend.upscale`; what the functions raise ends it.
+        """Upscales an image, with the same result as `PixelBackend.upscale`, bit for bit.
+
+        Exceptions of the callbacks end the computation.
 
         Args:
-            height: of the picture, a multiple of the network's pixel-unshuffle.
-            width: likewise.
+            height: number of rows of the image, a multiple of the network's pixel-unshuffle.
+            width: number of columns of the image, likewise.
             dtype: uint8 or uint16, full range.
-            read: given the first of some rows and how many, returns them as rows, W, C. Each row is asked for once,
+            read: called with the index of the first requested row and the number of rows; returns them as rows, W, C.
+                Every row is requested once, from top to bottom.
+            write: called with the index of the first row of a part of the result and its rows, scale * W, C pixels;
                 from top to bottom.
-            write: given the first of some rows of the result and these, as rows, scale * W, C. From top to bottom.
         """
         ...
 
     def rows_memory(self, height: int, width: int, dtype: np.dtype[Any]) -> int:
-        """Bytes that it needs for a picture of that size, besides the rows that it is given."""
+        """Bytes needed for an image of that size, in addition to the rows that are passed."""
         ...
 
 
 @runtime_checkable
 class SharingBackend(Backend, Protocol):
-    """A backend of which several can compute side by side with one copy of the weights."""
+    """A backend of which several instances can compute in parallel with one copy of the weights."""
 
     @property
     def threads(self) -> int:
-        """CPU threads that it computes with."""
+        """Number of CPU threads."""
         ...
 
     def sibling(self, threads: int) -> "SharingBackend":
-        """Another one for the same network, with threads of its own; its results are the same bits."""
+        """Another instance for the same network with separate threads; its results are the same, bit for bit."""
         ...
 
 
 @runtime_checkable
 class LimitedBackend(Backend, Protocol):
-    """A backend that takes pictures up to a size.
+    """A backend that accepts images up to a certain size.
 
     Attributes:
-        largest_side: of a picture, in pixels.
+        largest_side: largest width and height of an image in pixels.
     """
 
     largest_side: int
@@ -134,27 +137,27 @@ class BackendFactory(Protocol):
         """Loads the network.
 
         Raises:
-            BackendError: the runtime cannot be imported or refuses the model.
+            BackendError: the runtime cannot be imported or rejects the model.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BackendEntry:
-    """A line of the registry.
+    """An entry of the registry.
 
     Attributes:
-        name: what the user types.
-        modules: what must be importable.
-        extra: of this package, which installs them.
-        precisions: those it can compute in.
+        name: name of the backend, as given by users.
+        modules: required modules.
+        extra: extra of this package that installs them.
+        precisions: supported precisions.
         load: module and attribute of its factory, imported on first use.
-        computes: module and attribute of a function that says whether this machine can compute in a precision; empty
-            where every machine can.
-        why_not: module and attribute of a function that says why it cannot be used here though it is installed, behind
-            its name in a sentence; None from it, or empty, where it can.
-        chosen_by_auto: whether `auto` may take it.
-        builds: whether its factory takes `on_build`, since loading may take minutes.
+        computes: module and attribute of a function that returns whether this machine supports a precision; empty if
+            every machine does.
+        why_not: module and attribute of a function that returns why an installed backend cannot be used on this
+            machine, as the end of a sentence that starts with its name, or None if it can; empty if it always can.
+        chosen_by_auto: whether `auto` may select it without a CUDA device.
+        builds: whether its factory accepts `on_build`, since loading may take minutes.
     """
 
     name: str

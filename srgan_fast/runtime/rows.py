@@ -1,4 +1,4 @@
-"""Rows of a picture on their way through a network: kept as long as somebody needs them, extended, filled, enlarged."""
+"""Processing by rows: buffers an image's rows, prepares them for a network, and assembles rows of the result."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from srgan_fast.runtime.borders import extended_index
 from srgan_fast.runtime.strength import CONTEXT, blend, interpolate_rows
 from srgan_fast.runtime.transparency import REACH, fill_transparent
 
-_PASS = 64  # rows at a time of a pass that only looks
+_PASS = 64  # rows that are read at a time when computing the mean colour
 
 
 class Window:
-    """Rows of an image that comes from top to bottom, for several readers that go through it at their own pace.
+    """Buffer of an image's rows for several readers, each of which moves from top to bottom independently.
 
     Args:
-        following: gives the next so many rows.
-        readers: how many there are, numbered from 0.
-        slack: rows that a reader may go back.
+        following: returns the given number of next rows.
+        readers: number of readers; their indices start at 0.
+        slack: number of rows that a reader may go back.
 
     Attributes:
-        end: how many rows have come.
+        end: number of rows that have been read from the image.
     """
 
     def __init__(self, following: NextRows, readers: int = 1, slack: int = 0) -> None:
@@ -32,7 +32,7 @@ class Window:
         self._first = self.end = 0
 
     def rows(self, first: int, end: int, reader: int = 0) -> Image:
-        """Rows first .. end; what no reader needs any more is forgotten."""
+        """Rows `first` to `end` (exclusive); rows that no reader needs any more are dropped."""
         if end > self.end:
             self._strips.append(self.following(end - self.end))
             self.end = end
@@ -51,15 +51,15 @@ class Window:
 
 
 class Feed:
-    """What a network is given of a picture, and what of its result becomes the picture's.
+    """Prepares rows of an image for a network, and converts rows of the network's result to rows of the final result.
 
     Args:
-        source: the picture.
-        channels: of the network. One of one channel takes gray pictures only.
-        scale: of the network.
-        margin: pixels of repeated border.
-        multiple: that sides have to be: of a pixel-unshuffle.
-        strength: Share of the network in the result, see `runtime.strength`; below 1 only without alpha.
+        source: the image.
+        channels: channels of the network; with one channel, the image must be gray.
+        scale: scale of the network.
+        margin: width of the repeated border in pixels.
+        multiple: factor of the network's pixel-unshuffle; extended sides are multiples of it.
+        strength: weight of the network's result, see `runtime.strength`; must be 1 for images with alpha.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Feed:
         self._window = Window(source.begin(), readers, multiple + self._reach)
 
     def read(self, first: int, rows: int) -> NDArray[Any]:
-        """Rows of the extended picture, in the network's channels."""
+        """Rows of the extended image, with the network's channels."""
         index = self._rows[first : first + rows]
         low, high = int(index.min()), int(index.max()) + 1
         begin, end = max(0, low - self._reach), min(self.source.height, high + self._reach)
@@ -96,7 +96,15 @@ class Feed:
         return np.concatenate([colours, alpha[..., None]], axis=2)
 
     def result(self, first: int, pixels: NDArray[Any]) -> Image | None:
-        """Rows of the extended picture's result as rows of the picture's; None where they are all border."""
+        """Converts rows of the extended image's result to rows of the final result.
+
+        Args:
+            first: index of the first row in the extended image's result.
+            pixels: the rows.
+
+        Returns:
+            The rows without borders; None if all of them belong to the border.
+        """
         s = self.scale
         top, left = self.margin * s, self.margin * s
         begin, end = (min(max(y - top, 0), self.source.height * s) for y in (first, first + len(pixels)))
@@ -115,7 +123,7 @@ class Feed:
         return Image(part, alpha, self.source.metadata)
 
     def _larger(self, begin: int, end: int) -> Image:
-        """Rows of the image, colours or alpha, enlarged by interpolation."""
+        """Rows `begin` to `end` (exclusive) of the interpolated image; alpha is interpolated if there is any."""
         s = self.scale
         low, high = max(0, begin // s - CONTEXT), min(self.source.height, -(-end // s) + CONTEXT)
         strip, part = self._window.rows(low, high, 1), slice(begin, end)
@@ -126,19 +134,19 @@ class Feed:
 
 
 def can_interpolate(scale: int) -> bool:
-    """Whether alpha that is enlarged in parts is alpha that is enlarged as a whole, to the last bit."""
-    return scale & (scale - 1) == 0  # places of samples are then exact in binary
+    """Whether interpolation by rows gives the same result as interpolation of the whole image, bit for bit."""
+    return scale & (scale - 1) == 0  # sample positions of powers of two are exact in binary
 
 
 def gray_of(pixels: Pixels) -> Pixels:
-    """The mean of a network's three channels, its best guess at gray: they differ by less than it errs."""
+    """Mean of a network's three channels, its best estimate of gray; they differ by less than its error."""
     mean = np.rint(pixels.mean(axis=2, keepdims=True, dtype=np.float32))
     result: Pixels = mean.astype(pixels.dtype)
     return result
 
 
 def _visible_mean(source: RowSource, channels: int) -> NDArray[np.float64] | None:
-    """Mean colour of what is not fully transparent; None where nothing is hidden, or everything."""
+    """Mean colour of the pixels that are not fully transparent; None if no pixel is, or all are, fully transparent."""
     following = source.begin()
     total, count = np.zeros(1 if channels == 1 else 3), 0
     for first in range(0, source.height, _PASS):

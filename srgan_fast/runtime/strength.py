@@ -1,4 +1,4 @@
-"""How much of a result is the network's; the rest is bicubic interpolation, which invents nothing."""
+"""Blending of a network's result with bicubic interpolation, which adds no invented detail."""
 
 import math
 
@@ -9,12 +9,12 @@ from srgan_fast.data.images import Pixels
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import UsageError
 
-CONTEXT = 3  # rows around a row that bicubic interpolation reads
-_BAND = 64  # low-resolution rows at a time, which bounds the memory for the interpolated image
+CONTEXT = 3  # rows above and below a row that bicubic interpolation reads
+_BAND = 64  # low-resolution rows that are interpolated at a time, to bound memory
 
 
 def checked_strength(strength: float) -> float:
-    """The strength itself.
+    """Returns the strength if it is valid.
 
     Raises:
         UsageError: It is not a number in 0..1.
@@ -25,12 +25,12 @@ def checked_strength(strength: float) -> float:
 
 
 def blend(result: Pixels, interpolated: Pixels, strength: float) -> Pixels:
-    """`strength` times the network's result plus the rest of the interpolated image, rounded.
+    """Returns `strength * result + (1 - strength) * interpolated`, rounded.
 
     Args:
-        result: Array of shape (H, W, C), uint8 or uint16.
-        interpolated: Likewise.
-        strength: 0..1.
+        result: The network's result of shape (H, W, C), uint8 or uint16.
+        interpolated: Interpolated image of the same shape and dtype.
+        strength: Weight of the network's result in 0..1.
     """
     mixed: NDArray[np.float32] = interpolated + np.float32(strength) * (result.astype(np.float32) - interpolated)
     return np.rint(mixed).astype(result.dtype)
@@ -40,10 +40,10 @@ def blend_in_place(result: Pixels, image: Pixels, strength: float, scale: int) -
     """Blends a whole result with the interpolated image.
 
     Args:
-        result: Array of shape (scale * H, scale * W, C); overwritten.
-        image: Array of shape (H, W, C) of the same dtype.
-        strength: 0..1.
-        scale: Factor between the two.
+        result: The network's result of shape (scale * H, scale * W, C); overwritten.
+        image: The original image of shape (H, W, C) and the same dtype.
+        strength: Weight of the network's result in 0..1.
+        scale: Upscaling factor.
     """
     height = image.shape[0]
     for first in range(0, height, _BAND):
@@ -54,13 +54,13 @@ def blend_in_place(result: Pixels, image: Pixels, strength: float, scale: int) -
 
 
 def interpolate_rows(rows: Pixels, low: int, part: slice, scale: int) -> Pixels:
-    """Rows `part` of the interpolated image.
+    """Computes rows `part` of the interpolated image.
 
     Args:
-        rows: The image's rows from `low` on, with `CONTEXT` rows around what is wanted, fewer at the image's border.
-        low: Index of the first of them.
-        part: Rows of the interpolated image.
-        scale: Factor.
+        rows: Rows of the image from `low` on, with `CONTEXT` additional rows on both sides, fewer at the borders.
+        low: Index of the first of these rows.
+        part: Requested rows of the interpolated image.
+        scale: Upscaling factor.
     """
     if scale == 1:
         return rows[part.start - low : part.stop - low]

@@ -1,4 +1,4 @@
-"""Colours below fully transparent pixels: often arbitrary, and not to bleed into visible edges."""
+"""Colours of fully transparent pixels, which are often arbitrary and must not bleed into visible edges."""
 
 from typing import Any, TypeVar
 
@@ -6,24 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
-REACH = 8  # pixels around the visible part that get colours of their neighbours
+REACH = 8  # width in pixels of the area around the visible part that is filled with colours of neighbours
 
 
 def fill_transparent(
     rgb: NDArray[Pixel], alpha: NDArray[Pixel], reach: int = REACH, hidden: NDArray[np.float64] | None = None
 ) -> NDArray[Pixel]:
-    """Colours of fully transparent pixels near visible ones, replaced by the mean of their known neighbours.
+    """Replaces the colours of fully transparent pixels near visible ones by the mean of their known neighbours.
 
     Args:
         rgb: H, W, 3 (or 1).
         alpha: H, W; 0 is fully transparent.
-        reach: how many pixels far from the visible part.
-        hidden: colour of what lies further; the mean of all known colours if None. Of a part of a picture, which needs
-            `reach` pixels around what is used of it, it is the whole picture's.
+        reach: distance from the visible part, in pixels, up to which neighbours' colours are used.
+        hidden: colour of pixels farther away; the mean of all visible colours if None. For a part of an image it must
+            be the mean of the whole image, and the part must include `reach` pixels around the area that is used.
 
     Returns:
-        A new array, or `rgb` itself where there is nothing to fill. What lies further than `reach` gets the mean of all
-        known colours, so that nothing hidden is left to shine through.
+        A new array, or `rgb` itself if there is nothing to fill. All hidden colours are replaced, so that none of them
+        can show through.
     """
     known: NDArray[Any] = alpha > 0
     if known.all() or (hidden is None and not known.any()):

@@ -1,4 +1,4 @@
-"""The task of upscaling: one picture at a time (`Upscaler`, from `runtime`), or many (`plan_jobs`, `run_jobs`)."""
+"""Upscaling of single images (`Upscaler`, from `runtime`) and of many (`plan_jobs`, `run_jobs`)."""
 
 from srgan_fast.runtime.upscaler import Upscaler
 from srgan_fast.upscale.batch import run_jobs

@@ -1,8 +1,8 @@
-"""Many pictures at once: small ones side by side, of larger ones the next is read and the last written meanwhile.
+"""Upscaling of many images: small ones in parallel; large ones in turn, overlapped with decoding and encoding.
 
-A small picture goes through decoder, network and encoder in one thread, with an engine of few threads, so that no
-threads wait for each other. Larger ones get all threads, one after the other, in the caller's thread: they are what
-memory is bounded for. What comes out is the same, in the same order.
+A small image is decoded, upscaled and encoded in one thread, with an engine of few threads, so that threads do not wait
+for each other. Large images are computed one after the other with all threads, from the caller's thread, which bounds
+their memory. Results and their order are those of computing one image after the other.
 """
 
 import queue
@@ -21,12 +21,12 @@ from srgan_fast.runtime.upscaler import Upscaler
 from srgan_fast.upscale import one
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 
-# Sides in pixels up to which a picture counts as small. Two pictures side by side on one thread each, against one after
-# the other on two threads: 1.30 times as fast at 24, 1.10 at 48, 1.07 at 72 and the same at 256 pixels a side (two
-# cores of a Zen 4, srresnet-x4). More cores have more to wait for; larger pictures take more memory.
+# Longest side in pixels of an image that counts as small. Two images in parallel on one thread each, compared with one
+# after the other on two threads: 1.30 times as fast at 24, 1.10 at 48, 1.07 at 72 and the same at 256 pixels a side
+# (two cores of a Zen 4, srresnet-x4). The gain grows with the number of cores; larger images take more memory.
 SMALL_SIDE = 256
 _BYTES_A_PIXEL = 8  # of a result and its encoder's copy
-_HELD = 16  # results for each worker that wait for one before them, so that the order stays
+_HELD = 16  # results per worker that may wait for an earlier one, to preserve the order
 
 
 def run_jobs(
@@ -37,20 +37,20 @@ def run_jobs(
     stop: threading.Event | None = None,
     workers: int | None = None,
 ) -> Iterator[JobResult]:
-    """Upscales pictures; results come in the order of the jobs, and are the same bytes however many workers there are.
+    """Upscales images; yields results in the order of the jobs, with the same bytes for any number of workers.
 
-    A picture that fails yields a failed result and the rest go on. For each worker two small pictures are in memory at
-    most, of larger ones three and the results that are written, of those that are computed by rows only rows. What
-    killed runs left unfinished in the folders of the results is removed.
+    An image that fails yields a failed result, and the others continue. At most two small images per worker are in
+    memory, or three large ones and the results being written; of images that are computed by rows only some rows are.
+    Partial files of killed runs are removed from the folders of the results.
 
     Args:
-        jobs: what to do; each is asked for shortly before it is computed.
-        upscaler: with the model.
-        options: how results are written.
+        jobs: images to upscale; each job is requested shortly before it is computed.
+        upscaler: upscaler with the model.
+        options: options of the results.
         on_tile: called with every finished tile, by one thread at a time.
-        stop: set by whoever wants it to end: pictures under way are dropped, what was computed before is written.
-        workers: pictures at once; as many as the upscaler has threads if None. Fewer where there are fewer jobs or
-            memory is short.
+        stop: event that ends the run: images in progress are dropped, finished results are still written.
+        workers: number of images in parallel; the upscaler's number of threads if None. Reduced if there are fewer jobs
+            or little memory.
     """
     workers = workers or upscaler_threads(upscaler)
     if isinstance(jobs, Sized):
@@ -60,12 +60,12 @@ def run_jobs(
 
 
 def upscaler_threads(upscaler: Upscaler) -> int:
-    """Threads of an upscaler."""
+    """Number of threads of an upscaler."""
     return upscaler.threads if isinstance(upscaler, Upscaler) else 1
 
 
 def _fitting(workers: int, upscaler: Upscaler) -> int:
-    """How many workers have memory for small pictures, all of them the largest that are small."""
+    """Number of workers that memory suffices for, if each processes images of `SMALL_SIDE` x `SMALL_SIDE` pixels."""
     have = memory.available()
     if workers == 1 or have is None or not isinstance(upscaler, Upscaler):
         return workers
@@ -75,12 +75,12 @@ def _fitting(workers: int, upscaler: Upscaler) -> int:
 
 @dataclass(slots=True)
 class _Pending:
-    """A job on its way.
+    """A job that has not been computed yet.
 
     Attributes:
-        job: what to do.
-        looked: what is known before it is decoded.
-        decoded: of what is decoded before its turn.
+        job: the job.
+        looked: result of `one.look`.
+        decoded: result of `one.decode`, if the image is decoded in advance.
     """
 
     job: Job
@@ -95,7 +95,7 @@ class _Batch:
     on_tile: Callable[[Tile], None] | None
     stop: threading.Event
     workers: int
-    ended: threading.Event = field(default_factory=threading.Event)  # nobody waits for results any more
+    ended: threading.Event = field(default_factory=threading.Event)  # the caller no longer waits for results
     telling: threading.Lock = field(default_factory=threading.Lock)
     swept: set[Path] = field(default_factory=set)
     engines: queue.SimpleQueue[Upscaler] = field(default_factory=queue.SimpleQueue)
@@ -107,7 +107,7 @@ class _Batch:
         siblings = self.upscaler.siblings(self.workers) if isinstance(self.upscaler, Upscaler) else []
         for engine in siblings:
             self.engines.put(engine)
-        # Some small pictures are decoded, encoded and written while others are computed.
+        # More threads than workers, so that some images are decoded, encoded or written while others are computed.
         most = self.workers + max(1, self.workers // 2)
         with ThreadPoolExecutor(self.workers, "reader") as readers, ThreadPoolExecutor(most, "picture") as pictures:
             results: deque[Future[JobResult]] = deque()
@@ -135,7 +135,7 @@ class _Batch:
                     entry.looked.cancel()
 
     def _next(self, jobs: Iterator[Job], readers: ThreadPoolExecutor) -> _Pending | None:
-        """The next job; those after it are looked at meanwhile."""
+        """The next job; the headers of those after it are read in the background."""
         while len(self.coming) <= self.workers:
             job = None if self.stop.is_set() else next(jobs, None)
             if job is None:
@@ -147,7 +147,7 @@ class _Batch:
         return self.coming.popleft() if self.coming else None
 
     def _small(self, job: Job, looked: one.Opened | JobResult) -> JobResult:
-        """Everything about a small picture, beside others."""
+        """Decodes, upscales and writes a small image, in parallel with others."""
         picture = one.decode(job, looked)
         if isinstance(picture, JobResult):
             return picture
@@ -162,13 +162,13 @@ class _Batch:
     def _large(
         self, entry: _Pending, looked: one.Opened | JobResult, readers: ThreadPoolExecutor
     ) -> one.Upscaled | None:
-        """A picture by all threads while the next ones are decoded; None where the run is to end."""
+        """Upscales an image with all threads while the next ones are decoded; returns None if the run was stopped."""
         picture = one.decode(entry.job, looked) if entry.decoded is None else entry.decoded.result()
         for following in self.coming:
             if following.decoded is None:
                 following.decoded = readers.submit(_decode_ahead, following)
             if not following.looked.done() or not _is_small(following.looked.result()):
-                break  # one large picture ahead
+                break  # at most one large image is decoded in advance
         try:
             return one.upscale(entry.job, picture, self.upscaler, self.options, self._watch)
         except one.Stopped:
@@ -182,7 +182,7 @@ class _Batch:
                 self.on_tile(tile)
 
     def _writers(self, upscaled: one.Upscaled) -> int:
-        """How many results may be on their way to the disk at once."""
+        """Number of results that may be encoded and written at the same time."""
         have = memory.available()
         if upscaled.file is None or have is None:
             return self.workers
@@ -202,7 +202,7 @@ def _is_small(looked: one.Opened | JobResult) -> bool:
 
 
 def _wait(futures: set[Future[JobResult]], most: int) -> None:
-    """Waits until no more than so many are left."""
+    """Waits until at most `most` futures are not done."""
     while True:
         futures -= {future for future in futures if future.done()}
         if len(futures) <= most:
@@ -211,7 +211,7 @@ def _wait(futures: set[Future[JobResult]], most: int) -> None:
 
 
 def _finished(results: deque[Future[JobResult]], most: int) -> Iterator[JobResult]:
-    """Results in their order: those that are there, and others until no more than so many are left."""
+    """Yields finished results in order; waits for more until at most `most` are left."""
     while results and (len(results) > most or results[0].done()):
         try:
             yield results.popleft().result()

@@ -1,4 +1,4 @@
-"""One large picture by rows: decoded, upscaled, encoded and written at once, with some rows of it in memory."""
+"""Upscaling of one large image by rows: decoding, network and encoding overlap, with only some rows in memory."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,16 +25,19 @@ from srgan_fast.upscale.job import Job, OutputOptions
 from srgan_fast.upscale.limits import result_size
 from srgan_fast.upscale.places import Remote
 
-# Bytes of a result from which on it is computed by rows. Smaller ones gain little memory, and as wholes the next one is
-# read and the last one written while one is computed.
+# Results of at least this many bytes are computed by rows. Smaller ones would save little memory; as whole images, the
+# next one is read and the previous one written while one is computed.
 ROWS_FROM = 64 << 20
-_LOOK = 64  # rows at a time of a pass that only looks
+_LOOK = 64  # rows that are decoded at a time when only checking a file
 
 
 def rows_of(
     job: Job, source: Path | bytes, header: Header, upscaler: Upscaler, options: OutputOptions
 ) -> RowSource | str:
-    """A picture to compute by rows, or why it is computed as a whole, as the end of a sentence; "" for small ones.
+    """Opens an image that can be computed by rows.
+
+    Returns:
+        The image; or the reason why it is computed as a whole, as the end of a sentence ("" for small images).
 
     Raises:
         ImageError: the file cannot be read.
@@ -64,14 +67,14 @@ def rows_of(
 def upscale_rows(
     job: Job, source: RowSource, upscaler: Upscaler, options: OutputOptions, on_tile: Callable[[Tile], None] | None
 ) -> tuple[str, ...]:
-    """Upscales a picture into the job's target, which appears whole or not at all.
+    """Upscales an image and writes the job's target atomically.
 
     Returns:
-        What the input held that the result does not, one clause each.
+        Contents of the input that were dropped, one clause each.
 
     Raises:
-        ImageError: the picture is damaged, or the result cannot be encoded or written.
-        BackendError: the runtime fails.
+        ImageError: the image is damaged, or the result cannot be encoded or written.
+        BackendError: the runtime failed.
     """
     assert isinstance(job.target, Path)
     exchange, note = (
@@ -105,7 +108,7 @@ def upscale_rows(
 
 
 def _exchanged(source: RowSource, exchange: Exchange) -> RowSource:
-    """The picture with sRGB's curve in 16 bits."""
+    """The image with sRGB's curve in 16 bits."""
 
     def begin() -> NextRows:
         following = source.begin()
@@ -115,7 +118,7 @@ def _exchanged(source: RowSource, exchange: Exchange) -> RowSource:
 
 
 def look_through(source: RowSource) -> None:
-    """Decodes a picture to its last row.
+    """Decodes an image completely, to check it.
 
     Raises:
         ImageError: it is damaged.

@@ -1,8 +1,8 @@
-"""A batch on a Ray cluster: Ray Data hands out pieces of the work, and each worker does them as `run_shared` does.
+"""A batch on a Ray cluster: Ray Data distributes parts of the work, and each worker processes them with `run_shared`.
 
-What makes that exact is the manifest, not Ray. Ray runs the piece of a worker that died again on another one; what the
-first one finished is in the manifest and is left alone, what it had begun is done again. Workers read the images
-themselves: in Ray Data's own readers one file that cannot be read ends the whole run.
+The manifest, not Ray, ensures that every image gets exactly one result. If a worker dies, Ray reruns its part on
+another one: images that the manifest lists as done are skipped, and those in progress are computed again. Workers read
+the images themselves, since in Ray Data's readers one unreadable file ends the whole run.
 """
 
 import importlib.util
@@ -28,20 +28,20 @@ from srgan_fast.upscale.places import Place, absolute, place_of
 from srgan_fast.upscale.plan import plan_shard
 from srgan_fast.upscale.shared import run_shared
 
-# Images in a piece at most: some seconds of work, so that what a worker's death costs is little.
+# Largest number of images in a part: some seconds of work, so that little is lost if a worker dies.
 _PIECE = 32
-_POLL = 0.2  # seconds between looks at whether the run is to end
-_PIECES = 4  # for each worker at least, so that all end at about the same time
+_POLL = 0.2  # seconds between checks of whether the run was stopped
+_PIECES = 4  # minimum number of parts per worker, so that all workers end at about the same time
 
 
 @dataclass(frozen=True, slots=True)
 class RayOptions:
-    """How a batch is spread.
+    """Options for distributing a batch.
 
     Attributes:
-        workers: Processes that hold an engine; None for as many as the cluster has processors for.
-        threads: Processors for each of them.
-        upscaler: Arguments of `Upscaler` apart from the model and the threads.
+        workers: Number of processes with an engine; as many as the cluster's CPUs allow if None.
+        threads: CPUs and threads per worker.
+        upscaler: Arguments of `Upscaler` other than the model and the number of threads.
     """
 
     workers: int | None = None
@@ -51,7 +51,7 @@ class RayOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What a worker has to know."""
+    """Arguments of a worker, see `run_on_ray`; paths are absolute."""
 
     model: ModelFile
     spread: RayOptions
@@ -70,23 +70,23 @@ def run_on_ray(
     spread: RayOptions,
     stop: threading.Event | None = None,
 ) -> Iterator[JobResult]:
-    """Upscales images on a Ray cluster: that of the environment variable RAY_ADDRESS, or else one of this machine.
+    """Upscales images on the Ray cluster of the environment variable RAY_ADDRESS, or on a local one by default.
 
-    Results come as pieces are finished. The manifest must be on storage that all workers share under the same path, and
-    so must files that are not given as URLs.
+    Results are yielded as parts finish. The manifest, and all files that are not given as URLs, must be on storage that
+    all workers share under the same path.
 
     Args:
-        plan: What to do, with its shards unopened.
-        output: As it was given to `plan_jobs`, for the images in shards.
+        plan: Jobs to run, with unopened shards.
+        output: Output that was passed to `plan_jobs`, for the images in shards.
         model: The model.
-        options: How results are written.
-        manifest: What was done, and by whom.
-        spread: Workers and their processors.
-        stop: Set by whoever wants it to end: what is under way is dropped.
+        options: Options of the results.
+        manifest: Manifest of the run.
+        spread: Workers and their CPUs.
+        stop: Event that ends the run; images in progress are dropped.
 
     Raises:
         UsageError: Ray is not installed.
-        BackendError: Ray fails, or a worker cannot begin.
+        BackendError: Ray failed, or a worker cannot start.
     """
     ray = _ray(manifest.path)
     before = {target for target, line in manifest.lines.items() if line.status == "done"}
@@ -105,7 +105,7 @@ def run_on_ray(
             target = result.job.target
             if result.status == "skipped" and target is not None and absolute(target) not in before:
                 line = manifest.line_of(target)
-                if line is not None and line.status == "done":  # by a worker that died before it could tell
+                if line is not None and line.status == "done":  # by a worker that died before reporting it
                     result = replace(result, status="done", message="", seconds=line.seconds)
             yield result
     for folder in {job.target.parent for job in jobs if isinstance(job.target, Path)}:
@@ -113,7 +113,7 @@ def run_on_ray(
 
 
 def id_of(job: Job) -> tuple[str, str]:
-    """What tells a job from all others wherever it is computed."""
+    """Identifier of a job, the same in every process: absolute source and target."""
     return tuple("" if place is None else absolute(place) for place in (job.source, job.target))  # type: ignore[return-value]
 
 
@@ -123,8 +123,8 @@ def _results(
     if not pieces:
         return
     ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # what concerns the user comes as results
-    # One piece at a time for each worker: those that wait for one that died are not given to others.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # users are informed by results
+    # One part at a time per worker: Ray does not reassign parts that are queued for a worker that died.
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
     rows = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces))
     needs: dict[str, Any] = {"num_cpus": task.spread.threads}
@@ -134,7 +134,7 @@ def _results(
     answers: queue.SimpleQueue[list[JobResult] | str | Exception | None] = queue.SimpleQueue()
 
     def fetch() -> None:
-        """Waits for Ray in a thread, so that a signal is heard meanwhile."""
+        """Waits for Ray in a thread, so that the main thread can handle signals."""
         try:
             for row in done.iter_rows():
                 answers.put(pickle.loads(row["results"]))
@@ -159,7 +159,7 @@ def _results(
 
 
 class _Worker:
-    """Holds an engine and does one piece after the other."""
+    """Processes parts of the work, one after the other, with the same engine."""
 
     def __init__(self, task: _Task) -> None:
         self.task = task
@@ -168,12 +168,12 @@ class _Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         try:
             answer: list[JobResult] | str = [one for piece in batch["piece"] for one in self._do(pickle.loads(piece))]
-        except SrganFastError as error:  # as text: whoever asked need not have the classes of what raised it
+        except SrganFastError as error:  # as text: the driver may lack the exception's classes
             answer = str(error)
         return {"results": [pickle.dumps(answer)]}
 
     def _do(self, piece: list[Job] | str) -> list[JobResult]:
-        """Images, or those in a shard."""
+        """Upscales a list of images, or those of a shard."""
         task = self.task
         path = Path(task.manifest)
         if not path.exists():
@@ -188,7 +188,11 @@ class _Worker:
 
 
 def _absolute(job: Job) -> Job:
-    """The job with names that hold in every process."""
+    """The job with absolute paths, which are valid in every process.
+
+    Raises:
+        UsageError: the job uses standard input or output.
+    """
 
     def whole(place: Place | None) -> Any:
         return Path(absolute(place)) if isinstance(place, Path) else place
@@ -199,7 +203,7 @@ def _absolute(job: Job) -> Job:
 
 
 def check_ray(manifest: Path | None) -> None:
-    """Whether a batch can be spread, without the seconds that importing Ray takes.
+    """Checks that a batch can be distributed, without importing Ray, which takes seconds.
 
     Raises:
         UsageError: There is no manifest, or Ray is not installed.
@@ -223,14 +227,14 @@ def _ray(manifest: Path) -> Any:
 
 @contextmanager
 def _cluster(ray: Any) -> Iterator[None]:
-    """Connects to the cluster that there is, or starts one of this machine and ends it."""
+    """Connects to an existing cluster, or starts a local one and shuts it down afterwards."""
     if ray.is_initialized():
         yield
         return
     own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-    # Workers of a cluster of our own are what this command is about; Ray would let every other process go first.
+    # By default Ray gives its workers a lower priority than all other processes; here they do the main work.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is raised, too, and becomes one line
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures are also raised, and reported in one line
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:

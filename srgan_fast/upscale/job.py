@@ -1,4 +1,4 @@
-"""What is to be done, how, and what became of it."""
+"""Jobs, options of their results, and outcomes."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ STANDARD_STREAM = "-"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Size of a result in pixels.
+    """Requested size of a result in pixels.
 
     Attributes:
-        width: columns, or of the box.
-        height: rows; as the picture's proportions have it if None.
-        fit: keep the proportions, inside the box.
+        width: number of columns.
+        height: number of rows; follows from the aspect ratio if None.
+        fit: whether to keep the aspect ratio and fit the result into a box of width x height.
     """
 
     width: int
@@ -27,7 +27,7 @@ class Size:
     fit: bool = False
 
     def of(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of the result of a picture."""
+        """Width and height of the result for an image of the given size."""
         if self.height is None:
             return self.width, max(1, round(height * self.width / width))
         if not self.fit:
@@ -38,19 +38,21 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """How results are named and written.
+    """Options for naming and writing results.
 
     Attributes:
-        suffix: between the picture's name and its file suffix.
-        name: template of file names instead, with {stem}, {parent}, {type} (the input's suffix), {scale} and {ext}.
-        fmt: file format; that of the input if None (png for formats that are only read).
-        outscale: final factor; the model's own if None.
-        size: final size instead of a factor.
-        existing: what to do where a target is there already; `skip` takes whole ones only for there.
-        quality: of JPEG, WebP and AVIF, 1..100.
-        compression: of PNG, 0..9; the default of `data.images` if None.
-        colour: `auto` gives the network sRGB's curve and turns it back; `keep` leaves values alone.
-        max_pixels: of one input, all frames together.
+        suffix: suffix appended to the stem of output file names.
+        name: template of output file names, used instead of `suffix`, with {stem}, {parent}, {type} (the input's
+            suffix), {scale} and {ext}.
+        fmt: file format; the input's if None (png for formats that can only be read).
+        outscale: final scale; the model's if None.
+        size: final size, used instead of a scale.
+        existing: action if the target exists; `skip` only skips targets that can be decoded completely.
+        quality: JPEG, WebP and AVIF quality, 1..100.
+        compression: PNG compression level, 0..9; the default of `data.images` if None.
+        colour: `auto` converts images to sRGB's curve for the network, and results back; `keep` passes values
+            unchanged.
+        max_pixels: limit on the pixels of one input, all frames together.
     """
 
     suffix: str = "_x4"
@@ -67,13 +69,13 @@ class OutputOptions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A picture to upscale.
+    """An image to upscale.
 
     Attributes:
-        source: None for standard input.
-        target: None for standard output.
-        fmt: format of the result.
-        redo: whether a target that is there is ours, and to be replaced whatever the options say.
+        source: image file; None for standard input.
+        target: file of the result; None for standard output.
+        fmt: file format of the result.
+        redo: whether an existing target is replaced whatever the options are, since an earlier run created it.
     """
 
     source: Place | None
@@ -83,23 +85,23 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The source for messages."""
+        """Name of the source for messages."""
         return "standard input" if self.source is None else shown(self.source)
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What became of a job.
+    """Outcome of a job.
 
     Attributes:
-        job: which one.
-        status: `done`, `skipped` (the target was there) or `failed`.
-        message: why it failed or was skipped.
-        lr_size: width and height of the input, once known.
-        hr_size: width and height of the result, once known.
-        seconds: spent in the model; with reading and writing where a picture is computed by rows.
-        frames: frames or pages that were written.
-        notes: what the input held that the result does not, one clause each.
+        job: the job.
+        status: `done`, `skipped` (the target existed) or `failed`.
+        message: reason for failing or skipping.
+        lr_size: width and height of the input; None if unknown.
+        hr_size: width and height of the result; None if unknown.
+        seconds: time spent in the model; includes reading and writing for images that are computed by rows.
+        frames: number of frames or pages written.
+        notes: contents of the input that were dropped, one clause each.
     """
 
     job: Job
@@ -114,14 +116,14 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which files become which.
+    """Planned jobs of a run.
 
     Attributes:
-        jobs: what can be tried.
-        refused: what cannot, one failed result each.
-        left_out: files of other kinds of pictures, by suffix.
-        earlier: results of earlier runs among the inputs, which are not upscaled once more.
-        shards: WebDataset shards that have not been looked into yet.
+        jobs: jobs to run.
+        refused: failed results of inputs that were rejected.
+        left_out: number of files of unsupported image formats, by suffix.
+        earlier: number of inputs that are results of earlier runs; they are not upscaled again.
+        shards: WebDataset shards that have not been opened yet.
     """
 
     jobs: list[Job] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What is refused before it is computed: too many pixels, too little memory, a target that cannot be written."""
+"""Checks before computing: number of pixels, memory, and whether the target can be written."""
 
 import os
 from pathlib import Path
@@ -9,9 +9,9 @@ from srgan_fast.errors import ImageError
 from srgan_fast.files import shown
 from srgan_fast.upscale.job import Job, OutputOptions
 
-_ENCODER = {"webp": 4, "avif": 4, "gif": 4}  # bytes a pixel of the encoder's own copy; the others work on strips
-_ROWS = 64  # of the picture: what is under way between decoder, network and encoder
-_RESERVE = 64 << 20  # of an encoder, and of the rows that a network works on
+_ENCODER = {"webp": 4, "avif": 4, "gif": 4}  # bytes per pixel of the encoder's copy; other encoders work on strips
+_ROWS = 64  # rows of the image that decoder, network and encoder hold together
+_RESERVE = 64 << 20  # bytes for an encoder, and for the rows that a network works on
 
 
 def result_size(header: Header, scale: int, options: OutputOptions) -> tuple[int, int]:
@@ -23,17 +23,17 @@ def result_size(header: Header, scale: int, options: OutputOptions) -> tuple[int
 
 
 def check_limits(job: Job, header: Header, scale: int, options: OutputOptions, rows: RowSource | str = "") -> None:
-    """Whether a picture can be upscaled and its result be held.
+    """Checks the number of pixels, the format's limits and the memory for an image and its result.
 
     Args:
-        job: what is to be done.
-        header: of its source.
-        scale: of the network.
-        options: how results are written.
-        rows: the picture if it is computed by rows, else why it is not.
+        job: the job.
+        header: header of its source.
+        scale: scale of the network.
+        options: options of the results.
+        rows: the image, if it is computed by rows; else the reason why not.
 
     Raises:
-        ImageError: it cannot.
+        ImageError: a limit is exceeded.
     """
     if header.pixels > options.max_pixels:
         frames = f" in {header.frames} frames" if header.frames > 1 else ""
@@ -57,24 +57,27 @@ def check_limits(job: Job, header: Header, scale: int, options: OutputOptions, r
 
 
 def _need_of_rows(rows: RowSource, width: int, scale: int) -> int:
-    """Bytes; what the network works on comes on top, and is bounded by tiles where there is little."""
+    """Bytes for an image that is computed by rows.
+
+    The network's working memory is not included; tiles bound it if memory is short.
+    """
     samples = width * 4 * rows.dtype.itemsize
     return rows.held + samples * scale * _ROWS + _RESERVE
 
 
 def _need(job: Job, header: Header, scale: int, size: tuple[int, int]) -> int:
-    """Bytes for a picture that is there as a whole."""
+    """Bytes for an image that is computed as a whole."""
     held = frames_held(header.kind, header.frames, job.fmt)
-    # The network's own result, and the final one beside it where the size is another.
+    # The network's result, and the final one in addition if it has another size.
     native = header.width * header.height * scale**2
     final = size[0] * size[1]
     one = max(native, final) + (min(native, final) if native != final else 0)
-    # At least 8 bits of three channels have to be there, whatever else.
+    # A lower bound: three channels of 8 bits.
     return header.pixels * 3 + (final * held + one) * 3 + final * held * _ENCODER.get(job.fmt, 0) + _RESERVE
 
 
 def check_target(path: Path) -> None:
-    """Whether a file can be made there, without making anything.
+    """Checks that a file can be created, without creating anything.
 
     Raises:
         ImageError: it cannot.

@@ -1,8 +1,9 @@
-"""A file of JSON lines about what was done to which picture, appended only, shared by the processes of one run.
+"""Append-only JSON Lines file with the state of every image, shared by the processes of one run.
 
-A line is written after its result is on the disk under its name, so that what the file says is there. The last line
-about a target counts: `claimed` while somebody works on it, then `done`, `failed`, `left` (a result that was there,
-whose maker nobody knows) or, where a run was ended, `released`. A last line that a loss of power tore is no line.
+A line `done` is written after the result has been stored under its final name, so that every such result exists. The
+last line of a target is its state: `claimed` while a process works on it, then `done`, `failed`, `left` (an existing
+file of unknown origin was left unchanged) or, if the run was stopped, `released`. An incomplete last line, as after a
+power failure, is ignored.
 """
 
 import hashlib
@@ -24,28 +25,28 @@ try:
 except ImportError:  # Windows: one process at a time
     fcntl = None  # type: ignore[assignment]
 
-CLAIM_HOLDS = 300.0  # seconds without a renewal after which a claim of another host counts as abandoned
+CLAIM_HOLDS = 300.0  # seconds after which a claim of another host counts as abandoned if it was not renewed
 Status = Literal["claimed", "done", "failed", "left", "released"]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is known about a target.
+    """State of a target.
 
     Attributes:
-        target: the result's absolute path.
+        target: absolute path of the result.
         status: see above.
-        source: the picture's absolute path.
-        size: bytes of the source.
-        mtime_ns: its time of change.
-        digest: SHA-256 of it, once done.
-        run: digest of the model and of the options that decide what a result is.
-        bytes: of the result.
-        seconds: spent in the model.
-        message: why it failed.
-        host: whose line it is.
-        pid: whose line it is.
-        time: when it was written, seconds since 1970.
+        source: absolute path of the source image.
+        size: size of the source in bytes.
+        mtime_ns: modification time of the source in nanoseconds; 0 if unknown.
+        digest: SHA-256 of the source; empty unless done.
+        run: digest of the model and of the options that determine results.
+        bytes: size of the result in bytes; 0 unless done.
+        seconds: time spent in the model.
+        message: reason of a failure.
+        host: host that wrote the line.
+        pid: process that wrote the line.
+        time: time of writing in seconds since 1970.
     """
 
     target: str
@@ -63,7 +64,7 @@ class Line:
     time: float = 0.0
 
     def is_held(self) -> bool:
-        """Whether somebody who lives has claimed it."""
+        """Whether a running process has claimed the target."""
         if self.status != "claimed":
             return False
         if self.host == host():
@@ -75,10 +76,10 @@ _KNOWN = {field.name for field in fields(Line)}
 
 
 class Manifest:
-    """The lines of a file, read anew where others may have added some.
+    """A manifest file; lines that other processes appended are read before every operation.
 
     Args:
-        path: the file; made if it is not there.
+        path: path of the file; created if it does not exist.
         run: digest of model and options, see `run_digest`.
 
     Raises:
@@ -93,12 +94,12 @@ class Manifest:
             pass
 
     def claim(self, source: Place, target: Path | Remote) -> Literal["claimed", "again", "done", "held", "foreign"]:
-        """Takes a target for this process.
+        """Claims a target for this process.
 
         Returns:
-            `claimed`; `again` where a file that is there is from an earlier run that did not end, or had other options;
-            `done` where the result is there, of this source, model and options; `held` where another process works on
-            it; `foreign`, and no claim, where there is a file that no run has made.
+            `claimed`; `again`: claimed, and the existing file is from an earlier run that did not finish or had other
+            options; `done`: the result of this source, model and options exists; `held`: another process works on it;
+            `foreign`: not claimed, since no run of this manifest created the existing file.
         """
         key = absolute(target)
         with self._locked() as file:
@@ -116,37 +117,37 @@ class Manifest:
     def record(
         self, source: Place, target: Path | Remote, status: Status, seconds: float = 0.0, message: str = ""
     ) -> None:
-        """Says what became of a target; of `done` after its result is on the disk."""
+        """Appends the state of a target; `done` only after its result has been stored."""
         line = self._line(source, target, status, seconds, message)
         with self._locked() as file:
             self._append(file, line)
 
     def line_of(self, target: Path | Remote) -> Line | None:
-        """What the file says now about a target."""
+        """The current state of a target; None if it has no line."""
         with self._locked():
             return self.lines.get(absolute(target))
 
     def has_claimed(self, target: Path | Remote) -> bool:
-        """Whether this process works on a target."""
+        """Whether this process has claimed a target."""
         line = self.lines.get(absolute(target))
         mine = line is not None and (line.host, line.pid) == (host(), os.getpid())
         return mine and line is not None and line.status == "claimed"
 
     def renew(self) -> None:
-        """Says that what this process has claimed is worked on still."""
+        """Renews all claims of this process."""
         with self._locked() as file:
             for line in [line for line in self.lines.values() if line.status == "claimed"]:
                 if (line.host, line.pid) == (host(), os.getpid()):
                     self._append(file, replace(line, time=time.time()))
 
     def _is_ours(self, line: Line | None, target: Path | Remote) -> bool:
-        """Whether a file that is there was made by a run of this manifest, and may be replaced by one."""
+        """Whether a run of this manifest created an existing file, so that it may be replaced."""
         if line is None or line.status in ("failed", "left"):
-            return False  # a claim is made of what is not there only, and a run that fails leaves nothing
+            return False  # only targets that do not exist are claimed, and failed jobs leave no file
         return line.status != "done" or target.stat().st_size == line.bytes
 
     def _is_there(self, line: Line, source: Place, target: Path | Remote) -> bool:
-        """Whether a result is what a line says: of the same source, model and options, and as long."""
+        """Whether a result matches its line: same source, model, options and size."""
         try:
             now = source.stat()
             same = line.run == self.run and target.stat().st_size == line.bytes and now.st_size == line.size
@@ -166,7 +167,7 @@ class Manifest:
                 about["bytes"] = target.stat().st_size
                 digest = _digest(source)
         except (OSError, SrganFastError):
-            pass  # it vanished since; the line says so by its zeros
+            pass  # the file was removed meanwhile; the line then has zeros
         return Line(
             absolute(target), status, absolute(source), **about, digest=digest, run=self.run,
             seconds=round(seconds, 4), message=message, host=host(), pid=os.getpid(), time=time.time(),
@@ -174,7 +175,7 @@ class Manifest:
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
-        """The file for this process alone, with all lines read."""
+        """Opens the file with an exclusive lock and reads its new lines."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b", buffering=0) as file:
@@ -188,7 +189,7 @@ class Manifest:
     def _read(self, file: IO[bytes]) -> None:
         file.seek(self._offset)
         data: bytes = file.read()
-        whole = data.rfind(b"\n") + 1  # what follows is torn, and is read again once it is whole
+        whole = data.rfind(b"\n") + 1  # an incomplete last line is read again later
         self._offset += whole
         for text in data[:whole].splitlines():
             try:
@@ -216,11 +217,11 @@ def _digest(place: Place) -> str:
 
 
 def run_digest(model: Path, facts: dict[str, object]) -> str:
-    """Digest of what decides about a result, apart from its source.
+    """Digest of everything that determines a result, apart from its source.
 
     Args:
-        model: the model's file.
-        facts: precision, format, size and the like, as JSON takes them.
+        model: path of the model file.
+        facts: precision, format, size and similar options; values that JSON cannot encode are converted to text.
     """
     text = json.dumps({"model": _digest(model), **facts}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Names of results: templates, the clashes between them, and the results of earlier runs."""
+"""Names of results: templates, conflicts, and results of earlier runs."""
 
 import os
 import string
@@ -15,10 +15,10 @@ _FIELDS = ("stem", "parent", "type", "scale", "ext")
 
 
 def check_template(name: str) -> None:
-    """Whether a template can be used.
+    """Checks a template of file names.
 
     Raises:
-        UsageError: an unknown field, or a path.
+        UsageError: an unknown field, a path, or a missing {stem} or {ext}.
     """
     try:
         used = {field for _, field, _, _ in string.Formatter().parse(name) if field is not None}
@@ -39,12 +39,12 @@ def result_name(place: Path, source: Place | None, fmt: Format, options: OutputO
     """File name of a result.
 
     Args:
-        place: the source's path below the folder that was given.
-        source: the source.
-        fmt: format of the result.
-        options: how results are named.
+        place: the source's path relative to the input folder.
+        source: the source; None for standard input.
+        fmt: file format of the result.
+        options: options of the results.
     """
-    # A JPEG keeps its spelling of the suffix.
+    # The suffix keeps its spelling (such as .jpeg) if the format does not change.
     suffix = place.suffix if FORMAT_OF_SUFFIX.get(place.suffix.lower()) == fmt else f".{fmt}"
     if options.name is None:
         return f"{place.stem}{options.suffix}{suffix}"
@@ -55,16 +55,16 @@ def result_name(place: Path, source: Place | None, fmt: Format, options: OutputO
 
 
 def key_of(place: Place) -> str:
-    """What two names of one file have in common. Loops of links have names, too."""
+    """Identifier that is equal for all names of one file; loops of symbolic links do not raise an error."""
     return os.path.realpath(place) if isinstance(place, Path) else os.fspath(place)
 
 
 def earlier_results(jobs: list[Job], found: set[str]) -> set[str]:
-    """Which of the files that were found in folders are results of others, in whatever format.
+    """The files found in folders that are results of other files, in any format.
 
     Args:
-        jobs: those planned for all files.
-        found: keys of the files that nobody named.
+        jobs: planned jobs of all files.
+        found: keys (see `key_of`) of the files that the user did not name.
     """
     targets = {
         str(Path(key_of(job.target)).with_suffix(""))
@@ -75,13 +75,13 @@ def earlier_results(jobs: list[Job], found: set[str]) -> set[str]:
 
 
 def _advice(jobs: list[Job]) -> str:
-    """A template that tells them apart."""
+    """A template that gives the results different names."""
     parents = {job.source and Path(key_of(job.source)).parent.name for job in jobs}
     return f"--name '{'{parent}_{stem}' if len(parents) > 1 else '{stem}_{type}'}_x{{scale}}.{{ext}}'"
 
 
 def without_clashes(jobs: list[Job]) -> tuple[list[Job], list[JobResult]]:
-    """The jobs that can be done, and a failed result for each that would overwrite an input or another's result."""
+    """Splits jobs into valid ones, and failed results of those that would overwrite an input or another result."""
     by_target: dict[str, list[Job]] = defaultdict(list)
     sources = {key_of(job.source): job for job in jobs if job.source is not None}
     for job in jobs:

@@ -1,4 +1,4 @@
-"""One picture's steps: read and judged, upscaled frame by frame, encoded and written. Each failure is a result."""
+"""Steps for one image: read and check, upscale frame by frame, encode and write. Every failure becomes a result."""
 
 import sys
 import time
@@ -33,13 +33,18 @@ from srgan_fast.upscale.places import Remote
 OnTile = Callable[[Tile], None]
 
 
-class Stopped(Exception):  # noqa: N818 (no error: somebody asked for it)
-    """Raised in the middle of a picture that is given up because the run is to end."""
+class Stopped(Exception):  # noqa: N818 (not an error: the stop was requested)
+    """Raised to abandon an image because the run was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upscaled:
-    """A result with its pixels, on its way to the writer."""
+    """A result that has not been written yet.
+
+    Attributes:
+        result: outcome so far.
+        file: upscaled frames; None if there is nothing to write.
+    """
 
     result: JobResult
     file: ImageFile | None = None
@@ -47,13 +52,13 @@ class Upscaled:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A picture that can be upscaled, of which only the header was read.
+    """An image that passed all checks; only its header has been read.
 
     Attributes:
-        job: what to do.
-        source: the file, or its bytes.
-        header: what it says.
-        rows: the picture if it is computed by rows, else why it is not.
+        job: the job.
+        source: path of the file, or its contents.
+        header: header of the file.
+        rows: the image, if it is computed by rows; else the reason why not.
     """
 
     job: Job
@@ -63,7 +68,7 @@ class Opened:
 
 
 def look(job: Job, upscaler: Upscaler, options: OutputOptions) -> Opened | JobResult:
-    """The picture with its header read, or why there is none to upscale."""
+    """Reads the header and checks the job; returns a skipped or failed result if there is nothing to upscale."""
     try:
         if job.target is not None:
             there = _already_there(job, job.target, options)
@@ -85,7 +90,7 @@ def look(job: Job, upscaler: Upscaler, options: OutputOptions) -> Opened | JobRe
 
 
 def contents(job: Job) -> Path | bytes:
-    """A file of this machine, or what was read from elsewhere."""
+    """Path of a local file, or the contents of any other source."""
     if isinstance(job.source, Path):
         return job.source
     data = Contents(sys.stdin.buffer.read() if job.source is None else job.source.read_bytes())
@@ -94,7 +99,7 @@ def contents(job: Job) -> Path | bytes:
 
 
 def decode(job: Job, looked: Opened | JobResult) -> ImageFile | RowSource | JobResult:
-    """The decoded picture, or one to be decoded by rows, or why there is none to upscale."""
+    """Decodes an image, unless it is computed by rows; skipped and failed results are passed on."""
     if isinstance(looked, JobResult):
         return looked
     if isinstance(looked.rows, RowSource):
@@ -116,7 +121,7 @@ def _already_there(job: Job, target: Path | Remote, options: OutputOptions) -> J
 
 
 def is_whole(path: Path | Remote) -> bool:
-    """Whether a file can be decoded to its last pixel."""
+    """Whether a file can be decoded completely."""
     try:
         source = path if isinstance(path, Path) else path.read_bytes()
         rows = read_rows(source)
@@ -130,7 +135,7 @@ def is_whole(path: Path | Remote) -> bool:
 
 
 def _failed(job: Job, where: str, error: Exception, size: tuple[int, int] | None = None) -> JobResult:
-    """A failure of any kind as a line; what nobody expected shows its type."""
+    """A failed result with a message of one line; unexpected exceptions are shown with their type."""
     text = str(error) if isinstance(error, SrganFastError | OSError) else f"{type(error).__name__}: {error}"
     text = " ".join(text.split())
     known = (where, job.name, "" if job.target is None else shown(job.target))
@@ -145,10 +150,10 @@ def upscale(
     options: OutputOptions,
     on_tile: OnTile | None,
 ) -> Upscaled:
-    """All frames that the target holds; what is computed by rows is written, too.
+    """Upscales all frames that the target can store; images that are computed by rows are also written.
 
     Raises:
-        Stopped: by `on_tile`.
+        Stopped: raised by `on_tile`.
     """
     if isinstance(read_result, JobResult):
         return Upscaled(read_result)
@@ -174,7 +179,7 @@ def upscale(
     except Exception as error:
         return Upscaled(_failed(job, job.name, error, size))
     seconds = time.perf_counter() - began
-    # The frames that were left out stay in the list as they were, so that the encoder says so.
+    # Dropped frames remain in the list, not upscaled, so that the encoder's notes mention them.
     result_file = replace(file, frames=(*large, *file.frames[held:]))
     done = JobResult(
         job, "done", "", size, (large[0].width, large[0].height), seconds, len(large), tuple(notes)

@@ -1,7 +1,7 @@
-"""Where images come from and go to apart from files of this machine: object stores by URL, and WebDataset shards.
+"""Sources and targets of images other than local files: object stores by URL, and WebDataset shards.
 
-fsspec reads and writes the stores. It is imported with the first URL; its message names a store's own package (`s3fs`,
-`gcsfs`) where that is missing.
+Stores are accessed through fsspec, which is imported when the first URL is used; if a store's package (`s3fs`, `gcsfs`)
+is missing, fsspec's message names it.
 """
 
 import glob
@@ -19,21 +19,21 @@ from urllib.parse import unquote, urlsplit
 from srgan_fast.errors import ImageError
 from srgan_fast.files import shown
 
-# Stores that rename a file without copying it. All others get a result in one request, which object stores make appear
-# whole or not at all.
+# Stores that can rename a file without copying it. Others receive a result in one request, which object stores execute
+# atomically.
 _RENAMING = {"sftp", "ssh", "smb", "hdfs", "webhdfs", "arrow_hdfs", "local"}
 SHARD_SUFFIX = ".tar"
 
 
 class FileFacts(NamedTuple):
-    """What a manifest keeps about a file; named as in `os.stat_result`."""
+    """Size and modification time of a file for a manifest; field names are those of `os.stat_result`."""
 
     st_size: int
     st_mtime_ns: int
 
 
 class _Named:
-    """The parts of a name, as `Path` has them."""
+    """The parts of a name, as in `Path`."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class _Named:
 
     @property
     def name(self) -> str:
-        """After the last slash."""
+        """Final component of the path."""
         return PurePosixPath(self.__fspath__()).name
 
     @property
@@ -52,13 +52,13 @@ class _Named:
 
     @property
     def suffix(self) -> str:
-        """The last dot of the name, and what follows."""
+        """Suffix of the name, with its dot."""
         return PurePosixPath(self.name).suffix
 
 
 @dataclass(frozen=True, slots=True)
 class Remote(_Named):
-    """A file or folder of a store, such as `s3://bucket/photos/a.jpg`. Methods are those of `Path`."""
+    """A file or folder in a store, such as `s3://bucket/photos/a.jpg`; methods as in `Path`."""
 
     url: str
 
@@ -70,20 +70,20 @@ class Remote(_Named):
 
     @property
     def parent(self) -> "Remote":
-        """The folder that it is in."""
+        """Folder that contains it."""
         return Remote(self.url.rstrip("/").rpartition("/")[0])
 
     def exists(self) -> bool:
-        """Whether there is such a file; asks the store."""
+        """Whether the file exists; sends a request to the store."""
         with _failures(self, "read"):
             files, path = _store(self.url)
             return bool(files.exists(path))
 
     def stat(self) -> FileFacts:
-        """Size and time of change; the time is 0 where the store tells none.
+        """Size and modification time; the time is 0 if the store does not report it.
 
         Raises:
-            OSError: The file does not exist or cannot be looked at.
+            OSError: The file does not exist or cannot be accessed.
         """
         files, path = _store(self.url)
         size = int(files.info(path)["size"])
@@ -93,20 +93,20 @@ class Remote(_Named):
             return FileFacts(size, 0)
 
     def open(self) -> IO[bytes]:
-        """The file for reading, in blocks of some megabytes."""
+        """Opens the file for reading in blocks of some megabytes."""
         with _failures(self, "read"):
             files, path = _store(self.url)
             opened: IO[bytes] = files.open(path, "rb")
             return opened
 
     def read_bytes(self, first: int | None = None, end: int | None = None) -> bytes:
-        """Bytes `first` to before `end`, or all, in one request."""
+        """Reads bytes `first` to `end` (exclusive), or all, in one request."""
         with _failures(self, "read"):
             files, path = _store(self.url)
             return bytes(files.cat_file(path, first, end))
 
     def write_bytes(self, data: bytes) -> None:
-        """Writes a file that appears whole or not at all.
+        """Writes a file atomically.
 
         Raises:
             ImageError: It cannot be written.
@@ -133,10 +133,10 @@ class Member(_Named):
 
     Attributes:
         shard: The archive.
-        path: The file's path in it.
-        offset: Its first byte in the archive.
-        size: Its bytes.
-        mtime_ns: Its time of change in nanoseconds.
+        path: Path of the file in the archive.
+        offset: Offset of its first byte in the archive.
+        size: Size in bytes.
+        mtime_ns: Modification time in nanoseconds.
     """
 
     shard: Path | Remote
@@ -149,14 +149,14 @@ class Member(_Named):
         return f"{os.fspath(self.shard)}/{self.path}"
 
     def stat(self) -> FileFacts:
-        """Size and time of change."""
+        """Size and modification time."""
         return FileFacts(self.size, self.mtime_ns)
 
     def read_bytes(self) -> bytes:
-        """All of it, in one request.
+        """Reads the whole file, in one request.
 
         Raises:
-            ImageError: The shard ends before.
+            ImageError: The shard ends before the end of the file.
             OSError: The shard cannot be read.
         """
         if isinstance(self.shard, Remote):
@@ -174,31 +174,31 @@ Place = Path | Remote | Member
 
 
 def is_url(text: str) -> bool:
-    """Whether a text names a place of a store, or a file by `file://`."""
+    """Whether a text is a URL, of a store or with `file://`."""
     return "://" in text
 
 
 def place_of(text: str) -> Path | Remote:
-    """A file of this machine, or of a store."""
+    """The local path or the place in a store that a text names."""
     if text.startswith("file://"):
         return Path(unquote(urlsplit(text).path))
     return Remote(text) if is_url(text) else Path(text)
 
 
 def absolute(place: Place) -> str:
-    """A name that is the same from every working directory."""
+    """Absolute path or URL."""
     text = os.fspath(place)
-    return text if is_url(text) else os.path.abspath(text)  # noqa: PTH100 (links stay as they are named)
+    return text if is_url(text) else os.path.abspath(text)  # noqa: PTH100 (does not resolve links)
 
 
 def find(url: str, recursive: bool) -> list[tuple[Remote, Path]]:
-    """The files that a URL stands for: one, those of a folder, or those that match a pattern.
+    """The files that a URL refers to: one file, the files of a folder, or those that match a pattern.
 
     Returns:
-        Each file with its path below the folder, sorted. Hidden files are left out.
+        Each file with its path relative to the folder, sorted; hidden files are ignored.
 
     Raises:
-        ImageError: The store cannot be read, or there is nothing of that name.
+        ImageError: The store cannot be read, or no such file or folder exists.
     """
     with _failures(Remote(url), "read"):
         files, path = _store(url)
@@ -207,7 +207,7 @@ def find(url: str, recursive: bool) -> list[tuple[Remote, Path]]:
             return [(Remote(url), Path(PurePosixPath(path).name))]
         if not magic and not files.isdir(path):
             raise ImageError(f"{url}: no such file or folder")
-        # Names as they were given, with the host that paths of some stores lack.
+        # Based on the given URL, since paths in some stores lack the host.
         base = re.split(r"[*?\[]", url, maxsplit=1)[0].rpartition("/")[0] if magic else url.rstrip("/")
         root = str(_store(base)[1]).rstrip("/")
         if magic:
@@ -220,11 +220,12 @@ def find(url: str, recursive: bool) -> list[tuple[Remote, Path]]:
 
 
 def members(shard: Path | Remote, refuse: Callable[[str], None]) -> list[Member]:
-    """The files in a shard, from its headers alone.
+    """The files in a shard; only the archive's headers are read.
 
     Args:
         shard: The archive.
-        refuse: Called with a line about whatever is damaged; what stands before it is returned.
+        refuse: Called with a message about damage, and about file names that leave the folder of the results; files
+            before the damage are returned.
     """
     found: list[Member] = []
     try:
@@ -248,10 +249,10 @@ def members(shard: Path | Remote, refuse: Callable[[str], None]) -> list[Member]
 
 
 def _store(url: str) -> tuple[Any, str]:
-    """The file system of fsspec for a URL, and the path on it.
+    """The fsspec file system of a URL, and the path in it.
 
     Raises:
-        ImageError: fsspec or the store's package is not installed, or nobody knows the protocol.
+        ImageError: fsspec or the store's package is not installed, or the protocol is unknown.
     """
     try:
         import fsspec  # noqa: PLC0415 (only URLs need it)
@@ -268,7 +269,7 @@ def _store(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def _failures(place: Remote, what: str) -> Any:
-    """Stores have errors of their own; they become one line."""
+    """Converts exceptions of stores, which have many types, to an `ImageError` of one line."""
     try:
         yield
     except ImageError:

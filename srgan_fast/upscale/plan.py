@@ -1,4 +1,4 @@
-"""Which files become which. One odd file never stops the others: it is refused with a line."""
+"""Planning of jobs from inputs and output. An invalid input is rejected with a message, and the others continue."""
 
 import glob
 import os
@@ -14,12 +14,18 @@ from srgan_fast.upscale.job import STANDARD_STREAM, Job, JobResult, OutputOption
 from srgan_fast.upscale.naming import check_template, earlier_results, key_of, result_name, without_clashes
 from srgan_fast.upscale.places import SHARD_SUFFIX, Place, Remote, find, members, place_of
 
-Refuse = Callable[[str, str], None]  # told the source and the line about it
+Refuse = Callable[[str, str], None]  # called with the source and the message
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A file, its place below the output folder, and whether somebody named it."""
+    """An input file.
+
+    Attributes:
+        source: the file; None for standard input.
+        place: path relative to the output folder.
+        named: whether the user named the file, rather than a folder or pattern.
+    """
 
     source: Place | None
     place: Path
@@ -29,20 +35,20 @@ class _Found:
 def plan_jobs(
     inputs: list[str], output: str, options: OutputOptions, recursive: bool = False, open_shards: bool = True
 ) -> Plan:
-    """Which files become which.
+    """Plans the jobs of a run.
 
     Args:
-        inputs: files, folders, glob patterns, or `-` for standard input; also as URLs. Archives (`.tar`) that are named
-            or match a pattern are WebDataset shards; their results get a folder of the shard's name.
-        output: a folder; or, for a single picture, a file with a picture's suffix, or `-` for standard output; also as
-            a URL.
-        options: how results are named.
-        recursive: also take the folders in folders; their structure is kept in the output. An output folder in one of
-            them is left out.
-        open_shards: whether to look into shards; otherwise they are listed as `Plan.shards`.
+        inputs: files, folders, glob patterns, or `-` for standard input; URLs are supported. Archives (`.tar`) that are
+            named or match a pattern are WebDataset shards; their results go to a folder named after the shard.
+        output: a folder; or, for a single image, a file with an image suffix, or `-` for standard output; URLs are
+            supported.
+        options: options of the results.
+        recursive: whether to search subfolders; their structure is preserved in the output. An output folder inside an
+            input folder is ignored.
+        open_shards: whether to open shards; otherwise they are listed as `Plan.shards`.
 
     Raises:
-        UsageError: nothing to do, or a format or name that cannot be written.
+        UsageError: no inputs, or a format or name that cannot be written.
     """
     if options.name is not None:
         check_template(options.name)
@@ -78,7 +84,7 @@ def plan_jobs(
 
 
 def plan_shard(shard: Path | Remote, output: str, options: OutputOptions) -> Plan:
-    """Which images of a shard become which."""
+    """Plans the jobs for the images of a shard."""
     refused: list[JobResult] = []
     left_out: Counter[str] = Counter()
     found = _opened(shard, _refuse_into(refused), left_out)
@@ -94,7 +100,7 @@ def _refuse_into(refused: list[JobResult]) -> Refuse:
 
 
 def _opened(shard: Path | Remote, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:
-    """The images of a shard; what else belongs to a sample there is left alone."""
+    """The images of a shard; other files of its samples are ignored."""
     found = members(shard, lambda line: refuse(os.fspath(shard), line))
     suffixes = readable_suffixes()
     left_out.update(m.suffix.lower() for m in found if m.suffix.lower() in known_suffixes() - suffixes)
@@ -102,7 +108,7 @@ def _opened(shard: Path | Remote, refuse: Refuse, left_out: Counter[str]) -> lis
 
 
 def _distinct(shards: list[Path | Remote], refuse: Refuse) -> list[Path | Remote]:
-    """Shards whose results do not go to the folder of another one."""
+    """The shards without those whose results would go to the same folder as another's; these are rejected."""
     first: dict[str, Path | Remote] = {}
     for shard in shards:
         if shard.stem in first:
@@ -114,15 +120,15 @@ def _distinct(shards: list[Path | Remote], refuse: Refuse) -> list[Path | Remote
 
 
 def counted(left_out: Counter[str]) -> str:
-    """Such as `3 .exr, 1 .psd`."""
+    """The counts as text, such as `3 .exr, 1 .psd`."""
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
 
 
 def _is_file(output: str, out: Path | Remote) -> bool:
-    """Whether the output is one file.
+    """Whether the output is a single file.
 
     Raises:
-        UsageError: it is one that cannot be written.
+        UsageError: a file of a format that cannot be written.
     """
     if output == STANDARD_STREAM:
         return True

@@ -1,4 +1,4 @@
-"""A batch whose state is a manifest: it can be resumed, and several processes can share it."""
+"""Batches with a manifest: they can be resumed, and shared by several processes."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ from srgan_fast.upscale.batch import run_jobs, upscaler_threads
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 from srgan_fast.upscale.manifest import CLAIM_HOLDS, Manifest
 
-_POLL = 0.5  # seconds between looks at what others have claimed
+_POLL = 0.5  # seconds between checks of other processes' claims
 
 
 def run_shared(
@@ -24,10 +24,10 @@ def run_shared(
     stop: threading.Event | None = None,
     workers: int | None = None,
 ) -> Iterator[JobResult]:
-    """As `run_jobs`; each picture is claimed in the manifest before, and recorded there after.
+    """Like `run_jobs`, but claims each image in the manifest before computing it, and records the outcome after.
 
-    What is done already is skipped. What other processes have claimed is looked at again in the end: it is skipped if
-    they finished it and taken over if they died.
+    Images that are already done are skipped. Those claimed by other processes are checked again at the end: they are
+    skipped if they are done by then, and taken over if the other process died.
     """
     left = list(jobs)
     workers = min(workers or upscaler_threads(upscaler), max(1, len(left)))
@@ -46,7 +46,7 @@ def run_shared(
                     yield from skipped
                     skipped.clear()
             finally:
-                for job in claimed:  # a run that is ended leaves them to others
+                for job in claimed:  # of a run that was stopped: other processes may take them
                     if job.source is not None and job.target is not None and manifest.has_claimed(job.target):
                         manifest.record(job.source, job.target, "released")
             yield from skipped
@@ -58,7 +58,7 @@ def run_shared(
 def _claimed(
     jobs: list[Job], manifest: Manifest, waiting: list[Job], skipped: list[JobResult], claimed: list[Job]
 ) -> Iterator[Job]:
-    """The jobs that this process may do, claimed one by one as they are asked for."""
+    """Yields the jobs that this process may run; each is claimed when it is requested."""
     for job in jobs:
         if job.source is None or job.target is None:
             claimed.append(job)
@@ -85,7 +85,7 @@ def _record(manifest: Manifest, result: JobResult) -> None:
 
 @contextmanager
 def _renewed(manifest: Manifest) -> Iterator[None]:
-    """Renews this process's claims while it works."""
+    """Renews the claims of this process while the context is active."""
     ended = threading.Event()
 
     def renew() -> None:

@@ -1,1 +1,1 @@
-"""What is inside image files, one subject a module; the rest of the package imports from `srgan_fast.data.images`."""
+"""Image file formats, one topic per module; the rest of the package imports from `srgan_fast.data.images`."""

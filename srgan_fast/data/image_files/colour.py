@@ -1,7 +1,7 @@
-"""Which curve an image's values have, and its exchange for sRGB's, the only one that the networks know.
+"""Conversion of transfer curves to sRGB's, on which the networks are trained, and back.
 
-Primaries stay as they are: only curves are exchanged, in 16 bits, and exchanged back in the result. A linear or gamma
-1.8 image would otherwise reach the network far too dark or too bright.
+Only curves are converted, in 16 bits, and converted back in results; primaries are unchanged. Without this, linear
+images or images with gamma 1.8 would be far too dark or too bright for the network.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from srgan_fast.data.image_files.icc import Floats
 from srgan_fast.data.image_files.picture import Chromaticities, Image, Metadata, Pixels
 
 Curve = Callable[[Floats], Floats]
-# Transfer curves of ITU-T H.273 as exponents. 13 is sRGB's; those of BT.709 (1, 6, 14, 15) are shown like it.
+# Exponents of the transfer curves of ITU-T H.273. 13 is sRGB's; those of BT.709 (1, 6, 14, 15) are displayed like it.
 _GAMMA_OF_CICP = {4: 2.2, 5: 2.8, 8: 1.0}
 _SRGB_LIKE, _HDR = (1, 2, 6, 13, 14, 15), (16, 18)
 _PRIMARIES_OF_CICP: dict[int, Chromaticities] = {
@@ -25,24 +25,29 @@ _PRIMARIES_OF_CICP: dict[int, Chromaticities] = {
     12: (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
 }
 _PNG_SRGB_GAMMA = 0.45455
-# A curve that differs from sRGB's by no more than half a step of 8 bits is taken for it; most files are of this kind
-# and pass untouched. Profiles store sRGB's curve as tables of 1024 values and less.
+# Curves that differ from sRGB's by at most half an 8-bit step are treated as sRGB's; most files are of this kind and
+# are not converted. Profiles store sRGB's curve as tables of 1024 or fewer values.
 _SAME = 0.5 / 255
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Tables from stored values to sRGB's curve (16 bits), and back to stored ones; one for each channel."""
+    """Conversion of stored values to sRGB's curve and back.
+
+    Attributes:
+        forward: tables from stored values to 16-bit values with sRGB's curve; one per channel, or one for all.
+        back: tables from 16-bit values with sRGB's curve to stored values; likewise.
+    """
 
     forward: list[NDArray[np.uint16]]
     back: list[Pixels]
 
     def prepared(self, image: Image) -> Image:
-        """The image, or rows of it, with sRGB's curve in 16 bits."""
+        """Converts an image, or rows of it, to sRGB's curve in 16 bits."""
         return replace(image, pixels=_mapped(image.pixels, self.forward), alpha=_wide(image.alpha))
 
     def turned_back(self, result: Image) -> Image:
-        """A result, or rows of it, with the curve and the bits that the image had."""
+        """Converts a result, or rows of it, to the curve and the bit depth of the original image."""
         alpha = result.alpha
         if alpha is not None and self.back[0].dtype == np.uint8:
             alpha = ((alpha.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -50,10 +55,11 @@ class Exchange:
 
 
 def network_values(image: Image) -> tuple[Image, Callable[[Image], Image], str]:
-    """The image with sRGB's curve.
+    """Converts an image to sRGB's curve.
 
     Returns:
-        The image to compute with, what turns a result's curve back, and a clause on what was left alone ("" mostly).
+        The image for the network, the function that converts a result back, and a note on what was not converted (""
+        for most images).
     """
     exchange, note = exchange_for(image.metadata, image.is_gray, image.pixels.dtype)
     if exchange is None:
@@ -62,7 +68,11 @@ def network_values(image: Image) -> tuple[Image, Callable[[Image], Image], str]:
 
 
 def exchange_for(metadata: Metadata, gray: bool, dtype: np.dtype[Any]) -> tuple[Exchange | None, str]:
-    """What gives images of a kind sRGB's curve; None where they stay as they are, and a clause on why, mostly ""."""
+    """The conversion of images with this metadata and dtype to sRGB's curve.
+
+    Returns:
+        The conversion, or None if they are not converted; and a note on what was not converted ("" for most images).
+    """
     curves, note = _curves(metadata, gray)
     if curves is None:
         return None, note
@@ -96,7 +106,7 @@ def _mapped(pixels: Pixels, tables: list[Pixels] | list[NDArray[np.uint16]]) -> 
 
 
 def _curves(metadata: Metadata, gray: bool) -> tuple[list[Curve] | None, str]:
-    """From stored to linear values; None for sRGB's, and for those that cannot be exchanged."""
+    """Curves from stored to linear values; None for sRGB's, and with a note for curves that cannot be converted."""
     if metadata.cicp:
         transfer = metadata.cicp[1]
         if transfer in _GAMMA_OF_CICP:
@@ -118,10 +128,10 @@ def _power(exponent: float) -> Curve:
 
 
 def profile_of(metadata: Metadata, gray: bool) -> tuple[bytes | None, str]:
-    """An ICC profile that says what PNG's colour chunks say, for formats without such chunks.
+    """An ICC profile equivalent to PNG's colour chunks, for formats without such chunks.
 
     Returns:
-        The profile, None where it would be sRGB's, and a clause on what cannot be said that way.
+        The profile, or None if it would be sRGB's; and a note on chunks that a profile cannot express.
     """
     if metadata.icc:
         return metadata.icc, ""

@@ -1,6 +1,6 @@
-"""Files to pixels, by libvips, which keeps 16 bits and everything that describes pixels apart from them.
+"""Decoding with libvips, which preserves 16-bit samples and provides metadata separately from pixels.
 
-An error of a decoder is an error here: below `fail_on="error"` libvips leaves black pixels and says nothing.
+Every decoder error is raised: with a lower `fail_on` than "error", libvips silently leaves black pixels.
 """
 
 import io
@@ -23,24 +23,24 @@ from srgan_fast.data.image_files.samples import convert, full_range, has_field, 
 from srgan_fast.errors import ImageError
 from srgan_fast.files import shown
 
-# Decoders that libvips does not count as fit for files from strangers (ImageMagick's among them) stay off.
+# Disables the decoders that libvips marks as unsafe for untrusted files (ImageMagick's among them).
 pyvips.block_untrusted_set(True)
 
 _JPEG = ("jpegload", "uhdrload")
 _TIMED = ("gifload", "webpload")
-_DEFAULT_DELAY = 100  # milliseconds, where a file names none
+_DEFAULT_DELAY = 100  # milliseconds, for files without delays
 _GAIN_MAP_NOTE = "gain map (HDR)"
 _GAIN_MAP = (b"hdrgm:Version", b"HDRGainMap")
 
 
-_error_buffer = threading.RLock()  # libvips has one for all threads
+_error_buffer = threading.RLock()  # all threads share libvips' error buffer
 _Result = TypeVar("_Result")
 
 
 class _Decoders:
-    """Decoders of several threads, and one that has failed and tries again while no other one runs.
+    """Runs decoders in several threads; one that fails is rerun while no other runs.
 
-    Only then what libvips says is about its file: it says it in one place for all threads.
+    All threads share libvips' error buffer, so only then is its message certain to be about this file.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class _Decoders:
         self._alone = False
 
     def run(self, decode: Callable[[], _Result]) -> _Result:
-        """What a function returns or raises that uses libvips, and no decoder but its own."""
+        """Calls a function that decodes one file with libvips; returns or raises what the function does."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
             self._running += 1
@@ -81,10 +81,13 @@ _decoders = _Decoders()
 
 @contextmanager
 def tiles_checked(tiled: bool) -> Iterator[None]:
-    """Decoding in it fails where a tile of a TIFF cannot be decoded.
+    """Context that raises an error if libvips fails to decode a tile of a TIFF within it.
 
-    The cache of tiles that libvips puts behind its decoder makes such a tile black, whatever `fail_on` says, and goes
-    on. What is left of the error is its text.
+    Whatever `fail_on` is, libvips' tile cache replaces such a tile by black and continues; the error is only left as
+    text in the error buffer.
+
+    Args:
+        tiled: whether the file is a tiled TIFF; nothing is checked otherwise.
 
     Raises:
         pyvips.Error: a tile cannot be decoded.
@@ -100,14 +103,20 @@ def tiles_checked(tiled: bool) -> Iterator[None]:
 
 
 class Contents(bytes):
-    """An encoded image that was read elsewhere, with its name for messages."""
+    """An encoded image in memory, with a name for messages."""
 
     name = "standard input"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an image comes from: a file, or its bytes."""
+    """Source of an image: a file, or its bytes.
+
+    Attributes:
+        name: name for messages.
+        path: path of the file; None if `data` holds its contents.
+        data: contents of the file.
+    """
 
     name: str
     path: str | None = None
@@ -115,10 +124,10 @@ class Source:
 
     @staticmethod
     def of(source: Path | bytes) -> "Source":
-        """Looks at a file before a decoder does.
+        """The source for a path or for bytes; paths are checked before a decoder opens them.
 
         Raises:
-            ImageError: missing, or no regular file.
+            ImageError: missing, or not a regular file.
         """
         if isinstance(source, bytes):
             return Source(getattr(source, "name", Contents.name), None, source)
@@ -127,11 +136,11 @@ class Source:
             mode = source.stat().st_mode
             if stat.S_ISDIR(mode):
                 raise ImageError(f"{name}: is a folder, not a picture")
-            if not stat.S_ISREG(mode):  # opening a FIFO would wait for ever
+            if not stat.S_ISREG(mode):  # opening a FIFO could block forever
                 raise ImageError(f"{name}: is no regular file")
             try:
                 str(source).encode()
-            except UnicodeEncodeError:  # libvips takes names in UTF-8 only
+            except UnicodeEncodeError:  # libvips accepts UTF-8 file names only
                 return Source(name, None, source.read_bytes())
         except FileNotFoundError:
             raise ImageError(f"{name}: no such file") from None
@@ -140,35 +149,35 @@ class Source:
         return Source(name, str(source))
 
     def open(self, **options: Any) -> Any:
-        """The image with nothing decoded but its header."""
+        """The image as a libvips image; only its header is decoded."""
         check_not_forked()
         options = {"access": "sequential", "fail_on": "error", "revalidate": True, **options}
         with _error_buffer:
-            # Whatever an earlier image's decoder had said would become part of this one's message.
+            # Otherwise messages about an earlier image would become part of this one's.
             pyvips.vips_lib.vips_error_clear()
             if self.path is None:
                 return pyvips.Image.new_from_buffer(self.data, "", **options)
             return pyvips.Image.new_from_file(self.path, **options)
 
     def file(self) -> AbstractContextManager[BinaryIO]:
-        """The bytes."""
+        """The contents, as a file opened for reading."""
         return io.BytesIO(self.data) if self.path is None else Path(self.path).open("rb")
 
     def head(self) -> bytes:
-        """The first bytes."""
+        """The first 64 bytes."""
         with self.file() as file:
             return file.read(64)
 
 
 def decode(source: Source, all_frames: bool) -> ImageFile:
-    """Decodes a file. Several threads may do so at once.
+    """Decodes a file; thread-safe.
 
     Args:
-        source: a file of any kind.
-        all_frames: also the frames and pages after the first.
+        source: file of any supported format.
+        all_frames: whether to decode the frames and pages after the first.
 
     Raises:
-        ImageError: not an image, damaged, or of samples that cannot be converted.
+        ImageError: not an image, damaged, or its sample format cannot be converted.
     """
     return _decoders.run(lambda: _decoded(source, all_frames))
 
@@ -186,12 +195,12 @@ def _decoded(source: Source, all_frames: bool) -> ImageFile:
             return other
     except pyvips.Error as error:
         raise ImageError(f"{source.name}: cannot be read as a picture ({first_statement(error)})") from None
-    except UnicodeDecodeError:  # words of the file in libvips' message
+    except UnicodeDecodeError:  # libvips' message quotes bytes of the file
         raise ImageError(f"{source.name}: cannot be read as a picture (it is damaged)") from None
 
 
 def header(source: Source) -> Header:
-    """Size and number of frames, with nothing decoded.
+    """Size and number of frames; pixels are not decoded.
 
     Raises:
         ImageError: not an image.
@@ -210,7 +219,7 @@ def _header(source: Source) -> Header:
         return found
     except UnicodeDecodeError:
         raise ImageError(f"{source.name}: cannot be read as a picture (it is damaged)") from None
-    # 5 to 8 lie on their side.
+    # Orientations 5 to 8 swap width and height.
     height, width = (image.width, image.height) if orientation_of(image) >= 5 else (image.height, image.width)
     loader = str(image.get("vips-loader"))
     if loader.startswith("tiffload"):
@@ -274,7 +283,7 @@ def _animation(source: Source, first: Any, count: int) -> ImageFile:
     if whole.alpha is not None and whole.alpha.min() == np.iinfo(whole.alpha.dtype).max:
         whole = replace(
             whole, alpha=None
-        )  # libvips gives one wherever a frame leaves parts of the last one as they are
+        )  # libvips adds an alpha channel if a frame leaves parts of the previous one unchanged
     rows = [slice(i * height, (i + 1) * height) for i in range(whole.height // height)]
     frames = tuple(Image(whole.pixels[at], None if whole.alpha is None else whole.alpha[at], metadata) for at in rows)
     delays = [int(delay) for delay in first.get("delay")] if has_field(first, "delay") else []
@@ -284,14 +293,14 @@ def _animation(source: Source, first: Any, count: int) -> ImageFile:
 
 
 def first_statement(error: Exception) -> str:
-    """What libvips says below its own headline, shortened to its first statement."""
+    """The first line of libvips' message after its heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = lines[1:] or ["it is damaged or cut off"]
     return detail[0]
 
 
 def describe(source: Source, image: Any, loader: str) -> tuple[Metadata, list[str]]:
-    """What describes the pixels, upright, and what of it is not taken over."""
+    """Metadata of the upright image, and notes on metadata that was dropped."""
 
     def blob(name: str) -> bytes | None:
         return bytes(image.get(name)) or None if has_field(image, name) else None
@@ -324,7 +333,7 @@ def describe(source: Source, image: Any, loader: str) -> tuple[Metadata, list[st
 def _tiff_words(metadata: Metadata, image: Any) -> Metadata:
     if has_field(image, "resolution-unit"):
         metadata = replace(metadata, density=(image.xres * 25.4, image.yres * 25.4))
-    # tifffile's description is the shape of the array, which is another one in a result.
+    # tifffile stores the array's shape as the description; it would be wrong for a result.
     if has_field(image, "image-description") and not str(image.get("image-description")).startswith('{"shape"'):
         metadata = replace(metadata, texts=(Text("Description", str(image.get("image-description"))),))
     return metadata
@@ -342,7 +351,7 @@ def _upright(metadata: Metadata, orientation: int) -> tuple[Metadata, list[str]]
         packet = re.sub(rb"(<tiff:Orientation>\s*)[2-8]", rb"\g<1>1", packet)
         if any(mark in packet for mark in _GAIN_MAP):
             notes.append(_GAIN_MAP_NOTE)
-            # A reader that finds these words would look for the gain map.
+            # Readers that find these entries would look for the gain map.
             packet = re.sub(rb'\s[\w]*hdrgm:\w+\s*=\s*"[^"]*"', b"", packet)
             packet = re.sub(rb"<Container:Directory>.*?</Container:Directory>", b"", packet, flags=re.DOTALL)
     if density and orientation >= 5:

@@ -1,7 +1,6 @@
-"""What libvips as it is packaged does not decode: BMP, PPM, TGA, HEIC, JPEG XL, TIFF codecs, the frames of APNG.
+"""Decoding of formats that packaged libvips does not support: BMP, PPM, TGA, HEIC, JPEG XL, TIFF codecs, APNG frames.
 
-By the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and tifffile. None is imported before it is
-needed.
+Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and tifffile. Each is imported on first use.
 """
 
 import importlib
@@ -26,13 +25,13 @@ _MODULES = {_PILLOW: "PIL.Image", _HEIF: "pillow_heif", _JXL: "imagecodecs", _TI
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _NAMES = {_HEIF: "HEIC", _JXL: "JPEG XL", _TIFF: "this TIFF's codec", _PILLOW: "this format"}
 
-# TIFF's numbers: none, CCITT, LZW, JPEG, deflate, PackBits. libvips' words do not tell a missing codec reliably:
-# another thread may have switched its messages off.
+# TIFF's codec numbers: none, CCITT, LZW, JPEG, deflate, PackBits. libvips' messages do not reliably indicate a missing
+# codec, since another thread may have disabled them.
 _CODECS_OF_LIBVIPS = (None, 1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
 
 
 def _library(head: bytes, name: str) -> str | None:
-    """Which library may know a file, by its first bytes."""
+    """The library that may decode a file, judging by its first bytes."""
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return _HEIF
     if head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
@@ -41,7 +40,7 @@ def _library(head: bytes, name: str) -> str | None:
         return _TIFF
     if head[:2] == b"BM" or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()):
         return _PILLOW
-    return _PILLOW if name.lower().endswith(".tga") else None  # which has no signature
+    return _PILLOW if name.lower().endswith(".tga") else None  # TGA has no signature
 
 
 def _load(library: str, name: str) -> Any:
@@ -52,18 +51,18 @@ def _load(library: str, name: str) -> Any:
 
 
 def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
-    """Decodes with another library.
+    """Decodes a file with another library than libvips.
 
     Args:
-        data: the file.
-        name: for messages.
-        all_frames: also the pages after the first.
+        data: contents of the file.
+        name: name of the file for messages.
+        all_frames: whether to decode the pages after the first.
 
     Returns:
-        None if no other library knows such files.
+        The decoded file; None if no other library supports it.
 
     Raises:
-        ImageError: the library is not installed, or cannot decode it either.
+        ImageError: the library is not installed, or cannot decode the file either.
     """
     library = _library(data[:64], name)
     if library is None or (library == _TIFF and compression(io.BytesIO(data)) in _CODECS_OF_LIBVIPS):
@@ -77,16 +76,16 @@ def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
         return _heif(module, data, name) if library == _HEIF else _pillow(module, data, name)
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # each library has exceptions of its own
+    except Exception as error:  # each library raises its own exceptions
         what = (str(error).splitlines() or [type(error).__name__])[0]
         raise ImageError(f"{name}: cannot be read as a picture ({what})") from None
 
 
 def header(file: BinaryIO, name: str) -> Header | None:
-    """Size of a file that libvips does not know; None if no library here does.
+    """Header of a file that libvips does not support; None if no other library does.
 
     Raises:
-        ImageError: the library is not installed, or does not know it either.
+        ImageError: the library is not installed, or cannot read the file either.
     """
     data = file.read(64)
     library = _library(data, name)
@@ -108,7 +107,7 @@ def header(file: BinaryIO, name: str) -> Header | None:
 
 
 def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) -> Image:
-    """H, W or H, W, C of unsigned 8 or 16 bits as an image; the second or fourth channel is alpha."""
+    """Converts an array of H, W or H, W, C, uint8 or uint16, to an image; the second or fourth channel is alpha."""
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] > 4 or array.dtype not in (np.uint8, np.uint16):
@@ -126,7 +125,7 @@ def _pillow(module: Any, data: bytes, name: str) -> ImageFile:
         if image.mode.startswith("I;16"):
             return ImageFile((_of_array(np.asarray(image).astype(np.uint16), name, metadata),))
         if image.mode in ("I", "F"):
-            # Pillow gives a PGM of 16 bits as 32 with the same values.
+            # Pillow decodes a 16-bit PGM to 32 bits, with the same values.
             values = np.asarray(image)
             if image.mode == "F" or values.min() < 0 or values.max() > 65535:
                 raise ImageError(f"{name}: has samples of 32 bits; convert it to 8 or 16 bits first")
@@ -167,7 +166,7 @@ def _tiff(module: Any, data: bytes, name: str, all_frames: bool) -> ImageFile:
 
 
 def apng(source: "Source", metadata: Metadata) -> ImageFile:
-    """All frames of an animated PNG; without Pillow the first image and a note."""
+    """Decodes all frames of an animated PNG; without Pillow only the first image, with a note."""
     try:
         module = importlib.import_module(_MODULES[_PILLOW])
     except ImportError:
@@ -177,7 +176,7 @@ def apng(source: "Source", metadata: Metadata) -> ImageFile:
     try:
         with source.file() as file, module.open(file) as film:
             loop = int(film.info.get("loop", 0))
-            # A default image that is no frame is what readers without animation show.
+            # The default image may not be a frame, but a substitute for readers without animation support.
             for number in range(int(bool(film.info.get("default_image"))), film.n_frames):
                 film.seek(number)
                 delays.append(round(float(film.info.get("duration", 0))))

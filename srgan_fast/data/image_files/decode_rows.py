@@ -1,4 +1,4 @@
-"""Files to pixels, row by row, where a decoder gives rows from top to bottom."""
+"""Decoding by rows, for decoders that produce rows from top to bottom."""
 
 from typing import Any
 
@@ -13,21 +13,24 @@ from srgan_fast.errors import ImageError
 
 _LOADERS = ("jpegload", "pngload", "tiffload", "webpload")
 _DTYPES: dict[str, Any] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
-# Rows that libvips is asked for at once: its caches and regions keep several times as many. Of a PNG of 20,000 columns
-# it keeps 75 MB so, and 170 MB if it is asked for 64.
+# Rows that are requested from libvips at a time; its caches and regions hold several times as many. For a PNG of 20,000
+# columns they take 75 MB with this value, and 170 MB with 64.
 _FETCHED = 8
-_COEFFICIENTS = 6  # bytes a pixel of a progressive JPEG that libjpeg keeps: three of two bytes
+_COEFFICIENTS = 6  # bytes per pixel that libjpeg buffers for a progressive JPEG: three coefficients of two bytes
 
 
 def open_rows(source: Source) -> RowSource | None:
-    """An image that comes in rows; None where only `decode` reads it, or says why nothing does.
+    """Opens an image for reading by rows.
 
-    JPEG, PNG, TIFF and WebP with one image come in rows. Interlaced and progressive files and WebP are held by their
-    decoders as a whole, those that lie on a side or stand on their head are decoded before they are turned; `held` says
-    how much that is. Samples of 32 bits do not come in rows: what they mean depends on the brightest.
+    JPEG, PNG, TIFF and WebP files with one image are supported. Decoders buffer interlaced and progressive files and
+    WebP as a whole, and images with an EXIF orientation other than 1 are decoded before they are turned; `held` is the
+    memory that this takes. 32-bit samples are not supported, since their range depends on the brightest sample.
+
+    Returns:
+        The image; None if it must be read by `decode`, which also reports why a file is unreadable.
 
     Raises:
-        ImageError: samples that cannot be converted.
+        ImageError: the sample format cannot be converted.
     """
     try:
         image = source.open()
@@ -40,7 +43,7 @@ def open_rows(source: Source) -> RowSource | None:
             with source.file() as file:
                 notes = (["EXIF of the TIFF"] if tiff.pages(file)[1] else []) + notes
                 tiled = tiff.is_tiled(file)
-            # Codecs that libvips lacks show here; another library may have them, for the whole image.
+            # Fails here if libvips lacks the codec; another library may decode it, but only the whole image.
             with tiles_checked(tiled):
                 pyvips.Region.new(image).fetch(0, 0, image.width, 1)
         converted, metadata, more = integers(image, described, source.name)
@@ -61,7 +64,7 @@ def open_rows(source: Source) -> RowSource | None:
 
 
 def _held(image: Any, loader: str, turned: int) -> int:
-    """Bytes that decoding takes beside rows."""
+    """Bytes that decoding takes in addition to the rows."""
     area = image.width * image.height
     samples = area * image.bands * (1 if image.format == "uchar" else 2)
     held = samples if turned > 1 else 0
@@ -73,7 +76,7 @@ def _held(image: Any, loader: str, turned: int) -> int:
 
 
 class _Reader:
-    """One pass through an image."""
+    """Reads an image once from top to bottom."""
 
     def __init__(self, source: Source, described: Metadata, turn: bool, tiled: bool, width: int) -> None:
         self.source, self.tiled, self.width, self.row = source, tiled, width, 0

@@ -1,4 +1,4 @@
-"""Pixels to files: what a format cannot hold is converted where that is sensible, and named where it is not."""
+"""Encoding: contents that a format does not support are converted where that is sensible; all losses are noted."""
 
 import io
 from collections.abc import Sequence
@@ -14,17 +14,22 @@ from srgan_fast.data.image_files.formats import TRAITS, Format
 from srgan_fast.data.image_files.picture import Image, ImageFile, Metadata, Pixels, Timing
 from srgan_fast.errors import ImageError
 
-# Of a result of 12 million pixels: 0.50 s of CPU for 1.9 % more bytes than level 6 with a filter chosen for each row
-# (1.05 s). Such a choice at level 4 takes 0.66 s for the same bytes; level 3 has 3.6 % more (0.39 s), level 9 takes
-# 5.8 s for 3.8 % fewer, and no filter at level 6, libvips' own default, gives 88 % more (libvips 8.18, Zen 4,
-# srresnet-x4 on a mosaic of test photographs). Charts are 0.5 % larger with this filter than with a choice.
+# Measured on a result of 12 million pixels: 0.50 s of CPU time and 1.9 % more bytes than level 6 with a filter selected
+# per row (1.05 s). Selection per row at level 4 takes 0.66 s for the same bytes; level 3 gives 3.6 % more (0.39 s),
+# level 9 takes 5.8 s for 3.8 % fewer, and no filter at level 6, libvips' default, gives 88 % more (libvips 8.18, Zen 4,
+# srresnet-x4 on a mosaic of test photographs). Charts are 0.5 % larger with this filter than with selection per row.
 PNG_COMPRESSION, PNG_FILTER = 4, "paeth"
-_BIG_TIFF = 3 << 30  # bytes of pixels; compressed they may exceed them, and the format ends at 4 GB
+_BIG_TIFF = 3 << 30  # bytes of pixels; compression may increase the size, and classic TIFF is limited to 4 GB
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A file, and what of the image is not in it, one clause each."""
+    """An encoded image.
+
+    Attributes:
+        data: contents of the file.
+        notes: contents of the image that were dropped, one clause each.
+    """
 
     data: bytes
     notes: tuple[str, ...] = ()
@@ -34,13 +39,13 @@ def encode(file: ImageFile, fmt: Format, quality: int = 95, compression: int | N
     """Encodes images.
 
     Args:
-        file: frames with what describes them; the first one's metadata is written.
+        file: frames with their metadata; that of the first frame is written.
         fmt: file format.
-        quality: 1..100 for JPEG, WebP and AVIF; WebP and AVIF are lossless at 100.
-        compression: 0..9 for PNG; `PNG_COMPRESSION` if None.
+        quality: JPEG, WebP and AVIF quality, 1..100; WebP and AVIF are lossless at 100.
+        compression: PNG compression level, 0..9; `PNG_COMPRESSION` if None.
 
     Raises:
-        ImageError: the format cannot hold images of that size.
+        ImageError: the images are too large for the format.
     """
     first = file.frames[0]
     check_size(fmt, first.width, first.height)
@@ -74,7 +79,7 @@ def encode(file: ImageFile, fmt: Format, quality: int = 95, compression: int | N
 
 
 def check_size(fmt: Format, width: int, height: int) -> None:
-    """Whether a format holds images of a size.
+    """Checks that a format supports images of a size.
 
     Raises:
         ImageError: it does not.
@@ -87,13 +92,19 @@ def check_size(fmt: Format, width: int, height: int) -> None:
 
 
 def frames_held(kind: str, count: int, fmt: Format) -> int:
-    """How many of a file's frames or pages a format takes."""
+    """Number of frames or pages of a file that the format can store.
+
+    Args:
+        kind: `animation`, `pages` or `image`, see `Header.kind`.
+        count: number of frames or pages in the file.
+        fmt: file format of the result.
+    """
     several = TRAITS[fmt].several
     return count if several == "pages" or (several == "animation" and kind == "animation") else 1
 
 
 def reason(error: Exception) -> str:
-    """What libvips says below its own headline."""
+    """The first line of libvips' message after its heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[1:] or lines or ["unknown error"])[0]
 
@@ -113,7 +124,7 @@ def _frames_that_fit(file: ImageFile, fmt: Format, notes: list[str]) -> tuple[li
 
 
 def prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
-    """The image as the format holds it."""
+    """Converts an image to what the format supports, and appends notes on losses."""
     traits = TRAITS[fmt]
     if image.pixels.dtype == np.uint16 and traits.bits < 16:
         if traits.bits == 8:
@@ -134,7 +145,7 @@ def prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
 
 
 def lost(metadata: Metadata, fmt: Format) -> list[str]:
-    """What the format has no place for."""
+    """Metadata that the format cannot store, one clause each."""
     found = []
     if metadata.exif and fmt in ("tif", "gif"):
         found.append("EXIF")
@@ -152,7 +163,7 @@ def lost(metadata: Metadata, fmt: Format) -> list[str]:
 
 
 def to_8_bits(image: Image) -> Image:
-    """The image with 16 bits rounded to 8."""
+    """Rounds 16-bit samples to 8 bits."""
 
     def shrink(values: Pixels) -> Pixels:
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -166,7 +177,7 @@ def _to_srgb(image: Image) -> Image:
     plain.set_type(pyvips.GValue.blob_type, "icc-profile-data", image.metadata.icc)
     try:
         done = plain.icc_transform("srgb", embedded=True, depth=16 if wide else 8).numpy()
-    except pyvips.Error:  # a damaged profile; the values are the best there is
+    except pyvips.Error:  # damaged profile: keep the values unconverted
         return image
     return replace(image, pixels=done.reshape(image.height, image.width, -1))
 
@@ -182,7 +193,12 @@ def _vips(image: Image) -> Any:
 
 
 def space_of(wide: bool, gray: bool) -> str:
-    """The name that libvips has for what samples mean, of 16 or 8 bits."""
+    """Libvips' name of the colour space.
+
+    Args:
+        wide: whether samples have 16 bits instead of 8.
+        gray: whether the image is gray.
+    """
     return ("grey16" if wide else "b-w") if gray else ("rgb16" if wide else "srgb")
 
 
@@ -192,13 +208,13 @@ def _png(frames: Sequence[Image], timing: Timing | None, compression: int | None
 
 
 def png_options(compression: int | None) -> dict[str, Any]:
-    """How libvips is to write PNG."""
+    """Options of libvips' PNG encoder; the default level if `compression` is None."""
     level = PNG_COMPRESSION if compression is None else compression
     return {"compression": level, "filter": PNG_FILTER, "keep": "none"}
 
 
 def _alike(frames: Sequence[Image]) -> list[Image]:
-    """Frames of one number of channels."""
+    """Converts frames to a common number of channels."""
     alpha, gray = any(f.alpha is not None for f in frames), all(f.is_gray for f in frames)
     result = []
     for frame in frames:
@@ -221,18 +237,18 @@ def _jpeg(image: Image, quality: int) -> bytes:
 
 
 def on_white(image: Any) -> Any:
-    """A libvips image without its transparency."""
+    """Composites a libvips image on white."""
     return image.flatten(background=255)
 
 
 def jpeg_options(quality: int) -> dict[str, Any]:
-    """How libvips is to write JPEG."""
-    # Full-resolution chroma at high quality: the detail was just paid for.
+    """Options of libvips' JPEG encoder."""
+    # Full-resolution chroma at high quality: subsampling would discard detail that was just computed.
     return {"Q": quality, "subsample_mode": "off" if quality >= 90 else "auto", "keep": "none"}
 
 
 def _film(frames: Sequence[Image], timing: Timing | None) -> Any:
-    """Frames below each other, as libvips has animations."""
+    """Stacks frames vertically, which is libvips' layout of animations."""
     images = [_vips(frame) for frame in _alike(frames)]
     if len(images) == 1:
         return images[0]
@@ -260,7 +276,7 @@ def _avif(image: Image, quality: int, block: bytes | None) -> bytes:
         if data:
             name = "icc-profile-data" if kind == "icc" else f"{kind}-data"
             vips.set_type(pyvips.GValue.blob_type, name, data)
-    # libvips makes an EXIF block of its own up if it may write one and there is none.
+    # libvips generates an EXIF block if it may write one and the image has none.
     keep = "|".join(kind for kind, data in kept.items() if data) or "none"
     bits = 12 if image.pixels.dtype == np.uint16 else 8
     return bytes(
@@ -286,12 +302,13 @@ def _tiff(frames: Sequence[Image]) -> bytes:
 
 
 def tiff_described(image: Any, metadata: Metadata) -> Any:
-    """A libvips image with the descriptions that its TIFF writer takes from it."""
+    """Attaches the metadata that libvips' TIFF encoder writes."""
     image = image.copy()
     for name, data in (
         ("icc-profile-data", metadata.icc),
         ("xmp-data", metadata.xmp),
-        # libvips divides the length by four, for a libtiff that counted in fours; the present one counts bytes.
+        # libvips divides the length by four, for old versions of libtiff that count in units of four bytes; current
+        # ones count bytes.
         ("iptc-data", metadata.iptc and metadata.iptc + bytes(3 * len(metadata.iptc))),
     ):
         if data:
@@ -302,7 +319,12 @@ def tiff_described(image: Any, metadata: Metadata) -> Any:
 
 
 def tiff_options(metadata: Metadata, size: int) -> dict[str, Any]:
-    """How libvips is to write TIFF of so many bytes of pixels."""
+    """Options of libvips' TIFF encoder.
+
+    Args:
+        metadata: metadata of the image.
+        size: bytes of uncompressed pixels.
+    """
     x, y = metadata.density or (25.4, 25.4)
     return {
         "compression": "deflate",
@@ -316,7 +338,7 @@ def tiff_options(metadata: Metadata, size: int) -> dict[str, Any]:
 
 
 def _tiff_of_pages(frames: Sequence[Image]) -> bytes:
-    """Pages of several sizes, which libvips does not write."""
+    """Encodes pages of different sizes, which libvips does not support."""
     try:
         import tifffile  # noqa: PLC0415 (an extra)
     except ImportError:

@@ -1,7 +1,7 @@
-"""Pixels to files, row by row: what `encode` writes, from rows that are there only for a moment.
+"""Encoding by rows: writes the same files as `encode`, without the whole image in memory.
 
-libvips asks for pixels in its own order and time, unless it reads them from a file. So rows are given to it as an
-uncompressed TIFF that exists nowhere, and its encoder runs in a thread that waits for them.
+libvips requests pixels in an order and at times that it chooses, unless it reads them from a file. Rows are therefore
+passed to it as a virtual uncompressed TIFF, and its encoder runs in a thread that waits for them.
 """
 
 import threading
@@ -32,26 +32,26 @@ from srgan_fast.data.image_files.picture import Image, Metadata
 from srgan_fast.errors import ImageError
 
 ROW_FORMATS: tuple[Format, ...] = ("png", "jpg", "tif")
-_STRIP = 16  # rows of a strip of the TIFF that libvips reads
-# Bytes of rows up to which the encoder gets them in one piece, and works on it while the next ones are computed; and of
-# a piece of longer ones.
+_STRIP = 16  # rows per strip of the TIFF that libvips reads
+# Rows of up to `_WHOLE_STRIP` bytes are passed to the encoder in one piece, which it encodes while the next rows are
+# computed; larger ones are passed in pieces of `_PIECE` bytes.
 _WHOLE_STRIP, _PIECE = 16 << 20, 4 << 20
 
 
 class RowWriter:
-    """Encodes an image whose rows come from top to bottom; a context that ends the encoder whatever happens.
+    """Encodes an image whose rows are written from top to bottom; a context manager that always ends the encoder.
 
     Args:
-        file: what to write to; readable, too. Nothing else may use it before the context ends.
+        file: output file, which must also be readable; nothing else may use it before the context ends.
         fmt: one of `ROW_FORMATS`.
-        height: rows of the image.
-        width: columns of the image.
-        like: an image of the same kind, whose size does not matter; its metadata is written.
+        height: number of rows of the image.
+        width: number of columns of the image.
+        like: image of any size with the same dtype and channels; its metadata is written.
         quality: see `encode`.
         compression: see `encode`.
 
     Raises:
-        ImageError: the format cannot hold an image of that size.
+        ImageError: the image is too large for the format.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class RowWriter:
         self.thread.join()
 
     def write(self, rows: Image) -> None:
-        """Takes the next rows.
+        """Encodes the next rows.
 
         Raises:
-            ImageError: the encoder fails.
+            ImageError: the encoder failed.
             OSError: the file cannot be written.
         """
         if rows.alpha is not None and not TRAITS[self.fmt].alpha:
@@ -101,7 +101,7 @@ class RowWriter:
         self.written += rows.height
         samples = rows.pixels.shape[2] + (rows.alpha is not None)
         line = self.width * samples * rows.pixels.itemsize
-        # Where rows are many, copies of all of them would be what takes most memory beside the network.
+        # A copy of many rows at once would take more memory than anything except the network.
         step = rows.height if rows.height * line <= _WHOLE_STRIP else max(1, _PIECE // line)
         for first in range(0, rows.height, step):
             part = slice(first, first + step)
@@ -115,10 +115,10 @@ class RowWriter:
         """Waits for the encoder after the last row.
 
         Returns:
-            What of the image is not in the file, as `encode` says it.
+            Contents of the image that were dropped, as in `Encoded.notes`.
 
         Raises:
-            ImageError: the encoder fails.
+            ImageError: the encoder failed.
             OSError: the file cannot be written.
         """
         if self.written != self.height:
@@ -136,7 +136,7 @@ class RowWriter:
     def _encode(self) -> None:
         try:
             self._save()
-            # libvips' caches may make black pixels of an error, and say nothing.
+            # libvips' caches may silently replace an error by black pixels.
             self.failure = self.feed.failure
         except pyvips.Error as error:
             self.failure = self.feed.failure or ImageError(f"cannot be encoded as {self.fmt} ({reason(error)})")
@@ -194,7 +194,7 @@ class RowWriter:
 
 
 def _pixel_of(like: Image, transparent: bool) -> Image:
-    """An image of one pixel of the same kind."""
+    """A white image of one pixel with the same dtype, channels and metadata."""
     white = np.iinfo(like.pixels.dtype).max
     pixels = np.full((1, 1, like.pixels.shape[2]), white, like.pixels.dtype)
     alpha = None if like.alpha is None else np.full((1, 1), 0 if transparent else white, like.pixels.dtype)
@@ -202,7 +202,7 @@ def _pixel_of(like: Image, transparent: bool) -> Image:
 
 
 def _bare(image: Any) -> Any:
-    """A libvips image without what it knows from the file that it is read from."""
+    """Removes the metadata that libvips attached when reading the file."""
     image = image.copy()
     for name in ("n-pages", "resolution-unit", "orientation", "bits-per-sample", "vips-loader", "page-height"):
         if image.get_typeof(name):
@@ -211,11 +211,11 @@ def _bare(image: Any) -> Any:
 
 
 class _Head:
-    """A file whose beginning is written again, with descriptions, once it is there.
+    """Buffers the beginning of a file until metadata can be inserted; later data are written directly.
 
     Args:
-        file: what to write to.
-        rewrite: what a beginning becomes; None where more of it is needed.
+        file: output file.
+        rewrite: inserts the metadata into the beginning of a file; returns None if it needs more of the file.
     """
 
     def __init__(self, file: BinaryIO, rewrite: Callable[[bytes], bytes | None]) -> None:
@@ -223,7 +223,7 @@ class _Head:
         self.held: bytes | None = b""
 
     def write(self, data: Any) -> int:
-        """Takes what the encoder writes."""
+        """Receives output of the encoder."""
         if self.held is None:
             return self.file.write(data)
         self.held += bytes(data)
@@ -234,21 +234,21 @@ class _Head:
         return len(data)
 
     def finish(self) -> None:
-        """After the last byte.
+        """To be called after the last byte.
 
         Raises:
-            ImageError: the encoder has not written a whole beginning.
+            ImageError: the output ended before the metadata could be inserted.
         """
         if self.held is not None:
             raise ImageError("cannot be encoded (the encoder wrote no pixels)")
 
 
 class _Feed:
-    """Rows on their way to libvips, behind the head of a file: one piece at a time, each waited for.
+    """A virtual file that libvips reads: a header, followed by rows that another thread passes piece by piece.
 
     Args:
-        head: the beginning of the file.
-        size: of the whole file in bytes.
+        head: header of the file.
+        size: size of the whole file in bytes.
     """
 
     def __init__(self, head: bytes, size: int) -> None:
@@ -256,12 +256,12 @@ class _Feed:
         self.failure: BaseException | None = None
         self._changed = threading.Condition()
         self._piece: memoryview | None = None
-        self._begin = len(head)  # where the piece lies in the file
+        self._begin = len(head)  # offset of the piece in the file
         self._place = 0
         self._ended = self._closed = False
 
     def put(self, piece: memoryview) -> bool:
-        """Gives the next piece, and waits until the one before is taken; false where the encoder has ended."""
+        """Passes the next piece after the previous one was read; returns False if the encoder has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._piece is None or self._closed)
             if self._closed:
@@ -271,19 +271,24 @@ class _Feed:
             return True
 
     def end(self) -> None:
-        """No more pieces will come; the encoder fails if it wants more."""
+        """Declares that no more pieces follow; the encoder fails if it needs more."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """The encoder wants no more."""
+        """Declares that the encoder has ended."""
         with self._changed:
             self._closed, self._piece = True, None
             self._changed.notify_all()
 
     def read(self, count: int) -> Any:
-        """At most so many bytes from the present place on; None at the end."""
+        """Reads at most `count` bytes from the current position; returns None at the end.
+
+        Raises:
+            ImageError: the rows ended early.
+            RuntimeError: the position is outside the current piece.
+        """
         place = self._place
         if place >= self.size:
             return None
@@ -305,12 +310,15 @@ class _Feed:
         return data
 
     def seek(self, offset: int, whence: int) -> int:
-        """As of a file."""
+        """Sets the position, as `seek` of a file does."""
         self._place = offset + (0, self._place, self.size)[whence]
         return self._place
 
     def guarded(self, call: Callable[..., Any], wrong: Any) -> Callable[..., Any]:
-        """The call for libvips, which knows no exceptions: they are kept, and a value says that it failed."""
+        """Wraps a callback for libvips, which does not support exceptions.
+
+        The first exception is stored as `failure`; the callback then returns `wrong`.
+        """
 
         def guarded(*arguments: Any) -> Any:
             try:

@@ -1,6 +1,6 @@
-"""EXIF blocks, changed in place: orientation 1, a thumbnail that is turned like the image, the new size.
+"""Updates of EXIF blocks: orientation 1, a thumbnail turned like the image, and the new size.
 
-Only values are overwritten and a new thumbnail is appended, so that offsets inside maker notes stay right.
+Values are overwritten in place and the new thumbnail is appended, so that offsets inside maker notes remain valid.
 """
 
 import struct
@@ -13,7 +13,7 @@ _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 0x0201, 0x0202
 
 
 def without_prefix(data: bytes) -> bytes:
-    """The TIFF block alone; JPEG and some writers of other formats put `Exif` and two zeros before it."""
+    """Removes the prefix `Exif` and two zero bytes, which JPEG and some encoders of other formats add."""
     return data[len(_PREFIX) :] if data.startswith(_PREFIX) else data
 
 
@@ -29,7 +29,7 @@ class _Block:
         (self.first,) = struct.unpack_from(f"{order}I", data, 4)
 
     def entries(self, offset: int) -> Iterator[tuple[int, int]]:
-        """Tag and place of every entry of a directory."""
+        """Tag and offset of every entry of a directory."""
         (count,) = struct.unpack_from(f"{self.order}H", self.data, offset)
         for i in range(count):
             place = offset + 2 + 12 * i
@@ -37,19 +37,19 @@ class _Block:
             yield tag, place
 
     def following(self, offset: int) -> int:
-        """Offset of the next directory, 0 if there is none."""
+        """Offset of the next directory; 0 if there is none."""
         (count,) = struct.unpack_from(f"{self.order}H", self.data, offset)
         (result,) = struct.unpack_from(f"{self.order}I", self.data, offset + 2 + 12 * count)
         return int(result)
 
     def value(self, place: int) -> int:
-        """The single short or long of an entry."""
+        """The value of an entry that holds one short or long."""
         (kind,) = struct.unpack_from(f"{self.order}H", self.data, place + 2)
         (value,) = struct.unpack_from(f"{self.order}{'H' if kind == _SHORT else 'I'}", self.data, place + 8)
         return int(value)
 
     def set_value(self, place: int, value: int) -> None:
-        """Writes one number; what does not fit into a short becomes a long."""
+        """Writes the value of an entry; the type becomes long if the value does not fit into a short."""
         (kind,) = struct.unpack_from(f"{self.order}H", self.data, place + 2)
         if kind == _SHORT and value < 65536:
             struct.pack_into(f"{self.order}HH", self.data, place + 8, value, 0)
@@ -58,11 +58,11 @@ class _Block:
 
 
 def upright(exif: bytes, turn_thumbnail: Callable[[bytes], bytes]) -> bytes | None:
-    """Says orientation 1, and turns the thumbnail.
+    """Sets the orientation to 1 and turns the thumbnail.
 
     Args:
         exif: a TIFF block.
-        turn_thumbnail: from one JPEG file to another.
+        turn_thumbnail: function that turns an encoded JPEG image.
 
     Returns:
         The new block, or None if it is damaged.
@@ -90,7 +90,7 @@ def upright(exif: bytes, turn_thumbnail: Callable[[bytes], bytes]) -> bytes | No
 
 
 def with_size(exif: bytes, width: int, height: int) -> bytes:
-    """The block with the size of the image in the tags that tell it; as it was if it is damaged."""
+    """Updates the image size in the tags that hold it; returns damaged blocks unchanged."""
     try:
         block = _Block(exif)
         pointer = dict(block.entries(block.first)).get(_EXIF_IFD)

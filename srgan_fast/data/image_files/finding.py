@@ -1,4 +1,4 @@
-"""The images of a folder, by their suffix."""
+"""Search for images in a folder, by suffix."""
 
 import os
 import sys
@@ -18,17 +18,21 @@ def find_images(
     left_out: Counter[str] | None = None,
     skip: str | None = None,
 ) -> list[Path]:
-    """The images of a folder, sorted; hidden files and our own unfinished ones are left out.
+    """Finds the images in a folder; hidden files, which include our temporary files, are ignored.
 
     Args:
-        folder: where to look.
-        recursive: also the folders in folders.
-        on_unreadable: told about folders in it that cannot be listed; they are errors if None.
-        left_out: counts images of kinds that cannot be read, by suffix.
-        skip: real path of a folder in it that is left out.
+        folder: folder to search.
+        recursive: whether to search its subfolders.
+        on_unreadable: called with a message for each subfolder that cannot be listed; such a folder is an error if
+            None.
+        left_out: counter of images of unsupported formats, by suffix.
+        skip: real path of a subfolder to ignore.
+
+    Returns:
+        The paths, sorted.
 
     Raises:
-        ImageError: not a folder, or one that cannot be listed.
+        ImageError: not a folder, or it cannot be listed.
     """
     if not folder.is_dir():
         raise ImageError(f"{shown(folder)}: no such folder")

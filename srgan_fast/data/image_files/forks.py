@@ -1,7 +1,8 @@
-"""Processes that were forked beside libvips' threads, in which it would wait for threads that were not copied.
+"""Detects processes that were forked while libvips had threads; libvips would hang in them.
 
-libvips keeps its threads for some seconds after an image, and a child of a fork has none of them but believes it has.
-There is no call to tell it, so that such a child refuses images instead of hanging at the first.
+libvips keeps its threads for some seconds after an image. They do not exist in a forked child, but libvips' state there
+says that they do, and there is no function to reset it. Such a child therefore rejects images instead of hanging at
+the first one.
 """
 
 import os
@@ -11,27 +12,27 @@ from pathlib import Path
 from srgan_fast.errors import ImageError
 
 _THREADS = Path("/proc/self/task")
-_NAME = "libvips"  # of its threads, with "worker" after it
+_NAME = "libvips"  # prefix of the names of its threads; "worker" follows
 
 
 class _Forks:
-    """What this process knows about the fork that it came from.
+    """State of this process with respect to forks.
 
     Attributes:
-        used: whether libvips was given an image in this process.
-        at_risk: whether a child that is forked now could not use libvips.
-        refuses: whether this process is such a child, or a child of one.
+        used: whether libvips has processed an image in this process.
+        at_risk: whether a child forked now would be unable to use libvips.
+        refuses: whether this process is such a child, or a descendant of one.
     """
 
     def __init__(self) -> None:
         self.used = self.at_risk = self.refuses = False
 
     def before(self) -> None:
-        """In the parent."""
+        """Called in the parent before a fork."""
         self.at_risk = self.refuses or (self.used and _has_threads())
 
     def in_child(self) -> None:
-        """In the child."""
+        """Called in the child after a fork."""
         self.refuses, self.used = self.at_risk, False
 
 
@@ -41,10 +42,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def check_not_forked() -> None:
-    """To be called before libvips is given an image.
+    """To be called before every use of libvips.
 
     Raises:
-        ImageError: it would not come back, since this process was forked beside its threads.
+        ImageError: libvips would hang, since this process was forked while it had threads.
     """
     if _forks.refuses:
         raise ImageError(
@@ -56,11 +57,11 @@ def check_not_forked() -> None:
 
 
 def _has_threads() -> bool:
-    """Whether libvips has threads now; where that cannot be seen, it may."""
+    """Whether libvips has threads now; True on systems where this is unknown."""
     if not _THREADS.is_dir():
         return True
     for thread in _THREADS.iterdir():
-        with suppress(OSError):  # it has ended since
+        with suppress(OSError):  # the thread has ended meanwhile
             if (thread / "comm").read_text().startswith(_NAME):
                 return True
     return False

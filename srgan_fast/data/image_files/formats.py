@@ -1,4 +1,4 @@
-"""File formats: their suffixes, and what each can hold."""
+"""File formats: suffixes and capabilities."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 
 Format = Literal["png", "jpg", "webp", "tif", "gif", "apng", "avif"]
 
-# Written by our own encoders' side of the table below; libvips reads all of them.
+# Formats that can be written; libvips reads all of them.
 FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".png": "png",
     ".apng": "apng",
@@ -20,7 +20,7 @@ FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".avif": "avif",
 }
 
-# Read by the libraries of the extra `formats`, by suffix: the module that has to be there.
+# Suffixes of formats that the libraries of the extra `formats` read, with the required module.
 EXTRA_SUFFIXES: dict[str, str] = {
     ".bmp": "PIL",
     ".ppm": "PIL",
@@ -34,21 +34,21 @@ EXTRA_SUFFIXES: dict[str, str] = {
 }
 EXTRA_HINT = "pip install 'srgan_fast[formats]'"
 
-# Of images that nothing here reads: whoever names a result so does not mean a folder.
+# Suffixes of image formats that are not supported; an output with such a suffix is not meant as a folder.
 OTHER_SUFFIXES = frozenset({".exr", ".hdr", ".jp2", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".svg", ".ico"})
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a format holds.
+    """Capabilities of a format.
 
     Attributes:
-        max_side: largest width and height in pixels, or None.
-        bits: most bits a sample that are written here.
-        alpha: whether transparency is held.
-        gray: whether there are gray images; else they are stored as RGB.
-        several: `animation` (frames with timing), `pages`, or None for one image.
-        icc: whether a profile is held.
+        max_side: largest width and height in pixels; None if unlimited.
+        bits: maximum bits per sample that our encoder writes.
+        alpha: whether alpha is supported.
+        gray: whether gray images are supported; otherwise they are stored as RGB.
+        several: `animation` (frames with timing), `pages`, or None for a single image.
+        icc: whether ICC profiles are supported.
     """
 
     max_side: int | None
@@ -63,7 +63,7 @@ _PNG = Traits(None, 16, True, True, "animation", True)
 TRAITS: dict[Format, Traits] = {
     "png": _PNG,
     "apng": _PNG,
-    "jpg": Traits(65500, 8, False, True, None, True),  # libjpeg's limit; the format itself would hold 35 more
+    "jpg": Traits(65500, 8, False, True, None, True),  # libjpeg's limit; the format's is 65535
     "webp": Traits(16383, 8, True, False, "animation", True),
     "tif": Traits(None, 16, True, True, "pages", True),
     "gif": Traits(65535, 8, True, False, "animation", False),
@@ -79,16 +79,16 @@ def has_module(name: str) -> bool:
 
 @cache
 def readable_suffixes() -> frozenset[str]:
-    """Suffixes of images that can be read with what is installed."""
+    """Suffixes of image formats that can be read with the installed libraries."""
     extra = {suffix for suffix, module in EXTRA_SUFFIXES.items() if has_module(module)}
     return frozenset(FORMAT_OF_SUFFIX) | extra
 
 
 def known_suffixes() -> frozenset[str]:
-    """Suffixes of images, whether or not they can be read."""
+    """Suffixes of all known image formats, including those that cannot be read."""
     return frozenset(FORMAT_OF_SUFFIX) | frozenset(EXTRA_SUFFIXES) | OTHER_SUFFIXES
 
 
 def written_suffixes() -> str:
-    """The suffixes that can be written, for messages."""
+    """Suffixes that can be written, as text for messages."""
     return ".png, .jpg, .webp, .tif, .gif, .apng or .avif"

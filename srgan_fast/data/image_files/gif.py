@@ -1,4 +1,4 @@
-"""Blocks of GIF files: whether they are whole, which libvips does not mind (GIF89a specification)."""
+"""Detection of truncated GIF files, which libvips decodes without an error (GIF89a specification)."""
 
 from typing import BinaryIO
 
@@ -6,7 +6,7 @@ _IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
 
 
 def is_cut(file: BinaryIO) -> bool:
-    """Whether a file ends inside a block. One that only lacks its last byte, the trailer, is whole."""
+    """Whether a file ends inside a block; a file that only lacks its last byte, the trailer, counts as complete."""
     file.seek(0)
     head = file.read(13)
     if len(head) < 13 or not _skip_colours(file, head[10]):
@@ -20,7 +20,7 @@ def is_cut(file: BinaryIO) -> bool:
             descriptor = file.read(9)
             whole = len(descriptor) == 9 and _skip_colours(file, descriptor[8]) and len(file.read(1)) == 1
         else:
-            return False  # what stands behind the images is not ours to judge
+            return False  # data after the images are not checked
         if not whole or not _skip_blocks(file):
             return True
     return False

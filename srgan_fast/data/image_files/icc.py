@@ -1,4 +1,4 @@
-"""ICC profiles as far as they are three primaries and a curve: read the curves, make such a profile (ICC.1:2001-04)."""
+"""ICC profiles that consist of primaries and curves: reading the curves, creating profiles (ICC.1:2001-04)."""
 
 import struct
 from collections.abc import Callable
@@ -15,20 +15,20 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 
 
 def srgb_to_linear(values: Floats) -> Floats:
-    """The curve of IEC 61966-2-1."""
+    """Converts sRGB values in 0..1 to linear ones (IEC 61966-2-1)."""
     return np.where(values <= 0.04045, values / 12.92, ((np.maximum(values, 0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def linear_to_srgb(values: Floats) -> Floats:
-    """Its inverse."""
+    """Converts linear values in 0..1 to sRGB; the inverse of `srgb_to_linear`."""
     return np.where(values <= 0.0031308, values * 12.92, 1.055 * np.maximum(values, 0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def curves(profile: bytes) -> list[Callable[[Floats], Floats]] | None:
-    """The curves from stored to linear values, 0..1 to 0..1: three, or one for gray.
+    """Curves of a profile from stored to linear values, both in 0..1.
 
     Returns:
-        None if the profile is not of that kind (a look-up table, CMYK) or is damaged.
+        Three curves, or one for gray; None if the profile is of another kind (look-up table, CMYK) or damaged.
     """
     try:
         (count,) = struct.unpack_from(">I", profile, 128)
@@ -64,7 +64,12 @@ def _curve(data: bytes) -> Callable[[Floats], Floats]:
 
 
 def _parameters(kind: int, given: list[float]) -> tuple[float, float, float, float, float, float, float]:
-    """g, a, b, c, d, e, f of the most general form."""
+    """Parameters g, a, b, c, d, e, f of the equivalent curve of the most general type.
+
+    Args:
+        kind: function type of the parametric curve, 0..4.
+        given: its parameters.
+    """
     g = given[0]
     if kind == 0:
         return g, 1, 0, 0, 0, 0, 0
@@ -78,12 +83,12 @@ def _parameters(kind: int, given: list[float]) -> tuple[float, float, float, flo
 
 
 def make_profile(gamma: float | None, primaries: Chromaticities, gray: bool) -> bytes:
-    """A profile of version 2.
+    """Creates a profile of version 2.
 
     Args:
         gamma: exponent from stored to linear values; sRGB's curve if None.
-        primaries: x and y of white, red, green, blue.
-        gray: one curve instead of three.
+        primaries: x and y of white, red, green and blue.
+        gray: whether the profile is for gray images, with one curve instead of three.
     """
     if gamma is None:
         table = np.rint(srgb_to_linear(np.linspace(0, 1, 1024)) * 65535).astype(">u2").tobytes()
@@ -122,7 +127,7 @@ def _xyz(values: Floats) -> bytes:
 
 
 def _to_d50(primaries: Chromaticities) -> Floats:
-    """Columns: XYZ of red, green and blue, adapted to D50 by Bradford's matrix (Lindbloom)."""
+    """Matrix whose columns are XYZ of red, green and blue, adapted to D50 with the Bradford matrix (Lindbloom)."""
     points = [(x, y) for x, y in zip(primaries[::2], primaries[1::2], strict=True)]
     white, *colours = [np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in points]
     matrix = np.stack(colours, 1)

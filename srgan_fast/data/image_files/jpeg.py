@@ -1,4 +1,4 @@
-"""Segments of JPEG files: density, comments, EXIF, XMP, IPTC and profiles, read and written (ITU-T T.81, T.871)."""
+"""Reading and writing JPEG segments: density, comments, EXIF, XMP, IPTC and ICC profiles (ITU-T T.81, T.871)."""
 
 import struct
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ _SOI, _SOS, _EOI, _COM = 0xD8, 0xDA, 0xD9, 0xFE
 _APP0, _APP1, _APP2, _APP13, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEF
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _PHOTOSHOP, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
-MAX_SEGMENT = 65533  # bytes; the length itself takes two of 65535
+MAX_SEGMENT = 65533  # bytes of content; the length field takes two of 65535
 
 
 def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of the segments before the pixels."""
+    """Marker and content of each segment before the pixels."""
     file.seek(2)
     while file.read(1) == b"\xff":
         while (marker := file.read(1)) == b"\xff":
@@ -29,7 +29,11 @@ def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def read_jpeg(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
-    """Adds density, comments and what libvips does not tell of Ultra HDR files; names what cannot be taken over."""
+    """Adds density, comments, and for Ultra HDR files the metadata that libvips does not report.
+
+    Returns:
+        The metadata, and notes on contents that are dropped.
+    """
     texts: list[Text] = []
     notes: list[str] = []
     for marker, data in _segments(file):
@@ -57,7 +61,7 @@ def _decoded(data: bytes) -> str:
 
 
 def iptc_of_photoshop(data: bytes) -> bytes | None:
-    """The IPTC records in Photoshop's image resources, as an APP13 segment has them."""
+    """The IPTC records in Photoshop image resources (content of an APP13 segment); None if there are none."""
     at = len(_PHOTOSHOP) if data.startswith(_PHOTOSHOP) else 0
     while data[at : at + 4] == b"8BIM" and at + 7 <= len(data):
         (number,) = struct.unpack_from(">H", data, at + 4)
@@ -79,12 +83,15 @@ def _photoshop_of_iptc(iptc: bytes) -> bytes:
 
 
 def write_jpeg(encoded: bytes, metadata: Metadata, exif: bytes | None) -> tuple[bytes, list[str]]:
-    """An encoded file with these descriptions and no others, and what did not fit.
+    """Replaces the metadata of an encoded file.
 
     Args:
-        encoded: a JPEG file; its application segments, but for Adobe's, are dropped.
-        metadata: what to write.
-        exif: the block to store.
+        encoded: a JPEG file; its comments and application segments, except Adobe's, are dropped.
+        metadata: metadata to write.
+        exif: EXIF block to write instead of that of `metadata`.
+
+    Returns:
+        The file, and notes on metadata that exceed a segment.
     """
     density = metadata.density or (1, 1)
     x, y = (min(max(round(value), 1), 65535) for value in density)
@@ -110,7 +117,7 @@ def write_jpeg(encoded: bytes, metadata: Metadata, exif: bytes | None) -> tuple[
 
 
 def has_descriptions(data: bytes) -> bool:
-    """Whether this beginning of a file reaches beyond all segments that describe the image."""
+    """Whether the beginning of a file contains all metadata segments and the start of the next segment."""
     at = 2
     while at + 4 <= len(data):
         if not (_APP0 <= data[at + 1] <= _APP15 or data[at + 1] == _COM):
@@ -120,7 +127,7 @@ def has_descriptions(data: bytes) -> bool:
 
 
 def _after_descriptions(encoded: bytes) -> bytes:
-    """The file from its first segment on that the decoder needs, Adobe's colour transform included."""
+    """The file without metadata segments; Adobe's, which defines the colour transform, is preserved."""
     at, kept = 2, []
     while encoded[at] == 0xFF and (_APP0 <= encoded[at + 1] <= _APP15 or encoded[at + 1] == _COM):
         end = at + 2 + struct.unpack_from(">H", encoded, at + 2)[0]

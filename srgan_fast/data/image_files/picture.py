@@ -1,4 +1,4 @@
-"""Decoded images: pixels, what describes them, and the frames of a file that holds several."""
+"""Decoded images: pixels, metadata, and files with several frames or pages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8 | np.uint16]
-# x and y of white, red, green and blue, as PNG's cHRM has them.
+# x and y of white, red, green and blue, in the order of PNG's cHRM chunk.
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A comment: PNG's keyword and text. JPEG's and GIF's comments have the keyword `Comment`, TIFF's `Description`."""
+    """A comment with its PNG keyword; the keyword is `Comment` for JPEG and GIF, `Description` for TIFF."""
 
     keyword: str
     text: str
@@ -22,19 +22,19 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a file says about its pixels, apart from any format.
+    """Metadata of an image, independent of the file format.
 
     Attributes:
         icc: ICC profile.
         exif: EXIF as a TIFF block, without JPEG's prefix; its orientation is 1.
         xmp: XMP packet; its orientation is 1.
         iptc: IPTC-IIM records.
-        density: dots per inch, horizontally and vertically.
+        density: horizontal and vertical resolution in dots per inch.
         texts: comments.
         srgb_intent: rendering intent of PNG's sRGB chunk.
-        gamma: exponent of PNG's gAMA chunk, 0.45455 for what is shown with 2.2.
-        chromaticities: of PNG's cHRM chunk.
-        cicp: of PNG's cICP chunk: primaries, transfer curve, matrix and full range, numbered as in ITU-T H.273.
+        gamma: exponent of PNG's gAMA chunk; 0.45455 for a display gamma of 2.2.
+        chromaticities: chromaticities of PNG's cHRM chunk.
+        cicp: primaries, transfer function, matrix and full-range flag of PNG's cICP chunk, numbered as in ITU-T H.273.
     """
 
     icc: bytes | None = None
@@ -51,12 +51,12 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A decoded image, upright, colour or gray, in the colour space that its metadata names (sRGB if none).
+    """A decoded image, upright, colour or gray, in the colour space given by its metadata (sRGB by default).
 
     Attributes:
         pixels: H, W, 3 (colour) or H, W, 1 (gray); uint8 or uint16, full range.
         alpha: H, W in the same dtype, or None.
-        metadata: what describes the pixels.
+        metadata: metadata of the image.
     """
 
     pixels: Pixels
@@ -65,21 +65,21 @@ class Image:
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return int(self.pixels.shape[1])
 
     @property
     def is_gray(self) -> bool:
-        """Whether there is one channel only."""
+        """Whether the image has one channel besides alpha."""
         return bool(self.pixels.shape[2] == 1)
 
     def rgb(self) -> Pixels:
-        """H, W, 3; gray is repeated."""
+        """Pixels as H, W, 3; a gray channel is repeated."""
         return np.repeat(self.pixels, 3, axis=2) if self.is_gray else self.pixels
 
 
@@ -89,18 +89,19 @@ NextRows = Callable[[int], Image]
 
 @dataclass(frozen=True, slots=True)
 class RowSource:
-    """An image of which only some rows are in memory at a time, upright.
+    """An upright image that is read by rows, so that only some of them are in memory at a time.
 
     Attributes:
-        height: rows.
-        width: columns.
+        height: number of rows.
+        width: number of columns.
         dtype: uint8 or uint16.
-        is_gray: whether there is one channel beside alpha.
-        has_alpha: whether there is transparency.
-        metadata: what describes the pixels.
-        begin: starts at the top, each time it is called. What it gives raises ImageError where the file is damaged.
-        notes: what the file held that is not here, one clause each.
-        held: bytes that decoding takes because the file gives its rows in another order; 0 mostly.
+        is_gray: whether the image has one channel besides alpha.
+        has_alpha: whether the image has an alpha channel.
+        metadata: metadata of the image.
+        begin: starts reading at the first row, on every call; the returned function raises ImageError if the file is
+            damaged.
+        notes: contents of the file that were dropped, one clause each.
+        held: bytes that the decoder buffers because the file does not store its rows in order; 0 for most files.
     """
 
     height: int
@@ -119,8 +120,8 @@ class Timing:
     """Timing of an animation.
 
     Attributes:
-        delays: milliseconds that each frame is shown.
-        loop: how many times it is played; 0 for ever.
+        delays: duration of each frame in milliseconds.
+        loop: number of times the animation is played; 0 for an infinite loop.
     """
 
     delays: tuple[int, ...]
@@ -129,12 +130,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """Everything in a file.
+    """All decoded contents of a file.
 
     Attributes:
         frames: one image, the frames of an animation, or pages.
-        timing: of an animation; None for one image and for pages.
-        notes: what the file held that is not here, one clause each.
+        timing: timing of an animation; None for one image and for pages.
+        notes: contents of the file that were dropped, one clause each.
     """
 
     frames: tuple[Image, ...]
@@ -144,14 +145,14 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file's header says.
+    """Facts from a file's header.
 
     Attributes:
-        height: rows of the first frame, upright.
-        width: columns of the first frame, upright.
+        height: number of rows of the first frame, upright.
+        width: number of columns of the first frame, upright.
         frames: number of frames or pages.
         kind: `animation`, `pages` or `image`.
-        pixels: of all frames together, as stored.
+        pixels: number of pixels of all frames, as stored.
     """
 
     height: int

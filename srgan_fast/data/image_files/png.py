@@ -1,4 +1,4 @@
-"""Chunks of PNG files: those that describe the pixels, read and written (PNG specification, third edition)."""
+"""Reading and writing metadata chunks of PNG files (PNG specification, third edition)."""
 
 import struct
 import zlib
@@ -11,17 +11,17 @@ from srgan_fast.data.image_files.picture import Chromaticities, Metadata, Text
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = "XML:com.adobe.xmp"
 _INCH = 0.0254
-_MAX_TEXT = 1 << 24  # what a compressed text may become
+_MAX_TEXT = 1 << 24  # limit in bytes of a decompressed text
 _READ = (b"pHYs", b"gAMA", b"cHRM", b"cICP", b"sRGB", b"tEXt", b"zTXt", b"iTXt")
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk with its length and checksum."""
+    """Encodes a chunk with its length and checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of every chunk of a whole file."""
+    """Type and content of every chunk of a complete file."""
     at = len(SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -30,7 +30,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _described(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the chunks that matter here, pixels skipped."""
+    """Type and content of the metadata chunks in `_READ`; all others are skipped."""
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
@@ -44,7 +44,7 @@ def _described(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def read_png(file: BinaryIO, metadata: Metadata) -> Metadata:
-    """Adds density, texts and colour chunks to what libvips tells."""
+    """Adds density, texts and colour chunks to the metadata from libvips."""
     texts: list[Text] = []
     for kind, data in _described(file):
         try:
@@ -69,7 +69,7 @@ def read_png(file: BinaryIO, metadata: Metadata) -> Metadata:
                 elif not text.keyword.startswith("Raw profile type "):
                     texts.append(text)
         except (struct.error, ValueError, IndexError, zlib.error):
-            continue  # a damaged remark about an image that is whole
+            continue  # damaged metadata do not make the image invalid
     return replace(metadata, texts=tuple(texts))
 
 
@@ -81,8 +81,8 @@ def _text(kind: bytes, data: bytes) -> Text:
     if kind == b"zTXt":
         return Text(name, _inflate(rest[1:]).decode("latin-1"))
     packed, rest = rest[0], rest[2:]
-    _, _, rest = rest.partition(b"\0")  # the language
-    _, _, rest = rest.partition(b"\0")  # the keyword in it
+    _, _, rest = rest.partition(b"\0")  # language tag
+    _, _, rest = rest.partition(b"\0")  # translated keyword
     return Text(name, (_inflate(rest) if packed else rest).decode())
 
 
@@ -95,12 +95,12 @@ def _inflate(data: bytes) -> bytes:
 
 
 def write_png(encoded: bytes, metadata: Metadata, exif: bytes | None) -> bytes:
-    """An encoded file with these descriptions and no others.
+    """Replaces the metadata of an encoded file.
 
     Args:
-        encoded: a PNG file; its ancillary chunks but for transparency are dropped.
-        metadata: all of it is held.
-        exif: the block to store.
+        encoded: a PNG file; its ancillary chunks, except transparency and animation, are dropped.
+        metadata: metadata to write, except EXIF and IPTC.
+        exif: EXIF block to write.
     """
     head: list[bytes] = []
     if metadata.cicp:
@@ -131,7 +131,7 @@ def write_png(encoded: bytes, metadata: Metadata, exif: bytes | None) -> bytes:
 
 
 def start_of_pixels(data: bytes) -> int | None:
-    """Where the first chunk of pixels begins; None where it does not lie in this beginning of a file."""
+    """Offset of the first chunk of pixels; None if the given beginning of a file does not include it."""
     at = len(SIGNATURE)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -150,7 +150,7 @@ def _text_chunk(text: Text) -> bytes:
 
 
 def frame_count(file: BinaryIO) -> int:
-    """Number of frames: that of the acTL chunk, which stands before the pixels; 1 without one."""
+    """Number of frames from the acTL chunk, which precedes the pixels; 1 if there is none."""
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)

@@ -1,4 +1,4 @@
-"""Samples of any type as unsigned 8 or 16 bits, gray or RGB: converted by type, or refused where black has no value."""
+"""Conversion of samples to unsigned 8 or 16 bits, gray or RGB; types without defined black and white are rejected."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,24 +11,36 @@ from srgan_fast.errors import ImageError
 
 
 def has_field(image: Any, name: str) -> bool:
-    """Whether libvips knows something of an image. Its list of all names may hold some that are no text."""
+    """Whether a libvips image has a metadata field.
+
+    The list of all field names is not used, since it may contain names that are not valid text.
+    """
     return bool(image.get_typeof(name))
 
 
 def orientation_of(image: Any) -> int:
-    """EXIF's number for how an image is to be turned; 1 is upright."""
+    """EXIF orientation of a libvips image, 1..8; 1 is upright."""
     return int(image.get("orientation")) if has_field(image, "orientation") else 1
 
 
 def convert(image: Any, metadata: Metadata, name: str, turn: bool = True) -> tuple[Image, list[str]]:
-    """A libvips image as ours, and clauses on what was changed.
+    """Converts a libvips image to an `Image`.
+
+    Args:
+        image: libvips image.
+        metadata: metadata of the upright image.
+        name: name of the file for messages.
+        turn: whether to apply the EXIF orientation.
+
+    Returns:
+        The image, and notes on conversions.
 
     Raises:
-        ImageError: samples without a defined black and white, or channels without a meaning.
-        pyvips.Error: a decoder fails.
+        ImageError: samples without defined black and white, or an unsupported number of channels.
+        pyvips.Error: a decoder failed.
     """
     if turn and orientation_of(image) > 1:
-        image = image.copy_memory()  # turning needs rows in another order than a sequential decoder gives them
+        image = image.copy_memory()  # turning needs rows in another order than a sequential decoder provides
         image = image.autorot()
     image, metadata, notes = integers(image, metadata, name)
     array: NDArray[Any] = image.numpy().reshape(image.height, image.width, image.bands)
@@ -39,7 +51,7 @@ def convert(image: Any, metadata: Metadata, name: str, turn: bool = True) -> tup
 
 
 def split(array: NDArray[Any], metadata: Metadata) -> Image:
-    """H, W, 1 to 4 samples as pixels and alpha."""
+    """Splits an array of H, W, 1 to 4 channels into pixels and alpha."""
     has_alpha = array.shape[2] in (2, 4)
     channels = 1 if array.shape[2] <= 2 else 3
     pixels: Pixels = np.ascontiguousarray(array[:, :, :channels])
@@ -47,11 +59,14 @@ def split(array: NDArray[Any], metadata: Metadata) -> Image:
 
 
 def integers(image: Any, metadata: Metadata, name: str) -> tuple[Any, Metadata, list[str]]:
-    """A libvips image with unsigned samples of 8, 16 or 32 bits, gray or RGB, and clauses on what was changed.
+    """Converts a libvips image to unsigned samples of 8, 16 or 32 bits, gray or RGB.
+
+    Returns:
+        The libvips image, its metadata, and notes on conversions.
 
     Raises:
-        ImageError: samples without a defined black and white, or channels without a meaning.
-        pyvips.Error: its profile cannot be used.
+        ImageError: samples without defined black and white, or an unsupported number of channels.
+        pyvips.Error: the profile cannot be used.
     """
     notes: list[str] = []
     sample = image.format
@@ -60,7 +75,7 @@ def integers(image: Any, metadata: Metadata, name: str) -> tuple[Any, Metadata, 
             raise ImageError(f"{name}: has CMYK samples of type {sample}; convert them to 8 or 16 bits first")
         with_profile = metadata.icc is not None
         image = image.icc_transform("srgb", embedded=with_profile, depth=16 if sample == "ushort" else 8)
-        metadata = replace(metadata, icc=None)  # the pixels no longer mean what it says
+        metadata = replace(metadata, icc=None)  # it does not describe the converted pixels
         notes.append(f"CMYK, converted to sRGB through {'its' if with_profile else 'a general'} profile")
     elif image.interpretation in ("scrgb", "lab", "labs", "xyz", "labq", "lch") or sample in ("float", "double"):
         raise ImageError(
@@ -84,7 +99,12 @@ def integers(image: Any, metadata: Metadata, name: str) -> tuple[Any, Metadata, 
 
 
 def full_range(image: Image, bits: int) -> Image:
-    """Samples of `bits` bits in the upper ones of 16, as libvips gives those of AVIF, with white at 65535."""
+    """Scales samples so that white is 65535.
+
+    Args:
+        image: image whose samples are stored in the upper `bits` of 16 bits, as libvips decodes AVIF.
+        bits: bits per sample.
+    """
 
     def stretch(values: Pixels) -> Pixels:
         stored = (values >> (16 - bits)).astype(np.uint32)
@@ -95,7 +115,7 @@ def full_range(image: Image, bits: int) -> Image:
 
 def _of_32_bits(array: NDArray[np.uint32], name: str) -> NDArray[np.uint16]:
     brightest = int(array.max())
-    if 0 < brightest < 65536:  # counts of a detector, or labels: as 16 bits they would be black
+    if 0 < brightest < 65536:  # detector counts or labels, which would become black in 16 bits
         raise ImageError(
             f"{name}: has samples of 32 bits of which none is above {brightest}; as an image it would be black, "
             f"convert it to 8 or 16 bits first"

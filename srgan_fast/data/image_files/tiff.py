@@ -1,4 +1,4 @@
-"""Directories of TIFF and BigTIFF files: which are pages, and which only smaller copies of one."""
+"""Directories of TIFF and BigTIFF files: detection of pages, tiles and codecs, and headers for raw pixels."""
 
 import struct
 import sys
@@ -17,12 +17,12 @@ _MAX_DIRECTORIES = 65535
 
 
 def is_tiff(head: bytes) -> bool:
-    """Whether a file that begins so is a TIFF."""
+    """Whether a file with these first bytes is a TIFF."""
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _directories(file: BinaryIO) -> Iterator[tuple[str, bool, list[tuple[int, int]]]]:
-    """Byte order, whether 64 bits wide, and (tag, place) of the entries of each directory."""
+    """For each directory: byte order, whether it is a BigTIFF, and tag and offset of the entries."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -52,9 +52,9 @@ def _number(file: BinaryIO, order: str, big: bool, place: int) -> int:
 
 
 def pages(file: BinaryIO) -> tuple[list[int], bool]:
-    """Numbers of the directories that are pages, and whether the first has EXIF.
+    """Indices of the directories that are pages, and whether the first one has EXIF.
 
-    Smaller copies of a page and masks are none. A damaged chain ends where it is damaged.
+    Reduced copies and masks are not pages. A damaged chain of directories ends at the damage.
     """
     found: list[int] = []
     has_exif = False
@@ -71,7 +71,7 @@ def pages(file: BinaryIO) -> tuple[list[int], bool]:
 
 
 def is_tiled(file: BinaryIO) -> bool:
-    """Whether some directory has its pixels in tiles."""
+    """Whether any directory stores its pixels in tiles."""
     try:
         return any(tag == _TILE_WIDTH for _, _, entries in _directories(file) for tag, _ in entries)
     except struct.error:
@@ -79,7 +79,7 @@ def is_tiled(file: BinaryIO) -> bool:
 
 
 def compression(file: BinaryIO) -> int | None:
-    """Number of the codec of the first directory, None if there is none."""
+    """TIFF's codec number of the first directory; None if there is none."""
     try:
         for order, big, entries in _directories(file):
             place = dict(entries).get(_COMPRESSION)
@@ -90,7 +90,7 @@ def compression(file: BinaryIO) -> int | None:
 
 
 def remove_resolution(file: BinaryIO) -> None:
-    """Makes a file say that its resolution, which the format demands, has no unit."""
+    """Sets the unit of the resolution, which the format requires, to none."""
     found = [
         (place + (12 if big else 8), struct.pack(f"{order}H", _UNIT_NONE))
         for order, big, tags in _directories(file)
@@ -103,14 +103,14 @@ def remove_resolution(file: BinaryIO) -> None:
 
 
 def head_of_raw(width: int, height: int, bands: int, bits: int, rows: int) -> bytes:
-    """What stands before the pixels of an uncompressed BigTIFF, in this machine's order of bytes.
+    """Header of an uncompressed BigTIFF, up to the pixels, in this machine's byte order.
 
     Args:
-        width: columns.
-        height: rows.
-        bands: 1 and 2 are gray, 3 and 4 RGB; 2 and 4 have alpha.
-        bits: of a sample.
-        rows: in a strip; all strips but the last have as many, and follow each other.
+        width: number of columns.
+        height: number of rows.
+        bands: number of channels; 1 and 2 are gray, 3 and 4 RGB; 2 and 4 include alpha.
+        bits: bits per sample.
+        rows: rows per strip, fewer in the last one; strips are contiguous.
     """
     order, strips, line = "<" if sys.byteorder == "little" else ">", -(-height // rows), width * bands * bits // 8
     codes = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
@@ -122,7 +122,7 @@ def head_of_raw(width: int, height: int, bands: int, bits: int, rows: int) -> by
     ]  # fmt: skip
     if bands in (2, 4):
         tags.append((_EXTRA_SAMPLES, _SHORT, [_UNASSOCIATED_ALPHA]))
-    values = 16 + 8 + 20 * len(tags) + 8  # where those begin that are too long for their entry
+    values = 16 + 8 + 20 * len(tags) + 8  # offset of the values that do not fit into their entries
     pixels = -(-(values + 16 * strips) // 16) * 16
     entries, body = b"", b""
     for tag, kind, numbers in tags:

@@ -1,4 +1,4 @@
-"""Profile, EXIF and XMP in WebP files: the RIFF container written again around the encoded frames (RFC 9649)."""
+"""Profile, EXIF and XMP of WebP files: rewrites the RIFF container around the encoded frames (RFC 9649)."""
 
 import struct
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def write_webp(encoded: bytes, metadata: Metadata, exif: bytes | None, size: tuple[int, int], alpha: bool) -> bytes:
-    """An encoded file with these descriptions and no others.
+    """Replaces the metadata of an encoded file.
 
     Args:
         encoded: a WebP file.
-        metadata: profile and XMP of it are held.
-        exif: the block to store.
+        metadata: metadata to write; only profile and XMP are supported.
+        exif: EXIF block to write.
         size: width and height of the canvas.
-        alpha: whether there is transparency.
+        alpha: whether the image has alpha.
     """
     found = {kind: data for kind, data in _chunks(encoded) if kind == b"VP8X"}
     if not (metadata.icc or exif or metadata.xmp or found):
