@@ -150,11 +150,11 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from srgan_fast.cli import main
 from srgan_fast.runtime.upscaler import Upscaler
-inner = Upscaler._in_one_piece
+inner = Upscaler._by_rows
 def announced(self, *arguments):
     print("begins", flush=True)
     return inner(self, *arguments)
-Upscaler._in_one_piece = announced
+Upscaler._by_rows = announced
 main()
 """
     target = tmp_path / "out.png"

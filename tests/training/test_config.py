@@ -267,7 +267,6 @@ WHOLE, NUMBER, TEXT, LIST, PAIR = (
         ("pretrain.schedule.milestones={first = 1}", f"a section: {LIST}"),
         ("data.train=3", f"3: {TEXT}"),
         ("data.train=['a', 'b']", f"['a', 'b']: {TEXT}"),
-        ("data.validation={folder = 'a'}", f"a section: {TEXT}"),
         ("data.degradations.jpeg=50", f"50: {LIST}"),
         ("generator.blocks=[]", f"[]: {WHOLE}"),
         ("generator.architecture=3", f"3: {TEXT}"),

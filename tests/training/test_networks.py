@@ -194,6 +194,7 @@ def test_a_checkpoint_from_before_there_were_architectures_is_resumed(make_confi
     written = json.loads(found["config"])
     known = ("preset", "scale", "channels", "blocks", "init", "start", "checkpointing")
     written["generator"] = {name: written["generator"][name] for name in known}
+    del found["sealed"]  # there were no checksums either
     torch.save({**found, "config": json.dumps(written)}, outcome.checkpoint)
     recorder = Recorder()
     assert conduct(config, recorder, resume=True).finished

@@ -136,7 +136,7 @@ def test_what_a_worker_cannot_begin_with_is_one_line(folder: Path, tiny_model: P
     Path("a.png").write_bytes(_png())
     plan = plan_jobs(["a.png"], "out", DEFAULT, open_shards=False)
     spread = RayOptions(1, 1, {"backend": "nothing"})
-    with pytest.raises(BackendError, match="no backend is called 'nothing'"):
+    with pytest.raises(BackendError, match="unknown backend 'nothing'"):
         list(run_on_ray(plan, "out", read_model(tiny_model), DEFAULT, Manifest(Path("m.jsonl"), "run"), spread))
     manifest = Manifest(Path("elsewhere/m.jsonl"), "run")
     (folder / "elsewhere/m.jsonl").unlink()
