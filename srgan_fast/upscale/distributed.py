@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import queue
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -234,12 +235,17 @@ def _cluster(ray: Any) -> Iterator[None]:
     own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
     # By default Ray gives its workers a lower priority than all other processes; here they do the main work.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # what still runs at the end must not start another one
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures are also raised, and reported in one line
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise BackendError(f"Ray cannot be started or reached ({text})") from error
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # Ray installs its own, which end the process at once
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     try:
         yield
     finally:

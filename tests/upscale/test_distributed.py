@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +171,45 @@ def test_the_command_runs_on_a_cluster_of_its_own(folder: Path, tiny_model: Path
     assert {Path(image["output"]).parent for image in found["images"]} == {Path("out")}
     said = [line for line in done.stderr.splitlines() if "Set ray log level" not in line]
     assert said == [], "Ray says no more than that it is quiet"
+
+
+@needs_ray
+@pytest.mark.fuzz
+def test_a_signal_ends_a_run_on_a_cluster_in_order(folder: Path, tiny_model: Path) -> None:
+    Path("in").mkdir()
+    for i in range(400):
+        Path(f"in/{i:03}.png").write_bytes(_png(i, side=60))
+    command = [
+        sys.executable,
+        "-m",
+        "srgan_fast",
+        "upscale",
+        "in",
+        "-o",
+        "out",
+        "--suffix",
+        "",
+        "--manifest",
+        "m.jsonl",
+    ]
+    command += ["--model", str(tiny_model), "--backend", "native", "--progress", "none"]
+    with subprocess.Popen(
+        [*command, "--engine", "ray", "--workers", "2"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and not (Path("m.jsonl").exists() and len(_done()) >= 10):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert said.splitlines()[-1] == "interrupted; nothing half-written was left behind"
+    found = sorted(path.name for path in Path("out").iterdir())
+    assert all(name.endswith(".png") for name in found)
+    assert 10 <= len(found) < 400
+    done = len(_done())
+    again = subprocess.run([*command, "--resume", "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(again.stdout)["done"] == 400 - done
+    assert sorted(path.name for path in Path("out").iterdir()) == [f"{i:03}.png" for i in range(400)]
 
 
 def test_a_cluster_that_there_is_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
