@@ -7,6 +7,8 @@ import os
 
 from srgan_fast.errors import BackendError
 
+SPAWN = "start processes by spawn or forkserver"  # advice for runtimes that no forked child can use
+
 
 class Home:
     """The process in which a runtime was loaded or started its threads.

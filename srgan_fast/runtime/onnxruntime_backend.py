@@ -29,7 +29,7 @@ class OnnxRuntimeBackend:
         options.log_severity_level = _LOG_ERRORS
         graph = build_onnx(file.network, file.name).SerializeToString()
         self._scale, self._channels = file.scale, file.channels
-        self._home = Home(self.name, "load the model anew in this one")
+        self._home = Home(self.name, "load the model again in this one")
         providers = list(dict.fromkeys((self.provider, "CPUExecutionProvider")))
         self._session = ort.InferenceSession(graph, options, providers=providers)
         # ONNX Runtime silently skips a provider whose libraries are missing.

@@ -7,7 +7,7 @@ import openvino as ov
 
 from srgan_fast.models import ModelFile
 from srgan_fast.network.onnx_graph import build_onnx
-from srgan_fast.runtime.forks import Home
+from srgan_fast.runtime.forks import SPAWN, Home
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 
@@ -25,7 +25,12 @@ class OpenVINOBackend:
     name = "openvino"
     device = "CPU"
 
+    # Its threads and locks are the process's: loading another model in a child hangs now and then.
+    _home: Home | None = None
+
     def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
+        OpenVINOBackend._home = OpenVINOBackend._home or Home(self.name, SPAWN)
+        OpenVINOBackend._home.check()
         core = ov.Core()
         model = core.read_model(build_onnx(file.network, file.name).SerializeToString())
         hint = "f32" if precision == "fp32" else "bf16"
@@ -36,11 +41,11 @@ class OpenVINOBackend:
         )
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()  # an infer request holds one image at a time
-        self._home = Home(self.name, "load the model anew in this one")
 
     def run(self, lr: FloatImages) -> FloatImages:
         """See `Backend.run`."""
-        self._home.check()
+        if OpenVINOBackend._home is not None:
+            OpenVINOBackend._home.check()
         with self._lock:
             result = self._request.infer([lr], share_inputs=True)
             return np.array(result[self._compiled.output(0)], np.float32)

@@ -6,7 +6,7 @@ import torch
 
 from srgan_fast.models import ModelFile
 from srgan_fast.network.torch_module import NetworkModule
-from srgan_fast.runtime.forks import Home
+from srgan_fast.runtime.forks import SPAWN, Home
 from srgan_fast.runtime.protocol import FloatImages, Precision
 
 NO_BF16 = "PyTorch has no instructions for bf16 on this CPU"
@@ -35,7 +35,7 @@ class TorchBackend:
     _home: Home | None = None
 
     def __init__(self, file: ModelFile, precision: Precision, threads: int) -> None:
-        TorchBackend._home = TorchBackend._home or Home(self.name, "start processes by spawn or forkserver")
+        TorchBackend._home = TorchBackend._home or Home(self.name, SPAWN)
         TorchBackend._home.check()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.cuda.get_device_name() if self._device.type == "cuda" else "CPU"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from srgan_fast.runtime.forks import SPAWN
+
 from .native_layers import in_new_python
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -53,21 +55,20 @@ stop = True
 thread.join()
 assert np.array_equal(upscaler(image), expected)
 """
-ANEW = "load the model anew in this one"
-SPAWN = "start processes by spawn or forkserver"
+AGAIN = "load the model again in this one"
 
 
 @pytest.mark.parametrize(
-    ("backend", "module", "advice", "anew"),
+    ("backend", "module", "advice", "reloads"),
     [
         ("native", "numpy", None, True),
-        ("onnxruntime", "onnxruntime", ANEW, True),
-        ("openvino", "openvino", ANEW, True),
+        ("onnxruntime", "onnxruntime", AGAIN, True),
+        ("openvino", "openvino", SPAWN, False),
         ("torch", "torch", SPAWN, False),
     ],
 )
 def test_a_child_computes_or_says_what_to_do(
-    tiny_model: Path, backend: str, module: str, advice: str | None, anew: bool
+    tiny_model: Path, backend: str, module: str, advice: str | None, reloads: bool
 ) -> None:
     pytest.importorskip(module)
     lines = in_new_python(CHILDREN, tiny_model, backend).splitlines()
@@ -76,4 +77,4 @@ def test_a_child_computes_or_says_what_to_do(
         f"{advice}, or use backend native"
     )
     inherited = "right" if advice is None else refusal
-    assert lines == [inherited, inherited, "right" if anew else refusal] * 2
+    assert lines == [inherited, inherited, "right" if reloads else refusal] * 2

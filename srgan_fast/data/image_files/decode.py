@@ -7,17 +7,18 @@ import io
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyvips
 
 from srgan_fast.data.image_files import decode_extra, exif, gif, jpeg, png, tiff
 from srgan_fast.data.image_files.forks import check_not_forked
+from srgan_fast.data.image_files.libvips_messages import libvips_users
 from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Text, Timing
 from srgan_fast.data.image_files.samples import convert, full_range, has_field, orientation_of
 from srgan_fast.errors import ImageError
@@ -34,49 +35,6 @@ _GAIN_MAP = (b"hdrgm:Version", b"HDRGainMap")
 
 
 _error_buffer = threading.RLock()  # all threads share libvips' error buffer
-_Result = TypeVar("_Result")
-
-
-class _Decoders:
-    """Runs decoders in several threads; one that fails is rerun while no other runs.
-
-    All threads share libvips' error buffer, so only then is its message certain to be about this file.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._running = self._begun = 0
-        self._alone = False
-
-    def run(self, decode: Callable[[], _Result]) -> _Result:
-        """Calls a function that decodes one file with libvips; returns or raises what the function does."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
-            self._running += 1
-            self._begun += 1
-            was_alone, begun = self._running == 1, self._begun
-        try:
-            return decode()
-        except ImageError:
-            if was_alone and begun == self._begun:
-                raise
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
-            self._alone = True
-            self._changed.wait_for(lambda: self._running == 0)
-        try:
-            return decode()
-        finally:
-            with self._changed:
-                self._alone = False
-                self._changed.notify_all()
-
-
-_decoders = _Decoders()
 
 
 @contextmanager
@@ -179,7 +137,7 @@ def decode(source: Source, all_frames: bool) -> ImageFile:
     Raises:
         ImageError: not an image, damaged, or its sample format cannot be converted.
     """
-    return _decoders.run(lambda: _decoded(source, all_frames))
+    return libvips_users.run(lambda: _decoded(source, all_frames))
 
 
 def _decoded(source: Source, all_frames: bool) -> ImageFile:
@@ -205,7 +163,7 @@ def header(source: Source) -> Header:
     Raises:
         ImageError: not an image.
     """
-    return _decoders.run(lambda: _header(source))
+    return libvips_users.run(lambda: _header(source))
 
 
 def _header(source: Source) -> Header:

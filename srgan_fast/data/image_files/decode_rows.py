@@ -6,7 +6,8 @@ import numpy as np
 import pyvips
 
 from srgan_fast.data.image_files import tiff
-from srgan_fast.data.image_files.decode import Source, describe, first_statement, header, tiles_checked
+from srgan_fast.data.image_files.decode import Source, describe, header, tiles_checked
+from srgan_fast.data.image_files.libvips_messages import libvips_users
 from srgan_fast.data.image_files.picture import Image, Metadata, NextRows, RowSource
 from srgan_fast.data.image_files.samples import has_field, integers, orientation_of, split
 from srgan_fast.errors import ImageError
@@ -33,9 +34,19 @@ def open_rows(source: Source) -> RowSource | None:
         ImageError: the sample format cannot be converted.
     """
     try:
+        if header(source).frames > 1:
+            return None
+    except ImageError:
+        return None
+    with libvips_users.using():
+        return _opened(source)
+
+
+def _opened(source: Source) -> RowSource | None:
+    try:
         image = source.open()
         loader = str(image.get("vips-loader"))
-        if not loader.startswith(_LOADERS) or header(source).frames > 1:
+        if not loader.startswith(_LOADERS):
             return None
         described, notes = describe(source, image, loader)
         tiled = False
@@ -81,14 +92,15 @@ class _Reader:
     def __init__(self, source: Source, described: Metadata, turn: bool, tiled: bool, width: int) -> None:
         self.source, self.tiled, self.width, self.row = source, tiled, width, 0
         try:
-            image = source.open()
-            if turn:
-                with tiles_checked(tiled):
-                    image = image.copy_memory().autorot()
-            self.image, self.metadata, _ = integers(image, described, source.name)
-            self.region = pyvips.Region.new(self.image)
-        except pyvips.Error as error:
-            raise self._damaged(error) from None
+            with libvips_users.using():
+                image = source.open()
+                if turn:
+                    with tiles_checked(tiled):
+                        image = image.copy_memory().autorot()
+                self.image, self.metadata, _ = integers(image, described, source.name)
+                self.region = pyvips.Region.new(self.image)
+        except pyvips.Error:
+            raise self._damaged() from None
 
     def following(self, rows: int) -> Image:
         """The next rows.
@@ -98,15 +110,16 @@ class _Reader:
         """
         samples = np.empty((rows, self.width, self.image.bands), _DTYPES[self.image.format])
         try:
-            with tiles_checked(self.tiled):
+            with libvips_users.using(), tiles_checked(self.tiled):
                 for first in range(0, rows, _FETCHED):
                     part = samples[first : first + _FETCHED]
                     data = self.region.fetch(0, self.row, self.width, len(part))
                     part[...] = np.frombuffer(data, samples.dtype).reshape(part.shape)
                     self.row += len(part)
-        except pyvips.Error as error:
-            raise self._damaged(error) from None
+        except pyvips.Error:
+            raise self._damaged() from None
         return split(samples, self.metadata)
 
-    def _damaged(self, error: Exception) -> ImageError:
-        return ImageError(f"{self.source.name}: cannot be read as a picture ({first_statement(error)})")
+    def _damaged(self) -> ImageError:
+        # libvips' own words could be about another thread's file.
+        return ImageError(f"{self.source.name}: cannot be read as a picture (it is damaged or cut off)")

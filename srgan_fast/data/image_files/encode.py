@@ -11,6 +11,7 @@ import pyvips
 from srgan_fast.data.image_files import apng, colour, exif, jpeg, png, tiff, webp
 from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.formats import TRAITS, Format
+from srgan_fast.data.image_files.libvips_messages import libvips_users
 from srgan_fast.data.image_files.picture import Image, ImageFile, Metadata, Pixels, Timing
 from srgan_fast.errors import ImageError
 
@@ -47,6 +48,11 @@ def encode(file: ImageFile, fmt: Format, quality: int = 95, compression: int | N
     Raises:
         ImageError: the images are too large for the format.
     """
+    with libvips_users.using():
+        return _encoded(file, fmt, quality, compression)
+
+
+def _encoded(file: ImageFile, fmt: Format, quality: int, compression: int | None) -> Encoded:
     first = file.frames[0]
     check_size(fmt, first.width, first.height)
     notes: list[str] = []

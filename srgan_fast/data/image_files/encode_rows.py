@@ -28,6 +28,7 @@ from srgan_fast.data.image_files.encode import (
 )
 from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.formats import TRAITS, Format
+from srgan_fast.data.image_files.libvips_messages import libvips_users
 from srgan_fast.data.image_files.picture import Image, Metadata
 from srgan_fast.errors import ImageError
 
@@ -151,9 +152,10 @@ class RowWriter:
         source = pyvips.SourceCustom()
         source.on_read(self.feed.guarded(self.feed.read, None))
         source.on_seek(self.feed.guarded(self.feed.seek, -1))
-        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
-        gray, wide = self.ready.is_gray, self.ready.pixels.dtype == np.uint16
-        image = _bare(image).copy(interpretation=space_of(wide, gray))
+        with libvips_users.using():  # reads the header only, which needs no rows
+            image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+            gray, wide = self.ready.is_gray, self.ready.pixels.dtype == np.uint16
+            image = _bare(image).copy(interpretation=space_of(wide, gray))
         if self.fmt == "tif":
             image = tiff_described(image, metadata)
             size = image.width * image.height * image.bands * self.ready.pixels.itemsize

@@ -42,3 +42,17 @@ def test_messages_and_pixels_are_those_of_one_thread(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for _ in range(6):
             assert list(pool.map(_said, files)) == expected
+
+
+def test_messages_are_whole_beside_encoders(tmp_path: Path) -> None:
+    files = _files(tmp_path)
+    expected = [_said(path) for path in files]
+    image = Image(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8))
+
+    def encode_and_read(path: Path) -> str:
+        encode_image(image, "png")
+        return _said(path)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(12):
+            assert list(pool.map(encode_and_read, files)) == expected
