@@ -85,14 +85,11 @@ class Settings:
 
     Attributes:
         SCALES: supported upscaling factors.
-        SMALL: pattern of the names of convolutions initialised with a tenth of He's standard deviation and zero biases;
-            all others use PyTorch's default.
         scale: upscaling factor.
         channels: feature channels.
     """
 
     SCALES: ClassVar[tuple[int, ...]] = ()
-    SMALL: ClassVar[str] = ""
 
     scale: int = 4
     channels: int = 64
@@ -109,6 +106,17 @@ class Settings:
     def facts(self) -> Facts:
         """Metadata stored with the state dict."""
         return {}
+
+    def he_factor(self, name: str) -> float | None:
+        """Initialisation of a new convolution: a factor on He's standard deviation for ReLU, with zero biases.
+
+        He et al. 2015, equation 10. None for PyTorch's default, whose standard deviation is about 0.4 times as large
+        and whose biases are random.
+
+        Args:
+            name: of the convolution in the state dict.
+        """
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from srgan_fast.network.graph import Network
 
 # ReLU and LeakyReLU have no parameters, so the state dict does not show which one is used.
 _RECORDED = {"relu": 0.0, "leakyrelu": 0.1}
+_SMALL = 0.1  # factor on He's initialisation for the last convolution
 
 
 def _matches(state: State) -> bool:
@@ -79,7 +80,6 @@ class CompactSettings(Settings):
     """
 
     SCALES: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 8)
-    SMALL: ClassVar[str] = ""  # Real-ESRGAN's code uses PyTorch's default initialisation
 
     convolutions: int = 16
     activation: Literal["prelu", "relu", "leakyrelu"] = "prelu"
@@ -91,7 +91,19 @@ class CompactSettings(Settings):
             shapes |= conv_shapes(f"body.{2 * i}", self.channels if i else 3, self.channels)
             if self.activation == "prelu":
                 shapes[f"body.{2 * i + 1}.weight"] = (self.channels,)
-        return shapes | conv_shapes(f"body.{2 * self.convolutions + 2}", self.channels, 3 * self.scale**2)
+        return shapes | conv_shapes(self._last(), self.channels, 3 * self.scale**2)
+
+    def he_factor(self, name: str) -> float:
+        """See `Settings`.
+
+        With PyTorch's default, as in Real-ESRGAN's code, signals and gradients shrink in each layer of such a
+        chain: after 3000 steps with Adam at 1e-3 the network of 16 convolutions of 48 channels was still its
+        nearest-neighbour skip. The last convolution starts small, so that this is what training starts from.
+        """
+        return _SMALL if name == self._last() else 1.0
+
+    def _last(self) -> str:
+        return f"body.{2 * self.convolutions + 2}"
 
     def facts(self) -> Facts:
         """See `Settings`."""

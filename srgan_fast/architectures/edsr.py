@@ -178,7 +178,6 @@ class EDSRSettings(Settings):
     """
 
     SCALES: ClassVar[tuple[int, ...]] = (2, 3, 4)
-    SMALL: ClassVar[str] = ""  # EDSR's and BasicSR's code use PyTorch's default initialisation
 
     blocks: int = 16
     res_scale: float = 1.0
@@ -205,9 +204,12 @@ class MSRResNetSettings(Settings):
     """
 
     SCALES: ClassVar[tuple[int, ...]] = (2, 3, 4)
-    SMALL: ClassVar[str] = ".*"  # as in BasicSR
 
     blocks: int = 16
+
+    def he_factor(self, name: str) -> float:
+        """See `Settings`; as in BasicSR."""
+        return 0.1
 
     def shapes(self) -> Shapes:
         """See `Settings`."""

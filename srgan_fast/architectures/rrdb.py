@@ -147,11 +147,16 @@ class RRDBSettings(Settings):
     """
 
     SCALES: ClassVar[tuple[int, ...]] = (1, 2, 4)
-    # ESRGAN, section 3.1, "smaller initialization"; in BasicSR it applies to the dense blocks' convolutions only.
-    SMALL: ClassVar[str] = r"body\..*"
 
     blocks: int = 23
     growth: int = 32
+
+    def he_factor(self, name: str) -> float | None:
+        """See `Settings`.
+
+        ESRGAN, section 3.1, "smaller initialization"; in BasicSR it applies to the dense blocks' convolutions only.
+        """
+        return 0.1 if name.startswith("body.") else None
 
     @property
     def unshuffle(self) -> int:

@@ -40,7 +40,6 @@ from srgan_fast.ops.modules import start
 from srgan_fast.ops.pending import Pending, convolve
 from srgan_fast.ops.switch import Switched
 
-_SMALL = 0.1  # factor on He's initialisation for `Settings.SMALL`
 _BLOCK = re.compile(r"(body\.\d+)\..+")
 
 Values = dict[int, Pending]
@@ -176,14 +175,15 @@ class NetworkGenerator(Switched):
         folder, _, name = path.rpartition(".")
         self._folder(folder).add_module(name, module)
 
-    def initialise(self, small: str) -> None:
-        """A tenth of He's initialisation and zero biases for convolutions whose names match; see `Settings.SMALL`."""
+    def initialise(self, he_factor: Callable[[str], float | None]) -> None:
+        """Initialises convolutions by a factor on He's standard deviation and zero biases; see `Settings.he_factor`."""
         for lowering, conv in zip(self.lowerings, self._convs, strict=True):
             assert isinstance(lowering, _Lowering)
-            if re.fullmatch(small, lowering.origin.name):
+            factor = he_factor(lowering.origin.name)
+            if factor is not None:
                 nn.init.kaiming_normal_(conv.weight)
                 with torch.no_grad():
-                    conv.weight.mul_(_SMALL)
+                    conv.weight.mul_(factor)
                 if conv.bias is not None:
                     nn.init.zeros_(conv.bias)
 
@@ -340,7 +340,7 @@ def fresh_generator(architecture: str, settings: Settings) -> NetworkGenerator:
     """
     zeros = {name: np.zeros(shape, np.float32) for name, shape in settings.shapes().items()}
     generator = NetworkGenerator(TRAINED_BY_LIST[architecture].build(zeros, settings.facts()))
-    generator.initialise(settings.SMALL)
+    generator.initialise(settings.he_factor)
     return generator
 
 

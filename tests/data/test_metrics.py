@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from srgan_fast.data.metrics import luma, psnr, ssim
+from srgan_fast.data.metrics import blockiness, checkerboard, luma, psnr, ssim
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -71,3 +71,28 @@ def test_ssim_of_one_window_is_one_place() -> None:
     assert ssim(a, a) == pytest.approx(1)
     assert -1 <= ssim(a, b) < 0.5
     assert ssim(a, b) == pytest.approx(ssim(b, a))
+
+
+@pytest.mark.parametrize("period", [8, 32])
+def test_blockiness_is_the_step_between_blocks(period: int) -> None:
+    levels = 100 + 10.0 * (np.add.outer(np.arange(9), np.arange(9)) % 2)  # neighbouring blocks differ by 10
+    blocks = np.kron(levels, np.ones((period, period)))
+    assert blockiness(blocks, period) == pytest.approx(10)
+    assert blockiness(np.roll(blocks, 3, (0, 1)), period) < 0  # the steps are at other places
+
+
+def test_noise_and_ramps_have_no_blockiness_and_no_checkerboard() -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.normal(128, 10, (400, 400))
+    ramp = np.add.outer(np.arange(400.0), np.arange(400.0)) / 4
+    assert abs(blockiness(noise, 32)) < 0.3
+    assert abs(blockiness(ramp, 32)) < 1e-9
+    assert checkerboard(noise, 4) < 0.3
+
+
+@pytest.mark.parametrize("period", [2, 3, 4])
+def test_checkerboard_is_the_rms_of_the_repeated_pattern(period: int) -> None:
+    rng = np.random.default_rng(2)
+    pattern = rng.normal(0, 1, (period, period))
+    image = 100 + np.tile(pattern, (40, 50))[: 40 * period - 1]  # an incomplete last period does not count
+    assert checkerboard(image, period) == pytest.approx(pattern.std())

@@ -181,7 +181,19 @@ def test_recomputed_blocks_keep_fewer_activations_for_the_same_gradients(key: st
     assert all(torch.equal(again[name], gradient) for name, gradient in plain.items())
 
 
-def test_dense_blocks_and_msrresnet_start_a_tenth_of_hes_rule_and_others_as_pytorch() -> None:
+def test_gradients_reach_the_first_layer_of_a_long_chain() -> None:
+    settings = TRAINED_BY_LIST["compact"].settings
+    assert settings is not None
+    generator = fresh_generator("compact", settings(channels=32, convolutions=32))  # type: ignore[call-arg]
+    lr = lr_of(12, 12).float()
+    (generator(lr) - torch.rand(2, 3, 48, 48)).abs().mean().backward()
+    first, last = (generator.get_submodule(name).weight.grad for name in ("body.0", "body.64"))
+    assert isinstance(first, Tensor)
+    assert isinstance(last, Tensor)
+    assert float(first.norm() / last.norm()) > 0.01  # 7e-13 with PyTorch's default initialisation
+
+
+def test_new_convolutions_start_by_hes_rule_a_tenth_of_it_or_as_pytorch() -> None:
     def std(generator: NetworkGenerator, name: str) -> float:
         """Of a convolution's weights, relative to He's rule."""
         weight = generator.get_submodule(name).weight
@@ -199,7 +211,8 @@ def test_dense_blocks_and_msrresnet_start_a_tenth_of_hes_rule_and_others_as_pyto
     for generator, name, expected in [
         (rrdb, "body.0.rdb2.conv5", 0.1), (rrdb, "conv_first", torchs), (rrdb, "conv_up1", torchs),
         (msr, "body.0.conv2", 0.1), (msr, "upconv2", 0.1), (msr, "conv_hr", 0.1),
-        (edsr, "body.0.conv1", torchs), (edsr, "upsample.2", torchs), (compact, "body.2", torchs),
+        (edsr, "body.0.conv1", torchs), (edsr, "upsample.2", torchs), (compact, "body.2", 1.0),
+        (compact, "body.4", 0.1),
     ]:  # fmt: skip
         assert std(generator, name) == pytest.approx(expected, rel=0.05), name
         bias = generator.get_submodule(name).bias
