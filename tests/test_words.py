@@ -16,7 +16,6 @@ GLOSSARY = ROOT / "docs/glossary.md"
 # Folders and files whose words have not been revised yet; to be emptied.
 NOT_YET = (
     "srgan_fast/training",
-    "srgan_fast/data",
     "srgan_fast/upscale",
     "srgan_fast/cli/train.py",
     "srgan_fast/cli/upscale",

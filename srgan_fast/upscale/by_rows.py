@@ -8,13 +8,13 @@ import numpy as np
 
 from srgan_fast.data.images import (
     ROW_FORMATS,
-    Exchange,
+    CurveConversion,
     Header,
     Image,
     NextRows,
     RowSource,
     RowWriter,
-    exchange_for,
+    curve_conversion,
     read_rows,
 )
 from srgan_fast.errors import FileError, ImageError
@@ -77,10 +77,10 @@ def upscale_rows(
         BackendError: the runtime failed.
     """
     assert isinstance(job.target, Path)
-    exchange, note = (
-        (None, "") if options.colour == "keep" else exchange_for(source.metadata, source.is_gray, source.dtype)
+    conversion, note = (
+        (None, "") if options.colour == "keep" else curve_conversion(source.metadata, source.is_gray, source.dtype)
     )
-    prepared = source if exchange is None else _exchanged(source, exchange)
+    prepared = source if conversion is None else _converted(source, conversion)
     like = np.zeros((1, 1, 1 if source.is_gray else 3), source.dtype)
     try:
         with (
@@ -93,7 +93,7 @@ def upscale_rows(
         ):  # fmt: skip
 
             def write(rows: Image) -> None:
-                writer.write(rows if exchange is None else exchange.turned_back(rows))
+                writer.write(rows if conversion is None else conversion.from_srgb(rows))
 
             upscaler.upscale_rows(prepared, write, on_tile)
             lost = writer.finish()
@@ -107,12 +107,12 @@ def upscale_rows(
     return (*notes, *(clause for clause in lost if clause not in notes))
 
 
-def _exchanged(source: RowSource, exchange: Exchange) -> RowSource:
+def _converted(source: RowSource, conversion: CurveConversion) -> RowSource:
     """The image with sRGB's curve in 16 bits."""
 
     def begin() -> NextRows:
         following = source.begin()
-        return lambda rows: exchange.prepared(following(rows))
+        return lambda rows: conversion.to_srgb(following(rows))
 
     return replace(source, dtype=np.dtype(np.uint16), begin=begin)
 

@@ -250,7 +250,7 @@ def test_bad_pictures_do_not_stop_the_rest(upscale: Any, picture: Any, folder: P
     assert (result.exit_code, result.stdout) == (1, "")
     *lines, summary = result.stderr.splitlines()
     assert [line.split(" (")[0] for line in lines] == [
-        f"failed: in/{name}: cannot be read as a picture" for name in ("half.png", "none.png", "text.jpg")
+        f"failed: in/{name}: cannot be read as an image" for name in ("half.png", "none.png", "text.jpg")
     ]
     assert summary.startswith("3 upscaled (")
     assert summary.endswith("; 3 failed: half.png, none.png, text.jpg")
@@ -268,7 +268,7 @@ def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folde
     Path("out/a_x4.png").write_bytes(Path("in/a.png").read_bytes())
     result = upscale("in", "-o", "out", "--skip-existing", "--json")
     assert result.exit_code == 1
-    assert result.stderr.startswith("failed: in/c.png: cannot be read as a picture")
+    assert result.stderr.startswith("failed: in/c.png: cannot be read as an image")
     assert result.stderr.count("\n") == 1, "the summary is in the JSON"
     found = json.loads(result.stdout)
     assert (found["interrupted"], found["error"], found["left_out"]) == (False, None, {".exr": 1})
@@ -300,7 +300,7 @@ def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folde
         },
     ]
     assert (failed["input"], failed["status"], failed["output_size"]) == ("in/c.png", "failed", None)
-    assert failed["message"].startswith("in/c.png: cannot be read as a picture")
+    assert failed["message"].startswith("in/c.png: cannot be read as an image")
 
 
 def test_names_come_out_as_they_are(upscale: Any, picture: Any, folder: Path) -> None:
@@ -452,7 +452,7 @@ def test_bad_standard_input_fails_and_writes_nothing(upscale: Any) -> None:
     result = upscale("-", "-o", "-", given=b"garbage")
     assert (result.exit_code, result.stdout_bytes) == (1, b"")
     failed, summary = result.stderr.splitlines()
-    assert failed.startswith("failed: standard input: cannot be read as a picture")
+    assert failed.startswith("failed: standard input: cannot be read as an image")
     assert summary.endswith("; 1 failed: standard input")
 
 
@@ -608,7 +608,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(upscale: Any, pictur
     assert first.startswith("in/a.png (7x5) -> out/a_x4.png (28x20), about 0.0 MB, ")
     assert [line.split(" (")[0] for line in failing] == [
         "would fail: out/b_x4.png: is there already; use --overwrite or --skip-existing",
-        "would fail: in/c.png: cannot be read as a picture",
+        "would fail: in/c.png: cannot be read as an image",
     ]
     assert summary.startswith("1 to upscale, about ")
     assert summary.endswith("; 2 would fail")

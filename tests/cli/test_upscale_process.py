@@ -86,7 +86,7 @@ def test_a_closed_stream_is_one_line(
 def test_an_empty_standard_input_is_no_traceback(run_process: Any, options: list[str], folder: Path) -> None:
     done = run_process("upscale", "-", "-o", "out.png", *options, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
-    assert done.stderr.startswith(b"failed: standard input: cannot be read as a picture")
+    assert done.stderr.startswith(b"failed: standard input: cannot be read as an image")
     assert list(folder.iterdir()) == []
 
 

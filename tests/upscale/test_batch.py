@@ -71,7 +71,7 @@ def test_bad_pictures_do_not_stop_the_rest(folder: Path, upscaler: Upscaler) -> 
     results = _run(plan_jobs(["in"], "out", DEFAULT).jobs, upscaler)
     assert [r.status for r in results] == ["done", "failed", "failed", "done", "failed", "done"]
     for i in (1, 2, 4):
-        assert results[i].message.startswith(f"in/{i}.png: cannot be read as a picture")
+        assert results[i].message.startswith(f"in/{i}.png: cannot be read as an image")
         assert "\n" not in results[i].message
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["0_x4.png", "3_x4.png", "5_x4.png"]
 
@@ -253,7 +253,7 @@ def test_bad_standard_input_fails_and_writes_nothing(
     taken = _streams(monkeypatch, given)
     (result,) = _run(plan_jobs(["-"], "-", DEFAULT).jobs, upscaler)
     assert result.status == "failed"
-    assert result.message.startswith("standard input: cannot be read as a picture")
+    assert result.message.startswith("standard input: cannot be read as an image")
     assert taken.getvalue() == b""
 
 

@@ -189,7 +189,7 @@ def test_damage_that_is_found_half_way_leaves_nothing_and_what_was_there_stays(
     Path("out/b.png").write_bytes(b"before")
     result = _run(Path(name), "out/b.png", native, existing="overwrite")
     assert result.status == "failed"
-    assert result.message.startswith(f"{name}: cannot be read as a picture (")
+    assert result.message.startswith(f"{name}: cannot be read as an image (")
     assert "\n" not in result.message
     assert [(path.name, path.read_bytes()) for path in Path("out").iterdir()] == [("b.png", b"before")]
     assert "encoder" not in [thread.name for thread in threading.enumerate()]

@@ -113,7 +113,7 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(folder: Path, tiny_mo
     assert killed, "it ended before a worker was killed"
     assert Counter(r.status for r in results) == {"done": 90, "failed": 1}
     (failed,) = [r for r in results if r.status == "failed"]
-    assert "in/bad.png: cannot be read as a picture" in failed.message
+    assert "in/bad.png: cannot be read as an image" in failed.message
     assert failed.job.source == Path("in/bad.png"), "names are as they were given"
     assert sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()) == sorted(sources)
     for name, data in sources.items():

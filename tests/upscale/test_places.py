@@ -87,7 +87,7 @@ def test_odd_things_of_a_store_are_a_line_each(store: Any, upscaler: Upscaler) -
     ]  # fmt: skip
     assert plan.refused[2].message.startswith("nothing://x/y.png: cannot be used (")
     first, second = run_jobs(plan.jobs, upscaler, DEFAULT)
-    assert first.message.startswith("memory://in/a.png: cannot be read as a picture")
+    assert first.message.startswith("memory://in/a.png: cannot be read as an image")
     assert second.message == "memory://out/b_x4.png: is there already; use --overwrite or --skip-existing"
     (again,) = run_jobs(plan.jobs[1:], upscaler, OutputOptions(existing="skip"))
     assert again.status == "done", "what is there is no whole picture"
@@ -169,7 +169,7 @@ def test_a_shard_becomes_a_folder(where: str, store: Any, upscaler: Upscaler, fo
     assert [(r.job.name, r.status) for r in results] == [
         (f"{shard}/0.png", "done"), (f"{shard}/sub/1.png", "done"), (f"{shard}/2.png", "failed"),
     ]  # fmt: skip
-    assert results[2].message.startswith(f"{shard}/2.png: cannot be read as a picture")
+    assert results[2].message.startswith(f"{shard}/2.png: cannot be read as an image")
     _same(Path("out/s-000/sub/1_x4.png").read_bytes(), files["sub/1.png"], upscaler)
 
 

@@ -144,7 +144,7 @@ def test_failures_are_recorded_and_tried_again(folder: Path) -> None:
     whole = Path("in/0.png").read_bytes()
     Path("in/0.png").write_bytes(whole[:40])
     assert [result.status for result in _run(jobs)] == ["failed"]
-    assert "cannot be read as a picture" in _lines()[-1]["message"]
+    assert "cannot be read as an image" in _lines()[-1]["message"]
     Path("in/0.png").write_bytes(whole)
     assert [result.status for result in _run(jobs)] == ["done"]
 

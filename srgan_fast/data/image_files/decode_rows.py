@@ -1,18 +1,16 @@
 """Decoding by rows, for decoders that produce rows from top to bottom."""
 
-from typing import Any
-
 import numpy as np
 import pyvips
 
 from srgan_fast.data.image_files import tiff
 from srgan_fast.data.image_files.decode import Source, describe, first_statement, header, tiles_checked
-from srgan_fast.data.image_files.picture import Image, Metadata, NextRows, RowSource
+from srgan_fast.data.image_files.image import Image, Metadata, NextRows, RowSource
 from srgan_fast.data.image_files.samples import has_field, integers, orientation_of, split
 from srgan_fast.errors import ImageError
 
 _LOADERS = ("jpegload", "pngload", "tiffload", "webpload")
-_DTYPES: dict[str, Any] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
+_DTYPES: dict[str, np.dtype[np.uint8 | np.uint16]] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
 # Rows that are requested from libvips at a time; its caches and regions hold several times as many. For a PNG of 20,000
 # columns they take 75 MB with this value, and 170 MB with 64.
 _FETCHED = 8
@@ -63,7 +61,7 @@ def open_rows(source: Source) -> RowSource | None:
     )  # fmt: skip
 
 
-def _held(image: Any, loader: str, turned: int) -> int:
+def _held(image: pyvips.Image, loader: str, turned: int) -> int:
     """Bytes that decoding takes in addition to the rows."""
     area = image.width * image.height
     samples = area * image.bands * (1 if image.format == "uchar" else 2)
@@ -109,4 +107,4 @@ class _Reader:
         return split(samples, self.metadata)
 
     def _damaged(self, error: Exception) -> ImageError:
-        return ImageError(f"{self.source.name}: cannot be read as a picture ({first_statement(error)})")
+        return ImageError(f"{self.source.name}: cannot be read as an image ({first_statement(error)})")

@@ -84,7 +84,7 @@ class Image:
 
 
 NextRows = Callable[[int], Image]
-"""Gives the next so many rows of an image, as an image of that height."""
+"""Returns the given number of next rows of an image, as an image of that height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Facts from a file's header.
+    """Size and number of frames, as read from a file's header.
 
     Attributes:
         height: number of rows of the first frame, upright.
