@@ -47,20 +47,20 @@ def rows_of(
         return ""
     native = (header.width * upscaler.scale, header.height * upscaler.scale)
     reasons = {
-        "it goes to standard output": job.target is None,
-        "it goes to a store": isinstance(job.target, Remote),
-        f"{job.fmt} is encoded so ({', '.join(ROW_FORMATS)} are not)": job.fmt not in ROW_FORMATS,
-        "it has several frames": header.frames > 1,
-        f"it is resized from {native[0]}x{native[1]}": (width, height) != native,
+        "the result goes to standard output": job.target is None,
+        "the result goes to an object store": isinstance(job.target, Remote),
+        f"{job.fmt} is not encoded by rows ({', '.join(ROW_FORMATS)} are)": job.fmt not in ROW_FORMATS,
+        "the file has several frames": header.frames > 1,
+        f"the result is resized from {native[0]}x{native[1]}": (width, height) != native,
     }
     for reason, holds in reasons.items():
         if holds:
             return reason
     rows = read_rows(source)
     if rows is None:
-        return "it is decoded so"
-    if not upscaler.takes_rows(rows.is_gray, rows.has_alpha):
-        return f"the model takes {'transparent' if rows.has_alpha else 'colour'} pictures so"
+        return "it cannot be decoded by rows"
+    if not upscaler.supports_rows(rows.is_gray, rows.has_alpha):
+        return f"the model cannot process {'transparent' if rows.has_alpha else 'colour'} images by rows"
     return rows
 
 
@@ -117,7 +117,7 @@ def _converted(source: RowSource, conversion: CurveConversion) -> RowSource:
     return replace(source, dtype=np.dtype(np.uint16), begin=begin)
 
 
-def look_through(source: RowSource) -> None:
+def check_rows(source: RowSource) -> None:
     """Decodes an image completely, to check it.
 
     Raises:

@@ -136,7 +136,7 @@ def test_unwritable_targets_fail_alone_and_are_named(folder: Path, upscaler: Ups
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (MemoryError(), "a.png: not enough memory for a picture of 7x5 pixels; try a smaller --tile"),
+        (MemoryError(), "a.png: not enough memory for an image of 7x5 pixels; try a smaller --tile"),
         (ImageError("too large"), "a.png: too large"),
         (BackendError("it failed"), "a.png: it failed"),
     ],

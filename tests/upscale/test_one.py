@@ -74,7 +74,7 @@ def test_more_memory_than_there_is_is_refused_before_decoding(folder: Path, monk
     monkeypatch.setattr(memory, "available", lambda: 70 << 20)
     result = _run(_noise("a.png", (1500, 1500, 1)), "b.png", Identity())
     assert result.message == (
-        "a.png: a picture of 1500x1500 pixels with a result of 1500x1500 needs 0.1 GiB, 0.1 GiB are available; "
+        "a.png: an image of 1500x1500 pixels with a result of 1500x1500 needs 0.1 GiB, 0.1 GiB are available; "
         "cut it into parts"
     )
     monkeypatch.setattr(memory, "available", lambda: None)

@@ -6,7 +6,6 @@ images or images with gamma 1.8 would be far too dark or too bright for the netw
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +66,9 @@ def network_values(image: Image) -> tuple[Image, Callable[[Image], Image], str]:
     return conversion.to_srgb(image), conversion.from_srgb, note
 
 
-def curve_conversion(metadata: Metadata, gray: bool, dtype: np.dtype[Any]) -> tuple[CurveConversion | None, str]:
+def curve_conversion(
+    metadata: Metadata, gray: bool, dtype: np.dtype[np.uint8 | np.uint16]
+) -> tuple[CurveConversion | None, str]:
     """The conversion of images with this metadata and dtype to sRGB's curve.
 
     Returns:

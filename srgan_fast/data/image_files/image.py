@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ class RowSource:
 
     height: int
     width: int
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.uint8 | np.uint16]
     is_gray: bool
     has_alpha: bool
     metadata: Metadata
