@@ -154,7 +154,7 @@ def test_an_interruption_leaves_whole_results_and_untouched_old_ones(
         _, said = process.communicate(timeout=30)
     summary, last = said.splitlines()
     assert process.returncode == 128 + number
-    assert last == "interrupted; nothing half-written was left behind"
+    assert last == "interrupted; no partial files are left"
     files = sorted((folder / "out").iterdir())
     assert [path.name for path in files] == [f"{i:03}_x4.png" for i in range(COUNT)], "and nothing temporary"
     assert summary.startswith(f"{sum(path.read_bytes() != b'old' for path in files)} upscaled (")
