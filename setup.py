@@ -4,7 +4,7 @@ What is built depends on what the build environment offers, and the build says s
 
 * always: the torch-free modules (`srgan_fast._imaging`, `srgan_fast._engine`);
 * the torch libraries only where torch can be imported (`pip install --no-build-isolation '.[train]'`), since an
-  isolated build must not drag in gigabytes of torch to upscale a picture;
+  isolated build must not drag in gigabytes of torch to upscale an image;
 * CPU kernels for the instruction sets that this machine runs; `SRGAN_FAST_ISAS=all` for packages that are to run
   elsewhere, or a list such as `baseline,avx2`;
 * the CUDA kernels where nvcc is found, too, and torch was built with CUDA; a GPU is not asked for.

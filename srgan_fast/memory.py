@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
-# Seconds for which an answer is given again. A picture asks four times within some milliseconds, and reading it all
-# takes 0.35 ms, which was an eighth of what a small picture costs beside its network.
+# Seconds for which a value is reused. Each image needs it four times within milliseconds; reading it takes 0.35 ms,
+# which was an eighth of the time for a small image apart from its network.
 _HOLDS = 0.02
 _last: tuple[float, int | None] = (-_HOLDS, None)
 

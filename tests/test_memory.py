@@ -87,6 +87,6 @@ def test_a_real_limit_of_the_process_refuses_the_large_picture_and_not_the_small
         [sys.executable, "-c", LIMITED], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     large, small = done.stdout.splitlines()
-    assert large.startswith("failed large.png: a picture of 4000x4000 pixels"), done
+    assert large.startswith("failed large.png: an image of 4000x4000 pixels"), done
     assert "GiB are available; cut it into parts" in large
     assert small == "done "

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,10 +35,11 @@ from srgan_fast.errors import SrganFastError, UsageError
 
 if TYPE_CHECKING:
     from srgan_fast.runtime.tiling import Tile
+    from srgan_fast.runtime.upscaler import UpscalerOptions
     from srgan_fast.upscale import JobResult, Manifest, OutputOptions, Plan, Size
 
-_SMALL_TILE = 32  # below it most of what is computed is the context around the tiles
-_HEADERS = 2000  # of more pictures the headers are not read beforehand for the sake of progress
+_SMALL_TILE = 32  # pixels; most of the computation is spent on the halo of smaller tiles
+_HEADERS = 2000  # maximum number of images whose headers are read in advance, to show progress in pixels
 
 
 class FormatName(StrEnum):
@@ -53,21 +55,21 @@ class FormatName(StrEnum):
 
 
 class ColourName(StrEnum):
-    """What is done about curves that are not sRGB's."""
+    """Treatment of transfer curves other than sRGB's."""
 
     AUTO = "auto"
     KEEP = "keep"
 
 
 class EngineName(StrEnum):
-    """Where images are computed."""
+    """Places where images are computed."""
 
     LOCAL = "local"
     RAY = "ray"
 
 
 class ProgressName(StrEnum):
-    """Kinds of progress."""
+    """Kinds of progress display."""
 
     AUTO = "auto"
     NONE = "none"
@@ -81,7 +83,7 @@ def upscale(
         list[str], typer.Argument(metavar="INPUT...", help="Files, folders, glob patterns, or - for standard input.")
     ],
     output: Annotated[
-        str, typer.Option("--output", "-o", help="A folder; for one picture also a file, or - for standard output.")
+        str, typer.Option("--output", "-o", help="Output folder; for one image also a file, or - for standard output.")
     ],
     model: Model = "srresnet-x4",
     backend: BackendOption = BackendName.AUTO,
@@ -92,12 +94,12 @@ def upscale(
         typer.Option(
             "--workers",
             min=1,
-            help="Images at once; with Ray, worker processes. Results are the same.",
+            help="Images processed in parallel; with Ray, worker processes. Does not affect results.",
             show_default="one per thread",
         ),
     ] = None,
     engine: Annotated[
-        EngineName, typer.Option("--engine", help="Compute here, or on a Ray cluster (needs --manifest).")
+        EngineName, typer.Option("--engine", help="Compute on this machine, or on a Ray cluster (needs --manifest).")
     ] = EngineName.LOCAL,
     tile: TileOption = None,
     halo: HaloOption = None,
@@ -105,54 +107,54 @@ def upscale(
     strength: Annotated[
         float,
         typer.Option(
-            "--strength", min=0, max=1, help="Share of the model in the result; the rest is bicubic interpolation."
+            "--strength", min=0, max=1, help="Weight of the model's result; the rest is bicubic interpolation."
         ),
     ] = 1.0,
     key: Key = None,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders.")] = False,
     suffix: Annotated[
         str | None,
-        typer.Option("--suffix", help="Suffix appended to output file names.", show_default="_x4, as the factor is"),
+        typer.Option("--suffix", help="Suffix appended to output file names.", show_default="_x and the factor"),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Output file names, such as '{parent}_{stem}_x{scale}.{ext}'.")
     ] = None,
     fmt: Annotated[
-        FormatName | None, typer.Option("--format", "-f", help="File format.", show_default="as the input")
+        FormatName | None, typer.Option("--format", "-f", help="Output file format.", show_default="the input's")
     ] = None,
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="JPEG, WebP and AVIF quality.")] = 95,
     compression: Annotated[
-        int | None, typer.Option("--compression", min=0, max=9, help="PNG compression.", show_default="fast and small")
+        int | None, typer.Option("--compression", min=0, max=9, help="PNG compression level.", show_default="4")
     ] = None,
     outscale: Annotated[
-        float | None, typer.Option("--outscale", "-s", help="Final factor.", show_default="the model's")
+        float | None, typer.Option("--outscale", "-s", help="Final upscaling factor.", show_default="the model's")
     ] = None,
     size: Annotated[str | None, typer.Option("--size", help="Final size instead of a factor: WxH, or W.")] = None,
-    fit: Annotated[bool, typer.Option("--fit", help="Keep proportions, inside --size.")] = False,
+    fit: Annotated[bool, typer.Option("--fit", help="Keep the aspect ratio and fit into --size.")] = False,
     colour: Annotated[
-        ColourName, typer.Option("--colour", help="Convert to the network's sRGB curve and back, or keep values.")
+        ColourName, typer.Option("--colour", help="Convert values to sRGB's transfer curve and back, or keep them.")
     ] = ColourName.AUTO,
     max_pixels: Annotated[
-        int, typer.Option("--max-pixels", min=1, help="Largest input in pixels, all frames together.")
+        int, typer.Option("--max-pixels", min=1, help="Maximum number of pixels of an input, all frames together.")
     ] = 500_000_000,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave whole results that are there, and go on.")
+        bool, typer.Option("--skip-existing", help="Skip inputs whose complete output already exists.")
     ] = False,
     manifest: Annotated[
-        Path | None, typer.Option("--manifest", help="File of JSON lines on what was done, for --resume.")
+        Path | None, typer.Option("--manifest", help="JSON Lines file that records results, for --resume.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with --manifest; several processes may share it.")
+        bool, typer.Option("--resume", help="Continue the run of --manifest; several processes may share it.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    progress: Annotated[ProgressName, typer.Option("--progress", help="How progress is shown.")] = ProgressName.AUTO,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done without doing it.")] = False,
+    progress: Annotated[ProgressName, typer.Option("--progress", help="Kind of progress display.")] = ProgressName.AUTO,
     as_json_: Json = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say which runtime is used, and why.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show which runtime is used, and why.")] = False,
 ) -> None:
-    """Upscale pictures.
+    """Upscale images.
 
-    A picture that cannot be read or written is reported and the rest go on; the exit code is then 1.
+    An image that cannot be read or written is reported, and the others continue; the exit code is then 1.
     """
     from srgan_fast.models import read_model  # noqa: PLC0415
     from srgan_fast.runtime import choose_backend  # noqa: PLC0415 (start-up time)
@@ -166,21 +168,21 @@ def upscale(
         if suffix is not None and ("/" in suffix or "\\" in suffix):
             raise UsageError(f"--suffix is {suffix!r}; it goes into a file name and cannot hold a path")
         if as_json_ and output == "-":
-            raise UsageError("-o - and --json both want standard output")
+            raise UsageError("-o - and --json both use standard output")
         if resume and manifest is None:
             raise UsageError("--resume needs --manifest FILE")
         if manifest is not None and not resume and manifest.exists() and manifest.stat().st_size:
-            raise UsageError(f"{manifest}: holds the results of an earlier run; go on with --resume, or give another")
+            raise UsageError(f"{manifest}: contains results of an earlier run; continue with --resume, or use another")
         if engine == EngineName.RAY:
             check_ray(manifest)
-        wanted = _size(size, fit, outscale)
+        final_size = _size(size, fit, outscale)
         if tile is not None and 0 < tile < _SMALL_TILE:
             say(
-                f"--tile {tile}: nearly all time goes into the context around so small tiles; 128 is a good size",
+                f"--tile {tile}: most of the time is spent on the halo of such small tiles; 128 is a good size",
                 "note",
             )
-        with build_progress() as tell:
-            settings: dict[str, Any] = {
+        with build_progress() as on_build:
+            settings: UpscalerOptions = {
                 "backend": backend.value,
                 "precision": precision.value,
                 "tile": tile,
@@ -189,7 +191,7 @@ def upscale(
                 "strength": strength,
             }
             file = read_model(model, key)
-            upscaler = Upscaler(file, threads=threads, on_build=tell, **settings)
+            upscaler = Upscaler(file, threads=threads, on_build=on_build, **settings)
         if verbose:
             _, why = choose_backend(backend.value, upscaler.precision)
             say(f"{upscaler.model} on {upscaler.backend.name} ({upscaler.backend.device}, {upscaler.precision}): {why}")
@@ -199,7 +201,7 @@ def upscale(
             name=name,
             fmt=None if fmt is None else fmt.value,
             outscale=outscale,
-            size=wanted,
+            size=final_size,
             existing="overwrite" if overwrite else "skip" if skip_existing else "error",
             quality=quality,
             compression=compression,
@@ -242,16 +244,16 @@ def _manifest(path: Path, model: str, options: "OutputOptions", settings: Mappin
     from srgan_fast.upscale import Manifest, run_digest  # noqa: PLC0415
 
     facts = {**asdict(options), **settings}
-    for name in ("existing", "max_pixels", "suffix", "name"):  # these decide about no pixel
+    for name in ("existing", "max_pixels", "suffix", "name"):  # these do not affect pixels
         del facts[name]
     return Manifest(path, run_digest(resolve_model(model), facts))
 
 
 def _size(text: str | None, fit: bool, outscale: float | None) -> "Size | None":
-    """What `--size` says.
+    """Parses `--size`.
 
     Raises:
-        UsageError: no size, or one beside a factor.
+        UsageError: not a size, or combined with a factor.
     """
     from srgan_fast.upscale import Size  # noqa: PLC0415
 
@@ -273,7 +275,7 @@ def _run(
     plan: "Plan",
     start: "Callable[[Callable[[Tile], None], threading.Event], Iterator[JobResult]]",
     progress: str,
-    json_wanted: bool,
+    json_requested: bool,
     quiet: bool,
 ) -> None:
     began = time.perf_counter()
@@ -289,26 +291,26 @@ def _run(
         try:
             for result in start(on_tile, stopped.event):
                 results.append(result)
-                shown_progress.picture(name_of(result.job))
+                shown_progress.image(name_of(result.job))
                 say_result(result)
         except SrganFastError as error:
-            if json_wanted:
+            if json_requested:
                 print_json(as_json(results, plan, time.perf_counter() - began, error=str(error)))
             raise
     seconds = time.perf_counter() - began
-    if json_wanted:
+    if json_requested:
         print_json(as_json(results, plan, seconds, interrupted=stopped.event.is_set()))
     else:
         say_summary(results, plan, seconds, quiet)
     if stopped.event.is_set():
-        say("interrupted; nothing half-written was left behind")
+        say("interrupted; no partial files are left")
         raise typer.Exit(128 + stopped.signal)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 
 
 class _Stopped:
-    """Whether, and by which signal, the run is to end."""
+    """Whether the run is to end, and the signal that requested it."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -317,21 +319,21 @@ class _Stopped:
 
 @contextmanager
 def _stop_on_signals() -> Iterator[_Stopped]:
-    """SIGINT and SIGTERM end the run in order; a second one at once."""
+    """Ends the run in order on SIGINT or SIGTERM, and at once on a second one."""
     stopped = _Stopped()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
 
-    def handle(number: int, _: Any) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         if stopped.event.is_set():
             raise KeyboardInterrupt
         stopped.signal = number
         stopped.event.set()
 
-    before: dict[int, Callable[[int, Any], Any] | int | None] = {}
+    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as for what runs in the background of a shell
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as shells ignore it for background processes
             before[number] = signal.signal(number, handle)
     try:
         yield stopped
@@ -341,7 +343,7 @@ def _stop_on_signals() -> Iterator[_Stopped]:
 
 
 def _pixels(plan: "Plan") -> int | None:
-    """Input pixels of all pictures; unreadable ones are reported when their turn comes."""
+    """Input pixels of all images; None if unknown. Unreadable images are counted as empty, and reported later."""
     from srgan_fast.data.images import image_header  # noqa: PLC0415
 
     if len(plan.jobs) > _HEADERS:

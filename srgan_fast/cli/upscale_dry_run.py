@@ -1,4 +1,4 @@
-"""What a run would do: which file becomes which, with sizes, and about how long and how large."""
+"""Report of `--dry-run`: input and output files with their sizes, and estimates of time and file size."""
 
 import json
 import time
@@ -15,14 +15,14 @@ from srgan_fast.files import shown
 if TYPE_CHECKING:
     from srgan_fast.upscale import Job, OutputOptions, Plan, Upscaler
 
-# Bytes a pixel of colour, 8 bits, of results of srresnet-x4 on a mosaic of test photographs at quality 95.
-_BYTES = {"png": 1.42, "apng": 1.42, "jpg": 0.43, "webp": 0.24, "tif": 1.59, "gif": 0.54, "avif": 0.49}
-_SAMPLE = 96  # pixels a side of the picture whose time is taken
+# Bytes per pixel (colour, 8 bits) of results of srresnet-x4 on a mosaic of test photographs at quality 95.
+_BYTES_PER_PIXEL = {"png": 1.42, "apng": 1.42, "jpg": 0.43, "webp": 0.24, "tif": 1.59, "gif": 0.54, "avif": 0.49}
+_SAMPLE = 96  # side in pixels of the image that is timed
 
 
 def report_dry_run(plan: "Plan", upscaler: "Upscaler", options: "OutputOptions", as_json: bool) -> None:
-    """Prints it, in words or as JSON. Bytes are guessed from the format, times from a small picture's."""
-    rate = _seconds_a_pixel(upscaler)
+    """Prints the report, as text or JSON. Bytes are estimated from the format, times from that of a small image."""
+    rate = _seconds_per_pixel(upscaler)
     entries = [_entry(job, upscaler, options, rate) for job in plan.jobs]
     refused: list[dict[str, Any]] = [
         {"input": r.job.name, "output": None, "problem": r.message} for r in plan.refused
@@ -47,7 +47,7 @@ def report_dry_run(plan: "Plan", upscaler: "Upscaler", options: "OutputOptions",
     )
 
 
-def _seconds_a_pixel(upscaler: "Upscaler") -> float:
+def _seconds_per_pixel(upscaler: "Upscaler") -> float:
     sample = np.zeros((_SAMPLE, _SAMPLE, 3), np.uint8)
     upscaler(sample)
     began = time.perf_counter()
@@ -64,13 +64,13 @@ def _entry(job: "Job", upscaler: "Upscaler", options: "OutputOptions", rate: flo
     target = "-" if job.target is None else shown(job.target)
     entry: dict[str, Any] = {"input": job.name, "output": target, "problem": ""}
     if job.source is None:
-        return entry | {"problem": "standard input: is read when it is upscaled only"}
+        return entry | {"problem": "standard input: is only read when it is upscaled"}
     try:
         if job.target is not None:
             if isinstance(job.target, Path):
                 check_target(job.target)
             if job.target.exists() and options.existing == "error":
-                raise ImageError(f"{target}: is there already; use --overwrite or --skip-existing")
+                raise ImageError(f"{target}: exists already; use --overwrite or --skip-existing")
         source = contents(job)
         header = image_header(source)
         check_limits(job, header, upscaler.scale, options, rows_of(job, source, header, upscaler, options))
@@ -83,5 +83,5 @@ def _entry(job: "Job", upscaler: "Upscaler", options: "OutputOptions", rate: flo
         "output_size": (width, height),
         "frames": frames,
         "seconds": rate * header.width * header.height * frames,
-        "bytes": round(width * height * frames * _BYTES[job.fmt]),
+        "bytes": round(width * height * frames * _BYTES_PER_PIXEL[job.fmt]),
     }

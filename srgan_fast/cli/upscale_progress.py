@@ -1,4 +1,4 @@
-"""How far a run is: a bar, lines for logs, or JSON for programs, on standard error."""
+"""Progress of a run on standard error: a bar, lines for logs, or JSON for programs."""
 
 import json
 import sys
@@ -13,14 +13,14 @@ LINE_EVERY = 10.0  # seconds
 
 
 class Progress(Protocol):
-    """Told about what is done."""
+    """Receives the progress of a run."""
 
     def advance(self, pixels: int) -> None:
-        """So many input pixels more."""
+        """Adds a number of upscaled input pixels."""
         ...
 
-    def picture(self, name: str) -> None:
-        """One picture more, done or not."""
+    def image(self, name: str) -> None:
+        """Adds a finished image, upscaled or failed."""
         ...
 
 
@@ -28,15 +28,15 @@ class _Silent:
     def advance(self, pixels: int) -> None:
         pass
 
-    def picture(self, name: str) -> None:
+    def image(self, name: str) -> None:
         pass
 
 
 class _Lines:
-    """A line every some seconds, in words or as JSON."""
+    """A line every `LINE_EVERY` seconds as text; one per image too as JSON."""
 
-    def __init__(self, pictures: int, pixels: int | None, as_json: bool) -> None:
-        self.pictures, self.pixels, self.as_json = pictures, pixels, as_json
+    def __init__(self, images: int, pixels: int | None, as_json: bool) -> None:
+        self.images, self.pixels, self.as_json = images, pixels, as_json
         self.done, self.done_pixels = 0, 0
         self.began = self.said = time.monotonic()
 
@@ -44,7 +44,7 @@ class _Lines:
         self.done_pixels += pixels
         self._say_if_due()
 
-    def picture(self, name: str) -> None:
+    def image(self, name: str) -> None:
         self.done += 1
         if self.as_json:
             self._say(name)
@@ -63,7 +63,7 @@ class _Lines:
         if self.as_json:
             facts = {
                 "pictures": self.done,
-                "of": self.pictures,
+                "of": self.images,
                 "pixels": self.done_pixels,
                 "of_pixels": self.pixels,
                 "seconds": round(seconds, 1),
@@ -73,24 +73,24 @@ class _Lines:
             print(json.dumps(facts), file=sys.stderr, flush=True)  # noqa: T201 (plain text for programs)
         else:
             until = "" if left is None else f", {max(left, 0.0):.0f} s left"
-            say(f"{self.done} of {self.pictures} pictures, {rate / 1e6:.2f} MP/s{until}")
+            say(f"{self.done} of {self.images} images, {rate / 1e6:.2f} MP/s{until}")
 
 
 @contextmanager
-def upscale_progress(kind: str, pictures: int, pixels: int | None) -> Iterator[Progress]:
+def upscale_progress(kind: str, images: int, pixels: int | None) -> Iterator[Progress]:
     """Shows progress.
 
     Args:
         kind: `none`, `bar`, `lines`, `json`, or `auto`: a bar on a terminal, else lines.
-        pictures: how many there are.
-        pixels: how many input pixels they have, if that is known.
+        images: number of images.
+        pixels: number of their input pixels; None if unknown.
     """
     if kind == "auto":
         kind = "bar" if errors.is_terminal else "lines"
     if kind == "none":
         yield _Silent()
     elif kind in ("lines", "json"):
-        yield _Lines(pictures, pixels, kind == "json")
+        yield _Lines(images, pixels, kind == "json")
     else:
         with pixel_progress() as bars:
             bar = bars.add_task("", total=pixels)
@@ -99,7 +99,7 @@ def upscale_progress(kind: str, pictures: int, pixels: int | None) -> Iterator[P
                 def advance(self, pixels: int) -> None:
                     bars.advance(bar, pixels)
 
-                def picture(self, name: str) -> None:
+                def image(self, name: str) -> None:
                     bars.update(bar, description=name[:40])
 
             yield Bar()

@@ -1,10 +1,10 @@
-"""What became of the pictures, in words or as one JSON document."""
+"""Results of a run, as text or as one JSON document."""
 
 import json
 from collections import Counter
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from srgan_fast.cli.console import say
 from srgan_fast.files import shown
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def name_of(job: "Job") -> str:
-    """A picture's name without its folder."""
+    """Name of an image without its folder, for messages."""
     return "standard input" if job.source is None else shown(Path(job.source.name))
 
 
@@ -25,7 +25,7 @@ def as_json(
     interrupted: bool = False,
     error: str = "",
 ) -> str:
-    """The document that `--json` prints."""
+    """The document printed by `--json`."""
     count = Counter(result.status for result in results)
     summary = {
         "done": count["done"],
@@ -42,20 +42,20 @@ def as_json(
 
 
 def print_json(document: str) -> None:
-    """Plain text for programs on standard output."""
+    """Prints a document on standard output, without formatting."""
     print(document)  # noqa: T201
 
 
 def say_result(result: "JobResult") -> None:
-    """A line about a picture that failed, or of which something could not be kept."""
+    """Prints a line if an image failed, or if contents were dropped or converted."""
     if result.status == "failed":
         say(result.message, label="failed")
     elif result.notes:
-        say(f"{result.job.name}: not kept as it was: {'; '.join(result.notes)}", label="note")
+        say(f"{result.job.name}: dropped or converted: {'; '.join(result.notes)}", label="note")
 
 
 def say_summary(results: "list[JobResult]", plan: "Plan", seconds: float, quiet: bool) -> None:
-    """One line on all of it; none where nothing failed and it is to be quiet."""
+    """Prints a summary of one line; nothing if `quiet` and no image failed."""
     from srgan_fast.upscale.plan import counted  # noqa: PLC0415 (start-up time)
 
     done = [r for r in results if r.status == "done"]
@@ -66,15 +66,15 @@ def say_summary(results: "list[JobResult]", plan: "Plan", seconds: float, quiet:
     megapixels = sum(r.hr_size[0] * r.hr_size[1] * r.frames for r in done if r.hr_size) / 1e6
     parts = [f"{len(done)} upscaled ({megapixels:.1f} MP in {seconds:.1f} s)"]
     parts += [f"{skipped} skipped"] if skipped else []
-    parts += [f"{plan.earlier} left out as results of earlier runs"] if plan.earlier else []
-    parts += [f"left out: {counted(plan.left_out)}"] if plan.left_out else []
+    parts += [f"{plan.earlier} ignored as results of earlier runs"] if plan.earlier else []
+    parts += [f"unsupported: {counted(plan.left_out)}"] if plan.left_out else []
     if failed:
         names = ", ".join(name_of(r.job) for r in failed[:20])
         parts.append(f"{len(failed)} failed: {names}" + (f" and {len(failed) - 20} more" if len(failed) > 20 else ""))
     say("; ".join(parts))
 
 
-def _entry(result: "JobResult") -> dict[str, Any]:
+def _entry(result: "JobResult") -> dict[str, object]:
     def text(path: PathLike[str] | None) -> str:
         return "-" if path is None else shown(path)
 

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +63,8 @@ class PixelCache:
         self.images = images
         self.skipped = skipped
         self._folder = folder
-        self._sound: set[int] = set()
-        self._mended: dict[int, NDArray[np.uint8]] = {}
+        self._verified: set[int] = set()
+        self._repaired: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,28 +75,28 @@ class PixelCache:
         Raises:
             DataError: its pixels in the map are damaged, and its file is unreadable or was changed.
         """
-        if index in self._mended:
-            return self._mended[index]
+        if index in self._repaired:
+            return self._repaired[index]
         entry = self.images[index]
         size = entry.height * entry.width * 3
         pixels = self._pixels[entry.offset : entry.offset + size].reshape(entry.height, entry.width, 3)
-        if self._folder is None or index in self._sound:
+        if self._folder is None or index in self._verified:
             return pixels
         if pixel_digest(pixels) != entry.digest:
-            return self._mend(self._folder / entry.path, index)
-        self._sound.add(index)
+            return self._repair(self._folder / entry.path, index)
+        self._verified.add(index)
         return pixels
 
-    def _mend(self, path: Path, index: int) -> NDArray[np.uint8]:
+    def _repair(self, path: Path, index: int) -> NDArray[np.uint8]:
         what = f"{path}: its decoded pixels in the cache are damaged"
         try:
             pixels = flat_rgb8(read_image(path))
         except ImageError as error:
             raise DataError(f"{what}, and it cannot be decoded again ({error})") from None
         if pixel_digest(pixels) != self.images[index].digest:
-            raise DataError(f"{what}, and the picture has changed since; start again")
+            raise DataError(f"{what}, and the image was changed since; start again")
         pixels.flags.writeable = False
-        self._mended[index] = pixels
+        self._repaired[index] = pixels
         _log.warning("%s; it was decoded again", what)
         return pixels
 
@@ -138,14 +137,14 @@ def open_cache(
     except ImageError as error:
         raise DataError(str(error)) from None
     if not paths:
-        raise DataError(f"{folder}: holds no pictures")
+        raise DataError(f"{folder}: contains no images")
     place, series = maps or cache_folder(), f"pixels-{_digest(str(folder.resolve()))}"
     stem = place / f"{series}-{_fingerprint(folder, paths)}"
     index, pixels = stem.with_suffix(".json"), stem.with_suffix(".bin")
     found = _opened(folder, index, pixels)
     if not isinstance(found, PixelCache):
         if found and on_note:
-            on_note(f"{folder}: its decoded pictures in {pixels} are made again, since {found}")
+            on_note(f"{folder}: its decoded images in {pixels} are rebuilt, since {found}")
         try:
             sweep(place)  # partial maps of killed processes
             _build(folder, paths, index, pixels, on_progress)
@@ -156,9 +155,9 @@ def open_cache(
                 outdated.unlink(missing_ok=True)
         found = _opened(folder, index, pixels)
     if not isinstance(found, PixelCache):
-        raise DataError(f"{folder}: its decoded pictures were written to {pixels} but {found or 'are gone'}")
+        raise DataError(f"{folder}: its decoded images were written to {pixels}, but {found or 'the file is gone'}")
     if not found.images:
-        raise DataError(f"{folder}: none of its {len(paths)} pictures can be read; first: {found.skipped[0]}")
+        raise DataError(f"{folder}: none of its {len(paths)} images can be read; first: {found.skipped[0]}")
     return found
 
 
@@ -178,14 +177,14 @@ def _opened(folder: Path, index: Path, pixels: Path) -> PixelCache | str:
         return f"they cannot be read ({type(error).__name__})"
 
 
-def _why_not(content: Any, name: str, length: int) -> str:
+def _why_not(content: object, name: str, length: int) -> str:
     """The reason why an index does not match a map of `length` bytes; empty if it does."""
     if not isinstance(content, dict) or content.get("checksum") != _checksum(content.get("index")):
         return "the index is damaged"
     if content["index"]["name"] != name:
         return "the index belongs to another folder"
     if content["index"]["bytes"] != length:
-        return f"{length} bytes are there instead of {content['index']['bytes']}"
+        return f"the file has {length} bytes instead of {content['index']['bytes']}"
     return ""
 
 

@@ -11,7 +11,7 @@ from srgan_fast.data.images import find_images, read_image
 from srgan_fast.errors import UsageError
 
 CALIBRATION_SIDE = 128  # pixels; statistics of activations do not depend on the image size
-CALIBRATION_PICTURES = 300  # NNCF's default
+CALIBRATION_IMAGES = 300  # NNCF's default
 SAMPLE = "astronaut.png"
 
 
@@ -29,11 +29,11 @@ def calibration_folder(folder: Path | None) -> Path | None:
         UsageError: it contains no images.
     """
     if folder is not None and not find_images(folder):
-        raise UsageError(f"{folder}: holds no pictures to calibrate with")
+        raise UsageError(f"{folder}: contains no images for calibration")
     return folder or samples_folder()
 
 
-def calibration_pictures(folder: Path | None) -> list[NDArray[np.float32]]:
+def calibration_images(folder: Path | None) -> list[NDArray[np.float32]]:
     """Central crops of at most 128x128 pixels of the images in a folder, as 1, 3, H, W in 0..1.
 
     Raises:
@@ -42,8 +42,8 @@ def calibration_pictures(folder: Path | None) -> list[NDArray[np.float32]]:
     """
     place = calibration_folder(folder)
     if place is None:
-        raise UsageError("int8 needs pictures to calibrate with: --calibration FOLDER")
-    return [_middle(path) for path in find_images(place)[:CALIBRATION_PICTURES]]
+        raise UsageError("int8 needs images for calibration: --calibration FOLDER")
+    return [_middle(path) for path in find_images(place)[:CALIBRATION_IMAGES]]
 
 
 def _middle(path: Path) -> NDArray[np.float32]:

@@ -89,13 +89,13 @@ def _open(originals: PixelCache, folder: Path, maps: Path | None, scale: int, on
     ]
     if differing:
         raise DataError(
-            f"{folder}: {len(differing)} of {len(order)} pictures have not {fitting} size; first: {differing[0]}"
+            f"{folder}: {len(differing)} of {len(order)} images do not have {fitting} size; first: {differing[0]}"
         )
     return Companions(cache, order)
 
 
 def _count(bad: list[str], good: list[CachedImage]) -> str:
-    return f"{len(bad)} of {len(bad) + len(good)} pictures"
+    return f"{len(bad)} of {len(bad) + len(good)} images"
 
 
 def _matched(originals: list[CachedImage], found: list[CachedImage], folder: Path, ending: str | None) -> list[int]:
@@ -120,13 +120,13 @@ def _matched(originals: list[CachedImage], found: list[CachedImage], folder: Pat
             order.append(candidates[0])
     if missing:
         raise DataError(
-            f"{folder}: {len(missing)} of {len(originals)} originals have no picture of their name there; "
+            f"{folder}: {len(missing)} of {len(originals)} originals have no image of the same name; "
             f"first: {missing[0]}"
         )
     if ambiguous:
         raise DataError(
-            f"{folder}: for {len(ambiguous)} of {len(originals)} originals names alone do not tell which picture is "
-            f"theirs, since several differ only in their suffix; first: {ambiguous[0]}"
+            f"{folder}: the names of {len(ambiguous)} of {len(originals)} originals match several images, which differ "
+            f"only in their suffix; first: {ambiguous[0]}"
         )
     return order
 

@@ -58,14 +58,14 @@ class CropSampler:
         self._cache, self.crop, self.scale, self.batch, self.seed = cache, crop, scale, batch, seed
         self._degradations = degradations or Degradations()
         if low is not None and self._degradations != Degradations():
-            raise DataError("low-resolution pictures that are given are not degraded; leave out one of the two")
+            raise DataError("given low-resolution images are not degraded; leave out one of the two")
         self._targets, self._low = targets, low
         self._grid = 1 if targets is None and low is None else scale
         places = np.array([self._starts(i.height) * self._starts(i.width) for i in cache.images], dtype=np.int64)
         self.too_small = [i.path for i, count in zip(cache.images, places, strict=True) if count == 0]
         self._ends = np.cumsum(places)
         if self._ends.size == 0 or self._ends[-1] == 0:
-            raise DataError(f"every picture is smaller than a crop of {crop}x{crop}; lower the crop size")
+            raise DataError(f"every image is smaller than a crop of {crop}x{crop}; lower the crop size")
 
     def _starts(self, side: int) -> int:
         """Number of positions of a crop along a side."""
@@ -110,7 +110,7 @@ class CropSampler:
         if self._low is None and self._degradations.second_order is not None:
             lr = self._degraded(self._degradations.second_order, image, top, left, rng)
         elif self._low is None:
-            lr = self._degradations.spoil(self._shrunk(image, top, left, rng), rng)
+            lr = self._degradations.add_noise_and_jpeg(self._shrunk(image, top, left, rng), rng)
         else:
             scale = self.scale
             lr = _cut(self._low[index], top // scale, left // scale, self.crop // scale)

@@ -48,7 +48,7 @@ class Degradations:
         blurred = vips.gaussblur(sigma, min_ampl=0.01, precision="float")
         return np.asarray(np.clip(np.rint(blurred.numpy()), 0, 255)).astype(np.uint8)
 
-    def spoil(self, lr: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    def add_noise_and_jpeg(self, lr: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Adds noise to an H, W, 3 low-resolution image, and compresses it as JPEG."""
         if self.noise[1] > 0:
             noise = rng.standard_normal(lr.shape, np.float32) * np.float32(rng.uniform(*self.noise))

@@ -5,7 +5,7 @@ libvips decodes and encodes (see `image_files`); the rest of the package handles
 
 from pathlib import Path
 
-from srgan_fast.data.image_files.colour import Exchange, exchange_for, network_values
+from srgan_fast.data.image_files.colour import CurveConversion, curve_conversion, network_values
 from srgan_fast.data.image_files.decode import Contents, Source, decode, header
 from srgan_fast.data.image_files.decode_rows import open_rows
 from srgan_fast.data.image_files.encode import Encoded, check_size, encode, frames_held
@@ -19,7 +19,7 @@ from srgan_fast.data.image_files.formats import (
     readable_suffixes,
     written_suffixes,
 )
-from srgan_fast.data.image_files.picture import (
+from srgan_fast.data.image_files.image import (
     Header,
     Image,
     ImageFile,
@@ -41,8 +41,8 @@ __all__ = [
     "ROW_FORMATS",
     "TRAITS",
     "Contents",
+    "CurveConversion",
     "Encoded",
-    "Exchange",
     "Format",
     "Header",
     "Image",
@@ -55,9 +55,9 @@ __all__ = [
     "Text",
     "Timing",
     "check_size",
+    "curve_conversion",
     "encode",
     "encode_image",
-    "exchange_for",
     "find_images",
     "frames_held",
     "image_header",

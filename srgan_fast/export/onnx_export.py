@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from srgan_fast import __version__
-from srgan_fast.data.calibration import calibration_folder, calibration_pictures
+from srgan_fast.data.calibration import calibration_folder, calibration_images
 from srgan_fast.errors import BackendError, ModelError, SrganFastError, UsageError
 from srgan_fast.files import atomic_write, check_writable
 from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
@@ -198,7 +198,7 @@ def _fit(image: FloatImages, network: Network) -> FloatImages:
 def _images(folder: Path | None, needed: bool) -> list[FloatImages]:
     """Images for verification; if the samples are not installed and not required, a synthetic image."""
     if needed or calibration_folder(folder) is not None:
-        return calibration_pictures(folder)
+        return calibration_images(folder)
     y, x, channel = np.mgrid[0:96, 0:96, 0:3]
     waves = 0.5 + 0.25 * np.sin(x * (0.1 + channel / 9)) + 0.25 * np.sin(y * y / 150 + channel)
     return [np.ascontiguousarray(waves.transpose(2, 0, 1)[None], np.float32)]

@@ -1,6 +1,6 @@
 """Backends that execute a network through one protocol, and the tiling that bounds their memory."""
 
-from srgan_fast.runtime.protocol import AskedPrecision, Backend, Precision
+from srgan_fast.runtime.protocol import Backend, Precision, RequestedPrecision
 from srgan_fast.runtime.registry import (
     BACKENDS,
     choose_backend,
@@ -11,9 +11,9 @@ from srgan_fast.runtime.registry import (
 
 __all__ = [
     "BACKENDS",
-    "AskedPrecision",
     "Backend",
     "Precision",
+    "RequestedPrecision",
     "choose_backend",
     "choose_precision",
     "create_backend",

@@ -4,7 +4,7 @@ Networks pad with zeros, which means black or gray. This changes colours of flat
 of images of a few pixels. Images are therefore extended by repeating their border pixels, and results are cropped.
 """
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ def extend(image: NDArray[Pixel], margin: int, multiple: int = 1) -> NDArray[Pix
     Without a margin, sides are extended to multiples by mirroring, as in ESRGAN's published code.
 
     Returns:
-        The extended image; the image itself if there is nothing to add.
+        The extended image; the image itself if nothing is added.
     """
     if margin == 0:
         return pad_to_multiple(image.transpose(2, 0, 1), multiple).transpose(1, 2, 0) if multiple > 1 else image
@@ -43,7 +43,7 @@ def extended_index(size: int, margin: int, multiple: int = 1) -> NDArray[np.intp
     return np.pad(index, (margin, margin + -(size + 2 * margin) % multiple), "edge")
 
 
-def crop_in_place(pixels: NDArray[Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
+def crop_in_place(pixels: NDArray[Pixel], top: int, left: int, height: int, width: int) -> NDArray[Pixel]:
     """Crops contiguous H, W, C pixels in place; the part is moved to the start of their memory.
 
     Large results are cropped without a second array.

@@ -1,7 +1,7 @@
 """The native CPU engine: Winograd kernels, AMX tiles for bf16, no framework; see docs/engine.md."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from srgan_fast import _engine
 from srgan_fast.models import ModelFile
 from srgan_fast.network.graph import Conv, Network
-from srgan_fast.runtime.protocol import FloatImages, Precision
+from srgan_fast.runtime.protocol import FloatImages, Pixel, Precision
+
+if TYPE_CHECKING:
+    from srgan_fast.data.images import Pixels
 
 
 class NativeBackend:
@@ -45,9 +48,9 @@ class NativeBackend:
         images = [self._engine.run(image) for image in lr]
         return images[0][None] if len(images) == 1 else np.stack(images)
 
-    def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
+    def upscale(self, image: NDArray[Pixel], on_rows: Callable[[int], None] | None = None) -> NDArray[Pixel]:
         """See `PixelBackend.upscale`."""
-        result: NDArray[Any] = self._engine.run(image, on_rows)
+        result: NDArray[Pixel] = self._engine.run(image, on_rows)
         return result
 
     def working_memory(self, height: int, width: int) -> int:
@@ -58,19 +61,19 @@ class NativeBackend:
         self,
         height: int,
         width: int,
-        dtype: np.dtype[Any],
-        read: Callable[[int, int], NDArray[Any]],
-        write: Callable[[int, NDArray[Any]], None],
+        dtype: np.dtype[np.uint8 | np.uint16],
+        read: "Callable[[int, int], Pixels]",
+        write: "Callable[[int, Pixels], None]",
     ) -> None:
         """See `RowsBackend.upscale_rows`."""
         self._engine.run_rows(height=height, width=width, dtype=dtype, read=read, write=write)
 
-    def rows_memory(self, height: int, width: int, dtype: np.dtype[Any]) -> int:
+    def rows_memory(self, height: int, width: int, dtype: np.dtype[np.uint8 | np.uint16]) -> int:
         """See `RowsBackend.rows_memory`."""
         return int(self._engine.rows_memory(height=height, width=width, dtype=dtype))
 
     def peak(self) -> float:
-        """Fp32 multiply-adds per second that all its threads reach together when they do nothing else."""
+        """Peak fp32 multiply-adds per second of all its threads together."""
         return self._engine.peak()
 
     def layer_times(self) -> list[tuple[str, float, float]]:
@@ -103,7 +106,7 @@ def computes(precision: Precision) -> bool:
     return precision == "fp32" or _engine.isa() in ("avx512_bf16", "amx")
 
 
-def _layer(conv: Conv) -> Any:
+def _layer(conv: Conv) -> "_engine._Layer":
     slope = None if conv.slope is None else np.ascontiguousarray(conv.slope.reshape(-1))
     residuals = [(residual.value, residual.scale) for residual in conv.residuals]
     weight, bias = np.ascontiguousarray(conv.weight), np.ascontiguousarray(conv.bias)

@@ -2,19 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.models import ModelFile
 
+if TYPE_CHECKING:
+    from srgan_fast.data.images import Pixels
+
+Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
 Precision = Literal["fp32", "bf16", "fp16"]
-AskedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+RequestedPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 FloatImages = NDArray[np.float32]
 
 OnBuild = Callable[[str, int, int], None]
-"""Told how far a backend is that has to be built first: the phase, steps done, and steps in all."""
+"""Called with the progress of building a backend: phase, finished steps, and total number of steps."""
 
 
 class Backend(Protocol):
@@ -45,7 +49,7 @@ class Backend(Protocol):
 class PixelBackend(Backend, Protocol):
     """A backend that accepts integer images of any size, without tiling."""
 
-    def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
+    def upscale(self, image: NDArray[Pixel], on_rows: Callable[[int], None] | None = None) -> NDArray[Pixel]:
         """Upscales an image.
 
         Args:
@@ -81,13 +85,13 @@ class RowsBackend(Backend, Protocol):
         self,
         height: int,
         width: int,
-        dtype: np.dtype[Any],
-        read: Callable[[int, int], NDArray[Any]],
-        write: Callable[[int, NDArray[Any]], None],
+        dtype: np.dtype[np.uint8 | np.uint16],
+        read: "Callable[[int, int], Pixels]",
+        write: "Callable[[int, Pixels], None]",
     ) -> None:
         """Upscales an image, with the same result as `PixelBackend.upscale`, bit for bit.
 
-        Exceptions of the callbacks end the computation.
+        Exceptions raised by the callbacks end the computation.
 
         Args:
             height: number of rows of the image, a multiple of the network's pixel-unshuffle.
@@ -100,7 +104,7 @@ class RowsBackend(Backend, Protocol):
         """
         ...
 
-    def rows_memory(self, height: int, width: int, dtype: np.dtype[Any]) -> int:
+    def rows_memory(self, height: int, width: int, dtype: np.dtype[np.uint8 | np.uint16]) -> int:
         """Bytes needed for an image of that size, in addition to the rows that are passed."""
         ...
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from srgan_fast.errors import BackendError, SrganFastError
 from srgan_fast.models import ModelFile
 from srgan_fast.runtime.installed import is_installed
-from srgan_fast.runtime.protocol import AskedPrecision, Backend, BackendEntry, BackendFactory, OnBuild, Precision
+from srgan_fast.runtime.protocol import Backend, BackendEntry, BackendFactory, OnBuild, Precision, RequestedPrecision
 
 # In order of preference for `auto` on a CPU; docs/performance.md has the measurements.
 BACKENDS: dict[str, BackendEntry] = {
@@ -156,7 +156,7 @@ def _on_cuda(precision: Precision) -> tuple[str, str]:
     return "torch", f"a CUDA device is present, and backend cuda {reason}"
 
 
-def choose_precision(precision: AskedPrecision, name: str = "auto") -> Precision:
+def choose_precision(precision: RequestedPrecision, name: str = "auto") -> Precision:
     """Resolves precision `auto`: fp16 with our CUDA kernels, fp32 otherwise.
 
     The difference is not visible in 8-bit images: docs/cuda.md.

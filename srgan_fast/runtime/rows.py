@@ -1,7 +1,5 @@
 """Processing by rows: buffers an image's rows, prepares them for a network, and assembles rows of the result."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +8,7 @@ from srgan_fast.runtime.borders import extended_index
 from srgan_fast.runtime.strength import CONTEXT, blend, interpolate_rows
 from srgan_fast.runtime.transparency import REACH, fill_transparent
 
-_PASS = 64  # rows that are read at a time when computing the mean colour
+_PASS = 64  # rows that are read at a time to compute the mean colour
 
 
 class Window:
@@ -72,11 +70,11 @@ class Feed:
         self.height, self.width = len(self._rows), len(self._columns)
         self._hidden = _visible_mean(source, channels) if source.has_alpha else None
         self._reach = 0 if self._hidden is None else REACH
-        self._interpolated = source.has_alpha and channels != 4
-        readers = 2 if self._interpolated or strength < 1 else 1
+        self._interpolates_alpha = source.has_alpha and channels != 4
+        readers = 2 if self._interpolates_alpha or strength < 1 else 1
         self._window = Window(source.begin(), readers, multiple + self._reach)
 
-    def read(self, first: int, rows: int) -> NDArray[Any]:
+    def read(self, first: int, rows: int) -> Pixels:
         """Rows of the extended image, with the network's channels."""
         index = self._rows[first : first + rows]
         low, high = int(index.min()), int(index.max()) + 1
@@ -95,7 +93,7 @@ class Feed:
         alpha = np.full(colours.shape[:2], white, colours.dtype) if strip.alpha is None else strip.alpha
         return np.concatenate([colours, alpha[..., None]], axis=2)
 
-    def result(self, first: int, pixels: NDArray[Any]) -> Image | None:
+    def result(self, first: int, pixels: Pixels) -> Image | None:
         """Converts rows of the extended image's result to rows of the final result.
 
         Args:
@@ -112,17 +110,21 @@ class Feed:
             return None
         part = pixels[begin + top - first : end + top - first, left : left + self.source.width * s]
         if self._strength < 1:
-            part = blend(part, self._larger(begin, end).pixels, self._strength)
+            part = blend(part, self._interpolated_rows(begin, end).pixels, self._strength)
         alpha: Pixels | None = None
         if self.source.has_alpha:
-            alpha = self._larger(begin, end).alpha if self._interpolated else np.ascontiguousarray(part[..., 3])
+            alpha = (
+                self._interpolated_rows(begin, end).alpha
+                if self._interpolates_alpha
+                else np.ascontiguousarray(part[..., 3])
+            )
         if self.channels == 4:
             part = part[..., :3]
         if self.source.is_gray and part.shape[2] > 1:
             part = gray_of(part)
         return Image(part, alpha, self.source.metadata)
 
-    def _larger(self, begin: int, end: int) -> Image:
+    def _interpolated_rows(self, begin: int, end: int) -> Image:
         """Rows `begin` to `end` (exclusive) of the interpolated image; alpha is interpolated if there is any."""
         s = self.scale
         low, high = max(0, begin // s - CONTEXT), min(self.source.height, -(-end // s) + CONTEXT)

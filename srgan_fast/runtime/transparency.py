@@ -1,6 +1,6 @@
 """Colours of fully transparent pixels, which are often arbitrary and must not bleed into visible edges."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ def fill_transparent(
         A new array, or `rgb` itself if there is nothing to fill. All hidden colours are replaced, so that none of them
         can show through.
     """
-    known: NDArray[Any] = alpha > 0
+    known: NDArray[np.bool_] = alpha > 0
     if known.all() or (hidden is None and not known.any()):
         return rgb
     colours = rgb.astype(np.float32)

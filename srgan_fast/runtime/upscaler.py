@@ -1,11 +1,11 @@
-"""A model with a runtime: arrays in, arrays out, any size."""
+"""Upscaling of arrays of any size with a model and a runtime."""
 
 import copy
 import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, ParamSpec, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from srgan_fast.errors import BackendError, ImageError, ModelError, SrganFastErr
 from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
 from srgan_fast.network.analysis import receptive_radius, scale_of
 from srgan_fast.network.interpreter import pad_to_multiple
-from srgan_fast.runtime import AskedPrecision, Precision, choose_precision, create_backend
+from srgan_fast.runtime import Precision, RequestedPrecision, choose_precision, create_backend
 from srgan_fast.runtime.borders import MARGIN, crop_in_place, extend, inside
 from srgan_fast.runtime.protocol import (
     FloatImages,
@@ -35,10 +35,23 @@ from srgan_fast.runtime.tiling import Tile, choose_halo, plan_tiles
 from srgan_fast.runtime.transparency import fill_transparent
 
 Pixel = TypeVar("Pixel", bound=np.uint8 | np.uint16)
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 OnTile = Callable[[Tile], None]
 Border = Literal["repeat", "zero"]
 
-_PATTERN_SIDE = 32  # of the test image that a model is checked with
+_PATTERN_SIDE = 32  # side in pixels of the random image with which a model is checked
+
+
+class UpscalerOptions(TypedDict, total=False):
+    """Arguments of `Upscaler` that determine its results, except the model."""
+
+    backend: str
+    precision: RequestedPrecision
+    tile: int | None
+    halo: int | None
+    border: Border
+    strength: float
 
 
 class Upscaler:
@@ -46,32 +59,31 @@ class Upscaler:
 
     Args:
         model: Name of a model, path of a model file (see `read_model`), or a model that was read.
-        backend: Name of a runtime, or `auto`.
-        precision: Precision of the computation; `auto` is fp16 with our CUDA kernels, else fp32.
-        threads: Number of CPU threads; None for all that this process may use.
-        tile: Side of a tile in low-resolution pixels; 0 for no tiles; None for tiles only where memory requires them.
-            The native backend needs none.
-        halo: Context around a tile in low-resolution pixels; None for the network's receptive radius, or 32 where
-            that is more than 64.
-        border: What the network sees outside the image: `repeat` repeats the outermost pixels, `zero` leaves it to
-            the network's zero padding, which changes colours near the border. `run` always pads with zeros.
-        strength: Share of the network in the result; the rest is bicubic interpolation. `run` gives the network's
-            result alone.
-        on_build: Called with the progress of a runtime that first has to build an engine, which can take minutes.
+        backend: Name of a backend, or `auto`.
+        precision: Precision of the computation; `auto` is fp16 with the `cuda` backend, else fp32.
+        threads: Number of CPU threads; all that this process may use if None.
+        tile: Side of a tile in low-resolution pixels; 0 for no tiling; if None, chosen to bound memory. The native
+            backend does not need tiles.
+        halo: Context around a tile in low-resolution pixels; if None, the network's receptive radius, or 32 if that
+            exceeds 64.
+        border: Padding at image borders: `repeat` repeats border pixels, `zero` is the network's zero padding, which
+            changes colours near the border. `run` always pads with zeros.
+        strength: Weight of the network's result, 0..1; the rest is bicubic interpolation. `run` ignores it.
+        on_build: Called with the progress of a backend that builds an engine first, which can take minutes.
 
     Attributes:
         model: Name of the model.
-        network: The list of convolutions that is computed.
-        backend: The runtime that computes it.
+        network: The list of convolutions.
+        backend: The backend that computes it.
         precision: Precision of the computation.
         threads: Number of CPU threads.
-        tile: Side of a tile as given.
-        halo: Context around a tile in use, in low-resolution pixels.
-        strength: Share of the network in the result.
+        tile: Requested side of a tile.
+        halo: Context around a tile in low-resolution pixels.
+        strength: Weight of the network's result.
 
     Raises:
         ModelError: The model cannot be read, or its result for a test image is not finite or constant.
-        BackendError: The runtime is not installed or cannot run the model.
+        BackendError: The backend is not installed or cannot run the model.
         UsageError: Negative tile or halo, an unknown border, or a strength outside 0..1.
     """
 
@@ -80,7 +92,7 @@ class Upscaler:
         model: str | Path | ModelFile = DEFAULT_MODEL,
         *,
         backend: str = "auto",
-        precision: AskedPrecision = "auto",
+        precision: RequestedPrecision = "auto",
         threads: int | None = None,
         tile: int | None = None,
         halo: int | None = None,
@@ -110,9 +122,9 @@ class Upscaler:
         self._choose_paths()
 
     def _choose_paths(self) -> None:
-        # A backend that bounds its memory itself gets pictures in one piece.
-        self._whole = self.backend if isinstance(self.backend, PixelBackend) and not self.tile else None
-        self._in_rows = self.backend if isinstance(self.backend, RowsBackend) and not self.tile else None
+        # A backend that bounds its memory itself gets whole images.
+        self._pixel_backend = self.backend if isinstance(self.backend, PixelBackend) and not self.tile else None
+        self._rows_backend = self.backend if isinstance(self.backend, RowsBackend) and not self.tile else None
 
     def siblings(self, count: int) -> "list[Upscaler]":
         """Upscalers that can run at the same time; they divide the threads and share one copy of the weights.
@@ -123,19 +135,19 @@ class Upscaler:
             return []
         made = [copy.copy(self) for _ in range(count)]
         for i, one in enumerate(made):
-            # What is left over goes to the first.
+            # The first ones get the remaining threads.
             one.threads = max(1, self.threads // count + (i < self.threads % count))
             one.backend = self.backend.sibling(one.threads)
             one._choose_paths()
         return made
 
     def working_memory(self, height: int, width: int) -> int:
-        """Bytes that the backend needs for an image of that size besides image and result; 0 where it does not tell."""
-        if self._whole is None:
+        """Bytes that the backend needs in addition to an image of that size and its result; 0 if unknown."""
+        if self._pixel_backend is None:
             return 0
         step, margin = self.network.unshuffle, 2 * self._margin
         height, width = (-(-(side + margin) // step) * step for side in (height, width))
-        return self._whole.working_memory(height, width)
+        return self._pixel_backend.working_memory(height, width)
 
     @property
     def scale(self) -> int:
@@ -177,11 +189,11 @@ class Upscaler:
         return result
 
     def _upscaled(self, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
-        """The network's result for an image as it is."""
+        """Upscales an image without extending its borders."""
         height, width, channels = image.shape
         s = self.scale
-        if self._whole is not None and self._has_memory(self._whole.working_memory(height, width)):
-            return self._in_one_piece(self._whole, image, on_tile)
+        if self._pixel_backend is not None and self._has_memory(self._pixel_backend.working_memory(height, width)):
+            return self._untiled(self._pixel_backend, image, on_tile)
         result = np.empty((height * s, width * s, channels), image.dtype)
         for tile in self._tiles(height, width):
             region = image[tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
@@ -195,7 +207,7 @@ class Upscaler:
         white = np.iinfo(region.dtype).max
         lr = np.ascontiguousarray(region.transpose(2, 0, 1)[None], np.float32) / np.float32(white)
         sr = self._core(lr, tile)[0].transpose(1, 2, 0)
-        # Clipped before the multiplication, so that what overshoots cannot overflow.
+        # Clipped before the multiplication, so that values outside 0..1 cannot overflow.
         target[...] = np.rint(np.clip(sr, 0.0, 1.0) * white)
 
     def run(self, x: FloatImages) -> FloatImages:
@@ -225,21 +237,22 @@ class Upscaler:
             return np.ascontiguousarray(self.run(padded)[:, :, : height * s, : width * s])
         self._check_memory(count * height, width, x.dtype.itemsize)
         result = np.empty((count, channels, height * s, width * s), np.float32)
-        whole = self._whole is not None and self._has_memory(self._whole.working_memory(height, width))
+        whole = self._pixel_backend is not None and self._has_memory(self._pixel_backend.working_memory(height, width))
         tiles = plan_tiles(height, width, 0, 0) if whole else self._tiles(height, width)
         for tile in tiles:
             region = x[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
             target = result[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
-            for n in range(count):  # one at a time: batches cost memory and win nothing on a CPU
+            for n in range(count):  # one at a time: batches take more memory and are no faster on a CPU
                 target[n : n + 1] = self._core(np.ascontiguousarray(region[n : n + 1]), tile)
         return result
 
     def upscale(self, image: Image, outscale: float | None = None, on_tile: OnTile | None = None) -> Image:
         """Upscales a decoded image, gray, colour or transparent, with its metadata.
 
-        Gray stays gray. Alpha is resized by bicubic interpolation, or computed by the network if it has four channels.
-        The colours of fully transparent pixels are often arbitrary; they are replaced by those of their neighbours
-        first, so that they do not bleed into visible edges. A network of one channel gets one colour at a time.
+        Gray images remain gray. Alpha is resized by bicubic interpolation, or computed by the network if it has four
+        channels. The colours of fully transparent pixels, which are often arbitrary, are replaced by those of their
+        neighbours first, so that they do not bleed into visible edges. A network with one channel computes one colour
+        channel at a time.
 
         Args:
             image: The image.
@@ -266,12 +279,12 @@ class Upscaler:
             alpha = resize_bicubic(alpha, height, width)
         return Image(pixels, alpha, image.metadata)
 
-    def takes_rows(self, is_gray: bool, has_alpha: bool) -> bool:
+    def supports_rows(self, is_gray: bool, has_alpha: bool) -> bool:
         """Whether `upscale_rows` can process images of this kind.
 
-        A network of one channel needs the whole image once for each colour. Alpha that is resized in parts equals
-        alpha that is resized as a whole, to the last bit, only for factors that are powers of two. So do colours that
-        are blended into the result, of which transparent images need the whole.
+        A network with one channel reads a colour image once per channel. Interpolation by rows, of alpha and of colours
+        for a strength below 1, equals interpolation of the whole image bit for bit only for powers of two. A strength
+        below 1 is not supported for transparent images.
         """
         channels = self.network.channels
         if self.strength < 1 and (has_alpha or not can_interpolate(self.scale)):
@@ -281,23 +294,23 @@ class Upscaler:
     def upscale_rows(self, source: RowSource, write: Callable[[Image], None], on_tile: OnTile | None = None) -> None:
         """Upscales an image by rows, with the same result as `upscale`, bit for bit.
 
-        Memory depends on the image's width, not on its height. Exceptions of the callbacks end the computation.
+        Memory depends on the image's width, not on its height. Exceptions raised by the callbacks end the computation.
 
         Args:
             source: The image; read twice if it has alpha.
             write: Called with the next rows of the result.
-            on_tile: Called after rows were written, with the part of the image that they show.
+            on_tile: Called after rows were written, with the part of the image to which they correspond.
 
         Raises:
-            ImageError: An image that `takes_rows` rejects, or not enough memory.
+            ImageError: An unsupported image (see `supports_rows`), or not enough memory.
             BackendError: The runtime failed.
         """
-        if not self.takes_rows(source.is_gray, source.has_alpha):
-            raise ImageError(f"{self.model} at x{self.scale} takes such an image as a whole only; use .upscale()")
+        if not self.supports_rows(source.is_gray, source.has_alpha):
+            raise ImageError(f"{self.model} at x{self.scale} cannot process such an image by rows; use .upscale()")
         s, margin = self.scale, self._margin
         feed = Feed(source, self.network.channels, s, margin, self.network.unshuffle, self.strength)
 
-        def take(first: int, pixels: NDArray[Pixel]) -> None:
+        def take(first: int, pixels: Pixels) -> None:
             part = feed.result(first, pixels)
             if part is not None:
                 write(part)
@@ -306,20 +319,20 @@ class Upscaler:
                 tile = Tile(first // s, end, 0, feed.width, first // s, end, 0, feed.width)
                 on_tile(inside(tile, margin, source.height, source.width))
 
-        backend = self._in_rows
+        backend = self._rows_backend
         if backend is not None and self._has_memory(backend.rows_memory(feed.height, feed.width, source.dtype)):
             self._by_rows(backend, feed, take)
         else:
             self._by_bands(feed, take)
 
-    def _by_rows(self, backend: RowsBackend, feed: Feed, take: Callable[[int, NDArray[Pixel]], None]) -> None:
+    def _by_rows(self, backend: RowsBackend, feed: Feed, take: Callable[[int, Pixels], None]) -> None:
         raised: BaseException | None = None
 
-        def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
-            def guarded(*arguments: Any) -> Any:
+        def guarded(call: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+            def guarded(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
                 nonlocal raised
                 try:
-                    return call(*arguments)
+                    return call(*arguments, **options)
                 except BaseException as error:
                     raised = error
                     raise
@@ -331,14 +344,14 @@ class Upscaler:
         except (SrganFastError, MemoryError):
             raise
         except Exception as error:
-            if error is raised:  # the caller's own, not the backend's
+            if error is raised:  # raised by the caller's callback, not by the backend
                 raise
             raise BackendError(
                 f"{backend.name} failed on {feed.width}x{feed.height} pixels ({first_line(error)})"
             ) from error
 
-    def _by_bands(self, feed: Feed, take: Callable[[int, NDArray[Pixel]], None]) -> None:
-        """Computes a row of tiles at a time and passes on their rows."""
+    def _by_bands(self, feed: Feed, take: Callable[[int, Pixels], None]) -> None:
+        """Computes one row of tiles at a time, and passes on its pixel rows."""
         s, channels = self.scale, self.network.channels
         tiles = self._tiles(feed.height, feed.width)
         halo = max(tile.top - tile.region_top for tile in tiles)
@@ -361,7 +374,7 @@ class Upscaler:
             take(top * s, band)
 
     def _pixels(self, image: Image, on_tile: OnTile | None) -> tuple[Pixels, Pixels | None]:
-        """The network's colours, and alpha: the image's own unless the network has four channels."""
+        """Colours from the network, and alpha, which is the image's unless the network has four channels."""
         rgb, alpha = image.pixels if self.network.channels == 1 else image.rgb(), image.alpha
         if alpha is not None:
             rgb = fill_transparent(rgb, alpha)
@@ -375,7 +388,7 @@ class Upscaler:
         return np.ascontiguousarray(result[..., :3]), None if alpha is None else np.ascontiguousarray(result[..., 3])
 
     def _check_model(self, file: ModelFile) -> None:
-        """Finite weights may overflow, and those of a network that was never trained may all be zero."""
+        """Checks the result for a random image: finite weights may overflow, and untrained ones may all be zero."""
         sides = (_PATTERN_SIDE, _PATTERN_SIDE)  # a multiple of every pixel-unshuffle
         pattern = np.random.default_rng(0).random((1, file.network.channels, *sides), np.float32)
         with np.errstate(all="ignore"):
@@ -391,7 +404,7 @@ class Upscaler:
                 f"or was never trained"
             )
 
-    def _in_one_piece(self, backend: PixelBackend, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
+    def _untiled(self, backend: PixelBackend, image: NDArray[Pixel], on_tile: OnTile | None) -> NDArray[Pixel]:
         height, width = image.shape[:2]
         done = 0
         raised: BaseException | None = None
@@ -411,12 +424,16 @@ class Upscaler:
         except (SrganFastError, MemoryError):
             raise
         except Exception as error:
-            if error is raised:  # the caller's own, not the backend's
+            if error is raised:  # raised by the caller's callback, not by the backend
                 raise
             raise BackendError(f"{backend.name} failed on {width}x{height} pixels ({first_line(error)})") from error
 
     def _tiles(self, height: int, width: int) -> list[Tile]:
-        """As asked for, or what the backend takes; more than that is refused."""
+        """Plans tiles of the requested size, or of the largest size that the backend supports.
+
+        Raises:
+            UsageError: The requested tiles are too large for the backend.
+        """
         multiple = self.network.unshuffle
         tiles = plan_tiles(height, width, self.halo, self.tile, multiple)
         if not isinstance(self.backend, LimitedBackend):
@@ -427,9 +444,9 @@ class Upscaler:
         largest = limit - 2 * (self.halo + multiple - 1)
         if self.tile is not None or largest < 1:
             what = (
-                f"backend {self.backend.name} takes pictures of at most {limit}x{limit} with their halo of {self.halo}"
+                f"backend {self.backend.name} accepts images of at most {limit}x{limit} including a halo of {self.halo}"
             )
-            advice = f"give a tile of at most {largest}, or none" if largest > 0 else "take another backend"
+            advice = f"give a tile of at most {largest}, or none" if largest > 0 else "use another backend"
             raise UsageError(f"tile is {self.tile}; {what}: {advice}")
         return plan_tiles(height, width, self.halo, largest, multiple)
 
@@ -445,14 +462,14 @@ class Upscaler:
             return self.backend.run(lr)
         except (SrganFastError, MemoryError):
             raise
-        except Exception as error:  # every runtime has exceptions of its own
+        except Exception as error:  # each runtime raises its own exceptions
             raise BackendError(
                 f"{self.backend.name} failed on {lr.shape[3]}x{lr.shape[2]} pixels ({first_line(error)}); "
                 f"if memory ran out, try a smaller tile"
             ) from error
 
     def _has_memory(self, need: int) -> bool:
-        """Whether a backend may work in so many bytes; if not, tiles bound it."""
+        """Whether a backend may use that many bytes; if not, tiles bound its memory."""
         have = memory.available()
         return have is None or need < have / 2
 
@@ -462,6 +479,6 @@ class Upscaler:
         have = memory.available()
         if have is not None and need > have:
             raise ImageError(
-                f"a picture of {width}x{height} pixels at x{factor:g} needs {need / 2**30:.1f} GiB, "
+                f"an image of {width}x{height} pixels at x{factor:g} needs {need / 2**30:.1f} GiB, "
                 f"{have / 2**30:.1f} GiB are available; cut it into parts"
             )

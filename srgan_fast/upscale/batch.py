@@ -69,8 +69,8 @@ def _fitting(workers: int, upscaler: Upscaler) -> int:
     have = memory.available()
     if workers == 1 or have is None or not isinstance(upscaler, Upscaler):
         return workers
-    picture = SMALL_SIDE**2 * (upscaler.scale**2 + 1) * _BYTES_A_PIXEL
-    return max(1, min(workers, have // 2 // (2 * picture + upscaler.working_memory(SMALL_SIDE, SMALL_SIDE))))
+    image = SMALL_SIDE**2 * (upscaler.scale**2 + 1) * _BYTES_A_PIXEL
+    return max(1, min(workers, have // 2 // (2 * image + upscaler.working_memory(SMALL_SIDE, SMALL_SIDE))))
 
 
 @dataclass(slots=True)
@@ -109,14 +109,14 @@ class _Batch:
             self.engines.put(engine)
         # More threads than workers, so that some images are decoded, encoded or written while others are computed.
         most = self.workers + max(1, self.workers // 2)
-        with ThreadPoolExecutor(self.workers, "reader") as readers, ThreadPoolExecutor(most, "picture") as pictures:
+        with ThreadPoolExecutor(self.workers, "reader") as readers, ThreadPoolExecutor(most, "image") as images:
             results: deque[Future[JobResult]] = deque()
             try:
                 while not self.stop.is_set() and (entry := self._next(jobs, readers)) is not None:
                     looked = entry.looked.result()
                     if siblings and _is_small(looked):
                         _wait(self.small, most - 1)
-                        future = pictures.submit(self._small, entry.job, looked)
+                        future = images.submit(self._small, entry.job, looked)
                         self.small.add(future)
                     else:
                         _wait(self.small, 0)
@@ -124,7 +124,7 @@ class _Batch:
                         if upscaled is None:
                             break
                         _wait(self.writing, self._writers(upscaled) - 1)
-                        future = pictures.submit(one.finish, upscaled, self.options)
+                        future = images.submit(one.finish, upscaled, self.options)
                         self.writing.add(future)
                     results.append(future)
                     yield from _finished(results, _HELD * self.workers)
@@ -148,13 +148,13 @@ class _Batch:
 
     def _small(self, job: Job, looked: one.Opened | JobResult) -> JobResult:
         """Decodes, upscales and writes a small image, in parallel with others."""
-        picture = one.decode(job, looked)
-        if isinstance(picture, JobResult):
-            return picture
+        image = one.decode(job, looked)
+        if isinstance(image, JobResult):
+            return image
         engine = self.engines.get()
         try:
             self._watch(None)
-            upscaled = one.upscale(job, picture, engine, self.options, self._watch)
+            upscaled = one.upscale(job, image, engine, self.options, self._watch)
         finally:
             self.engines.put(engine)
         return one.finish(upscaled, self.options)
@@ -163,14 +163,14 @@ class _Batch:
         self, entry: _Pending, looked: one.Opened | JobResult, readers: ThreadPoolExecutor
     ) -> one.Upscaled | None:
         """Upscales an image with all threads while the next ones are decoded; returns None if the run was stopped."""
-        picture = one.decode(entry.job, looked) if entry.decoded is None else entry.decoded.result()
+        image = one.decode(entry.job, looked) if entry.decoded is None else entry.decoded.result()
         for following in self.coming:
             if following.decoded is None:
                 following.decoded = readers.submit(_decode_ahead, following)
             if not following.looked.done() or not _is_small(following.looked.result()):
                 break  # at most one large image is decoded in advance
         try:
-            return one.upscale(entry.job, picture, self.upscaler, self.options, self._watch)
+            return one.upscale(entry.job, image, self.upscaler, self.options, self._watch)
         except one.Stopped:
             return None
 

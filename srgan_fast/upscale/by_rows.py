@@ -8,13 +8,13 @@ import numpy as np
 
 from srgan_fast.data.images import (
     ROW_FORMATS,
-    Exchange,
+    CurveConversion,
     Header,
     Image,
     NextRows,
     RowSource,
     RowWriter,
-    exchange_for,
+    curve_conversion,
     read_rows,
 )
 from srgan_fast.errors import FileError, ImageError
@@ -47,20 +47,20 @@ def rows_of(
         return ""
     native = (header.width * upscaler.scale, header.height * upscaler.scale)
     reasons = {
-        "it goes to standard output": job.target is None,
-        "it goes to a store": isinstance(job.target, Remote),
-        f"{job.fmt} is encoded so ({', '.join(ROW_FORMATS)} are not)": job.fmt not in ROW_FORMATS,
-        "it has several frames": header.frames > 1,
-        f"it is resized from {native[0]}x{native[1]}": (width, height) != native,
+        "the result goes to standard output": job.target is None,
+        "the result goes to an object store": isinstance(job.target, Remote),
+        f"{job.fmt} is not encoded by rows ({', '.join(ROW_FORMATS)} are)": job.fmt not in ROW_FORMATS,
+        "the file has several frames": header.frames > 1,
+        f"the result is resized from {native[0]}x{native[1]}": (width, height) != native,
     }
     for reason, holds in reasons.items():
         if holds:
             return reason
     rows = read_rows(source)
     if rows is None:
-        return "it is decoded so"
-    if not upscaler.takes_rows(rows.is_gray, rows.has_alpha):
-        return f"the model takes {'transparent' if rows.has_alpha else 'colour'} pictures so"
+        return "it cannot be decoded by rows"
+    if not upscaler.supports_rows(rows.is_gray, rows.has_alpha):
+        return f"the model cannot process {'transparent' if rows.has_alpha else 'colour'} images by rows"
     return rows
 
 
@@ -77,10 +77,10 @@ def upscale_rows(
         BackendError: the runtime failed.
     """
     assert isinstance(job.target, Path)
-    exchange, note = (
-        (None, "") if options.colour == "keep" else exchange_for(source.metadata, source.is_gray, source.dtype)
+    conversion, note = (
+        (None, "") if options.colour == "keep" else curve_conversion(source.metadata, source.is_gray, source.dtype)
     )
-    prepared = source if exchange is None else _exchanged(source, exchange)
+    prepared = source if conversion is None else _converted(source, conversion)
     like = np.zeros((1, 1, 1 if source.is_gray else 3), source.dtype)
     try:
         with (
@@ -93,7 +93,7 @@ def upscale_rows(
         ):  # fmt: skip
 
             def write(rows: Image) -> None:
-                writer.write(rows if exchange is None else exchange.turned_back(rows))
+                writer.write(rows if conversion is None else conversion.from_srgb(rows))
 
             upscaler.upscale_rows(prepared, write, on_tile)
             lost = writer.finish()
@@ -107,17 +107,17 @@ def upscale_rows(
     return (*notes, *(clause for clause in lost if clause not in notes))
 
 
-def _exchanged(source: RowSource, exchange: Exchange) -> RowSource:
+def _converted(source: RowSource, conversion: CurveConversion) -> RowSource:
     """The image with sRGB's curve in 16 bits."""
 
     def begin() -> NextRows:
         following = source.begin()
-        return lambda rows: exchange.prepared(following(rows))
+        return lambda rows: conversion.to_srgb(following(rows))
 
     return replace(source, dtype=np.dtype(np.uint16), begin=begin)
 
 
-def look_through(source: RowSource) -> None:
+def check_rows(source: RowSource) -> None:
     """Decodes an image completely, to check it.
 
     Raises:

@@ -13,16 +13,16 @@ import queue
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from srgan_fast.errors import BackendError, FileError, SrganFastError, UsageError
 from srgan_fast.files import sweep
 from srgan_fast.models import ModelFile
-from srgan_fast.runtime.upscaler import Upscaler
+from srgan_fast.runtime.upscaler import Upscaler, UpscalerOptions
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions, Plan
 from srgan_fast.upscale.manifest import Manifest
 from srgan_fast.upscale.places import Place, absolute, place_of
@@ -30,9 +30,12 @@ from srgan_fast.upscale.plan import plan_shard
 from srgan_fast.upscale.shared import run_shared
 
 # Largest number of images in a part: some seconds of work, so that little is lost if a worker dies.
-_PIECE = 32
+_LARGEST_PART = 32
 _POLL = 0.2  # seconds between checks of whether the run was stopped
-_PIECES = 4  # minimum number of parts per worker, so that all workers end at about the same time
+_PARTS_PER_WORKER = 4  # minimum number of parts per worker, so that all workers end at about the same time
+
+
+_AnyPlace = TypeVar("_AnyPlace", bound=Place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class RayOptions:
 
     workers: int | None = None
     threads: int = 1
-    upscaler: dict[str, Any] | None = None
+    upscaler: UpscalerOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +98,14 @@ def run_on_ray(
     where = {id_of(job): own for job, own in zip(jobs, plan.jobs, strict=True)}
     with _cluster(ray):
         workers = spread.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // spread.threads)
-        size = max(1, min(_PIECE, len(jobs) // (_PIECES * workers)))
-        pieces: list[list[Job] | str] = [jobs[first : first + size] for first in range(0, len(jobs), size)]
-        pieces += [absolute(shard) for shard in plan.shards]
+        size = max(1, min(_LARGEST_PART, len(jobs) // (_PARTS_PER_WORKER * workers)))
+        parts: list[list[Job] | str] = [jobs[first : first + size] for first in range(0, len(jobs), size)]
+        parts += [absolute(shard) for shard in plan.shards]
         task = _Task(
             model, spread, options, absolute(manifest.path), manifest.run, absolute(place_of(output))
         )  # fmt: skip
-        for told in _results(ray, task, pieces, min(workers, len(pieces)), stop or threading.Event()):
-            result = replace(told, job=where.get(id_of(told.job), told.job))
+        for reported in _results(ray, task, parts, min(workers, len(parts)), stop or threading.Event()):
+            result = replace(reported, job=where.get(id_of(reported.job), reported.job))
             target = result.job.target
             if result.status == "skipped" and target is not None and absolute(target) not in before:
                 line = manifest.line_of(target)
@@ -119,16 +122,16 @@ def id_of(job: Job) -> tuple[str, str]:
 
 
 def _results(
-    ray: Any, task: _Task, pieces: list[list[Job] | str], workers: int, stop: threading.Event
+    ray: Any, task: _Task, parts: list[list[Job] | str], workers: int, stop: threading.Event
 ) -> Iterator[JobResult]:
-    if not pieces:
+    if not parts:
         return
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # users are informed by results
     # One part at a time per worker: Ray does not reassign parts that are queued for a worker that died.
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
-    rows = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces))
-    needs: dict[str, Any] = {"num_cpus": task.spread.threads}
+    rows = ray.data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
+    needs: dict[str, int] = {"num_cpus": task.spread.threads}
     if (task.spread.upscaler or {}).get("backend") == "cuda":
         needs["num_gpus"] = 1
     done = rows.map_batches(_Worker, batch_size=1, compute=pool, fn_constructor_args=(task,), **needs)
@@ -153,7 +156,7 @@ def _results(
             return
         if isinstance(answer, Exception):
             text = f"{type(answer).__name__}: {' '.join(str(answer).split())[:300]}"
-            raise BackendError(f"Ray failed ({text}); what was done is kept, see --resume") from answer
+            raise BackendError(f"Ray failed ({text}); finished results are kept; continue with --resume") from answer
         if isinstance(answer, str):
             raise BackendError(answer)
         yield from answer
@@ -166,25 +169,25 @@ class _Worker:
         self.task = task
         self.upscaler: Upscaler | None = None
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: dict[str, Sequence[bytes]]) -> dict[str, list[bytes]]:
         try:
-            answer: list[JobResult] | str = [one for piece in batch["piece"] for one in self._do(pickle.loads(piece))]
+            answer: list[JobResult] | str = [one for part in batch["part"] for one in self._do(pickle.loads(part))]
         except SrganFastError as error:  # as text: the driver may lack the exception's classes
             answer = str(error)
         return {"results": [pickle.dumps(answer)]}
 
-    def _do(self, piece: list[Job] | str) -> list[JobResult]:
+    def _do(self, part: list[Job] | str) -> list[JobResult]:
         """Upscales a list of images, or those of a shard."""
         task = self.task
         path = Path(task.manifest)
         if not path.exists():
             raise FileError(
-                f"{task.manifest}: is not there on {socket.gethostname()}; a manifest has to be on storage that all "
+                f"{task.manifest}: does not exist on {socket.gethostname()}; a manifest must be on storage that all "
                 f"workers share"
             )
         if self.upscaler is None:
             self.upscaler = Upscaler(task.model, threads=task.spread.threads, **(task.spread.upscaler or {}))
-        plan = plan_shard(place_of(piece), task.output, task.options) if isinstance(piece, str) else Plan(piece)
+        plan = plan_shard(place_of(part), task.output, task.options) if isinstance(part, str) else Plan(part)
         return plan.refused + list(run_shared(plan.jobs, self.upscaler, task.options, Manifest(path, task.run)))
 
 
@@ -195,7 +198,7 @@ def _absolute(job: Job) -> Job:
         UsageError: the job uses standard input or output.
     """
 
-    def whole(place: Place | None) -> Any:
+    def whole(place: _AnyPlace) -> _AnyPlace | Path:
         return Path(absolute(place)) if isinstance(place, Path) else place
 
     if job.source is None or job.target is None:

@@ -50,7 +50,7 @@ def check_limits(job: Job, header: Header, scale: int, options: OutputOptions, r
     have = memory.available()
     if have is not None and need > have:
         raise ImageError(
-            f"{job.name}: a picture of {header.width}x{header.height} pixels"
+            f"{job.name}: an image of {header.width}x{header.height} pixels"
             f"{f' in {header.frames} frames' if header.frames > 1 else ''} with a result of {width}x{height} needs "
             f"{need / 2**30:.1f} GiB{why}, {have / 2**30:.1f} GiB are available; cut it into parts"
         )
@@ -88,6 +88,6 @@ def check_target(path: Path) -> None:
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise ImageError(f"{shown(path)}: cannot be written ({shown(folder)} is no folder)")
+        raise ImageError(f"{shown(path)}: cannot be written ({shown(folder)} is not a folder)")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ImageError(f"{shown(path)}: cannot be written ({shown(folder)} is not writable)")

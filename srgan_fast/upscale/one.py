@@ -25,7 +25,7 @@ from srgan_fast.errors import ImageError, SrganFastError
 from srgan_fast.files import shown
 from srgan_fast.runtime.tiling import Tile
 from srgan_fast.runtime.upscaler import Upscaler
-from srgan_fast.upscale.by_rows import look_through, rows_of, upscale_rows
+from srgan_fast.upscale.by_rows import check_rows, rows_of, upscale_rows
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 from srgan_fast.upscale.limits import check_limits, check_target
 from srgan_fast.upscale.places import Remote
@@ -116,8 +116,8 @@ def _already_there(job: Job, target: Path | Remote, options: OutputOptions) -> J
     if options.existing == "overwrite" or job.redo or not target.exists():
         return None
     if options.existing == "error":
-        return JobResult(job, "failed", f"{shown(target)}: is there already; use --overwrite or --skip-existing")
-    return JobResult(job, "skipped", f"{shown(target)} is there already") if is_whole(target) else None
+        return JobResult(job, "failed", f"{shown(target)}: exists already; use --overwrite or --skip-existing")
+    return JobResult(job, "skipped", f"{shown(target)} exists already") if is_whole(target) else None
 
 
 def is_whole(path: Path | Remote) -> bool:
@@ -128,7 +128,7 @@ def is_whole(path: Path | Remote) -> bool:
         if rows is None:
             read_file(source)
         else:
-            look_through(rows)
+            check_rows(rows)
     except (ImageError, MemoryError):
         return False
     return True
@@ -174,7 +174,7 @@ def upscale(
     except Stopped:
         raise
     except MemoryError:
-        message = f"{job.name}: not enough memory for a picture of {size[0]}x{size[1]} pixels; try a smaller --tile"
+        message = f"{job.name}: not enough memory for an image of {size[0]}x{size[1]} pixels; try a smaller --tile"
         return Upscaled(JobResult(job, "failed", message, size))
     except Exception as error:
         return Upscaled(_failed(job, job.name, error, size))
@@ -197,7 +197,7 @@ def _by_rows(
     except Stopped:
         raise
     except MemoryError:
-        message = f"{job.name}: not enough memory for a picture of {size[0]}x{size[1]} pixels; try a smaller --tile"
+        message = f"{job.name}: not enough memory for an image of {size[0]}x{size[1]} pixels; try a smaller --tile"
         return JobResult(job, "failed", message, size)
     except Exception as error:
         return _failed(job, job.name, error, size)

@@ -9,7 +9,7 @@ import os
 import re
 import tarfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -166,7 +166,7 @@ class Member(_Named):
                 file.seek(self.offset)
                 data = file.read(self.size)
         if len(data) != self.size:
-            raise ImageError(f"{shown(self)}: the shard ends before it")
+            raise ImageError(f"{shown(self)}: the shard is truncated")
         return data
 
 
@@ -224,7 +224,7 @@ def members(shard: Path | Remote, refuse: Callable[[str], None]) -> list[Member]
 
     Args:
         shard: The archive.
-        refuse: Called with a message about damage, and about file names that leave the folder of the results; files
+        refuse: Called with a message about damage, and about file names that point outside the output folder; files
             before the damage are returned.
     """
     found: list[Member] = []
@@ -238,7 +238,7 @@ def members(shard: Path | Remote, refuse: Callable[[str], None]) -> list[Member]
                     continue
                 path = PurePosixPath(info.name)
                 if path.is_absolute() or ".." in path.parts:
-                    refuse(f"{shown(shard)}/{info.name}: its name leaves the folder of the results")
+                    refuse(f"{shown(shard)}/{info.name}: its name points outside the output folder")
                     continue
                 mtime = int(info.mtime * 1e9)
                 found.append(Member(shard, path.as_posix(), info.offset_data, info.size, mtime))
@@ -268,7 +268,7 @@ def _store(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _failures(place: Remote, what: str) -> Any:
+def _failures(place: Remote, what: str) -> Iterator[None]:
     """Converts exceptions of stores, which have many types, to an `ImageError` of one line."""
     try:
         yield

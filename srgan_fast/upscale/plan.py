@@ -70,12 +70,12 @@ def plan_jobs(
             found |= {key_of(one.source): one for one in _opened(shard, refuse, left_out) if one.source}
         shards.clear()
     if not found and not refused and not shards:
-        extra = f"; left out: {counted(left_out)}" if left_out else ""
-        hint = "" if recursive else " (folders in it: --recursive)"
-        raise UsageError(f"no pictures in {', '.join(inputs)}{hint}{extra}")
+        extra = f"; unsupported: {counted(left_out)}" if left_out else ""
+        hint = "" if recursive else " (use --recursive to search subfolders)"
+        raise UsageError(f"no images in {', '.join(inputs)}{hint}{extra}")
     single = output if _is_file(output, out) else None
     if single and len(found) + len(shards) > 1:
-        raise UsageError(f"{output} is one picture, but there are {len(found) + len(shards)} inputs; give a folder")
+        raise UsageError(f"{output} is one image, but there are {len(found) + len(shards)} inputs; give a folder")
     jobs = {key: _job(one, single, out, options) for key, one in found.items()}
     earlier = earlier_results(list(jobs.values()), {key for key, one in found.items() if not one.named})
     fine, clashes = without_clashes([job for key, job in jobs.items() if key not in earlier])
@@ -112,8 +112,8 @@ def _distinct(shards: list[Path | Remote], refuse: Refuse) -> list[Path | Remote
     first: dict[str, Path | Remote] = {}
     for shard in shards:
         if shard.stem in first:
-            line = f"{shown(shard)}: its results would go to the folder of those of {shown(first[shard.stem])}"
-            refuse(os.fspath(shard), f"{line}; upscale it to another -o")
+            line = f"{shown(shard)}: its results would go to the same folder as those of {shown(first[shard.stem])}"
+            refuse(os.fspath(shard), f"{line}; use another -o")
         else:
             first[shard.stem] = shard
     return list(first.values())
@@ -154,13 +154,13 @@ def _expand(text: str, out: Path | Remote, recursive: bool, refuse: Refuse, left
         if glob.has_magic(text):
             matches = [Path(m) for m in sorted(glob.glob(text, recursive=recursive))]  # noqa: PTH207 (absolute patterns)
             files = [m for m in matches if not m.is_dir()]
-            pictures = [m for m in files if m.suffix.lower() in {*readable_suffixes(), SHARD_SUFFIX}]
+            images = [m for m in files if m.suffix.lower() in {*readable_suffixes(), SHARD_SUFFIX}]
             left_out.update(
                 m.suffix.lower() for m in files if m.suffix.lower() in known_suffixes() - readable_suffixes()
             )
-            if not pictures:
-                refuse(text, f"{text}: matches no picture")
-            return [_Found(m, Path(m.name), False) for m in pictures]
+            if not images:
+                refuse(text, f"{text}: matches no image")
+            return [_Found(m, Path(m.name), False) for m in images]
         refuse(text, f"{text}: no such file or folder")
     except ImageError as error:
         refuse(text, str(error))
@@ -175,10 +175,10 @@ def _of_store(url: str, recursive: bool, refuse: Refuse, left_out: Counter[str])
         return [_Found(files[0][0], files[0][1], True)]
     suffixes = {*readable_suffixes(), *([SHARD_SUFFIX] if glob.has_magic(url) else [])}
     left_out.update(f.suffix.lower() for f, _ in files if f.suffix.lower() in known_suffixes() - readable_suffixes())
-    pictures = [_Found(file, place, False) for file, place in files if file.suffix.lower() in suffixes]
-    if not pictures and glob.has_magic(url):
-        refuse(url, f"{url}: matches no picture")
-    return pictures
+    images = [_Found(file, place, False) for file, place in files if file.suffix.lower() in suffixes]
+    if not images and glob.has_magic(url):
+        refuse(url, f"{url}: matches no image")
+    return images
 
 
 def _folder(path: Path, out: Path | Remote, recursive: bool, refuse: Refuse, left_out: Counter[str]) -> list[_Found]:

@@ -68,7 +68,7 @@ def _claimed(
         if state == "held":
             waiting.append(job)
         elif state == "done":
-            skipped.append(JobResult(job, "skipped", f"{shown(job.target)} is done, as the manifest says"))
+            skipped.append(JobResult(job, "skipped", f"{shown(job.target)} is done according to the manifest"))
         else:
             mine = replace(job, redo=True) if state == "again" else job
             claimed.append(mine)

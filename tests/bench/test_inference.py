@@ -238,7 +238,7 @@ def test_a_peer_that_may_not_fit_into_memory_is_left_out_by_name(
         ({"baseline": "nothing"}, UsageError, "unknown row 'nothing'"),
         ({"baseline": "ncnn-fp32"}, UsageError, "baseline ncnn-fp32 is not among the rows: our-onnxruntime-fp32, "),
         ({"model": "nothing"}, ModelError, "neither a file nor a shipped model"),
-        ({"calibration": Path(__file__).parent}, UsageError, "holds no pictures"),
+        ({"calibration": Path(__file__).parent}, UsageError, "contains no images"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

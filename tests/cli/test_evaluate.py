@@ -125,7 +125,7 @@ def test_an_infinite_psnr_is_null_in_json(evaluate: Any, folder: Path) -> None:
         (["--hr", "hr", "--lr", "hr"], "hr/a.png: 41x32 pixels are not 4 times the 41x32"),
         (["--hr", "small"], "small/a.png: too small to be measured"),
         (["--hr", "wide"], "wide/a.png: has 16 bits"),
-        (["--hr", "bad"], "bad/a.png: cannot be read as a picture"),
+        (["--hr", "bad"], "bad/a.png: cannot be read as an image"),
         (["--hr", "hr", "--model", "nope"], "nope: is neither a file nor a shipped model"),
     ],
 )

@@ -204,7 +204,7 @@ def test_a_result_that_is_there_is_not_replaced(upscale: Any, picture: Any) -> N
     result = upscale("in", "-o", "out")
     assert result.exit_code == 1
     failed, summary = result.stderr.splitlines()
-    assert failed == "failed: out/a_x4.png: is there already; use --overwrite or --skip-existing"
+    assert failed == "failed: out/a_x4.png: exists already; use --overwrite or --skip-existing"
     assert summary.startswith("1 upscaled (")
     assert summary.endswith("; 1 failed: a.png")
     assert Path("out/a_x4.png").read_bytes() == b"mine"
@@ -250,7 +250,7 @@ def test_bad_pictures_do_not_stop_the_rest(upscale: Any, picture: Any, folder: P
     assert (result.exit_code, result.stdout) == (1, "")
     *lines, summary = result.stderr.splitlines()
     assert [line.split(" (")[0] for line in lines] == [
-        f"failed: in/{name}: cannot be read as a picture" for name in ("half.png", "none.png", "text.jpg")
+        f"failed: in/{name}: cannot be read as an image" for name in ("half.png", "none.png", "text.jpg")
     ]
     assert summary.startswith("3 upscaled (")
     assert summary.endswith("; 3 failed: half.png, none.png, text.jpg")
@@ -268,7 +268,7 @@ def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folde
     Path("out/a_x4.png").write_bytes(Path("in/a.png").read_bytes())
     result = upscale("in", "-o", "out", "--skip-existing", "--json")
     assert result.exit_code == 1
-    assert result.stderr.startswith("failed: in/c.png: cannot be read as a picture")
+    assert result.stderr.startswith("failed: in/c.png: cannot be read as an image")
     assert result.stderr.count("\n") == 1, "the summary is in the JSON"
     found = json.loads(result.stdout)
     assert (found["interrupted"], found["error"], found["left_out"]) == (False, None, {".exr": 1})
@@ -282,7 +282,7 @@ def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folde
             "input": "in/a.png",
             "output": "out/a_x4.png",
             "status": "skipped",
-            "message": "out/a_x4.png is there already",
+            "message": "out/a_x4.png exists already",
             "input_size": None,
             "output_size": None,
             "frames": None,
@@ -300,7 +300,7 @@ def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folde
         },
     ]
     assert (failed["input"], failed["status"], failed["output_size"]) == ("in/c.png", "failed", None)
-    assert failed["message"].startswith("in/c.png: cannot be read as a picture")
+    assert failed["message"].startswith("in/c.png: cannot be read as an image")
 
 
 def test_names_come_out_as_they_are(upscale: Any, picture: Any, folder: Path) -> None:
@@ -328,9 +328,9 @@ def test_names_come_out_as_they_are(upscale: Any, picture: Any, folder: Path) ->
         (["a.png", "-o", "out", "--model", "a.png"], "a.png: not a readable safetensors file"),
         (["a.png", "-o", "out", "--model", "g.pth"], "g.pth: not a readable PyTorch file"),
         (["a.png", "-o", "out", "--precision", "bf16"], "backend onnxruntime does not compute in bf16"),
-        (["empty", "-o", "out"], "no pictures in empty (folders in it: --recursive)"),
-        (["a.png", "in/a.png", "-o", "x.png"], "x.png is one picture, but there are 2 inputs; give a folder"),
-        (["in", "-o", "-"], "- is one picture, but there are 2 inputs; give a folder"),
+        (["empty", "-o", "out"], "no images in empty (use --recursive to search subfolders)"),
+        (["a.png", "in/a.png", "-o", "x.png"], "x.png is one image, but there are 2 inputs; give a folder"),
+        (["in", "-o", "-"], "- is one image, but there are 2 inputs; give a folder"),
         (["a.png", "-o", "x.bmp"], "x.bmp: cannot write .bmp; use .png, .jpg, .webp, .tif, .gif, .apng or .avif"),
         (["a.png", "-o", "out", "--size", "wide"], "--size is 'wide'; it must be WxH or W in pixels"),
         (["a.png", "-o", "out", "--size", "0x5"], "--size is '0x5'; it must be"),
@@ -452,7 +452,7 @@ def test_bad_standard_input_fails_and_writes_nothing(upscale: Any) -> None:
     result = upscale("-", "-o", "-", given=b"garbage")
     assert (result.exit_code, result.stdout_bytes) == (1, b"")
     failed, summary = result.stderr.splitlines()
-    assert failed.startswith("failed: standard input: cannot be read as a picture")
+    assert failed.startswith("failed: standard input: cannot be read as an image")
     assert summary.endswith("; 1 failed: standard input")
 
 
@@ -472,9 +472,9 @@ def test_a_model_of_another_scale_names_its_results(run: Any, picture: Any, fold
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [
-        (["in", "-o", "-", "--json"], 1, "-o - and --json both want standard output"),
+        (["in", "-o", "-", "--json"], 1, "-o - and --json both use standard output"),
         (["in", "-o", "out", "--json", "--model", "nope"], 1, "nope: is neither a file nor a shipped model"),
-        (["empty", "-o", "out", "--json"], 1, "no pictures in empty"),
+        (["empty", "-o", "out", "--json"], 1, "no images in empty"),
         (["in", "-o", "out", "--json", "--quality", "0"], 2, "Invalid value for '--quality'"),
         (["in", "--json"], 2, "Missing option '--output'"),
         (["in", "-o", "out", "--json", "--nonsense"], 2, "No such option: --nonsense"),
@@ -503,7 +503,7 @@ def test_odd_inputs_are_a_line_each_and_the_rest_go_on(upscale: Any, picture: An
         ("missing.png", "failed"), ("in/a.png", "done"), ("in/loop.png", "failed"),
     ]  # fmt: skip
     assert found["left_out"] == {".exr": 1}
-    assert "left out: 1 .exr" in upscale("in", "-o", "out2").stderr
+    assert "unsupported: 1 .exr" in upscale("in", "-o", "out2").stderr
 
 
 @pytest.mark.parametrize(("kind", "lines"), [("none", 0), ("json", 2), ("lines", 0)])
@@ -522,12 +522,12 @@ def test_lines_of_progress_come_every_some_seconds(upscale: Any, picture: Any, m
     monkeypatch.setattr("srgan_fast.cli.upscale_progress.LINE_EVERY", 0.0)
     picture("in/a.png")
     said = upscale("in", "-o", "out").stderr.splitlines()
-    assert said[0].startswith(("0 of 1 pictures, ", "1 of 1 pictures, "))
+    assert said[0].startswith(("0 of 1 images, ", "1 of 1 images, "))
 
 
 def test_what_is_not_kept_is_a_note_in_text_and_json(upscale: Any) -> None:
     Pillow.fromarray(np.zeros((6, 6, 3), np.uint8)).save("a.jpg", comment=b"a comment")
-    assert upscale("a.jpg", "-o", "b.webp").stderr.startswith("note: a.jpg: not kept as it was: comments (Comment)\n")
+    assert upscale("a.jpg", "-o", "b.webp").stderr.startswith("note: a.jpg: dropped or converted: comments (Comment)\n")
     found = json.loads(upscale("a.jpg", "-o", "c.webp", "--json").stdout)
     assert found["images"][0]["notes"] == ["comments (Comment)"]
 
@@ -553,7 +553,7 @@ def test_a_manifest_is_resumed_and_not_begun_twice(upscale: Any, picture: Any) -
     picture("in/a.png")
     assert upscale("in", "-o", "out", "--manifest", "m.jsonl").exit_code == 0
     refused = upscale("in", "-o", "out", "--manifest", "m.jsonl")
-    assert "m.jsonl: holds the results of an earlier run; go on with --resume" in refused.stderr
+    assert "m.jsonl: contains results of an earlier run; continue with --resume" in refused.stderr
     picture("in/b.png")
     result = upscale("in", "-o", "out", "--manifest", "m.jsonl", "--resume")
     assert (result.exit_code, _files()) == (0, ["a_x4.png", "b_x4.png"])
@@ -607,8 +607,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(upscale: Any, pictur
     first, *failing, summary = result.stderr.splitlines()
     assert first.startswith("in/a.png (7x5) -> out/a_x4.png (28x20), about 0.0 MB, ")
     assert [line.split(" (")[0] for line in failing] == [
-        "would fail: out/b_x4.png: is there already; use --overwrite or --skip-existing",
-        "would fail: in/c.png: cannot be read as a picture",
+        "would fail: out/b_x4.png: exists already; use --overwrite or --skip-existing",
+        "would fail: in/c.png: cannot be read as an image",
     ]
     assert summary.startswith("1 to upscale, about ")
     assert summary.endswith("; 2 would fail")

@@ -86,7 +86,7 @@ def test_a_closed_stream_is_one_line(
 def test_an_empty_standard_input_is_no_traceback(run_process: Any, options: list[str], folder: Path) -> None:
     done = run_process("upscale", "-", "-o", "out.png", *options, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
-    assert done.stderr.startswith(b"failed: standard input: cannot be read as a picture")
+    assert done.stderr.startswith(b"failed: standard input: cannot be read as an image")
     assert list(folder.iterdir()) == []
 
 
@@ -154,7 +154,7 @@ def test_an_interruption_leaves_whole_results_and_untouched_old_ones(
         _, said = process.communicate(timeout=30)
     summary, last = said.splitlines()
     assert process.returncode == 128 + number
-    assert last == "interrupted; nothing half-written was left behind"
+    assert last == "interrupted; no partial files are left"
     files = sorted((folder / "out").iterdir())
     assert [path.name for path in files] == [f"{i:03}_x4.png" for i in range(COUNT)], "and nothing temporary"
     assert summary.startswith(f"{sum(path.read_bytes() != b'old' for path in files)} upscaled (")

@@ -146,7 +146,7 @@ def test_a_picture_whose_codec_is_missing_never_becomes_black_pixels(
 
 def test_folders_without_pictures_are_refused(tmp_path: Path, maps: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="contains no images"):
         open_cache(tmp_path, maps)
     with pytest.raises(DataError, match="no such folder"):
         open_cache(tmp_path / "gone", maps)
@@ -156,7 +156,7 @@ def test_folder_of_unreadable_pictures_is_refused_with_the_first(tmp_path: Path,
     for name in ("b.png", "a.png"):
         (tmp_path / name).write_bytes(b"text")
     for _ in range(2):
-        with pytest.raises(DataError, match=r"none of its 2 pictures can be read; first: .*a\.png: cannot be read"):
+        with pytest.raises(DataError, match=r"none of its 2 images can be read; first: .*a\.png: cannot be read"):
             open_cache(tmp_path, maps)
 
 
@@ -218,9 +218,12 @@ def _moved(content: Any) -> Any:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "map cut": (lambda maps: os.truncate(next(maps.glob("*.bin")), 100), "100 bytes are there instead of 435"),
-    "map empty": (lambda maps: os.truncate(next(maps.glob("*.bin")), 0), "0 bytes are there instead of 435"),
-    "map longer": (lambda maps: next(maps.glob("*.bin")).open("ab").write(b"\0"), "436 bytes are there instead of 435"),
+    "map cut": (lambda maps: os.truncate(next(maps.glob("*.bin")), 100), "the file has 100 bytes instead of 435"),
+    "map empty": (lambda maps: os.truncate(next(maps.glob("*.bin")), 0), "the file has 0 bytes instead of 435"),
+    "map longer": (
+        lambda maps: next(maps.glob("*.bin")).open("ab").write(b"\0"),
+        "the file has 436 bytes instead of 435",
+    ),
     "index cut": (lambda maps: os.truncate(next(maps.glob("*.json")), 50), "they cannot be read"),
     "index empty": (lambda maps: os.truncate(next(maps.glob("*.json")), 0), "they cannot be read"),
     "index of other bytes": (lambda maps: next(maps.glob("*.json")).write_bytes(b"\xff\0"), "they cannot be read"),
@@ -248,7 +251,7 @@ def test_a_damaged_map_is_made_again_which_is_said_in_one_line(
         for index, pixels in enumerate(pictures.values()):
             np.testing.assert_array_equal(cache[index], pixels)
     assert len(notes) == 1
-    assert notes[0].startswith(f"{folder}: its decoded pictures in {next(maps.glob('*.bin'))} are made again, since ")
+    assert notes[0].startswith(f"{folder}: its decoded images in {next(maps.glob('*.bin'))} are rebuilt, since ")
     assert reason in notes[0]
     assert "\n" not in notes[0]
 
@@ -289,7 +292,7 @@ def test_changed_bytes_in_a_map_of_the_right_length_are_never_given_as_pixels(
     with pytest.raises(DataError, match=r"b\.png: .* are damaged, and it cannot be decoded again"):
         cache[1]
     (folder / "a.png").rename(folder / "b.png")
-    with pytest.raises(DataError, match=r"b\.png: .* are damaged, and the picture has changed since"):
+    with pytest.raises(DataError, match=r"b\.png: .* are damaged, and the image was changed since"):
         cache[1]
 
 

@@ -94,18 +94,18 @@ def test_missing_pictures_are_counted_and_the_first_is_named(originals: PixelCac
     pictures = inverted(originals)
     del pictures["deep/b.png"], pictures["deep/c.d.png"]
     folder = fill(tmp_path / "targets", pictures)
-    expected = f"{folder}: 2 of 3 originals have no picture of their name there; first: deep/b.png"
+    expected = f"{folder}: 2 of 3 originals have no image of the same name; first: deep/b.png"
     assert refused(lambda: open_targets(originals, folder, maps)) == expected
     assert refused(lambda: open_low_resolution(originals, folder, 4, maps)) == expected
 
 
 def test_names_of_other_folders_or_scales_do_not_count(originals: PixelCache, tmp_path: Path, maps: Path) -> None:
     flat = {Path(name).name: pixels for name, pixels in inverted(originals).items()}
-    assert "2 of 3 originals have no picture" in refused(
+    assert "2 of 3 originals have no image" in refused(
         lambda: open_targets(originals, fill(tmp_path / "flat", flat), maps)
     )
     lr = fill(tmp_path / "lr", shrunk(originals, "x2.png"))
-    assert "3 of 3 originals have no picture" in refused(lambda: open_low_resolution(originals, lr, 4, maps))
+    assert "3 of 3 originals have no image" in refused(lambda: open_low_resolution(originals, lr, 4, maps))
 
 
 def test_pictures_of_other_sizes_are_counted_and_the_first_is_named(
@@ -115,7 +115,7 @@ def test_pictures_of_other_sizes_are_counted_and_the_first_is_named(
     pictures["deep/b.png"] = pictures["deep/b.png"].transpose(1, 0, 2)
     folder = fill(tmp_path / "targets", pictures)
     assert refused(lambda: open_targets(originals, folder, maps)) == (
-        f"{folder}: 1 of 3 pictures have not the original's size; first: deep/b.png has 48x40, its original 40x48"
+        f"{folder}: 1 of 3 images do not have the original's size; first: deep/b.png has 48x40, its original 40x48"
     )
 
 
@@ -124,7 +124,7 @@ def test_low_resolution_pictures_must_be_the_original_over_the_scale(
 ) -> None:
     folder = fill(tmp_path / "lr", shrunk(originals))
     assert refused(lambda: open_low_resolution(originals, folder, 2, maps)) == (
-        f"{folder}: 3 of 3 pictures have not 1/2 of the original's size; first: a.png has 12x10, its original 48x40"
+        f"{folder}: 3 of 3 images do not have 1/2 of the original's size; first: a.png has 12x10, its original 48x40"
     )
 
 
@@ -133,7 +133,7 @@ def test_an_original_that_is_no_multiple_of_the_scale_has_no_low_resolution_pict
 ) -> None:
     originals = open_cache(fill(tmp_path / "originals", {"a.png": noise(42, 40, 3)}), maps)
     lr = fill(tmp_path / "lr", {"a.png": noise(10, 10, 3)})
-    assert "1 of 1 pictures have not 1/4" in refused(lambda: open_low_resolution(originals, lr, 4, maps))
+    assert "1 of 1 images do not have 1/4" in refused(lambda: open_low_resolution(originals, lr, 4, maps))
 
 
 def test_pictures_that_cannot_be_read_are_counted_and_the_first_is_named(
@@ -142,7 +142,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_the_first_is_named(
     folder = fill(tmp_path / "targets", inverted(originals))
     (folder / "deep" / "b.png").write_bytes(b"\x89PNG no more")
     text = refused(lambda: open_targets(originals, folder, maps))
-    assert text.startswith(f"1 of 3 pictures cannot be read; first: {folder / 'deep' / 'b.png'}: ")
+    assert text.startswith(f"1 of 3 images cannot be read; first: {folder / 'deep' / 'b.png'}: ")
 
 
 def test_names_that_differ_only_in_their_suffix_are_refused(
@@ -151,7 +151,7 @@ def test_names_that_differ_only_in_their_suffix_are_refused(
     pictures = inverted(originals)
     jpg = {"a.jpg": pictures["a.png"], "a.webp": pictures.pop("a.png")}
     text = refused(lambda: open_targets(originals, fill(tmp_path / "targets", {**pictures, **jpg}), maps))
-    assert "for 1 of 3 originals names alone do not tell which picture is theirs" in text
+    assert "the names of 1 of 3 originals match several images" in text
     assert text.endswith("first: a.png")
     # Two originals, and a single picture that is the one's by its suffix.
     both = open_cache(fill(tmp_path / "both", {"a.png": noise(8, 8, 3), "a.webp": noise(8, 8, 3)}), maps)
@@ -163,7 +163,7 @@ def test_no_folder_and_an_empty_one(originals: PixelCache, tmp_path: Path, maps:
     assert refused(lambda: open_targets(originals, tmp_path / "none", maps)) == f"{tmp_path / 'none'}: no such folder"
     (tmp_path / "empty").mkdir()
     text = refused(lambda: open_targets(originals, tmp_path / "empty", maps))
-    assert text == f"{tmp_path / 'empty'}: holds no pictures"
+    assert text == f"{tmp_path / 'empty'}: contains no images"
 
 
 def test_a_changed_target_is_read_anew(originals: PixelCache, tmp_path: Path, maps: Path) -> None:
@@ -263,5 +263,5 @@ def test_targets_go_with_degradations_and_low_resolution_pictures_do_not(
     np.testing.assert_array_equal(hr, clean[0])
     assert (lr != clean[1]).any()
     low = open_low_resolution(originals, fill(tmp_path / "lr", shrunk(originals)), 4, maps)
-    with pytest.raises(DataError, match="low-resolution pictures that are given are not degraded"):
+    with pytest.raises(DataError, match="given low-resolution images are not degraded"):
         CropSampler(originals, crop=16, degradations=spoil, low=low)

@@ -148,7 +148,7 @@ def test_too_small_pictures_are_left_out_and_named(noise: Noise) -> None:
 
 
 def test_only_too_small_pictures_are_refused(noise: Noise) -> None:
-    with pytest.raises(DataError, match="every picture is smaller than a crop of 96x96"):
+    with pytest.raises(DataError, match="every image is smaller than a crop of 96x96"):
         CropSampler(cache_of(noise(95, 300, 3), noise(300, 95, 3)))
 
 

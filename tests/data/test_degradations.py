@@ -23,7 +23,7 @@ def test_nothing_is_spoiled_by_default(noise: Noise, rng: np.random.Generator) -
     image = noise(20, 30, 3)
     none = Degradations()
     assert not none.blurs
-    np.testing.assert_array_equal(none.spoil(image, rng), image)
+    np.testing.assert_array_equal(none.add_noise_and_jpeg(image, rng), image)
     np.testing.assert_array_equal(none.blur_original(image, rng), image)
 
 
@@ -40,7 +40,7 @@ def test_blur_is_a_gaussian_of_the_given_width(sigma: float, rng: np.random.Gene
 
 def test_noise_has_the_given_strength(rng: np.random.Generator) -> None:
     gray = np.full((200, 200, 3), 128, np.uint8)
-    spoiled = Degradations(noise=(6, 6)).spoil(gray, rng)
+    spoiled = Degradations(noise=(6, 6)).add_noise_and_jpeg(gray, rng)
     assert spoiled.dtype == np.uint8
     assert spoiled.mean() == pytest.approx(128, abs=0.1)
     assert spoiled.std() == pytest.approx(6, rel=0.02)
@@ -48,7 +48,7 @@ def test_noise_has_the_given_strength(rng: np.random.Generator) -> None:
 
 def test_noise_saturates(rng: np.random.Generator) -> None:
     ends = np.concatenate([np.zeros((50, 50, 3), np.uint8), np.full((50, 50, 3), 255, np.uint8)])
-    spoiled = Degradations(noise=(10, 10)).spoil(ends, rng)
+    spoiled = Degradations(noise=(10, 10)).add_noise_and_jpeg(ends, rng)
     assert spoiled[:50].max() < 100
     assert spoiled[50:].min() > 150
 
@@ -56,7 +56,7 @@ def test_noise_saturates(rng: np.random.Generator) -> None:
 def test_jpeg_spoils_more_at_lower_quality(photo: NDArray[np.uint8], rng: np.random.Generator) -> None:
     image = photo[100:164, 200:264]
     errors = [
-        np.abs(Degradations(jpeg=(quality, quality)).spoil(image, rng).astype(int) - image).mean()
+        np.abs(Degradations(jpeg=(quality, quality)).add_noise_and_jpeg(image, rng).astype(int) - image).mean()
         for quality in (100, 80, 30)
     ]
     assert 0 < errors[0] < errors[1] < errors[2]

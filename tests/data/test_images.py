@@ -259,14 +259,14 @@ def test_turned_and_truncated_file_is_refused(tmp_path: Path, noise: Noise) -> N
     exif[ORIENTATION] = 6
     pillow(noise(400, 300, 3)).save(tmp_path / "a.jpg", exif=exif)
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:40000])
-    with pytest.raises(ImageError, match=r"a\.jpg: cannot be read as a picture"):
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot be read as an image"):
         read_image(tmp_path / "a.jpg")
 
 
 def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.png: no such file$"):
         read_image(tmp_path / "gone.png")
-    with pytest.raises(ImageError, match=r"is a folder, not a picture$"):
+    with pytest.raises(ImageError, match=r"is a folder, not an image$"):
         read_image(tmp_path)
 
 
@@ -342,7 +342,7 @@ def test_jpeg_lays_transparency_on_white(channels: int, dtype: Any) -> None:
 @pytest.mark.parametrize(("fmt", "limit"), [("webp", 16383), ("jpg", 65500)])
 def test_sizes_that_a_format_cannot_hold_are_refused_with_a_way_out(fmt: Format, limit: int) -> None:
     for shape in ((1, limit + 1, 1), (limit + 1, 1, 1)):
-        with pytest.raises(ImageError, match=rf"{fmt} holds at most {limit} pixels a side.*use --format png"):
+        with pytest.raises(ImageError, match=rf"{fmt} supports at most {limit} pixels per side.*use --format png"):
             encode_image(Image(np.zeros(shape, np.uint8)), fmt)
         assert read_image(encode_image(Image(np.zeros(shape, np.uint8)), "png")).pixels.shape == shape
     held = Image(np.zeros((1, limit, 1), np.uint8))
@@ -468,7 +468,7 @@ def _cut_pixels(data: bytes) -> bytes:
 def test_an_undecodable_tiff_is_refused_and_never_black(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(UNDECODABLE[kind]())
-    with pytest.raises(ImageError, match=r"a\.tif: cannot be read as a picture \(") as caught:
+    with pytest.raises(ImageError, match=r"a\.tif: cannot be read as an image \(") as caught:
         read_image(path)
     _one_line(caught, str(path))
 

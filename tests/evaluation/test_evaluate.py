@@ -245,7 +245,7 @@ def test_corrupt_picture_is_named(make: Make, place: str) -> None:
     folders = {"hr": make("hr", a=picture(64, 64, 3)), "lr": make("lr", a=picture(16, 16, 3))}
     path = folders[place] / "a.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=rf"{place}/a\.png: cannot be read as a picture") as caught:
+    with pytest.raises(DataError, match=rf"{place}/a\.png: cannot be read as an image") as caught:
         evaluate(model(), folders["hr"], folders["lr"])
     assert "\n" not in str(caught.value)
 
@@ -284,5 +284,5 @@ def test_a_picture_whose_codec_is_missing_is_refused_and_not_measured_as_black(m
     tag = struct.pack("<HHI", 259, 3, 1)
     at = data.index(tag) + len(tag)
     (folder / "c.tif").write_bytes(data[:at] + struct.pack("<H", 50002) + data[at + 2 :])
-    with pytest.raises(DataError, match=r"c\.tif: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"c\.tif: cannot be read as an image"):
         evaluate(model(), folder)

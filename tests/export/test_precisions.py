@@ -171,7 +171,7 @@ def test_without_samples_int8_asks_for_pictures_and_fp16_does_without(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "samples_folder", lambda: None)
-    with pytest.raises(UsageError, match="int8 needs pictures to calibrate with: --calibration FOLDER"):
+    with pytest.raises(UsageError, match="int8 needs images for calibration: --calibration FOLDER"):
         export_onnx(tiny_model, tmp_path / "a.onnx", precision="int8")
     assert export_onnx(tiny_model, tmp_path / "a.onnx", precision="fp16").psnr_db > 60
 

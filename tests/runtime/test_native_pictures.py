@@ -167,5 +167,5 @@ main()
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)  # the whole run takes minutes
-    assert (process.returncode, said.splitlines()[-1]) == (130, "interrupted; nothing half-written was left behind")
+    assert (process.returncode, said.splitlines()[-1]) == (130, "interrupted; no partial files are left")
     assert list(tmp_path.iterdir()) == [source]

@@ -138,10 +138,10 @@ def test_bands_for_which_there_is_no_memory_are_refused(monkeypatch: pytest.Monk
 
 def test_what_cannot_be_the_same_is_not_taken() -> None:
     thrice = Upscaler(_network(scale=3), backend="native", threads=1)
-    assert (thrice.takes_rows(False, False), thrice.takes_rows(False, True)) == (True, False)
+    assert (thrice.supports_rows(False, False), thrice.supports_rows(False, True)) == (True, False)
     gray = Upscaler(_network(1), backend="native", threads=1)
-    assert (gray.takes_rows(True, True), gray.takes_rows(False, False)) == (True, False)
-    with pytest.raises(ImageError, match=r"random at x3 takes such an image as a whole only; use .upscale\(\)"):
+    assert (gray.supports_rows(True, True), gray.supports_rows(False, False)) == (True, False)
+    with pytest.raises(ImageError, match=r"random at x3 cannot process such an image by rows; use .upscale\(\)"):
         _by_rows(thrice, _image(8, 8, 3, "visible"))
 
 

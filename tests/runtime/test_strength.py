@@ -43,7 +43,7 @@ def test_sixteen_bits_keep_their_depth() -> None:
 
 def test_transparent_images_are_blended_as_a_whole() -> None:
     half = upscaler(0.5)
-    assert not half.takes_rows(is_gray=False, has_alpha=True)
+    assert not half.supports_rows(is_gray=False, has_alpha=True)
     alpha = np.zeros((150, 70), np.uint8)
     alpha[:, 30:] = 255
     result = half.upscale(Image(PIXELS, alpha))

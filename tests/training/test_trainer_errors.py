@@ -242,7 +242,7 @@ def test_a_damaged_cache_is_said_and_costs_nothing_else(make_config: MakeConfig,
         os.truncate(path, 10)
     recorder = Recorder()
     assert conduct(config, recorder, resume=True).finished
-    made_again = [note for note in recorder.notes if "are made again, since 10 bytes are there instead of" in note]
+    made_again = [note for note in recorder.notes if "are rebuilt, since the file has 10 bytes instead of" in note]
     assert [note.split(":")[0] for note in made_again] == [str(folders[name]) for name in ("train", "targets", "lr")]
 
 
@@ -281,15 +281,15 @@ def test_targets_and_low_resolution_pictures_that_do_not_fit(
         shutil.copytree(folder, lacking)
         next(lacking.glob("1*")).unlink()
         text = refused(make_config(data={key: str(lacking)}))
-        assert text == (f"data.{key}: {lacking}: 1 of 3 originals have no picture of their name there; first: 1.png")
+        assert text == (f"data.{key}: {lacking}: 1 of 3 originals have no image of the same name; first: 1.png")
         next(lacking.glob("2*")).write_bytes(b"nothing")
-        assert refused(make_config(data={key: str(lacking)})).startswith(f"data.{key}: 1 of 2 pictures cannot be read")
+        assert refused(make_config(data={key: str(lacking)})).startswith(f"data.{key}: 1 of 2 images cannot be read")
         none = tmp_path / "none"
         assert refused(make_config(data={key: str(none)})) == f"data.{key}: {none}: no such folder"
     text = refused(make_config(data={"targets": str(low_resolution)}))
-    assert text.endswith("originals have no picture of their name there; first: 0.png")
+    assert text.endswith("originals have no image of the same name; first: 0.png")
     text = refused(make_config(data={"lr": str(pictures)}))
-    assert "3 of 3 pictures have not 1/4 of the original's size; first: 0.png has 96x80, its original 96x80" in text
+    assert "3 of 3 images do not have 1/4 of the original's size; first: 0.png has 96x80, its original 96x80" in text
 
 
 def test_what_does_not_change_a_run_may_change(make_config: MakeConfig, originals: Path) -> None:
@@ -342,9 +342,9 @@ def test_data_that_cannot_be_used(make_config: MakeConfig, tmp_path: Path, photo
     write_image(small / "a.png", Image(photo[:20, :200]))
     (broken / "a.png").write_bytes(b"nothing")
     for folder, expected in [
-        (empty, f"{empty}: holds no pictures"),
-        (small, "every picture is smaller than a crop of 32x32; lower the crop size"),
-        (broken, f"{broken}: none of its 1 pictures can be read; first: {broken / 'a.png'}"),
+        (empty, f"{empty}: contains no images"),
+        (small, "every image is smaller than a crop of 32x32; lower the crop size"),
+        (broken, f"{broken}: none of its 1 images can be read; first: {broken / 'a.png'}"),
         (tmp_path / "none", f"{tmp_path / 'none'}: "),
     ]:
         with pytest.raises(DataError) as error:

@@ -71,7 +71,7 @@ def test_bad_pictures_do_not_stop_the_rest(folder: Path, upscaler: Upscaler) -> 
     results = _run(plan_jobs(["in"], "out", DEFAULT).jobs, upscaler)
     assert [r.status for r in results] == ["done", "failed", "failed", "done", "failed", "done"]
     for i in (1, 2, 4):
-        assert results[i].message.startswith(f"in/{i}.png: cannot be read as a picture")
+        assert results[i].message.startswith(f"in/{i}.png: cannot be read as an image")
         assert "\n" not in results[i].message
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["0_x4.png", "3_x4.png", "5_x4.png"]
 
@@ -136,7 +136,7 @@ def test_unwritable_targets_fail_alone_and_are_named(folder: Path, upscaler: Ups
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (MemoryError(), "a.png: not enough memory for a picture of 7x5 pixels; try a smaller --tile"),
+        (MemoryError(), "a.png: not enough memory for an image of 7x5 pixels; try a smaller --tile"),
         (ImageError("too large"), "a.png: too large"),
         (BackendError("it failed"), "a.png: it failed"),
     ],
@@ -253,7 +253,7 @@ def test_bad_standard_input_fails_and_writes_nothing(
     taken = _streams(monkeypatch, given)
     (result,) = _run(plan_jobs(["-"], "-", DEFAULT).jobs, upscaler)
     assert result.status == "failed"
-    assert result.message.startswith("standard input: cannot be read as a picture")
+    assert result.message.startswith("standard input: cannot be read as an image")
     assert taken.getvalue() == b""
 
 

@@ -136,12 +136,12 @@ def test_options_hold_for_rows_too(folder: Path, native: Upscaler, monkeypatch: 
 @pytest.mark.parametrize(
     ("source", "target", "options", "why"),
     [
-        ("colour.png", "b.webp", {}, r"since webp is encoded so \(png, jpg, tif are not\)"),
-        ("colour.png", "b.png", {"outscale": 2.0}, "since it is resized from 1040x520"),
-        ("film.webp", "b.tif", {}, "since it has several frames"),
-        ("picture.gif", "b.png", {}, "since it is decoded so"),
-        ("alpha.png", "b.png", {"scale": 3}, "since the model takes transparent pictures so"),
-        ("colour.png", "b.png", {"channels": 1}, "since the model takes colour pictures so"),
+        ("colour.png", "b.webp", {}, r"since webp is not encoded by rows \(png, jpg, tif are\)"),
+        ("colour.png", "b.png", {"outscale": 2.0}, "since the result is resized from 1040x520"),
+        ("film.webp", "b.tif", {}, "since the file has several frames"),
+        ("picture.gif", "b.png", {}, "since it cannot be decoded by rows"),
+        ("alpha.png", "b.png", {"scale": 3}, "since the model cannot process transparent images by rows"),
+        ("colour.png", "b.png", {"channels": 1}, "since the model cannot process colour images by rows"),
     ],
 )
 def test_what_needs_the_whole_picture_says_so_where_memory_is_too_little(
@@ -176,7 +176,7 @@ def test_memory_of_rows_is_judged_by_what_rows_take(
     monkeypatch.setattr(by_rows, "ROWS_FROM", 0)
     Path("a.jpg").write_bytes(_turned(6))
     monkeypatch.setattr(memory, "available", lambda: 64 << 20)
-    assert "a picture of 130x260 pixels" in _run(Path("a.jpg"), "b.png", native).message
+    assert "an image of 130x260 pixels" in _run(Path("a.jpg"), "b.png", native).message
 
 
 @pytest.mark.parametrize("name", ["colour.png", "photo.jpg", "scan.tif"])
@@ -189,7 +189,7 @@ def test_damage_that_is_found_half_way_leaves_nothing_and_what_was_there_stays(
     Path("out/b.png").write_bytes(b"before")
     result = _run(Path(name), "out/b.png", native, existing="overwrite")
     assert result.status == "failed"
-    assert result.message.startswith(f"{name}: cannot be read as a picture (")
+    assert result.message.startswith(f"{name}: cannot be read as an image (")
     assert "\n" not in result.message
     assert [(path.name, path.read_bytes()) for path in Path("out").iterdir()] == [("b.png", b"before")]
     assert "encoder" not in [thread.name for thread in threading.enumerate()]
@@ -232,7 +232,7 @@ def test_failures_of_the_encoder_and_of_memory_are_lines_and_the_rest_go_on(
     results = list(run_jobs(jobs, native, OutputOptions()))
     assert [result.status for result in results] == ["failed", "failed", "done"]
     assert results[0].message == "out/0.tif: cannot be written (No space left on device)"
-    assert results[1].message.startswith("1.png: not enough memory for a picture of 260x130 pixels")
+    assert results[1].message.startswith("1.png: not enough memory for an image of 260x130 pixels")
     assert [path.name for path in Path("out").iterdir()] == ["2.tif"]
 
 

@@ -113,7 +113,7 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(folder: Path, tiny_mo
     assert killed, "it ended before a worker was killed"
     assert Counter(r.status for r in results) == {"done": 90, "failed": 1}
     (failed,) = [r for r in results if r.status == "failed"]
-    assert "in/bad.png: cannot be read as a picture" in failed.message
+    assert "in/bad.png: cannot be read as an image" in failed.message
     assert failed.job.source == Path("in/bad.png"), "names are as they were given"
     assert sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()) == sorted(sources)
     for name, data in sources.items():
@@ -143,7 +143,7 @@ def test_what_a_worker_cannot_begin_with_is_one_line(folder: Path, tiny_model: P
     (folder / "elsewhere/m.jsonl").unlink()
     spread = RayOptions(1, 1, {"backend": "native"})
     run = run_on_ray(plan, "out", read_model(tiny_model), DEFAULT, manifest, spread)
-    with pytest.raises(BackendError, match=r"m.jsonl: is not there on .*storage that all workers share"):
+    with pytest.raises(BackendError, match=r"m.jsonl: does not exist on .*storage that all workers share"):
         list(run)
 
 
@@ -202,7 +202,7 @@ def test_a_signal_ends_a_run_on_a_cluster_in_order(folder: Path, tiny_model: Pat
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert said.splitlines()[-1] == "interrupted; nothing half-written was left behind"
+    assert said.splitlines()[-1] == "interrupted; no partial files are left"
     found = sorted(path.name for path in Path("out").iterdir())
     assert all(name.endswith(".png") for name in found)
     assert 10 <= len(found) < 400

@@ -74,7 +74,7 @@ def test_more_memory_than_there_is_is_refused_before_decoding(folder: Path, monk
     monkeypatch.setattr(memory, "available", lambda: 70 << 20)
     result = _run(_noise("a.png", (1500, 1500, 1)), "b.png", Identity())
     assert result.message == (
-        "a.png: a picture of 1500x1500 pixels with a result of 1500x1500 needs 0.1 GiB, 0.1 GiB are available; "
+        "a.png: an image of 1500x1500 pixels with a result of 1500x1500 needs 0.1 GiB, 0.1 GiB are available; "
         "cut it into parts"
     )
     monkeypatch.setattr(memory, "available", lambda: None)
@@ -89,7 +89,7 @@ def test_results_that_their_format_cannot_hold_are_refused_before_decoding(
 
     monkeypatch.setattr(one, "read_file", lambda _: pytest.fail("it was decoded"))
     source = _noise("a.png", (1, limit + 1, 1))
-    assert f"holds at most {limit} pixels a side" in _run(source, target, Identity()).message
+    assert f"supports at most {limit} pixels per side" in _run(source, target, Identity()).message
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are Unix'")
@@ -106,11 +106,11 @@ def test_a_fifo_is_refused_and_not_waited_for(folder: Path) -> None:
     thread = threading.Thread(target=lambda: results.append(_run(Path("a.png"), "b.png", Identity())), daemon=True)
     thread.start()
     thread.join(20)
-    assert [result.message for result in results] == ["a.png: is no regular file"]
+    assert [result.message for result in results] == ["a.png: is not a regular file"]
 
 
 def test_devices_and_loops_of_links_are_refused(folder: Path) -> None:
-    assert _run(Path(os.devnull), "b.png", Identity()).message == f"{os.devnull}: is no regular file"
+    assert _run(Path(os.devnull), "b.png", Identity()).message == f"{os.devnull}: is not a regular file"
     Path("loop.png").symlink_to("loop.png")
     assert _run(Path("loop.png"), "b.png", Identity()).message.startswith("loop.png: cannot be read (")
 
@@ -247,7 +247,7 @@ def test_a_profile_that_is_a_table_leaves_values_alone_and_says_so(folder: Path)
     profile = profile.replace(b"rTRC", b"A2B0")
     Path("a.png").write_bytes(encode_image(Image(_saturated_and_ramp(), None, Metadata(icc=bytes(profile))), "png"))
     result = _run(Path("a.png"), "b.png", Identity())
-    assert result.notes == ("values as stored (its profile is a look-up table)",)
+    assert result.notes == ("transfer curve, ignored (its profile is a look-up table)",)
     np.testing.assert_array_equal(read_image(Path("b.png")).pixels, _saturated_and_ramp())
 
 

@@ -83,12 +83,12 @@ def test_odd_things_of_a_store_are_a_line_each(store: Any, upscaler: Upscaler) -
         ["memory://in", "memory://gone.png", "memory://in/*.jpg", "nothing://x/y.png"], "memory://out", DEFAULT
     )
     assert [r.message for r in plan.refused[:2]] == [
-        "memory://gone.png: no such file or folder", "memory://in/*.jpg: matches no picture",
+        "memory://gone.png: no such file or folder", "memory://in/*.jpg: matches no image",
     ]  # fmt: skip
     assert plan.refused[2].message.startswith("nothing://x/y.png: cannot be used (")
     first, second = run_jobs(plan.jobs, upscaler, DEFAULT)
-    assert first.message.startswith("memory://in/a.png: cannot be read as a picture")
-    assert second.message == "memory://out/b_x4.png: is there already; use --overwrite or --skip-existing"
+    assert first.message.startswith("memory://in/a.png: cannot be read as an image")
+    assert second.message == "memory://out/b_x4.png: exists already; use --overwrite or --skip-existing"
     (again,) = run_jobs(plan.jobs[1:], upscaler, OutputOptions(existing="skip"))
     assert again.status == "done", "what is there is no whole picture"
     (once_more,) = run_jobs(plan.jobs[1:], upscaler, OutputOptions(existing="skip"))
@@ -164,12 +164,12 @@ def test_a_shard_becomes_a_folder(where: str, store: Any, upscaler: Upscaler, fo
         store.pipe_file("/s-000.tar", shard.read_bytes())
         shard = "memory://s-000.tar"
     plan = plan_jobs([str(shard)], "out", DEFAULT)
-    assert [r.message for r in plan.refused] == [f"{shard}/../evil.png: its name leaves the folder of the results"]
+    assert [r.message for r in plan.refused] == [f"{shard}/../evil.png: its name points outside the output folder"]
     results = list(run_jobs(plan.jobs, upscaler, DEFAULT))
     assert [(r.job.name, r.status) for r in results] == [
         (f"{shard}/0.png", "done"), (f"{shard}/sub/1.png", "done"), (f"{shard}/2.png", "failed"),
     ]  # fmt: skip
-    assert results[2].message.startswith(f"{shard}/2.png: cannot be read as a picture")
+    assert results[2].message.startswith(f"{shard}/2.png: cannot be read as an image")
     _same(Path("out/s-000/sub/1_x4.png").read_bytes(), files["sub/1.png"], upscaler)
 
 
@@ -206,7 +206,7 @@ def test_shards_of_one_name_do_not_share_a_folder(folder: Path) -> None:
     unopened = plan_jobs(["a/0.tar", "b/0.tar"], "out", DEFAULT, open_shards=False)
     assert unopened.shards == [Path("a/0.tar")]
     assert unopened.refused[0].message == (
-        "b/0.tar: its results would go to the folder of those of a/0.tar; upscale it to another -o"
+        "b/0.tar: its results would go to the same folder as those of a/0.tar; use another -o"
     )
     opened = plan_jobs(["a/0.tar", "b/0.tar"], "out", DEFAULT)
     assert opened.jobs == []
@@ -219,5 +219,5 @@ def test_a_member_that_its_shard_no_longer_holds_is_a_line(folder: Path) -> None
     assert isinstance(member, Member)
     assert member.read_bytes() == _png()
     shard.write_bytes(b"")
-    with pytest.raises(ImageError, match=r"s.tar/0.png: the shard ends before it"):
+    with pytest.raises(ImageError, match=r"s.tar/0.png: the shard is truncated"):
         member.read_bytes()

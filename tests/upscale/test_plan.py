@@ -122,9 +122,9 @@ def test_standard_output_takes_the_format_of_the_input(folder: Path, source: str
 @pytest.mark.parametrize(
     ("inputs", "output", "options", "message"),
     [
-        (["empty"], "out", {}, r"no pictures in empty \(folders in it: --recursive\)"),
-        (["a.png", "b.png"], "x.png", {}, "x.png is one picture, but there are 2 inputs; give a folder"),
-        (["a.png", "b.png"], "-", {}, "- is one picture, but there are 2 inputs"),
+        (["empty"], "out", {}, r"no images in empty \(use --recursive to search subfolders\)"),
+        (["a.png", "b.png"], "x.png", {}, "x.png is one image, but there are 2 inputs; give a folder"),
+        (["a.png", "b.png"], "-", {}, "- is one image, but there are 2 inputs"),
         (["a.png"], "x.png", {"fmt": "jpg"}, "x.png and --format jpg contradict each other"),
         (["a.png"], "x.bmp", {}, "x.bmp: cannot write .bmp; use .png, .jpg, .webp, .tif, .gif, .apng or .avif"),
         (["a.png"], "x.HEIC", {}, "cannot write .HEIC"),
@@ -147,7 +147,7 @@ def test_what_cannot_be_meant_is_refused(
     ("odd", "message"),
     [
         ("missing.png", "missing.png: no such file or folder"),
-        ("mi*.png", "mi*.png: matches no picture"),
+        ("mi*.png", "mi*.png: matches no image"),
         ("in/a.png", f"a.png and in/a.png would both become out/a_x4.png{ADVICE}"),
     ],
 )
@@ -275,7 +275,7 @@ def test_pictures_of_other_kinds_are_counted_by_suffix(folder: Path) -> None:
     assert len(plan.jobs) == 1
     assert plan.left_out == {".exr": 2, ".psd": 1}
     Path("in/a.png").unlink()
-    with pytest.raises(UsageError, match=r"left out: 2 \.exr, 1 \.psd"):
+    with pytest.raises(UsageError, match=r"unsupported: 2 \.exr, 1 \.psd"):
         plan_jobs(["in"], "out", OutputOptions())
 
 

@@ -69,7 +69,7 @@ def test_a_run_writes_what_it_did_and_a_second_does_nothing(folder: Path) -> Non
     assert all(line["bytes"] == Path(line["target"]).stat().st_size and len(line["digest"]) == 64 for line in done)
     before = [path.stat().st_mtime_ns for path in sorted(Path("out").iterdir())]
     again = _run(jobs)
-    assert [result.message for result in again] == [f"out/{i}.png is done, as the manifest says" for i in range(3)]
+    assert [result.message for result in again] == [f"out/{i}.png is done according to the manifest" for i in range(3)]
     assert [path.stat().st_mtime_ns for path in sorted(Path("out").iterdir())] == before
 
 
@@ -102,7 +102,7 @@ def test_a_file_that_no_run_has_made_is_never_replaced(folder: Path) -> None:
     Path("out/0.png").write_bytes(b"mine")
     for _ in range(3):
         (result,) = _run(jobs)
-        assert result.message == "out/0.png: is there already; use --overwrite or --skip-existing"
+        assert result.message == "out/0.png: exists already; use --overwrite or --skip-existing"
     assert Path("out/0.png").read_bytes() == b"mine"
 
 
@@ -144,7 +144,7 @@ def test_failures_are_recorded_and_tried_again(folder: Path) -> None:
     whole = Path("in/0.png").read_bytes()
     Path("in/0.png").write_bytes(whole[:40])
     assert [result.status for result in _run(jobs)] == ["failed"]
-    assert "cannot be read as a picture" in _lines()[-1]["message"]
+    assert "cannot be read as an image" in _lines()[-1]["message"]
     Path("in/0.png").write_bytes(whole)
     assert [result.status for result in _run(jobs)] == ["done"]
 

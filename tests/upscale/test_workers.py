@@ -270,6 +270,6 @@ def test_a_signal_ends_the_command_with_whole_results(folder: Path, tiny_model: 
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert said.splitlines()[-1] == "interrupted; nothing half-written was left behind"
+    assert said.splitlines()[-1] == "interrupted; no partial files are left"
     assert 1 <= len(_whole()) < 200
     assert said.splitlines()[-2].startswith(f"{len(_whole())} upscaled")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from srgan_fast.bench.candidates import Loaded, RowJob
-from srgan_fast.data.calibration import calibration_pictures
+from srgan_fast.data.calibration import calibration_images
 from srgan_fast.errors import BackendError
 from srgan_fast.files import atomic_write
 from srgan_fast.runtime.protocol import FloatImages
@@ -78,7 +78,7 @@ def quantise_openvino(job: RowJob) -> None:
 
     free = job.folder / "free.onnx"
     free.write_bytes(build_onnx(job.file.network, job.file.name).SerializeToString())
-    images = calibration_pictures(job.calibration)
+    images = calibration_images(job.calibration)
     data = nncf.Dataset(images, lambda lr: {"lr": lr})
     ov.save_model(nncf.quantize(ov.Core().read_model(free), data, subset_size=len(images)), target)
 

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 
-from srgan_fast.data.image_files.picture import Timing
+from srgan_fast.data.image_files.image import Timing
 from srgan_fast.data.image_files.png import SIGNATURE, chunk, chunks
 
 

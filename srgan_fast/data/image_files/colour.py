@@ -6,14 +6,13 @@ images or images with gamma 1.8 would be far too dark or too bright for the netw
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.data.image_files import icc
 from srgan_fast.data.image_files.icc import Floats
-from srgan_fast.data.image_files.picture import Chromaticities, Image, Metadata, Pixels
+from srgan_fast.data.image_files.image import Chromaticities, Image, Metadata, Pixels
 
 Curve = Callable[[Floats], Floats]
 # Exponents of the transfer curves of ITU-T H.273. 13 is sRGB's; those of BT.709 (1, 6, 14, 15) are displayed like it.
@@ -31,7 +30,7 @@ _SAME = 0.5 / 255
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class CurveConversion:
     """Conversion of stored values to sRGB's curve and back.
 
     Attributes:
@@ -42,11 +41,11 @@ class Exchange:
     forward: list[NDArray[np.uint16]]
     back: list[Pixels]
 
-    def prepared(self, image: Image) -> Image:
+    def to_srgb(self, image: Image) -> Image:
         """Converts an image, or rows of it, to sRGB's curve in 16 bits."""
         return replace(image, pixels=_mapped(image.pixels, self.forward), alpha=_wide(image.alpha))
 
-    def turned_back(self, result: Image) -> Image:
+    def from_srgb(self, result: Image) -> Image:
         """Converts a result, or rows of it, to the curve and the bit depth of the original image."""
         alpha = result.alpha
         if alpha is not None and self.back[0].dtype == np.uint8:
@@ -61,13 +60,15 @@ def network_values(image: Image) -> tuple[Image, Callable[[Image], Image], str]:
         The image for the network, the function that converts a result back, and a note on what was not converted (""
         for most images).
     """
-    exchange, note = exchange_for(image.metadata, image.is_gray, image.pixels.dtype)
-    if exchange is None:
+    conversion, note = curve_conversion(image.metadata, image.is_gray, image.pixels.dtype)
+    if conversion is None:
         return image, _as_it_is, note
-    return exchange.prepared(image), exchange.turned_back, note
+    return conversion.to_srgb(image), conversion.from_srgb, note
 
 
-def exchange_for(metadata: Metadata, gray: bool, dtype: np.dtype[Any]) -> tuple[Exchange | None, str]:
+def curve_conversion(
+    metadata: Metadata, gray: bool, dtype: np.dtype[np.uint8 | np.uint16]
+) -> tuple[CurveConversion | None, str]:
     """The conversion of images with this metadata and dtype to sRGB's curve.
 
     Returns:
@@ -79,15 +80,15 @@ def exchange_for(metadata: Metadata, gray: bool, dtype: np.dtype[Any]) -> tuple[
     codes = np.linspace(0, 1, np.iinfo(dtype).max + 1)
     linear = [np.clip(curve(codes), 0, 1) for curve in curves]
     if any((np.diff(values) < 0).any() or values[-1] <= values[0] for values in linear):
-        return None, "values as stored (its profile's curve is not monotonic)"
+        return None, "transfer curve, ignored (it is not monotonic)"
     if max(np.abs(icc.linear_to_srgb(values) - codes).max() for values in linear) <= _SAME:
         return None, note
     wanted = icc.srgb_to_linear(np.linspace(0, 1, 65536))
-    exchange = Exchange(
+    conversion = CurveConversion(
         [np.rint(icc.linear_to_srgb(values) * 65535).astype(np.uint16) for values in linear],
         [np.rint(np.interp(wanted, values, codes) * np.iinfo(dtype).max).astype(dtype) for values in linear],
     )
-    return exchange, note
+    return conversion, note
 
 
 def _as_it_is(image: Image) -> Image:
@@ -112,11 +113,11 @@ def _curves(metadata: Metadata, gray: bool) -> tuple[list[Curve] | None, str]:
         if transfer in _GAMMA_OF_CICP:
             return [_power(_GAMMA_OF_CICP[transfer])], ""
         known = transfer in _SRGB_LIKE
-        return None, "" if known else f"values as stored (transfer curve {transfer} of its cICP chunk)"
+        return None, "" if known else f"transfer curve {transfer} of its cICP chunk, ignored"
     if metadata.icc:
         found = icc.curves(metadata.icc)
         if found is None:
-            return None, "values as stored (its profile is a look-up table)"
+            return None, "transfer curve, ignored (its profile is a look-up table)"
         return (found if len(found) == (1 if gray else 3) else found[:1]), ""
     if metadata.srgb_intent is None and metadata.gamma and abs(metadata.gamma - _PNG_SRGB_GAMMA) > 1e-3:
         return [_power(1 / metadata.gamma)], ""
@@ -153,4 +154,4 @@ def profile_of(metadata: Metadata, gray: bool) -> tuple[bytes | None, str]:
     try:
         return icc.make_profile(gamma, primaries, gray), ""
     except (np.linalg.LinAlgError, ZeroDivisionError, OverflowError):
-        return None, "cHRM chunk (its primaries are no triangle)"
+        return None, "cHRM chunk (its primaries are not a triangle)"

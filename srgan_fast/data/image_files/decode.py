@@ -18,8 +18,8 @@ import pyvips
 
 from srgan_fast.data.image_files import decode_extra, exif, gif, jpeg, png, tiff
 from srgan_fast.data.image_files.forks import check_not_forked
+from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Text, Timing
 from srgan_fast.data.image_files.libvips_messages import libvips_users
-from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Text, Timing
 from srgan_fast.data.image_files.samples import convert, full_range, has_field, orientation_of
 from srgan_fast.errors import ImageError
 from srgan_fast.files import shown
@@ -93,9 +93,9 @@ class Source:
         try:
             mode = source.stat().st_mode
             if stat.S_ISDIR(mode):
-                raise ImageError(f"{name}: is a folder, not a picture")
+                raise ImageError(f"{name}: is a folder, not an image")
             if not stat.S_ISREG(mode):  # opening a FIFO could block forever
-                raise ImageError(f"{name}: is no regular file")
+                raise ImageError(f"{name}: is not a regular file")
             try:
                 str(source).encode()
             except UnicodeEncodeError:  # libvips accepts UTF-8 file names only
@@ -106,7 +106,7 @@ class Source:
             raise ImageError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
         return Source(name, str(source))
 
-    def open(self, **options: Any) -> Any:
+    def open(self, **options: Any) -> pyvips.Image:
         """The image as a libvips image; only its header is decoded."""
         check_not_forked()
         options = {"access": "sequential", "fail_on": "error", "revalidate": True, **options}
@@ -152,9 +152,9 @@ def _decoded(source: Source, all_frames: bool) -> ImageFile:
                 raise
             return other
     except pyvips.Error as error:
-        raise ImageError(f"{source.name}: cannot be read as a picture ({first_statement(error)})") from None
+        raise ImageError(f"{source.name}: cannot be read as an image ({first_statement(error)})") from None
     except UnicodeDecodeError:  # libvips' message quotes bytes of the file
-        raise ImageError(f"{source.name}: cannot be read as a picture (it is damaged)") from None
+        raise ImageError(f"{source.name}: cannot be read as an image (it is damaged)") from None
 
 
 def header(source: Source) -> Header:
@@ -173,10 +173,10 @@ def _header(source: Source) -> Header:
         with source.file() as file:
             found = decode_extra.header(file, source.name)
         if found is None:
-            raise ImageError(f"{source.name}: cannot be read as a picture ({first_statement(error)})") from None
+            raise ImageError(f"{source.name}: cannot be read as an image ({first_statement(error)})") from None
         return found
     except UnicodeDecodeError:
-        raise ImageError(f"{source.name}: cannot be read as a picture (it is damaged)") from None
+        raise ImageError(f"{source.name}: cannot be read as an image (it is damaged)") from None
     # Orientations 5 to 8 swap width and height.
     height, width = (image.width, image.height) if orientation_of(image) >= 5 else (image.height, image.width)
     loader = str(image.get("vips-loader"))
@@ -192,7 +192,7 @@ def _header(source: Source) -> Header:
     return Header(height, width, count, "animation" if count > 1 else "image", height * width * count)
 
 
-def _decode(source: Source, image: Any, all_frames: bool) -> ImageFile:
+def _decode(source: Source, image: pyvips.Image, all_frames: bool) -> ImageFile:
     loader = str(image.get("vips-loader"))
     count = int(image.get("n-pages")) if has_field(image, "n-pages") else 1
     if loader.startswith("tiffload"):
@@ -200,7 +200,7 @@ def _decode(source: Source, image: Any, all_frames: bool) -> ImageFile:
     if loader.startswith("gifload"):
         with source.file() as file:
             if gif.is_cut(file):
-                raise ImageError(f"{source.name}: cannot be read as a picture (it is cut off)")
+                raise ImageError(f"{source.name}: cannot be read as an image (it is truncated)")
     if loader.startswith(_TIMED) and count > 1 and all_frames:
         return _animation(source, image, count)
     if loader.startswith("pngload") and all_frames:
@@ -217,7 +217,7 @@ def _decode(source: Source, image: Any, all_frames: bool) -> ImageFile:
     return ImageFile((frame,), None, (*notes, *more))
 
 
-def _tiff(source: Source, first: Any, all_frames: bool) -> ImageFile:
+def _tiff(source: Source, first: pyvips.Image, all_frames: bool) -> ImageFile:
     with source.file() as file:
         numbers, has_exif = tiff.pages(file)
         tiled = tiff.is_tiled(file)
@@ -233,7 +233,7 @@ def _tiff(source: Source, first: Any, all_frames: bool) -> ImageFile:
     return ImageFile(tuple(frames), None, tuple(notes))
 
 
-def _animation(source: Source, first: Any, count: int) -> ImageFile:
+def _animation(source: Source, first: pyvips.Image, count: int) -> ImageFile:
     metadata, notes = describe(source, first, str(first.get("vips-loader")))
     image = source.open(n=-1)
     height = int(image.get("page-height"))
@@ -253,11 +253,11 @@ def _animation(source: Source, first: Any, count: int) -> ImageFile:
 def first_statement(error: Exception) -> str:
     """The first line of libvips' message after its heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    detail = lines[1:] or ["it is damaged or cut off"]
+    detail = lines[1:] or ["it is damaged or truncated"]
     return detail[0]
 
 
-def describe(source: Source, image: Any, loader: str) -> tuple[Metadata, list[str]]:
+def describe(source: Source, image: pyvips.Image, loader: str) -> tuple[Metadata, list[str]]:
     """Metadata of the upright image, and notes on metadata that was dropped."""
 
     def blob(name: str) -> bytes | None:
@@ -288,7 +288,7 @@ def describe(source: Source, image: Any, loader: str) -> tuple[Metadata, list[st
     return metadata, notes + more
 
 
-def _tiff_words(metadata: Metadata, image: Any) -> Metadata:
+def _tiff_words(metadata: Metadata, image: pyvips.Image) -> Metadata:
     if has_field(image, "resolution-unit"):
         metadata = replace(metadata, density=(image.xres * 25.4, image.yres * 25.4))
     # tifffile stores the array's shape as the description; it would be wrong for a result.

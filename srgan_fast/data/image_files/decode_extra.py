@@ -5,6 +5,7 @@ Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and 
 
 import importlib
 import io
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from srgan_fast.data.image_files import exif
 from srgan_fast.data.image_files.formats import EXTRA_HINT
-from srgan_fast.data.image_files.picture import Header, Image, ImageFile, Metadata, Timing
+from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Timing
 from srgan_fast.data.image_files.samples import convert
 from srgan_fast.data.image_files.tiff import compression, is_tiff
 from srgan_fast.errors import ImageError
@@ -43,7 +44,7 @@ def _library(head: bytes, name: str) -> str | None:
     return _PILLOW if name.lower().endswith(".tga") else None  # TGA has no signature
 
 
-def _load(library: str, name: str) -> Any:
+def _load(library: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(_MODULES[library])
     except ImportError:
@@ -78,7 +79,7 @@ def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
         raise
     except Exception as error:  # each library raises its own exceptions
         what = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ImageError(f"{name}: cannot be read as a picture ({what})") from None
+        raise ImageError(f"{name}: cannot be read as an image ({what})") from None
 
 
 def header(file: BinaryIO, name: str) -> Header | None:
@@ -103,7 +104,7 @@ def header(file: BinaryIO, name: str) -> Header | None:
         with module.open(io.BytesIO(data)) as image:
             return Header(image.height, image.width, 1, "image", image.height * image.width)
     except Exception as error:
-        raise ImageError(f"{name}: cannot be read as a picture ({error})") from None
+        raise ImageError(f"{name}: cannot be read as an image ({error})") from None
 
 
 def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) -> Image:
@@ -117,7 +118,7 @@ def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) 
     return Image(np.ascontiguousarray(array[:, :, :channels]), alpha, metadata or Metadata())
 
 
-def _pillow(module: Any, data: bytes, name: str) -> ImageFile:
+def _pillow(module: ModuleType, data: bytes, name: str) -> ImageFile:
     with module.open(io.BytesIO(data)) as image:
         image.load()
         dpi = image.info.get("dpi")
@@ -134,7 +135,7 @@ def _pillow(module: Any, data: bytes, name: str) -> ImageFile:
         return ImageFile((_of_array(np.asarray(image.convert(mode)), name, metadata),))
 
 
-def _heif(module: Any, data: bytes, name: str) -> ImageFile:
+def _heif(module: ModuleType, data: bytes, name: str) -> ImageFile:
     file = module.open_heif(data, convert_hdr_to_8bit=False)
     image = file[file.primary_index]  # upright: the library applies the container's rotation
     info = image.info
@@ -148,7 +149,7 @@ def _heif(module: Any, data: bytes, name: str) -> ImageFile:
     return ImageFile((_of_array(pixels, name, metadata),), None, tuple(notes))
 
 
-def _tiff(module: Any, data: bytes, name: str, all_frames: bool) -> ImageFile:
+def _tiff(module: ModuleType, data: bytes, name: str, all_frames: bool) -> ImageFile:
     frames: list[Image] = []
     with module.TiffFile(io.BytesIO(data)) as file:
         pages = [page for page in file.pages if not page.is_reduced]
@@ -183,5 +184,5 @@ def apng(source: "Source", metadata: Metadata) -> ImageFile:
                 mode = "L" if film.mode in ("1", "L") else "RGBA" if film.has_transparency_data else "RGB"
                 frames.append(_of_array(np.asarray(film.convert(mode)), source.name, metadata))
     except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{source.name}: cannot be read as a picture ({error})") from None
+        raise ImageError(f"{source.name}: cannot be read as an image ({error})") from None
     return ImageFile(tuple(frames), Timing(tuple(delays), loop))

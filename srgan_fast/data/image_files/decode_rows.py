@@ -1,19 +1,17 @@
 """Decoding by rows, for decoders that produce rows from top to bottom."""
 
-from typing import Any
-
 import numpy as np
 import pyvips
 
 from srgan_fast.data.image_files import tiff
 from srgan_fast.data.image_files.decode import Source, describe, header, tiles_checked
+from srgan_fast.data.image_files.image import Image, Metadata, NextRows, RowSource
 from srgan_fast.data.image_files.libvips_messages import libvips_users
-from srgan_fast.data.image_files.picture import Image, Metadata, NextRows, RowSource
 from srgan_fast.data.image_files.samples import has_field, integers, orientation_of, split
 from srgan_fast.errors import ImageError
 
 _LOADERS = ("jpegload", "pngload", "tiffload", "webpload")
-_DTYPES: dict[str, Any] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
+_DTYPES: dict[str, np.dtype[np.uint8 | np.uint16]] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
 # Rows that are requested from libvips at a time; its caches and regions hold several times as many. For a PNG of 20,000
 # columns they take 75 MB with this value, and 170 MB with 64.
 _FETCHED = 8
@@ -74,7 +72,7 @@ def _opened(source: Source) -> RowSource | None:
     )  # fmt: skip
 
 
-def _held(image: Any, loader: str, turned: int) -> int:
+def _held(image: pyvips.Image, loader: str, turned: int) -> int:
     """Bytes that decoding takes in addition to the rows."""
     area = image.width * image.height
     samples = area * image.bands * (1 if image.format == "uchar" else 2)
@@ -122,4 +120,4 @@ class _Reader:
 
     def _damaged(self) -> ImageError:
         # libvips' own words could be about another thread's file.
-        return ImageError(f"{self.source.name}: cannot be read as a picture (it is damaged or cut off)")
+        return ImageError(f"{self.source.name}: cannot be read as an image (it is damaged or cut off)")

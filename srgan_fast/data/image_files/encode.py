@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyvips
@@ -11,8 +10,8 @@ import pyvips
 from srgan_fast.data.image_files import apng, colour, exif, jpeg, png, tiff, webp
 from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.formats import TRAITS, Format
+from srgan_fast.data.image_files.image import Image, ImageFile, Metadata, Pixels, Timing
 from srgan_fast.data.image_files.libvips_messages import libvips_users
-from srgan_fast.data.image_files.picture import Image, ImageFile, Metadata, Pixels, Timing
 from srgan_fast.errors import ImageError
 
 # Measured on a result of 12 million pixels: 0.50 s of CPU time and 1.9 % more bytes than level 6 with a filter selected
@@ -93,7 +92,7 @@ def check_size(fmt: Format, width: int, height: int) -> None:
     limit = TRAITS[fmt].max_side
     if limit and max(width, height) > limit:
         raise ImageError(
-            f"{fmt} holds at most {limit} pixels a side, the result has {width}x{height}; use --format png"
+            f"{fmt} supports at most {limit} pixels per side, the result has {width}x{height}; use --format png"
         )
 
 
@@ -124,7 +123,7 @@ def _frames_that_fit(file: ImageFile, fmt: Format, notes: list[str]) -> tuple[li
         notes.append(f"the {count - 1} {'pages' if kind == 'pages' else 'frames'} after the first ({fmt} holds one)")
         return [file.frames[0]], None
     if file.timing is not None and TRAITS[fmt].several == "pages":
-        notes.append("timing of the frames (they are pages now)")
+        notes.append("timing of the frames (they are stored as pages)")
         return list(file.frames), None
     return list(file.frames), file.timing
 
@@ -137,7 +136,7 @@ def prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
             image = to_8_bits(image)
         notes.append(f"the lower {16 - traits.bits} of 16 bits")
     if image.alpha is not None and not traits.alpha and (image.alpha < np.iinfo(image.alpha.dtype).max).any():
-        notes.append("transparency (laid on white)")
+        notes.append("transparency (composited on white)")
     metadata = image.metadata
     if fmt not in ("png", "apng"):
         profile, note = colour.profile_of(metadata, image.is_gray)
@@ -145,7 +144,7 @@ def prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
         metadata = replace(metadata, icc=profile)
     if metadata.icc and (not traits.icc or (image.is_gray and not traits.gray)):
         image = _to_srgb(replace(image, metadata=metadata))
-        notes.append(f"profile (converted to sRGB; {fmt} cannot hold it)")
+        notes.append(f"profile (converted to sRGB; {fmt} cannot store it)")
         metadata = replace(metadata, icc=None)
     return replace(image, metadata=metadata)
 
@@ -188,7 +187,7 @@ def _to_srgb(image: Image) -> Image:
     return replace(image, pixels=done.reshape(image.height, image.width, -1))
 
 
-def _vips(image: Image) -> Any:
+def _vips(image: Image) -> pyvips.Image:
     check_not_forked()
     array = image.pixels
     if image.alpha is not None:
@@ -213,7 +212,7 @@ def _png(frames: Sequence[Image], timing: Timing | None, compression: int | None
     return files[0] if timing is None else apng.join(files, timing)
 
 
-def png_options(compression: int | None) -> dict[str, Any]:
+def png_options(compression: int | None) -> dict[str, int | str]:
     """Options of libvips' PNG encoder; the default level if `compression` is None."""
     level = PNG_COMPRESSION if compression is None else compression
     return {"compression": level, "filter": PNG_FILTER, "keep": "none"}
@@ -242,18 +241,18 @@ def _jpeg(image: Image, quality: int) -> bytes:
     return bytes(vips.jpegsave_buffer(**jpeg_options(quality)))
 
 
-def on_white(image: Any) -> Any:
+def on_white(image: pyvips.Image) -> pyvips.Image:
     """Composites a libvips image on white."""
     return image.flatten(background=255)
 
 
-def jpeg_options(quality: int) -> dict[str, Any]:
+def jpeg_options(quality: int) -> dict[str, int | str]:
     """Options of libvips' JPEG encoder."""
     # Full-resolution chroma at high quality: subsampling would discard detail that was just computed.
     return {"Q": quality, "subsample_mode": "off" if quality >= 90 else "auto", "keep": "none"}
 
 
-def _film(frames: Sequence[Image], timing: Timing | None) -> Any:
+def _film(frames: Sequence[Image], timing: Timing | None) -> pyvips.Image:
     """Stacks frames vertically, which is libvips' layout of animations."""
     images = [_vips(frame) for frame in _alike(frames)]
     if len(images) == 1:
@@ -307,7 +306,7 @@ def _tiff(frames: Sequence[Image]) -> bytes:
     return file.getvalue()
 
 
-def tiff_described(image: Any, metadata: Metadata) -> Any:
+def tiff_described(image: pyvips.Image, metadata: Metadata) -> pyvips.Image:
     """Attaches the metadata that libvips' TIFF encoder writes."""
     image = image.copy()
     for name, data in (
@@ -324,7 +323,7 @@ def tiff_described(image: Any, metadata: Metadata) -> Any:
     return image
 
 
-def tiff_options(metadata: Metadata, size: int) -> dict[str, Any]:
+def tiff_options(metadata: Metadata, size: int) -> dict[str, str | float]:
     """Options of libvips' TIFF encoder.
 
     Args:

@@ -7,7 +7,7 @@ passed to it as a virtual uncompressed TIFF, and its encoder runs in a thread th
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, ParamSpec, Self, TypeVar
 
 import numpy as np
 import pyvips
@@ -28,9 +28,13 @@ from srgan_fast.data.image_files.encode import (
 )
 from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.formats import TRAITS, Format
+from srgan_fast.data.image_files.image import Image, Metadata
 from srgan_fast.data.image_files.libvips_messages import libvips_users
-from srgan_fast.data.image_files.picture import Image, Metadata
 from srgan_fast.errors import ImageError
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_Wrong = TypeVar("_Wrong")
 
 ROW_FORMATS: tuple[Format, ...] = ("png", "jpg", "tif")
 _STRIP = 16  # rows per strip of the TIFF that libvips reads
@@ -171,7 +175,7 @@ class RowWriter:
             flat.jpegsave_target(self._target(head), **jpeg_options(self.quality))
         head.finish()
 
-    def _target(self, file: "BinaryIO | _Head") -> Any:
+    def _target(self, file: "BinaryIO | _Head") -> pyvips.TargetCustom:
         target = pyvips.TargetCustom()
         target.on_write(self.feed.guarded(file.write, -1))
         if not isinstance(file, _Head):
@@ -187,7 +191,7 @@ class RowWriter:
             return None if end is None else png.write_png(data[:end], metadata, block) + data[end:]
 
         def of_jpeg(data: bytes) -> bytes | None:
-            if not jpeg.has_descriptions(data):
+            if not jpeg.has_metadata(data):
                 return None
             result, self.more = jpeg.write_jpeg(data, metadata, block)
             return result
@@ -203,7 +207,7 @@ def _pixel_of(like: Image, transparent: bool) -> Image:
     return Image(pixels, alpha, like.metadata)
 
 
-def _bare(image: Any) -> Any:
+def _bare(image: pyvips.Image) -> pyvips.Image:
     """Removes the metadata that libvips attached when reading the file."""
     image = image.copy()
     for name in ("n-pages", "resolution-unit", "orientation", "bits-per-sample", "vips-loader", "page-height"):
@@ -284,7 +288,7 @@ class _Feed:
             self._closed, self._piece = True, None
             self._changed.notify_all()
 
-    def read(self, count: int) -> Any:
+    def read(self, count: int) -> memoryview | None:
         """Reads at most `count` bytes from the current position; returns None at the end.
 
         Raises:
@@ -316,15 +320,15 @@ class _Feed:
         self._place = offset + (0, self._place, self.size)[whence]
         return self._place
 
-    def guarded(self, call: Callable[..., Any], wrong: Any) -> Callable[..., Any]:
+    def guarded(self, call: Callable[_Arguments, _Result], wrong: _Wrong) -> Callable[_Arguments, _Result | _Wrong]:
         """Wraps a callback for libvips, which does not support exceptions.
 
         The first exception is stored as `failure`; the callback then returns `wrong`.
         """
 
-        def guarded(*arguments: Any) -> Any:
+        def guarded(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result | _Wrong:
             try:
-                return call(*arguments)
+                return call(*arguments, **options)
             except BaseException as error:
                 self.failure = self.failure or error
                 return wrong

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.data.image_files.picture import Chromaticities
+from srgan_fast.data.image_files.image import Chromaticities
 
 Floats = NDArray[np.float64]
 SRGB_PRIMARIES: Chromaticities = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from srgan_fast.data.image_files.picture import Metadata, Text
+from srgan_fast.data.image_files.image import Metadata, Text
 
 _SOI, _SOS, _EOI, _COM = 0xD8, 0xDA, 0xD9, 0xFE
 _APP0, _APP1, _APP2, _APP13, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEF
@@ -112,11 +112,11 @@ def write_jpeg(encoded: bytes, metadata: Metadata, exif: bytes | None) -> tuple[
         found.append((_COM, line.encode(), f"comment {text.keyword!r}"))
     parts = [b"\xff\xd8"]
     parts += [struct.pack(">BBH", 0xFF, m, len(data) + 2) + data for m, data, _ in found if len(data) <= MAX_SEGMENT]
-    parts.append(_after_descriptions(encoded))
+    parts.append(_without_metadata(encoded))
     return b"".join(parts), [f"{name} of {len(data)} bytes" for _, data, name in found if len(data) > MAX_SEGMENT]
 
 
-def has_descriptions(data: bytes) -> bool:
+def has_metadata(data: bytes) -> bool:
     """Whether the beginning of a file contains all metadata segments and the start of the next segment."""
     at = 2
     while at + 4 <= len(data):
@@ -126,7 +126,7 @@ def has_descriptions(data: bytes) -> bool:
     return False
 
 
-def _after_descriptions(encoded: bytes) -> bytes:
+def _without_metadata(encoded: bytes) -> bytes:
     """The file without metadata segments; Adobe's, which defines the colour transform, is preserved."""
     at, kept = 2, []
     while encoded[at] == 0xFF and (_APP0 <= encoded[at + 1] <= _APP15 or encoded[at + 1] == _COM):

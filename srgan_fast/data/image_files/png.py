@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO, cast
 
-from srgan_fast.data.image_files.picture import Chromaticities, Metadata, Text
+from srgan_fast.data.image_files.image import Chromaticities, Metadata, Text
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = "XML:com.adobe.xmp"
@@ -29,7 +29,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + length
 
 
-def _described(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+def _metadata_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Type and content of the metadata chunks in `_READ`; all others are skipped."""
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
@@ -46,7 +46,7 @@ def _described(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 def read_png(file: BinaryIO, metadata: Metadata) -> Metadata:
     """Adds density, texts and colour chunks to the metadata from libvips."""
     texts: list[Text] = []
-    for kind, data in _described(file):
+    for kind, data in _metadata_chunks(file):
         try:
             if kind == b"pHYs":
                 x, y, unit = struct.unpack(">IIB", data)

@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyvips
 from numpy.typing import NDArray
 
-from srgan_fast.data.image_files.picture import Image, Metadata, Pixels
+from srgan_fast.data.image_files.image import Image, Metadata, Pixels
 from srgan_fast.errors import ImageError
 
 
-def has_field(image: Any, name: str) -> bool:
+def has_field(image: pyvips.Image, name: str) -> bool:
     """Whether a libvips image has a metadata field.
 
     The list of all field names is not used, since it may contain names that are not valid text.
@@ -18,12 +19,12 @@ def has_field(image: Any, name: str) -> bool:
     return bool(image.get_typeof(name))
 
 
-def orientation_of(image: Any) -> int:
+def orientation_of(image: pyvips.Image) -> int:
     """EXIF orientation of a libvips image, 1..8; 1 is upright."""
     return int(image.get("orientation")) if has_field(image, "orientation") else 1
 
 
-def convert(image: Any, metadata: Metadata, name: str, turn: bool = True) -> tuple[Image, list[str]]:
+def convert(image: pyvips.Image, metadata: Metadata, name: str, turn: bool = True) -> tuple[Image, list[str]]:
     """Converts a libvips image to an `Image`.
 
     Args:
@@ -50,7 +51,7 @@ def convert(image: Any, metadata: Metadata, name: str, turn: bool = True) -> tup
     return split(array, metadata), notes
 
 
-def split(array: NDArray[Any], metadata: Metadata) -> Image:
+def split(array: Pixels, metadata: Metadata) -> Image:
     """Splits an array of H, W, 1 to 4 channels into pixels and alpha."""
     has_alpha = array.shape[2] in (2, 4)
     channels = 1 if array.shape[2] <= 2 else 3
@@ -58,7 +59,7 @@ def split(array: NDArray[Any], metadata: Metadata) -> Image:
     return Image(pixels, np.ascontiguousarray(array[:, :, -1]) if has_alpha else None, metadata)
 
 
-def integers(image: Any, metadata: Metadata, name: str) -> tuple[Any, Metadata, list[str]]:
+def integers(image: pyvips.Image, metadata: Metadata, name: str) -> tuple[pyvips.Image, Metadata, list[str]]:
     """Converts a libvips image to unsigned samples of 8, 16 or 32 bits, gray or RGB.
 
     Returns:

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from srgan_fast.data.image_files.picture import Metadata
+from srgan_fast.data.image_files.image import Metadata
 
 _ICC, _ALPHA, _EXIF, _XMP, _ANIMATION = 0x20, 0x10, 0x08, 0x04, 0x02
 

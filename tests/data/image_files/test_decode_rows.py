@@ -158,7 +158,7 @@ def _reads(data: bytes, by_rows: bool) -> bool:
         message = str(error)
     else:
         return True
-    assert message.startswith("standard input: cannot be read as a picture (")
+    assert message.startswith("standard input: cannot be read as an image (")
     assert "\n" not in message
     return False
 

@@ -38,7 +38,7 @@ def test_pixels_come_back(fmt: Format, channels: int, dtype: Any, alpha: bool) -
         "the lower 8 of 16 bits": wide and fmt in ("jpg", "webp", "gif"),
         "the lower 4 of 16 bits": wide and fmt == "avif",
     }
-    said["transparency (laid on white)"] = alpha and fmt == "jpg"
+    said["transparency (composited on white)"] = alpha and fmt == "jpg"
     assert sorted(encoded.notes) == sorted(note for note, is_so in said.items() if is_so)
     assert again.pixels.dtype == (np.uint16 if wide and fmt in ("png", "apng", "tif", "avif") else np.uint8)
     scale = 257 if again.pixels.dtype == np.uint16 else 1

@@ -84,7 +84,7 @@ def test_opaque_alpha_loses_nothing_in_jpeg() -> None:
     image = _image(40, 40, 3, True, np.uint8, Metadata())
     opaque = Image(image.pixels, np.full((40, 40), 255, np.uint8))
     assert _write(opaque, "jpg", 7)[1] == ()
-    assert _write(image, "jpg", 7)[1] == ("transparency (laid on white)",)
+    assert _write(image, "jpg", 7)[1] == ("transparency (composited on white)",)
 
 
 def test_files_beyond_4_gb_are_bigtiff(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_files_beyond_4_gb_are_bigtiff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sizes_that_a_format_cannot_hold_are_refused_at_once() -> None:
-    with pytest.raises(ImageError, match="jpg holds at most 65500 pixels a side"):
+    with pytest.raises(ImageError, match="jpg supports at most 65500 pixels per side"):
         RowWriter(io.BytesIO(), "jpg", 1, 65501, _image(1, 1, 3, False, np.uint8, Metadata()))
 
 

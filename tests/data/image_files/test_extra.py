@@ -98,7 +98,7 @@ def test_without_the_library_the_message_says_what_to_install(
 
 @pytest.mark.parametrize("data", [b"BM" + bytes(60), b"\xff\x0a" + bytes(60), b"P6 9 9 255\n\1\2"])
 def test_damaged_files_of_these_kinds_are_one_line(data: bytes) -> None:
-    with pytest.raises(ImageError, match="cannot be read as a picture") as caught:
+    with pytest.raises(ImageError, match="cannot be read as an image") as caught:
         read_image(data)
     assert "\n" not in str(caught.value)
 

@@ -152,7 +152,7 @@ def test_frames_that_a_format_cannot_hold_are_said(fmt: Format) -> None:
 
 def test_frames_become_pages_and_their_timing_is_said() -> None:
     encoded = encode(read_file(_animation("GIF")), "tif")
-    assert "timing of the frames (they are pages now)" in encoded.notes
+    assert "timing of the frames (they are stored as pages)" in encoded.notes
     assert image_header(encoded.data).frames == 4
 
 
@@ -170,5 +170,5 @@ def test_animations_cut_in_half_are_refused(tmp_path: Path, fmt: str) -> None:
 
     data = _animation(fmt)
     (tmp_path / "a").write_bytes(data[: len(data) * 2 // 3])
-    with pytest.raises(ImageError, match="cannot be read as a picture"):
+    with pytest.raises(ImageError, match="cannot be read as an image"):
         read_file(tmp_path / "a")

@@ -98,7 +98,7 @@ def test_resolution_of_a_turned_image_is_turned() -> None:
 def test_a_profile_is_kept_byte_for_byte_or_the_pixels_are_converted(fmt: Format) -> None:
     encoded, got = _written(_file("PNG", icc_profile=SRGB), fmt)
     if fmt == "gif":
-        assert "profile (converted to sRGB; gif cannot hold it)" in encoded.notes
+        assert "profile (converted to sRGB; gif cannot store it)" in encoded.notes
     else:
         assert got.info["icc_profile"] == SRGB
         assert encoded.notes == ()
@@ -109,7 +109,7 @@ def test_a_gray_profile_becomes_srgb_on_the_way_to_webp_which_has_no_gray() -> N
 
     profile = icc.make_profile(1.0, icc.SRGB_PRIMARIES, gray=True)
     encoded, got = _written(_file("PNG", "L", icc_profile=profile), "webp")
-    assert encoded.notes == ("profile (converted to sRGB; webp cannot hold it)",)
+    assert encoded.notes == ("profile (converted to sRGB; webp cannot store it)",)
     assert "icc_profile" not in got.info
     linear = np.asarray(PIL.Image.fromarray(_pixels()).convert("L"), np.float64) / 255
     expected = icc.linear_to_srgb(linear) * 255
@@ -344,7 +344,7 @@ def test_the_gain_map_of_a_real_ultra_hdr_picture_is_said() -> None:
     written = encode(file, "jpg").data
     assert b"hdrgm" not in written
     assert pyvips.Image.new_from_buffer(written, "").get("vips-loader") == "jpegload_buffer"
-    with pytest.raises(ImageError, match="cannot be read as a picture"):
+    with pytest.raises(ImageError, match="cannot be read as an image"):
         read_file(data[: len(data) // 3])
 
 

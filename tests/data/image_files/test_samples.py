@@ -95,5 +95,5 @@ def test_tiles_that_cannot_be_decoded_are_an_error_and_not_black(
     if readable and compression != "zstd":
         assert (read_image(bytes(data)).pixels == noise).mean() > 0.99
         return
-    with pytest.raises(ImageError, match="cannot be read as a picture"):
+    with pytest.raises(ImageError, match="cannot be read as an image"):
         read_image(bytes(data))

@@ -38,7 +38,7 @@ def test_messages_and_pixels_are_those_of_one_thread(tmp_path: Path) -> None:
     assert sum("cannot be read" in said for said in expected) >= 10
     for path, said in zip(files, expected, strict=True):
         if "cannot be read" in said:
-            assert said.startswith(f"{path}: cannot be read as a picture (")
+            assert said.startswith(f"{path}: cannot be read as an image (")
     with ThreadPoolExecutor(8) as pool:
         for _ in range(6):
             assert list(pool.map(_said, files)) == expected

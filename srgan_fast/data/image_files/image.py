@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ class Image:
 
 
 NextRows = Callable[[int], Image]
-"""Gives the next so many rows of an image, as an image of that height."""
+"""Returns the given number of next rows of an image, as an image of that height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class RowSource:
 
     height: int
     width: int
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.uint8 | np.uint16]
     is_gray: bool
     has_alpha: bool
     metadata: Metadata
@@ -145,7 +145,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Facts from a file's header.
+    """Size and number of frames, as read from a file's header.
 
     Attributes:
         height: number of rows of the first frame, upright.
