@@ -88,13 +88,13 @@ class CheckpointFolder:
                 has_seal = _check_seal(path)
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 if not isinstance(state, dict) or state.get("format") != FORMAT:
-                    problem = "is no checkpoint of ours"
+                    problem = "is not a checkpoint of srgan_fast"
                 elif state.pop(_SEALED, False) and not has_seal:
                     problem = "is damaged (its checksum is missing)"
                 else:
                     if on_problem is not None:
                         for line in problems:
-                            on_problem(f"checkpoint {line}; going on from the one before it")
+                            on_problem(f"checkpoint {line}; continuing from the previous one")
                     return path, state
             except Exception as error:  # torch.load raises many types; in each case the file is unusable
                 problem = f"is damaged ({first_line(error)[:80]})"
@@ -146,7 +146,7 @@ def _check_seal(path: Path) -> bool:
     if not seal.startswith(_SEAL):
         return False
     if seal[len(_SEAL) :] != digest.digest():
-        raise ValueError("its content is not that of its checksum")
+        raise ValueError("its checksum does not match")
     return True
 
 

@@ -140,12 +140,12 @@ class Step(Protocol):
     def compute(self, batches: Sequence[Batch]) -> Figures:
         """Computes losses and gradients of a batch, given in parts, without waiting for the device."""
 
-    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
         """Updates the weights with the gradients of `compute`, and returns the losses.
 
         Args:
             figures: result of `compute`.
-            meanwhile: called after the weights were updated; on a GPU before the host waits for the losses, and
+            after_update: called after the weights were updated; on a GPU before the host waits for the losses, and
                 therefore even if one of them is not finite.
         """
 
@@ -155,30 +155,32 @@ def _move(
     optimisers: dict[str, Optimizer],
     networks: dict[str, nn.Module],
     clip: float | None,
-    meanwhile: Callable[[], None] | None,
+    after_update: Callable[[], None] | None,
 ) -> dict[str, float]:
     """Checks that all figures are finite, clips the gradients, and updates the weights.
 
     Raises:
         NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
     """
-    holds = figures.values.is_cuda and all(getattr(o, "_step_supports_amp_scaling", False) for o in optimisers.values())
-    values = {} if holds else figures.read()
+    device_decides = figures.values.is_cuda and all(
+        getattr(o, "_step_supports_amp_scaling", False) for o in optimisers.values()
+    )
+    values = {} if device_decides else figures.read()
     # The device decides whether the weights change, so that it has work while the host waits for the values.
-    bad = figures.values.isfinite().all().logical_not().float() if holds else None
+    bad = figures.values.isfinite().all().logical_not().float() if device_decides else None
     for name, optimiser in optimisers.items():
-        with record_function("optimisers"), _held_back(optimiser, bad):
+        with record_function("optimisers"), _skipped_if(optimiser, bad):
             if clip is not None:
                 gradients = [p for p in networks[name].parameters() if p.grad is not None]
                 nn.utils.clip_grads_with_norm_(gradients, clip, figures.norms[name])
             optimiser.step()
-    if meanwhile is not None:
-        meanwhile()
-    return figures.read() if holds else values
+    if after_update is not None:
+        after_update()
+    return figures.read() if device_decides else values
 
 
 @contextmanager
-def _held_back(optimiser: Optimizer, bad: Tensor | None) -> Iterator[None]:
+def _skipped_if(optimiser: Optimizer, bad: Tensor | None) -> Iterator[None]:
     """Context in which a fused optimiser changes nothing if `bad`, a value on the device, is 1.
 
     torch's GradScaler uses the same mechanism with optimisers that declare `_step_supports_amp_scaling`.
@@ -216,9 +218,13 @@ class _SuperResolved:
             self._gradient.add_(torch.autograd.grad(share, self.leaf, retain_graph=keep_graph)[0])
         self._total = self._total + loss.detach().double() * weight
 
-    def backward(self, tells_sum: bool = True) -> None:
-        """Propagates the summed gradient through the generator; adds the summed loss to the figures if `tells_sum`."""
-        if tells_sum:
+    def backward(self, reports_sum: bool = True) -> None:
+        """Propagates the summed gradient through the generator.
+
+        Args:
+            reports_sum: whether the summed loss is one of the figures.
+        """
+        if reports_sum:
             self._meter.add("generator", self._total)
         with record_function("G backward"):
             self._sr.backward(self._gradient)  # type: ignore[no-untyped-call]
@@ -282,14 +288,14 @@ class PretrainStep:
     def __post_init__(self) -> None:
         self._features = None if self.features is None else _Features(self.features)
         weights = (self.recipe.content_weight, self.recipe.pixel_weight, self.recipe.variation_weight)
-        self._tells_sum = sum(weight > 0 for weight in weights) > 1
+        self._reports_sum = sum(weight > 0 for weight in weights) > 1
 
-    def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def __call__(self, batches: Sequence[Batch], after_update: Callable[[], None] | None = None) -> dict[str, float]:
         """Computes one step, accumulating the gradients of a batch's parts.
 
         Args:
             batches: parts of the batch.
-            meanwhile: see `Step.conclude`.
+            after_update: see `Step.conclude`.
 
         Returns:
             Mean losses `content`, `pixel`, `variation` (those that are used), and if there are several, their weighted
@@ -298,7 +304,7 @@ class PretrainStep:
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
         """
-        return self.conclude(self.compute(batches), meanwhile)
+        return self.conclude(self.compute(batches), after_update)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -316,12 +322,12 @@ class PretrainStep:
                 sr = self.generator(batch[1])
             part = _SuperResolved(sr, meter)
             _add_image_losses(part, batch, self.recipe, self._features, self.options.autocast)
-            part.backward(self._tells_sum)
+            part.backward(self._reports_sum)
         return meter.finish(self.networks)
 
-    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
         """See `Step`."""
-        return _move(figures, {"generator": self.optimiser}, self.networks, self.options.clip, meanwhile)
+        return _move(figures, {"generator": self.optimiser}, self.networks, self.options.clip, after_update)
 
 
 @dataclass
@@ -350,16 +356,16 @@ class GanStep:
 
     def __post_init__(self) -> None:
         parameter = next(self.generator.parameters())
-        self._to_critic = Affine(self.discriminator_map).to(parameter)
-        self._critic_weights = PackedWeights()  # D's weights are constant within a step
+        self._to_discriminator = Affine(self.discriminator_map).to(parameter)
+        self._discriminator_weights = PackedWeights()  # D's weights are constant within a step
         self._features = None if self.features is None else _Features(self.features)
 
-    def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def __call__(self, batches: Sequence[Batch], after_update: Callable[[], None] | None = None) -> dict[str, float]:
         """Computes one step of both networks, accumulating the gradients of a batch's parts.
 
         Args:
             batches: parts of the batch.
-            meanwhile: see `Step.conclude`.
+            after_update: see `Step.conclude`.
 
         Returns:
             Mean losses `content`, `adversarial`, `pixel`, `variation` (those that are used), `generator` (their
@@ -368,7 +374,7 @@ class GanStep:
         Raises:
             NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
         """
-        return self.conclude(self.compute(batches), meanwhile)
+        return self.conclude(self.compute(batches), after_update)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -381,7 +387,7 @@ class GanStep:
         self.generator_optimiser.zero_grad(set_to_none=True)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
         # torch's fused optimisers do not increment the version of changed tensors.
-        self._critic_weights.clear()
+        self._discriminator_weights.clear()
         power_iteration(self.discriminator)
         if self._features is not None:
             self._features.begin()
@@ -389,10 +395,10 @@ class GanStep:
             self._part(batch, meter)
         return meter.finish(self.networks)
 
-    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
         """See `Step`."""
         optimisers = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
-        return _move(figures, optimisers, self.networks, self.options.clip, meanwhile)
+        return _move(figures, optimisers, self.networks, self.options.clip, after_update)
 
     def _part(self, batch: Batch, meter: _Meter) -> None:
         r, hr = self.recipe, batch[0]
@@ -402,14 +408,14 @@ class GanStep:
         _add_image_losses(part, batch, r, self._features, self.options.autocast)
 
         relativistic = losses.needs_real_logits(r.adversarial)
-        real = self._criticise(hr) if relativistic else None
-        fake = self._criticise(part.leaf)
+        real = self._discriminate(hr) if relativistic else None
+        fake = self._discriminate(part.leaf)
         adversarial = losses.generator_loss(r.adversarial, fake, None if real is None else real.detach())
         part.add("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
         part.backward()
 
         if real is None:
-            real = self._criticise(hr)
+            real = self._discriminate(hr)
         real_loss, fake_loss = losses.discriminator_losses(r.adversarial, real, fake)
         share = meter.add("real", real_loss) + meter.add("fake", fake_loss)
         share = share / 2 if r.discriminator_average else share
@@ -420,10 +426,10 @@ class GanStep:
         for name, logits in (("D(hr)", real), ("D(sr)", fake)):
             meter.add(name, self._probability(logits.detach()))
 
-    def _criticise(self, image: Tensor) -> Tensor:
-        with record_function("D forward"), self.options.autocast(), self._critic_weights.active():
+    def _discriminate(self, image: Tensor) -> Tensor:
+        with record_function("D forward"), self.options.autocast(), self._discriminator_weights.active():
             # A view, because for a leaf autograd does not tell whether its gradient is needed.
-            logits: Tensor = self.discriminator(self._to_critic(image).view_as(image))
+            logits: Tensor = self.discriminator(self._to_discriminator(image).view_as(image))
         return logits
 
     def _probability(self, logits: Tensor) -> Tensor:

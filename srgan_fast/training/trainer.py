@@ -51,7 +51,7 @@ from srgan_fast.training.curves import Curves, curve_step
 from srgan_fast.training.feeding import prefetched
 from srgan_fast.training.graphs import CapturedStep, can_record, fastest_algorithms
 from srgan_fast.training.memory import keep_freed_memory
-from srgan_fast.training.provenance import FOLDERS, pictures_of, shared_pictures, what_differs
+from srgan_fast.training.provenance import FOLDERS, image_set, shared_images, what_differs
 from srgan_fast.training.recipe import build_features, stage_recipe
 from srgan_fast.training.schedule import learning_rate
 from srgan_fast.training.state import CheckpointFolder, first_line
@@ -132,7 +132,7 @@ class Trainer:
         parts = self.world * run.accumulate
         if data.batch % parts:
             raise TrainingError(
-                f"data.batch is {data.batch}; it must divide by {parts}, processes times run.accumulate"
+                f"data.batch is {data.batch}; it must be a multiple of {parts}, the number of processes times run.accumulate"
             )
         if run.threads:
             torch.set_num_threads(run.threads)
@@ -190,22 +190,22 @@ class Trainer:
             targets,
             low,
         )
-        self.training_pictures = cache.images
-        self.pictures = {"train": pictures_of(cache.digests())}
-        self.pictures |= {n: pictures_of(c.digests()) for n, c in (("targets", targets), ("lr", low)) if c is not None}
-        noted(f"{len(cache)} pictures in {data.train}")
+        self.training_images = cache.images
+        self.images = {"train": image_set(cache.digests())}
+        self.images |= {n: image_set(c.digests()) for n, c in (("targets", targets), ("lr", low)) if c is not None}
+        noted(f"{len(cache)} images in {data.train}")
         for line in cache.skipped:
             noted(f"skipped: {line}")
         if sampler.too_small:
             first = ", ".join(sampler.too_small[:3])
-            noted(f"{len(sampler.too_small)} pictures are smaller than a crop and left out: {first}")
+            noted(f"{len(sampler.too_small)} images are smaller than a crop and were skipped: {first}")
         return sampler
 
     def _note_validation(self, validation: ValidationSets) -> None:
         # Only the first set is recorded: it selects the best model, and others may change between resumed runs.
-        self.pictures["validation"] = pictures_of([digest for _, digest in validation.sets[0].pictures])
+        self.images["validation"] = image_set([digest for _, digest in validation.sets[0].images])
         for one in validation.sets:
-            if line := shared_pictures(one.pictures, self.training_pictures):
+            if line := shared_images(one.images, self.training_images):
                 self._noted(line if not one.name else f"{one.name}: {line}")
 
     def run(self, resume: bool = False, force: bool = False) -> Outcome:
@@ -244,7 +244,9 @@ class Trainer:
     def _resume_state(self, resume: bool, force: bool) -> dict[str, Any] | None:
         found = self.checkpoints.load_latest(self._noted) if resume else None
         if not resume and self.checkpoints.list():
-            raise TrainingError(f"{self.folder} holds a run already; use --resume to go on, or another run.output")
+            raise TrainingError(
+                f"{self.folder} already contains a run; use --resume to continue it, or another run.output"
+            )
         if found is None:
             if resume:
                 self._noted(f"no checkpoint in {self.folder}, starting from the beginning")
@@ -262,23 +264,23 @@ class Trainer:
                 if value != old and key not in ("init", "start", "checkpointing", "validation"):
                     raise TrainingError(
                         f"{path} was made with {section}.{key} = {old!r}, the configuration says "
-                        f"{value!r}; a resumed run must continue with the same"
+                        f"{value!r}; a resumed run must use the same"
                     )
-        self._compare_data(path, what_differs(before, now, state.get("pictures"), self.pictures), force)
+        self._compare_data(path, what_differs(before, now, state.get("pictures"), self.images), force)
         if state["stage"] == "gan" and not self.config.gan.steps:
-            raise TrainingError(f"{path} is in the gan stage, which the configuration leaves out")
+            raise TrainingError(f"{path} is in the gan stage, which the configuration skips")
         if state["stage"] == "pretrain" and not self.config.pretrain.steps:
-            raise TrainingError(f"{path} is in the pretrain stage, which the configuration leaves out")
+            raise TrainingError(f"{path} is in the pretrain stage, which the configuration skips")
         self._checkpoint = path
         return state
 
     def _compare_data(self, path: Path, different: list[str], force: bool) -> None:
         if different and not force:
             raise TrainingError(
-                f"{path} was made with other data: {'; '.join(different)}. To go on all the same: --resume --force"
+                f"{path} was made with other data: {'; '.join(different)}. To continue anyway: --resume --force"
             )
         for line in different:
-            self._noted(f"going on although {line}")
+            self._noted(f"continuing although {line}")
 
     @contextmanager
     def _curves(self, first: int) -> Iterator[Curves | None]:
@@ -356,9 +358,9 @@ class Trainer:
             with fastest_algorithms(self.device):
                 losses = one_step(parts, partial(self.average.update, self.generator, step))
         except NonFiniteLossError as error:
-            last = self._checkpoint or "none was written yet"
+            last = self._checkpoint or "none yet"
             raise TrainingError(
-                f"{name} step {step + 1}: {error}; the run stops, its last good checkpoint is {last}. "
+                f"{name} step {step + 1}: {error}; the run stops. Last good checkpoint: {last}. "
                 f"A lower learning rate or run.clip helps; with bf16, try run.precision=fp32"
             ) from None
         if self.rank == 0:
@@ -414,7 +416,7 @@ class Trainer:
             "st_lpips": self.last_st_lpips,
             "best": None if self.best is None else self.best.as_state(),
             "version": __version__,
-            "pictures": self.pictures,
+            "pictures": self.images,
         }
         self._checkpoint = self.checkpoints.save(order, name, done, state)
         self._save_model(name, done)
@@ -558,11 +560,11 @@ def _network_generator(section: GeneratorSection) -> NetworkGenerator | None:
     try:
         generator = load_network_generator(section.init)
     except ModelError as error:
-        raise TrainingError(f"generator.init: {error}; the configuration asks for {wanted}") from None
+        raise TrainingError(f"generator.init: {error}; the configuration requires {wanted}") from None
     if not generator.computes_like(fresh):
         found = f"{generator.description}, x{generator.scale}"
         but = "with other activations, biases or value ranges than" if found == wanted else f"which is not {wanted}, as"
-        raise TrainingError(f"generator.init: {section.init} is {found}, {but} the configuration asks for")
+        raise TrainingError(f"generator.init: {section.init} is {found}, {but} the configuration requires")
     return generator
 
 
@@ -581,7 +583,7 @@ def _fresh_generator(config: GeneratorConfig, start: Literal["auto", "upscaler",
     generator = Generator(config)
     problem = why_no_upscaler(config)
     if start == "upscaler" and problem:
-        raise TrainingError(f"generator.start is upscaler, which this network cannot be: {problem}; use random")
+        raise TrainingError(f"generator.start is upscaler, which this network does not support: {problem}; use random")
     if start != "random" and not problem:
         start_as_upscaler(generator)
     return generator
@@ -594,7 +596,7 @@ def _differing(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
         for field in fields(GeneratorConfig)
         if field.name != "conventions"
     }
-    differing = [f"{name} = {a!r} where the configuration asks for {b!r}" for name, (a, b) in pairs.items() if a != b]
+    differing = [f"{name} = {a!r} where the configuration requires {b!r}" for name, (a, b) in pairs.items() if a != b]
     if found.conventions != wanted.conventions:
         differing.append("the value ranges or BatchNorm epsilons of another preset")
     return ", ".join(differing)
@@ -602,7 +604,7 @@ def _differing(found: GeneratorConfig, wanted: GeneratorConfig) -> str:
 
 def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("run.device is cuda, but torch sees no CUDA device")
+        raise TrainingError("run.device is cuda, but PyTorch finds no CUDA device")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", distributed.local_rank() % torch.cuda.device_count())

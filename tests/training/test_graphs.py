@@ -42,15 +42,15 @@ class _Counted:
                 return "figures"
 
         monkeypatch.setattr(graphs, "_Recording", Recording)
-        monkeypatch.setattr(graphs, "_beside", lambda step, batches, stream: step.compute(batches))
-        monkeypatch.setattr(CapturedStep, "_side", lambda self, batches: None)
+        monkeypatch.setattr(graphs, "_on_side_stream", lambda step, batches, stream: step.compute(batches))
+        monkeypatch.setattr(CapturedStep, "_side_stream", lambda self, batches: None)
 
     def compute(self, batches: Sequence[Batch]) -> Any:
         self.ways.append("computed")
         self.fused.append(switch._recorded.steps > 0)
         return "figures"
 
-    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
         assert figures == "figures"
         return {"pixel": float(len(self.ways))}
 

@@ -267,7 +267,9 @@ def test_layers_that_the_network_does_not_have_are_refused_before_the_first_step
     make_config: MakeConfig, stage: str
 ) -> None:
     section = {"features": {"weights": "random", "vgg": "vgg16", "layers": {"conv3_4": 1.0}}}
-    with pytest.raises(TrainingError, match=rf"{stage}\.features .*: 'conv3_4' is no layer of vgg16; it has conv1_1"):
+    with pytest.raises(
+        TrainingError, match=rf"{stage}\.features .*: 'conv3_4' is not a layer of vgg16; it has conv1_1"
+    ):
         Trainer(make_config(**{stage: section}), Recorder())
 
 
