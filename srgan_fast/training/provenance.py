@@ -21,6 +21,9 @@ class ImageSet(TypedDict):
     digest: str
 
 
+ImageSets = Mapping[str, ImageSet]  # by key of the section `data`
+
+
 def image_set(digests: Sequence[str]) -> ImageSet:
     """The record of a folder's images.
 
@@ -33,8 +36,8 @@ def image_set(digests: Sequence[str]) -> ImageSet:
 def what_differs(
     before: Mapping[str, Any],
     now: Mapping[str, Any],
-    recorded: Mapping[str, ImageSet] | None,
-    found: Mapping[str, ImageSet],
+    recorded: ImageSets | None,
+    found: ImageSets,
 ) -> list[str]:
     """Differences in images and seed between a checkpoint and the run that resumes from it, each as a short text.
 
@@ -83,5 +86,5 @@ def shared_images(validation: Sequence[tuple[Path, str]], training: Sequence[Cac
     first = path.name if path.name == same else f"{path.name}, in training {same}"
     return (
         f"{len(shared)} of {len(validation)} validation images are also training images (first: {first}): "
-        "validation will look better than the model is"
+        "its figures will be better than the model"
     )

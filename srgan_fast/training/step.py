@@ -21,6 +21,7 @@ the batch of D(sr) once per step instead of twice.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ class Step(Protocol):
         """
 
 
-def _move(
+def _update_weights(
     figures: Figures,
     optimisers: dict[str, Optimizer],
     networks: dict[str, nn.Module],
@@ -254,22 +255,81 @@ class _Features:
         return [maps] if isinstance(maps, Tensor) else maps
 
 
-def _add_image_losses(
-    part: _SuperResolved, batch: Batch, recipe: LossRecipe, features: _Features | None, autocast: Autocast
-) -> None:
-    """Adds the losses that need no discriminator."""
-    target, leaf = target_of(batch), part.leaf
-    if features is not None and recipe.content_weight:
-        part.add("content", "VGG", features.content(recipe, leaf, target, autocast), recipe.content_weight)
-    if recipe.pixel_weight:
-        part.add("pixel", "pixel loss", losses.distance(recipe.pixel, leaf, target), recipe.pixel_weight)
-    if recipe.variation_weight:
-        part.add("variation", "variation loss", losses.total_variation(leaf), recipe.variation_weight)
+class _StepOfStage(ABC):
+    """What the steps of both stages have in common; see `Step`."""
+
+    generator: nn.Module
+    recipe: LossRecipe
+    options: StepOptions
+    features: FeatureExtractor | None
+
+    def __post_init__(self) -> None:
+        self._features = None if self.features is None else _Features(self.features)
+
+    def __call__(self, batches: Sequence[Batch], after_update: Callable[[], None] | None = None) -> dict[str, float]:
+        """Computes one step, accumulating the gradients of a batch's parts.
+
+        Args:
+            batches: parts of the batch.
+            after_update: see `Step.conclude`.
+
+        Returns:
+            Mean losses; the class names them.
+
+        Raises:
+            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
+        """
+        return self.conclude(self.compute(batches), after_update)
+
+    @property
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """See `Step`."""
+
+    @property
+    @abstractmethod
+    def optimisers(self) -> dict[str, Optimizer]:
+        """Optimisers of the trained networks, by name."""
+
+    @abstractmethod
+    def compute(self, batches: Sequence[Batch]) -> Figures:
+        """See `Step`."""
+
+    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
+        """See `Step`."""
+        return _update_weights(figures, self.optimisers, self.networks, self.options.clip, after_update)
+
+    def _begin(self) -> None:
+        """Prepares for a step."""
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
+        if self._features is not None:
+            self._features.begin()
+
+    def _upscale(self, batch: Batch, meter: _Meter) -> _SuperResolved:
+        """Super-resolves a part, and adds the losses that need no discriminator."""
+        recipe, features, target = self.recipe, self._features, target_of(batch)
+        with record_function("G forward"), self.options.autocast():
+            sr = self.generator(batch[1])
+        part = _SuperResolved(sr, meter)
+        if features is not None and recipe.content_weight:
+            content = features.content(recipe, part.leaf, target, self.options.autocast)
+            part.add("content", "VGG", content, recipe.content_weight)
+        if recipe.pixel_weight:
+            pixel = losses.distance(recipe.pixel, part.leaf, target)
+            part.add("pixel", "pixel loss", pixel, recipe.pixel_weight)
+        if recipe.variation_weight:
+            variation = losses.total_variation(part.leaf)
+            part.add("variation", "variation loss", variation, recipe.variation_weight)
+        return part
 
 
 @dataclass
-class PretrainStep:
+class PretrainStep(_StepOfStage):
     """Step of the first stage (SRResNet): the generator with a pixel loss, a content loss, or both.
+
+    Its losses are `content`, `pixel`, `variation` (those that are used), and if there are several, their weighted sum
+    `generator`.
 
     Attributes:
         generator: generator in training mode.
@@ -285,54 +345,32 @@ class PretrainStep:
     options: StepOptions = field(default_factory=StepOptions)
     features: FeatureExtractor | None = None
 
-    def __post_init__(self) -> None:
-        self._features = None if self.features is None else _Features(self.features)
-        weights = (self.recipe.content_weight, self.recipe.pixel_weight, self.recipe.variation_weight)
-        self._reports_sum = sum(weight > 0 for weight in weights) > 1
-
-    def __call__(self, batches: Sequence[Batch], after_update: Callable[[], None] | None = None) -> dict[str, float]:
-        """Computes one step, accumulating the gradients of a batch's parts.
-
-        Args:
-            batches: parts of the batch.
-            after_update: see `Step.conclude`.
-
-        Returns:
-            Mean losses `content`, `pixel`, `variation` (those that are used), and if there are several, their weighted
-            sum `generator`.
-
-        Raises:
-            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
-        """
-        return self.conclude(self.compute(batches), after_update)
-
     @property
     def networks(self) -> dict[str, nn.Module]:
         """See `Step`."""
         return {"generator": self.generator}
 
+    @property
+    def optimisers(self) -> dict[str, Optimizer]:
+        """Optimiser of the generator."""
+        return {"generator": self.optimiser}
+
     def compute(self, batches: Sequence[Batch]) -> Figures:
         """See `Step`."""
+        self._begin()
         meter = _Meter(len(batches))
-        self.optimiser.zero_grad(set_to_none=True)
-        if self._features is not None:
-            self._features.begin()
+        weights = (self.recipe.content_weight, self.recipe.pixel_weight, self.recipe.variation_weight)
         for batch in batches:
-            with record_function("G forward"), self.options.autocast():
-                sr = self.generator(batch[1])
-            part = _SuperResolved(sr, meter)
-            _add_image_losses(part, batch, self.recipe, self._features, self.options.autocast)
-            part.backward(self._reports_sum)
+            self._upscale(batch, meter).backward(reports_sum=sum(weight > 0 for weight in weights) > 1)
         return meter.finish(self.networks)
-
-    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
-        """See `Step`."""
-        return _move(figures, {"generator": self.optimiser}, self.networks, self.options.clip, after_update)
 
 
 @dataclass
-class GanStep:
+class GanStep(_StepOfStage):
     """Step of the adversarial stage (SRGAN): generator and discriminator; see the module's docstring.
+
+    Its losses are `content`, `adversarial`, `pixel`, `variation` (those that are used), `generator` (their weighted
+    sum), `real`, `fake`, `discriminator`, and D's mean probability of being real, `D(hr)` and `D(sr)`.
 
     Attributes:
         generator: generator in training mode.
@@ -355,57 +393,34 @@ class GanStep:
     options: StepOptions = field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
-        parameter = next(self.generator.parameters())
-        self._to_discriminator = Affine(self.discriminator_map).to(parameter)
+        super().__post_init__()
+        self._to_discriminator = Affine(self.discriminator_map).to(next(self.generator.parameters()))
         self._discriminator_weights = PackedWeights()  # D's weights are constant within a step
-        self._features = None if self.features is None else _Features(self.features)
-
-    def __call__(self, batches: Sequence[Batch], after_update: Callable[[], None] | None = None) -> dict[str, float]:
-        """Computes one step of both networks, accumulating the gradients of a batch's parts.
-
-        Args:
-            batches: parts of the batch.
-            after_update: see `Step.conclude`.
-
-        Returns:
-            Mean losses `content`, `adversarial`, `pixel`, `variation` (those that are used), `generator` (their
-            weighted sum), `real`, `fake`, `discriminator`, and D's mean probability of being real, `D(hr)` and `D(sr)`.
-
-        Raises:
-            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
-        """
-        return self.conclude(self.compute(batches), after_update)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         """See `Step`."""
         return {"generator": self.generator, "discriminator": self.discriminator}
 
+    @property
+    def optimisers(self) -> dict[str, Optimizer]:
+        """Optimisers of both networks."""
+        return {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
+
     def compute(self, batches: Sequence[Batch]) -> Figures:
         """See `Step`."""
-        meter = _Meter(len(batches))
-        self.generator_optimiser.zero_grad(set_to_none=True)
-        self.discriminator_optimiser.zero_grad(set_to_none=True)
+        self._begin()
         # torch's fused optimisers do not increment the version of changed tensors.
         self._discriminator_weights.clear()
         power_iteration(self.discriminator)
-        if self._features is not None:
-            self._features.begin()
+        meter = _Meter(len(batches))
         for batch in batches:
-            self._part(batch, meter)
+            self._add_part(batch, meter)
         return meter.finish(self.networks)
 
-    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
-        """See `Step`."""
-        optimisers = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
-        return _move(figures, optimisers, self.networks, self.options.clip, after_update)
-
-    def _part(self, batch: Batch, meter: _Meter) -> None:
+    def _add_part(self, batch: Batch, meter: _Meter) -> None:
         r, hr = self.recipe, batch[0]
-        with record_function("G forward"), self.options.autocast():
-            sr = self.generator(batch[1])
-        part = _SuperResolved(sr, meter)
-        _add_image_losses(part, batch, r, self._features, self.options.autocast)
+        part = self._upscale(batch, meter)
 
         relativistic = losses.needs_real_logits(r.adversarial)
         real = self._discriminate(hr) if relativistic else None

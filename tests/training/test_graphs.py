@@ -189,7 +189,7 @@ def test_on_a_gpu_what_is_done_meanwhile_comes_before_the_wait_for_the_losses() 
     values: Any = SimpleNamespace(is_cuda=True, isfinite=lambda: torch.ones(1, dtype=torch.bool))
     figures: Any = SimpleNamespace(values=values, norms={}, read=lambda: order.append("losses"))
     optimisers: Any = {"generator": Optimiser()}
-    step_module._move(figures, optimisers, {}, None, lambda: order.append("average"))
+    step_module._update_weights(figures, optimisers, {}, None, lambda: order.append("average"))
     assert order == ["weights", "average", "losses"]
 
 

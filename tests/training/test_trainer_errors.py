@@ -33,7 +33,7 @@ def refused(config: TrainConfig, resume: bool = False) -> str:
     return str(error.value)
 
 
-def poison(trainer: Trainer, at: tuple[str, int]) -> None:
+def poison(trainer: Trainer, recorder: Recorder, at: tuple[str, int]) -> None:
     """Spoils a weight after a step, as a diverging run does."""
 
     def spoil(stage: str, step: int) -> None:
@@ -41,8 +41,7 @@ def poison(trainer: Trainer, at: tuple[str, int]) -> None:
             with torch.no_grad():
                 trainer.generator.tail.bias.fill_(float("nan"))
 
-    assert isinstance(trainer.observer, Recorder)
-    trainer.observer.on_step = spoil
+    recorder.on_step = spoil
 
 
 @pytest.mark.parametrize(("stage", "loss"), [("pretrain", "pixel"), ("gan", "content")])
@@ -50,8 +49,8 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_step_and_the_last_good_ch
     make_config: MakeConfig, stage: str, loss: str
 ) -> None:
     config = make_config(pretrain={"steps": 6}, gan={"steps": 6}, run={"save_every": 2})
-    trainer = Trainer(config, Recorder())
-    poison(trainer, (stage, 3))
+    trainer = Trainer(config, recorder := Recorder())
+    poison(trainer, recorder, (stage, 3))
     with pytest.raises(TrainingError, match=f"{stage} step 4: the {loss} loss is nan; the run stops") as error:
         trainer.run()
     good = config.run.output / "checkpoints" / f"{0 if stage == 'pretrain' else 1}-{stage}-00000002.pt"
@@ -63,8 +62,8 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_step_and_the_last_good_ch
 
 
 def test_a_loss_that_is_not_finite_before_any_checkpoint(make_config: MakeConfig) -> None:
-    trainer = Trainer(make_config(), Recorder())
-    poison(trainer, ("pretrain", 1))
+    trainer = Trainer(make_config(), recorder := Recorder())
+    poison(trainer, recorder, ("pretrain", 1))
     with pytest.raises(TrainingError, match=r"pretrain step 2: .* Last good checkpoint: none yet"):
         trainer.run()
 
@@ -233,7 +232,7 @@ def test_validating_on_training_pictures_is_noted_in_one_line(
     assert notes(originals) == []
     both = shutil.copytree(originals, tmp_path / "both")
     write_image(both / "a.webp", read_image(pictures / "1.png"), quality=100)  # another name and format
-    then = "validation will look better than the model is"
+    then = "its figures will be better than the model"
     assert notes(both) == [
         f"1 of 2 validation images are also training images (first: a.webp, in training 1.png): {then}"
     ]

@@ -8,6 +8,7 @@ from srgan_fast.training.config.generator import GeneratorSection
 from srgan_fast.training.config.reading import read_config
 from srgan_fast.training.config.run import RunSection
 from srgan_fast.training.config.stages import (
+    STAGES,
     Betas,
     FeaturesSection,
     GanSection,
@@ -19,6 +20,7 @@ from srgan_fast.training.config.stages import (
 from srgan_fast.training.config.whole import TrainConfig
 
 __all__ = [
+    "STAGES",
     "Betas",
     "DataSection",
     "DegradationSection",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import field_validator, model_validator
 
-from srgan_fast.training.config.fields import Percentage, Positive, Quality, Range, ConfigSection, Share
+from srgan_fast.training.config.fields import ConfigSection, Percentage, Positive, Quality, Range, Share
 
 
 class RoundSection(ConfigSection):

@@ -7,7 +7,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from srgan_fast.architectures import TRAINED_BY_LIST, Settings
 from srgan_fast.models import PRESETS
-from srgan_fast.training.config.fields import Count, Positive, ConfigSection, Weight
+from srgan_fast.training.config.fields import ConfigSection, Count, Positive, Weight
 
 SRGAN = "srgan"
 _SRGAN_SCALES = (2, 4, 8)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from srgan_fast.training.config.fields import Decay, Int, Positive, ConfigSection, Seed, Weight
+from srgan_fast.training.config.fields import ConfigSection, Decay, Int, Positive, Seed, Weight
 
 _MOST_THREADS = 1024
 

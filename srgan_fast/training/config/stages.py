@@ -1,13 +1,15 @@
 """The sections `pretrain` and `gan`: steps, losses and learning rates of the two stages."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from srgan_fast.models.presets import Adversarial, DiscriminatorName, Distance
-from srgan_fast.training.config.fields import Count, Decay, Positive, Rate, ConfigSection, Share, Weight
+from srgan_fast.training.config.fields import ConfigSection, Count, Decay, Positive, Rate, Share, Weight
 
 StageName = Literal["pretrain", "gan"]
+# An index here names a stage's checkpoints and seeds its crops, so it is the same if the other stage is skipped.
+STAGES: tuple[StageName, ...] = get_args(StageName)
 Betas = tuple[Decay, Decay]
 _ADAM: Betas = (0.9, 0.999)  # Ledig et al. 2017, section 3.2: beta1 = 0.9; beta2 is Adam's default
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from srgan_fast.errors import TrainingError
-from srgan_fast.training import state as module
-from srgan_fast.training.state import CheckpointFolder
+from srgan_fast.training import checkpoints as module
+from srgan_fast.training.checkpoints import CheckpointFolder
 
 
 @pytest.fixture
