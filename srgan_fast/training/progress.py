@@ -46,7 +46,7 @@ class SilentObserver:
         """See `Observer`."""
 
 
-class Progress:
+class TrainingProgress:
     """Reports a run's progress to an observer, and writes its curves within `recording`.
 
     Args:

@@ -21,7 +21,7 @@ from srgan_fast.training.curves import curve_step
 from srgan_fast.training.execution import Execution, OnNetwork
 from srgan_fast.training.generators import initial_generator
 from srgan_fast.training.interruption import StopRequest
-from srgan_fast.training.progress import Observer, Progress
+from srgan_fast.training.progress import Observer, TrainingProgress
 from srgan_fast.training.provenance import ImageSet, image_set, shared_images
 from srgan_fast.training.recipe import build_features, stage_recipe
 from srgan_fast.training.run_folder import RunFolder
@@ -68,7 +68,7 @@ class Trainer:
         self._config = config
         self._execution = Execution.start(config.run, config.data.batch, on_network)
         self.rank = self._execution.rank
-        self._progress = Progress(config, observer if self.rank == 0 else None)
+        self._progress = TrainingProgress(config, observer if self.rank == 0 else None)
         self._folder = RunFolder(config, self._progress.noted)
         torch.manual_seed(config.run.seed)
         self.generator = self._execution.place_for_training(initial_generator(config.generator))
