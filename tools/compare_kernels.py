@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from srgan_fast.models import Generator
 from srgan_fast.ops import Kernels
-from srgan_fast.training import TrainConfig, Trainer
+from srgan_fast.training import SilentObserver, TrainConfig, Trainer
 from srgan_fast.training.validation import Scores
 
 PERTURBATION = 1e-6  # of weights, relative: about sixteen times fp32's rounding
@@ -64,7 +64,6 @@ NARROW = ("content", PSNR)
 COLOURS = 64
 
 Sections = dict[str, dict[str, Any]]
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 def gan_sections(images: Path, steps: int) -> Sections:
@@ -130,36 +129,29 @@ class Finding:
         return self.value <= self.limit  # false for NaN
 
 
-class _PerturbedTrainer(Trainer):
-    """Perturbs all weights before the training starts; keeps references to the networks."""
+class _Watcher(SilentObserver):
+    """Perturbs the weights of a run's networks before the training starts; records the run.
 
-    def __init__(self, config: TrainConfig, run: Run, perturbation: int) -> None:
+    Args:
+        run: record of the run.
+        perturbation: seed of the perturbation; 0 for none.
+    """
+
+    def __init__(self, run: Run, perturbation: int) -> None:
+        self.run, self.perturbation = run, perturbation
         self.networks: dict[str, nn.Module] = {}
-        self._perturbation = perturbation
-        super().__init__(config, _Watcher(run, self.networks))
 
-    def _placed(self, network: _Network) -> _Network:
-        network = super()._placed(network)
+    def placed(self, network: nn.Module) -> None:
+        """Keeps and perturbs a network; see `Trainer`'s `on_network`."""
         trained = [p for p in network.parameters() if p.requires_grad]
         if not trained:  # the VGG
-            return network
+            return
         self.networks["generator" if isinstance(network, Generator) else "discriminator"] = network
-        if self._perturbation:
-            source = torch.Generator().manual_seed(self._perturbation)
+        if self.perturbation:
+            source = torch.Generator().manual_seed(self.perturbation)
             with torch.no_grad():
                 for p in trained:
                     p.mul_(1 + PERTURBATION * torch.randn(p.shape, generator=source))
-        return network
-
-
-class _Watcher:
-    """Records a run; see `srgan_fast.training.Observer`."""
-
-    def __init__(self, run: Run, networks: dict[str, nn.Module]) -> None:
-        self.run, self.networks = run, networks
-
-    def started(self, stage: str, step: int, steps: int) -> None:
-        pass
 
     def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
         for name, value in losses.items():
@@ -170,9 +162,6 @@ class _Watcher:
 
     def validated(self, step: int, scores: Scores) -> None:
         self.run.add(PSNR, step, scores.psnr_y)
-
-    def noted(self, text: str) -> None:
-        pass
 
 
 def _gradients(name: str, network: nn.Module) -> dict[str, Tensor]:
@@ -200,7 +189,8 @@ def conduct(sections: Sections, kernels: Kernels, perturbation: int = 0) -> Run:
     run = Run()
     with tempfile.TemporaryDirectory() as folder:
         changed = sections | {"run": sections["run"] | {"output": folder, "kernels": kernels}}
-        _PerturbedTrainer(TrainConfig.model_validate(changed), run, perturbation).run()
+        watcher = _Watcher(run, perturbation)
+        Trainer(TrainConfig.model_validate(changed), watcher, on_network=watcher.placed).run()
     return run
 
 

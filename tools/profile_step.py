@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from srgan_fast.training import Trainer, read_config
-from srgan_fast.training.validation import Scores
+from srgan_fast.training import SilentObserver, Trainer, read_config
 
 WARM_UP = 3  # steps: thread pools, algorithm choices, pages of the images' cache
 REGIONS = (
@@ -35,7 +34,7 @@ REGIONS = (
 OPERATORS = 8
 
 
-class _Watcher:
+class _Watcher(SilentObserver):
     """Profiles the steps after the warm-up."""
 
     def __init__(self) -> None:
@@ -56,12 +55,6 @@ class _Watcher:
         elif step == self.steps:
             self.seconds = time.perf_counter() - self.began
             self.profiler.stop()
-
-    def validated(self, step: int, scores: Scores) -> None:
-        """See `Observer`."""
-
-    def noted(self, text: str) -> None:
-        """See `Observer`."""
 
 
 def main() -> None:

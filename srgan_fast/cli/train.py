@@ -15,32 +15,33 @@ if TYPE_CHECKING:
     from srgan_fast.training.validation import Scores
 
 EXIT_INTERRUPTED = 130
-_PLAIN_LINE_EVERY = 50  # steps, where the output is no terminal
+_PLAIN_LINE_EVERY = 50  # steps, if the output is not a terminal
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train; see configs/.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Configuration of the run; see configs/.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. gan.steps=1000.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Configuration values to override, e.g. gan.steps=1000."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint; start if there is none.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="With --resume: go on also with other pictures or another seed.")
+        bool, typer.Option("--force", help="With --resume: continue even if images or seed differ.")
     ] = False,
 ) -> None:
-    """Train a generator: on a pixel loss, then against a discriminator.
+    """Train a generator: first with a pixel loss, then adversarially.
 
-    Ctrl-C or SIGTERM saves a checkpoint after the current step; --resume continues as if nothing had happened. Start it
-    with torchrun for several processes.
+    Ctrl-C or SIGTERM saves a checkpoint after the current step; --resume then gives the same result as an
+    uninterrupted run. Start it with torchrun to train with several processes.
     """
     try:
         from srgan_fast.training import Trainer, distributed, read_config  # noqa: PLC0415 (torch)
     except ImportError as error:
         raise UsageError(f"training needs {error.name}: pip install 'srgan_fast[train]'") from None
     if force and not resume:
-        raise UsageError("--force is for --resume, which is not given; another run.output starts anew")
+        raise UsageError("--force works only with --resume; for a new run, change run.output")
     settings = read_config(config, overrides)
     with _LiveLine() as live:
         try:
@@ -49,14 +50,14 @@ def train(
         finally:
             distributed.stop()
     if trainer.rank == 0:
-        again = shlex.join(["srgan-fast", "train", str(config), *(overrides or []), "--resume"])
-        say(f"done: {outcome.model}" if outcome.finished else f"interrupted; go on with: {again}")
+        command = shlex.join(["srgan-fast", "train", str(config), *(overrides or []), "--resume"])
+        say(f"done: {outcome.model}" if outcome.finished else f"interrupted; continue with: {command}")
     if not outcome.finished:
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
 class _LiveLine:
-    """One line on a terminal, a line now and then elsewhere: losses, images a second, PSNR, time left."""
+    """Live progress on a terminal, some plain lines elsewhere: losses, images per second, PSNR, remaining time."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -96,7 +97,7 @@ class _LiveLine:
 
     def validated(self, step: int, scores: "Scores") -> None:
         """See `Observer`."""
-        if step != self._validated:  # of the first set
+        if step != self._validated:  # the first set's PSNR is shown
             self._psnr, self._validated = f" PSNR {scores.psnr_y:.2f} dB", step
         name = f", {scores.name}" if scores.name else ""
         perceptual = "" if scores.st_lpips is None else f", ST-LPIPS {scores.st_lpips:.3f}"

@@ -72,7 +72,7 @@ def cut_index(vgg: VggName, cut: str, activated: bool = True) -> int:
     name = f"conv{match[1] or match[3]}_{match[2] or match[4]}" if match else ""
     if name not in layers:
         convolutions = [layer.replace("conv", "vgg").replace("_", "") for layer in layers if layer.startswith("conv")]
-        raise ModelError(f"{cut!r} is no layer of {vgg}; use features[:n], or one of {', '.join(convolutions)}")
+        raise ModelError(f"{cut!r} is not a layer of {vgg}; use features[:n], or one of {', '.join(convolutions)}")
     return layers.index(name) + (2 if activated else 1)
 
 
@@ -86,7 +86,7 @@ def layer_index(vgg: VggName, name: str) -> int:
     """
     layers = feature_layers(vgg)
     if name not in layers:
-        raise ModelError(f"{name!r} is no layer of {vgg}; it has {', '.join(layers)}")
+        raise ModelError(f"{name!r} is not a layer of {vgg}; it has {', '.join(layers)}")
     return layers.index(name)
 
 
@@ -175,7 +175,7 @@ class FeatureExtractor(Switched):
         ours = {name: tensor for name, tensor in self.state_dict().items() if name.startswith("features.")}
         for name, tensor in ours.items():
             if name not in state:
-                raise ModelError(f"{source}: lacks {name}, which {self.vgg} up to {self.layer} needs")
+                raise ModelError(f"{source}: has no {name}, which {self.vgg} up to {self.layer} needs")
             if state[name].shape != tensor.shape:
                 raise ModelError(
                     f"{source}: {name} has shape {tuple(state[name].shape)}, {self.vgg} needs {tuple(tensor.shape)}"
@@ -196,7 +196,7 @@ class FeatureExtractor(Switched):
             ModelError: another shape, or images too small for the pooling layers.
         """
         if image.dim() != 4 or image.shape[1] != 3:
-            raise ModelError(f"features are taken of N, 3, H, W images, got a tensor of shape {tuple(image.shape)}")
+            raise ModelError(f"a feature extractor takes N, 3, H, W images, got a tensor of shape {tuple(image.shape)}")
         pools = sum(isinstance(layer, nn.MaxPool2d) for layer in self.features)
         if min(image.shape[2:]) < 2**pools:
             raise ModelError(
@@ -250,8 +250,8 @@ def _file_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # the two parsers raise many types
         raise ModelError(
-            f"{path}: not readable VGG weights; it is damaged, or holds more than the tensors of a state dict"
+            f"{path}: not readable VGG weights; it is damaged, or contains more than the tensors of a state dict"
         ) from None
     if not isinstance(state, dict):
-        raise ModelError(f"{path}: holds a {type(state).__name__}, not a state dict")
+        raise ModelError(f"{path}: contains a {type(state).__name__}, not a state dict")
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}

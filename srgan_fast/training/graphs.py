@@ -61,10 +61,10 @@ class CapturedStep:
         self._seen: _Shapes | None = None
         self._times = 0
         self._recording: _Recording | None = None
-        self._refused: set[_Shapes] = set()
+        self._failed_shapes: set[_Shapes] = set()
         self._stream: torch.cuda.Stream | None = None
 
-    def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def __call__(self, batches: Sequence[Batch], after_update: Callable[[], None] | None = None) -> dict[str, float]:
         """Computes one step; arguments and result are those of the wrapped step.
 
         Raises:
@@ -72,18 +72,18 @@ class CapturedStep:
             RuntimeError: recording is required and failed.
         """
         shapes = tuple(tuple(tensor.shape for tensor in batch) for batch in batches)
-        side = self._side(batches)
-        if self._recording is None and shapes not in self._refused:
+        side = self._side_stream(batches)
+        if self._recording is None and shapes not in self._failed_shapes:
             self._times = self._times + 1 if shapes == self._seen else 1
             self._seen = shapes
             if self._times > WARM_UP:
                 self._record(shapes, batches, side)
         if self._recording is not None and shapes == self._seen:
-            return self._step.conclude(self._recording.replay(batches), meanwhile)
-        warms_up = self._recording is None and shapes not in self._refused
+            return self._step.conclude(self._recording.replay(batches), after_update)
+        warms_up = self._recording is None and shapes not in self._failed_shapes
         with recorded_steps() if warms_up else nullcontext():
-            figures = _beside(self._step, batches, side)
-        return self._step.conclude(figures, meanwhile)
+            figures = _on_side_stream(self._step, batches, side)
+        return self._step.conclude(figures, after_update)
 
     def forget(self) -> None:
         """Drops the recording after the step's computation has changed; a few steps later it is recorded again."""
@@ -96,10 +96,10 @@ class CapturedStep:
         except RuntimeError as error:
             if self._required:
                 raise
-            self._refused.add(shapes)
+            self._failed_shapes.add(shapes)
             _log.warning("steps cannot be recorded as a CUDA graph: %s", str(error).splitlines()[0])
 
-    def _side(self, batches: Sequence[Batch]) -> torch.cuda.Stream:
+    def _side_stream(self, batches: Sequence[Batch]) -> torch.cuda.Stream:
         """The one stream of eager steps and recording, because the allocator does not share memory between streams."""
         if self._stream is None:
             # PyTorch's default stream for recording belongs to the device that was current at its first use.
@@ -107,7 +107,7 @@ class CapturedStep:
         return self._stream
 
 
-def _beside(step: Step, batches: Sequence[Batch], stream: torch.cuda.Stream) -> Figures:
+def _on_side_stream(step: Step, batches: Sequence[Batch], stream: torch.cuda.Stream) -> Figures:
     """Computes a step on a side stream, as PyTorch requires for the warm-up before recording."""
     device = batches[0][0].device
     stream.wait_stream(torch.cuda.current_stream(device))

@@ -14,14 +14,17 @@ from srgan_fast.data.cache import CachedImage
 FOLDERS = ("train", "targets", "lr", "validation")  # keys of [data]
 
 
-class Pictures(TypedDict):
+class ImageSet(TypedDict):
     """Number of images in a folder, and a SHA-256 digest of their pixels in order."""
 
     count: int
     digest: str
 
 
-def pictures_of(digests: Sequence[str]) -> Pictures:
+ImageSets = Mapping[str, ImageSet]  # by key of the section `data`
+
+
+def image_set(digests: Sequence[str]) -> ImageSet:
     """The record of a folder's images.
 
     Args:
@@ -33,8 +36,8 @@ def pictures_of(digests: Sequence[str]) -> Pictures:
 def what_differs(
     before: Mapping[str, Any],
     now: Mapping[str, Any],
-    recorded: Mapping[str, Pictures] | None,
-    found: Mapping[str, Pictures],
+    recorded: ImageSets | None,
+    found: ImageSets,
 ) -> list[str]:
     """Differences in images and seed between a checkpoint and the run that resumes from it, each as a short text.
 
@@ -56,19 +59,19 @@ def what_differs(
             continue
         if recorded is None:
             if was != folder and name != "validation":
-                different.append(f"data.{name} was {was} and is {folder}, and what it held was not recorded")
+                different.append(f"data.{name} was {was} and is {folder}, and its images were not recorded")
         elif name in recorded and name in found and recorded[name] != found[name]:
             different.append(f"data.{name} {_difference(recorded[name], found[name], folder)}")
     return different
 
 
-def _difference(was: Pictures, now: Pictures, folder: str) -> str:
+def _difference(was: ImageSet, now: ImageSet, folder: str) -> str:
     if was["count"] != now["count"]:
-        return f"had {was['count']} pictures and has {now['count']} ({folder})"
-    return f"has other pictures or another order of them, though as many, {now['count']} ({folder})"
+        return f"had {was['count']} images and has {now['count']} ({folder})"
+    return f"has {now['count']} images as before, but others or in another order ({folder})"
 
 
-def shared_pictures(validation: Sequence[tuple[Path, str]], training: Sequence[CachedImage]) -> str | None:
+def shared_images(validation: Sequence[tuple[Path, str]], training: Sequence[CachedImage]) -> str | None:
     """A warning about images in both the training and a validation set, under any name; None if there are none.
 
     Args:
@@ -80,8 +83,8 @@ def shared_pictures(validation: Sequence[tuple[Path, str]], training: Sequence[C
     if not shared:
         return None
     path, same = shared[0]
-    first = path.name if path.name == same else f"{path.name}, there {same}"
+    first = path.name if path.name == same else f"{path.name}, in training {same}"
     return (
-        f"{len(shared)} of {len(validation)} validation pictures are training pictures too (first: {first}): "
-        "validation will look better than the model is"
+        f"{len(shared)} of {len(validation)} validation images are also training images (first: {first}): "
+        "its figures will be better than the model"
     )

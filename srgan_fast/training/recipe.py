@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from srgan_fast.errors import ModelError, TrainingError
 from srgan_fast.models.features import DEFAULT_LAYERS, FeatureExtractor, VggName
 from srgan_fast.models.presets import LossRecipe, Preset
 from srgan_fast.training.config import FeaturesSection, GanSection, PretrainSection
+
+_T = TypeVar("_T")
 
 
 def stage_recipe(section: PretrainSection | GanSection, preset: Preset) -> LossRecipe:
@@ -29,25 +31,23 @@ def stage_recipe(section: PretrainSection | GanSection, preset: Preset) -> LossR
             variation_weight=section.variation_weight,
         )
     base = preset.losses
-    recipe = replace(
+    return replace(
         base,
         pixel=section.pixel,
         pixel_weight=section.pixel_weight,
+        content=_given(section.content, base.content),
         content_weight=section.content_weight,
         layers=_layers(section.features, base.layers),
+        feature_scale=_given(section.feature_scale, base.feature_scale),
         variation_weight=section.variation_weight,
+        adversarial=_given(section.adversarial, base.adversarial),
+        adversarial_weight=_given(section.adversarial_weight, base.adversarial_weight),
+        discriminator_average=_given(section.discriminator_average, base.discriminator_average),
     )
-    if section.content is not None:
-        recipe = replace(recipe, content=section.content)
-    if section.feature_scale is not None:
-        recipe = replace(recipe, feature_scale=section.feature_scale)
-    if section.adversarial is not None:
-        recipe = replace(recipe, adversarial=section.adversarial)
-    if section.adversarial_weight is not None:
-        recipe = replace(recipe, adversarial_weight=section.adversarial_weight)
-    if section.discriminator_average is not None:
-        recipe = replace(recipe, discriminator_average=section.discriminator_average)
-    return recipe
+
+
+def _given(value: _T | None, default: _T) -> _T:
+    return default if value is None else value
 
 
 def build_features(section: PretrainSection | GanSection, preset: Preset) -> FeatureExtractor | None:

@@ -48,6 +48,6 @@ def fresh_store(store: Store, rank: int, world: int, timeout: timedelta) -> Stor
                 answered.add(name_left)
                 store.set(f"welcome/{name_left.decode()}", token)
         if missing and time.monotonic() > until:
-            raise RuntimeError(f"process {min(missing)} did not come within {timeout.total_seconds():g} s")
+            raise RuntimeError(f"process {min(missing)} did not join within {timeout.total_seconds():g} s")
         time.sleep(_POLL)
     return PrefixStore(token, store)

@@ -21,6 +21,7 @@ the batch of D(sr) once per step instead of twice.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -140,45 +141,47 @@ class Step(Protocol):
     def compute(self, batches: Sequence[Batch]) -> Figures:
         """Computes losses and gradients of a batch, given in parts, without waiting for the device."""
 
-    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
         """Updates the weights with the gradients of `compute`, and returns the losses.
 
         Args:
             figures: result of `compute`.
-            meanwhile: called after the weights were updated; on a GPU before the host waits for the losses, and
+            after_update: called after the weights were updated; on a GPU before the host waits for the losses, and
                 therefore even if one of them is not finite.
         """
 
 
-def _move(
+def _update_weights(
     figures: Figures,
     optimisers: dict[str, Optimizer],
     networks: dict[str, nn.Module],
     clip: float | None,
-    meanwhile: Callable[[], None] | None,
+    after_update: Callable[[], None] | None,
 ) -> dict[str, float]:
     """Checks that all figures are finite, clips the gradients, and updates the weights.
 
     Raises:
         NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
     """
-    holds = figures.values.is_cuda and all(getattr(o, "_step_supports_amp_scaling", False) for o in optimisers.values())
-    values = {} if holds else figures.read()
+    device_decides = figures.values.is_cuda and all(
+        getattr(o, "_step_supports_amp_scaling", False) for o in optimisers.values()
+    )
+    values = {} if device_decides else figures.read()
     # The device decides whether the weights change, so that it has work while the host waits for the values.
-    bad = figures.values.isfinite().all().logical_not().float() if holds else None
+    bad = figures.values.isfinite().all().logical_not().float() if device_decides else None
     for name, optimiser in optimisers.items():
-        with record_function("optimisers"), _held_back(optimiser, bad):
+        with record_function("optimisers"), _skipped_if(optimiser, bad):
             if clip is not None:
                 gradients = [p for p in networks[name].parameters() if p.grad is not None]
                 nn.utils.clip_grads_with_norm_(gradients, clip, figures.norms[name])
             optimiser.step()
-    if meanwhile is not None:
-        meanwhile()
-    return figures.read() if holds else values
+    if after_update is not None:
+        after_update()
+    return figures.read() if device_decides else values
 
 
 @contextmanager
-def _held_back(optimiser: Optimizer, bad: Tensor | None) -> Iterator[None]:
+def _skipped_if(optimiser: Optimizer, bad: Tensor | None) -> Iterator[None]:
     """Context in which a fused optimiser changes nothing if `bad`, a value on the device, is 1.
 
     torch's GradScaler uses the same mechanism with optimisers that declare `_step_supports_amp_scaling`.
@@ -216,9 +219,13 @@ class _SuperResolved:
             self._gradient.add_(torch.autograd.grad(share, self.leaf, retain_graph=keep_graph)[0])
         self._total = self._total + loss.detach().double() * weight
 
-    def backward(self, tells_sum: bool = True) -> None:
-        """Propagates the summed gradient through the generator; adds the summed loss to the figures if `tells_sum`."""
-        if tells_sum:
+    def backward(self, reports_sum: bool = True) -> None:
+        """Propagates the summed gradient through the generator.
+
+        Args:
+            reports_sum: whether the summed loss is one of the figures.
+        """
+        if reports_sum:
             self._meter.add("generator", self._total)
         with record_function("G backward"):
             self._sr.backward(self._gradient)  # type: ignore[no-untyped-call]
@@ -248,22 +255,81 @@ class _Features:
         return [maps] if isinstance(maps, Tensor) else maps
 
 
-def _add_image_losses(
-    part: _SuperResolved, batch: Batch, recipe: LossRecipe, features: _Features | None, autocast: Autocast
-) -> None:
-    """Adds the losses that need no discriminator."""
-    target, leaf = target_of(batch), part.leaf
-    if features is not None and recipe.content_weight:
-        part.add("content", "VGG", features.content(recipe, leaf, target, autocast), recipe.content_weight)
-    if recipe.pixel_weight:
-        part.add("pixel", "pixel loss", losses.distance(recipe.pixel, leaf, target), recipe.pixel_weight)
-    if recipe.variation_weight:
-        part.add("variation", "variation loss", losses.total_variation(leaf), recipe.variation_weight)
+class _StepOfStage(ABC):
+    """What the steps of both stages have in common; see `Step`."""
+
+    generator: nn.Module
+    recipe: LossRecipe
+    options: StepOptions
+    features: FeatureExtractor | None
+
+    def __post_init__(self) -> None:
+        self._features = None if self.features is None else _Features(self.features)
+
+    def __call__(self, batches: Sequence[Batch], after_update: Callable[[], None] | None = None) -> dict[str, float]:
+        """Computes one step, accumulating the gradients of a batch's parts.
+
+        Args:
+            batches: parts of the batch.
+            after_update: see `Step.conclude`.
+
+        Returns:
+            Mean losses; the class names them.
+
+        Raises:
+            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
+        """
+        return self.conclude(self.compute(batches), after_update)
+
+    @property
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """See `Step`."""
+
+    @property
+    @abstractmethod
+    def optimisers(self) -> dict[str, Optimizer]:
+        """Optimisers of the trained networks, by name."""
+
+    @abstractmethod
+    def compute(self, batches: Sequence[Batch]) -> Figures:
+        """See `Step`."""
+
+    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
+        """See `Step`."""
+        return _update_weights(figures, self.optimisers, self.networks, self.options.clip, after_update)
+
+    def _begin(self) -> None:
+        """Prepares for a step."""
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
+        if self._features is not None:
+            self._features.begin()
+
+    def _upscale(self, batch: Batch, meter: _Meter) -> _SuperResolved:
+        """Super-resolves a part, and adds the losses that need no discriminator."""
+        recipe, features, target = self.recipe, self._features, target_of(batch)
+        with record_function("G forward"), self.options.autocast():
+            sr = self.generator(batch[1])
+        part = _SuperResolved(sr, meter)
+        if features is not None and recipe.content_weight:
+            content = features.content(recipe, part.leaf, target, self.options.autocast)
+            part.add("content", "VGG", content, recipe.content_weight)
+        if recipe.pixel_weight:
+            pixel = losses.distance(recipe.pixel, part.leaf, target)
+            part.add("pixel", "pixel loss", pixel, recipe.pixel_weight)
+        if recipe.variation_weight:
+            variation = losses.total_variation(part.leaf)
+            part.add("variation", "variation loss", variation, recipe.variation_weight)
+        return part
 
 
 @dataclass
-class PretrainStep:
+class PretrainStep(_StepOfStage):
     """Step of the first stage (SRResNet): the generator with a pixel loss, a content loss, or both.
+
+    Its losses are `content`, `pixel`, `variation` (those that are used), and if there are several, their weighted sum
+    `generator`.
 
     Attributes:
         generator: generator in training mode.
@@ -279,54 +345,32 @@ class PretrainStep:
     options: StepOptions = field(default_factory=StepOptions)
     features: FeatureExtractor | None = None
 
-    def __post_init__(self) -> None:
-        self._features = None if self.features is None else _Features(self.features)
-        weights = (self.recipe.content_weight, self.recipe.pixel_weight, self.recipe.variation_weight)
-        self._tells_sum = sum(weight > 0 for weight in weights) > 1
-
-    def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
-        """Computes one step, accumulating the gradients of a batch's parts.
-
-        Args:
-            batches: parts of the batch.
-            meanwhile: see `Step.conclude`.
-
-        Returns:
-            Mean losses `content`, `pixel`, `variation` (those that are used), and if there are several, their weighted
-            sum `generator`.
-
-        Raises:
-            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
-        """
-        return self.conclude(self.compute(batches), meanwhile)
-
     @property
     def networks(self) -> dict[str, nn.Module]:
         """See `Step`."""
         return {"generator": self.generator}
 
+    @property
+    def optimisers(self) -> dict[str, Optimizer]:
+        """Optimiser of the generator."""
+        return {"generator": self.optimiser}
+
     def compute(self, batches: Sequence[Batch]) -> Figures:
         """See `Step`."""
+        self._begin()
         meter = _Meter(len(batches))
-        self.optimiser.zero_grad(set_to_none=True)
-        if self._features is not None:
-            self._features.begin()
+        weights = (self.recipe.content_weight, self.recipe.pixel_weight, self.recipe.variation_weight)
         for batch in batches:
-            with record_function("G forward"), self.options.autocast():
-                sr = self.generator(batch[1])
-            part = _SuperResolved(sr, meter)
-            _add_image_losses(part, batch, self.recipe, self._features, self.options.autocast)
-            part.backward(self._tells_sum)
+            self._upscale(batch, meter).backward(reports_sum=sum(weight > 0 for weight in weights) > 1)
         return meter.finish(self.networks)
-
-    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
-        """See `Step`."""
-        return _move(figures, {"generator": self.optimiser}, self.networks, self.options.clip, meanwhile)
 
 
 @dataclass
-class GanStep:
+class GanStep(_StepOfStage):
     """Step of the adversarial stage (SRGAN): generator and discriminator; see the module's docstring.
+
+    Its losses are `content`, `adversarial`, `pixel`, `variation` (those that are used), `generator` (their weighted
+    sum), `real`, `fake`, `discriminator`, and D's mean probability of being real, `D(hr)` and `D(sr)`.
 
     Attributes:
         generator: generator in training mode.
@@ -349,67 +393,44 @@ class GanStep:
     options: StepOptions = field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
-        parameter = next(self.generator.parameters())
-        self._to_critic = Affine(self.discriminator_map).to(parameter)
-        self._critic_weights = PackedWeights()  # D's weights are constant within a step
-        self._features = None if self.features is None else _Features(self.features)
-
-    def __call__(self, batches: Sequence[Batch], meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
-        """Computes one step of both networks, accumulating the gradients of a batch's parts.
-
-        Args:
-            batches: parts of the batch.
-            meanwhile: see `Step.conclude`.
-
-        Returns:
-            Mean losses `content`, `adversarial`, `pixel`, `variation` (those that are used), `generator` (their
-            weighted sum), `real`, `fake`, `discriminator`, and D's mean probability of being real, `D(hr)` and `D(sr)`.
-
-        Raises:
-            NonFiniteLossError: a loss or gradient is not finite; the weights were not changed.
-        """
-        return self.conclude(self.compute(batches), meanwhile)
+        super().__post_init__()
+        self._to_discriminator = Affine(self.discriminator_map).to(next(self.generator.parameters()))
+        self._discriminator_weights = PackedWeights()  # D's weights are constant within a step
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         """See `Step`."""
         return {"generator": self.generator, "discriminator": self.discriminator}
 
+    @property
+    def optimisers(self) -> dict[str, Optimizer]:
+        """Optimisers of both networks."""
+        return {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
+
     def compute(self, batches: Sequence[Batch]) -> Figures:
         """See `Step`."""
-        meter = _Meter(len(batches))
-        self.generator_optimiser.zero_grad(set_to_none=True)
-        self.discriminator_optimiser.zero_grad(set_to_none=True)
+        self._begin()
         # torch's fused optimisers do not increment the version of changed tensors.
-        self._critic_weights.clear()
+        self._discriminator_weights.clear()
         power_iteration(self.discriminator)
-        if self._features is not None:
-            self._features.begin()
+        meter = _Meter(len(batches))
         for batch in batches:
-            self._part(batch, meter)
+            self._add_part(batch, meter)
         return meter.finish(self.networks)
 
-    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
-        """See `Step`."""
-        optimisers = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
-        return _move(figures, optimisers, self.networks, self.options.clip, meanwhile)
-
-    def _part(self, batch: Batch, meter: _Meter) -> None:
+    def _add_part(self, batch: Batch, meter: _Meter) -> None:
         r, hr = self.recipe, batch[0]
-        with record_function("G forward"), self.options.autocast():
-            sr = self.generator(batch[1])
-        part = _SuperResolved(sr, meter)
-        _add_image_losses(part, batch, r, self._features, self.options.autocast)
+        part = self._upscale(batch, meter)
 
         relativistic = losses.needs_real_logits(r.adversarial)
-        real = self._criticise(hr) if relativistic else None
-        fake = self._criticise(part.leaf)
+        real = self._discriminate(hr) if relativistic else None
+        fake = self._discriminate(part.leaf)
         adversarial = losses.generator_loss(r.adversarial, fake, None if real is None else real.detach())
         part.add("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
         part.backward()
 
         if real is None:
-            real = self._criticise(hr)
+            real = self._discriminate(hr)
         real_loss, fake_loss = losses.discriminator_losses(r.adversarial, real, fake)
         share = meter.add("real", real_loss) + meter.add("fake", fake_loss)
         share = share / 2 if r.discriminator_average else share
@@ -420,10 +441,10 @@ class GanStep:
         for name, logits in (("D(hr)", real), ("D(sr)", fake)):
             meter.add(name, self._probability(logits.detach()))
 
-    def _criticise(self, image: Tensor) -> Tensor:
-        with record_function("D forward"), self.options.autocast(), self._critic_weights.active():
+    def _discriminate(self, image: Tensor) -> Tensor:
+        with record_function("D forward"), self.options.autocast(), self._discriminator_weights.active():
             # A view, because for a leaf autograd does not tell whether its gradient is needed.
-            logits: Tensor = self.discriminator(self._to_critic(image).view_as(image))
+            logits: Tensor = self.discriminator(self._to_discriminator(image).view_as(image))
         return logits
 
     def _probability(self, logits: Tensor) -> Tensor:

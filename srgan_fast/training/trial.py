@@ -11,32 +11,23 @@ import torch
 
 from srgan_fast.data.images import Image, write_image
 from srgan_fast.training.config import TrainConfig
+from srgan_fast.training.progress import SilentObserver
 from srgan_fast.training.trainer import Trainer
-from srgan_fast.training.validation import Scores
 
 STEPS = 30
 _IMAGES = 8
 _COUNTED = 0.5  # share of the steps that is timed, at the end: before it, algorithms are chosen and steps recorded
 
 
-class _StepTimes:
+class _StepTimes(SilentObserver):
     """Records the time at which each step finished."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def started(self, stage: str, step: int, steps: int) -> None:
-        """See `Observer`."""
-
     def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
         """See `Observer`."""
         self.ends.append(time.perf_counter())
-
-    def validated(self, step: int, scores: Scores) -> None:
-        """See `Observer`."""
-
-    def noted(self, text: str) -> None:
-        """See `Observer`."""
 
 
 def made_up_images(folder: Path, count: int = _IMAGES, side: int = 384) -> list[Path]:

@@ -54,7 +54,7 @@ class Validation:
         name: name of the set.
 
     Attributes:
-        pictures: files and the digests of their pixels (`data.cache.pixel_digest`).
+        images: files and the digests of their pixels (`data.cache.pixel_digest`).
 
     Raises:
         TrainingError: there are no images, or one cannot be read or is too small.
@@ -68,8 +68,8 @@ class Validation:
         except ImageError as error:
             raise TrainingError(f"validation: {error}") from None
         if not images:
-            raise TrainingError(f"validation: {folder} holds no pictures")
-        self.pictures = [(path, pixel_digest(image)) for path, image in zip(paths, images, strict=True)]
+            raise TrainingError(f"validation: {folder} contains no images")
+        self.images = [(path, pixel_digest(image)) for path, image in zip(paths, images, strict=True)]
         self.pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
         for path, image in zip(paths, images, strict=True):
             hr = crop_to_multiple(_centre(image), scale)

@@ -1,4 +1,4 @@
-"""`srgan-fast train`: a run that is resumed on other pictures is refused in one line, and goes on by --force."""
+"""`srgan-fast train`: a run that is resumed with other images is rejected in one line, and continues with --force."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ MakePicture = Callable[..., Path]
 
 @pytest.fixture
 def train(run: Any, picture: MakePicture, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
-    """Trains a small network on two pictures for a given number of steps."""
+    """Trains a small network on two images for a given number of steps."""
     pytest.importorskip("tensorboard")
     monkeypatch.setenv("SRGAN_FAST_CACHE", str(folder / "cache"))
     for number in range(2):
@@ -28,20 +28,20 @@ def train(run: Any, picture: MakePicture, monkeypatch: pytest.MonkeyPatch, folde
 def test_force_belongs_to_resume(train: Any) -> None:
     result = train(1, "--force")
     assert result.exit_code == 1
-    assert result.stderr.strip() == "error: --force is for --resume, which is not given; another run.output starts anew"
+    assert result.stderr.strip() == "error: --force works only with --resume; for a new run, change run.output"
     assert not Path("out").exists()
 
 
-def test_a_run_goes_on_with_other_pictures_or_another_seed_only_by_force(train: Any, picture: MakePicture) -> None:
+def test_a_run_continues_with_other_images_or_another_seed_only_with_force(train: Any, picture: MakePicture) -> None:
     assert train(1).exit_code == 0
     picture("photos/1.png", seed=5, size=(24, 24, 3))
     result = train(2, "run.seed=7", "--resume")
     assert result.exit_code == 1
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert "run.seed was 0 and is 7; data.train has other pictures" in errors[0]
-    assert errors[0].endswith("To go on all the same: --resume --force")
+    assert "run.seed was 0 and is 7; data.train has 2 images as before, but others" in errors[0]
+    assert errors[0].endswith("To continue anyway: --resume --force")
     result = train(2, "run.seed=7", "--resume", "--force")
     assert result.exit_code == 0
-    assert "going on although run.seed was 0 and is 7" in result.stderr
+    assert "continuing although run.seed was 0 and is 7" in result.stderr
     assert Path("out/checkpoints/0-pretrain-00000002.pt").is_file()

@@ -178,7 +178,7 @@ def test_trainable_on_request(file: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 1, 16, 16), (1, 16, 16, 3)], ids=str)
 def test_anything_but_rgb_batches_is_refused(file: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="taken of N, 3, H, W images"):
+    with pytest.raises(ModelError, match="takes N, 3, H, W images"):
         FeatureExtractor("vgg22", weights=file)(torch.zeros(shape))
 
 
@@ -213,9 +213,9 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "holds a list, not a state dict"),
-        ({}, r"lacks features\.0\.weight, which vgg19 up to relu2_2 needs"),
-        ({"features.0.weight": 3}, r"lacks features\.0\.weight"),
+        ([1, 2], "contains a list, not a state dict"),
+        ({}, r"has no features\.0\.weight, which vgg19 up to relu2_2 needs"),
+        ({"features.0.weight": 3}, r"has no features\.0\.weight"),
         ({"features.0.weight": torch.zeros(64, 1, 3, 3)}, r"features\.0\.weight has shape \(64, 1, 3, 3\)"),
     ],
     ids=["list", "nothing", "number", "gray"],
@@ -266,8 +266,8 @@ def test_several_layers_come_in_the_order_in_which_they_were_asked_for(file: Pat
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (("conv3_4",), "'conv3_4' is no layer of vgg16; it has conv1_1, relu1_1, .*, pool5"),
-        (("vgg33",), "'vgg33' is no layer of vgg16"),
+        (("conv3_4",), "'conv3_4' is not a layer of vgg16; it has conv1_1, relu1_1, .*, pool5"),
+        (("vgg33",), "'vgg33' is not a layer of vgg16"),
         (("conv1_2", "conv1_2"), "layers are conv1_2, conv1_2; name each once"),
     ],
 )

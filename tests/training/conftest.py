@@ -37,9 +37,12 @@ class Recorder:
         self.scores: list[Scores] = []
         self.notes: list[str] = []
         self.on_step: Callable[[str, int], None] | None = None
+        self.on_start: Callable[[str], object] | None = None
 
     def started(self, stage: str, step: int, steps: int) -> None:
         self.starts.append((stage, step, steps))
+        if self.on_start is not None:
+            self.on_start(stage)
 
     def stepped(self, step: int, rate: float, losses: dict[str, float]) -> None:
         stage = self.starts[-1][0]

@@ -119,7 +119,7 @@ def test_the_last_override_wins_and_others_stay(write: Write) -> None:
 
 @pytest.mark.parametrize("override", ["", "steps", "=3", " = 3", "gan.steps", "--steps 3"])
 def test_what_is_no_override_is_refused(small: Path, override: str) -> None:
-    with pytest.raises(TrainingError, match="is no override; write key=value") as error:
+    with pytest.raises(TrainingError, match="is not an override; write key=value") as error:
         read_config(small, [override])
     assert repr(override) in str(error.value)
 
@@ -156,14 +156,14 @@ def test_unknown_keys_are_named_with_the_nearest_and_all_that_there_are(
 ) -> None:
     text = message(small, override)
     key = "dta" if override.startswith("dta") else override.partition("=")[0]
-    assert text.startswith(f"{key} is not known; did you mean {near}? there are ")
-    assert {near, listed} <= set(text.rpartition("there are ")[2].split(", "))
+    assert text.startswith(f"{key} is unknown; did you mean {near}? valid keys: ")
+    assert {near, listed} <= set(text.rpartition("valid keys: ")[2].split(", "))
 
 
 @pytest.mark.parametrize("override", ["zzz=1", "gan.=1", "gan.0=1", ".=1", "gan..steps=1"])
 def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: str) -> None:
     text = message(small, override)
-    assert " is not known; there are " in text
+    assert " is unknown; valid keys: " in text
     assert "did you mean" not in text
 
 
@@ -194,7 +194,7 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("run.precision=fp16", ["run.precision", "'fp32' or 'bf16'"]),
         ("run.ema=1", ["run.ema", "1", "less than 1"]),
         ("run.keep=0", ["run.keep", "0", "greater than or equal to 1"]),
-        ("run.metadata.year=2020", ["run.metadata.year", "2020", "must be text"]),
+        ("run.metadata.year=2020", ["run.metadata.year", "2020", "must be a string"]),
         ("data.targets_weight=1.1", ["data.targets_weight", "1.1", "less than or equal to 1"]),
         ("data.targets_weight=-0.1", ["data.targets_weight", "-0.1", "greater than or equal to 0"]),
         ("data.targets_weight=nan", ["data.targets_weight", "nan"]),
@@ -202,10 +202,13 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("data.degradations.blur=[2, 1]", ["data.degradations", "blur must be [lowest, highest]", "[2.0, 1.0]"]),
         (
             "data.degradations={blur=[0, 1], second_order={}}",
-            ["data.degradations", "second_order has blur, noise and jpeg of its own"],
+            ["data.degradations", "second_order replaces blur, noise and jpeg"],
         ),
-        ("data.degradations.second_order.first.resize=[1.1, 2]", ["data.degradations.second_order.first", "up to 1"]),
-        ("data.degradations.second_order.first.resize=[0, 2]", ["data.degradations.second_order.first", "above 0"]),
+        (
+            "data.degradations.second_order.first.resize=[1.1, 2]",
+            ["data.degradations.second_order.first", "lowest <= 1 <= highest"],
+        ),
+        ("data.degradations.second_order.first.resize=[0, 2]", ["data.degradations.second_order.first", "0 < lowest"]),
         (
             "data.degradations.second_order.second.noise_probability=0.6",
             ["data.degradations.second_order.second", "noise_probability and poisson_probability", "1.1"],
@@ -221,7 +224,7 @@ def test_keys_near_to_nothing_still_list_what_there_is(small: Path, override: st
         ("data.degradations.jpeg=[0, 90]", ["data.degradations", "jpeg", "1..100"]),
         ("data.degradations.jpeg=[50, 101]", ["data.degradations.jpeg.1", "101", "less than or equal to 100"]),
         ("data.validation=3", ["data.validation", "a folder, or a table of names and folders, not 3"]),
-        ("data.validation={a=3}", ["data.validation", "a must name a folder, not 3"]),
+        ("data.validation={a=3}", ["data.validation", "a must be a folder, not 3"]),
         ("data.validation={'a/b'='c'}", ["data.validation", "'a/b'", "leave out slashes and spaces"]),
         ("data=3", ["data", "3"]),
         ("gan=true", ["gan", "true", "must be a section with steps, "]),
@@ -234,7 +237,7 @@ def test_wrong_values_are_named_with_what_is_allowed(small: Path, override: str,
 
 
 WHOLE, NUMBER, TEXT, LIST, PAIR = (
-    f"must be {what}" for what in ("a whole number", "a number", "text", "a list", "a list of 2 numbers")
+    f"must be {what}" for what in ("a whole number", "a number", "a string", "a list", "a list of 2 numbers")
 )
 
 
@@ -312,12 +315,12 @@ def test_the_largest_seed_is_one_that_torch_takes(small: Path) -> None:
         (["run.accumulate=3"], "data.batch is 16; it must be a multiple of run.accumulate"),
         (
             ["data.targets=better", "pretrain.steps=0", "gan.steps=1", "gan.content_weight=0"],
-            "data.targets serve the pixel and content losses; give pretrain.steps, gan.pixel_weight or "
+            "only pixel and content losses use data.targets; set pretrain.steps, gan.pixel_weight or "
             "gan.content_weight",
         ),
         (
             ["data.lr=small", "data.degradations.noise=[0, 1]"],
-            "data: degradations are of originals that are shrunk here; leave out either them or lr",
+            "data: degradations apply only when originals are downscaled; leave out degradations or lr",
         ),
         (
             ["pretrain.pixel_weight=0"],
@@ -331,7 +334,7 @@ def test_the_largest_seed_is_one_that_torch_takes(small: Path) -> None:
             ["gan.features.layers={conv5_4=0}"],
             "gan.features: all weights of layers are 0; for no content loss set content_weight to 0",
         ),
-        (["pretrain.steps=0"], "nothing to do: give pretrain.steps or gan.steps"),
+        (["pretrain.steps=0"], "nothing to do: set pretrain.steps or gan.steps"),
     ],
 )
 def test_values_that_do_not_fit_each_other(small: Path, overrides: list[str], expected: str) -> None:
@@ -426,7 +429,7 @@ def test_sizes_that_are_not_given_are_the_architectures(small: Path, architectur
         ),
         (
             ["architecture=compact", "checkpointing=true"],
-            "generator.checkpointing: compact has no blocks to compute again; leave it out",
+            "generator.checkpointing: compact has no blocks to recompute; leave it out",
         ),
     ],
     ids=str,
@@ -460,7 +463,7 @@ def test_missing_sections_and_keys_are_named(write: Write) -> None:
 def test_all_problems_are_told_at_once(write: Write) -> None:
     text = message(write("[data]\ncorp = 96\n[run]\nseed = -1\nkeep = 0\n"))
     assert text.count("; ") >= 3
-    for part in ("data.train is missing", "data.corp is not known", "run.seed is -1", "run.keep is 0"):
+    for part in ("data.train is missing", "data.corp is unknown", "run.seed is -1", "run.keep is 0"):
         assert part in text
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from srgan_fast.models import read_generator
-from srgan_fast.training import distributed, read_config, trainer
+from srgan_fast.training import batches, distributed, read_config
 
 from .conftest import conduct, differing, tiny_sections
 from .workers import compute_in_float64
@@ -83,7 +83,7 @@ def test_two_processes_train_what_one_does(
     two, one = (write_config(pictures, tmp_path / name, kernels) for name in ("two", "one"))
     result = torchrun(WORKERS, "double", "train", two)
     assert result.returncode == 0, result.stderr
-    monkeypatch.setattr(trainer, "to_batch", trainer.to_batch)  # brought back afterwards
+    monkeypatch.setattr(batches, "to_batch", batches.to_batch)  # brought back afterwards
     compute_in_float64()
     assert conduct(read_config(one)).finished
     ours, theirs = last_state(two.parent / "run"), last_state(one.parent / "run")

@@ -42,15 +42,15 @@ class _Counted:
                 return "figures"
 
         monkeypatch.setattr(graphs, "_Recording", Recording)
-        monkeypatch.setattr(graphs, "_beside", lambda step, batches, stream: step.compute(batches))
-        monkeypatch.setattr(CapturedStep, "_side", lambda self, batches: None)
+        monkeypatch.setattr(graphs, "_on_side_stream", lambda step, batches, stream: step.compute(batches))
+        monkeypatch.setattr(CapturedStep, "_side_stream", lambda self, batches: None)
 
     def compute(self, batches: Sequence[Batch]) -> Any:
         self.ways.append("computed")
         self.fused.append(switch._recorded.steps > 0)
         return "figures"
 
-    def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
+    def conclude(self, figures: Figures, after_update: Callable[[], None] | None = None) -> dict[str, float]:
         assert figures == "figures"
         return {"pixel": float(len(self.ways))}
 
@@ -189,7 +189,7 @@ def test_on_a_gpu_what_is_done_meanwhile_comes_before_the_wait_for_the_losses() 
     values: Any = SimpleNamespace(is_cuda=True, isfinite=lambda: torch.ones(1, dtype=torch.bool))
     figures: Any = SimpleNamespace(values=values, norms={}, read=lambda: order.append("losses"))
     optimisers: Any = {"generator": Optimiser()}
-    step_module._move(figures, optimisers, {}, None, lambda: order.append("average"))
+    step_module._update_weights(figures, optimisers, {}, None, lambda: order.append("average"))
     assert order == ["weights", "average", "losses"]
 
 

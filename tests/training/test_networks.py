@@ -164,13 +164,13 @@ def test_an_init_of_another_network_is_refused_by_what_it_is(make_config: MakeCo
     text = refused(make_config(generator=generator_of("rrdb", scale=4, growth=32, init=str(path))))
     assert text == (
         f"generator.init: {path} is RRDB (ESRGAN), 2 blocks, 8 channels, growth 32, x4, which is not "
-        "RRDB (ESRGAN), 1 blocks, 8 channels, growth 32, x4, as the configuration asks for"
+        "RRDB (ESRGAN), 1 blocks, 8 channels, growth 32, x4, as the configuration requires"
     )
     ours = tmp_path / "ours.safetensors"
     save_generator(Generator(generator_config("paper", channels=8, blocks=2)), ours, "paper")
     text = refused(make_config(generator=generator_of("compact", scale=4, init=str(ours))))
     assert text == (
-        f"generator.init: {ours}: is an SRGAN generator of ours already; the configuration asks for "
+        f"generator.init: {ours}: is an SRGAN generator of ours already; the configuration requires "
         "Compact (SRVGGNet), 2 convolutions of 8 channels, x4"
     )
 
@@ -182,7 +182,7 @@ def test_an_init_that_computes_otherwise_is_refused(make_config: MakeConfig, tmp
     text = refused(make_config(generator=section, data={"crop": 48}, run={"output": str(tmp_path / "other")}))
     assert text.endswith(
         "is Compact (SRVGGNet), 2 convolutions of 8 channels, x3, with other activations, biases or value ranges than "
-        "the configuration asks for"
+        "the configuration requires"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from srgan_fast.training import TrainConfig, Trainer, feeding, trainer
+from srgan_fast.training import TrainConfig, Trainer, batches, feeding, stage
 from srgan_fast.training.graphs import WARM_UP, CapturedStep
 from srgan_fast.training.validation import to_batch
 
@@ -39,7 +39,7 @@ def _state(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     made = StandIn(monkeypatch)
-    monkeypatch.setattr(trainer, "can_record", lambda device, processes: True)
+    monkeypatch.setattr(stage, "can_record", lambda device, processes: True)
     monkeypatch.setattr(feeding, "feeding_stream", torch.cuda.Stream)
     loaded = 0
 
@@ -51,7 +51,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
         made.copy()
         return to_batch(images, device)
 
-    monkeypatch.setattr(trainer, "to_batch", copied)
+    monkeypatch.setattr(batches, "to_batch", copied)
     return made
 
 
@@ -70,10 +70,10 @@ def test_a_run_is_recorded_while_its_feeder_copies_and_trains_the_same_bits(
     assert len(stand_in.copied_on) == 2
     assert stand_in.current() is stand_in.default
 
-    monkeypatch.setattr(trainer, "can_record", lambda device, processes: False)
-    monkeypatch.setattr(trainer, "to_batch", to_batch)
+    monkeypatch.setattr(stage, "can_record", lambda device, processes: False)
+    monkeypatch.setattr(batches, "to_batch", to_batch)
     asked: list[str] = []
-    monkeypatch.setattr(trainer, "fastest_algorithms", lambda device: (asked.append(device.type), nullcontext())[1])
+    monkeypatch.setattr(stage, "fastest_algorithms", lambda device: (asked.append(device.type), nullcontext())[1])
     assert conduct(_config(make_config, tmp_path / "plain", kernels)).finished
     assert differing(_state(tmp_path / "recorded"), _state(tmp_path / "plain")) == []
     assert asked == ["cpu"] * 2 * STEPS
@@ -84,15 +84,15 @@ def test_a_recording_that_fails_leaves_the_stream_and_the_run_as_they_were(
     make_config: MakeConfig, tmp_path: Path, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(trainer, "to_batch", to_batch)
-    original = trainer.PretrainStep.compute
+    monkeypatch.setattr(batches, "to_batch", to_batch)
+    original = stage.PretrainStep.compute
 
     def fetches(self: Any, batches: Any) -> Any:
         figures = original(self, batches)
         figures.values.sum().item()
         return figures
 
-    monkeypatch.setattr(trainer.PretrainStep, "compute", fetches)
+    monkeypatch.setattr(stage.PretrainStep, "compute", fetches)
     with caplog.at_level(logging.WARNING, "srgan_fast.training"):
         assert conduct(_config(make_config, tmp_path / "run")).finished
     (line,) = [message for message in caplog.messages if "cannot be recorded" in message]
@@ -127,6 +127,6 @@ def test_a_run_on_a_gpu_is_recorded_while_its_feeder_copies(
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(trainer, "CapturedStep", Noted)
+    monkeypatch.setattr(stage, "CapturedStep", Noted)
     assert Trainer(_config(make_config, tmp_path / "run", kernels, "cuda"), Recorder()).run().finished
     assert [step._recording is not None for step in made] == [True, True]

@@ -44,7 +44,7 @@ def test_names_of_the_dead_do_not_count_as_the_living(dead: int) -> None:
 
 
 def test_a_process_that_does_not_come_is_named() -> None:
-    with pytest.raises(RuntimeError, match=r"process 1 did not come within 0\.1 s"):
+    with pytest.raises(RuntimeError, match=r"process 1 did not join within 0\.1 s"):
         fresh_store(HashStore(), 0, 2, timedelta(seconds=0.1))
 
 

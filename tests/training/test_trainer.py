@@ -267,7 +267,9 @@ def test_layers_that_the_network_does_not_have_are_refused_before_the_first_step
     make_config: MakeConfig, stage: str
 ) -> None:
     section = {"features": {"weights": "random", "vgg": "vgg16", "layers": {"conv3_4": 1.0}}}
-    with pytest.raises(TrainingError, match=rf"{stage}\.features .*: 'conv3_4' is no layer of vgg16; it has conv1_1"):
+    with pytest.raises(
+        TrainingError, match=rf"{stage}\.features .*: 'conv3_4' is not a layer of vgg16; it has conv1_1"
+    ):
         Trainer(make_config(**{stage: section}), Recorder())
 
 
@@ -287,7 +289,7 @@ def test_the_pixel_loss_is_taken_against_a_mixture_of_target_and_original(
     batches = {}
     for weight in (0.0, 0.25, 1.0):
         data = {"targets": str(targets), "targets_weight": weight}
-        (batches[weight],) = Trainer(make_config(data=data), Recorder())._batches(0, 5)
+        (batches[weight],) = Trainer(make_config(data=data), Recorder()).batches.load("pretrain", 5)
     hr, lr, target = batches[1.0]
     assert (target - hr).abs().max() > 8 / 255
     for weight, batch in batches.items():
@@ -310,13 +312,13 @@ def test_a_stage_may_weigh_targets_in_its_own_way(make_config: MakeConfig, targe
     data = {"targets": str(targets), "targets_weight": 0.75}
     trainer = Trainer(make_config(data=data, gan={"targets_weight": 0.0}), Recorder())
     own = Trainer(make_config(data={"targets": str(targets)}), Recorder())
-    for order, weight in ((0, 0.75), (1, 0.0)):
-        (batch,), (whole,) = trainer._batches(order, 2), own._batches(order, 2)
+    for stage, weight in (("pretrain", 0.75), ("gan", 0.0)):
+        (batch,), (whole,) = trainer.batches.load(stage, 2), own.batches.load(stage, 2)
         torch.testing.assert_close(batch[2], weight * whole[2] + (1 - weight) * whole[0])
 
 
 def test_a_batch_without_targets_is_a_pair(make_config: MakeConfig) -> None:
-    (batch,) = Trainer(make_config(), Recorder())._batches(0, 0)
+    (batch,) = Trainer(make_config(), Recorder()).batches.load("pretrain", 0)
     assert len(batch) == 2
 
 
@@ -324,8 +326,8 @@ def test_given_low_resolution_pictures_are_what_the_network_sees(
     make_config: MakeConfig, low_resolution: Path, targets: Path
 ) -> None:
     # Targets let the crops start at the same places.
-    shrunk = Trainer(make_config(data={"targets": str(targets)}), Recorder())._batches(0, 0)[0]
-    given = Trainer(make_config(data={"lr": str(low_resolution)}), Recorder())._batches(0, 0)[0]
+    shrunk = Trainer(make_config(data={"targets": str(targets)}), Recorder()).batches.load("pretrain", 0)[0]
+    given = Trainer(make_config(data={"lr": str(low_resolution)}), Recorder()).batches.load("pretrain", 0)[0]
     assert torch.equal(given[0], shrunk[0])
     assert torch.equal(given[1].mul(255).round(), shrunk[1].mul(255).round().div(2).floor())
 
@@ -486,20 +488,16 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
 def test_adversarial_stage_starts_from_the_averaged_weights(make_config: MakeConfig) -> None:
     seen: list[dict[str, Tensor]] = []
     config = make_config(run={"ema": 0.9})
-    trainer = Trainer(config, Recorder())
-    build = trainer._gan_step
-
-    def watched(*args: Any) -> Any:
-        seen.append({name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()})
-        return build(*args)
-
-    trainer._gan_step = watched
+    trainer = Trainer(config, recorder := Recorder())
+    recorder.on_start = lambda stage: seen.append(
+        {name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()} if stage == "gan" else {}
+    )
     trainer.run()
     state = torch.load(config.run.output / "checkpoints" / "0-pretrain-00000003.pt", weights_only=True)
-    assert same(seen[0], state["average"])
-    assert not same(seen[0], state["networks"]["generator"])
+    assert same(seen[1], state["average"])
+    assert not same(seen[1], state["networks"]["generator"])
     model = load_generator(config.run.output / "pretrain.safetensors").state_dict()
-    assert all(torch.equal(seen[0][n], model[n]) for n in model if not n.endswith("num_batches_tracked"))
+    assert all(torch.equal(seen[1][n], model[n]) for n in model if not n.endswith("num_batches_tracked"))
 
 
 def test_gan_from_a_pretrained_file_is_gan_after_pretraining(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def refused(config: TrainConfig, resume: bool = False) -> str:
     return str(error.value)
 
 
-def poison(trainer: Trainer, at: tuple[str, int]) -> None:
+def poison(trainer: Trainer, recorder: Recorder, at: tuple[str, int]) -> None:
     """Spoils a weight after a step, as a diverging run does."""
 
     def spoil(stage: str, step: int) -> None:
@@ -41,8 +41,7 @@ def poison(trainer: Trainer, at: tuple[str, int]) -> None:
             with torch.no_grad():
                 trainer.generator.tail.bias.fill_(float("nan"))
 
-    assert isinstance(trainer.observer, Recorder)
-    trainer.observer.on_step = spoil
+    recorder.on_step = spoil
 
 
 @pytest.mark.parametrize(("stage", "loss"), [("pretrain", "pixel"), ("gan", "content")])
@@ -50,12 +49,12 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_step_and_the_last_good_ch
     make_config: MakeConfig, stage: str, loss: str
 ) -> None:
     config = make_config(pretrain={"steps": 6}, gan={"steps": 6}, run={"save_every": 2})
-    trainer = Trainer(config, Recorder())
-    poison(trainer, (stage, 3))
+    trainer = Trainer(config, recorder := Recorder())
+    poison(trainer, recorder, (stage, 3))
     with pytest.raises(TrainingError, match=f"{stage} step 4: the {loss} loss is nan; the run stops") as error:
         trainer.run()
     good = config.run.output / "checkpoints" / f"{0 if stage == 'pretrain' else 1}-{stage}-00000002.pt"
-    assert f"its last good checkpoint is {good}. " in str(error.value)
+    assert f"Last good checkpoint: {good}. " in str(error.value)
     assert "learning rate" in str(error.value)
     recorder = Recorder()
     assert conduct(config, recorder, resume=True).finished
@@ -63,9 +62,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_step_and_the_last_good_ch
 
 
 def test_a_loss_that_is_not_finite_before_any_checkpoint(make_config: MakeConfig) -> None:
-    trainer = Trainer(make_config(), Recorder())
-    poison(trainer, ("pretrain", 1))
-    with pytest.raises(TrainingError, match=r"pretrain step 2: .* its last good checkpoint is none was written yet"):
+    trainer = Trainer(make_config(), recorder := Recorder())
+    poison(trainer, recorder, ("pretrain", 1))
+    with pytest.raises(TrainingError, match=r"pretrain step 2: .* Last good checkpoint: none yet"):
         trainer.run()
 
 
@@ -73,7 +72,10 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(make_config: MakeConfig) -
     config = make_config()
     conduct(config)
     before = {path: path.read_bytes() for path in config.run.output.rglob("*") if path.is_file()}
-    assert refused(config) == f"{config.run.output} holds a run already; use --resume to go on, or another run.output"
+    assert (
+        refused(config)
+        == f"{config.run.output} already contains a run; use --resume to continue it, or another run.output"
+    )
     assert {path: path.read_bytes() for path in config.run.output.rglob("*") if path.is_file()} == before
 
 
@@ -95,10 +97,10 @@ def test_a_run_is_not_resumed_with_another_network_or_data(
     outcome = conduct(make_config(gan={"steps": 0}))
     text = refused(make_config(gan={"steps": 0}, **changes), resume=True)
     assert text.startswith(f"{outcome.checkpoint} was made with {expected}")
-    assert text.endswith("a resumed run must continue with the same")
+    assert text.endswith("a resumed run must use the same")
 
 
-FORCE = "To go on all the same: --resume --force"
+FORCE = "To continue anyway: --resume --force"
 
 
 def change_a_pixel(path: Path) -> None:
@@ -126,12 +128,12 @@ def test_a_run_is_not_resumed_with_other_pictures_unless_forced(
     change_a_pixel(sorted(folders[name].iterdir())[0])
     config = make_config(**with_folders(folders))
     count = 1 if name == "validation" else 3
-    what = f"data.{name} has other pictures or another order of them, though as many, {count} ({folders[name]})"
+    what = f"data.{name} has {count} images as before, but others or in another order ({folders[name]})"
     assert refused(config, resume=True) == f"{outcome.checkpoint} was made with other data: {what}. {FORCE}"
     recorder = Recorder()
     assert Trainer(config, recorder).run(resume=True, force=True).finished
     assert recorder.starts == [("pretrain", 2, 3)]
-    assert f"going on although {what}" in recorder.notes
+    assert f"continuing although {what}" in recorder.notes
     assert conduct(config, resume=True).finished  # what it went on with is recorded
 
 
@@ -139,7 +141,7 @@ def test_a_run_is_not_resumed_with_more_or_fewer_pictures(make_config: MakeConfi
     config = make_config(data={"train": str(folders["train"])}, gan={"steps": 0})
     conduct(config)
     shutil.copy(folders["train"] / "0.png", folders["train"] / "3.png")
-    assert f"data.train had 3 pictures and has 4 ({folders['train']}). {FORCE}" in refused(config, resume=True)
+    assert f"data.train had 3 images and has 4 ({folders['train']}). {FORCE}" in refused(config, resume=True)
 
 
 def test_a_run_is_not_resumed_with_another_seed_unless_forced(make_config: MakeConfig) -> None:
@@ -198,7 +200,7 @@ def test_a_checkpoint_from_before_pictures_were_recorded_goes_by_folders(
     shutil.copytree(pictures, tmp_path / "others")
     moved = make_config(gan={"steps": 0}, data={"train": str(tmp_path / "others")})
     text = refused(moved, resume=True)
-    assert f"data.train was {pictures} and is {tmp_path / 'others'}, and what it held was not recorded. {FORCE}" in text
+    assert f"data.train was {pictures} and is {tmp_path / 'others'}, and its images were not recorded. {FORCE}" in text
     assert conduct(config, resume=True).finished
 
 
@@ -214,8 +216,8 @@ def test_a_damaged_checkpoint_is_named_before_the_one_before_it_is_taken(make_co
     conduct(config, recorder, resume=True)
     assert recorder.starts == [("pretrain", 2, 3)]
     assert [note for note in recorder.notes if "damaged" in note] == [
-        f"checkpoint {outcome.checkpoint.name} is damaged (its content is not that of its checksum); "
-        "going on from the one before it"
+        f"checkpoint {outcome.checkpoint.name} is damaged (its checksum does not match); "
+        "continuing from the previous one"
     ]
 
 
@@ -225,14 +227,16 @@ def test_validating_on_training_pictures_is_noted_in_one_line(
     def notes(folder: Path) -> list[str]:
         recorder = Recorder()
         Trainer(make_config(data={"validation": str(folder)}), recorder)
-        return [note for note in recorder.notes if "training pictures too" in note]
+        return [note for note in recorder.notes if "also training images" in note]
 
     assert notes(originals) == []
     both = shutil.copytree(originals, tmp_path / "both")
     write_image(both / "a.webp", read_image(pictures / "1.png"), quality=100)  # another name and format
-    then = "validation will look better than the model is"
-    assert notes(both) == [f"1 of 2 validation pictures are training pictures too (first: a.webp, there 1.png): {then}"]
-    assert notes(pictures) == [f"3 of 3 validation pictures are training pictures too (first: 0.png): {then}"]
+    then = "its figures will be better than the model"
+    assert notes(both) == [
+        f"1 of 2 validation images are also training images (first: a.webp, in training 1.png): {then}"
+    ]
+    assert notes(pictures) == [f"3 of 3 validation images are also training images (first: 0.png): {then}"]
 
 
 def test_a_damaged_cache_is_said_and_costs_nothing_else(make_config: MakeConfig, folders: dict[str, Path]) -> None:
@@ -308,7 +312,7 @@ def test_a_checkpoint_of_another_discriminator_is_refused(make_config: MakeConfi
 def test_a_checkpoint_of_a_stage_that_is_left_out_is_refused(make_config: MakeConfig) -> None:
     outcome = conduct(make_config())
     text = refused(make_config(gan={"steps": 0}), resume=True)
-    assert text == f"{outcome.checkpoint} is in the gan stage, which the configuration leaves out"
+    assert text == f"{outcome.checkpoint} is in the gan stage, which the configuration skips"
 
 
 def test_all_checkpoints_damaged_is_an_error_not_a_new_start(make_config: MakeConfig) -> None:
@@ -329,9 +333,9 @@ def test_pictures_that_do_not_serve_are_noted_and_left_out(
     recorder = Recorder()
     assert conduct(make_config(data={"train": str(folder)}, gan={"steps": 0}), recorder).finished
     notes = "\n".join(recorder.notes)
-    assert f"4 pictures in {folder}" in notes
+    assert f"4 images in {folder}" in notes
     assert f"skipped: {folder / 'broken.png'}" in notes
-    assert "1 pictures are smaller than a crop and left out: small.png" in notes
+    assert "1 images are smaller than a crop and were skipped: small.png" in notes
     assert "notes.txt" not in notes
 
 
@@ -361,7 +365,7 @@ def test_validation_pictures_that_cannot_be_used(
     write_image(small / "a.png", Image(photo[:16, :200]))
     (broken / "a.png").write_bytes(b"nothing")
     for folder, expected in [
-        (empty, f"validation: {empty} holds no pictures"),
+        (empty, f"validation: {empty} contains no images"),
         (small, f"validation: {small / 'a.png'} is too small to be measured"),
         (broken, f"validation: {broken / 'a.png'}"),
         (tmp_path / "none", f"validation: {tmp_path / 'none'}"),
@@ -392,17 +396,17 @@ def test_a_full_disk_stops_and_keeps_the_last_checkpoint(make_config: MakeConfig
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there(make_config: MakeConfig) -> None:
-    assert refused(make_config(run={"device": "cuda"})) == "run.device is cuda, but torch sees no CUDA device"
+    assert refused(make_config(run={"device": "cuda"})) == "run.device is cuda, but PyTorch finds no CUDA device"
 
 
 def test_init_of_another_architecture_or_none(make_config: MakeConfig, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_generator(Generator(generator_config("paper", channels=8, blocks=3)), path, "paper")
     text = refused(make_config(generator={"init": str(path)}))
-    assert text == f"generator.init: {path} has blocks = 3 where the configuration asks for 2"
+    assert text == f"generator.init: {path} has blocks = 3 where the configuration requires 2"
     save_generator(Generator(generator_config("pytorch-gan", channels=8, blocks=2)), path, "pytorch-gan")
     text = refused(make_config(generator={"init": str(path)}))
-    assert "block_bias = True where the configuration asks for False" in text
+    assert "block_bias = True where the configuration requires False" in text
     assert text.endswith(", the value ranges or BatchNorm epsilons of another preset")
     with pytest.raises(ModelError, match="neither a file nor a shipped model"):
         Trainer(make_config(generator={"init": "no-such-model"}), Recorder())
@@ -414,7 +418,7 @@ def test_a_start_that_the_network_cannot_have(make_config: MakeConfig) -> None:
         ({"channels": 2}, "2 channels cannot carry 3 colours"),
     ]:
         text = refused(make_config(generator={"start": "upscaler", **changes}))
-        assert text == f"generator.start is upscaler, which this network cannot be: {reason}; use random"
+        assert text == f"generator.start is upscaler, which this network does not support: {reason}; use random"
 
 
 def test_missing_vgg_weights_are_noticed_before_the_pretraining(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -428,4 +432,6 @@ def test_missing_vgg_weights_are_noticed_before_the_pretraining(make_config: Mak
 def test_batches_that_do_not_divide(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(data={"batch": 3})
     monkeypatch.setattr("srgan_fast.training.distributed.start", lambda: (0, 2))
-    assert refused(config) == "data.batch is 3; it must divide by 2, processes times run.accumulate"
+    assert (
+        refused(config) == "data.batch is 3; it must be a multiple of 2, the number of processes times run.accumulate"
+    )

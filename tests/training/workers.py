@@ -204,11 +204,11 @@ def reborn() -> None:
 
 def compute_in_float64() -> None:
     """Everything that is built from now on; pictures come as float64, too."""
-    from srgan_fast.training import trainer
+    from srgan_fast.training import batches
 
-    to_batch = trainer.to_batch
+    to_batch = batches.to_batch
     torch.set_default_dtype(torch.float64)
-    trainer.to_batch = lambda images, device: to_batch(images, device).double()
+    batches.to_batch = lambda images, device: to_batch(images, device).double()
 
 
 def dying(folder: Path) -> None:

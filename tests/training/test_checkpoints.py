@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from srgan_fast.errors import TrainingError
-from srgan_fast.training import state as module
-from srgan_fast.training.state import CheckpointFolder
+from srgan_fast.training import checkpoints as module
+from srgan_fast.training.checkpoints import CheckpointFolder
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_any_two_changed_bytes_are_noticed_named_and_passed_over(checkpoints: Ch
         assert found[0] == older
         assert len(notes) == 1
         assert notes[0].startswith(f"checkpoint {newest.name} is damaged (")
-        assert notes[0].endswith("); going on from the one before it")
+        assert notes[0].endswith("); continuing from the previous one")
         assert "\n" not in notes[0]
     assert passed_over == len(pairs)
     newest.write_bytes(whole)
@@ -153,7 +153,7 @@ def test_a_checkpoint_whose_checksum_was_cut_off_is_damaged(checkpoints: Checkpo
     assert found is not None
     assert found[0] == older
     assert notes == [
-        f"checkpoint {newest.name} is damaged (its checksum is missing); going on from the one before it",
+        f"checkpoint {newest.name} is damaged (its checksum is missing); continuing from the previous one",
     ]
 
 
@@ -217,7 +217,7 @@ def test_if_all_are_damaged_the_error_names_each(checkpoints: CheckpointFolder) 
     assert "\n" not in text
     assert all(path.name in text for path in paths)
     assert text.count("is damaged") == 2
-    assert f"{paths[2].name} is no checkpoint of ours" in text
+    assert f"{paths[2].name} is not a checkpoint of srgan_fast" in text
 
 
 @contextmanager

@@ -7,20 +7,77 @@ flipped bits would be loaded and trained on unnoticed.
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NotRequired, TypedDict, cast
 
 import torch
+from torch import Tensor
 
 from srgan_fast.errors import FileError, TrainingError
 from srgan_fast.files import atomic_write
+from srgan_fast.training.config import StageName
+from srgan_fast.training.provenance import ImageSet
 
 FORMAT = "srgan_fast.training/1"
 
 _SEAL = b"srgan_fast/sha256"  # marker before the digest, which ends the file
 _SEALED = "sealed"  # key of states whose file must have a checksum; older checkpoints have neither
 _PIECE = 1 << 20
+
+
+class StageState(TypedDict):
+    """State of the networks and optimisers of a stage.
+
+    Attributes:
+        networks: state of each network.
+        optimisers: state of each network's optimiser.
+        average: state of the averaged generator.
+    """
+
+    networks: dict[str, dict[str, Tensor]]
+    optimisers: dict[str, dict[str, Any]]
+    average: dict[str, Tensor]
+
+
+class ValidationState(TypedDict):
+    """Figures of the validation; older checkpoints lack them.
+
+    Attributes:
+        psnr: latest PSNR of luma.
+        st_lpips: latest ST-LPIPS.
+        best: fields of `best.Best`.
+    """
+
+    psnr: NotRequired[float | None]
+    st_lpips: NotRequired[float | None]
+    best: NotRequired[dict[str, Any] | None]
+
+
+class RunState(StageState, ValidationState):
+    """State of a run.
+
+    Attributes:
+        config: configuration, as JSON.
+        version: version of srgan_fast.
+        pictures: images in the run's folders; older checkpoints lack them.
+    """
+
+    config: str
+    version: str
+    pictures: NotRequired[dict[str, ImageSet]]
+
+
+class SavedState(RunState):
+    """Content of a checkpoint.
+
+    Attributes:
+        stage: name of the stage.
+        step: number of finished steps of the stage.
+    """
+
+    stage: StageName
+    step: int
 
 
 class CheckpointFolder:
@@ -40,7 +97,7 @@ class CheckpointFolder:
         found = [(re.fullmatch(r"(\d+)-\w+-(\d+)\.pt", path.name), path) for path in self.folder.glob("*.pt")]
         return [path for _, path in sorted(((int(m[1]), int(m[2])), path) for m, path in found if m)]
 
-    def save(self, order: int, stage: str, step: int, state: dict[str, Any]) -> Path:
+    def save(self, order: int, stage: str, step: int, state: Mapping[str, Any]) -> Path:
         """Writes a checkpoint, then removes the oldest ones so that `keep` remain.
 
         Args:
@@ -73,7 +130,7 @@ class CheckpointFolder:
             old.unlink(missing_ok=True)
         return path
 
-    def load_latest(self, on_problem: Callable[[str], None] | None = None) -> tuple[Path, dict[str, Any]] | None:
+    def load_latest(self, on_problem: Callable[[str], None] | None = None) -> tuple[Path, SavedState] | None:
         """The newest undamaged checkpoint; None if there are no checkpoints.
 
         Args:
@@ -88,14 +145,14 @@ class CheckpointFolder:
                 has_seal = _check_seal(path)
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 if not isinstance(state, dict) or state.get("format") != FORMAT:
-                    problem = "is no checkpoint of ours"
+                    problem = "is not a checkpoint of srgan_fast"
                 elif state.pop(_SEALED, False) and not has_seal:
                     problem = "is damaged (its checksum is missing)"
                 else:
                     if on_problem is not None:
                         for line in problems:
-                            on_problem(f"checkpoint {line}; going on from the one before it")
-                    return path, state
+                            on_problem(f"checkpoint {line}; continuing from the previous one")
+                    return path, cast(SavedState, state)
             except Exception as error:  # torch.load raises many types; in each case the file is unusable
                 problem = f"is damaged ({first_line(error)[:80]})"
             problems.append(f"{path.name} {problem}")
@@ -146,7 +203,7 @@ def _check_seal(path: Path) -> bool:
     if not seal.startswith(_SEAL):
         return False
     if seal[len(_SEAL) :] != digest.digest():
-        raise ValueError("its content is not that of its checksum")
+        raise ValueError("its checksum does not match")
     return True
 
 
