@@ -34,6 +34,7 @@ class LossRecipe:
         feature_scale: factor on the features before the distance is taken.
         adversarial: how the discriminator's verdict becomes a loss.
         adversarial_weight: factor of the generator's adversarial loss.
+        checkerboard_weight: factor of the pattern that repeats with the scale; 0 leaves it out.
         variation_weight: factor of the total variation; 0 leaves it out.
         discriminator_average: D's loss is `(real + fake) / 2` if true, else their sum.
     """
@@ -46,8 +47,14 @@ class LossRecipe:
     feature_scale: float = 1.0
     adversarial: Adversarial = "bce"
     adversarial_weight: float = 0.0
+    checkerboard_weight: float = 0.0
     variation_weight: float = 0.0
     discriminator_average: bool = False
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Factors of the terms that need no discriminator."""
+        return self.content_weight, self.pixel_weight, self.checkerboard_weight, self.variation_weight
 
     @property
     def layer_weights(self) -> tuple[float, ...]:

@@ -57,6 +57,24 @@ def total_variation(image: Tensor) -> Tensor:
     return (rows.mean() if rows.numel() else image.sum() * 0) + (columns.mean() if columns.numel() else image.sum() * 0)
 
 
+def checkerboard(image: Tensor, target: Tensor, period: int) -> Tensor:
+    """Mean square of the pattern that repeats every `period` pixels in the difference of two batches.
+
+    For each image and channel, the pattern is the mean of all pixels at the same place of the period, without their
+    mean. A generator upscales every place of its input alike, so where a content loss rewards texture that it cannot
+    predict, it draws dots with the period of its scale; they add up here, while detail that differs from place to place
+    averages out.
+
+    Args:
+        image: N, C, H, W.
+        target: likewise.
+        period: scale of the generator; divides H and W.
+    """
+    difference = _wide(image) - _wide(target)
+    cells = F.pixel_unshuffle(difference, period).mean((2, 3)).view(*image.shape[:2], period**2)
+    return (cells - cells.mean(2, keepdim=True)).square().mean()
+
+
 def needs_real_logits(kind: Adversarial) -> bool:
     """Whether the generator's loss depends on D's logits of real images too."""
     return kind == "ragan"

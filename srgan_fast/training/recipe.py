@@ -28,6 +28,7 @@ def stage_recipe(section: PretrainSection | GanSection, preset: Preset) -> LossR
             content_weight=section.content_weight,
             layers=_layers(section.features, DEFAULT_LAYERS[_vgg(section.features)]),
             feature_scale=section.feature_scale,
+            checkerboard_weight=section.checkerboard_weight,
             variation_weight=section.variation_weight,
         )
     base = preset.losses
@@ -39,6 +40,7 @@ def stage_recipe(section: PretrainSection | GanSection, preset: Preset) -> LossR
         content_weight=section.content_weight,
         layers=_layers(section.features, base.layers),
         feature_scale=_given(section.feature_scale, base.feature_scale),
+        checkerboard_weight=section.checkerboard_weight,
         variation_weight=section.variation_weight,
         adversarial=_given(section.adversarial, base.adversarial),
         adversarial_weight=_given(section.adversarial_weight, base.adversarial_weight),

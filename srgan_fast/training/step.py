@@ -318,6 +318,10 @@ class _StepOfStage(ABC):
         if recipe.pixel_weight:
             pixel = losses.distance(recipe.pixel, part.leaf, target)
             part.add("pixel", "pixel loss", pixel, recipe.pixel_weight)
+        if recipe.checkerboard_weight:
+            period = part.leaf.shape[3] // batch[1].shape[3]
+            checkerboard = losses.checkerboard(part.leaf, target, period)
+            part.add("checkerboard", "checkerboard loss", checkerboard, recipe.checkerboard_weight)
         if recipe.variation_weight:
             variation = losses.total_variation(part.leaf)
             part.add("variation", "variation loss", variation, recipe.variation_weight)
@@ -328,8 +332,8 @@ class _StepOfStage(ABC):
 class PretrainStep(_StepOfStage):
     """Step of the first stage (SRResNet): the generator with a pixel loss, a content loss, or both.
 
-    Its losses are `content`, `pixel`, `variation` (those that are used), and if there are several, their weighted sum
-    `generator`.
+    Its losses are `content`, `pixel`, `checkerboard`, `variation` (those that are used), and if there are several,
+    their weighted sum `generator`.
 
     Attributes:
         generator: generator in training mode.
@@ -359,9 +363,8 @@ class PretrainStep(_StepOfStage):
         """See `Step`."""
         self._begin()
         meter = _Meter(len(batches))
-        weights = (self.recipe.content_weight, self.recipe.pixel_weight, self.recipe.variation_weight)
         for batch in batches:
-            self._upscale(batch, meter).backward(reports_sum=sum(weight > 0 for weight in weights) > 1)
+            self._upscale(batch, meter).backward(reports_sum=sum(weight > 0 for weight in self.recipe.weights) > 1)
         return meter.finish(self.networks)
 
 
@@ -369,8 +372,8 @@ class PretrainStep(_StepOfStage):
 class GanStep(_StepOfStage):
     """Step of the adversarial stage (SRGAN): generator and discriminator; see the module's docstring.
 
-    Its losses are `content`, `adversarial`, `pixel`, `variation` (those that are used), `generator` (their weighted
-    sum), `real`, `fake`, `discriminator`, and D's mean probability of being real, `D(hr)` and `D(sr)`.
+    Its losses are `content`, `adversarial`, `pixel`, `checkerboard`, `variation` (those that are used), `generator`
+    (their weighted sum), `real`, `fake`, `discriminator`, and D's mean probability of being real, `D(hr)` and `D(sr)`.
 
     Attributes:
         generator: generator in training mode.

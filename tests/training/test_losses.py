@@ -12,6 +12,7 @@ from torch import Tensor
 from srgan_fast.training.losses import (
     Adversarial,
     Distance,
+    checkerboard,
     content_loss,
     discriminator_losses,
     distance,
@@ -69,6 +70,21 @@ def test_layers_of_the_content_loss_are_weighed_one_by_one() -> None:
         expected = sum(w * content_loss(kind, a, b, 0.3).item() for a, b, w in zip(sr, hr, weights, strict=True))
         assert layered_content_loss(kind, sr, hr, weights, 0.3).item() == pytest.approx(expected, rel=1e-12)
     assert torch.equal(layered_content_loss("l1", sr[:1], hr[:1], (1.0,)), content_loss("l1", sr[0], hr[0]))
+
+
+@pytest.mark.parametrize("period", [2, 3, 4])
+def test_checkerboard_is_the_mean_square_of_the_pattern_that_repeats(period: int) -> None:
+    rng = np.random.default_rng(0)
+    pattern = rng.random((2, 3, period, period))
+    target = rng.random((2, 3, 5 * period, 4 * period))
+    image = target + np.tile(pattern, (1, 1, 5, 4)) + 0.5  # what is the same everywhere is no pattern
+    loss = checkerboard(torch.from_numpy(image), torch.from_numpy(target), period)
+    assert loss.item() == pytest.approx(pattern.var((2, 3)).mean(), rel=1e-12)
+
+
+def test_detail_that_differs_from_place_to_place_is_no_checkerboard() -> None:
+    noise, target = torch.rand(1, 3, 160, 160), torch.zeros(1, 3, 160, 160)
+    assert checkerboard(noise, target, 4) < 1e-3 * distance("mse", noise, target)
 
 
 def test_total_variation_by_hand() -> None:
@@ -177,6 +193,7 @@ def every_loss() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
         "l1": lambda a, b: distance("l1", a, b),
         "mse": lambda a, b: distance("mse", a, b),
         "content": lambda a, b: content_loss("mse", a, b, 0.3),
+        "checkerboard": lambda a, b: checkerboard(a[:, :, :2, :2], b[:, :, :2, :2], 2),
         "variation": lambda a, _: total_variation(a),
     }
     for kind in GAMES:

@@ -275,7 +275,13 @@ def test_pretraining_with_features_is_the_plain_loop(kind: Any, targets: bool) -
     generator = Generator(generator_config("paper", channels=8, blocks=2)).train()
     other = copy.deepcopy(generator)
     recipe = LossRecipe(
-        pixel_weight=0.5, content=kind, content_weight=2.0, layers=LAYERS, feature_scale=0.3, variation_weight=0.1
+        pixel_weight=0.5,
+        content=kind,
+        content_weight=2.0,
+        layers=LAYERS,
+        feature_scale=0.3,
+        variation_weight=0.1,
+        checkerboard_weight=7.0,
     )
     step, optimiser = PretrainStep(generator, adam(generator), recipe, features=features), adam(other)
     for number in range(3):
@@ -285,11 +291,14 @@ def test_pretraining_with_features_is_the_plain_loop(kind: Any, targets: bool) -
         sr = other(lr)
         content, pixel = layered_loss(kind, features, sr, target), L1(sr, target)
         variation = sr.diff(dim=2).abs().mean() + sr.diff(dim=3).abs().mean()
-        loss = 2 * content + 0.5 * pixel + 0.1 * variation
+        cells = (sr - target).unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).mean((2, 4))
+        checkerboard = cells.var((2, 3), correction=0).mean()
+        loss = 2 * content + 0.5 * pixel + 0.1 * variation + 7 * checkerboard
         loss.backward()
         optimiser.step()
         ours = step([(hr, lr, target) if targets else (hr, lr)])
-        theirs = {"content": content, "pixel": pixel, "variation": variation, "generator": loss}
+        theirs = {"content": content, "pixel": pixel, "checkerboard": checkerboard, "variation": variation}
+        theirs["generator"] = loss
         assert ours == {name: pytest.approx(value.item(), rel=1e-10) for name, value in theirs.items()}
     for name, tensor in other.state_dict().items():
         assert torch.allclose(generator.state_dict()[name], tensor, rtol=1e-9, atol=1e-12), name

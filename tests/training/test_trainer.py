@@ -254,6 +254,7 @@ def test_a_run_from_before_features_were_losses_of_the_first_stage_goes_on(make_
     state = checkpoint(outcome)
     written = json.loads(state["config"])
     new = ("pixel_weight", "content", "content_weight", "feature_scale", "features", "variation_weight")
+    new += ("checkerboard_weight",)
     for key in new:
         del written["pretrain"][key]
     del written["gan"]["features"]["layers"]
@@ -712,5 +713,6 @@ def test_losses_are_the_presets_unless_the_configuration_says_otherwise() -> Non
     assert (paper.feature_scale, common.feature_scale) == (1 / 12.75, 1.0)
     said = {"content": "l1", "adversarial": "ragan", "adversarial_weight": 0.0, "feature_scale": 2.0}
     said |= {"discriminator_average": True, "pixel_weight": 0.5, "variation_weight": 0.25, "content_weight": 0.0}
+    said |= {"checkerboard_weight": 0.75}
     changed = stage_recipe(GanSection.model_validate(said), PRESETS["paper"])
     assert {name: getattr(changed, name) for name in said} == said

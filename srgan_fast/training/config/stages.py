@@ -70,6 +70,7 @@ class StageSection(ConfigSection):
         freeze_batchnorm_after: number of steps after which the generator's BatchNorms use their running statistics,
             which then stay constant, so that training and the saved model compute the same function; never by default.
         features: network and layers of the content loss.
+        checkerboard_weight: factor of the loss on patterns that repeat with the scale, see `losses.checkerboard`.
         variation_weight: factor of the total variation loss.
     """
 
@@ -80,6 +81,7 @@ class StageSection(ConfigSection):
     schedule: ScheduleSection = ScheduleSection()
     freeze_batchnorm_after: Count | None = None
     features: FeaturesSection = FeaturesSection()
+    checkerboard_weight: Weight = 0.0
     variation_weight: Weight = 0.0
 
 
