@@ -110,6 +110,16 @@ def upscale(
             "--strength", min=0, max=1, help="Weight of the model's result; the rest is bicubic interpolation."
         ),
     ] = 1.0,
+    sharpness: Annotated[
+        float | None,
+        typer.Option(
+            "--sharpness",
+            min=0,
+            max=1,
+            help="Between srresnet-x4 (0, faithful) and srgan-x4 (1, sharp).",
+            show_default="the model as it is",
+        ),
+    ] = None,
     key: Key = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders.")] = False,
     suffix: Annotated[
@@ -189,6 +199,7 @@ def upscale(
                 "halo": halo,
                 "border": border.value,
                 "strength": strength,
+                "sharpness": sharpness,
             }
             file = read_model(model, key)
             upscaler = Upscaler(file, threads=threads, on_build=on_build, **settings)
@@ -214,6 +225,7 @@ def upscale(
             "precision": precision.value,
             "border": border.value,
             "strength": strength,
+            "sharpness": sharpness,
             "key": key,
         }
         record = None if manifest is None or dry_run else _manifest(manifest, model, options, facts)

@@ -15,6 +15,7 @@ from srgan_fast.data.images import Image, Pixels, RowSource
 from srgan_fast.data.resize import resize_bicubic
 from srgan_fast.errors import BackendError, ImageError, ModelError, SrganFastError, UsageError
 from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
+from srgan_fast.models.sharpness import with_sharpness
 from srgan_fast.network.analysis import receptive_radius, scale_of
 from srgan_fast.network.interpreter import pad_to_multiple
 from srgan_fast.runtime import Precision, RequestedPrecision, choose_precision, create_backend
@@ -69,6 +70,7 @@ class Upscaler:
         border: Padding at image borders: `repeat` repeats border pixels, `zero` is the network's zero padding, which
             changes colours near the border. `run` always pads with zeros.
         strength: Weight of the network's result, 0..1; the rest is bicubic interpolation. `run` ignores it.
+        sharpness: 0..1, between a bundled faithful model (0) and its sharp partner (1); None for the model itself.
         on_build: Called with the progress of a backend that builds an engine first, which can take minutes.
 
     Attributes:
@@ -84,7 +86,8 @@ class Upscaler:
     Raises:
         ModelError: The model cannot be read, or its result for a test image is not finite or constant.
         BackendError: The backend is not installed or cannot run the model.
-        UsageError: Negative tile or halo, an unknown border, or a strength outside 0..1.
+        UsageError: Negative tile or halo, an unknown border, a strength or sharpness outside 0..1, or a sharpness for
+            a model without a partner.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Upscaler:
         halo: int | None = None,
         border: Border = "repeat",
         strength: float = 1.0,
+        sharpness: float | None = None,
         on_build: OnBuild | None = None,
     ) -> None:
         if tile is not None and tile < 0:
@@ -106,6 +110,8 @@ class Upscaler:
             raise UsageError(f"border is {border!r}; it must be repeat or zero")
         self.strength = checked_strength(strength)
         file = model if isinstance(model, ModelFile) else read_model(model)
+        if sharpness is not None:
+            file = with_sharpness(file, sharpness)
         self.model = file.name
         self.network = file.network
         self._scale = scale_of(file.network)

@@ -140,7 +140,7 @@ def test_options_of_the_model_reach_it(run: Any, monkeypatch: pytest.MonkeyPatch
     assert run(*command, *options, "--halo", "9", "--key", "params").stderr == "error: seen\n"
     run(*command)
     # Published figures are of the network alone.
-    fixed = {"border": "repeat", "strength": 1.0} if command[0] == "upscale" else {"border": "zero"}
+    fixed = {"border": "repeat", "strength": 1.0, "sharpness": None} if command[0] == "upscale" else {"border": "zero"}
     given = {"backend": "torch", "precision": "bf16", "threads": 3, "tile": 48, "halo": 9, **fixed}
     left_alone = {"backend": "auto", "precision": "auto", "threads": None, "tile": None, "halo": None, **fixed}
     assert asked == [((("a model", "params"),), given), ((("srresnet-x4", None),), left_alone)]
@@ -373,6 +373,7 @@ def test_what_cannot_be_meant_is_one_line_and_nothing_is_written(
         ["--strength", "1.1"],
         ["--strength", "-0.1"],
         ["--strength", "nan"],
+        ["--sharpness", "1.1"],
         ["--nonsense", "1"],
     ],
     ids=" ".join,
