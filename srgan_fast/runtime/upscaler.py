@@ -53,6 +53,7 @@ class UpscalerOptions(TypedDict, total=False):
     halo: int | None
     border: Border
     strength: float
+    sharpness: float | None
 
 
 class Upscaler:
