@@ -71,11 +71,25 @@ def _show_files(names: list[str] | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))  # noqa: T201 (plain text for scripts)
         return
+    if not names:
+        _show_overview(rows)
+        return
     for row in rows:
         table = Table(show_header=False, title=row.pop("model"), title_justify="left")
         for key, value in row.items():
             table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
         output.print(table)
+
+
+def _show_overview(rows: list[dict[str, Any]]) -> None:
+    """One line per shipped model."""
+    table = Table("name", "for", "architecture", "scale", "PSNR-Y", "ST-LPIPS", "licence")
+    for row in rows:
+        texts = {key: row.get(key, "") for key in ("purpose", "architecture", "psnr_y", "st_lpips", "licence")}
+        purpose, architecture, *figures = texts.values()
+        table.add_row(row["model"], purpose, architecture, f"x{row['scale']}", *figures)
+    output.print(table if output.is_terminal else as_wide_as_needed(table), crop=False)
+    output.print("All that is recorded of one: srgan-fast models NAME. More models: srgan-fast models --available.")
 
 
 def _show_available(as_json: bool) -> None:

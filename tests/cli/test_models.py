@@ -26,9 +26,10 @@ def test_every_shipped_model_is_listed_and_can_be_loaded(run: Any) -> None:
     rows = _rows(run("models", "--json"))
     assert [row["model"] for row in rows] == shipped_models()
     assert "srresnet-x4" in shipped_models()
-    table = run("models").stdout
+    table = run("models").stdout.splitlines()
     for row in rows:
-        assert row["model"] in table
+        (line,) = (line for line in table if row["model"] in line)
+        assert all(row[key] in line for key in ("purpose", "architecture", "psnr_y", "st_lpips", "licence"))
         assert row["scale"] == read_model(row["model"]).scale
 
 
