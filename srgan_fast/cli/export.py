@@ -50,7 +50,7 @@ Pixels = Annotated[bool, typer.Option("--pixels", help="Use N, H, W, 3 uint8 as 
 @app.command("onnx", no_args_is_help=True)
 def onnx(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
-    model: Model = "srresnet-x4",
+    model: Model = "srgan-x4",
     precision: Annotated[
         ExportPrecisionName,
         typer.Option("--precision", help="Precision of convolutions; int8 keeps the first and last layers in fp32."),
@@ -74,7 +74,7 @@ def onnx(
 @app.command("tensorrt", no_args_is_help=True)
 def tensorrt(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .engine file to write, with a .json beside it.")],
-    model: Model = "srresnet-x4",
+    model: Model = "srgan-x4",
     precision: Annotated[
         ExportPrecisionName,
         typer.Option("--precision", help="Precision of convolutions; int8 keeps the first and last layers in fp16."),

@@ -85,7 +85,7 @@ def upscale(
     output: Annotated[
         str, typer.Option("--output", "-o", help="Output folder; for one image also a file, or - for standard output.")
     ],
-    model: Model = "srresnet-x4",
+    model: Model = "srgan-x4",
     backend: BackendOption = BackendName.AUTO,
     precision: PrecisionOption = PrecisionName.AUTO,
     threads: Threads = None,

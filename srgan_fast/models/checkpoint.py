@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Weights = dict[str, NDArray[np.float32]]
 
 FORMAT = "srgan_fast.generator/1"
-DEFAULT_MODEL = "srresnet-x4"
+DEFAULT_MODEL = "srgan-x4"
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
 
 # Gains, offsets and epsilons are far below this, and gains far above its inverse; corrupt metadata may not be.

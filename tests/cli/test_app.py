@@ -63,7 +63,7 @@ def test_help_tells_what_happens_by_default(run: Any) -> None:
         "_x4, as the factor is",
         "all",
         "chosen to bound memory",
-        "srresnet-x4",
+        "srgan-x4",
     ):
         assert default in shown
     assert "bicubic downscaling" in _plain(run("evaluate", "-h").stdout)

@@ -7,7 +7,7 @@ import pytest
 
 from srgan_fast.export import onnx_export, tensorrt_export
 from srgan_fast.export.onnx_export import OnnxModel
-from srgan_fast.models import DEFAULT_MODEL, ModelFile
+from srgan_fast.models import ModelFile, shipped_models
 
 _MADE: dict[tuple[Any, ...], OnnxModel] = {}
 
@@ -18,10 +18,10 @@ def bundled_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OnnxModel]:
     genuine = onnx_export.make_onnx
 
     def make(file: ModelFile, **how: Any) -> OnnxModel:
-        if file.name != DEFAULT_MODEL:
+        if file.name not in shipped_models():
             return genuine(file, **how)
         beside = how.get("beside_int8", "fp32") if how.get("precision") == "int8" else None
-        key = (how.get("precision", "fp32"), how.get("pixels", False), beside)
+        key = (file.name, how.get("precision", "fp32"), how.get("pixels", False), beside)
         if key not in _MADE:
             _MADE[key] = genuine(file, **how)
         return _MADE[key]
