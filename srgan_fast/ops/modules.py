@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srgan_fast.ops.conv import UNIT, phase_major, tail_weight
+from srgan_fast.ops.native import on_cuda
 from srgan_fast.ops.pending import Pending, batch_statistics, conv_bn, convolve, normalise
 from srgan_fast.ops.pool import max_pool, pools
 from srgan_fast.ops.spectral import conv3x3
@@ -74,7 +75,7 @@ class ConvAct(Block):
 
     def pending(self, source: Pending) -> Pending:
         """On a CPU the convolution is torch's in this form, too."""
-        if source.raw.device.type == "cuda":
+        if on_cuda(source.raw):
             raw = convolve(source, self.conv.weight, self.conv.bias).y
         else:
             raw = self.conv(source.finish().contiguous(memory_format=torch.channels_last))
@@ -268,7 +269,7 @@ def tail(source: Pending, conv: nn.Conv2d) -> Tensor:
         return cast(Tensor, conv(source.finish()))
     weight, bias = tail_weight(conv.weight), None if conv.bias is None else conv.bias.repeat_interleave(4)
     colours = weight.shape[0]
-    if weight.is_cuda:  # whose kernels want channels in eights
+    if on_cuda(weight):  # whose kernels want channels in eights
         more = -colours % UNIT
         weight, bias = F.pad(weight, (0,) * 7 + (more,)), None if bias is None else F.pad(bias, (0, more))
     y = convolve(replace(source, shuffled=False), weight, bias).y

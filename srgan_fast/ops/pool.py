@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from srgan_fast.ops.conv import MOST_CHANNELS, UNIT
 from srgan_fast.ops.direct import below_autograd, with_gradient, without_gradient
-from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
+from srgan_fast.ops.native import available, on_cuda, refuse_several_devices, why_not_on_cuda
 
 _TYPES = {
     "cpu": (torch.bfloat16, torch.float32, torch.float64),
@@ -47,7 +47,7 @@ def pools(layer: nn.Module, x: Tensor) -> bool:
         and not layer.ceil_mode
         and not layer.return_indices
         and x.dtype in _TYPES.get(x.device.type, ())
-        and (_fits_cuda(x) if x.is_cuda else available())
+        and (_fits_cuda(x) if on_cuda(x) else available())
     )
 
 

@@ -280,6 +280,7 @@ class PretrainStep:
     features: FeatureExtractor | None = None
 
     def __post_init__(self) -> None:
+        self._weights = PackedWeights(casts_only=True)
         self._features = None if self.features is None else _Features(self.features)
         weights = (self.recipe.content_weight, self.recipe.pixel_weight, self.recipe.variation_weight)
         self._tells_sum = sum(weight > 0 for weight in weights) > 1
@@ -309,10 +310,11 @@ class PretrainStep:
         """See `Step`."""
         meter = _Meter(len(batches))
         self.optimiser.zero_grad(set_to_none=True)
+        self._weights.clear()
         if self._features is not None:
             self._features.begin()
         for batch in batches:
-            with record_function("G forward"), self.options.autocast():
+            with record_function("G forward"), self.options.autocast(), self._weights.active():
                 sr = self.generator(batch[1])
             part = _SuperResolved(sr, meter)
             _add_image_losses(part, batch, self.recipe, self._features, self.options.autocast)
@@ -351,6 +353,7 @@ class GanStep:
     def __post_init__(self) -> None:
         parameter = next(self.generator.parameters())
         self._to_critic = Affine(self.discriminator_map).to(parameter)
+        self._weights = PackedWeights(casts_only=True)
         self._critic_weights = PackedWeights()  # D's weights are constant within a step
         self._features = None if self.features is None else _Features(self.features)
 
@@ -381,6 +384,7 @@ class GanStep:
         self.generator_optimiser.zero_grad(set_to_none=True)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
         # torch's fused optimisers do not increment the version of changed tensors.
+        self._weights.clear()
         self._critic_weights.clear()
         power_iteration(self.discriminator)
         if self._features is not None:
@@ -396,7 +400,7 @@ class GanStep:
 
     def _part(self, batch: Batch, meter: _Meter) -> None:
         r, hr = self.recipe, batch[0]
-        with record_function("G forward"), self.options.autocast():
+        with record_function("G forward"), self.options.autocast(), self._weights.active():
             sr = self.generator(batch[1])
         part = _SuperResolved(sr, meter)
         _add_image_losses(part, batch, r, self._features, self.options.autocast)
