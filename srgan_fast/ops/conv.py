@@ -346,6 +346,37 @@ def conv_with_bn(
     return ConvResult(*result), bn_scale
 
 
+def conv_of_two(
+    x: Tensor, batch: Tensor, weight: Tensor, bias: Maybe, slope: Maybe, activation: float | None,
+    packed: Maybe, packed_backward: Maybe,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """A 3x3 convolution of a batch of which only the last images have a gradient; backward is theirs alone.
+
+    Args:
+        x: N, C, H, W; the last N images of `batch`, with their gradient.
+        batch: M, C, H, W with M > N, without gradient.
+        weight: see `conv`.
+        bias: see `conv`.
+        slope: of the prologue's activation; see `conv`.
+        activation: see `conv`.
+        packed: see `conv`.
+        packed_backward: see `conv`.
+
+    Returns:
+        The last N results, and all M of them without gradient, in the same memory.
+
+    Raises:
+        RuntimeError: see `conv`.
+    """
+    other = on_cuda(x) and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype
+    with torch.autocast("cuda", enabled=False) if other else nullcontext():
+        y, all_of_them = _conv_of_two(
+            x, weight, bias, None, None, None, slope, None, 1, False, False, activation,
+            packed, packed_backward, *_NO_NORM, batch,
+        )  # fmt: skip
+    return y, all_of_them
+
+
 def conv_pack(weight: Tensor, stride: int, backward: bool, dtype: torch.dtype | None = None) -> Tensor:
     """Packs weights into the processor's layout: Winograd's domain, or tiles.
 
@@ -710,7 +741,23 @@ def _call_bn(*arguments: Any) -> Any:
     return _ops.conv_bn_forward(*arguments[:10], arguments[12], *arguments[17:])
 
 
+def _call_of_two(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    *others, batch = arguments
+    y = _ops.conv_forward(batch, *others)[0]
+    return y[-x.shape[0] :], y
+
+
+def _save_of_two(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _save(ctx, inputs, output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward_of_two(ctx: Any, g: Maybe, _all: Maybe) -> tuple[Maybe, ...]:
+    return _backward(ctx, g, None, None, None)
+
+
 _conv_forward = with_gradient("conv_forward", _backward, _save)
+_conv_of_two = with_gradient("conv_of_two", _backward_of_two, _save_of_two, _call_of_two)
 _conv_bn_forward = with_gradient("conv_bn_forward", _backward, _save_bn, _call_bn)
 _prologue = with_gradient("prologue", _prologue_backward, _save_prologue, on_cuda_only=True)
 if available():

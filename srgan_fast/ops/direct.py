@@ -33,14 +33,14 @@ def with_gradient(
     changing: Callable[..., Any] | None = None,
     on_cuda_only: bool = False,
 ) -> Callable[..., Any]:
-    """An operator of `srgan_fast` with its gradient, which is also registered with PyTorch unless it changes arguments.
+    """An operator of `srgan_fast` with its gradient, which is also registered with PyTorch unless that is impossible.
 
     Args:
         name: of the operator, which takes positional arguments.
         backward: from context and gradients of the results to one gradient per argument.
         save: saves what `backward` needs from arguments and results in the context.
-        changing: for an operator that changes its arguments, which PyTorch gives no gradients: calls it. It is not for
-            torch.compile.
+        changing: calls what PyTorch gives no gradients: an operator that changes its arguments, or one of several
+            batches. It is not for torch.compile.
         on_cuda_only: whether the operator only exists with the CUDA library.
     """
 

@@ -48,12 +48,13 @@ class PackedWeights:
     Args:
         casts_only: on CPUs, do not keep packed weights, which are larger than the weights: for networks that use each
             only once between two changes.
+        most: on CPUs, keep packed weights of at most so many elements; larger ones are packed in each call.
     """
 
-    def __init__(self, casts_only: bool = False) -> None:
+    def __init__(self, casts_only: bool = False, most: int | None = None) -> None:
         self._entries: dict[int, _Entry] = {}
         self._cast: dict[torch.dtype, dict[int, Tensor]] = {}
-        self.casts_only = casts_only
+        self._most = 0 if casts_only else most
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -68,12 +69,21 @@ class PackedWeights:
         """Drops all entries."""
         self._entries.clear()
 
+    def drop_forward(self) -> None:
+        """Frees what is packed for forward passes: where only backward passes follow, it is half of the cache."""
+        for entry in self._entries.values():
+            entry.packed = {key: t for key, t in entry.packed.items() if not isinstance(key, tuple) or key[0]}
+
     def get(self, weight: Tensor, stride: int, backward: bool, dtype: torch.dtype) -> Tensor:
         """Weights packed for the kernels of a map dtype."""
         packed, key = self._of(weight), (backward, dtype)
         if key not in packed:
             packed[key] = conv_pack(weight, stride, backward, dtype)
         return packed[key]
+
+    def keeps(self, weight: Tensor) -> bool:
+        """Whether weights are kept packed on a CPU."""
+        return self._most is None or weight.numel() <= self._most
 
     def cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """Weights in a map's dtype."""
@@ -109,7 +119,7 @@ def packed_for(
             return None, None
         cast = cast_weights([weight], dtype)[0] if store is None else store.cast(weight, dtype)
         return cast, cast
-    if store is None or store.casts_only:
+    if store is None or not store.keeps(weight):
         return None, None
     forward = store.get(weight, stride, False, dtype)
     return forward, store.get(weight, stride, True, dtype) if differentiates else None

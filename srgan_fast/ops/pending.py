@@ -20,6 +20,7 @@ from srgan_fast.ops.conv import (
     Norm,
     Running,
     conv,
+    conv_of_two,
     conv_reference,
     conv_with_bn,
     fused_prologue,
@@ -146,6 +147,29 @@ def _convolve(
         running = None if bn.running_mean is None or not bn.training else _running(bn)
         return conv_with_bn(*before, stride, source.shuffled, *packed, norm, bn.weight, bn.eps, running)
     return conv(*before, stride, source.shuffled, moments, activation, *packed, norm), None
+
+
+def convolve_two(
+    source: Pending, batch: Tensor, weight: Tensor, bias: Tensor | None, activation: float | None
+) -> tuple[Tensor, Tensor]:
+    """A 3x3 convolution of a batch without gradient, whose last images `source` has with their gradient.
+
+    Args:
+        source: with a slope or nothing deferred.
+        batch: raw; what is deferred is deferred for it, too.
+        weight: see `conv.conv`.
+        bias: see `conv.conv`.
+        activation: see `conv.conv`.
+
+    Returns:
+        See `conv.conv_of_two`.
+    """
+    raw = source.raw
+    vectors = raw.dtype if raw.dtype == torch.float64 else torch.float32
+    if weight.dtype != vectors:
+        weight, bias = weight.to(vectors), None if bias is None else bias.to(vectors)
+    packed = packed_for(weight, 1, torch.is_grad_enabled() and raw.requires_grad, raw.dtype)
+    return conv_of_two(raw, batch, weight, bias, source.slope, activation, *packed)
 
 
 def _running(bn: nn.BatchNorm2d) -> Running:

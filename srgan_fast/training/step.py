@@ -5,7 +5,7 @@ changed in between; it computes gradients of D's weights in the generator's step
 autograd graph through VGG(hr). Here:
 
 1. `sr = G(lr)`, detached as a leaf, so that each loss returns its gradient with respect to `sr` and frees its graph;
-2. VGG(hr) without a graph and VGG(sr), each in one pass for all layers; the content loss gives a gradient of sr;
+2. VGG(hr) without a graph and VGG(sr), both in one pass for all layers; the content loss gives a gradient of sr;
 3. D(sr), once; the adversarial loss gives a gradient of sr only (this backward pass skips D's weights);
 4. one backward pass of the summed gradient through G;
 5. D(hr); D's loss uses D(sr) and its graph from 3, and gives gradients of D's weights only;
@@ -44,6 +44,9 @@ from srgan_fast.training.distributed import average_gradients, mean_of
 # hr, lr and, if pixel and content losses do not compare with hr, the target; N, 3, H, W in 0..1.
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 Autocast = Callable[[], AbstractContextManager[object]]
+# Elements of weights that VGG's cache does not keep packed: those of 512 to 512 channels would be 1.1 GB in Winograd's
+# domain, as much as all else of a step to conv5_4; packing them in each call takes about 2 % of it.
+LARGE_WEIGHT = 1 << 20
 PIXELS_ALONE = LossRecipe(pixel="l1", pixel_weight=1.0)
 
 
@@ -228,24 +231,27 @@ class _Features:
     """VGG and its packed weights, which are reused from step to step."""
 
     def __init__(self, extractor: FeatureExtractor) -> None:
-        self._extractor, self._weights = extractor, PackedWeights()
+        self._extractor, self._weights = extractor, PackedWeights(most=LARGE_WEIGHT)
 
     def begin(self) -> None:
         """Prepares for a step; must be called before each one."""
         if self._extractor.trainable:  # torch's fused optimisers do not increment the version of changed tensors
             self._weights.clear()
 
+    def _of_both(self, target: Tensor, sr: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of the target, without gradient, and of SR."""
+        if isinstance(self._extractor, FeatureExtractor):
+            return self._extractor.of_two(target, sr)
+        with torch.no_grad():
+            wanted = self._extractor(target)  # compiled
+        given = self._extractor(sr)
+        return (wanted, given) if isinstance(given, list) else ([wanted], [given])
+
     def content(self, recipe: LossRecipe, sr: Tensor, target: Tensor, autocast: Autocast) -> Tensor:
         """The content loss of SR; only SR gets a gradient."""
-        with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._weights.active():
-            wanted = self._of(target)
-        with record_function("VGG(SR) forward"), autocast(), self._weights.active():
-            given = self._of(sr)
+        with record_function("VGG forward"), autocast(), self._weights.active():
+            wanted, given = self._of_both(target, sr)
         return losses.layered_content_loss(recipe.content, given, wanted, recipe.layer_weights, recipe.feature_scale)
-
-    def _of(self, image: Tensor) -> list[Tensor]:
-        maps: Tensor | list[Tensor] = self._extractor(image)
-        return [maps] if isinstance(maps, Tensor) else maps
 
 
 def _add_image_losses(
@@ -389,8 +395,8 @@ class GanStep:
         power_iteration(self.discriminator)
         if self._features is not None:
             self._features.begin()
-        for batch in batches:
-            self._part(batch, meter)
+        for i, batch in enumerate(batches):
+            self._part(batch, meter, last=i == len(batches) - 1)
         return meter.finish(self.networks)
 
     def conclude(self, figures: Figures, meanwhile: Callable[[], None] | None = None) -> dict[str, float]:
@@ -398,7 +404,7 @@ class GanStep:
         optimisers = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
         return _move(figures, optimisers, self.networks, self.options.clip, meanwhile)
 
-    def _part(self, batch: Batch, meter: _Meter) -> None:
+    def _part(self, batch: Batch, meter: _Meter, last: bool) -> None:
         r, hr = self.recipe, batch[0]
         with record_function("G forward"), self.options.autocast(), self._weights.active():
             sr = self.generator(batch[1])
@@ -419,6 +425,8 @@ class GanStep:
         share = share / 2 if r.discriminator_average else share
         meter.add("discriminator", (real_loss + fake_loss) * (0.5 if r.discriminator_average else 1.0))
         parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
+        if last:
+            self._critic_weights.drop_forward()
         with record_function("D backward, to its weights"):
             torch.autograd.backward(share, inputs=parameters)
         for name, logits in (("D(hr)", real), ("D(sr)", fake)):
