@@ -14,6 +14,9 @@ autograd graph through VGG(hr). Here:
 A step of the first stage, which has no discriminator, consists of 1, 2, 4 and the generator's part of 6. If there are
 targets, they replace hr in 2 and in the pixel loss; D's real images are always the originals.
 
+Recorded steps on CUDA may fork what is independent (`streams`): VGG(hr) and D(hr) beside G; D(sr) and its backward pass
+beside VGG(sr) and its; D's backward pass to its weights beside G's.
+
 Traces of torch.profiler show each part under its own name (`tools/profile_step.py`).
 
 Losses and weights are those of the common loop, with one difference: D's BatchNorm running statistics are updated with
@@ -38,8 +41,10 @@ from srgan_fast.models.presets import LossRecipe
 from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops import PackedWeights, data_gradients_only
 from srgan_fast.ops.spectral import power_iteration
+from srgan_fast.ops.switch import steps_are_recorded
 from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
+from srgan_fast.training.streams import Branches, may_fork
 
 # hr, lr and, if pixel and content losses do not compare with hr, the target; N, 3, H, W in 0..1.
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
@@ -62,10 +67,13 @@ class StepOptions:
     Attributes:
         autocast: function that returns the context in which networks run.
         clip: maximum norm of each network's gradient; None for no limit.
+        side_streams: whether independent parts of an adversarial step run on CUDA streams of their own where steps are
+            recorded; no GPU has measured it yet. D's running statistics then see the real images first.
     """
 
     autocast: Autocast = nullcontext
     clip: float | None = None
+    side_streams: bool = False
 
 
 class NonFiniteLossError(TrainingError):
@@ -214,9 +222,17 @@ class _SuperResolved:
 
     def add(self, name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
         """Adds a loss of `leaf`, times its weight, to the generator's loss."""
+        self.accept(loss, weight, self.gradient_of(name, network, loss, weight, keep_graph))
+
+    def gradient_of(self, name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> Tensor:
+        """The gradient of a loss of `leaf`, times its weight; `accept` adds both to the generator's."""
         share = self._meter.add(name, loss) * weight
         with record_function(f"{network} backward, to SR"), data_gradients_only():
-            self._gradient.add_(torch.autograd.grad(share, self.leaf, retain_graph=keep_graph)[0])
+            return torch.autograd.grad(share, self.leaf, retain_graph=keep_graph)[0]
+
+    def accept(self, loss: Tensor, weight: float, gradient: Tensor) -> None:
+        """Adds a loss and what `gradient_of` returned for it."""
+        self._gradient.add_(gradient)
         self._total = self._total + loss.detach().double() * weight
 
     def backward(self, tells_sum: bool = True) -> None:
@@ -243,24 +259,43 @@ class _Features:
         if isinstance(self._extractor, FeatureExtractor):
             return self._extractor.of_two(target, sr)
         with torch.no_grad():
-            wanted = self._extractor(target)  # compiled
-        given = self._extractor(sr)
-        return (wanted, given) if isinstance(given, list) else ([wanted], [given])
+            wanted = self._of(target)  # compiled
+        return wanted, self._of(sr)
 
-    def content(self, recipe: LossRecipe, sr: Tensor, target: Tensor, autocast: Autocast) -> Tensor:
-        """The content loss of SR; only SR gets a gradient."""
-        with record_function("VGG forward"), autocast(), self._weights.active():
-            wanted, given = self._of_both(target, sr)
+    def of_target(self, target: Tensor, autocast: Autocast) -> list[Tensor]:
+        """Features of the target alone, without gradient."""
+        with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._weights.active():
+            return self._of(target)
+
+    def _of(self, image: Tensor) -> list[Tensor]:
+        maps: Tensor | list[Tensor] = self._extractor(image)
+        return [maps] if isinstance(maps, Tensor) else maps
+
+    def content(
+        self, recipe: LossRecipe, sr: Tensor, target: Tensor, autocast: Autocast, wanted: list[Tensor] | None = None
+    ) -> Tensor:
+        """The content loss of SR; only SR gets a gradient. `wanted` is the result of `of_target`, if it is there."""
+        if wanted is not None:
+            with record_function("VGG(SR) forward"), autocast(), self._weights.active():
+                given = self._of(sr)
+        else:
+            with record_function("VGG forward"), autocast(), self._weights.active():
+                wanted, given = self._of_both(target, sr)
         return losses.layered_content_loss(recipe.content, given, wanted, recipe.layer_weights, recipe.feature_scale)
 
 
 def _add_image_losses(
-    part: _SuperResolved, batch: Batch, recipe: LossRecipe, features: _Features | None, autocast: Autocast
+    part: _SuperResolved,
+    batch: Batch,
+    recipe: LossRecipe,
+    features: _Features | None,
+    autocast: Autocast,
+    wanted: list[Tensor] | None = None,
 ) -> None:
-    """Adds the losses that need no discriminator."""
+    """Adds the losses that need no discriminator; `wanted` is the result of `_Features.of_target`, if it is there."""
     target, leaf = target_of(batch), part.leaf
     if features is not None and recipe.content_weight:
-        part.add("content", "VGG", features.content(recipe, leaf, target, autocast), recipe.content_weight)
+        part.add("content", "VGG", features.content(recipe, leaf, target, autocast, wanted), recipe.content_weight)
     if recipe.pixel_weight:
         part.add("pixel", "pixel loss", losses.distance(recipe.pixel, leaf, target), recipe.pixel_weight)
     if recipe.variation_weight:
@@ -360,6 +395,7 @@ class GanStep:
         parameter = next(self.generator.parameters())
         self._to_critic = Affine(self.discriminator_map).to(parameter)
         self._weights = PackedWeights(casts_only=True)
+        self._side: Branches | None = None
         self._critic_weights = PackedWeights()  # D's weights are constant within a step
         self._features = None if self.features is None else _Features(self.features)
 
@@ -406,27 +442,60 @@ class GanStep:
 
     def _part(self, batch: Batch, meter: _Meter, last: bool) -> None:
         r, hr = self.recipe, batch[0]
+        branches = self._branches(hr)
+        real, wanted = None, None
+        if branches.forks:  # beside G; else later, because what D and VGG keep would take memory until then
+            with branches.beside("originals"):
+                if self._features is not None and r.content_weight:
+                    wanted = self._features.of_target(target_of(batch), self.options.autocast)
+                real = self._criticise(hr)
         with record_function("G forward"), self.options.autocast(), self._weights.active():
             sr = self.generator(batch[1])
         part = _SuperResolved(sr, meter)
-        _add_image_losses(part, batch, r, self._features, self.options.autocast)
+        branches.join()
+        if not branches.forks:
+            _add_image_losses(part, batch, r, self._features, self.options.autocast)
 
         relativistic = losses.needs_real_logits(r.adversarial)
-        real = self._criticise(hr) if relativistic else None
-        fake = self._criticise(part.leaf)
-        adversarial = losses.generator_loss(r.adversarial, fake, None if real is None else real.detach())
-        part.add("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
-        part.backward()
-
-        if real is None:
+        if relativistic and real is None:
             real = self._criticise(hr)
-        real_loss, fake_loss = losses.discriminator_losses(r.adversarial, real, fake)
+        with branches.beside("critic"):
+            fake = self._criticise(part.leaf)
+            of_real = real.detach() if relativistic and real is not None else None
+            adversarial = losses.generator_loss(r.adversarial, fake, of_real)
+            gradient = part.gradient_of("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
+        if branches.forks:
+            _add_image_losses(part, batch, r, self._features, self.options.autocast, wanted)
+        branches.join()
+        part.accept(adversarial, r.adversarial_weight, gradient)
+
+        if not branches.forks:
+            part.backward()
+        with branches.beside("critic"):
+            if real is None:
+                real = self._criticise(hr)
+            if last:
+                self._critic_weights.drop_forward()
+            self._to_weights(real, fake, meter)
+        if branches.forks:
+            part.backward()
+        branches.join()  # what crossed streams is alive until here
+
+    def _branches(self, image: Tensor) -> Branches:
+        if not self.options.side_streams or not may_fork(image, steps_are_recorded()):
+            return Branches()
+        if self._side is None:
+            self._side = Branches(image.device)
+        return self._side
+
+    def _to_weights(self, real: Tensor, fake: Tensor, meter: _Meter) -> None:
+        """Adds D's losses, and their gradients to D's weights."""
+        average = self.recipe.discriminator_average
+        real_loss, fake_loss = losses.discriminator_losses(self.recipe.adversarial, real, fake)
         share = meter.add("real", real_loss) + meter.add("fake", fake_loss)
-        share = share / 2 if r.discriminator_average else share
-        meter.add("discriminator", (real_loss + fake_loss) * (0.5 if r.discriminator_average else 1.0))
+        share = share / 2 if average else share
+        meter.add("discriminator", (real_loss + fake_loss) * (0.5 if average else 1.0))
         parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
-        if last:
-            self._critic_weights.drop_forward()
         with record_function("D backward, to its weights"):
             torch.autograd.backward(share, inputs=parameters)
         for name, logits in (("D(hr)", real), ("D(sr)", fake)):
