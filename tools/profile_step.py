@@ -20,8 +20,7 @@ WARM_UP = 3  # steps: thread pools, algorithm choices, pages of the images' cach
 REGIONS = (
     "G forward",
     "G backward",
-    "VGG(HR) forward",
-    "VGG(SR) forward",
+    "VGG forward",
     "VGG backward, to SR",
     "D forward",
     "D backward, to SR",

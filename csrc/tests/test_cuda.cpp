@@ -3,7 +3,9 @@
 // Data are multiples of 1/2 or 1/4 and so small that prologues are exact in bfloat16 and TF32, and sums in float; what
 // is left is rounding results to the map's type. Maps lie between guards, outputs hold NaN before, and blocks
 // and threads run in an order drawn from a seed.
+#include <array>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -215,7 +217,8 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
     const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
     const int row = 3 * static_cast<int>(c.x_channels()), parts = static_cast<int>(grid.x * grid.z);
     Guarded<float> sums(c.affine() ? static_cast<std::int64_t>(parts) * row : 0);
-    if (c.affine()) p.sums = sums.data();
+    Guarded<int> finished(1);
+    if (c.affine()) p.sums = sums.data(), p.finished = finished.data();
     cuda::with_shape<T>(tile, [&](auto shape) {
         using Shape = decltype(shape);
         launch(grid, Shape::kThreads, cuda::shared_bytes(Shape::size(), p.step, p.reach, cuda::two_maps<true>(p)),
@@ -230,6 +233,7 @@ void check_dgrad(const Problem& problem, const Memory<T>& m, Tile tile, const st
         compare(c, values_of(residual_gradient), problem.residual_gradient.values, slack, rounding,
                 name + ", dgrad: residual");
     if (!c.affine()) return;
+    check(finished.intact() && *finished.data() == 0, name + ", dgrad: no block has finished yet");
     const int channels = static_cast<int>(c.x_channels());
     const Guarded<float> totals[3] = {Guarded<float>(channels), Guarded<float>(channels), Guarded<float>(channels)};
     Guarded<float> center(channels);
@@ -380,12 +384,14 @@ void check_passes(const Case& c, Random& random) {
         const Guarded<T> dz_memory = device_map<T>(dz.values);
         Guarded<T> x_gradient(static_cast<std::int64_t>(problem.x.values.size()));
         Guarded<T> residual_gradient(c.residual() ? dz_memory.size() : 0);
+        Guarded<int> finished(1);
         Guarded<float> source_sums(of_x.blocks() * 3 * of_x.channels);
         run(of_x, 3, cuda::source_gradient_pass_kernel<T>,
             cuda::SourceGradientPassParams{of_x, m.source(false), dz_memory.data(),
                                            m.sum_gradient.size() > 0 ? m.sum_gradient.data() : nullptr,
                                            x_gradient.data(), c.residual() ? residual_gradient.data() : nullptr,
-                                           c.affine() ? source_sums.data() : nullptr});
+                                           c.affine() ? source_sums.data() : nullptr, finished.data()});
+        check(*finished.data() == 0, name + ", source gradient pass: no block has finished yet");
         check(x_gradient.intact() && residual_gradient.intact() && source_sums.intact(),
               name + ", source gradient pass: wrote beside the result");
         check_values(values_of(x_gradient), expected.x.values, 1e-6, kRounding<T>, name + ", source gradient pass: x");
@@ -478,6 +484,80 @@ void check_case(const Case& c, bool all_tiles, bool pads, Random& random) {
         }
 }
 
+cuda::NormGradientParams norm_gradient(const Guarded<float>& var, const float* weight, const Guarded<float>& d_var,
+                                       const Guarded<float>& d_weight, float eps) {
+    return {var.data(), weight, eps, d_var.data(), weight != nullptr ? d_weight.data() : nullptr};
+}
+
+// The same vectors from the kernel that merges moments, bit by bit.
+void check_moments_with_norm(int channels, const std::string& name, Random& random) {
+    constexpr int kPixels = 37, kTile = 8, kTiles = 5;
+    const std::vector<double> parts = stepped(kTiles * 2 * channels, 0.0, 4.0, 8.0, random);
+    const std::vector<double> weight = stepped(channels, -2.0, 2.0, 8.0, random);
+    const std::vector<double> before = stepped(channels, -2.0, 2.0, 8.0, random);
+    const Guarded<float> parts_memory = device_vector(parts), weights = device_vector(weight);
+    const auto vectors = [&] { return std::array{device_vector(before), device_vector(weight)}; };
+    const std::array running = vectors(), expected = vectors();
+    Guarded<float> mean(channels), var(channels), scale(channels), expected_scale(channels);
+    Guarded<std::int64_t> batches(2);
+    batches.data()[0] = batches.data()[1] = 3;
+    constexpr float kEps = 0.125f, kUnbias = 1.5f, kMomentum = 0.1f;
+    cuda::MomentsParams p{parts_memory.data(), 1, 1, kPixels, channels, 1, kTile, mean.data(), var.data()};
+    p.norm = {weights.data(),    kEps,           scale.data(), running[0].data(),
+              running[1].data(), batches.data(), kMomentum,    kUnbias};
+    launch({static_cast<unsigned>(cuda::blocks_of(channels, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
+           cuda::kReduceThreads * 8, cuda::merge_moments_kernel<cuda::kReduceThreads>, p, random);
+    launch({1, 1, 1}, cuda::kReduceThreads, 0, cuda::bn_scale_kernel<cuda::kReduceThreads>,
+           cuda::BnScaleParams{var.data(), weights.data(), kEps, channels, expected_scale.data()}, random);
+    launch({1, 1, 1}, cuda::kReduceThreads, 0, cuda::bn_follow_kernel<cuda::kReduceThreads>,
+           cuda::BnFollowParams{mean.data(), var.data(), expected[0].data(), expected[1].data(), batches.data() + 1,
+                                kMomentum, kUnbias, channels},
+           random);
+    check(mean.intact() && var.intact() && scale.intact() && running[0].intact() && running[1].intact() &&
+              batches.intact(),
+          name + ", with the moments: wrote beside the result");
+    check_values(values_of(scale), values_of(expected_scale), 0.0, 0.0, name + ", with the moments: scale");
+    for (const int i : {0, 1})
+        check_values(values_of(running[i]), values_of(expected[i]), 0.0, 0.0, name + ", with the moments: running");
+    check(batches.data()[0] == 4, name + ", with the moments: batches");
+}
+
+// A prologue's sums with the gradients of the BatchNorm that gave its scale, and one value for all slopes.
+void check_sums_with_norm(int channels, bool plain, const std::string& name, Random& random) {
+    constexpr int kParts = 5;
+    constexpr float kEps = 0.125f;
+    const std::vector<double> parts = stepped(kParts * 3 * channels, -2.0, 2.0, 8.0, random);
+    const std::vector<double> var = stepped(channels, 0.0, 4.0, 8.0, random);
+    const std::vector<double> weight = stepped(channels, -2.0, 2.0, 8.0, random);
+    const Guarded<float> parts_memory = device_vector(parts), var_memory = device_vector(var);
+    const Guarded<float> weights = device_vector(weight);
+    const float* const w = plain ? nullptr : weights.data();
+    const std::array<Guarded<float>, 3> sums{Guarded<float>(channels), Guarded<float>(channels),
+                                             Guarded<float>(channels)};
+    Guarded<float> d_var(channels), d_weight(plain ? 0 : channels), total(1), expected_var(channels);
+    Guarded<float> expected_weight(plain ? 0 : channels);
+    Guarded<int> finished(1);
+    *finished.data() = 0;
+    cuda::SumParams p{};
+    p.parts = parts_memory.data(), p.count = kParts, p.stride = 3 * channels, p.vectors = 3, p.length = channels;
+    for (const int i : {0, 1, 2}) p.sums[i] = sums[i].data();
+    p.norm = norm_gradient(var_memory, w, d_var, d_weight, kEps);
+    p.total = total.data(), p.finished = finished.data();
+    launch({static_cast<unsigned>(cuda::blocks_of(3 * channels, cuda::kReduceColumns)), 1, 1}, cuda::kReduceThreads,
+           cuda::kReduceThreads * 8, cuda::sum_kernel<cuda::kReduceThreads>, p, random);
+    launch({1, 1, 1}, cuda::kReduceThreads, 0, cuda::bn_scale_backward_kernel<cuda::kReduceThreads>,
+           cuda::BnScaleBackwardParams{sums[0].data(), channels,
+                                       norm_gradient(var_memory, w, expected_var, expected_weight, kEps)},
+           random);
+    check(d_var.intact() && d_weight.intact() && total.intact() && finished.intact(),
+          name + ", with the sums: wrote beside the result");
+    check_values(values_of(d_var), values_of(expected_var), 0.0, 0.0, name + ", with the sums: variance");
+    check_values(values_of(d_weight), values_of(expected_weight), 0.0, 0.0, name + ", with the sums: weight");
+    const std::vector<double> slopes = values_of(sums[2]);
+    check_values(values_of(total), {std::accumulate(slopes.begin(), slopes.end(), 0.0)}, 0.0, 1e-6,
+                 name + ", with the sums: one slope");
+}
+
 // BatchNorm's vectors, of more channels than a block has threads, with and without weights and momentum.
 void check_batchnorm(Random& random) {
     for (const int channels : {1, 70, 513})
@@ -510,8 +590,9 @@ void check_batchnorm(Random& random) {
             run(cuda::bn_scale_kernel<cuda::kReduceThreads>,
                 cuda::BnScaleParams{var_memory.data(), w, float(kEps), channels, scales.data()});
             run(cuda::bn_scale_backward_kernel<cuda::kReduceThreads>,
-                cuda::BnScaleBackwardParams{gradients.data(), var_memory.data(), w, float(kEps), channels,
-                                            var_gradients.data(), plain ? nullptr : weight_gradients.data()});
+                cuda::BnScaleBackwardParams{
+                    gradients.data(), channels,
+                    norm_gradient(var_memory, w, var_gradients, weight_gradients, float(kEps))});
             run(cuda::bn_follow_kernel<cuda::kReduceThreads>,
                 cuda::BnFollowParams{means.data(), var_memory.data(), running_mean.data(), running_var.data(),
                                      batches.data(), plain ? -1.0f : 0.1f, float(kUnbias), channels});
@@ -524,6 +605,8 @@ void check_batchnorm(Random& random) {
             check_values(values_of(running_mean), new_mean, 1e-6, 1e-6, name + ": running mean");
             check_values(values_of(running_var), new_var, 1e-6, 1e-6, name + ": running variance");
             check(*batches.data() == 4, name + ": batches");
+            if (!plain) check_moments_with_norm(channels, name, random);
+            check_sums_with_norm(channels, plain, name, random);
         }
 }
 

@@ -2,8 +2,6 @@
 // instead of a dozen of PyTorch's operators. See srgan_fast/ops/bn.py for what they compute.
 #include "torch/bn.h"
 
-#include <cmath>
-
 namespace srgan_fast::torch_ops {
 namespace {
 
@@ -34,9 +32,7 @@ Tensor bn_scale(const Tensor& var, const Maybe& weight, double eps) {
     const Tensor scale = new_vector(var, var.size(0));
     with_float_type(var, kName, [&](auto zero) {
         using T = decltype(zero);
-        for (std::int64_t i = 0; i < var.size(0); ++i)
-            write<T>(scale)[i] =
-                (weight ? read<T>(*weight)[i] : T{1}) / std::sqrt(read<T>(var)[i] + static_cast<T>(eps));
+        norm_scale(read<T>(var), weight ? read<T>(*weight) : nullptr, eps, var.size(0), write<T>(scale));
     });
     return scale;
 }
@@ -50,11 +46,8 @@ std::tuple<Tensor, Tensor> bn_scale_backward(const Tensor& gradient, const Tenso
     const Tensor d_var = new_vector(var, var.size(0)), d_weight = new_vector(var, weight ? var.size(0) : 0);
     with_float_type(var, kName, [&](auto zero) {
         using T = decltype(zero);
-        for (std::int64_t i = 0; i < var.size(0); ++i) {
-            const T inverse = T{1} / std::sqrt(read<T>(var)[i] + static_cast<T>(eps)), g = read<T>(gradient)[i];
-            write<T>(d_var)[i] = T(-0.5) * g * (weight ? read<T>(*weight)[i] : T{1}) * inverse * inverse * inverse;
-            if (weight) write<T>(d_weight)[i] = g * inverse;
-        }
+        norm_scale_gradient(read<T>(gradient), read<T>(var), weight ? read<T>(*weight) : nullptr, eps, var.size(0),
+                            write<T>(d_var), weight ? write<T>(d_weight) : nullptr);
     });
     return {d_var, d_weight};
 }
@@ -62,17 +55,10 @@ std::tuple<Tensor, Tensor> bn_scale_backward(const Tensor& gradient, const Tenso
 void bn_follow(const Tensor& mean, const Tensor& var, const Tensor& running_mean, const Tensor& running_var,
                const Tensor& batches, std::optional<double> momentum, std::int64_t count) {
     check_follow({mean, var, running_mean, running_var, batches}, count);
-    const std::int64_t seen = ++*write<std::int64_t>(batches);
     with_float_type(mean, "srgan_fast::bn_follow", [&](auto zero) {
         using T = decltype(zero);
-        const T share = static_cast<T>(momentum.value_or(1.0 / static_cast<double>(seen)));
-        const T unbias = static_cast<T>(static_cast<double>(count) / static_cast<double>(count - 1));
-        T* const means = write<T>(running_mean);
-        T* const variances = write<T>(running_var);
-        for (std::int64_t i = 0; i < mean.size(0); ++i) {
-            means[i] += share * (read<T>(mean)[i] - means[i]);
-            variances[i] += share * (read<T>(var)[i] * unbias - variances[i]);
-        }
+        norm_follow(read<T>(mean), read<T>(var), count, momentum, mean.size(0), write<T>(running_mean),
+                    write<T>(running_var), write<std::int64_t>(batches));
     });
 }
 

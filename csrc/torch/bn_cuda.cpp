@@ -33,10 +33,11 @@ std::tuple<Tensor, Tensor> bn_scale_backward(const Tensor& gradient, const Tenso
     if (weight) check_channels(*weight, var, kName, "weight");
     const DeviceGuard guard(var.get_device_index());
     const Tensor d_var = new_vector(var, var.size(0)), d_weight = new_vector(var, weight ? var.size(0) : 0);
-    check_launch(cuda::launch_bn_scale_backward(
-                     {read(gradient), read(var), weight ? read(*weight) : nullptr, static_cast<float>(eps),
-                      static_cast<int>(var.size(0)), floats(d_var), weight ? floats(d_weight) : nullptr},
-                     current_stream(var)),
+    check_launch(cuda::launch_bn_scale_backward({read(gradient),
+                                                 static_cast<int>(var.size(0)),
+                                                 {read(var), weight ? read(*weight) : nullptr, static_cast<float>(eps),
+                                                  floats(d_var), weight ? floats(d_weight) : nullptr}},
+                                                current_stream(var)),
                  "bn_scale_backward");
     return {d_var, d_weight};
 }

@@ -2,8 +2,10 @@
 // documented in kernels/cpu/conv.h and, for users, in srgan_fast/ops/conv.py, which also has their gradients and
 // references.
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
+#include "torch/bn.h"
 #include "torch/tasks.h"
 
 namespace srgan_fast::torch_ops {
@@ -165,8 +167,18 @@ void merge_moments(const S* parts, std::int64_t tasks, std::int64_t channels, S*
 }
 
 template <typename S>
-Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const Maybe& bias, const PrologueTensors& t,
-                bool shuffle, bool moments, std::optional<double> activation, const Maybe& packed) {
+S* write(const Tensor& t) {
+    return static_cast<S*>(t.mutable_data_ptr());
+}
+template <typename S>
+const S* read(const Maybe& t) {
+    return t ? static_cast<const S*>(t->const_data_ptr()) : nullptr;
+}
+
+template <typename S>
+NormForward forward(const Problem& p, const Tensor& x, const Tensor& weight, const Maybe& bias,
+                    const PrologueTensors& t, bool shuffle, bool moments, std::optional<double> activation,
+                    const Maybe& packed, const std::optional<ResultNorm>& norm) {
     Vectors<S> vectors(p, weight);
     const Tensor map = nhwc(x);
     const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
@@ -186,24 +198,50 @@ Forward forward(const Problem& p, const Tensor& x, const Tensor& weight, const M
     const std::int64_t tasks = kernel.tasks(a, threads());
     if (moments) a.moments = partial_memory.need_of<S>(tasks * cpu::moments_size(p.out));
     run(kernel, a, tasks);
-    if (moments)
-        merge_moments(a.moments, tasks, p.out, static_cast<S*>(mean.mutable_data_ptr()),
-                      static_cast<S*>(var.mutable_data_ptr()));
-    return {y, mean, var, sum};
+    if (moments) merge_moments(a.moments, tasks, p.out, write<S>(mean), write<S>(var));
+    const Tensor norm_scales = new_vector(weight, norm ? p.out : 0);
+    if (norm) {
+        check_norm(*norm, mean);
+        norm_scale(write<S>(var), read<S>(norm->weight), norm->eps, p.out, write<S>(norm_scales));
+        if (norm->running_mean)
+            norm_follow(write<S>(mean), write<S>(var), norm->count, norm->momentum, p.out,
+                        write<S>(*norm->running_mean), write<S>(*norm->running_var),
+                        write<std::int64_t>(*norm->batches));
+    }
+    return {y, mean, var, sum, norm_scales};
+}
+
+NormForward forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const PrologueTensors& t,
+                    std::int64_t stride, bool shuffle, bool moments, std::optional<double> activation,
+                    const Maybe& packed, const std::optional<ResultNorm>& norm) {
+    check_types(x, weight);
+    const Problem p(x, weight, stride, shuffle);
+    check_map(t.residual, x, {p.batch, p.in, p.height, p.width}, "residual");
+    STD_TORCH_CHECK(!(moments && activation),
+                    "srgan_fast::conv: moments are taken before an activation, not behind one");
+    return x.scalar_type() == ScalarType::Double
+               ? forward<double>(p, x, weight, bias, t, shuffle, moments, activation, packed, norm)
+               : forward<float>(p, x, weight, bias, t, shuffle, moments, activation, packed, norm);
 }
 
 Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
                      const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
-                     bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&) {
-    check_types(x, weight);
-    const Problem p(x, weight, stride, shuffle);
-    const PrologueTensors t{center, scale, shift, slope, residual};
-    check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
-    STD_TORCH_CHECK(!(moments && activation),
-                    "srgan_fast::conv: moments are taken before an activation, not behind one");
-    return x.scalar_type() == ScalarType::Double
-               ? forward<double>(p, x, weight, bias, t, shuffle, moments, activation, packed)
-               : forward<float>(p, x, weight, bias, t, shuffle, moments, activation, packed);
+                     bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&, const Maybe&,
+                     const Maybe&, double) {
+    const auto [y, mean, var, sum, none] = forward(x, weight, bias, {center, scale, shift, slope, residual}, stride,
+                                                   shuffle, moments, activation, packed, std::nullopt);
+    return {y, mean, var, sum};
+}
+
+NormForward conv_bn_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center,
+                            const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
+                            std::int64_t stride, bool shuffle, const Maybe& packed, const Maybe& bn_weight,
+                            double bn_eps, const Maybe& running_mean, const Maybe& running_var, const Maybe& batches,
+                            double momentum) {
+    return forward(x, weight, bias, {center, scale, shift, slope, residual}, stride, shuffle, true, std::nullopt,
+                   packed,
+                   ResultNorm{bn_weight, bn_eps, running_mean, running_var, batches, momentum,
+                              values_per_channel(x, stride, shuffle)});
 }
 
 template <typename S>
@@ -239,7 +277,7 @@ Tensor add_up(const Tensor& like, const S* first, std::int64_t parts, std::int64
 template <typename S>
 Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient,
             const Maybe& sum_gradient, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle,
-            const Maybe& packed) {
+            const Maybe& packed, const SourceNorm& norm) {
     Vectors<S> vectors(p, weight);
     const Tensor g_map = nhwc(g), x_map = nhwc(x);
     const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
@@ -260,35 +298,44 @@ Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     const std::int64_t tasks = kernel.tasks(a, threads()), channels = x.size(1), stride = padded(channels);
     if (a.source.affine) a.sums = partial_memory.need_of<S>(tasks * 3 * stride);
     run(kernel, a, tasks);
-    if (!a.source.affine)
-        return {x_gradient,
-                residual_gradient,
-                new_vector(weight, 0),
-                new_vector(weight, 0),
-                new_vector(weight, 0),
-                new_vector(weight, 0)};
+    const auto none = [&] { return new_vector(weight, 0); };
+    if (!a.source.affine) return {x_gradient, residual_gradient, none(), none(), none(), none(), none(), none()};
     const auto sum = [&](int row) { return add_up(weight, a.sums + row * stride, tasks, 3 * stride, channels); };
-    const Tensor d_scale = sum(0), d_shift = sum(1), d_slope = sum(2), d_center = new_vector(weight, channels);
-    const S* const shift_sums = static_cast<const S*>(d_shift.const_data_ptr());
-    S* const center_sums = static_cast<S*>(d_center.mutable_data_ptr());
-    for (std::int64_t i = 0; i < channels; ++i) center_sums[i] = -shift_sums[i] * a.source.scale[i];
-    return {x_gradient, residual_gradient, d_center, d_scale, d_shift, d_slope};
+    const Tensor d_scale = sum(0), d_shift = sum(1), d_center = new_vector(weight, channels);
+    Tensor d_slope = sum(2), d_var = none(), d_gamma = none();
+    for (std::int64_t i = 0; i < channels; ++i) write<S>(d_center)[i] = -write<S>(d_shift)[i] * a.source.scale[i];
+    if (size_of_gradient(t.slope, channels) != channels) {
+        const S* const each = write<S>(d_slope);
+        const Tensor total = new_vector(weight, 1);
+        *write<S>(total) = static_cast<S>(std::accumulate(each, each + channels, 0.0));
+        d_slope = total;
+    }
+    if (norm.var) {
+        check_channels(*norm.var, d_scale, "srgan_fast::conv_dgrad", "var");
+        if (norm.weight) check_channels(*norm.weight, d_scale, "srgan_fast::conv_dgrad", "gamma");
+        d_var = new_vector(weight, channels), d_gamma = new_vector(weight, norm.weight ? channels : 0);
+        norm_scale_gradient(write<S>(d_scale), read<S>(norm.var), read<S>(norm.weight), norm.eps, channels,
+                            write<S>(d_var), norm.weight ? write<S>(d_gamma) : nullptr);
+    }
+    return {x_gradient, residual_gradient, d_center, d_scale, d_shift, d_slope, d_var, d_gamma};
 }
 
 Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
                  const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
                  const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
-                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed) {
+                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed,
+                 const Maybe& var, const Maybe& gamma, double eps) {
     check_types(x, weight);
     const Problem p(x, weight, stride, shuffle);
     const PrologueTensors t{center, scale, shift, slope, residual};
+    const SourceNorm norm{var, gamma, eps};
     const GradientTensors gradient{mean, mean_gradient, var_gradient, activation};
     check_gradient(p, g, y, x);
     check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
     check_map(sum_gradient, x, {p.batch, p.in, p.height, p.width}, "the sum's gradient");
     return x.scalar_type() == ScalarType::Double
-               ? dgrad<double>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed)
-               : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed);
+               ? dgrad<double>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed, norm)
+               : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed, norm);
 }
 
 constexpr std::int64_t kAddedTogether = 1 << 15;  // elements per additional thread
@@ -346,12 +393,18 @@ STABLE_TORCH_LIBRARY(srgan_fast, m) {
     m.def(
         "conv_forward(Tensor x, Tensor weight, Tensor? bias, Tensor? center, Tensor? scale, Tensor? shift, "
         "Tensor? slope, Tensor? residual, int stride, bool shuffle, bool moments, float? activation, "
-        "Tensor? packed=None, Tensor? packed_backward=None) -> (Tensor, Tensor, Tensor, Tensor)");
+        "Tensor? packed=None, Tensor? packed_backward=None, Tensor? var=None, Tensor? gamma=None, float eps=0.0) "
+        "-> (Tensor, Tensor, Tensor, Tensor)");
+    m.def(
+        "conv_bn_forward(Tensor x, Tensor weight, Tensor? bias, Tensor? center, Tensor? scale, Tensor? shift, "
+        "Tensor? slope, Tensor? residual, int stride, bool shuffle, Tensor? packed, Tensor? bn_weight, float bn_eps, "
+        "Tensor(a!)? running_mean, Tensor(b!)? running_var, Tensor(c!)? batches, float momentum) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
     m.def(
         "conv_dgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, "
         "Tensor? sum_gradient, Tensor x, Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, "
-        "Tensor? residual, int stride, bool shuffle, float? activation, Tensor? packed=None) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+        "Tensor? residual, int stride, bool shuffle, float? activation, Tensor? packed=None, Tensor? var=None, "
+        "Tensor? gamma=None, float eps=0.0) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
     m.def("conv_pack(Tensor weight, int stride, bool backward, bool bf16=False) -> Tensor");
     m.def("conv_packed_size(int out, int channels, int taps, int stride, bool backward, bool bf16) -> int");
     m.def(
@@ -362,6 +415,7 @@ STABLE_TORCH_LIBRARY(srgan_fast, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CPU, m) {
     m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
+    m.impl("conv_bn_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_bn_forward));
     m.impl("conv_pack", TORCH_BOX(&srgan_fast::torch_ops::conv_pack));
     m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
     m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));

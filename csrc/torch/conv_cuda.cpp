@@ -44,55 +44,73 @@ Tensor pack(cuda::ConvParams& p, cuda::Tile tile, const cuda::Convolution& c, co
     return packed;
 }
 
-Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
-                     const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
-                     bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&) {
+NormForward forward(const ForwardCall& call, std::int64_t stride) {
+    const Tensor &x = call.x, &weight = call.weight;
+    const Maybe& residual = call.prologue.residual;
+    const bool shuffle = call.shuffle, moments = call.moments;
     check_types(x, weight);
     const Problem problem(x, weight, stride, shuffle);
     check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
-    STD_TORCH_CHECK(!(moments && activation),
+    STD_TORCH_CHECK(!(moments && call.activation),
                     "srgan_fast::conv: moments are taken before an activation, not behind one");
     const DeviceGuard guard(x.get_device_index());
     void* const stream = current_stream(x);
     const cuda::Device device = cuda::current_device();
     const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kForward, c, x))
-        return forward_by_library(
-            problem, {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, moments, activation, packed});
+    if (by_library(cuda::Direction::kForward, c, x)) return forward_by_library(problem, call);
     const Tensor map = whole_map(x, shuffle, stream);
     const Maybe residual_map = whole_map(residual, stream);
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::forward_plan(c);
-    p.source = source_of(problem, map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
+    p.source = source_of(problem, map, residual_map, call.prologue, shuffle, vectors);
     const cuda::Tile tile =
         cuda::choose_tile(p, p.source.affine, residual.has_value(), device, cuda::bytes_of(type_of(x)));
     const Tensor weights = pack(p, tile, c, x, weight, false, stream);
-    p.bias = vectors.put(bias, problem.out, "bias");
-    p.activate = activation.has_value(), p.slope = static_cast<float>(activation.value_or(0.0));
+    p.bias = vectors.put(call.bias, problem.out, "bias");
+    p.activate = call.activation.has_value(), p.slope = static_cast<float>(call.activation.value_or(0.0));
     const Tensor y = new_map(x, problem.batch, problem.out, problem.out_height, problem.out_width);
     p.y = y.mutable_data_ptr();
     Tensor sum = residual ? new_map(x, problem.batch, problem.in, problem.height, problem.width) : new_vector(x, 0);
     p.source.sum = residual ? sum.mutable_data_ptr() : nullptr;
-    const std::int64_t size = moments ? problem.out : 0;
-    const Tensor mean = new_vector(weight, size), var = new_vector(weight, size);
     const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
     const Tensor parts = new_vector(weight, moments ? std::int64_t{grid.x} * 2 * problem.out : 0);
     p.moments = moments ? floats(parts) : nullptr;
     check_launch(cuda::launch_forward(type_of(x), tile, p, stream), "conv_forward");
-    if (moments) {
-        const cuda::TileSize tile_size = cuda::size_of(tile);
-        check_launch(cuda::launch_merge_moments({floats(parts), p.batch, p.height, p.width, p.channels, tile_size.rows,
-                                                 tile_size.columns, floats(mean), floats(var)},
-                                                stream),
-                     "merge_moments");
-    }
+    if (!moments) return {y, new_vector(weight, 0), new_vector(weight, 0), sum, new_vector(weight, 0)};
+    const cuda::TileSize tile_size = cuda::size_of(tile);
+    cuda::MomentsParams m{};
+    m.parts = floats(parts), m.batch = p.batch, m.height = p.height, m.width = p.width, m.channels = p.channels;
+    m.tile_rows = tile_size.rows, m.tile_columns = tile_size.columns;
+    const Moments merged = merge_moments(m, call.norm, weight, stream);
+    return {y, merged.mean, merged.var, sum, merged.scale};
+}
+
+Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
+                     const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
+                     bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&, const Maybe&,
+                     const Maybe&, double) {
+    const auto [y, mean, var, sum, none] = forward(
+        {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, moments, activation, packed, std::nullopt},
+        stride);
     return {y, mean, var, sum};
+}
+
+NormForward conv_bn_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center,
+                            const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
+                            std::int64_t stride, bool shuffle, const Maybe& packed, const Maybe& bn_weight,
+                            double bn_eps, const Maybe& running_mean, const Maybe& running_var, const Maybe& batches,
+                            double momentum) {
+    const ResultNorm norm{
+        bn_weight, bn_eps, running_mean, running_var, batches, momentum, values_per_channel(x, stride, shuffle)};
+    return forward(
+        {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, true, std::nullopt, packed, norm}, stride);
 }
 
 Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
                  const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
                  const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
-                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed) {
+                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed,
+                 const Maybe& var, const Maybe& gamma, double eps) {
     check_types(x, weight);
     const Problem problem(x, weight, stride, shuffle);
     check_gradient(problem, g, y, x);
@@ -111,7 +129,8 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                                  weight,
                                  {center, scale, shift, slope, residual},
                                  shuffle,
-                                 packed},
+                                 packed,
+                                 {var, gamma, eps}},
                                 sum_gradient);
     const Tensor g_map = whole_map(g, false, stream), x_map = aligned(nhwc(x));  // the epilogue reads x
     const Maybe y_map = whole_map(y, stream);
@@ -132,12 +151,12 @@ Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
     p.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
     const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
     const std::int64_t channels = p.source.affine ? x.size(1) : 0;
-    const int parts = static_cast<int>(grid.x * grid.z);
-    const Tensor partial = new_vector(weight, parts * 3 * channels);
-    p.sums = p.source.affine ? floats(partial) : nullptr;
+    const Parts parts(weight, std::int64_t{grid.x} * grid.z, 3 * channels);
+    p.sums = p.source.affine ? parts.sums() : nullptr, p.finished = parts.finished();
     check_launch(cuda::launch_dgrad(type_of(x), tile, p, stream), "conv_dgrad");
-    const SourceGradients sums = add_up(partial, parts, channels, p.source, weight, stream);
-    return {x_gradient, residual_gradient, sums.center, sums.scale, sums.shift, sums.slope};
+    const SourceGradients sums =
+        add_up(parts, channels, p.source, {center, scale, shift, slope, residual}, {var, gamma, eps}, weight, stream);
+    return {x_gradient, residual_gradient, sums.center, sums.scale, sums.shift, sums.slope, sums.var, sums.weight};
 }
 
 Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
@@ -161,7 +180,8 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
                                  weight,
                                  {center, scale, shift, slope, residual},
                                  shuffle,
-                                 std::nullopt},
+                                 std::nullopt,
+                                 {std::nullopt, std::nullopt, 0.0}},
                                 bias);
     const Tensor g_map = whole_map(g, false, stream), x_map = whole_map(x, shuffle, stream);
     const Maybe y_map = whole_map(y, stream), residual_map = whole_map(residual, stream);
@@ -212,6 +232,7 @@ Wgrad conv_dy(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& m
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
     m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
+    m.impl("conv_bn_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_bn_forward));
     m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
     m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
     m.impl("conv_dy", TORCH_BOX(&srgan_fast::torch_ops::conv_dy));

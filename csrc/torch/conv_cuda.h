@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "torch/bn.h"
 #include "torch/cuda.h"
 #include "torch/problem.h"
 
@@ -65,7 +66,7 @@ inline Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
 }
 inline Maybe whole_map(const Maybe& x, void* stream) { return x ? Maybe(whole_map(*x, false, stream)) : std::nullopt; }
 
-inline cuda::Source source_of(const Problem& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t,
+inline cuda::Source source_of(const Sizes& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t,
                               bool shuffle, Vectors& vectors) {
     const std::int64_t channels = p.in * (shuffle ? 4 : 1);
     STD_TORCH_CHECK(!shuffle || p.stride == 1, "srgan_fast::conv: a shuffle goes with a stride of 1 on CUDA");
@@ -101,27 +102,52 @@ inline cuda::Gradient gradient_of(std::int64_t channels, const Tensor& g, const 
     return s;
 }
 
-// The prologue's gradients from `count` sums of its three vectors each; empty without a prologue.
-struct SourceGradients {
-    Tensor center, scale, shift, slope;
+// Memory for `count` parts of `values` sums, and for the number of blocks that have finished adding them up.
+class Parts {
+  public:
+    Parts(const Tensor& like, std::int64_t count, std::int64_t values)
+        : memory_(new_vector(like, count * values + 1)), count_(static_cast<int>(count)) {}
+    float* sums() const { return floats(memory_); }
+    int* finished() const { return static_cast<int*>(memory_.mutable_data_ptr()) + (memory_.numel() - 1); }
+    int count() const { return count_; }
+
+  private:
+    Tensor memory_;
+    int count_;
 };
-inline SourceGradients add_up(const Tensor& parts, int count, std::int64_t channels, const cuda::Source& source,
-                              const Tensor& weight, void* stream) {
+
+// The prologue's gradients from sums of its three vectors; empty without a prologue.
+struct SourceGradients {
+    Tensor center, scale, shift, slope, var, weight;
+};
+inline SourceGradients add_up(const Parts& parts, std::int64_t channels, const cuda::Source& source,
+                              const PrologueTensors& t, const SourceNorm& norm, const Tensor& weight, void* stream) {
     const std::int64_t size = source.affine ? channels : 0;
-    const SourceGradients sums{new_vector(weight, size), new_vector(weight, size), new_vector(weight, size),
-                               new_vector(weight, size)};
+    const bool has_norm = source.affine && norm.var, has_weight = has_norm && norm.weight;
+    const SourceGradients sums{new_vector(weight, size),
+                               new_vector(weight, size),
+                               new_vector(weight, size),
+                               new_vector(weight, source.affine ? size_of_gradient(t.slope, channels) : 0),
+                               new_vector(weight, has_norm ? size : 0),
+                               new_vector(weight, has_weight ? size : 0)};
     if (!source.affine) return sums;
     const int length = static_cast<int>(channels);
-    check_launch(cuda::launch_sum({floats(parts),
-                                   count,
-                                   3 * length,
-                                   3,
-                                   length,
-                                   {floats(sums.scale), floats(sums.shift), floats(sums.slope)},
-                                   source.scale,
-                                   floats(sums.center)},
-                                  stream),
-                 "sum");
+    const bool one_slope = sums.slope.numel() != channels;
+    const Tensor slopes = one_slope ? new_vector(weight, size) : sums.slope;
+    cuda::SumParams p{};
+    p.parts = parts.sums(), p.count = parts.count(), p.stride = 3 * length, p.vectors = 3, p.length = length;
+    p.sums[0] = floats(sums.scale), p.sums[1] = floats(sums.shift), p.sums[2] = floats(slopes);
+    p.scale = source.scale, p.scaled = floats(sums.center);
+    if (has_norm) {
+        constexpr const char* kName = "srgan_fast::conv_dgrad";
+        check_channels(*norm.var, sums.scale, kName, "var");
+        if (has_weight) check_channels(*norm.weight, sums.scale, kName, "gamma");
+        p.norm = {static_cast<const float*>(norm.var->const_data_ptr()),
+                  has_weight ? static_cast<const float*>(norm.weight->const_data_ptr()) : nullptr,
+                  static_cast<float>(norm.eps), floats(sums.var), has_weight ? floats(sums.weight) : nullptr};
+    }
+    if (one_slope) p.total = floats(sums.slope), p.finished = parts.finished();
+    check_launch(cuda::launch_sum(p, stream), "sum");
     return sums;
 }
 
@@ -129,12 +155,39 @@ inline SourceGradients add_up(const Tensor& parts, int count, std::int64_t chann
 inline Tensor add_up(const Tensor& parts, int count, int stride, std::int64_t length, const Tensor& weight,
                      void* stream) {
     const Tensor sums = new_vector(weight, length);
-    check_launch(
-        cuda::launch_sum(
-            {floats(parts), count, stride, 1, static_cast<int>(length), {floats(sums), nullptr, nullptr}, {}, nullptr},
-            stream),
-        "sum");
+    cuda::SumParams p{};
+    p.parts = floats(parts), p.count = count, p.stride = stride, p.vectors = 1, p.length = static_cast<int>(length);
+    p.sums[0] = floats(sums);
+    check_launch(cuda::launch_sum(p, stream), "sum");
     return sums;
+}
+
+// Merges moments from parts (see cuda::MomentsParams, whose parts and sizes are set), and computes BatchNorm's vectors
+// in the same launch.
+struct Moments {
+    Tensor mean, var, scale;
+};
+inline Moments merge_moments(cuda::MomentsParams p, const std::optional<ResultNorm>& norm, const Tensor& weight,
+                             void* stream) {
+    const std::int64_t channels = p.channels;
+    const Moments moments{new_vector(weight, channels), new_vector(weight, channels),
+                          new_vector(weight, norm ? channels : 0)};
+    p.mean = floats(moments.mean), p.var = floats(moments.var);
+    if (norm) {
+        check_norm(*norm, moments.mean);
+        const auto maybe = [](const Maybe& t) { return t ? floats(*t) : nullptr; };
+        const double count = static_cast<double>(norm->count);
+        p.norm = {norm->weight ? static_cast<const float*>(norm->weight->const_data_ptr()) : nullptr,
+                  static_cast<float>(norm->eps),
+                  floats(moments.scale),
+                  maybe(norm->running_mean),
+                  maybe(norm->running_var),
+                  norm->batches ? static_cast<std::int64_t*>(norm->batches->mutable_data_ptr()) : nullptr,
+                  static_cast<float>(norm->momentum),
+                  static_cast<float>(count / (count - 1.0))};
+    }
+    check_launch(cuda::launch_merge_moments(p, stream), "merge_moments");
+    return moments;
 }
 
 // A checked call of conv_forward on CUDA; similarly for the gradients.
@@ -145,6 +198,7 @@ struct ForwardCall {
     bool shuffle, moments;
     std::optional<double> activation;
     const Maybe& cast;  // weights in the maps' dtype, if the caller has them
+    std::optional<ResultNorm> norm;
 };
 struct GradientCall {
     const Tensor& g;
@@ -154,6 +208,7 @@ struct GradientCall {
     PrologueTensors prologue;
     bool shuffle;
     const Maybe& cast;
+    SourceNorm norm;
 };
 
 // dy, and optionally its sums, which are the bias' gradient; its channels are whole units.
@@ -163,7 +218,7 @@ struct Dy {
 Dy make_dy(const Tensor& g, const Maybe& y, const GradientTensors& behind, const Tensor& weight, bool sums);
 
 // Computed by cuDNN (conv_library.cpp), under the caller's device guard.
-Forward forward_by_library(const Problem& problem, const ForwardCall& call);
+NormForward forward_by_library(const Problem& problem, const ForwardCall& call);
 Dgrad dgrad_by_library(const Problem& problem, const GradientCall& call, const Maybe& sum_gradient);
 Wgrad wgrad_by_library(const Problem& problem, const GradientCall& call, bool bias);
 

@@ -80,7 +80,7 @@ Tensor map_of(const Tensor& x) { return aligned(nhwc(x)); }
 Maybe map_of(const Maybe& x) { return x ? Maybe(map_of(*x)) : std::nullopt; }
 
 // z, which is x itself without a prologue.
-Tensor make_z(const Problem& p, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle,
+Tensor make_z(const Sizes& p, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle,
               void* stream) {
     const Tensor map = map_of(x);
     const Maybe residual = map_of(t.residual);
@@ -92,6 +92,69 @@ Tensor make_z(const Problem& p, const Tensor& x, const Tensor& weight, const Pro
     check_launch(cuda::launch_source_pass(type_of(x), {pass_over(map), source, z.mutable_data_ptr()}, stream),
                  "source_pass");
     return z;
+}
+
+// From dz to the gradients of the prologue's inputs; dz itself without a prologue.
+Dgrad prologue_gradient(const Sizes& p, const Tensor& dz, const Maybe& sum_gradient, const Tensor& x,
+                        const Tensor& weight, const PrologueTensors& t, bool shuffle, const SourceNorm& norm) {
+    void* const stream = current_stream(x);
+    const Maybe residual = map_of(t.residual);
+    Vectors vectors(weight);
+    cuda::SourceGradientPassParams a{};
+    a.source = source_of(p, x, residual, t, shuffle, vectors);
+    if (!a.source.affine && !shuffle) {
+        const auto none = [&] { return new_vector(weight, 0); };
+        return {dz, new_vector(x, 0), none(), none(), none(), none(), none(), none()};
+    }
+    const std::int64_t channels = a.source.affine ? x.size(1) : 0;
+    check_whole(x.size(1), "before"), check_whole(p.in, "before");  // shuffled, a unit is of one pixel
+    a.pass = pass_over(x);
+    a.dz = dz.const_data_ptr(), a.sum_gradient = sum_gradient ? sum_gradient->const_data_ptr() : nullptr;
+    const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
+    const Tensor residual_gradient =
+        residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
+    a.x_gradient = x_gradient.mutable_data_ptr();
+    a.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
+    const Parts parts(weight, a.pass.blocks(), 3 * channels);
+    a.sums = a.source.affine ? parts.sums() : nullptr, a.finished = parts.finished();
+    check_launch(cuda::launch_source_gradient_pass(type_of(x), a, stream), "source_gradient_pass");
+    const SourceGradients sums = add_up(parts, channels, a.source, t, norm, weight, stream);
+    return {x_gradient, residual_gradient, sums.center, sums.scale, sums.shift, sums.slope, sums.var, sums.weight};
+}
+
+// Sizes of a prologue without a convolution; `like` is one of its vectors.
+struct Alone {
+    Sizes sizes;
+    Tensor map, like;
+};
+Alone alone(const Tensor& x, const PrologueTensors& t, bool shuffle) {
+    const Maybe& vector = t.scale ? t.scale : t.shift ? t.shift : t.slope ? t.slope : t.center;
+    STD_TORCH_CHECK(vector && x.dim() == 4 && x.numel() > 0,
+                    "srgan_fast::prologue takes N, C, H, W maps, and a center, scale, shift or slope");
+    check_types(x, *vector);
+    const std::int64_t factor = shuffle ? 2 : 1, h = x.size(2) * factor, w = x.size(3) * factor;
+    const std::int64_t channels = x.size(1) / (factor * factor);
+    check_map(t.residual, x, {x.size(0), channels, h, w}, "residual");
+    return {{x.size(0), channels, channels, 3, 1, h, w, h, w}, map_of(x), *vector};
+}
+
+Tensor prologue(const Tensor& x, const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope,
+                const Maybe& residual, bool shuffle, const Maybe&, const Maybe&, double) {
+    const PrologueTensors t{center, scale, shift, slope, residual};
+    const Alone a = alone(x, t, shuffle);
+    const DeviceGuard guard(x.get_device_index());
+    return make_z(a.sizes, a.map, a.like, t, shuffle, current_stream(x));
+}
+
+Dgrad prologue_backward(const Tensor& g, const Tensor& x, const Maybe& center, const Maybe& scale, const Maybe& shift,
+                        const Maybe& slope, const Maybe& residual, bool shuffle, const Maybe& var, const Maybe& gamma,
+                        double eps) {
+    const PrologueTensors t{center, scale, shift, slope, residual};
+    const Alone a = alone(x, t, shuffle);
+    const Sizes& p = a.sizes;
+    check_map(g, x, {p.batch, p.in, p.height, p.width}, "the result's gradient");
+    const DeviceGuard guard(x.get_device_index());
+    return prologue_gradient(p, map_of(g), std::nullopt, a.map, a.like, t, shuffle, {var, gamma, eps});
 }
 
 }  // namespace
@@ -116,7 +179,7 @@ Dy make_dy(const Tensor& g, const Maybe& y, const GradientTensors& behind, const
     return {dy, sums ? add_up(parts, blocks, static_cast<int>(channels), channels, weight, stream) : none};
 }
 
-Forward forward_by_library(const Problem& p, const ForwardCall& call) {
+NormForward forward_by_library(const Problem& p, const ForwardCall& call) {
     const Tensor &x = call.x, &weight = call.weight;
     void* const stream = current_stream(x);
     const Tensor z = make_z(p, x, weight, call.prologue, call.shuffle, stream);
@@ -124,7 +187,7 @@ Forward forward_by_library(const Problem& p, const ForwardCall& call) {
     if (adds) check_vector(call.bias, weight, p.out, "bias");
     const Tensor y = call_convolution(p, z, cast_weights(weight, call.cast, x), adds ? call.bias : std::nullopt);
     const std::int64_t size = call.moments ? p.out : 0;
-    const Tensor mean = new_vector(weight, size), var = new_vector(weight, size);
+    Moments moments{new_vector(weight, 0), new_vector(weight, 0), new_vector(weight, 0)};
     if (!adds && (call.bias || call.activation || call.moments)) {
         check_whole(p.out, "behind");
         Vectors vectors(weight);
@@ -136,46 +199,26 @@ Forward forward_by_library(const Problem& p, const ForwardCall& call) {
         a.activate = call.activation.has_value(), a.slope = static_cast<float>(call.activation.value_or(0.0));
         a.moments = call.moments ? floats(parts) : nullptr;
         check_launch(cuda::launch_result_pass(type_of(x), a, stream), "result_pass");
-        if (call.moments)
-            check_launch(cuda::launch_merge_moments({floats(parts), 1, 1, static_cast<int>(pass.pixels), pass.channels,
-                                                     1, pass.per_block, floats(mean), floats(var)},
-                                                    stream),
-                         "merge_moments");
+        if (call.moments) {
+            cuda::MomentsParams m{};
+            m.parts = floats(parts), m.batch = 1, m.height = 1, m.width = static_cast<int>(pass.pixels);
+            m.channels = pass.channels, m.tile_rows = 1, m.tile_columns = pass.per_block;
+            moments = merge_moments(m, call.norm, weight, stream);
+        }
     }
-    return {y, mean, var, call.prologue.residual ? z : new_vector(x, 0)};
+    return {y, moments.mean, moments.var, call.prologue.residual ? z : new_vector(x, 0), moments.scale};
 }
 
 Dgrad dgrad_by_library(const Problem& p, const GradientCall& call, const Maybe& sum_gradient) {
     const Tensor &x = call.x, &weight = call.weight;
-    void* const stream = current_stream(x);
     STD_TORCH_CHECK(!sum_gradient || call.prologue.residual, "srgan_fast::conv: a sum's gradient goes with a residual");
     const Tensor dy = make_dy(call.g, call.y, call.behind, weight, false).map;
+    const Maybe more = map_of(sum_gradient);
     const Tensor map = map_of(x);
-    const Maybe residual = map_of(call.prologue.residual), more = map_of(sum_gradient);
     // PyTorch only uses the input's sizes.
     const Tensor like_z = call.shuffle ? new_map(x, p.batch, p.in, p.height, p.width) : map;
     const Tensor dz = map_of(call_backward(p, dy, like_z, cast_weights(weight, call.cast, x), {true, false, false})[0]);
-    Vectors vectors(weight);
-    cuda::SourceGradientPassParams a{};
-    a.source = source_of(p, map, residual, call.prologue, call.shuffle, vectors);
-    if (!a.source.affine && !call.shuffle) {
-        const SourceGradients none = add_up(new_vector(weight, 0), 0, 0, a.source, weight, stream);
-        return {dz, new_vector(x, 0), none.center, none.scale, none.shift, none.slope};
-    }
-    const std::int64_t channels = a.source.affine ? x.size(1) : 0;
-    check_whole(x.size(1), "before"), check_whole(p.in, "before");  // shuffled, a unit is of one pixel
-    a.pass = pass_over(map);
-    a.dz = dz.const_data_ptr(), a.sum_gradient = more ? more->const_data_ptr() : nullptr;
-    const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
-    const Tensor residual_gradient =
-        residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
-    a.x_gradient = x_gradient.mutable_data_ptr();
-    a.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
-    const Tensor parts = new_vector(weight, a.pass.blocks() * 3 * channels);
-    a.sums = a.source.affine ? floats(parts) : nullptr;
-    check_launch(cuda::launch_source_gradient_pass(type_of(x), a, stream), "source_gradient_pass");
-    const SourceGradients sums = add_up(parts, static_cast<int>(a.pass.blocks()), channels, a.source, weight, stream);
-    return {x_gradient, residual_gradient, sums.center, sums.scale, sums.shift, sums.slope};
+    return prologue_gradient(p, dz, more, map, weight, call.prologue, call.shuffle, call.norm);
 }
 
 Wgrad wgrad_by_library(const Problem& p, const GradientCall& call, bool bias) {
@@ -194,3 +237,18 @@ Wgrad wgrad_by_library(const Problem& p, const GradientCall& call, bool bias) {
 }
 
 }  // namespace srgan_fast::torch_ops
+
+STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
+    m.def(
+        "prologue(Tensor x, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, Tensor? residual, "
+        "bool shuffle, Tensor? var=None, Tensor? gamma=None, float eps=0.0) -> Tensor");
+    m.def(
+        "prologue_backward(Tensor g, Tensor x, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, "
+        "Tensor? residual, bool shuffle, Tensor? var=None, Tensor? gamma=None, float eps=0.0) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
+    m.impl("prologue", TORCH_BOX(&srgan_fast::torch_ops::prologue));
+    m.impl("prologue_backward", TORCH_BOX(&srgan_fast::torch_ops::prologue_backward));
+}

@@ -1,25 +1,13 @@
 // Shared by all operators on CUDA tensors that launch kernels.
 #pragma once
 
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
-
 #include "kernels/cuda/launch.h"
 #include "torch/problem.h"
 
 namespace srgan_fast::torch_ops {
 
-using torch::stable::accelerator::DeviceGuard;
-
 inline void check_launch(const char* error, const char* what) {
     STD_TORCH_CHECK(error == nullptr, "srgan_fast: CUDA refused to launch ", what, ": ", error);
-}
-
-inline void* current_stream(const Tensor& x) {
-    void* stream = nullptr;
-    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream) == 0,
-                    "srgan_fast: torch gives no CUDA stream");
-    return stream;
 }
 
 inline cuda::Type type_of(const Tensor& x) {

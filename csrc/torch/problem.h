@@ -14,6 +14,8 @@
 #include <tuple>
 #include <vector>
 
+#include "torch/device.h"
+
 namespace srgan_fast::torch_ops {
 
 using torch::headeronly::MemoryFormat;
@@ -22,8 +24,10 @@ using torch::stable::Tensor;
 using Maybe = std::optional<Tensor>;
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // y, mean, var, sum
-// Gradients of x, residual, center, scale, shift, slope.
-using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+// The same, and BatchNorm's scale.
+using NormForward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+// Gradients of x, residual, center, scale, shift, slope, and of the variance and weight that gave the scale.
+using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Wgrad = std::tuple<Tensor, Tensor>;  // of weight, bias
 
 inline std::string shape_of(const Tensor& x) {
@@ -67,7 +71,7 @@ inline Tensor new_vector(const Tensor& like, std::int64_t size) { return new_ten
 // Kernel side of a convolution; fails if there is no kernel for it.
 inline std::int64_t taps_of(const Tensor& weight, std::int64_t stride) {
     const std::int64_t taps = weight.size(3);
-    const bool cuda = weight.is_cuda();
+    const bool cuda = on_cuda(weight);
     STD_TORCH_CHECK(weight.size(2) == taps && (taps == 3 || taps == 5 || (taps == 9 && cuda)) &&
                         (stride == 1 || (stride == 2 && taps == 3)),
                     "srgan_fast::conv does 3x3 of stride 1 or 2 and 5x5 ", cuda ? "or 9x9 " : "", "of stride 1, not ",
@@ -75,14 +79,17 @@ inline std::int64_t taps_of(const Tensor& weight, std::int64_t stride) {
     return taps;
 }
 
-// A call's convolution: checked sizes and dtypes.
-struct Problem {
+struct Sizes {
     std::int64_t batch, in, out;  // channels of z and y
     std::int64_t taps, stride;
     std::int64_t height, width;          // of z
     std::int64_t out_height, out_width;  // of y
+};
 
-    Problem(const Tensor& x, const Tensor& weight, std::int64_t stride, bool shuffle) : stride(stride) {
+// A call's convolution: checked sizes and dtypes.
+struct Problem : Sizes {
+    Problem(const Tensor& x, const Tensor& weight, std::int64_t of_stride, bool shuffle) : Sizes{} {
+        stride = of_stride;
         STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4, "srgan_fast::conv takes N, C, H, W maps and O, I, k, k ",
                         "weights, got ", shape_of(x), " and ", shape_of(weight));
         taps = taps_of(weight, stride);
@@ -97,8 +104,30 @@ struct Problem {
     }
 };
 
+// Values per channel of y.
+inline std::int64_t values_per_channel(const Tensor& x, std::int64_t stride, bool shuffle) {
+    if (x.dim() != 4) return 0;  // refused by Problem
+    const auto side = [&](std::int64_t i) { return (x.size(i) * (shuffle ? 2 : 1) + stride - 1) / stride; };
+    return x.size(0) * side(2) * side(3);
+}
+
 struct PrologueTensors {
     const Maybe &center, &scale, &shift, &slope, &residual;
+};
+
+// The BatchNorm whose scale a prologue has; without a variance there is none.
+struct SourceNorm {
+    const Maybe &var, &weight;
+    double eps;
+};
+
+// The BatchNorm after a convolution: its vectors, and the running statistics that the call updates, if there are any.
+struct ResultNorm {
+    const Maybe& weight;
+    double eps;
+    const Maybe &running_mean, &running_var, &batches;
+    double momentum;
+    std::int64_t count;  // values per channel
 };
 
 inline void check_map(const Maybe& map, const Tensor& like, const std::vector<std::int64_t>& shape, const char* name) {
@@ -126,7 +155,7 @@ inline void check_vector(const Maybe& values, const Tensor& weight, std::int64_t
 }
 
 // Checks which prologues and epilogues may be combined.
-inline void check_combination(const Problem& p, const PrologueTensors& t, bool shuffle) {
+inline void check_combination(const Sizes& p, const PrologueTensors& t, bool shuffle) {
     STD_TORCH_CHECK(!t.residual || (!shuffle && p.taps == 3 && p.stride == 1 && !t.slope),
                     "srgan_fast::conv: a residual goes with a 3x3 convolution of stride 1, without shuffle or slope");
 }
@@ -140,6 +169,11 @@ inline void check_gradient(const Problem& p, const Tensor& g, const Maybe& y, co
     const std::vector<std::int64_t> shape{p.batch, p.out, p.out_height, p.out_width};
     check_map(g, x, shape, "the result's gradient");
     check_map(y, x, shape, "the result");
+}
+
+// A gradient that is one value if the vector is.
+inline std::int64_t size_of_gradient(const Maybe& vector, std::int64_t channels) {
+    return vector && vector->numel() == 1 ? 1 : channels;
 }
 
 // Allocates a weight gradient in the parameter's memory format, so that it need not be copied when it is accumulated.

@@ -18,7 +18,7 @@ from srgan_fast.architectures.srgan import IMAGENET_NORMALISED
 from srgan_fast.errors import ModelError
 from srgan_fast.models.generator import Affine
 from srgan_fast.network.graph import ColourMap
-from srgan_fast.ops.modules import vgg_features
+from srgan_fast.ops.modules import can_take_two, vgg_features, vgg_features_of_two
 from srgan_fast.ops.switch import Switched
 
 VggName = Literal["vgg19", "vgg16"]
@@ -205,6 +205,30 @@ class FeatureExtractor(Switched):
         x = self.input_map(image)
         maps = vgg_features(self.features, x, self._wanted) if self._fuses(image) else self._plain(x)
         return [maps[index] for index in self._wanted] if self._several else maps[self._wanted[0]]
+
+    def of_two(self, still: Tensor, moving: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of two batches, in one pass where the fused kernels can, so that weights are read once.
+
+        Args:
+            still: N, 3, H, W in 0..1; its features have no gradient.
+            moving: N, 3, H, W in 0..1.
+
+        Returns:
+            Features of both, each a list with one tensor per layer.
+
+        Raises:
+            ModelError: see `forward`.
+        """
+        together = self._fuses(moving) and can_take_two(self.features, still, moving)
+        if not together or moving.dim() != 4 or moving.shape[1] != 3:
+            with torch.no_grad():
+                first = self(still)
+            second = self(moving)
+            return (first, second) if self._several else ([first], [second])
+        with torch.no_grad():
+            still = self.input_map(still)
+        maps = vgg_features_of_two(self.features, still, self.input_map(moving), self._wanted)
+        return [maps[0][i] for i in self._wanted], [maps[1][i] for i in self._wanted]
 
     def _plain(self, x: Tensor) -> dict[int, Tensor]:
         maps: dict[int, Tensor] = {}

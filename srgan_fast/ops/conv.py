@@ -37,12 +37,13 @@ from torch.nn import functional as F
 
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops.direct import below_autograd, with_gradient, without_gradient
-from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
+from srgan_fast.ops.native import available, on_cuda, refuse_several_devices, why_not_on_cuda
 
 Maybe = Tensor | None
 _ops: Any = torch.ops.srgan_fast
 
-_WEIGHT, _BIAS = 1, 2  # indices of the operator's arguments
+_WEIGHT, _BIAS, _VAR, _GAMMA = 1, 2, 14, 15  # indices of the operator's arguments
+_NO_NORM, _NOT_RUNNING = (None, None, 0.0), (None, None, None, 0.0)
 UNIT, MOST_CHANNELS = 8, 2048  # channels that the CUDA passes support: multiples of the first up to the second
 _data_only: ContextVar[bool] = ContextVar("data_gradients_only", default=False)
 # Private, though PyTorch's checkpointing uses it; without it, gradients that nobody requested would be computed.
@@ -63,6 +64,36 @@ class ConvResult(NamedTuple):
     mean: Tensor
     var: Tensor
     sum: Tensor
+
+
+class Norm(NamedTuple):
+    """The BatchNorm from whose batch moments a prologue's `scale` was computed, `gamma / sqrt(var + eps)`.
+
+    Attributes:
+        var: C biased variances.
+        gamma: C factors; None for 1.
+        eps: added to the variances.
+    """
+
+    var: Tensor
+    gamma: Maybe
+    eps: float
+
+
+class Running(NamedTuple):
+    """Running statistics that a convolution's BatchNorm updates in place; see `ops.bn`.
+
+    Attributes:
+        mean: O values.
+        var: O values.
+        batches: number of batches, one int64.
+        momentum: share of the new values.
+    """
+
+    mean: Tensor
+    var: Tensor
+    batches: Tensor
+    momentum: float
 
 
 def phase_major(values: Tensor, phases: int = 4) -> Tensor:
@@ -131,6 +162,55 @@ def prologue(
     return z
 
 
+def fused_prologue(
+    x: Tensor,
+    center: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    slope: Maybe,
+    residual: Maybe,
+    shuffle: bool,
+    norm: Norm | None = None,
+) -> Tensor:
+    """`prologue` in one kernel, and its gradients in two; on CUDA only.
+
+    Args:
+        x: as the following, see `prologue`; channels in multiples of 8 up to 2048.
+        center: see `prologue`; at least one of the vectors must be there. Likewise the next three.
+        scale: see `prologue`.
+        shift: see `prologue`.
+        slope: see `prologue`.
+        residual: see `prologue`.
+        shuffle: see `prologue`.
+        norm: see `conv`.
+
+    Returns:
+        As `prologue`, in the dtype of `x`.
+
+    Raises:
+        RuntimeError: unsupported shapes, dtypes, devices or combinations.
+    """
+    return cast(Tensor, _prologue(x, center, scale, shift, slope, residual, shuffle, *(norm or _NO_NORM)))
+
+
+def prologue_is_fused(x: Tensor, vectors: tuple[Maybe, ...], residual: Maybe, shuffle: bool, slope: Maybe) -> bool:
+    """Whether `fused_prologue` can compute a prologue; `vectors` are all of its vectors."""
+    present = [t for t in vectors if t is not None]
+    channels = x.shape[1] // (4 if shuffle else 1)
+    return (
+        on_cuda(x)
+        and not torch.compiler.is_compiling()
+        and why_not_on_cuda() is None
+        and x.dtype in (torch.bfloat16, torch.float16, torch.float32)
+        and bool(present)
+        and all(t.dtype == torch.float32 for t in present)
+        and not (residual is not None and (shuffle or slope is not None))
+        and channels % UNIT == 0
+        and x.shape[1] <= MOST_CHANNELS
+        and x.numel() > 0
+    )
+
+
 def conv_reference(
     x: Tensor,
     weight: Tensor,
@@ -170,6 +250,7 @@ def conv(
     activation: float | None = None,
     packed: Maybe = None,
     packed_backward: Maybe = None,
+    norm: Norm | None = None,
 ) -> ConvResult:
     """The fused convolution; see the module docstring.
 
@@ -189,6 +270,7 @@ def conv(
         packed: these weights as packed by `conv_pack`, to avoid packing them again; on CUDA the weights in the maps'
             dtype.
         packed_backward: the same for the data gradient.
+        norm: where `scale` comes from; then its gradient is computed for variance and `gamma`, and none for `scale`.
 
     Raises:
         RuntimeError: unsupported shapes, dtypes, devices or combinations; the message says which.
@@ -196,14 +278,103 @@ def conv(
     if activation is not None and not activation >= 0:
         raise TrainingError(f"a fused convolution's activation has a slope of at least 0, not {activation}")
     # On CUDA the convolution may be PyTorch's, which autocast would convert to another dtype than the maps'.
-    other = x.is_cuda and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype
+    other = on_cuda(x) and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype
     with torch.autocast("cuda", enabled=False) if other else nullcontext():
         return ConvResult(
             *_conv_forward(
                 x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation,
-                packed, packed_backward,
+                packed, packed_backward, *(norm or _NO_NORM),
             )
         )  # fmt: skip
+
+
+def conv_with_bn(
+    x: Tensor,
+    weight: Tensor,
+    bias: Maybe,
+    center: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    slope: Maybe,
+    residual: Maybe,
+    stride: int,
+    shuffle: bool,
+    packed: Maybe,
+    packed_backward: Maybe,
+    norm: Norm | None,
+    gamma: Maybe,
+    eps: float,
+    running: Running | None,
+) -> tuple[ConvResult, Tensor]:
+    """A fused convolution with moments and its BatchNorm's vectors: scale and running statistics in the same call.
+
+    Not for torch.compile, since it changes the running statistics.
+
+    Args:
+        x: as the following, see `conv`.
+        weight: see `conv`.
+        bias: see `conv`.
+        center: see `conv`.
+        scale: see `conv`.
+        shift: see `conv`.
+        slope: see `conv`.
+        residual: see `conv`.
+        stride: see `conv`.
+        shuffle: see `conv`.
+        packed: see `conv`.
+        packed_backward: see `conv`.
+        norm: see `conv`.
+        gamma: the BatchNorm's O factors; None for 1.
+        eps: the BatchNorm's epsilon.
+        running: its running statistics; None for none.
+
+    Returns:
+        The convolution's result, and the BatchNorm's scale, O factors. The latter has no gradient: it continues from
+        the convolution that reads the map, by its `norm`.
+
+    Raises:
+        RuntimeError: see `conv`; or there is one value per channel.
+    """
+    other = on_cuda(x) and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype
+    with torch.autocast("cuda", enabled=False) if other else nullcontext():
+        *result, bn_scale = _conv_bn_forward(
+            x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, True, None,
+            packed, packed_backward, *(norm or _NO_NORM), gamma, eps, *(running or _NOT_RUNNING),
+        )  # fmt: skip
+    if running is not None:  # as PyTorch's in-place operators do
+        torch.autograd.graph.increment_version(running[:3])
+    return ConvResult(*result), bn_scale
+
+
+def conv_of_two(
+    x: Tensor, batch: Tensor, weight: Tensor, bias: Maybe, slope: Maybe, activation: float | None,
+    packed: Maybe, packed_backward: Maybe,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """A 3x3 convolution of a batch of which only the last images have a gradient; backward is theirs alone.
+
+    Args:
+        x: N, C, H, W; the last N images of `batch`, with their gradient.
+        batch: M, C, H, W with M > N, without gradient.
+        weight: see `conv`.
+        bias: see `conv`.
+        slope: of the prologue's activation; see `conv`.
+        activation: see `conv`.
+        packed: see `conv`.
+        packed_backward: see `conv`.
+
+    Returns:
+        The last N results, and all M of them without gradient, in the same memory.
+
+    Raises:
+        RuntimeError: see `conv`.
+    """
+    other = on_cuda(x) and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") != x.dtype
+    with torch.autocast("cuda", enabled=False) if other else nullcontext():
+        y, all_of_them = _conv_of_two(
+            x, weight, bias, None, None, None, slope, None, 1, False, False, activation,
+            packed, packed_backward, *_NO_NORM, batch,
+        )  # fmt: skip
+    return y, all_of_them
 
 
 def conv_pack(weight: Tensor, stride: int, backward: bool, dtype: torch.dtype | None = None) -> Tensor:
@@ -251,8 +422,12 @@ def _fake_forward(
     activation: float | None,
     packed: Maybe = None,
     packed_backward: Maybe = None,
+    var: Maybe = None,
+    gamma: Maybe = None,
+    eps: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _check_fake(x, weight, shuffle, bias, center, scale, shift, slope, residual, packed, packed_backward)
+    vectors = (bias, center, scale, shift, slope, var, gamma)
+    _check_fake(x, weight, shuffle, *vectors, residual, packed, packed_backward)
     factor = 2 if shuffle else 1
     n, height, width = x.shape[0], x.shape[2] * factor, x.shape[3] * factor
     out, channels = weight.shape[:2]
@@ -260,6 +435,23 @@ def _fake_forward(
     size = out if moments else 0
     sums = x.new_empty(0) if residual is None else _empty_like_map(x, n, channels, height, width)
     return y, weight.new_empty(size), weight.new_empty(size), sums
+
+
+def _fake_bn_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Maybe,
+    center: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    slope: Maybe,
+    residual: Maybe,
+    stride: int,
+    shuffle: bool,
+    *_others: object,
+) -> tuple[Tensor, ...]:
+    result = _fake_forward(x, weight, bias, center, scale, shift, slope, residual, stride, shuffle, True, None)
+    return *result, weight.new_empty(weight.shape[0])
 
 
 def _fake_dgrad(
@@ -280,13 +472,16 @@ def _fake_dgrad(
     shuffle: bool,
     activation: float | None,
     packed: Maybe = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    var: Maybe = None,
+    gamma: Maybe = None,
+    eps: float = 0.0,
+) -> tuple[Tensor, ...]:
     vectors_of_y = (mean, mean_gradient, var_gradient)
     _check_fake(x, weight, shuffle, g, y, *vectors_of_y, sum_gradient, center, scale, shift, slope, residual, packed)
     affine = any(t is not None for t in (center, scale, shift, slope, residual))
-    center_gradient, *vectors = (weight.new_empty(x.shape[1] if affine else 0) for _ in range(4))
     residual_gradient = x.new_empty(0) if residual is None else _empty_like_map(x, *x.shape)
-    return _empty_like_map(x, *x.shape), residual_gradient, center_gradient, vectors[0], vectors[1], vectors[2]
+    vectors = _fake_vector_gradients(weight, x.shape[1] if affine else 0, slope, var, gamma)
+    return _empty_like_map(x, *x.shape), residual_gradient, *vectors
 
 
 def _fake_wgrad(
@@ -329,6 +524,48 @@ def _fake_dy(
     return _empty_like_map(g, *g.shape), weight.new_empty(weight.shape[0] if bias else 0)
 
 
+def _fake_prologue(
+    x: Tensor,
+    center: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    slope: Maybe,
+    residual: Maybe,
+    shuffle: bool,
+    *_norm: object,
+) -> Tensor:
+    refuse_several_devices("prologue", x, center, scale, shift, slope, residual)
+    n, channels, height, width = x.shape
+    return _empty_like_map(x, *((n, channels // 4, 2 * height, 2 * width) if shuffle else x.shape))
+
+
+def _fake_prologue_backward(
+    g: Tensor,
+    x: Tensor,
+    center: Maybe,
+    scale: Maybe,
+    shift: Maybe,
+    slope: Maybe,
+    residual: Maybe,
+    shuffle: bool,
+    var: Maybe = None,
+    gamma: Maybe = None,
+    eps: float = 0.0,
+) -> tuple[Tensor, ...]:
+    refuse_several_devices("prologue_backward", g, x, center, scale, shift, slope, residual, var, gamma)
+    like = next(t for t in (scale, shift, slope, center) if t is not None)
+    residual_gradient = x.new_empty(0) if residual is None else _empty_like_map(x, *x.shape)
+    vectors = _fake_vector_gradients(like, x.shape[1], slope, var, gamma)
+    return _empty_like_map(x, *x.shape), residual_gradient, *vectors
+
+
+def _fake_vector_gradients(like: Tensor, size: int, slope: Maybe, var: Maybe, gamma: Maybe) -> list[Tensor]:
+    """Gradients of center, scale, shift, slope, var and gamma."""
+    sizes = [size, size, size, 1 if size and slope is not None and slope.numel() == 1 else size]
+    sizes += [0 if var is None else size, 0 if var is None or gamma is None else size]
+    return [like.new_empty(size) for size in sizes]
+
+
 def _fake_pack(weight: Tensor, stride: int, backward: bool, bf16: bool = False) -> Tensor:
     out, channels, side, _ = weight.shape
     size = torch.ops.srgan_fast.conv_packed_size(out, channels, side, stride, backward, bf16)
@@ -336,18 +573,27 @@ def _fake_pack(weight: Tensor, stride: int, backward: bool, bf16: bool = False) 
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, weight, _bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation, _, packed = inputs
-    y, mean, _var, _sum = output
+    x, weight, _bias, center, scale, shift, slope, residual, stride, shuffle, moments, activation, _, packed = inputs[
+        :14
+    ]
+    var, gamma, eps = inputs[_VAR : _VAR + 3]
+    y, mean = output[:2]
     ctx.set_materialize_grads(False)
     needs_y = moments or activation is not None
     ctx.save_for_backward(
-        x, weight, center, scale, shift, slope, residual, y if needs_y else None, mean if moments else None
+        x, weight, center, scale, shift, slope, residual, y if needs_y else None, mean if moments else None, var, gamma
     )
-    ctx.stride, ctx.shuffle, ctx.activation = stride, shuffle, activation
+    ctx.stride, ctx.shuffle, ctx.activation, ctx.eps = stride, shuffle, activation, eps
     ctx.packed = packed  # owned by the cache, which outlives the graph
+    ctx.count = len(inputs)
     # The engine's input indices count tensors only.
     tensors = [i for i, value in enumerate(inputs) if isinstance(value, Tensor)]
     ctx.places = {i: place for place, i in enumerate(tensors)}
+
+
+def _save_bn(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _save(ctx, inputs, output)
+    ctx.mark_non_differentiable(output[4])
 
 
 def _wanted(ctx: Any, i: int) -> bool:
@@ -392,8 +638,10 @@ def _reduced(gradient: Tensor, like: Maybe) -> Maybe:
     return gradient.sum().reshape(like.shape) if like.numel() == 1 != gradient.numel() else gradient.view(like.shape)
 
 
-def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum_gradient: Maybe) -> tuple[Maybe, ...]:
-    x, weight, center, scale, shift, slope, residual, y, mean = ctx.saved_tensors
+def _backward(
+    ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum_gradient: Maybe, _scale_gradient: Maybe = None
+) -> tuple[Maybe, ...]:
+    x, weight, center, scale, shift, slope, residual, y, mean, var, gamma = ctx.saved_tensors
     if g is None:  # only the moments or the sum were used
         out = weight.shape[0]
         rows, columns = (side * (2 if ctx.shuffle else 1) for side in x.shape[2:])
@@ -404,9 +652,9 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
         mean = y = None  # the moments were not used
     if residual is None:
         sum_gradient = None  # there is no sum
-    gradients: list[Maybe] = [None] * 14
+    gradients: list[Maybe] = [None] * ctx.count
     prologue_tensors = (center, scale, shift, slope, residual)
-    wants_source = any(_wanted(ctx, i) for i in (0, 3, 4, 5, 6, 7))
+    wants_source = any(_wanted(ctx, i) for i in (0, 3, 4, 5, 6, 7, _VAR, _GAMMA))
     wants_weight, wants_bias = _wanted(ctx, 1), _wanted(ctx, 2)
     activation = ctx.activation
     if wants_source and wants_weight and y is not None and _makes_dy(g):
@@ -418,13 +666,15 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
         y = mean = mean_gradient = var_gradient = activation = None
         wants_bias = False
     if wants_source:
-        dx, d_residual, d_center, d_scale, d_shift, d_slope = below_autograd(
+        dx, d_residual, d_center, d_scale, d_shift, d_slope, d_var, d_gamma = below_autograd(
             _ops.conv_dgrad,
             g, y, mean, mean_gradient, var_gradient, sum_gradient, x, weight, *prologue_tensors,
-            ctx.stride, ctx.shuffle, activation, ctx.packed,
+            ctx.stride, ctx.shuffle, activation, ctx.packed, var, gamma, ctx.eps,
         )  # fmt: skip
         gradients[0] = dx
-        gradients[3], gradients[4] = _reduced(d_center, center), _reduced(d_scale, scale)
+        gradients[3], gradients[4] = _reduced(d_center, center), None if var is not None else _reduced(d_scale, scale)
+        gradients[_VAR] = None if var is None else d_var
+        gradients[_GAMMA] = None if gamma is None else d_gamma
         gradients[5] = _reduced(d_shift, shift)
         gradients[6] = _reduced(d_slope, slope)
         if residual is not None:
@@ -441,13 +691,38 @@ def _backward(ctx: Any, g: Maybe, mean_gradient: Maybe, var_gradient: Maybe, sum
     return tuple(gradients)
 
 
+def _save_prologue(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, center, scale, shift, slope, residual, ctx.shuffle, var, gamma, ctx.eps = inputs
+    ctx.save_for_backward(x, center, scale, shift, slope, residual, var, gamma)
+
+
+def _prologue_backward(ctx: Any, g: Tensor) -> tuple[Maybe, ...]:
+    x, center, scale, shift, slope, residual, var, gamma = ctx.saved_tensors
+    dx, d_residual, d_center, d_scale, d_shift, d_slope, d_var, d_gamma = below_autograd(
+        _ops.prologue_backward, g, x, center, scale, shift, slope, residual, ctx.shuffle, var, gamma, ctx.eps
+    )
+    return (
+        dx,
+        _reduced(d_center, center),
+        None if var is not None else _reduced(d_scale, scale),
+        _reduced(d_shift, shift),
+        _reduced(d_slope, slope),
+        None if residual is None else d_residual,
+        None,
+        None if var is None else d_var,
+        None if gamma is None else d_gamma,
+        None,
+    )
+
+
 def _makes_dy(g: Tensor) -> bool:
     """Whether a separate pass computes `dy`, which both gradients of a convolution then read."""
-    return g.is_cuda and g.shape[1] % UNIT == 0 and g.shape[1] <= MOST_CHANNELS
+    return on_cuda(g) and g.shape[1] % UNIT == 0 and g.shape[1] <= MOST_CHANNELS
 
 
 def _register() -> None:
     torch.library.register_fake("srgan_fast::conv_forward", _fake_forward)
+    torch.library.register_fake("srgan_fast::conv_bn_forward", _fake_bn_forward)
     torch.library.register_fake("srgan_fast::conv_dgrad", _fake_dgrad)
     torch.library.register_fake("srgan_fast::conv_wgrad", _fake_wgrad)
     torch.library.register_fake("srgan_fast::conv_pack", _fake_pack)
@@ -455,9 +730,35 @@ def _register() -> None:
     without_gradient("conv_wgrad")
     if why_not_on_cuda() is None:
         torch.library.register_fake("srgan_fast::conv_dy", _fake_dy)
+        torch.library.register_fake("srgan_fast::prologue", _fake_prologue)
+        torch.library.register_fake("srgan_fast::prologue_backward", _fake_prologue_backward)
         without_gradient("conv_dy")
+        without_gradient("prologue_backward")
+
+
+def _call_bn(*arguments: Any) -> Any:
+    """Calls the operator with those of `conv_with_bn`'s arguments that its forward pass needs."""
+    return _ops.conv_bn_forward(*arguments[:10], arguments[12], *arguments[17:])
+
+
+def _call_of_two(x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    *others, batch = arguments
+    y = _ops.conv_forward(batch, *others)[0]
+    return y[-x.shape[0] :], y
+
+
+def _save_of_two(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _save(ctx, inputs, output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward_of_two(ctx: Any, g: Maybe, _all: Maybe) -> tuple[Maybe, ...]:
+    return _backward(ctx, g, None, None, None)
 
 
 _conv_forward = with_gradient("conv_forward", _backward, _save)
+_conv_of_two = with_gradient("conv_of_two", _backward_of_two, _save_of_two, _call_of_two)
+_conv_bn_forward = with_gradient("conv_bn_forward", _backward, _save_bn, _call_bn)
+_prologue = with_gradient("prologue", _prologue_backward, _save_prologue, on_cuda_only=True)
 if available():
     _register()

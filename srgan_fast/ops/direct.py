@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 
 from srgan_fast.errors import TrainingError
-from srgan_fast.ops.native import available
+from srgan_fast.ops.native import available, why_not_on_cuda
 
 Backward = Callable[..., Any]
 Save = Callable[[Any, tuple[Any, ...], Any], None]
@@ -26,20 +26,32 @@ def below_autograd(operator: Callable[..., Any], *arguments: Any) -> Any:
         return operator(*arguments)
 
 
-def with_gradient(name: str, backward: Backward, save: Save) -> Callable[..., Any]:
-    """An operator of `srgan_fast` with its gradient, which is also registered with PyTorch.
+def with_gradient(
+    name: str,
+    backward: Backward,
+    save: Save,
+    changing: Callable[..., Any] | None = None,
+    on_cuda_only: bool = False,
+) -> Callable[..., Any]:
+    """An operator of `srgan_fast` with its gradient, which is also registered with PyTorch unless that is impossible.
 
     Args:
         name: of the operator, which takes positional arguments.
         backward: from context and gradients of the results to one gradient per argument.
         save: saves what `backward` needs from arguments and results in the context.
+        changing: calls what PyTorch gives no gradients: an operator that changes its arguments, or one of several
+            batches. It is not for torch.compile.
+        on_cuda_only: whether the operator only exists with the CUDA library.
     """
+
+    def operator(*arguments: Any) -> Any:
+        return changing(*arguments) if changing else getattr(torch.ops.srgan_fast, name)(*arguments)
 
     class Direct(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> Any:
             with torch._C._AutoDispatchBelowAutograd():
-                results = getattr(torch.ops.srgan_fast, name)(*arguments)
+                results = operator(*arguments)
             save(ctx, arguments, results)
             return results
 
@@ -47,11 +59,10 @@ def with_gradient(name: str, backward: Backward, save: Save) -> Callable[..., An
         def backward(ctx: Any, *gradients: Any) -> Any:
             return backward(ctx, *gradients)
 
-    if available():
+    if changing is None and (available() if not on_cuda_only else why_not_on_cuda() is None):
         torch.library.register_autograd(f"srgan_fast::{name}", backward, setup_context=cast(Any, save))
 
     def call(*arguments: Any) -> Any:
-        operator = getattr(torch.ops.srgan_fast, name)
         if torch.compiler.is_compiling():
             return operator(*arguments)
         if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in arguments):

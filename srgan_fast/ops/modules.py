@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srgan_fast.ops.conv import UNIT, phase_major, tail_weight
-from srgan_fast.ops.pending import Pending, batch_statistics, conv_bn, convolve, normalise
-from srgan_fast.ops.pool import max_pool, pools
+from srgan_fast.ops.native import on_cuda
+from srgan_fast.ops.pending import Pending, batch_statistics, conv_bn, convolve, convolve_two, normalise
+from srgan_fast.ops.pool import max_pool, max_pool_of_two, pools
 from srgan_fast.ops.spectral import conv3x3
 from srgan_fast.ops.switch import Switched, autocast_map
 
@@ -74,7 +75,7 @@ class ConvAct(Block):
 
     def pending(self, source: Pending) -> Pending:
         """On a CPU the convolution is torch's in this form, too."""
-        if source.raw.device.type == "cuda":
+        if on_cuda(source.raw):
             raw = convolve(source, self.conv.weight, self.conv.bias).y
         else:
             raw = self.conv(source.finish().contiguous(memory_format=torch.channels_last))
@@ -254,6 +255,61 @@ def vgg_features(layers: nn.Sequential, x: Tensor, wanted: Collection[int]) -> d
     return maps
 
 
+def vgg_features_of_two(
+    layers: nn.Sequential, still: Tensor, moving: Tensor, wanted: Collection[int]
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """`vgg_features` of two batches in one, which reads each layer's weights once.
+
+    Args:
+        layers: see `vgg_features`.
+        still: N, 3, H, W, without gradient.
+        moving: the same shape, with gradient.
+        wanted: see `vgg_features`.
+
+    Returns:
+        The maps of both batches; those of the first have no gradient.
+    """
+    steps, n = list(layers), len(still)
+    own = start(moving)
+    with torch.no_grad():
+        both = Pending(torch.cat([autocast_map(still), own.raw]).contiguous(memory_format=torch.channels_last))
+    maps: tuple[dict[int, Tensor], dict[int, Tensor]] = {}, {}
+    for i, layer in enumerate(steps):
+        if isinstance(layer, nn.Conv2d):
+            fuses = i not in wanted and i + 1 < len(steps) and isinstance(steps[i + 1], nn.ReLU)
+            y, of_both = convolve_two(own, both.raw, layer.weight, layer.bias, 0.0 if fuses else None)
+            own, both = Pending(y), Pending(of_both)
+        elif isinstance(layer, nn.ReLU):
+            if i - 1 in wanted:  # else the convolution applied it
+                slope = _slope(layer, own.raw)
+                own, both = replace(own, slope=slope), replace(both, slope=slope)
+        else:
+            y, of_both = max_pool_of_two(own.raw, both.raw)
+            own, both = replace(own, raw=y), replace(both, raw=of_both)
+        if i in wanted:
+            with torch.no_grad():
+                both = Pending(both.finish())
+            own = Pending(own.finish())
+            maps[0][i], maps[1][i] = both.raw[:n], own.raw
+    return maps
+
+
+def can_take_two(layers: nn.Sequential, still: Tensor, moving: Tensor) -> bool:
+    """Whether `vgg_features_of_two` can compute two batches, as far as their shapes and types tell."""
+    pooling = [layer for layer in layers if not isinstance(layer, nn.Conv2d | nn.ReLU)]
+    factor = 2 ** len(pooling)
+    whole = all(side % factor == 0 for side in moving.shape[2:])
+    in_floats = on_cuda(moving) and autocast_map(moving[:0]).dtype == torch.float32
+    return (
+        not torch.compiler.is_compiling()
+        and still.shape == moving.shape
+        and still.dtype == moving.dtype
+        and not in_floats  # PyTorch computes the first convolution then
+        and whole
+        and all(pools(layer, autocast_map(moving[:1, :1].expand(-1, UNIT, -1, -1))) for layer in pooling)
+    )
+
+
 def tail(source: Pending, conv: nn.Conv2d) -> Tensor:
     """The generator's last 9x9 convolution.
 
@@ -268,7 +324,7 @@ def tail(source: Pending, conv: nn.Conv2d) -> Tensor:
         return cast(Tensor, conv(source.finish()))
     weight, bias = tail_weight(conv.weight), None if conv.bias is None else conv.bias.repeat_interleave(4)
     colours = weight.shape[0]
-    if weight.is_cuda:  # whose kernels want channels in eights
+    if on_cuda(weight):  # whose kernels want channels in eights
         more = -colours % UNIT
         weight, bias = F.pad(weight, (0,) * 7 + (more,)), None if bias is None else F.pad(bias, (0, more))
     y = convolve(replace(source, shuffled=False), weight, bias).y

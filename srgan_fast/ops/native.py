@@ -44,6 +44,11 @@ _PROBLEM = _load(
 _CUDA_PROBLEM = _PROBLEM or _load_cuda()
 
 
+def on_cuda(tensor: torch.Tensor) -> bool:
+    """Whether the CUDA operators compute a tensor; tests without a GPU replace it (`tests/emulated_gpu.py`)."""
+    return tensor.is_cuda
+
+
 def refuse_several_devices(operator: str, first: torch.Tensor, *others: torch.Tensor | None) -> None:
     """The device check of the real kernels, for fake kernels.
 

@@ -17,12 +17,19 @@ from srgan_fast.ops.conv import (
     MOST_CHANNELS,
     UNIT,
     ConvResult,
+    Norm,
+    Running,
     conv,
+    conv_of_two,
     conv_reference,
+    conv_with_bn,
+    fused_prologue,
     phase_major,
     phase_minor,
     prologue,
+    prologue_is_fused,
 )
+from srgan_fast.ops.native import on_cuda
 from srgan_fast.ops.packing import packed_for
 from srgan_fast.ops.switch import say_once
 
@@ -39,6 +46,7 @@ class Pending:
         slope: of the activation.
         residual: added after the affine map.
         shuffled: whether a pixel shuffle comes last.
+        norm: the BatchNorm that `scale` comes from, if `scale` itself has no gradient.
     """
 
     raw: Tensor
@@ -48,6 +56,7 @@ class Pending:
     slope: Tensor | None = None
     residual: Tensor | None = None
     shuffled: bool = False
+    norm: Norm | None = None
 
     @property
     def done(self) -> bool:
@@ -56,11 +65,19 @@ class Pending:
             t is None for t in (self.center, self.scale, self.shift, self.slope, self.residual)
         )
 
+    def with_gradient(self) -> "Pending":
+        """The same with a `scale` that has a gradient, for plain PyTorch."""
+        return self if self.norm is None else replace(self, scale=bn_scale(*self.norm), norm=None)
+
     def finish(self) -> Tensor:
         """Applies the deferred operations: N, C, H, W."""
         if self.done:
             return self.raw
-        z = prologue(self.raw, self.center, self.scale, self.shift, self.slope, self.residual, self.shuffled)
+        vectors = (self.center, self.scale, self.shift, self.slope)
+        if prologue_is_fused(self.raw, vectors, self.residual, self.shuffled, self.slope):
+            return fused_prologue(self.raw, *vectors, self.residual, self.shuffled, self.norm)
+        scale = self.with_gradient().scale
+        z = prologue(self.raw, self.center, scale, self.shift, self.slope, self.residual, self.shuffled)
         return z.to(self.raw.dtype)
 
 
@@ -85,29 +102,94 @@ def convolve(
 
     Kernel sizes without fused kernels use plain PyTorch, which is logged once.
     """
+    return _convolve(source, weight, bias, stride, moments, activation, None)[0]
+
+
+def _convolve(
+    source: Pending,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    moments: bool,
+    activation: float | None,
+    bn: nn.BatchNorm2d | None,
+) -> tuple[ConvResult, Tensor | None]:
+    """`convolve`; with a `bn` whose vectors may be computed in the same call, also its scale, if they were."""
     raw = source.raw
     vectors = raw.dtype if raw.dtype == torch.float64 else torch.float32
     if weight.dtype != vectors:
         weight, bias = weight.to(vectors), None if bias is None else bias.to(vectors)
     side = weight.shape[-1]
-    sides = (3, 5, 9) if raw.device.type == "cuda" else (3, 5)
+    sides = (3, 5, 9) if on_cuda(raw) else (3, 5)
     covered = weight.shape[-2] == side and side in sides and (stride == 1 or (stride == 2 and side == 3))
-    arguments = (
-        raw, weight, bias, source.center, source.scale, source.shift, source.slope, source.residual,
-        stride, source.shuffled, moments, activation,
-    )  # fmt: skip
+
+    def plain() -> ConvResult:
+        s = source.with_gradient()
+        return conv_reference(
+            raw, weight, bias, s.center, s.scale, s.shift, s.slope, s.residual, stride, s.shuffled, moments, activation
+        )
+
     if not covered:
         say_once(f"no fused kernel for {tuple(weight.shape[2:])} of stride {stride}; using plain PyTorch")
-        return conv_reference(*arguments)
-    if raw.is_cuda and raw.dtype == torch.float32 and not in_units(source, weight, moments, activation):
+        return plain(), None
+    if on_cuda(raw) and raw.dtype == torch.float32 and not in_units(source, weight, moments, activation):
         say_once(
             f"fused kernels take float32 on CUDA with channels in multiples of {UNIT} up to {MOST_CHANNELS}; "
             "using plain PyTorch"
         )
-        return conv_reference(*arguments)
-    inputs = (raw, source.center, source.scale, source.shift, source.slope, source.residual)
+        return plain(), None
+    norm = source.norm
+    inputs = (raw, source.center, source.scale, source.shift, source.slope, source.residual, *(norm or ())[:2])
     differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    return conv(*arguments, *packed_for(weight, stride, differentiates, raw.dtype))
+    before = (raw, weight, bias, source.center, source.scale, source.shift, source.slope, source.residual)
+    packed = packed_for(weight, stride, differentiates, raw.dtype)
+    if bn is not None:
+        running = None if bn.running_mean is None or not bn.training else _running(bn)
+        return conv_with_bn(*before, stride, source.shuffled, *packed, norm, bn.weight, bn.eps, running)
+    return conv(*before, stride, source.shuffled, moments, activation, *packed, norm), None
+
+
+def convolve_two(
+    source: Pending, batch: Tensor, weight: Tensor, bias: Tensor | None, activation: float | None
+) -> tuple[Tensor, Tensor]:
+    """A 3x3 convolution of a batch without gradient, whose last images `source` has with their gradient.
+
+    Args:
+        source: with a slope or nothing deferred.
+        batch: raw; what is deferred is deferred for it, too.
+        weight: see `conv.conv`.
+        bias: see `conv.conv`.
+        activation: see `conv.conv`.
+
+    Returns:
+        See `conv.conv_of_two`.
+    """
+    raw = source.raw
+    vectors = raw.dtype if raw.dtype == torch.float64 else torch.float32
+    if weight.dtype != vectors:
+        weight, bias = weight.to(vectors), None if bias is None else bias.to(vectors)
+    packed = packed_for(weight, 1, torch.is_grad_enabled() and raw.requires_grad, raw.dtype)
+    return conv_of_two(raw, batch, weight, bias, source.slope, activation, *packed)
+
+
+def _running(bn: nn.BatchNorm2d) -> Running:
+    statistics = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var), cast(Tensor, bn.num_batches_tracked)
+    return Running(*statistics, cast(float, bn.momentum))
+
+
+def _computes_vectors(bn: nn.BatchNorm2d, y: torch.dtype) -> bool:
+    """Whether a convolution to maps of that dtype can compute the vectors of the BatchNorm after it."""
+    wide = y if y == torch.float64 else torch.float32
+    follows = bn.training and bn.track_running_stats and bn.running_mean is not None
+    vectors = (bn.weight, bn.running_mean if follows else None, bn.running_var if follows else None)
+    return (
+        batch_statistics(bn)
+        and not isinstance(bn, SharesMoments)
+        and not torch.compiler.is_compiling()
+        and (not follows or bn.momentum is not None)
+        and all(t is None or (t.dtype == wide and t.is_contiguous()) for t in vectors)
+        and bn.track_running_stats == (bn.running_mean is not None)
+    )
 
 
 def in_units(source: Pending, weight: Tensor, moments: bool, activation: float | None) -> bool:
@@ -117,7 +199,9 @@ def in_units(source: Pending, weight: Tensor, moments: bool, activation: float |
     return before and behind
 
 
-def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False) -> Pending:
+def normalise(
+    result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False, scale: Tensor | None = None
+) -> Pending:
     """Defers the BatchNorm of a convolution's result, whose moments are present if `batch_statistics(bn)`.
 
     Running statistics follow PyTorch's rules: momentum, unbiased variance, eps.
@@ -126,6 +210,7 @@ def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False)
         result: of the convolution.
         bn: affine or not, tracking or not.
         permuted: the result's channels are phase-major, those of `bn` in PyTorch's order.
+        scale: if the convolution computed it, and with it the running statistics.
 
     Raises:
         ValueError: one value per channel in training, as in PyTorch.
@@ -137,13 +222,12 @@ def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False)
     wide = result.y.dtype if result.y.dtype == torch.float64 else torch.float32
     if batch_statistics(bn):
         mean, var = result.mean, result.var
+        if scale is not None:
+            return Pending(result.y, mean, scale, bn.bias, norm=Norm(var, bn.weight, bn.eps))
         count = result.y.shape[0] * result.y.shape[2] * result.y.shape[3]
         if isinstance(bn, SharesMoments):
             mean, var, count = bn.share_moments(mean, var, count)
-        if count == 1:
-            raise ValueError(
-                f"Expected more than 1 value per channel when training, got input size {tuple(result.y.shape)}"
-            )
+        _refuse_one_value(count, tuple(result.y.shape))
         if bn.training:
             own_mean, own_var = (phase_minor(mean), phase_minor(var)) if permuted else (mean, var)
             follow_moments(bn, own_mean.detach(), own_var.detach(), count)
@@ -151,6 +235,11 @@ def normalise(result: ConvResult, bn: nn.BatchNorm2d, *, permuted: bool = False)
         mean, var = (ordered(cast(Tensor, t)).to(wide) for t in (bn.running_mean, bn.running_var))
     weight, shift = (ordered(t).to(wide) for t in (bn.weight, bn.bias)) if bn.affine else (None, None)
     return Pending(result.y, mean, bn_scale(var.contiguous(), weight, bn.eps), shift)
+
+
+def _refuse_one_value(count: int, shape: tuple[int, ...]) -> None:
+    if count == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {shape}")
 
 
 def batch_statistics(bn: nn.BatchNorm2d) -> bool:
@@ -194,6 +283,11 @@ def conv_bn(
         The pending map, and the convolution's result, for its `sum` output.
     """
     moments = bn is not None and batch_statistics(bn)
-    result = convolve(source, conv.weight, conv.bias, stride=conv.stride[0], moments=moments)
-    pending = Pending(result.y) if bn is None else normalise(result, bn)
+    together = bn if bn is not None and _computes_vectors(bn, source.raw.dtype) else None
+    if together is not None:
+        factor, stride = 2 if source.shuffled else 1, conv.stride[0]
+        n, sides = source.raw.shape[0], [-(-side * factor // stride) for side in source.raw.shape[2:]]
+        _refuse_one_value(n * sides[0] * sides[1], (n, conv.out_channels, *sides))
+    result, scale = _convolve(source, conv.weight, conv.bias, conv.stride[0], moments, None, together)
+    pending = Pending(result.y) if bn is None else normalise(result, bn, scale=scale)
     return replace(pending, slope=slope), result

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from srgan_fast.ops.conv import MOST_CHANNELS, UNIT
 from srgan_fast.ops.direct import below_autograd, with_gradient, without_gradient
-from srgan_fast.ops.native import available, refuse_several_devices, why_not_on_cuda
+from srgan_fast.ops.native import available, on_cuda, refuse_several_devices, why_not_on_cuda
 
 _TYPES = {
     "cpu": (torch.bfloat16, torch.float32, torch.float64),
@@ -34,6 +34,12 @@ def max_pool(x: Tensor) -> Tensor:
     return cast(Tensor, _max_pool(x))
 
 
+def max_pool_of_two(x: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """`max_pool` of a batch of which only the last images, `x`, have a gradient; see `conv.conv_of_two`."""
+    y, all_of_them = _max_pool_of_two(x, batch)
+    return y, all_of_them
+
+
 def max_pool_reference(x: Tensor) -> Tensor:
     """`max_pool` in plain PyTorch."""
     return F.max_pool2d(x, 2)
@@ -47,7 +53,7 @@ def pools(layer: nn.Module, x: Tensor) -> bool:
         and not layer.ceil_mode
         and not layer.return_indices
         and x.dtype in _TYPES.get(x.device.type, ())
-        and (_fits_cuda(x) if x.is_cuda else available())
+        and (_fits_cuda(x) if on_cuda(x) else available())
     )
 
 
@@ -77,6 +83,22 @@ def _backward(ctx: Any, g: Tensor) -> Tensor:
     return cast(Tensor, below_autograd(torch.ops.srgan_fast.max_pool_backward, g, ctx.saved_tensors[0]))
 
 
+def _call_of_two(x: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    y = torch.ops.srgan_fast.max_pool(batch)
+    return y[-x.shape[0] :], y
+
+
+def _save_of_two(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(inputs[0])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward_of_two(ctx: Any, g: Tensor, _all: Tensor | None) -> tuple[Tensor, None]:
+    return _backward(ctx, g), None
+
+
+_max_pool_of_two = with_gradient("max_pool_of_two", _backward_of_two, _save_of_two, _call_of_two)
 _max_pool = with_gradient("max_pool", _backward, _save)
 if available():
     torch.library.register_fake("srgan_fast::max_pool", _fake)

@@ -78,6 +78,11 @@ def recorded_steps() -> Iterator[None]:
         _recorded.add(-1)
 
 
+def steps_are_recorded() -> bool:
+    """Whether a step is being captured in a CUDA graph, or warms up for it."""
+    return _recorded.steps > 0
+
+
 def use_kernels(module: nn.Module, kernels: Kernels) -> None:
     """Sets the switch of a module and its submodules.
 

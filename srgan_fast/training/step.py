@@ -5,7 +5,7 @@ changed in between; it computes gradients of D's weights in the generator's step
 autograd graph through VGG(hr). Here:
 
 1. `sr = G(lr)`, detached as a leaf, so that each loss returns its gradient with respect to `sr` and frees its graph;
-2. VGG(hr) without a graph and VGG(sr), each in one pass for all layers; the content loss gives a gradient of sr;
+2. VGG(hr) without a graph and VGG(sr), both in one pass for all layers; the content loss gives a gradient of sr;
 3. D(sr), once; the adversarial loss gives a gradient of sr only (this backward pass skips D's weights);
 4. one backward pass of the summed gradient through G;
 5. D(hr); D's loss uses D(sr) and its graph from 3, and gives gradients of D's weights only;
@@ -13,6 +13,9 @@ autograd graph through VGG(hr). Here:
 
 A step of the first stage, which has no discriminator, consists of 1, 2, 4 and the generator's part of 6. If there are
 targets, they replace hr in 2 and in the pixel loss; D's real images are always the originals.
+
+Recorded steps on CUDA may fork what is independent (`streams`): VGG(hr) and D(hr) beside G; D(sr) and its backward pass
+beside VGG(sr) and its; D's backward pass to its weights beside G's.
 
 Traces of torch.profiler show each part under its own name (`tools/profile_step.py`).
 
@@ -39,12 +42,17 @@ from srgan_fast.models.presets import LossRecipe
 from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops import PackedWeights, data_gradients_only
 from srgan_fast.ops.spectral import power_iteration
+from srgan_fast.ops.switch import steps_are_recorded
 from srgan_fast.training import losses
 from srgan_fast.training.distributed import average_gradients, mean_of
+from srgan_fast.training.streams import Branches, may_fork
 
 # hr, lr and, if pixel and content losses do not compare with hr, the target; N, 3, H, W in 0..1.
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 Autocast = Callable[[], AbstractContextManager[object]]
+# Elements of weights that VGG's cache does not keep packed: those of 512 to 512 channels would be 1.1 GB in Winograd's
+# domain, as much as all else of a step to conv5_4; packing them in each call takes about 2 % of it.
+LARGE_WEIGHT = 1 << 20
 PIXELS_ALONE = LossRecipe(pixel="l1", pixel_weight=1.0)
 
 
@@ -60,10 +68,13 @@ class StepOptions:
     Attributes:
         autocast: function that returns the context in which networks run.
         clip: maximum norm of each network's gradient; None for no limit.
+        side_streams: whether independent parts of an adversarial step run on CUDA streams of their own where steps are
+            recorded; no GPU has measured it yet. D's running statistics then see the real images first.
     """
 
     autocast: Autocast = nullcontext
     clip: float | None = None
+    side_streams: bool = False
 
 
 class NonFiniteLossError(TrainingError):
@@ -214,9 +225,17 @@ class _SuperResolved:
 
     def add(self, name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> None:
         """Adds a loss of `leaf`, times its weight, to the generator's loss."""
+        self.accept(loss, weight, self.gradient_of(name, network, loss, weight, keep_graph))
+
+    def gradient_of(self, name: str, network: str, loss: Tensor, weight: float, keep_graph: bool = False) -> Tensor:
+        """The gradient of a loss of `leaf`, times its weight; `accept` adds both to the generator's."""
         share = self._meter.add(name, loss) * weight
         with record_function(f"{network} backward, to SR"), data_gradients_only():
-            self._gradient.add_(torch.autograd.grad(share, self.leaf, retain_graph=keep_graph)[0])
+            return torch.autograd.grad(share, self.leaf, retain_graph=keep_graph)[0]
+
+    def accept(self, loss: Tensor, weight: float, gradient: Tensor) -> None:
+        """Adds a loss and what `gradient_of` returned for it."""
+        self._gradient.add_(gradient)
         self._total = self._total + loss.detach().double() * weight
 
     def backward(self, reports_sum: bool = True) -> None:
@@ -235,24 +254,41 @@ class _Features:
     """VGG and its packed weights, which are reused from step to step."""
 
     def __init__(self, extractor: FeatureExtractor) -> None:
-        self._extractor, self._weights = extractor, PackedWeights()
+        self._extractor, self._weights = extractor, PackedWeights(most=LARGE_WEIGHT)
 
     def begin(self) -> None:
         """Prepares for a step; must be called before each one."""
         if self._extractor.trainable:  # torch's fused optimisers do not increment the version of changed tensors
             self._weights.clear()
 
-    def content(self, recipe: LossRecipe, sr: Tensor, target: Tensor, autocast: Autocast) -> Tensor:
-        """The content loss of SR; only SR gets a gradient."""
+    def _of_both(self, target: Tensor, sr: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of the target, without gradient, and of SR."""
+        if isinstance(self._extractor, FeatureExtractor):
+            return self._extractor.of_two(target, sr)
+        with torch.no_grad():
+            wanted = self._of(target)  # compiled
+        return wanted, self._of(sr)
+
+    def of_target(self, target: Tensor, autocast: Autocast) -> list[Tensor]:
+        """Features of the target alone, without gradient."""
         with record_function("VGG(HR) forward"), torch.no_grad(), autocast(), self._weights.active():
-            wanted = self._of(target)
-        with record_function("VGG(SR) forward"), autocast(), self._weights.active():
-            given = self._of(sr)
-        return losses.layered_content_loss(recipe.content, given, wanted, recipe.layer_weights, recipe.feature_scale)
+            return self._of(target)
 
     def _of(self, image: Tensor) -> list[Tensor]:
         maps: Tensor | list[Tensor] = self._extractor(image)
         return [maps] if isinstance(maps, Tensor) else maps
+
+    def content(
+        self, recipe: LossRecipe, sr: Tensor, target: Tensor, autocast: Autocast, wanted: list[Tensor] | None = None
+    ) -> Tensor:
+        """The content loss of SR; only SR gets a gradient. `wanted` is the result of `of_target`, if it is there."""
+        if wanted is not None:
+            with record_function("VGG(SR) forward"), autocast(), self._weights.active():
+                given = self._of(sr)
+        else:
+            with record_function("VGG forward"), autocast(), self._weights.active():
+                wanted, given = self._of_both(target, sr)
+        return losses.layered_content_loss(recipe.content, given, wanted, recipe.layer_weights, recipe.feature_scale)
 
 
 class _StepOfStage(ABC):
@@ -264,6 +300,7 @@ class _StepOfStage(ABC):
     features: FeatureExtractor | None
 
     def __post_init__(self) -> None:
+        self._weights = PackedWeights(casts_only=True)
         self._features = None if self.features is None else _Features(self.features)
 
     def __call__(self, batches: Sequence[Batch], after_update: Callable[[], None] | None = None) -> dict[str, float]:
@@ -303,17 +340,21 @@ class _StepOfStage(ABC):
         """Prepares for a step."""
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
+        self._weights.clear()  # torch's fused optimisers do not increment the version of changed tensors
         if self._features is not None:
             self._features.begin()
 
     def _upscale(self, batch: Batch, meter: _Meter) -> _SuperResolved:
-        """Super-resolves a part, and adds the losses that need no discriminator."""
-        recipe, features, target = self.recipe, self._features, target_of(batch)
-        with record_function("G forward"), self.options.autocast():
+        """Super-resolves a part of the batch."""
+        with record_function("G forward"), self.options.autocast(), self._weights.active():
             sr = self.generator(batch[1])
-        part = _SuperResolved(sr, meter)
+        return _SuperResolved(sr, meter)
+
+    def _add_image_losses(self, part: _SuperResolved, batch: Batch, wanted: list[Tensor] | None = None) -> None:
+        """Adds losses that need no discriminator; `wanted` is the result of `_Features.of_target`, if it is there."""
+        recipe, features, target = self.recipe, self._features, target_of(batch)
         if features is not None and recipe.content_weight:
-            content = features.content(recipe, part.leaf, target, self.options.autocast)
+            content = features.content(recipe, part.leaf, target, self.options.autocast, wanted)
             part.add("content", "VGG", content, recipe.content_weight)
         if recipe.pixel_weight:
             pixel = losses.distance(recipe.pixel, part.leaf, target)
@@ -325,7 +366,6 @@ class _StepOfStage(ABC):
         if recipe.variation_weight:
             variation = losses.total_variation(part.leaf)
             part.add("variation", "variation loss", variation, recipe.variation_weight)
-        return part
 
 
 @dataclass
@@ -364,7 +404,9 @@ class PretrainStep(_StepOfStage):
         self._begin()
         meter = _Meter(len(batches))
         for batch in batches:
-            self._upscale(batch, meter).backward(reports_sum=sum(weight > 0 for weight in self.recipe.weights) > 1)
+            part = self._upscale(batch, meter)
+            self._add_image_losses(part, batch)
+            part.backward(reports_sum=sum(weight > 0 for weight in self.recipe.weights) > 1)
         return meter.finish(self.networks)
 
 
@@ -398,6 +440,7 @@ class GanStep(_StepOfStage):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._to_discriminator = Affine(self.discriminator_map).to(next(self.generator.parameters()))
+        self._side: Branches | None = None
         self._discriminator_weights = PackedWeights()  # D's weights are constant within a step
 
     @property
@@ -417,27 +460,63 @@ class GanStep(_StepOfStage):
         self._discriminator_weights.clear()
         power_iteration(self.discriminator)
         meter = _Meter(len(batches))
-        for batch in batches:
-            self._add_part(batch, meter)
+        for i, batch in enumerate(batches):
+            self._add_part(batch, meter, last=i == len(batches) - 1)
         return meter.finish(self.networks)
 
-    def _add_part(self, batch: Batch, meter: _Meter) -> None:
+    def _add_part(self, batch: Batch, meter: _Meter, last: bool) -> None:
         r, hr = self.recipe, batch[0]
+        branches = self._branches(hr)
+        real, wanted = None, None
+        if branches.forks:  # beside G; else later, because what D and VGG keep would take memory until then
+            with branches.beside("originals"):
+                if self._features is not None and r.content_weight:
+                    wanted = self._features.of_target(target_of(batch), self.options.autocast)
+                real = self._discriminate(hr)
         part = self._upscale(batch, meter)
+        branches.join()
+        if not branches.forks:
+            self._add_image_losses(part, batch)
 
         relativistic = losses.needs_real_logits(r.adversarial)
-        real = self._discriminate(hr) if relativistic else None
-        fake = self._discriminate(part.leaf)
-        adversarial = losses.generator_loss(r.adversarial, fake, None if real is None else real.detach())
-        part.add("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
-        part.backward()
-
-        if real is None:
+        if relativistic and real is None:
             real = self._discriminate(hr)
-        real_loss, fake_loss = losses.discriminator_losses(r.adversarial, real, fake)
+        with branches.beside("discriminator"):
+            fake = self._discriminate(part.leaf)
+            of_real = real.detach() if relativistic and real is not None else None
+            adversarial = losses.generator_loss(r.adversarial, fake, of_real)
+            gradient = part.gradient_of("adversarial", "D", adversarial, r.adversarial_weight, keep_graph=True)
+        if branches.forks:
+            self._add_image_losses(part, batch, wanted)
+        branches.join()
+        part.accept(adversarial, r.adversarial_weight, gradient)
+
+        if not branches.forks:
+            part.backward()
+        with branches.beside("discriminator"):
+            if real is None:
+                real = self._discriminate(hr)
+            if last:
+                self._discriminator_weights.drop_forward()
+            self._to_weights(real, fake, meter)
+        if branches.forks:
+            part.backward()
+        branches.join()  # what crossed streams is alive until here
+
+    def _branches(self, image: Tensor) -> Branches:
+        if not self.options.side_streams or not may_fork(image, steps_are_recorded()):
+            return Branches()
+        if self._side is None:
+            self._side = Branches(image.device)
+        return self._side
+
+    def _to_weights(self, real: Tensor, fake: Tensor, meter: _Meter) -> None:
+        """Adds D's losses, and their gradients to D's weights."""
+        average = self.recipe.discriminator_average
+        real_loss, fake_loss = losses.discriminator_losses(self.recipe.adversarial, real, fake)
         share = meter.add("real", real_loss) + meter.add("fake", fake_loss)
-        share = share / 2 if r.discriminator_average else share
-        meter.add("discriminator", (real_loss + fake_loss) * (0.5 if r.discriminator_average else 1.0))
+        share = share / 2 if average else share
+        meter.add("discriminator", (real_loss + fake_loss) * (0.5 if average else 1.0))
         parameters = [p for p in self.discriminator.parameters() if p.requires_grad]
         with record_function("D backward, to its weights"):
             torch.autograd.backward(share, inputs=parameters)

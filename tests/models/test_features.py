@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from srgan_fast.errors import ModelError
 from srgan_fast.models import ColourMap, FeatureExtractor
 from srgan_fast.models.features import DEFAULT_LAYERS, VggName, cut_index, feature_layers
+from srgan_fast.ops import use_kernels
+from srgan_fast.ops.switch import Kernels
 
 
 def torchvision_features(vgg: VggName, count: int | None = None) -> nn.Sequential:
@@ -295,3 +297,29 @@ def test_keras_vgg16_gets_bgr_in_0_to_255_minus_its_means(data_folder: Path, cut
         features = extractor(image)
     assert x.max() > 1
     assert torch.allclose(features, x, rtol=1e-3, atol=1e-4 * float(x.max()))
+
+
+@pytest.mark.parametrize("layers", [(), ("conv1_2", "relu2_1", "conv2_2", "pool2")], ids=["cut", "layers"])
+@pytest.mark.parametrize("sides", [(16, 24), (18, 21)], ids=["together", "one after the other"])
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_features_of_two_batches_are_those_of_each(
+    layers: tuple[str, ...], sides: tuple[int, int], kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("srgan_fast.models.features._WIDTHS", (8, 8, 8, 16, 16))
+    extractor = FeatureExtractor("features[:9]", layers=layers, weights="random").double()
+    use_kernels(extractor, kernels)
+    still, moving = torch.rand(2, 2, 3, *sides, dtype=torch.float64)
+    given = moving.clone().requires_grad_()
+    first, second = extractor.of_two(still, given)
+    gradient = torch.autograd.grad(torch.stack([m.square().sum() for m in second]).sum(), given)[0]
+
+    image = moving.clone().requires_grad_()
+    expected = extractor(still), extractor(image)
+    each = [maps if isinstance(maps, list) else [maps] for maps in expected]
+    for found, wanted in zip((*first, *second), (*each[0], *each[1]), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        gradient, torch.autograd.grad(torch.stack([m.square().sum() for m in each[1]]).sum(), image)[0]
+    )
+    assert not any(m.requires_grad for m in first)
+    assert all(m.requires_grad for m in second)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from srgan_fast.ops import ConvBNLeakyReLU, ConvReLU, PackedWeights, packing, use_kernels
+from srgan_fast.ops.packing import packed_for
 
 
 @pytest.fixture
@@ -109,3 +110,37 @@ def test_the_graph_outlives_the_store(network: nn.Module) -> None:
     store.clear()
     del store
     assert torch.equal(torch.autograd.grad(y.square().sum(), x)[0], expected[0])
+
+
+def test_large_weights_are_packed_in_each_call_and_forward_halves_can_be_dropped() -> None:
+    small, large = (nn.Parameter(torch.rand(out, 8, 3, 3)) for out in (8, 16))
+    store = PackedWeights(most=small.numel())
+    with store.active():
+        assert packed_for(large, 1, True, torch.float32) == (None, None)
+        forward, backward = packed_for(small, 1, True, torch.float32)
+        assert forward is not None
+        assert backward is not None
+        store.drop_forward()
+        again, same = packed_for(small, 1, True, torch.float32)
+    assert again is not forward
+    assert same is backward
+
+
+def test_weights_that_were_cast_before_are_cast_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "on_cuda", lambda tensor: True)
+    together: list[int] = []
+    cast = packing.cast_weights
+    monkeypatch.setattr(
+        packing, "cast_weights", lambda weights, dtype: (together.append(len(weights)), cast(weights, dtype))[1]
+    )
+    weights = [nn.Parameter(torch.rand(16, 8, 3, 3)) for _ in range(3)]
+    store = PackedWeights(casts_only=True)
+    for _ in range(2):
+        store.clear()
+        with store.active():
+            for weight in weights:
+                given, _ = packed_for(weight, 1, True, torch.bfloat16)
+                assert given is not None
+                assert torch.equal(given, weight.detach().bfloat16())
+                assert given.is_contiguous(memory_format=torch.channels_last)
+    assert together == [1, 1, 1, 3]

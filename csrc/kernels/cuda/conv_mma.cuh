@@ -402,6 +402,7 @@ void conv_dgrad_kernel(SRGAN_FAST_CONSTANT ConvParams p) {
         write_unit(static_cast<T*>(p.x_gradient) + x_place, dz, count, whole);
     }
     if (p.sums == nullptr) return;
+    if (p.finished != nullptr && blockIdx.x + blockIdx.y + blockIdx.z + threadIdx.x == 0) *p.finished = 0;
     sync_threads();                                           // the results are read to the end
     float* const scratch = reinterpret_cast<float*>(shared);  // [reducers][3][channels]
 #pragma unroll

@@ -82,6 +82,17 @@ SRGAN_FAST_DEVICE std::uint32_t shared_address(const void* p) {
     return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
+// Adds 1 to a counter in global memory; returns its value before. What the thread wrote before it in global memory can
+// be seen by threads that see the counter's new value.
+SRGAN_FAST_DEVICE int count_up(int* counter) {
+    __threadfence();
+    const int before = atomicAdd(counter, 1);
+    __threadfence();
+    return before;
+}
+// Reads a value that another block of this launch wrote.
+SRGAN_FAST_DEVICE float written_value(const float* value) { return __ldcg(value); }
+
 // Starts an asynchronous copy of 16 bytes, or of zeros, from global to shared memory; complete after commit, wait and a
 // barrier.
 SRGAN_FAST_DEVICE void copy_async_16(void* shared, const void* global, bool valid) {

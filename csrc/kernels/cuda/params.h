@@ -77,7 +77,8 @@ struct ConvParams {
     const void* sum_gradient;
     void* x_gradient;
     void* residual_gradient;
-    float* sums;  // [tiles of all phases][3][channels of x]: gradients of scale, shift, slope; or null
+    float* sums;    // [tiles of all phases][3][channels of x]: gradients of scale, shift, slope; or null
+    int* finished;  // set to 0 for SumParams::finished; or null
 };
 
 // A map added to a result, times `scale`.
@@ -191,7 +192,8 @@ struct SourceGradientPassParams {
     const void* sum_gradient;
     void* x_gradient;
     void* residual_gradient;
-    float* sums;  // [blocks][3][channels of x], or null
+    float* sums;    // [blocks][3][channels of x], or null
+    int* finished;  // set to 0 for SumParams::finished; or null
 };
 
 // 2x2 max pooling, or its gradient: the pass is over the smaller map. Sizes are even.
@@ -220,11 +222,30 @@ struct PadParams {
     int channels, pitch;
 };
 
+// BatchNorm's per-channel arithmetic after its moments: scale = weight / sqrt(var + eps), and the running statistics'
+// update by `momentum`.
+struct NormParams {
+    const float* weight;  // or null for 1
+    float eps;
+    float* scale;                       // or null for no arithmetic at all
+    float *running_mean, *running_var;  // or null
+    std::int64_t* batches;              // incremented
+    float momentum, unbias;             // the latter is the factor from the biased to the unbiased variance
+};
+
 // Merges the moments of the tiles.
 struct MomentsParams {
     const float* parts;  // [tiles][2][channels]
     int batch, height, width, channels, tile_rows, tile_columns;
     float *mean, *var;
+    NormParams norm{};
+};
+
+// The BatchNorm that gave a scale: where the scale's gradient continues.
+struct NormGradientParams {
+    const float *var, *weight;  // no var: no BatchNorm; no weight: 1
+    float eps;
+    float *var_gradient, *weight_gradient;  // the latter null if there is no weight
 };
 
 // Sums `count` rows of values, `stride` apart, in double; of every row `vectors` times `length` values, giving that
@@ -237,6 +258,10 @@ struct SumParams {
     // Multiple of the second vector to subtract: its values times `scale`; or null.
     Vector scale;
     float* scaled;
+    NormGradientParams norm{};  // the first vector is its scale's gradient
+    // Sum of the third vector's values, which the last block to finish computes; or null. `finished` is 0 before.
+    float* total = nullptr;
+    int* finished = nullptr;
 };
 
 // BatchNorm's per-channel arithmetic: scale = weight / sqrt(var + eps), and its gradient.
@@ -247,10 +272,9 @@ struct BnScaleParams {
     float* scale;
 };
 struct BnScaleBackwardParams {
-    const float *gradient, *var, *weight;
-    float eps;
+    const float* gradient;
     int channels;
-    float *var_gradient, *weight_gradient;  // the latter null if there is no weight
+    NormGradientParams norm;
 };
 // Updates running statistics: by `momentum`, or as a cumulative average if that is negative.
 struct BnFollowParams {

@@ -275,6 +275,7 @@ void source_gradient_pass_kernel(SRGAN_FAST_CONSTANT SourceGradientPassParams p)
             }
             put_unit<T>(p.x_gradient, p.pass, own, pixel, pack<T>(values));
         });
+    if (p.finished != nullptr && blockIdx.x + threadIdx.x == 0) *p.finished = 0;
     if (p.sums != nullptr)
         sum_over_rows<3>(p.sums + static_cast<std::int64_t>(blockIdx.x) * 3 * p.pass.channels, adjoint.sums, p.pass,
                          own);

@@ -88,8 +88,44 @@ void merge_moments_kernel(SRGAN_FAST_CONSTANT MomentsParams p) {
     });
     squares = sum_of_rows<threads>(scratch, squares);
     if (row != 0 || channel >= p.channels) return;
-    p.mean[channel] = static_cast<float>(mean);
-    p.var[channel] = static_cast<float>(squares / count);
+    const float own_mean = static_cast<float>(mean), own_var = static_cast<float>(squares / count);
+    p.mean[channel] = own_mean, p.var[channel] = own_var;
+    const NormParams& norm = p.norm;
+    if (norm.scale == nullptr) return;
+    norm.scale[channel] = (norm.weight != nullptr ? norm.weight[channel] : 1.0f) / square_root(own_var + norm.eps);
+    if (norm.running_mean == nullptr) return;
+    norm.running_mean[channel] += norm.momentum * (own_mean - norm.running_mean[channel]);
+    norm.running_var[channel] += norm.momentum * (own_var * norm.unbias - norm.running_var[channel]);
+    if (channel == 0) ++*norm.batches;
+}
+
+// Gradients of variance and weight from that of the scale.
+SRGAN_FAST_DEVICE void norm_gradient(const NormGradientParams& p, int channel, float gradient) {
+    const float inverse = 1.0f / square_root(p.var[channel] + p.eps);
+    const float weight = p.weight != nullptr ? p.weight[channel] : 1.0f;
+    p.var_gradient[channel] = -0.5f * gradient * weight * inverse * inverse * inverse;
+    if (p.weight_gradient != nullptr) p.weight_gradient[channel] = gradient * inverse;
+}
+
+// In the last block to finish, which depends on nothing that the result does: the order of additions is fixed.
+template <int threads>
+SRGAN_FAST_DEVICE void sum_third_vector(const SumParams& p, double* scratch) {
+    int* const last = reinterpret_cast<int*>(scratch);
+    sync_threads();  // the block's sums are written
+    if (threadIdx.x == 0) *last = count_up(p.finished) == static_cast<int>(gridDim.x) - 1;
+    sync_threads();
+    const bool own = *last != 0;
+    if (!own) return;
+    double total = 0.0;
+    for (int i = threadIdx.x; i < p.length; i += threads) total += written_value(p.sums[2] + i);
+    sync_threads();  // the flag is read by all
+    scratch[threadIdx.x] = total;
+    sync_threads();
+    for (int half = threads / 2; half > 0; half /= 2) {
+        if (static_cast<int>(threadIdx.x) < half) scratch[threadIdx.x] += scratch[threadIdx.x + half];
+        sync_threads();
+    }
+    if (threadIdx.x == 0) *p.total = static_cast<float>(scratch[0]);
 }
 
 template <int threads>
@@ -106,10 +142,14 @@ void sum_kernel(SRGAN_FAST_CONSTANT SumParams p) {
         for (int part = row; part < p.count; part += kRows)
             sum += p.parts[static_cast<std::int64_t>(part) * p.stride + i];
     sum = sum_of_rows<threads>(scratch, sum);
-    if (row != 0 || !there) return;
-    const int vector = i / p.length, place = i % p.length;
-    p.sums[vector][place] = static_cast<float>(sum);
-    if (vector == 1 && p.scaled != nullptr) p.scaled[place] = -static_cast<float>(sum) * value_of(p.scale, place, 1.0f);
+    if (row == 0 && there) {
+        const int vector = i / p.length, place = i % p.length;
+        const float value = static_cast<float>(sum);
+        p.sums[vector][place] = value;
+        if (vector == 0 && p.norm.var != nullptr) norm_gradient(p.norm, place, value);
+        if (vector == 1 && p.scaled != nullptr) p.scaled[place] = -value * value_of(p.scale, place, 1.0f);
+    }
+    if (p.total != nullptr) sum_third_vector<threads>(p, scratch);
 }
 
 template <int threads>
@@ -122,11 +162,7 @@ void bn_scale_kernel(SRGAN_FAST_CONSTANT BnScaleParams p) {
 template <int threads>
 SRGAN_FAST_GLOBAL(threads, 1)
 void bn_scale_backward_kernel(SRGAN_FAST_CONSTANT BnScaleBackwardParams p) {
-    for (int i = threadIdx.x; i < p.channels; i += threads) {
-        const float inverse = 1.0f / square_root(p.var[i] + p.eps), weight = p.weight != nullptr ? p.weight[i] : 1.0f;
-        p.var_gradient[i] = -0.5f * p.gradient[i] * weight * inverse * inverse * inverse;
-        if (p.weight_gradient != nullptr) p.weight_gradient[i] = p.gradient[i] * inverse;
-    }
+    for (int i = threadIdx.x; i < p.channels; i += threads) norm_gradient(p.norm, i, p.gradient[i]);
 }
 
 // In one block, since all channels need the number of batches, which one thread changes.

@@ -25,7 +25,7 @@ from srgan_fast.bench.machine import (
 from srgan_fast.bench.report import Method, Phase, StepWork, TrainingReport, TrainingRowResult, rank
 from srgan_fast.bench.training.first_step import TOLERANCES, FirstStep, FirstStepDifference, compare
 from srgan_fast.bench.training.options import TrainingOptions
-from srgan_fast.bench.training.phases import count_flops
+from srgan_fast.bench.training.phases import count_flops, flops_of
 from srgan_fast.bench.training.rows import (
     GENERATOR_PRESET,
     LEARNING_RATE,
@@ -249,7 +249,7 @@ def _timed_row(run: _TrainingRun, item: _Ready, times: Times) -> TrainingRowResu
         saved_activation_mb=found["saved_mb"]["generator"],
         saved_mb=found["saved_mb"],
         profiled_step_seconds=found["profiled_step_seconds"],
-        phases={name: _phase(seconds, run.flops.get(name)) for name, seconds in found["phases"].items()},
+        phases={name: _phase(seconds, flops_of(name, run.flops)) for name, seconds in found["phases"].items()},
         **checks,
     )
 

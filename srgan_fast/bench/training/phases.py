@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NoReturn
 
@@ -18,7 +18,8 @@ from srgan_fast.ops import use_kernels
 
 # Names used by `srgan_fast.training.step` and `loops`, in the order of a step.
 PHASES = (
-    *("G forward", "VGG(HR) forward", "VGG(SR) forward", "VGG backward, to SR", "D forward", "D backward, to SR"),
+    *("G forward", "VGG forward", "VGG(HR) forward", "VGG(SR) forward", "VGG backward, to SR", "D forward"),
+    "D backward, to SR",
     *("G backward", "D backward, to its weights", "optimisers"),
 )
 REST = "rest"  # losses, checks, zeroing
@@ -85,6 +86,13 @@ def count_flops(work: Work) -> dict[str, int]:
     weights = list(discriminator.parameters())
     counted("D backward, to its weights", lambda: torch.autograd.grad(fake.sum() + real.sum(), weights))
     return flops
+
+
+def flops_of(phase: str, flops: Mapping[str, int]) -> int | None:
+    """The work of a phase by `count_flops`; both halves of one that computes them together."""
+    if phase == "VGG forward" and "VGG(HR) forward" in flops:
+        return flops["VGG(HR) forward"] + flops["VGG(SR) forward"]
+    return flops.get(phase)
 
 
 def saved_by_networks(trainee: Trainee) -> dict[str, int]:
