@@ -58,10 +58,10 @@ def test_the_help_of_a_subcommand_tells_every_option_in_full(run: Any, command: 
 def test_help_tells_what_happens_by_default(run: Any) -> None:
     shown = _plain(run("upscale", "-h").stdout)
     for default in (
-        "as the input",
+        "the input's",
         "the model's",
-        "_x4, as the factor is",
-        "all",
+        "_x and the factor",
+        "(all)",
         "chosen to bound memory",
         "srgan-x4",
     ):

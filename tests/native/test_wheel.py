@@ -192,6 +192,6 @@ def test_whole_wheels_hold_what_was_found(nvcc: bool, tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     native = {Path(name).name.partition(".")[0] for name in names if name.endswith(".so")}
     assert native == {"_imaging", "_engine", "_C", *(["_C_cuda"] if nvcc else [])}
-    data = {"py.typed", "weights/srresnet-x4.safetensors", "weights/srgan-x4.safetensors", "models/catalogue.toml"}
+    data = {"py.typed", "weights/srresnet-x4.safetensors", "weights/fast-x4.safetensors", "models/catalogue.toml"}
     assert {f"srgan_fast/{name}" for name in data} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "csrc/", "tools/"))]
