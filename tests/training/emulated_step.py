@@ -78,7 +78,7 @@ def compare() -> dict[str, Any]:
     return {
         "repeats": all(torch.equal(first[key], again[key]) for key in first),
         "missing": sorted(set(exact) ^ set(first)),
-        "errors": {key: float((first[key] - exact[key]).norm() / exact[key].norm()) for key in exact},
+        "errors": {key: float((first[key] - exact[key]).norm() / exact[key].norm().clamp_min(1e-12)) for key in exact},
     }
 
 
