@@ -1,10 +1,13 @@
 """Small cases of pooling and BatchNorm vectors, compared with plain PyTorch; part of the GPU self-test."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from srgan_fast.ops.accuracy import CheckError, leave_garbage, relative_error
 from srgan_fast.ops.bn import bn_follow, bn_follow_reference, bn_scale, bn_scale_reference
+from srgan_fast.ops.conv import Norm, Running, conv_with_bn, fused_prologue, prologue_is_fused
 from srgan_fast.ops.pool import max_pool, max_pool_reference
 
 _MAPS = ((2, 64, 12, 18), (1, 8, 2, 2), (3, 136, 10, 6), (1, 512, 6, 6))
@@ -71,7 +74,48 @@ def check_batchnorm(device: torch.device) -> list[CheckError]:
                 for name, own, right in zip(("mean", "variance"), ours[2:], theirs[2:], strict=True):
                     check(f"running {name}", own, right)
                 check("number of batches", batches[0], batches[1])
+        for name, own, right in (*_with_moments(device, noise), *_with_sums(device, noise)):
+            check(name, own, right)
     return errors
+
+
+def _with_moments(device: torch.device, noise: torch.Generator) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """BatchNorm's vectors from the kernel that merges moments, and from those of their own."""
+    channels = 64
+    x, weight = (torch.rand(2, channels, 9, 7, generator=noise), torch.rand(channels, channels, 3, 3, generator=noise))
+    x = x.to(device).contiguous(memory_format=torch.channels_last)
+    gamma, mean, var = (torch.rand(channels, generator=noise).to(device) for _ in range(3))
+    running = Running(mean, var, torch.zeros((), dtype=torch.int64, device=device), 0.1)
+    expected = [t.clone() for t in running[:3]]
+    with torch.no_grad():
+        nothing = (None,) * 6
+        result, scale = conv_with_bn(x, weight.to(device), *nothing, 1, False, None, None, None, gamma, 1e-5, running)
+    bn_follow(result.mean, result.var, expected[0], expected[1], expected[2], 0.1, x[:, 0].numel())
+    yield "scale with the moments", scale, bn_scale(result.var, gamma, 1e-5)
+    names = ("running mean", "running variance", "number of batches")
+    for name, own, right in zip(names, running[:3], expected, strict=True):
+        yield f"{name} with the moments", own, right
+
+
+def _with_sums(device: torch.device, noise: torch.Generator) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Gradients of a BatchNorm and of one slope from the kernel that merges sums, and from those of their own."""
+    channels = 72
+    x = (torch.rand(2, channels, 9, 7, generator=noise) - 0.5).to(device).contiguous(memory_format=torch.channels_last)
+    center, shift, var, gamma = ((torch.rand(channels, generator=noise) - 0.5).to(device) for _ in range(4))
+    var, slope = var.abs(), torch.full((1,), 0.25, device=device)
+    if not prologue_is_fused(x, (center, var, shift, slope), None, False, slope):
+        return  # on a CPU
+    found: list[list[Tensor]] = []
+    for together in (True, False):
+        own_var, own_gamma, own_slope = (t.clone().requires_grad_() for t in (var, gamma, slope))
+        scale = bn_scale(own_var, own_gamma, 1e-3)
+        slopes = own_slope if together else own_slope.expand(channels)
+        norm = Norm(own_var, own_gamma, 1e-3) if together else None
+        z = fused_prologue(x, center, scale.detach() if together else scale, shift, slopes, None, False, norm)
+        z.sum().backward()  # type: ignore[no-untyped-call]
+        found.append([t.grad for t in (own_var, own_gamma, own_slope) if t.grad is not None])
+    for name, own, right in zip(("variance", "weight", "one slope"), *found, strict=True):
+        yield f"gradient of {name} with the sums", own, right
 
 
 _KINDS = (torch.float32, torch.float64)

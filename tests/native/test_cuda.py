@@ -77,6 +77,11 @@ OTHERS = (
     Bug(
         "a pass leaves its last pixel out", "passes.cuh", "pixel < s.end; pixel +=", "pixel + s.step < s.end; pixel +="
     ),
+    Bug("one slope before all are there", "reduce.cuh", "== static_cast<int>(gridDim.x) - 1;", "== 0;"),
+    Bug("one slope's flag is overwritten", "reduce.cuh", "sync_threads();  // the flag is read by all", "//"),
+    Bug("sums of another step count as finished", "passes.cuh", "*p.finished = 0;", ";"),
+    Bug("running statistics of biased variances", "reduce.cuh", "own_var * norm.unbias", "own_var"),
+    Bug("a scale's gradient without its epsilon", "reduce.cuh", "p.var[channel] + p.eps", "p.var[channel]"),
     Bug("a row's moments weigh too much", "passes.cuh", "(pixels - row + own.step - 1) /", "(pixels + own.step - 1) /"),
     Bug(
         "a pass shuffles the wrong way",
