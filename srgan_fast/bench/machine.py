@@ -10,6 +10,7 @@ from pathlib import Path
 
 import srgan_fast
 from srgan_fast.bench.report import Environment
+from srgan_fast.memory import status_line
 from srgan_fast.runtime.processor import describe_processor
 from srgan_fast.runtime.registry import usable_cpus
 
@@ -33,7 +34,7 @@ def describe_machine() -> Environment:
         cpu=model,
         cpu_flags=flags,
         cpus=usable_cpus(),
-        memory_mib=_kib_line(_MEMINFO, "MemTotal"),
+        memory_mib=_mib(_MEMINFO, "MemTotal"),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         versions={"srgan_fast": srgan_fast.__version__, **_versions()},
@@ -44,7 +45,7 @@ def describe_machine() -> Environment:
 
 def available_mib() -> float | None:
     """Memory that is available without swapping; None if the system does not report it."""
-    return _kib_line(_MEMINFO, "MemAvailable")
+    return _mib(_MEMINFO, "MemAvailable")
 
 
 def peak_rss_mib() -> float | None:
@@ -52,7 +53,7 @@ def peak_rss_mib() -> float | None:
 
     Not `getrusage`: on Linux its maximum survives exec, so a child starts with its parent's.
     """
-    return _kib_line(Path("/proc/self/status"), "VmHWM")
+    return _mib(Path("/proc/self/status"), "VmHWM")
 
 
 def warn_about_start(environment: Environment, threads: int) -> list[str]:
@@ -119,10 +120,10 @@ def _busy_seconds() -> float | None:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def _kib_line(path: Path, name: str) -> float | None:
-    """MiB from a line such as `MemTotal: 1024 kB`; None if the system does not report it."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
+def _mib(path: Path, name: str) -> float | None:
+    """See `status_line`; None if the system does not report it."""
+    size = status_line(path, name)
+    return None if size is None else size / 2**20
 
 
 def _versions() -> dict[str, str]:
