@@ -58,13 +58,9 @@ class InferenceRow:
         one, several = (measure_streams(caller, n, seconds) for n in (1, count))
         for sr, path in zip(several.results, results, strict=True):
             self._save(sr, path)
-        per_s, one_per_s = (len(times.runs_s) / times.wall_s for times in (several, one))
-        rate = share * per_s
-        arrivals = measure_arrivals(caller, count, rate, seconds)
-        return {"one_per_s": one_per_s, "per_s": per_s, "runs_s": several.runs_s} | {
-            "rate_per_s": rate,
-            "latencies_s": arrivals,
-        }
+        closed = {"one_per_s": one.per_s, "per_s": several.per_s, "runs_s": several.runs_s}
+        rate = share * several.per_s
+        return closed | {"rate_per_s": rate, "latencies_s": measure_arrivals(caller, count, rate, seconds)}
 
     def _save(self, sr: Any, path: str) -> None:
         np.save(path, self._loaded.array(sr))

@@ -1,16 +1,15 @@
 """The machine that figures belong to, and how busy other processes keep it."""
 
-import importlib.metadata
 import os
 import platform
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import srgan_fast
 from srgan_fast.bench.report import Environment
 from srgan_fast.memory import status_line
+from srgan_fast.runtime.installed import version_of
 from srgan_fast.runtime.processor import describe_processor
 from srgan_fast.runtime.registry import usable_cpus
 
@@ -30,6 +29,7 @@ BUSY_SHARE = 0.05
 def describe_machine() -> Environment:
     """Describes the machine in its current state."""
     model, flags = describe_processor()
+    versions = {package: version for package in PACKAGES if (version := version_of(package))}
     return Environment(
         cpu=model,
         cpu_flags=flags,
@@ -37,7 +37,7 @@ def describe_machine() -> Environment:
         memory_mib=_mib(_MEMINFO, "MemTotal"),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        versions={"srgan_fast": srgan_fast.__version__, **_versions()},
+        versions={"srgan_fast": srgan_fast.__version__, **versions},
         variables={k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)},
         load_average=list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     )
@@ -124,11 +124,3 @@ def _mib(path: Path, name: str) -> float | None:
     """See `status_line`; None if the system does not report it."""
     size = status_line(path, name)
     return None if size is None else size / 2**20
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found

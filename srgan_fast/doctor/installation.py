@@ -1,14 +1,13 @@
 """What is installed, what can be loaded, and what is selected on this machine. Nothing is computed yet."""
 
 import importlib
-import importlib.metadata
 import os
 import sys
 
 from srgan_fast.doctor.report import BackendState, Module, OpChoice, Package, Processor, State
 from srgan_fast.errors import SrganFastError, TrainingError
 from srgan_fast.runtime import Precision
-from srgan_fast.runtime.installed import is_installed
+from srgan_fast.runtime.installed import is_installed, version_of
 from srgan_fast.runtime.processor import describe_processor
 from srgan_fast.runtime.registry import BACKENDS, choose_backend, first_line, missing_modules, usable_cpus
 
@@ -197,7 +196,4 @@ def _import_problem(module: str) -> str | None:
 def _version(package: str) -> str | None:
     # PyTorch's own version includes the CUDA version that it was built for.
     own = getattr(sys.modules.get(package), "__version__", None)
-    try:
-        return str(own) if own else importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return str(own) if own else version_of(package)
