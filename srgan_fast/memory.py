@@ -1,4 +1,4 @@
-"""Memory that this process may still use: the minimum of what machine, container and process limits allow."""
+"""Memory that this process may still use: the minimum of what machine, container and process limits allow; its peak."""
 
 import re
 import time
@@ -35,6 +35,15 @@ def status_line(path: Path, name: str) -> int | None:
         match = re.search(rf"^{name}:\s+(\d+) kB", path.read_text(), re.MULTILINE)
         return int(match[1]) * 1024 if match else None
     return None
+
+
+def peak_rss_mib() -> float | None:
+    """Peak resident memory of this process in MiB; None if the system does not report it.
+
+    Not `getrusage`: on Linux its maximum survives exec, so a child starts with its parent's.
+    """
+    peak = status_line(Path("/proc/self/status"), "VmHWM")
+    return None if peak is None else peak / 2**20
 
 
 def _of_machine() -> int | None:

@@ -90,3 +90,17 @@ def test_a_real_limit_of_the_process_refuses_the_large_picture_and_not_the_small
     assert large.startswith("failed large.png: an image of 4000x4000 pixels"), done
     assert "GiB are available; cut it into parts" in large
     assert small == "done "
+
+
+def test_memory_that_was_used_once_is_in_the_peak_and_is_not_inherited() -> None:
+    code = """
+import numpy as np
+from srgan_fast.memory import peak_rss_mib as peak
+before = peak()
+np.ones(2**28, np.uint8)
+print(before, peak())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    before, after = map(float, done.stdout.split())
+    assert before < 150, "this process, with torch, is larger"
+    assert after > before + 200

@@ -22,24 +22,24 @@ SIZE = ImageSize(64, 64)
 IMPORTS = ("srgan_fast.runtime.upscaler", "torch", "onnxruntime", "openvino", "MNN", "ncnn", "cv2")
 
 
-def measure_cold_start(model: str | Path, picture: Path | None, folder: Path, threads: int) -> ColdStart:
+def measure_cold_start(model: str | Path, image: Path | None, folder: Path, threads: int) -> ColdStart:
     """Times `srgan-fast upscale` of a small image by each installed backend, and the import of each runtime.
 
-    The image is made of `picture` (see `lr_image`) in `folder`. Every process runs once before it is timed, so that its
+    The image is made of `image` (see `lr_image`) in `folder`. Every process runs once before it is timed, so that its
     files are in the page cache.
     """
     from srgan_fast.data.images import Image, write_image  # noqa: PLC0415 (loads libvips, which `time_process` does not need)
 
     path = str(resolve_model(model).absolute())
-    lr, _ = lr_image(SIZE, picture)
-    image = folder / f"{SIZE}.png"
-    write_image(image, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
+    lr, _ = lr_image(SIZE, image)
+    small = folder / f"{SIZE}.png"
+    write_image(small, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
     python = time_process("python", ["-c", "pass"], folder)
     upscale = []
     for name, entry in BACKENDS.items():
         if missing_modules(entry) or "fp32" not in entry.precisions:
             continue
-        arguments = ["upscale", str(image), "-o", str(folder / "cold.png"), "--overwrite"]
+        arguments = ["upscale", str(small), "-o", str(folder / "cold.png"), "--overwrite"]
         options = ["--model", path, "--backend", name, "--threads", str(threads)]
         upscale.append(time_process(name, ["-m", "srgan_fast", *arguments, *options], folder))
     imports = [
@@ -47,7 +47,7 @@ def measure_cold_start(model: str | Path, picture: Path | None, folder: Path, th
         for module in IMPORTS
         if is_installed(module.split(".", maxsplit=1)[0])
     ]
-    return ColdStart(picture=image.name, python_ms=python.median_ms or 0.0, upscale=upscale, imports=imports)
+    return ColdStart(picture=small.name, python_ms=python.median_ms or 0.0, upscale=upscale, imports=imports)
 
 
 def time_process(name: str, arguments: list[str], folder: Path, runs: int = 0) -> ProcessTime:

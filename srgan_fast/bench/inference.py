@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from srgan_fast import memory
 from srgan_fast.bench.accuracy import TOLERANCES, Accuracy, Reference, compare, compute_reference
 from srgan_fast.bench.candidates import Candidate, find_candidate, select_candidates
 from srgan_fast.bench.cold_start import measure_cold_start
 from srgan_fast.bench.machine import (
     Neighbours,
-    available_mib,
     describe_machine,
     warn_about_neighbours,
     warn_about_rounds,
@@ -259,23 +259,15 @@ def _too_large(run: _InferenceRun, case: Workload, row: Candidate, beside_others
 
     Some peers keep their memory, others allocate it in each run, so there must be room for one more peer.
     """
-    free = available_mib()
-    network = run.file.network
+    available, network = memory.available(), run.file.network
     # Floats of the largest feature map per image pixel.
     largest = max(shape.channels * shape.resolution**2 for shape in value_shapes(network)) / network.unshuffle**2
-    need = _FEATURE_MAPS_HELD * largest * case.pixels * 4 / 2**20
-    if beside_others:
-        need *= 2
-    if row.kind == "backend" or free is None or need < free:
+    need = _FEATURE_MAPS_HELD * largest * case.pixels * 4 * (2 if beside_others else 1)
+    if row.kind == "backend" or available is None or need < available:
         return False
-    run.left_out.append(
-        LeftOut(
-            name=row.name,
-            case=str(case),
-            reason=f"may need {need:.0f} MiB, {free:.0f} MiB are free beside the rows already loaded",
-            remedy=f"--peer {row.name} in a separate run",
-        )
-    )
+    free = f"{available / 2**20:.0f} MiB are free beside the rows already loaded"
+    reason, remedy = f"may need {need / 2**20:.0f} MiB, {free}", f"--peer {row.name} in a separate run"
+    run.left_out.append(LeftOut(name=row.name, case=str(case), reason=reason, remedy=remedy))
     return True
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from srgan_fast.bench.candidates import Loaded, RowJob, find_candidate
-from srgan_fast.bench.machine import peak_rss_mib
 from srgan_fast.bench.streams import measure_arrivals, measure_streams
 from srgan_fast.bench.turns import timed, warm_up
 from srgan_fast.bench.worker import serve
 from srgan_fast.bench.workload import ImageSize, Workload
+from srgan_fast.memory import peak_rss_mib
 from srgan_fast.models import read_model
 
 
