@@ -1,4 +1,4 @@
-"""Memory that this process may still use: the minimum of what machine, container and process limits allow."""
+"""Memory that this process may still use: the minimum of what machine, container and process limits allow; its peak."""
 
 import re
 import time
@@ -29,7 +29,7 @@ def read() -> int | None:
     return max(0, min(found)) if found else None
 
 
-def _status(path: Path, name: str) -> int | None:
+def status_line(path: Path, name: str) -> int | None:
     """Value of a line such as `MemAvailable: 1234 kB`, in bytes."""
     with suppress(OSError):
         match = re.search(rf"^{name}:\s+(\d+) kB", path.read_text(), re.MULTILINE)
@@ -37,8 +37,17 @@ def _status(path: Path, name: str) -> int | None:
     return None
 
 
+def peak_rss_mib() -> float | None:
+    """Peak resident memory of this process in MiB; None if the system does not report it.
+
+    Not `getrusage`: on Linux its maximum survives exec, so a child starts with its parent's.
+    """
+    peak = status_line(Path("/proc/self/status"), "VmHWM")
+    return None if peak is None else peak / 2**20
+
+
 def _of_machine() -> int | None:
-    return _status(Path("/proc/meminfo"), "MemAvailable")
+    return status_line(Path("/proc/meminfo"), "MemAvailable")
 
 
 def _of_process() -> int | None:
@@ -47,7 +56,7 @@ def _of_process() -> int | None:
     except ImportError:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    used = _status(Path("/proc/self/status"), "VmSize")
+    used = status_line(Path("/proc/self/status"), "VmSize")
     return None if limit == resource.RLIM_INFINITY or used is None else limit - used
 
 

@@ -15,6 +15,13 @@ from srgan_fast.upscale import Upscaler
 
 
 @pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def cpu_with_bf16(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Makes OpenVINO and PyTorch answer whether this CPU has bf16; without it OpenVINO computes in f32 instead."""
     openvino = pytest.importorskip("openvino")

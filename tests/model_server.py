@@ -7,12 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from srgan_fast.models.catalogue import CatalogueEntry
 
 FILE = bytes(range(256)) * 1200 + b"the end"
 PATH = "/releases/model.pth"
+
+
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes the folder of downloaded models an empty one, without proxies."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SRGAN_FAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "models"
 
 
 def _set() -> threading.Event:

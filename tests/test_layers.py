@@ -9,7 +9,7 @@ import srgan_fast
 
 ROOT = Path(srgan_fast.__file__).parent
 TASKS = {"upscale", "training", "evaluation", "export", "bench", "doctor"}
-SHARED = {"errors", "files", "lazy", "memory", "__init__"}  # every layer may use these
+SHARED = {"errors", "files", "json_text", "lazy", "memory", "__init__"}  # every layer may use these
 BELOW = {"ops", "_engine", "_imaging", "_C", "_C_cuda"}
 
 # What a part may import beside itself and SHARED; "part.module" allows that module only.
@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "pages": set(),
     "errors": set(),
     "files": set(),
+    "json_text": set(),
     "lazy": set(),
     "memory": set(),
     # The package's front doors are opened on first use; `python -m` starts the command line.

@@ -66,14 +66,14 @@ import resource
 from pathlib import Path
 import numpy as np
 from srgan_fast.data.images import Image, write_image
-from srgan_fast.memory import _status
+from srgan_fast.memory import status_line
 from srgan_fast.upscale import OutputOptions, Upscaler, plan_jobs, run_jobs
 
 upscaler = Upscaler(backend="native")
 write_image(Path("large.png"), Image(np.zeros((4000, 4000, 1), np.uint8)))
 write_image(Path("small.png"), Image(np.zeros((9, 9, 1), np.uint8)))
 list(run_jobs(plan_jobs(["small.png"], "warm", OutputOptions()).jobs, upscaler, OutputOptions()))
-used = _status(Path("/proc/self/status"), "VmSize")
+used = status_line(Path("/proc/self/status"), "VmSize")
 resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
 thrice = OutputOptions(outscale=3)  # resized results are computed as a whole
 for result in run_jobs(plan_jobs(["large.png", "small.png"], "out", thrice).jobs, upscaler, thrice):
@@ -90,3 +90,17 @@ def test_a_real_limit_of_the_process_refuses_the_large_picture_and_not_the_small
     assert large.startswith("failed large.png: an image of 4000x4000 pixels"), done
     assert "GiB are available; cut it into parts" in large
     assert small == "done "
+
+
+def test_memory_that_was_used_once_is_in_the_peak_and_is_not_inherited() -> None:
+    code = """
+import numpy as np
+from srgan_fast.memory import peak_rss_mib as peak
+before = peak()
+np.ones(2**28, np.uint8)
+print(before, peak())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    before, after = map(float, done.stdout.split())
+    assert before < 150, "this process, with torch, is larger"
+    assert after > before + 200

@@ -76,10 +76,7 @@ def compute_reference(
     sr = np.empty((count, channels, height * s, width * s), np.float64 if exact else np.float32)
     radius = receptive_radius(file.network)
     for tile in plan_tiles(height, width, radius, None if radius <= EXACT_HALO else 0, file.network.unshuffle):
-        result = compute(lr[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right])
-        top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
-        core = result[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
-        sr[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s] = core
+        sr[:, :, *tile.core(s)] = compute(lr[:, :, *tile.region])[:, :, *tile.core_in_region(s)]
     return sr, "float64" if exact else "float32"
 
 
@@ -94,9 +91,9 @@ def _in_torch(file: ModelFile, threads: int) -> Callable[[FloatImages], Referenc
     module = NetworkModule(file.network)
     torch.set_num_threads(threads)
 
+    @torch.inference_mode()
     def compute(lr: FloatImages) -> Reference:
-        with torch.inference_mode():
-            return cast(FloatImages, module(torch.from_numpy(lr.copy())).numpy())
+        return cast(FloatImages, module(torch.from_numpy(lr.copy())).numpy())
 
     return compute
 

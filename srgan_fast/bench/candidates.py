@@ -1,7 +1,6 @@
 """The list of rows: this package's backends, and the runtimes that a user could choose instead."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -10,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from srgan_fast.bench.options import PRECISIONS, BenchPrecision
-from srgan_fast.bench.workload import Device, Workload
+from srgan_fast.bench.workload import Workload
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.models import ModelFile
 from srgan_fast.runtime import BACKENDS, Precision, create_backend
+from srgan_fast.runtime.installed import is_installed
 from srgan_fast.runtime.protocol import FloatImages
 from srgan_fast.runtime.registry import choose_backend, missing_modules
 
@@ -81,7 +81,6 @@ class Candidate:
             a lot.
         lacks: for peers: function that returns why the row is not worth measuring on this CPU, or None.
         kind: `backend` is ours; `peer` is another library, called without any of our code around it.
-        device: compute device.
     """
 
     name: str
@@ -94,7 +93,6 @@ class Candidate:
     prepares: str = ""
     lacks: str = ""
     kind: Literal["backend", "peer"] = "peer"
-    device: Device = "cpu"
 
     @property
     def python(self) -> str:
@@ -111,7 +109,7 @@ class Candidate:
         if self.kind == "backend":
             return missing_modules(BACKENDS[self.runtime])
         modules = self.modules if self.python == sys.executable else ()
-        return [module for module in modules if not _is_installed(module)]
+        return [module for module in modules if not is_installed(module)]
 
     def why_not_here(self) -> str | None:
         """Why it is not supported on this machine although it is installed: wrong processor, no GPU."""
@@ -153,13 +151,6 @@ class Candidate:
 def _function(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     return cast(Callable[..., Any], getattr(importlib.import_module(f"srgan_fast.bench.peers.{module}"), name))
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is missing, too
-        return False
 
 
 def _gpu(runtime: str) -> "TorchClock | None":
@@ -233,24 +224,20 @@ RUNTIMES = tuple(dict.fromkeys(row.runtime for row in PEERS.values()))
 
 def find_candidate(name: str) -> Candidate:
     """The row of that name; a UsageError if there is none."""
-    rows = {row.name: row for row in (*_backend_rows(BACKENDS), *PEERS.values())}
+    rows = {row.name: row for row in (*(row for name in BACKENDS for row in _backend_rows(name)), *PEERS.values())}
     if name not in rows:
         raise UsageError(f"unknown row {name!r}; choose from {', '.join(rows)}")
     return rows[name]
 
 
-def _backend_rows(names: Iterable[str]) -> list[Candidate]:
-    """Rows of our backends; a backend that wraps a peer's runtime gets the prefix `our-`."""
-    rows = []
-    for name in names:
-        entry = BACKENDS[name]
-        label = f"our-{name}" if name in RUNTIMES else name
-        packages = (f"'srgan_fast[{entry.extra}]'",) if entry.extra else ("srgan_fast",)
-        for precision in entry.precisions:
-            command = f"Upscaler(model, backend={name!r}, precision={precision!r}, threads={{threads}}).run(lr)"
-            row = Candidate(f"{label}-{precision}", name, precision, entry.modules, packages, command)
-            rows.append(replace(row, kind="backend"))
-    return rows
+def _backend_rows(name: str) -> Iterable[Candidate]:
+    """Rows of one of our backends; one that wraps a peer's runtime gets the prefix `our-`."""
+    entry = BACKENDS[name]
+    label = f"our-{name}" if name in RUNTIMES else name
+    packages = (f"'srgan_fast[{entry.extra}]'",) if entry.extra else ("srgan_fast",)
+    for precision in entry.precisions:
+        command = f"Upscaler(model, backend={name!r}, precision={precision!r}, threads={{threads}}).run(lr)"
+        yield Candidate(f"{label}-{precision}", name, precision, entry.modules, packages, command, kind="backend")
 
 
 def select_candidates(
@@ -261,10 +248,10 @@ def select_candidates(
     Raises:
         UsageError: an unknown name, or nothing to measure.
     """
-    ours = [row for name in _named(backends, tuple(BACKENDS), "backend") for row in _backend_rows([name])]
+    named = _named(backends, tuple(BACKENDS), "backend")
     if not backends:
-        named = (name for name in BACKENDS if name not in RUNTIMES)
-        ours = _backend_rows(name for name in named if name == "native" or _computes_here(name))
+        named = [name for name in BACKENDS if name not in RUNTIMES and (name == "native" or _computes_here(name))]
+    ours = [row for name in named for row in _backend_rows(name)]
     wanted = _named(peers or ("all",), (*PEERS, *RUNTIMES), "peer")
     theirs = [row for row in PEERS.values() if row.name in wanted or row.runtime in wanted]
     rows = [row for row in (*ours, *theirs) if row.precision in (precisions or PRECISIONS)]
@@ -275,7 +262,7 @@ def select_candidates(
 
 def _computes_here(name: str) -> bool:
     """Whether a backend is installed and supports at least one precision on this machine."""
-    return not missing_modules(BACKENDS[name]) and any(row.why_not_here() is None for row in _backend_rows([name]))
+    return not missing_modules(BACKENDS[name]) and any(row.why_not_here() is None for row in _backend_rows(name))
 
 
 def _named(names: tuple[str, ...], known: tuple[str, ...], what: str) -> list[str]:

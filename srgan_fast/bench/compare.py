@@ -4,7 +4,7 @@ A row's ratio is that of its medians; its interval reflects the scatter of the r
 for differences between runs (other programs, clocks).
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +89,7 @@ def compare_reports(before: ComparableReport, after: ComparableReport, threshold
         raise UsageError(f"the reports have no row in common: {found}")
     left_out = {(left.case, left.name): left.reason for left in getattr(after, "left_out", ())}
     rows = [_compare(key, row, rows_after.get(key), left_out, threshold_percent) for key, row in rows_before.items()]
-    rows += [
-        _untimed(key, "new", False, None if row.status == "ok" else row.reason)
-        for key, row in rows_after.items()
-        if key not in rows_before
-    ]
+    rows += [_judged(key, "new", row.reason) for key, row in rows_after.items() if key not in rows_before]
     differences = _differences(before, after)
     return Comparison(
         benchmark="inference" if isinstance(before, InferenceReport) else "training",
@@ -121,27 +117,23 @@ def _compare(
     left_out: dict[tuple[str | None, str], str],
     threshold_percent: float,
 ) -> RowComparison:
-    case, name = key
+    was_right = before.status == "ok"
     if after is None:
-        reason = left_out.get(key) or left_out.get((None, name)) or "not in the second report"
-        lost = before.status == "ok"
-        return _untimed(key, "gone" if lost else "not right", lost, reason)
+        reason = left_out.get(key) or left_out.get((None, key[1])) or "not in the second report"
+        return _judged(key, "gone" if was_right else "not right", reason)
     if after.status != "ok":
-        if before.status == "ok":
-            return _untimed(key, "became wrong" if after.status == "wrong" else "became failed", True, after.reason)
-        return _untimed(key, "not right", False, after.reason)
-    if before.status != "ok":
-        return _untimed(key, "right again", False, None)
+        became: Verdict = "became wrong" if after.status == "wrong" else "became failed"
+        return _judged(key, became if was_right else "not right", after.reason)
+    if not was_right:
+        return _judged(key, "right again")
     if not _usable(before.runs_ms) or not _usable(after.runs_ms):
-        return _untimed(key, "not right", False, "its rounds are not recorded")
+        return _judged(key, "not right", "its rounds are not recorded")
     ratio, low, high = ratio_of_medians(before.runs_ms, after.runs_ms)
     changed = abs(ratio - 1) * 100 >= threshold_percent and not low <= 1 <= high
     verdict: Verdict = "same" if not changed else "slower" if ratio > 1 else "faster"
-    return RowComparison(
-        case=case,
-        name=name,
-        verdict=verdict,
-        regression=verdict in REGRESSIONS,
+    return _judged(
+        key,
+        verdict,
         before_ms=float(np.median(before.runs_ms)),
         after_ms=float(np.median(after.runs_ms)),
         ratio=ratio,
@@ -155,8 +147,9 @@ def _usable(rounds_ms: list[float]) -> bool:
     return bool(rounds_ms) and all(0 < value < float("inf") for value in rounds_ms)
 
 
-def _untimed(key: tuple[str, str], verdict: Verdict, regression: bool, reason: str | None) -> RowComparison:
-    return RowComparison(case=key[0], name=key[1], verdict=verdict, regression=regression, reason=reason)
+def _judged(key: tuple[str, str], verdict: Verdict, reason: str | None = None, **figures: Any) -> RowComparison:
+    known = {"case": key[0], "name": key[1], "verdict": verdict, "regression": verdict in REGRESSIONS, "reason": reason}
+    return RowComparison.model_validate(known | figures)
 
 
 def ratio_of_medians(before: list[float], after: list[float]) -> tuple[float, float, float]:

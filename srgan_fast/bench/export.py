@@ -1,5 +1,6 @@
 """Benchmark of exports: time, file size, exactness, and the speed of ONNX Runtime with the result on this CPU."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from srgan_fast.bench.machine import Neighbours, describe_machine, warn_about_neighbours, warn_about_start
+from srgan_fast.bench.peers.from_onnx import cpu_session
 from srgan_fast.bench.report import ExportBenchReport, ExportRow
-from srgan_fast.bench.turns import Taken, take_turns, timed, warm_up
+from srgan_fast.bench.turns import OnStep, take_turns, timed, warm_up
 from srgan_fast.bench.worker import why_not
 from srgan_fast.bench.workload import ImageSize, lr_image
 from srgan_fast.data.calibration import calibration_folder
@@ -22,12 +24,10 @@ from srgan_fast.export.onnx_export import OnnxModel, make_onnx
 from srgan_fast.models import DEFAULT_MODEL, ModelFile, read_model
 from srgan_fast.runtime.registry import usable_cpus
 from srgan_fast.runtime.tensorrt.builder import BuildOptions, EnginePrecision, build_engine
-from srgan_fast.runtime.tensorrt.flavour import Flavour, installed_flavours, load_library
+from srgan_fast.runtime.tensorrt.flavour import installed_flavours, load_library
 
 PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "int8")
 DEFAULT_SIZE = ImageSize(128, 128)
-
-OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +73,19 @@ def bench_export(options: ExportOptions, on_step: OnStep = lambda what: None) ->
     warnings = warn_about_start(environment, threads)
     rows: dict[str, dict[str, Any]] = {}
     graphs: dict[str, bytes] = {}
-    for precision in options.precisions:
-        name = f"onnx-{precision}"
-        on_step(f"{name}: exporting and checking")
+    for kind, precision in itertools.product(
+        ("onnx", *(each.name for each in installed_flavours())), options.precisions
+    ):
+        name = f"{kind}-{precision}"
+        on_step(f"{name}: exporting and {'checking' if kind == 'onnx' else 'building'}")
         try:
-            rows[name], made = _export(file, precision, options.calibration)
-            graphs[name] = made.data
+            if kind == "onnx":
+                rows[name], made = _export(file, precision, options.calibration)
+                graphs[name] = made.data
+            else:
+                rows[name] = _build(file, kind, precision, options.calibration)
         except Exception as error:  # libraries raise their own exceptions
             rows[name] = {"status": "failed", "reason": why_not(error)}
-    for flavour in installed_flavours():
-        for precision in options.precisions:
-            name = f"{flavour.name}-{precision}"
-            on_step(f"{name}: exporting and building")
-            try:
-                rows[name] = _build(file, flavour, precision, options.calibration)
-            except Exception as error:
-                rows[name] = {"status": "failed", "reason": why_not(error)}
     neighbours = Neighbours()
     for name, rounds_ms in _times(graphs, rows, options, threads, on_step).items():
         rows[name] |= {"rounds_ms": rounds_ms, "median_ms": statistics.median(rounds_ms)}
@@ -115,8 +112,8 @@ def _export(
     return {"status": "ok", **known}, made
 
 
-def _build(file: ModelFile, flavour: Flavour, precision: EnginePrecision, calibration: Path | None) -> dict[str, Any]:
-    library = load_library(flavour.name)
+def _build(file: ModelFile, flavour: str, precision: EnginePrecision, calibration: Path | None) -> dict[str, Any]:
+    library = load_library(flavour)
     row, made = _export(file, precision, calibration, beside_int8="fp16")
     began = time.perf_counter()
     built = build_engine(library, made.data, precision, BuildOptions())
@@ -128,25 +125,15 @@ def _times(
     graphs: dict[str, bytes], rows: dict[str, dict[str, Any]], options: ExportOptions, threads: int, on_step: OnStep
 ) -> dict[str, Sequence[float]]:
     """Milliseconds of each graph in alternating rounds; a graph that fails is marked in its row."""
-    if not graphs:
-        return {}
-    import onnxruntime  # noqa: PLC0415 (extra)
-
     lr, _ = lr_image(options.size)
     runs: dict[str, Callable[[], Any]] = {}
     for name, data in graphs.items():
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads, settings.log_severity_level = threads, 3
-        session = onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
-        runs[name] = partial(session.run, None, {"lr": lr})
+        runs[name] = partial(cpu_session(data, threads).run, None, {"lr": lr})
         try:
             warm_up(runs[name], 0)
         except Exception as error:
             del runs[name]
             rows[name] |= {"status": "failed", "reason": f"ONNX Runtime: {why_not(error)}"}
-    times = take_turns({name: partial(_turn, run) for name, run in runs.items()}, options.rounds, on_step)
+    turns = {name: lambda last, run=run: timed(run)[0] for name, run in runs.items()}
+    times = take_turns(turns, options.rounds, on_step)
     return {name: [seconds * 1e3 for seconds in found.wall_s] for name, found in times.items() if found.wall_s}
-
-
-def _turn(run: Callable[[], Any], last: bool) -> Taken:
-    return timed(run)[0]

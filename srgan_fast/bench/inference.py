@@ -4,22 +4,20 @@ import itertools
 import math
 import statistics
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from srgan_fast import memory
 from srgan_fast.bench.accuracy import TOLERANCES, Accuracy, Reference, compare, compute_reference
 from srgan_fast.bench.candidates import Candidate, find_candidate, select_candidates
 from srgan_fast.bench.cold_start import measure_cold_start
 from srgan_fast.bench.machine import (
     Neighbours,
-    available_mib,
     describe_machine,
     warn_about_neighbours,
     warn_about_rounds,
@@ -29,7 +27,6 @@ from srgan_fast.bench.options import InferenceOptions
 from srgan_fast.bench.report import (
     Arrivals,
     CaseResult,
-    ColdStart,
     InferenceReport,
     Latency,
     LeftOut,
@@ -40,11 +37,10 @@ from srgan_fast.bench.report import (
     rank,
 )
 from srgan_fast.bench.streams import SECONDS
-from srgan_fast.bench.turns import ORDER, PAUSE_S, WARM_UP_RUNS, Taken, Times, finite, percentile, take_turns
+from srgan_fast.bench.turns import WARM_UP_RUNS, OnStep, Taken, Times, finite, percentile, take_turns
 from srgan_fast.bench.worker import Worker, why_not
-from srgan_fast.bench.workload import ImageSize, Workload, lr_image, lr_images
+from srgan_fast.bench.workload import Workload, lr_images
 from srgan_fast.data.calibration import calibration_folder
-from srgan_fast.data.images import Image, write_image
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.export.onnx_export import network_digest
 from srgan_fast.models import ModelFile, read_model
@@ -53,7 +49,6 @@ from srgan_fast.network.analysis import macs_per_image_pixel, value_shapes
 from srgan_fast.runtime.registry import usable_cpus
 
 WORKER = "srgan_fast.bench.inference_row"
-COLD_START_SIZE = ImageSize(64, 64)
 # Poisson arrivals have this fraction of the rate that the same callers reach in closed loops.
 ARRIVALS_SHARE = 0.7
 # Full-size feature maps that the most memory-hungry library holds at once. A row that needs more is rejected before
@@ -62,12 +57,10 @@ _FEATURE_MAPS_HELD = 3
 # CPUs that a row may use beyond its threads without a warning; CPU clocks are coarse for runs of milliseconds.
 _CPUS_TOLERATED = 0.25
 
-OnStep = Callable[[str], None]
-
 
 @dataclass(slots=True)
 class _InferenceRun:
-    """State of a running benchmark; `references` caches the one of the current batch and size."""
+    """State of a running benchmark."""
 
     options: InferenceOptions
     file: ModelFile
@@ -76,47 +69,40 @@ class _InferenceRun:
     on_step: OnStep
     left_out: list[LeftOut] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    references: dict[tuple[int, ImageSize], tuple[Reference, Literal["float64", "float32"]]] = field(
-        default_factory=dict
-    )
-
-    def order(self, workload: Workload) -> dict[str, Any]:
-        """A row's job, as sent to its process."""
-        return {
-            "model": str(resolve_model(self.options.model).absolute()),
-            "size": list(workload.size),
-            "batch": workload.batch,
-            "threads": workload.threads,
-            "folder": str(self.folder),
-            "calibration": None if self.calibration is None else str(self.calibration.absolute()),
-        }
 
 
 @dataclass(slots=True)
 class _Loaded:
-    """A row that is loaded and warmed up in its process."""
+    """A row that is loaded and warmed up in its process, which writes results to a file."""
 
     candidate: Candidate
     worker: Worker
     facts: dict[str, Any]
-    accuracy: Accuracy
-    problem: str | None
+    result: Path
+    reference: Reference
+    accuracy: Accuracy = field(default_factory=lambda: Accuracy(0.0, math.inf))
+    problem: str | None = None
 
-    def turn(self, result: Path, reference: Reference, last: bool) -> Taken:
+    def turn(self, last: bool) -> Taken:
         """One run; the result of the last one is checked."""
-        found = self.worker.ask("run", result=str(result) if last else None)
+        found = self.worker.ask("run", result=str(self.result) if last else None)
         if last:
-            self.check(result, reference)
+            self.check()
         return Taken(**found)
 
-    def check(self, result: Path, reference: Reference) -> None:
+    def check(self) -> None:
         """Compares another result with the reference; the worst error counts."""
-        found = compare(np.load(result), reference)
-        result.unlink()
-        self.problem = self.problem or found.problem(TOLERANCES[self.candidate.precision])
+        found, problem = self.compare(self.result)
+        self.problem = self.problem or problem
         self.accuracy = Accuracy(
             max(self.accuracy.max_error, found.max_error), min(self.accuracy.psnr_db, found.psnr_db)
         )
+
+    def compare(self, result: Path) -> tuple[Accuracy, str | None]:
+        """Error of a result, which is deleted, and what is wrong with it."""
+        found = compare(np.load(result), self.reference)
+        result.unlink()
+        return found, found.problem(TOLERANCES[self.candidate.precision])
 
 
 def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: None) -> InferenceReport:
@@ -137,17 +123,19 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
     if options.baseline is not None and find_candidate(options.baseline) not in rows:
         raise UsageError(f"baseline {options.baseline} is not among the rows: {', '.join(row.name for row in rows)}")
     threads = options.threads or (usable_cpus(),)
-    environment = describe_machine()
+    environment, cold_start = describe_machine(), None
     with tempfile.TemporaryDirectory(prefix="srgan-fast-bench-") as folder:
         calibration = calibration_folder(options.calibration)
         run = _InferenceRun(options, file, Path(folder), calibration, on_step)
         run.warnings += warn_about_start(environment, max(threads))
         rows = _installed(run, rows)
         shapes = itertools.product(dict.fromkeys(options.sizes), dict.fromkeys(options.batches))
-        cases = [Workload(size, batch, count) for size, batch in shapes for count in dict.fromkeys(threads)]
-        measured = [_measure_case(run, case, rows) for case in cases]
+        cases = ([Workload(size, batch, count) for count in dict.fromkeys(threads)] for size, batch in shapes)
+        measured = [case for alike in cases for case in _measure_alike(run, alike, rows)]
         run.warnings += warn_about_rounds(min(case.rounds for case in measured))
-        cold_start = _cold_start(run, max(threads)) if options.cold_start else None
+        if options.cold_start:
+            on_step("cold start")
+            cold_start = measure_cold_start(options.model, options.image, run.folder, max(threads))
     return InferenceReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=Model(
@@ -163,8 +151,6 @@ def bench_inference(options: InferenceOptions, on_step: OnStep = lambda what: No
             duration_s=options.duration_s,
             warm_up_runs=WARM_UP_RUNS,
             warm_up_ms=options.warm_up_ms,
-            pause_ms=PAUSE_S * 1e3,
-            order=ORDER,
             calibration=None if calibration is None else calibration.name,
             percentiles=list(dict.fromkeys(options.percentiles)),
         ),
@@ -213,16 +199,20 @@ def _installed(run: _InferenceRun, rows: list[Candidate]) -> list[Candidate]:
 # --- one case
 
 
-def _measure_case(run: _InferenceRun, case: Workload, rows: list[Candidate]) -> CaseResult:
-    """Figures of all rows that can be measured, including wrong and failed ones."""
-    lr, description = lr_images(case.size, case.batch, run.options.image)
+def _measure_alike(run: _InferenceRun, cases: list[Workload], rows: list[Candidate]) -> list[CaseResult]:
+    """Figures of cases of one size and batch, which share the input and the reference."""
+    lr, description = lr_images(cases[0].size, cases[0].batch, run.options.image)
     np.save(run.folder / "lr.npy", lr)
-    shape = (case.batch, case.size)
-    if shape not in run.references:
-        run.on_step(f"{case}: reference")
-        run.references.clear()
-        run.references[shape] = compute_reference(run.file, lr, case.threads)
-    reference, reference_dtype = run.references[shape]
+    run.on_step(f"{cases[0]}: reference")
+    reference, dtype = compute_reference(run.file, lr, cases[0].threads)
+    about = {"input": description, "reference": dtype}
+    return [_measure_case(run, case, rows, reference, about) for case in cases]
+
+
+def _measure_case(
+    run: _InferenceRun, case: Workload, rows: list[Candidate], reference: Reference, about: dict[str, Any]
+) -> CaseResult:
+    """Figures of all rows that can be measured, including wrong and failed ones."""
     finished: dict[str, Row] = {}
     loaded: dict[str, _Loaded] = {}
     with ExitStack() as workers:
@@ -235,17 +225,18 @@ def _measure_case(run: _InferenceRun, case: Workload, rows: list[Candidate]) -> 
             except BackendError as error:
                 finished[row.name] = _row(row, case, status="failed", reason=str(error))
         neighbours = Neighbours(item.worker.pid for item in loaded.values())
-        turns = {name: partial(item.turn, run.folder / f"{name}.npy", reference) for name, item in loaded.items()}
+        turns = {name: item.turn for name, item in loaded.items()}
         times = take_turns(
             turns, run.options.rounds, lambda name: run.on_step(f"{case}: {name}"), duration_s=run.options.duration_s
         )
         other_cpus = neighbours.cpus_taken()
         run.warnings += [f"{case}: {warning}" for warning in warn_about_neighbours(other_cpus)]
         for name, item in loaded.items():
-            finished[name] = _timed_row(run, case, item, times[name], reference)
+            finished[name] = _timed_row(run, case, item, times[name])
     ranked, baseline = rank(
         [finished[row.name] for row in rows if row.name in finished],
-        partial(_baseline, run.options.baseline),
+        run.options.baseline,
+        lambda row: row.kind == "backend" and row.precision == "fp32",
         {"ratio": Row.median_ms},
     )
     if run.options.baseline is not None and baseline is None:
@@ -256,8 +247,7 @@ def _measure_case(run: _InferenceRun, case: Workload, rows: list[Candidate]) -> 
         width=case.size.width,
         threads=case.threads,
         rounds=max((len(found.taken) for found in times.values()), default=0),
-        input=description,
-        reference=reference_dtype,
+        **about,
         baseline=baseline,
         other_cpus=other_cpus,
         rows=ranked,
@@ -269,29 +259,29 @@ def _too_large(run: _InferenceRun, case: Workload, row: Candidate, beside_others
 
     Some peers keep their memory, others allocate it in each run, so there must be room for one more peer.
     """
-    free = available_mib()
-    network = run.file.network
+    available, network = memory.available(), run.file.network
     # Floats of the largest feature map per image pixel.
     largest = max(shape.channels * shape.resolution**2 for shape in value_shapes(network)) / network.unshuffle**2
-    need = _FEATURE_MAPS_HELD * largest * case.pixels * 4 / 2**20
-    if beside_others:
-        need *= 2
-    if row.kind == "backend" or free is None or need < free:
+    need = _FEATURE_MAPS_HELD * largest * case.pixels * 4 * (2 if beside_others else 1)
+    if row.kind == "backend" or available is None or need < available:
         return False
-    run.left_out.append(
-        LeftOut(
-            name=row.name,
-            case=str(case),
-            reason=f"may need {need:.0f} MiB, {free:.0f} MiB are free beside the rows already loaded",
-            remedy=f"--peer {row.name} in a separate run",
-        )
-    )
+    free = f"{available / 2**20:.0f} MiB are free beside the rows already loaded"
+    reason, remedy = f"may need {need / 2**20:.0f} MiB, {free}", f"--peer {row.name} in a separate run"
+    run.left_out.append(LeftOut(name=row.name, case=str(case), reason=reason, remedy=remedy))
     return True
 
 
 def _load(run: _InferenceRun, case: Workload, row: Candidate, reference: Reference, workers: ExitStack) -> _Loaded:
     """Prepares, loads, warms up and checks a row; a BackendError gives the failure, or how its process ended."""
-    order = {"row": row.name, "job": run.order(case)}
+    job = {
+        "model": str(resolve_model(run.options.model).absolute()),
+        "size": list(case.size),
+        "batch": case.batch,
+        "threads": case.threads,
+        "folder": str(run.folder),
+        "calibration": None if run.calibration is None else str(run.calibration.absolute()),
+    }
+    order = {"row": row.name, "job": job}
     if row.prepares:
         with Worker(WORKER, f"{row.name}-files", run.folder, python=row.python) as preparing:
             preparing.ask("prepare", **order)
@@ -299,8 +289,8 @@ def _load(run: _InferenceRun, case: Workload, row: Candidate, reference: Referen
     result = run.folder / f"{row.name}.npy"
     details = {"lr": str(run.folder / "lr.npy"), "warm_up_ms": run.options.warm_up_ms, "result": str(result)}
     facts = worker.ask("load", **order, **details)
-    loaded = _Loaded(row, worker, facts, Accuracy(0.0, math.inf), None)
-    loaded.check(result, reference)
+    loaded = _Loaded(row, worker, facts, result, reference)
+    loaded.check()
     return loaded
 
 
@@ -318,7 +308,7 @@ def _row(candidate: Candidate, case: Workload, **values: object) -> Row:
     )
 
 
-def _timed_row(run: _InferenceRun, case: Workload, item: _Loaded, times: Times, reference: Reference) -> Row:
+def _timed_row(run: _InferenceRun, case: Workload, item: _Loaded, times: Times) -> Row:
     facts = {**item.facts, **finite({"max_error": item.accuracy.max_error, "psnr_db": item.accuracy.psnr_db})}
     if times.failure is not None:
         return _row(item.candidate, case, status="failed", reason=why_not(times.failure), **facts)
@@ -334,7 +324,7 @@ def _timed_row(run: _InferenceRun, case: Workload, item: _Loaded, times: Times, 
     streams = None
     if run.options.streams > 1 and item.problem is None:
         run.on_step(f"{case}: {item.candidate.name}, {run.options.streams} streams")
-        streams = _streams(run, case, item, reference)
+        streams = _streams(run, case, item)
     return _row(
         item.candidate,
         case,
@@ -361,7 +351,7 @@ def _timed_row(run: _InferenceRun, case: Workload, item: _Loaded, times: Times, 
     )
 
 
-def _streams(run: _InferenceRun, case: Workload, item: _Loaded, reference: Reference) -> Streams:
+def _streams(run: _InferenceRun, case: Workload, item: _Loaded) -> Streams:
     """Throughput and latency of several concurrent callers, and of a single one."""
     count = run.options.streams
     results = [run.folder / f"{item.candidate.name}-{index}.npy" for index in range(count)]
@@ -370,10 +360,9 @@ def _streams(run: _InferenceRun, case: Workload, item: _Loaded, reference: Refer
         found = item.worker.ask("streams", count=count, results=[str(path) for path in results], **details)
         if "reason" in found:
             return Streams(count=count, reason=found["reason"])
-        accuracies = [compare(np.load(path), reference) for path in results]
+        problems = [item.compare(path)[1] for path in results]
     except BackendError as error:
         return Streams(count=count, reason=str(error))
-    problems = [accuracy.problem(TOLERANCES[item.candidate.precision]) for accuracy in accuracies]
     problem = next(filter(None, problems), None)
     waits_ms = [seconds * 1e3 for seconds in found["latencies_s"]]
     return Streams(
@@ -391,19 +380,3 @@ def _streams(run: _InferenceRun, case: Workload, item: _Loaded, reference: Refer
         ),
         reason=None if problem is None else f"wrong when called by several threads: {problem}",
     )
-
-
-def _baseline(name: str | None, correct: list[Row]) -> Row | None:
-    """The row of that name, or our fastest fp32 row, or the fastest row."""
-    if name is not None:
-        return next((row for row in correct if row.name == name), None)
-    own = (row for row in correct if row.kind == "backend" and row.precision == "fp32")
-    return next(own, correct[0] if correct else None)
-
-
-def _cold_start(run: _InferenceRun, threads: int) -> ColdStart:
-    run.on_step("cold start")
-    lr, _ = lr_image(COLD_START_SIZE, run.options.image)
-    image = run.folder / f"{COLD_START_SIZE}.png"
-    write_image(image, Image(np.rint(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)))
-    return measure_cold_start(run.options.model, image, run.folder, threads)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from srgan_fast.bench.candidates import Loaded, RowJob, find_candidate
-from srgan_fast.bench.machine import peak_rss_mib
 from srgan_fast.bench.streams import measure_arrivals, measure_streams
 from srgan_fast.bench.turns import timed, warm_up
 from srgan_fast.bench.worker import serve
 from srgan_fast.bench.workload import ImageSize, Workload
+from srgan_fast.memory import peak_rss_mib
 from srgan_fast.models import read_model
 
 
@@ -58,13 +58,9 @@ class InferenceRow:
         one, several = (measure_streams(caller, n, seconds) for n in (1, count))
         for sr, path in zip(several.results, results, strict=True):
             self._save(sr, path)
-        per_s, one_per_s = (len(times.runs_s) / times.wall_s for times in (several, one))
-        rate = share * per_s
-        arrivals = measure_arrivals(caller, count, rate, seconds)
-        return {"one_per_s": one_per_s, "per_s": per_s, "runs_s": several.runs_s} | {
-            "rate_per_s": rate,
-            "latencies_s": arrivals,
-        }
+        closed = {"one_per_s": one.per_s, "per_s": several.per_s, "runs_s": several.runs_s}
+        rate = share * several.per_s
+        return closed | {"rate_per_s": rate, "latencies_s": measure_arrivals(caller, count, rate, seconds)}
 
     def _save(self, sr: Any, path: str) -> None:
         np.save(path, self._loaded.array(sr))

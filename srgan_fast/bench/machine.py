@@ -1,15 +1,15 @@
 """The machine that figures belong to, and how busy other processes keep it."""
 
-import importlib.metadata
 import os
 import platform
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import srgan_fast
 from srgan_fast.bench.report import Environment
+from srgan_fast.memory import status_line
+from srgan_fast.runtime.installed import version_of
 from srgan_fast.runtime.processor import describe_processor
 from srgan_fast.runtime.registry import usable_cpus
 
@@ -17,7 +17,6 @@ PACKAGES = (
     *("numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "MNN", "ncnn", "pnnx"),
     *("opencv-python-headless", "zentorch", "iree-base-runtime"),
 )
-_MEMINFO = Path("/proc/meminfo")
 _VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "SRGAN_FAST_")
 
 FEWEST_ROUNDS_TO_QUOTE = 7
@@ -29,30 +28,19 @@ BUSY_SHARE = 0.05
 def describe_machine() -> Environment:
     """Describes the machine in its current state."""
     model, flags = describe_processor()
+    memory = status_line(Path("/proc/meminfo"), "MemTotal")
+    versions = {package: version for package in PACKAGES if (version := version_of(package))}
     return Environment(
         cpu=model,
         cpu_flags=flags,
         cpus=usable_cpus(),
-        memory_mib=_kib_line(_MEMINFO, "MemTotal"),
+        memory_mib=None if memory is None else memory / 2**20,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        versions={"srgan_fast": srgan_fast.__version__, **_versions()},
+        versions={"srgan_fast": srgan_fast.__version__, **versions},
         variables={k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)},
         load_average=list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     )
-
-
-def available_mib() -> float | None:
-    """Memory that is available without swapping; None if the system does not report it."""
-    return _kib_line(_MEMINFO, "MemAvailable")
-
-
-def peak_rss_mib() -> float | None:
-    """Peak resident memory of this process.
-
-    Not `getrusage`: on Linux its maximum survives exec, so a child starts with its parent's.
-    """
-    return _kib_line(Path("/proc/self/status"), "VmHWM")
 
 
 def warn_about_start(environment: Environment, threads: int) -> list[str]:
@@ -117,17 +105,3 @@ def _busy_seconds() -> float | None:
         return None
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.read_text().split(maxsplit=9)[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def _kib_line(path: Path, name: str) -> float | None:
-    """MiB from a line such as `MemTotal: 1024 kB`; None if the system does not report it."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found

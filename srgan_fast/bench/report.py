@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from srgan_fast.bench.options import BenchPrecision
+from srgan_fast.bench.turns import ORDER, PAUSE_S
 from srgan_fast.bench.workload import ImageSize, Workload
 from srgan_fast.errors import UsageError
 
@@ -57,8 +58,8 @@ class Method(ReportPart):
 
     rounds: int = Field(description="minimum number of rounds of each case")
     warm_up_runs: int = Field(description="minimum number of untimed runs of each row before the rounds")
-    pause_ms: float = Field(description="rest before each run")
-    order: str
+    pause_ms: float = Field(default=PAUSE_S * 1e3, description="rest before each run")
+    order: str = ORDER
     duration_s: float = Field(default=0, description="minimum duration of the rounds of each case")
     warm_up_ms: float = Field(default=0, description="minimum duration of the warm-up of each row")
     calibration: str | None = Field(default=None, description="images that int8 was calibrated on")
@@ -81,29 +82,38 @@ class RowResult(ReportPart):
     @property
     def runs_ms(self) -> list[float]:
         """Milliseconds of each timed run, in order."""
-        return self._runs_ms()
+        raise NotImplementedError
+
+    @property
+    def mark(self) -> str:
+        """`wrong`, `failed`, or nothing; for charts."""
+        return "" if self.status == "ok" else self.status
 
     def median_ms(self) -> float:
         """Median of the runs; infinite without any."""
         return statistics.median(self.runs_ms) if self.runs_ms else math.inf
-
-    def _runs_ms(self) -> list[float]:
-        raise NotImplementedError
 
 
 _R = TypeVar("_R", bound=RowResult)
 
 
 def rank(
-    rows: Sequence[_R], baseline: Callable[[list[_R]], _R | None], ratios: Mapping[str, Callable[[_R], float | None]]
+    rows: Sequence[_R],
+    baseline: str | None,
+    usual: Callable[[_R], bool],
+    ratios: Mapping[str, Callable[[_R], float | None]],
 ) -> tuple[list[_R], str | None]:
     """Sorts correct rows by their median, followed by wrong and failed ones.
 
-    `baseline` chooses the row that ratios refer to among the correct ones; for each figure in `ratios` its ratio to the
-    baseline's is stored in the field of that name. Returns the rows and the baseline's name.
+    Ratios refer to the correct row called `baseline`; if that is None, to the fastest `usual` one, or else the fastest.
+    For each figure in `ratios` its ratio to the baseline's is stored in the field of that name. Returns the rows and
+    the baseline's name.
     """
     correct = sorted((row for row in rows if row.status == "ok"), key=lambda row: row.median_ms())
-    reference = baseline(correct)
+    if baseline is None:
+        reference = next(filter(usual, correct), next(iter(correct), None))
+    else:
+        reference = next((row for row in correct if row.name == baseline), None)
     ranked = []
     for place, row in enumerate(correct, 1):
         changes: Record = {"rank": place}
@@ -229,7 +239,8 @@ class Row(RowResult):
     base_mib: float | None = Field(default=None, description="the same before the runtime was loaded")
     streams: Streams | None = None
 
-    def _runs_ms(self) -> list[float]:
+    @property
+    def runs_ms(self) -> list[float]:  # noqa: D102 (see `RowResult`)
         return [] if self.latency is None else self.latency.rounds_ms
 
     def _record(self) -> Record:
@@ -334,6 +345,10 @@ class StepWork(ReportPart):
     learning_rate: float
     gflop: float = Field(description="direct convolutions, two for a multiply-add, nothing computed twice")
 
+    def __str__(self) -> str:
+        features = f", VGG19 {self.features}" if self.features else ""
+        return f"{self.stage} step of {self.batch} crops of {self.hr}x{self.hr}{features}"
+
 
 class Phase(ReportPart):
     """A part of a step, measured by the profiler."""
@@ -367,7 +382,8 @@ class TrainingRowResult(RowResult):
     loss_error: float | None = Field(default=None, description="largest relative difference from those of `stock`")
     gradient_error: dict[str, float] = Field(default={}, description="by network, of the tensor furthest from `stock`")
 
-    def _runs_ms(self) -> list[float]:
+    @property
+    def runs_ms(self) -> list[float]:  # noqa: D102 (see `RowResult`)
         return [seconds * 1e3 for seconds in self.rounds_seconds]
 
     def _record(self) -> Record:
@@ -387,10 +403,8 @@ class TrainingReport(Report):
 
     def _cases(self) -> Iterator[tuple[str, Record, Sequence[Any]]]:
         work, threads = self.work, self.environment.threads
-        features = f", VGG19 {work.features}" if work.features else ""
-        case = f"{work.stage} step of {work.batch} crops of {work.hr}x{work.hr}{features}, {threads} threads"
         about = {"stage": work.stage, "batch": work.batch, "hr": work.hr, "features": work.features}
-        yield case, {**about, "threads": threads, "baseline": self.baseline}, self.rows
+        yield f"{work}, {threads} threads", {**about, "threads": threads, "baseline": self.baseline}, self.rows
 
     def _work(self) -> Record:
         method, work = self.method, self.work
@@ -411,11 +425,9 @@ class ExportRow(ReportPart):
     build_s: float | None = Field(default=None, description="from there to an engine")
     size_mb: float | None = Field(default=None, description="file size, 10^6 bytes")
     psnr_db: float | None = Field(default=None, description="PSNR of the graph against torch, worst image")
-    convolutions: dict[str, int] = Field(
-        default_factory=dict, description="convolutions of an engine's network by type"
-    )
+    convolutions: dict[str, int] = Field(default={}, description="convolutions of an engine's network by type")
     median_ms: float | None = Field(default=None, description="time of ONNX Runtime on this CPU; null for engines")
-    rounds_ms: list[float] = Field(default_factory=list, description="in the order of the rounds")
+    rounds_ms: list[float] = Field(default=[], description="in the order of the rounds")
 
 
 class ExportBenchReport(Report):

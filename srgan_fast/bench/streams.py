@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count as numbers
 from typing import Any
@@ -23,6 +24,11 @@ class StreamTimes:
     wall_s: float
     runs_s: list[float]
     results: list[Any]
+
+    @property
+    def per_s(self) -> float:
+        """Runs per second, of all callers."""
+        return len(self.runs_s) / self.wall_s
 
 
 def measure_streams(make_caller: MakeCaller, count: int, seconds: float = SECONDS) -> StreamTimes:
@@ -94,10 +100,7 @@ def _in_threads(
             failures.append(error)
             ready.abort()
 
-    threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(count) as threads:
+        threads.map(run, range(count))
     if failures:
         raise failures[0]

@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -44,6 +43,9 @@ class Times:
         return statistics.median(run.cpu_s / run.wall_s for run in self.taken)
 
 
+OnStep = Callable[[str], None]
+"""Called with a short description of each step of a benchmark."""
+
 Turn = Callable[[bool], Taken]
 """Runs a row once; True: check the result, though more rounds may follow if this one ends too soon."""
 
@@ -79,7 +81,8 @@ def take_turns(
     """
     times = {row: Times() for row in turns}
     began = round_began = time.monotonic()
-    for round_ in count():
+    round_, done = 0, False
+    while not done:
         previous_s, round_began = time.monotonic() - round_began, time.monotonic()
         last = round_ + 1 >= rounds and round_began - began + previous_s >= duration_s
         for row in order_of([row for row in turns if times[row].failure is None], round_):
@@ -89,10 +92,9 @@ def take_turns(
                 times[row].taken.append(turns[row](last))
             except Exception as error:  # every runtime raises its own exceptions
                 times[row].failure = error
-        done = last and time.monotonic() - began >= duration_s
-        if done or all(found.failure is not None for found in times.values()):
-            return times
-    raise AssertionError
+        all_failed = all(found.failure is not None for found in times.values())
+        round_, done = round_ + 1, all_failed or (last and time.monotonic() - began >= duration_s)
+    return times
 
 
 def warm_up(run: Callable[[], Any], least_ms: float, done: int = 0) -> Any:

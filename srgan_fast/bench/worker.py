@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ TIMEOUT_S = 3600  # a hanging process must not block the benchmark
 _GRACE_S = 10  # for a process that closed its socket: it exits next, and its exit code gives the reason
 
 
-class Worker:
+class Worker(AbstractContextManager["Worker"]):
     """A worker process; a context manager that kills it on exit.
 
     `module` is its program, which calls `serve`; `name` that of its row, unique in the folder; `folder` its working
@@ -96,9 +96,6 @@ class Worker:
     def _hang_up(self) -> None:
         self._answers.close()
         self._socket.close()
-
-    def __enter__(self) -> "Worker":
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.end()

@@ -3,16 +3,14 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srgan_fast.errors import UsageError
 from srgan_fast.runtime.protocol import FloatImages
 
 LARGEST_SIDE = 32768
-Device = Literal["cpu", "cuda"]
 
 _SEED = 0
 
@@ -92,22 +90,16 @@ def lr_image(size: ImageSize, image: Path | None = None) -> tuple[FloatImages, s
     from srgan_fast.data.cache import flat_rgb8  # noqa: PLC0415
     from srgan_fast.data.calibration import SAMPLE, samples_folder  # noqa: PLC0415
     from srgan_fast.data.images import read_image  # noqa: PLC0415
-    from srgan_fast.data.resize import resize_bicubic  # noqa: PLC0415
+    from srgan_fast.data.resize import crop_centre, resize_bicubic  # noqa: PLC0415
 
     folder = samples_folder()
     if image is None and folder is None:
         noise = np.random.default_rng(_SEED).integers(0, 256, (1, 3, *size))
         return noise.astype(np.float32) / np.float32(255), f"noise of seed {_SEED} (the project's samples are not here)"
     path = image or (folder or Path()) / SAMPLE
-    part = _middle(flat_rgb8(read_image(path)), size)
+    pixels = flat_rgb8(read_image(path))
+    zoom = min(pixels.shape[0] / size.height, pixels.shape[1] / size.width)
+    part = np.ascontiguousarray(crop_centre(pixels, *(max(1, round(side * zoom)) for side in size)))
     small = resize_bicubic(part, *size)
     lr = np.ascontiguousarray(small.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
     return lr, f"{path.name}, the middle {part.shape[0]}x{part.shape[1]} resized to {size}"
-
-
-def _middle(pixels: NDArray[Any], size: ImageSize) -> NDArray[Any]:
-    """The largest centre crop with the aspect ratio of a size."""
-    zoom = min(pixels.shape[0] / size.height, pixels.shape[1] / size.width)
-    height, width = (max(1, round(side * zoom)) for side in size)
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    return np.ascontiguousarray(pixels[top : top + height, left : left + width])

@@ -13,7 +13,7 @@ from srgan_fast.cli.bench_gpu import gpu
 from srgan_fast.cli.bench_html import html
 from srgan_fast.cli.bench_training import training
 from srgan_fast.cli.console import say
-from srgan_fast.cli.options import Model
+from srgan_fast.cli.options import Model, SamplesOption
 from srgan_fast.cli.reports import CsvFile, HtmlFile, JsonFile, ReportCommand, make_bench_report
 
 if TYPE_CHECKING:
@@ -92,10 +92,7 @@ def inference(
     image: Annotated[
         Path | None, typer.Option("--picture", help="Image to upscale.", show_default="a sample photograph")
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option("--calibration", help="Folder of images for int8 calibration.", show_default="the samples"),
-    ] = None,
+    calibration: SamplesOption = None,
     cold_start: Annotated[
         bool, typer.Option("--cold-start", help="Also time whole processes and the import of each runtime.")
     ] = False,

@@ -1,12 +1,11 @@
 """`srgan-fast bench export`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from srgan_fast.cli.export import ExportPrecisionName
-from srgan_fast.cli.options import Model, Threads
+from srgan_fast.cli.options import Model, SamplesOption, Threads
 from srgan_fast.cli.reports import CsvFile, JsonFile, make_bench_report
 from srgan_fast.errors import UsageError
 
@@ -22,10 +21,7 @@ def export(
         int, typer.Option("--iterations", "--rounds", min=1, help="Number of timed runs of each graph.")
     ] = 9,
     threads: Threads = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option("--calibration", help="Folder of images for int8 calibration.", show_default="the samples"),
-    ] = None,
+    calibration: SamplesOption = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
 ) -> None:

@@ -15,14 +15,16 @@ def html(
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="HTML file to write.")],
 ) -> None:
     """Convert a report to a self-contained HTML page."""
-    from srgan_fast.bench.page import page_of  # noqa: PLC0415 (heavy)
-    from srgan_fast.bench.report import read_report  # noqa: PLC0415
+    from srgan_fast.bench.page.inference import inference_page  # noqa: PLC0415 (heavy)
+    from srgan_fast.bench.page.training import training_page  # noqa: PLC0415
+    from srgan_fast.bench.report import InferenceReport, read_report  # noqa: PLC0415
     from srgan_fast.pages.html import render  # noqa: PLC0415
 
     if out.exists() and report.exists() and out.samefile(report):
         raise UsageError(f"{out}: is the report itself; choose another file for the page")
     check_writable(out)
-    page = render(page_of(read_report(report)))
+    found = read_report(report)
+    page = inference_page(found) if isinstance(found, InferenceReport) else training_page(found)
     with atomic_write(out) as file:
-        file.write(page.encode())
+        file.write(render(page).encode())
     output.print(f"{out}", soft_wrap=True)

@@ -47,7 +47,7 @@ def training(
     """
     try:
         from srgan_fast.bench.page.training import training_page  # noqa: PLC0415
-        from srgan_fast.bench.training import TrainingOptions, bench_training  # noqa: PLC0415 (torch)
+        from srgan_fast.bench.training.bench import TrainingOptions, bench_training  # noqa: PLC0415 (torch)
     except ImportError as error:
         raise UsageError(f"training needs {error.name}: pip install 'srgan_fast[train]'") from None
     options = TrainingOptions(

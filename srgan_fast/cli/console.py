@@ -49,40 +49,26 @@ class MegapixelRate(ProgressColumn):
 
 
 def pixel_progress() -> Progress:
-    """Progress bar over pixels with the image's name, rate and time left; only on a terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        MegapixelRate(),
-        TimeRemainingColumn(),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    )
+    """Progress bar over pixels with the image's name, rate and time left."""
+    return _progress(TextColumn("{task.percentage:>3.0f}%"), MegapixelRate(), TimeRemainingColumn())
 
 
 def count_progress() -> Progress:
-    """Progress bar over images; only on a terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    )
+    """Progress bar over images."""
+    return _progress(MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def download_progress() -> Progress:
-    """Progress bar over bytes with size, rate and time left; only on a terminal."""
+    """Progress bar over bytes with size, rate and time left."""
+    return _progress(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    """Progress bar with a description and these columns; only on a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        *columns,
         console=errors,
         transient=True,
         disable=not errors.is_terminal,
@@ -91,15 +77,8 @@ def download_progress() -> Progress:
 
 @contextmanager
 def build_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bar over the steps of a build, with its phase; only on a terminal, and only once there is progress."""
-    progress = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    )
+    """Progress bar over the steps of a build, with its phase; only once there is progress."""
+    progress = _progress(TimeElapsedColumn())
     task = None
 
     def tell(phase: str, done: int, of: int) -> None:

@@ -1,13 +1,12 @@
 """`srgan-fast evaluate`."""
 
-import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from srgan_fast import json_text
 from srgan_fast.cli.console import build_progress, count_progress, output
 from srgan_fast.cli.options import (
     BackendName,
@@ -64,7 +63,7 @@ def evaluate(
         bar = progress.add_task(hr.name, total=None)
         evaluation = run(upscaler, hr, lr, lambda done, total: progress.update(bar, completed=done, total=total))
     if as_json:
-        print(json.dumps(_finite(evaluation.as_json()), indent=2, allow_nan=False))  # noqa: T201 (plain text for scripts)
+        print(json_text.as_json(evaluation.as_json()))  # noqa: T201 (plain text for scripts)
         return
     computed = f"{upscaler.backend.name} in {upscaler.precision}"
     table = Table("image", title=f"{upscaler.model} on {hr}, x{upscaler.scale}, {computed}")
@@ -77,15 +76,6 @@ def evaluate(
     table.add_section()
     table.add_row(*_cells(evaluation.mean(), perceptual))
     output.print(table)
-
-
-def _finite(value: Any) -> Any:
-    """Replaces the infinite PSNR of equal images by null, since JSON has no infinity."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cells(scores: "ImageScores", perceptual: bool) -> list[str]:

@@ -1,6 +1,7 @@
 """Options shared by several subcommands."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,5 +76,9 @@ HaloOption = Annotated[
 BorderOption = Annotated[
     BorderName,
     typer.Option("--border", help="Padding at image borders: repeated border pixels or the network's zeros."),
+]
+SamplesOption = Annotated[
+    Path | None,
+    typer.Option("--calibration", help="Folder of images for int8 calibration.", show_default="the samples"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON to standard output.")]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 import srgan_fast
 from srgan_fast.data.cache import flat_rgb8
 from srgan_fast.data.images import find_images, read_image
+from srgan_fast.data.resize import crop_centre
 from srgan_fast.errors import UsageError
 
 CALIBRATION_SIDE = 128  # pixels; statistics of activations do not depend on the image size
@@ -47,8 +48,5 @@ def calibration_images(folder: Path | None) -> list[NDArray[np.float32]]:
 
 
 def _middle(path: Path) -> NDArray[np.float32]:
-    pixels = flat_rgb8(read_image(path))
-    height, width = (min(side, CALIBRATION_SIDE) for side in pixels.shape[:2])
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    part = pixels[top : top + height, left : left + width]
+    part = crop_centre(flat_rgb8(read_image(path)), CALIBRATION_SIDE, CALIBRATION_SIDE)
     return np.ascontiguousarray(part.transpose(2, 0, 1)[None], np.float32) / np.float32(255)

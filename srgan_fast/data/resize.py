@@ -81,6 +81,13 @@ def downscale_region(image: NDArray[Pixel], top: int, left: int, height: int, wi
     return _imaging.resize_region(image, top, left, height, width, height // scale, width // scale, "replicate")
 
 
+def crop_centre(image: NDArray[Pixel], height: int, width: int) -> NDArray[Pixel]:
+    """A view of the centre, of at most that size."""
+    height, width = min(height, image.shape[0]), min(width, image.shape[1])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
 def crop_to_multiple(image: NDArray[Pixel], multiple: int) -> NDArray[Pixel]:
     """A view cropped at the bottom and right to sides that are multiples of `multiple` (known as `modcrop`)."""
     height, width = image.shape[:2]

@@ -1,14 +1,13 @@
 """What is installed, what can be loaded, and what is selected on this machine. Nothing is computed yet."""
 
 import importlib
-import importlib.metadata
-import importlib.util
 import os
 import sys
 
 from srgan_fast.doctor.report import BackendState, Module, OpChoice, Package, Processor, State
 from srgan_fast.errors import SrganFastError, TrainingError
 from srgan_fast.runtime import Precision
+from srgan_fast.runtime.installed import is_installed, version_of
 from srgan_fast.runtime.processor import describe_processor
 from srgan_fast.runtime.registry import BACKENDS, choose_backend, first_line, missing_modules, usable_cpus
 
@@ -31,7 +30,7 @@ def find_packages() -> list[Package]:
 
 
 def _package(name: str, without: State, meaning: str) -> Package:
-    if not _is_there(name):
+    if not is_installed(name):
         return Package(name=name, version=None, state=without, detail=meaning)
     problem = _import_problem(name)
     return Package(
@@ -56,7 +55,7 @@ def find_modules(torch_works: bool) -> list[Module]:
 
 
 def _native(name: str, purpose: str) -> Module:
-    if not _is_there(name):
+    if not is_installed(name):
         return Module(name=name, purpose=purpose, state="broken", detail="missing; reinstall srgan_fast")
     problem = _import_problem(name)
     detail = f"is built, but cannot be loaded: {problem}; reinstall srgan_fast" if problem else ""
@@ -77,13 +76,13 @@ def _operators(torch_works: bool) -> list[Module]:
     found = []
     for name, purpose in purposes.items():
         problem = problems[name]
-        state: State = "ok" if problem is None else faults[name] if _is_there(name) else "absent"
+        state: State = "ok" if problem is None else faults[name] if is_installed(name) else "absent"
         found.append(Module(name=name, purpose=purpose, state=state, detail=problem or ""))
     return found
 
 
 def _without_torch(name: str, purpose: str) -> Module:
-    built = _is_there(name)
+    built = is_installed(name)
     detail = "built, but PyTorch is needed to load it" if built else "not built; needs PyTorch"
     return Module(name=name, purpose=purpose, state="unused" if built else "absent", detail=detail)
 
@@ -186,13 +185,6 @@ def choose_op(device: str, dtype: str) -> OpChoice:
     )
 
 
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a parent that does not load, or a module that was set to None
-        return False
-
-
 def _import_problem(module: str) -> str | None:
     try:
         importlib.import_module(module)
@@ -204,7 +196,4 @@ def _import_problem(module: str) -> str | None:
 def _version(package: str) -> str | None:
     # PyTorch's own version includes the CUDA version that it was built for.
     own = getattr(sys.modules.get(package), "__version__", None)
-    try:
-        return str(own) if own else importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return str(own) if own else version_of(package)

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,11 @@ class Column:
         if isinstance(value, str):
             return value
         return format(value * self.factor, self.form) if self.form else number(value * self.factor)
+
+
+def texts(fields: Mapping[str, str]) -> list[Column]:
+    """Columns of words: the field of each heading."""
+    return [Column(name, field, text=True) for name, field in fields.items()]
 
 
 NAME = Column("Row", "name", text=True)

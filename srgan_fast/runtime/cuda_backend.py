@@ -91,9 +91,9 @@ class CudaBackend:
             return result
         for n in range(count):
             for tile in self._tiles(height, width):
-                sr = self._network(given[n : n + 1, :, *_region(tile)])
+                sr = self._network(given[n : n + 1, :, *tile.region])
                 self._check(torch.isfinite(sr).all())
-                self._fetch(sr[0, :, *_core_in_region(tile, s)].contiguous(), result[n, :, *_core(tile, s)])
+                self._fetch(sr[0, :, *tile.core_in_region(s)].contiguous(), result[n, :, *tile.core(s)])
         return result
 
     def upscale(self, image: NDArray[Any], on_rows: Callable[[int], None] | None = None) -> NDArray[Any]:
@@ -126,8 +126,8 @@ class CudaBackend:
             band = torch.empty(((bottom - top) * s, width * s, colours), dtype=dtype, device=self._device)
             finite = torch.ones((), dtype=torch.bool, device=self._device)
             for tile in row:
-                region = given[*_region(tile)].permute(2, 0, 1)[None].float() / white
-                sr = self._network(region)[0, :, *_core_in_region(tile, s)].permute(1, 2, 0)
+                region = given[*tile.region].permute(2, 0, 1)[None].float() / white
+                sr = self._network(region)[0, :, *tile.core_in_region(s)].permute(1, 2, 0)
                 finite &= torch.isfinite(sr).all()
                 # Clamped before the multiplication, so that values out of range cannot overflow.
                 band[:, tile.left * s : tile.right * s] = (sr.clamp(0.0, 1.0) * white).round_()
@@ -195,23 +195,6 @@ def _rows_of(tiles: list[Tile]) -> Iterator[list[Tile]]:
     """Groups the tiles of an image by row."""
     for _, row in itertools.groupby(tiles, key=lambda tile: tile.top):
         yield list(row)
-
-
-def _region(tile: Tile) -> tuple[slice, slice]:
-    """Rows and columns of a tile's input region."""
-    return slice(tile.region_top, tile.region_bottom), slice(tile.region_left, tile.region_right)
-
-
-def _core(tile: Tile, scale: int) -> tuple[slice, slice]:
-    """Rows and columns of a tile's core in the output."""
-    return slice(tile.top * scale, tile.bottom * scale), slice(tile.left * scale, tile.right * scale)
-
-
-def _core_in_region(tile: Tile, scale: int) -> tuple[slice, slice]:
-    """Rows and columns of the core in the output of its region."""
-    top, left = (tile.top - tile.region_top) * scale, (tile.left - tile.region_left) * scale
-    rows, columns = (tile.bottom - tile.top) * scale, (tile.right - tile.left) * scale
-    return slice(top, top + rows), slice(left, left + columns)
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

@@ -1,5 +1,6 @@
-"""Which modules can be imported, without importing them."""
+"""Which modules can be imported, and which packages are installed, without importing them."""
 
+import importlib.metadata
 import importlib.util
 
 
@@ -14,3 +15,11 @@ def is_installed(module: str) -> bool:
     # A folder without code is found as a namespace package without origin.
     namespace = getattr(spec, "submodule_search_locations", None) is not None and spec.origin is None
     return not namespace
+
+
+def version_of(package: str) -> str | None:
+    """Version of a package; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -40,6 +40,21 @@ class Tile:
         """Pixels of the core."""
         return (self.bottom - self.top) * (self.right - self.left)
 
+    @property
+    def region(self) -> tuple[slice, slice]:
+        """Rows and columns of the region in the image."""
+        return slice(self.region_top, self.region_bottom), slice(self.region_left, self.region_right)
+
+    def core(self, scale: int) -> tuple[slice, slice]:
+        """Rows and columns of the core in the output."""
+        return slice(self.top * scale, self.bottom * scale), slice(self.left * scale, self.right * scale)
+
+    def core_in_region(self, scale: int) -> tuple[slice, slice]:
+        """Rows and columns of the core in the output of its region."""
+        top, left = (self.top - self.region_top) * scale, (self.left - self.region_left) * scale
+        rows, columns = (self.bottom - self.top) * scale, (self.right - self.left) * scale
+        return slice(top, top + rows), slice(left, left + columns)
+
 
 def choose_halo(radius: int, asked: int | None = None) -> int:
     """Pixels of context around a tile: the requested number, else the exact radius up to `EXACT_HALO`.

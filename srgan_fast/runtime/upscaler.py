@@ -203,8 +203,7 @@ class Upscaler:
             return self._untiled(self._pixel_backend, image, on_tile)
         result = np.empty((height * s, width * s, channels), image.dtype)
         for tile in self._tiles(height, width):
-            region = image[tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
-            self._tile(region, tile, result[tile.top * s : tile.bottom * s, tile.left * s : tile.right * s])
+            self._tile(image[tile.region], tile, result[tile.core(s)])
             if on_tile:
                 on_tile(tile)
         return result
@@ -247,8 +246,7 @@ class Upscaler:
         whole = self._pixel_backend is not None and self._has_memory(self._pixel_backend.working_memory(height, width))
         tiles = plan_tiles(height, width, 0, 0) if whole else self._tiles(height, width)
         for tile in tiles:
-            region = x[:, :, tile.region_top : tile.region_bottom, tile.region_left : tile.region_right]
-            target = result[:, :, tile.top * s : tile.bottom * s, tile.left * s : tile.right * s]
+            region, target = x[:, :, *tile.region], result[:, :, *tile.core(s)]
             for n in range(count):  # one at a time: batches take more memory and are no faster on a CPU
                 target[n : n + 1] = self._core(np.ascontiguousarray(region[n : n + 1]), tile)
         return result
@@ -459,10 +457,7 @@ class Upscaler:
 
     def _core(self, lr: FloatImages, tile: Tile) -> FloatImages:
         """Upscales a tile's region and cuts the halo off."""
-        s = self.scale
-        sr = self._run(lr)
-        top, left = (tile.top - tile.region_top) * s, (tile.left - tile.region_left) * s
-        return sr[:, :, top : top + (tile.bottom - tile.top) * s, left : left + (tile.right - tile.left) * s]
+        return self._run(lr)[:, :, *tile.core_in_region(self.scale)]
 
     def _run(self, lr: FloatImages) -> FloatImages:
         try:

@@ -226,7 +226,7 @@ def test_int8_without_images_is_left_out(options: InferenceOptions, monkeypatch:
 def test_a_peer_that_may_not_fit_into_memory_is_left_out_by_name(
     options: InferenceOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "available_mib", lambda: 0.01)
+    monkeypatch.setattr(inference.memory, "available", lambda: 10_000)
     report = bench_inference(options)
     assert [row.name for row in report.cases[0].rows] == [ROWS[0]]
     assert [(left.name, left.case) for left in report.left_out] == [(ROWS[1], "8x8, 1 thread")]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from srgan_fast import memory
 from srgan_fast.bench import machine
-from srgan_fast.bench.machine import Neighbours, available_mib, describe_machine
+from srgan_fast.bench.machine import Neighbours, describe_machine
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="read from Linux' /proc")
 
@@ -21,21 +22,7 @@ def test_the_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.variables["OMP_WAIT_POLICY"] == "passive"
     assert found.load_average is not None
     assert len(found.load_average) == 3
-    assert 0 < (available_mib() or 0) <= (found.memory_mib or 0)
-
-
-def test_memory_that_was_used_once_is_in_the_peak_and_is_not_inherited() -> None:
-    code = """
-import numpy as np
-from srgan_fast.bench.machine import peak_rss_mib as peak
-before = peak()
-np.ones(2**28, np.uint8)
-print(before, peak())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    before, after = map(float, done.stdout.split())
-    assert before < 150, "this process, with torch, is larger"
-    assert after > before + 200
+    assert 0 < (memory.available() or 0) / 2**20 <= (found.memory_mib or 0)
 
 
 def test_what_others_compute_is_told_apart_from_what_we_compute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +48,7 @@ def test_what_our_workers_compute_is_ours_while_they_run_and_when_they_have_ende
         assert machine._own_seconds() - others_before < 0.3, "those of the child do not count yet"
     assert 0.4 < running < 5
     assert machine._seconds_of(child.pid) == 0
-    assert machine._own_seconds() - others_before >= running
+    assert machine._own_seconds() - others_before >= running - 0.02  # the clock ticks 100 times a second
 
 
 def test_workers_are_no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from srgan_fast.bench.page import page_of
+from srgan_fast.bench.page.inference import inference_page
+from srgan_fast.bench.page.training import training_page
+from srgan_fast.bench.report import InferenceReport
 from srgan_fast.cli.app import app
 from srgan_fast.pages import charts
 from srgan_fast.pages.document import Column, Facts, KeyFigure, Page, Section, Table, number
@@ -90,7 +92,7 @@ def hostile_training() -> Any:
 
 
 def page(report: Any) -> str:
-    return render(page_of(report))
+    return render(inference_page(report) if isinstance(report, InferenceReport) else training_page(report))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 from srgan_fast.architectures.srgan import expected_shapes, network_of
 from srgan_fast.bench import worker
 from srgan_fast.bench.report import TrainingReport, TrainingRowResult
-from srgan_fast.bench.training import TrainingOptions, bench, bench_training, rows, training_row
+from srgan_fast.bench.training import bench, rows, training_row
+from srgan_fast.bench.training.bench import TrainingOptions, bench_training
 from srgan_fast.bench.training.first_step import TOLERANCES, FirstStep, compare, do_first_step
 from srgan_fast.bench.training.phases import PHASES, REST, count_flops, measure_phases, saved_bytes
 from srgan_fast.bench.training.rows import ROWS, Work, make_trainee

@@ -21,13 +21,6 @@ MakePicture = Callable[..., Path]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def run(folder: Path) -> Run:
     """Calls `srgan-fast` in this process; what it does not handle itself comes out."""
 

@@ -14,7 +14,7 @@ from srgan_fast.models import GeneratorFile, catalogue, download, read_model, sh
 from srgan_fast.models.catalogue import CatalogueEntry
 from srgan_fast.network import parameter_count
 
-from ..model_server import Server, entry_at, serving
+from ..model_server import Server, empty_cache, entry_at, serving
 
 
 def _rows(result: Any) -> list[dict[str, Any]]:
@@ -90,11 +90,8 @@ def test_the_card_of_a_shipped_model_goes_with_it() -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder, and no proxies."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SRGAN_FAST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "models"
+    """See `empty_cache`."""
+    return empty_cache(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -13,38 +13,10 @@ from numpy.typing import NDArray
 
 from srgan_fast.data.images import read_image
 from srgan_fast.data.resize import Edges, crop_to_multiple, downscale, downscale_region, resize_bicubic
+from srgan_fast.doctor.reference import resize
 from srgan_fast.errors import ImageError
 
 DTYPES = ("uint8", "uint16", "float32")
-
-
-def matlab_matrix(size: int, result: int, edges: Edges) -> NDArray[np.float64]:
-    """The operator of one axis (result x size), written from the text of MATLAB's imresize.m."""
-    scale = result / size
-    stretch = min(scale, 1.0)
-    width = 4.0 / stretch
-    x = np.arange(1, result + 1)[:, None]
-    u = x / scale + 0.5 * (1 - 1 / scale)
-    indices = np.floor(u - width / 2) + np.arange(np.ceil(width) + 2)[None]
-    distance = np.abs(stretch * (u - indices))
-    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
-    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
-    weights = stretch * (near * (distance <= 1) + far * ((distance > 1) & (distance <= 2)))
-    weights /= weights.sum(axis=1, keepdims=True)
-    if edges == "mirror":
-        there_and_back = np.concatenate([np.arange(size), np.arange(size)[::-1]])
-        sources = there_and_back[(indices.astype(int) - 1) % (2 * size)]
-    else:
-        sources = np.clip(indices.astype(int) - 1, 0, size - 1)
-    matrix = np.zeros((result, size))
-    np.add.at(matrix, (np.arange(result)[:, None], sources), weights)
-    return matrix
-
-
-def along(image: NDArray[Any], axis: int, size: int, edges: Edges) -> NDArray[np.float64]:
-    """One axis of an image resized in float64, not rounded."""
-    matrix = matlab_matrix(image.shape[axis], size, edges)
-    return np.moveaxis(np.tensordot(matrix, image.astype(np.float64), (1, axis)), 0, axis)
 
 
 def assert_nearest(got: NDArray[Any], exact: NDArray[np.float64]) -> None:
@@ -94,8 +66,8 @@ def test_any_size_agrees_with_the_definition(
     size = [height, width]
     size[first] = (rows, columns)[first]
     between = resize_bicubic(image, size[0], size[1], edges)
-    assert_nearest(between, along(image, first, size[first], edges))
-    assert_nearest(got, along(between, second, (rows, columns)[second], edges))
+    assert_nearest(between, resize(image, first, size[first], edges))
+    assert_nearest(got, resize(between, second, (rows, columns)[second], edges))
 
 
 @pytest.mark.parametrize("edges", ["mirror", "replicate"])
@@ -108,7 +80,7 @@ def test_ties_round_up_and_overshoot_saturates(dtype: str, factor: float, edges:
     expected: NDArray[Any] = image
     exact = []
     for axis in (0, 1):
-        exact.append(along(expected, axis, int(image.shape[axis] * factor), edges))
+        exact.append(resize(expected, axis, int(image.shape[axis] * factor), edges))
         expected = np.clip(np.floor(exact[-1] + 0.5), 0, top)
     if factor != 1:
         assert any((value % 1 == 0.5).any() for value in exact)

@@ -15,18 +15,15 @@ from srgan_fast.errors import DownloadError, FileError
 from srgan_fast.models.catalogue import CatalogueEntry
 from srgan_fast.models.download import fetch
 
-from ..model_server import FILE, Server, entry_at, serving
+from ..model_server import FILE, Server, empty_cache, entry_at, serving
 
 Fetch = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder, and no proxies."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SRGAN_FAST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "models"
+    """See `empty_cache`."""
+    return empty_cache(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -40,16 +40,7 @@ def check_batchnorm(rank: int, world: int) -> None:
     assert [type(m) for m in shared.modules()].count(distributed.SharedBatchNorm2d) == 2
     for _ in range(3):
         batch = (5 + torch.randn(2 * world, 3, 6, 7)).requires_grad_()
-        weight = torch.randn(2 * world, 4, 4, 5)
-        expected = plain(batch)
-        (expected * weight).mean().backward()
-        mine = slice(2 * rank, 2 * rank + 2)
-        part = batch.detach()[mine].clone().requires_grad_()
-        ours = shared(part)
-        (ours * weight[mine]).mean().backward()
-        close(ours, expected[mine])
-        # Each process has the mean over its own part: the gradient of the whole's mean is that over all processes.
-        close(part.grad / world, batch.grad[mine])
+        check_part(plain, shared, batch, rank, world)
     distributed.average_gradients(shared.parameters())
     for (name, p), q in zip(plain.named_parameters(), shared.parameters(), strict=True):
         if name != "0.bias":  # 0 but for rounding
@@ -60,6 +51,20 @@ def check_batchnorm(rank: int, world: int) -> None:
     close(shared(batch), plain(batch))  # without talking to each other
     half = shared.train()[1](torch.randn(2, 4, 3, 3).bfloat16())
     assert half.dtype == torch.bfloat16
+
+
+def check_part(plain: nn.Module, shared: nn.Module, batch: Tensor, rank: int, world: int) -> None:
+    """This process' two images of a batch have the results and gradients that they have in the whole."""
+    expected = plain(batch)
+    weight = torch.randn_like(expected)
+    (expected * weight).mean().backward()
+    mine = slice(2 * rank, 2 * rank + 2)
+    part = batch.detach()[mine].clone().requires_grad_()
+    ours = shared(part)
+    (ours * weight[mine]).mean().backward()
+    close(ours, expected[mine])
+    # Each process has the mean over its own part: the gradient of the whole's mean is that over all processes.
+    close(part.grad / world, batch.grad[mine])
 
 
 def check_fused_batchnorm(rank: int, world: int) -> None:
@@ -85,15 +90,7 @@ def check_fused_batchnorm(rank: int, world: int) -> None:
         batch = torch.randn(2 * world, 3, 6, 7) + torch.arange(2 * world).view(-1, 1, 1, 1) // 2
         batch.requires_grad_()
         plain.zero_grad(), shared.zero_grad()
-        expected = plain(batch)
-        weight = torch.randn_like(expected)
-        (expected * weight).mean().backward()
-        mine = slice(2 * rank, 2 * rank + 2)
-        part = batch.detach()[mine].clone().requires_grad_()
-        ours = shared(part)
-        (ours * weight[mine]).mean().backward()
-        close(ours, expected[mine])
-        close(part.grad / world, batch.grad[mine])
+        check_part(plain, shared, batch, rank, world)
         distributed.average_gradients(shared.parameters())
         for (name, p), q in zip(plain.named_parameters(), shared.parameters(), strict=True):
             if "conv" not in name or not name.endswith("bias"):  # those are 0 but for rounding

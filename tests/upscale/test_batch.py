@@ -16,13 +16,6 @@ from srgan_fast.upscale import Job, JobResult, OutputOptions, Upscaler, plan_job
 DEFAULT = OutputOptions()
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def _picture(path: Path, seed: int = 0, size: tuple[int, int] = (5, 7)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))

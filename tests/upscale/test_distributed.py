@@ -42,13 +42,6 @@ def _png(seed: int = 0, side: int = 24) -> bytes:
     return encode_image(Image(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)), "png")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Ray with two processors, and its workers' code from where this one comes from."""

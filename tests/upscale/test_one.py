@@ -19,13 +19,6 @@ from srgan_fast.upscale.one import is_whole
 P3 = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 class Identity:
     """An upscaler of factor 1 that changes nothing."""
 

@@ -28,13 +28,6 @@ def store() -> Iterator[Any]:
     files.store.clear()
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def _png(seed: int = 0, size: tuple[int, int] = (5, 7)) -> bytes:
     return encode_image(Image(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)), "png")
 

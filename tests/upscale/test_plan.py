@@ -12,13 +12,6 @@ from srgan_fast.upscale import OutputOptions, Plan, plan_jobs
 ADVICE = "; try --name '{parent}_{stem}_x{scale}.{ext}'"
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def _empty(*paths: str) -> None:
     for path in paths:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,6 @@ from srgan_fast.upscale import Job, JobResult, Manifest, OutputOptions, run_shar
 from srgan_fast.upscale.one import is_whole
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 class Identity:
     """An upscaler of factor 1."""
 

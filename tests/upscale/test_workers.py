@@ -21,13 +21,6 @@ DEFAULT = OutputOptions()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def native(tiny_model: Path) -> Upscaler:
     """On our own engine, of which several share the weights."""
     return Upscaler(tiny_model, backend="native", threads=3)

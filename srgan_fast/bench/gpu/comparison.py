@@ -7,6 +7,7 @@ down slows both. So ours is measured once beside each of the others, and a ratio
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,13 +77,8 @@ class GpuTime:
     load_s: float | None = None
     peak_mb: float | None = None
 
-    @property
-    def name(self) -> str:
-        """Way, for tables."""
-        return self.way
 
-
-class GpuProcess:
+class GpuProcess(AbstractContextManager["GpuProcess"]):
     """A process of `row.GpuRow`, started when it is first needed and again after it died; a context manager."""
 
     def __init__(self, folder: Path, device: str, way: str, limit: TimeLimit) -> None:
@@ -145,9 +141,6 @@ class GpuProcess:
         if self._worker is not None:
             self._worker.end()
         self._worker, self._prepared = None, None
-
-    def __enter__(self) -> "GpuProcess":
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.end()

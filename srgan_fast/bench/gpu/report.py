@@ -4,21 +4,22 @@ It runs in this order, most important first, so that what the time limit leaves 
 touch the GPU.
 """
 
-import json
-import math
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from statistics import geometric_mean
+from typing import Any, Literal
 
 import torch
 
 from srgan_fast.bench.gpu.comparison import SAME, WAYS, GpuComparison, GpuProcess, GpuTime, TimeLimit
 from srgan_fast.bench.worker import why_not
 from srgan_fast.errors import BackendError
+from srgan_fast.json_text import as_json
 from srgan_fast.ops.gpu_choice import GpuChoice
 from srgan_fast.ops.layer_calls import DIRECTIONS, LAYERS
 from srgan_fast.ops.native import why_not_on_cuda
@@ -99,16 +100,7 @@ class GpuReport:
 
     def as_json(self) -> str:
         """JSON with a trailing newline; values that JSON cannot represent are null."""
-        known = {"schema": SCHEMA, "outcome": self.outcome(), **_finite(asdict(self))}
-        return json.dumps(known, indent=2, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return as_json({"schema": SCHEMA, "outcome": self.outcome(), **asdict(self)}) + "\n"
 
 
 def bench_gpu(options: GpuOptions, on_step: Callable[[str], None] = lambda what: None) -> GpuReport:
@@ -133,18 +125,22 @@ def measure(options: GpuOptions, device: str, on_step: Callable[[str], None]) ->
         start = partial(GpuProcess, Path(name), device, limit=TimeLimit(QUICK_LIMIT_S if quick else LIMIT_S))
         times = GpuComparison(start, options.batch, options.hr)
 
-        def part(what: str, do: Callable[[], None]) -> None:
+        def part(what: str, do: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+            """What a part returns; nothing if it fails."""
             on_step(what)
             try:
-                do()
+                return do() or {}
             except Exception as error:  # the other parts are still useful
                 report.warnings.append(f"{what}: {why_not(error)}")
+                return {}
 
         with start("report") as worker:
-            part("identity", lambda: _identify(report, worker))
-            part("rates", lambda: report.rates.update(worker.ask("rates")["rates"]))
-            part("self-test", lambda: _self_test(report, worker))
-            part("coverage", lambda: report.coverage.extend(worker.ask("coverage")["kernels"]))
+            found = part("identity", partial(worker.ask, "identity"))
+            report.identity, report.state_before = found.get("identity", {}), found.get("state", {})
+            report.rates = part("rates", partial(worker.ask, "rates")).get("rates", {})
+            found = part("self-test", partial(worker.ask, "self_test"))
+            report.self_test, report.networks = found.get("checks", []), found.get("networks", [])
+            report.coverage = part("coverage", partial(worker.ask, "coverage")).get("kernels", [])
         shapes = list(_SHAPES[:1] if quick else _SHAPES)
         part("whole networks", lambda: times.compare("network", shapes, ["eager", "recorded"]))
         single = ["recorded", "ours, own GEMMs", "ours, unrecorded", "eager"]
@@ -154,15 +150,13 @@ def measure(options: GpuOptions, device: str, on_step: Callable[[str], None]) ->
         report.choice = asdict(choice)
         with start("report") as worker:
             if options.store and not report.wrong():
-                part("storing the choice", lambda: _store(report, worker))
-            sizes = {"batch": options.batch, "crop": options.hr}
-            part("the trainer", lambda: report.training.update(worker.ask("train", folder=f"{name}/training", **sizes)))
+                found = part("storing the choice", partial(worker.ask, "store", choice=report.choice))
+                report.choice_file = found.get("path")
+            train = {"folder": f"{name}/training", "batch": options.batch, "crop": options.hr}
+            report.training = part("the trainer", partial(worker.ask, "train", **train))
             worker.end()  # the trainer's memory is freed for the next
-            folder = f"{name}/images"
-            part(
-                "PNG to PNG",
-                lambda: report.upscaling.update(worker.ask("upscale", folder=folder, runs=2 if quick else 5)),
-            )
+            upscale = {"folder": f"{name}/images", "runs": 2 if quick else 5}
+            report.upscaling = part("PNG to PNG", partial(worker.ask, "upscale", **upscale))
         layers = [f"{layer.name}, {direction}" for layer in LAYERS for direction in DIRECTIONS]
         part("layers", lambda: times.compare("layer", layers, ["recorded", "ours, own GEMMs"]))
         engines = [flavour.name for flavour in installed_flavours()]
@@ -178,25 +172,9 @@ def measure(options: GpuOptions, device: str, on_step: Callable[[str], None]) ->
             part("compute-sanitizer", lambda: report.sanitizer.extend(map(asdict, sanitize(torch.device(device)))))
         with start("report") as worker:
             on_step("state")
-            try:
+            with suppress(BackendError):  # of no consequence, and out of time if the limit was reached
                 report.state_after = worker.ask("state")["state"]
-            except BackendError:  # of no consequence, and out of time if the limit was reached
-                report.state_after = {}
     return report
-
-
-def _identify(report: GpuReport, worker: GpuProcess) -> None:
-    found = worker.ask("identity")
-    report.identity, report.state_before = found["identity"], found["state"]
-
-
-def _self_test(report: GpuReport, worker: GpuProcess) -> None:
-    found = worker.ask("self_test")
-    report.self_test, report.networks = found["checks"], found["networks"]
-
-
-def _store(report: GpuReport, worker: GpuProcess) -> None:
-    report.choice_file = cast("str | None", worker.ask("store", choice=report.choice)["path"])
 
 
 def choose(times: GpuComparison) -> GpuChoice:
@@ -216,12 +194,12 @@ def choose(times: GpuComparison) -> GpuChoice:
 
     own, single, eager = (ratio("step", "bf16", way) for way in ("ours, own GEMMs", "ours, unrecorded", "eager"))
     own_is_faster = own is not None and own < 1 / SAME
-    networks = [row.ratio for (kind, _, way), row in times.rows.items() if kind == "network" and way == "eager"]
-    known = [math.log(found) for found in networks if found]
+    eager_rows = (row for (kind, _, way), row in times.rows.items() if kind == "network" and way == "eager")
+    networks = [row.ratio for row in eager_rows if row.ratio]
     return GpuChoice(
         training_16bit=training("bf16", 1 / own if own is not None and own_is_faster else 1.0),
         training_fp32=training("fp32"),
         unrecorded=None if not single or not eager else "fused" if eager / single > SAME else "reference",
         gemm=None if own is None else "own" if own_is_faster else "faster",
-        upscaling=None if not known else "torch" if sum(known) / len(known) < -math.log(SAME) else "cuda",
+        upscaling=None if not networks else "torch" if geometric_mean(networks) < 1 / SAME else "cuda",
     )

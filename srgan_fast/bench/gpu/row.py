@@ -90,17 +90,14 @@ class GpuRow:
         """Makes the call of a case and warms it up; the one before is dropped first, with its CUDA graph."""
         self.drop()
         began = time.perf_counter()
-        try:
-            with self._gemm():
-                self._call = self._make(kind, what, batch, hr)
-                self._calls = calls_per_sample(self._call)
-                wait()
-                load_s = time.perf_counter() - began
-                return {"load_s": load_s, "peak_mb": self._peak_mb()}
-        except Exception as error:  # compilers, kernels and allocators raise their own exceptions
-            failed = why_not(error)
-        self.drop()  # outside of the handler, which refers to the tensors
-        return {"failed": failed}
+
+        def prepare() -> dict[str, Any]:
+            self._call = self._make(kind, what, batch, hr)
+            self._calls = calls_per_sample(self._call)
+            wait()
+            return {"load_s": time.perf_counter() - began, "peak_mb": self._peak_mb()}
+
+        return self._attempt(prepare)
 
     def _make(self, kind: str, what: str, batch: int, hr: int) -> Callable[[], Any]:
         if kind == "layer":
@@ -124,13 +121,20 @@ class GpuRow:
 
     def run(self) -> dict[str, Any]:
         """Times the call."""
+        return self._attempt(self._sample)
+
+    def _sample(self) -> dict[str, Any]:
         assert self._call is not None
+        return {"wall_s": sample(self._call, self._calls)}
+
+    def _attempt(self, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `do` returns; if it fails, the call is dropped, and the reason returned."""
         try:
             with self._gemm():
-                return {"wall_s": sample(self._call, self._calls)}
-        except Exception as error:
+                return do()
+        except Exception as error:  # compilers, kernels and allocators raise their own exceptions
             failed = why_not(error)
-        self.drop()
+        self.drop()  # outside of the handler, which refers to the tensors
         return {"failed": failed}
 
     def drop(self) -> None:

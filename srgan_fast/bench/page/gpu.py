@@ -1,11 +1,12 @@
 """Page of a GPU report."""
 
 from itertools import groupby
+from operator import itemgetter
 
 from srgan_fast.bench.gpu.comparison import WAYS, GpuTime, Kind
 from srgan_fast.bench.gpu.report import GpuReport
 from srgan_fast.pages import charts
-from srgan_fast.pages.document import Chart, Column, KeyFigure, Page, Section, Table, day, facts, number, plural
+from srgan_fast.pages.document import Chart, Column, KeyFigure, Page, Section, Table, day, facts, number, plural, texts
 
 _TITLES: dict[Kind, str] = {
     "network": "Whole networks, fp16",
@@ -57,8 +58,7 @@ def _times(kind: Kind, times: list[GpuTime], sizes: str) -> Section:
     rows = sorted((row for row in times if row.kind == kind), key=lambda row: order.index(row.what))
     unit, factor = ("\u00b5s", 1e6) if micro else ("ms", 1e3)
     columns = [
-        Column("Case", "what", text=True),
-        Column("Way", "way", text=True),
+        *texts({"Case": "what", "Way": "way"}),
         Column(unit, "median_s", factor=factor),
         Column("Least", "least_s", factor=factor, page_only=True),
         Column("Most", "most_s", factor=factor, page_only=True),
@@ -83,15 +83,15 @@ def _choice(report: GpuReport) -> list[tuple[str, str]]:
 def _checks(report: GpuReport) -> Section:
     """The self-test by group and dtype, the first wrong result of each, and networks against float64 on the CPU."""
     rows = []
-    for (group, dtype), cases in groupby(sorted(report.self_test, key=_group), key=_group):
+    by_group = itemgetter("group", "dtype")
+    for (group, dtype), cases in groupby(sorted(report.self_test, key=by_group), key=by_group):
         found = list(cases)
         wrong = [row["what"] for row in found if not row["right"]]
         figures = {"cases": len(found), "wrong": len(wrong), "excess": max(row["excess"] for row in found)}
         marks = {"status": "wrong", "reason": wrong[0]} if wrong else {"status": "ok"}
         rows.append({"group": group, "dtype": dtype, **figures, **marks})
     columns = [
-        Column("Cases", "group", text=True),
-        Column("dtype", "dtype", text=True),
+        *texts({"Cases": "group", "dtype": "dtype"}),
         Column("Number", "cases"),
         Column("Wrong", "wrong"),
         Column("Worst error / tolerance", "excess", ".2f"),
@@ -104,8 +104,7 @@ def _checks(report: GpuReport) -> Section:
 
 def _coverage(report: GpuReport) -> Table:
     columns = [
-        Column("Kernel", "kernel", text=True),
-        Column("KeyFigure", "plan", text=True),
+        *texts({"Kernel": "kernel", "Plan": "plan"}),
         Column("Real calls", "selected", ".0f"),
         Column("Variants", "variants", ".0f"),
         Column("Tested", "tested", ".0f"),
@@ -118,12 +117,7 @@ def _coverage(report: GpuReport) -> Table:
 
 
 def _sanitizer(report: GpuReport) -> Section:
-    columns = [Column("Tool", "tool", text=True), Column("Result", "status", text=True), Column("Errors", "errors")]
+    figures = [Column("Errors", "errors"), Column("Seconds", "seconds")]
+    columns = [*texts({"Tool": "tool", "Result": "status"}), *figures]
     rows = [row | {"reason": "; ".join([*filter(None, [row["reason"]]), *row["findings"]])} for row in report.sanitizer]
-    return Section(
-        "compute-sanitizer, all cases of the self-test", [Table([*columns, Column("Seconds", "seconds")], rows)]
-    )
-
-
-def _group(row: dict[str, str]) -> tuple[str, str]:
-    return row["group"], row["dtype"]
+    return Section("compute-sanitizer, all cases of the self-test", [Table(columns, rows)])

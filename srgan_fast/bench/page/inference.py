@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from srgan_fast.bench.report import CaseResult, InferenceReport, Row
+from srgan_fast.bench.report import CaseResult, ColdStart, InferenceReport, Row
 from srgan_fast.pages import charts
 from srgan_fast.pages.document import (
     NAME,
@@ -19,6 +19,7 @@ from srgan_fast.pages.document import (
     number,
     plural,
     read,
+    texts,
 )
 
 _LATENCY = "A dot is a run; the box holds the middle half of them, the thick line is the median."
@@ -34,10 +35,9 @@ def inference_page(report: InferenceReport, memory: bool = False) -> Page:
     rounds = sorted({case.rounds for case in report.cases})
     said = plural(rounds[0], "round") if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]} rounds"
     commands = {row.name: {"name": row.name, "command": row.command} for case in report.cases for row in case.rows}
+    command = texts({"Command": "command"})
     left_out = [left.model_dump() | {"why": left.reason, "reason": None} for left in report.left_out]
-    texts = [
-        Column(title, field, text=True) for title, field in (("Case", "case"), ("Why", "why"), ("Remedy", "remedy"))
-    ]
+    why = texts({"Case": "case", "Why": "why", "Remedy": "remedy"})
     return Page(
         title=f"{model.name} x{model.scale} on {report.environment.cpu}",
         eyebrow="srgan_fast inference benchmark",
@@ -47,13 +47,9 @@ def inference_page(report: InferenceReport, memory: bool = False) -> Page:
         sections=[
             *_scaling(report),
             *(_case(case, report, memory) for case in report.cases),
-            Section("Rows left out", [Table([NAME, *texts], left_out, page_only=True)]),
-            _cold_start(report),
-            Section(
-                "Commands",
-                [Table([NAME, Column("Command", "command", text=True)], list(commands.values()), page_only=True)],
-                _COMMANDS,
-            ),
+            Section("Rows left out", [Table([NAME, *why], left_out, page_only=True)]),
+            *([_cold_start(report.cold_start)] if report.cold_start else []),
+            Section("Commands", [Table([NAME, *command], list(commands.values()), page_only=True)], _COMMANDS),
             facts("Machine", report.environment),
             facts("Method", report.method, report.model),
         ],
@@ -183,7 +179,7 @@ def _scaling(report: InferenceReport) -> Iterator[Section]:
                 sorted((x, row.median_ms()) for x, row in points),
                 points[0][1].runtime,
                 points[0][1].precision,
-                next((row.status for _, row in points if row.status != "ok"), ""),
+                next(filter(None, (row.mark for _, row in points)), ""),
             )
             for name, points in found.items()
             if len(points) > 1
@@ -193,18 +189,12 @@ def _scaling(report: InferenceReport) -> Iterator[Section]:
             yield Section(f"Latency against {axis}", [Chart("", charts.lines(lines, axis, "ms", ticks), _SCALING)])
 
 
-def _cold_start(report: InferenceReport) -> Section:
-    cold = report.cold_start
-    if cold is None:
-        return Section("cold start", [])
+def _cold_start(cold: ColdStart) -> Section:
     columns = [Column("process", "name", text=True), Column("median ms", "median_ms"), Column("min", "min_ms")]
-    upscale, imports = (
-        Table(columns, cold.upscale, "upscale a small image with"),
-        Table(columns, cold.imports, "import"),
-    )
-    return Section("cold start", [upscale, imports], f"whole processes; python alone {number(cold.python_ms)} ms")
+    tables = [Table(columns, cold.upscale, "upscale a small image with"), Table(columns, cold.imports, "import")]
+    return Section("cold start", tables, f"whole processes; python alone {number(cold.python_ms)} ms")
 
 
 def _series(row: Row, points: list[tuple[Any, Any]]) -> charts.Series:
     known = [(x, y) for x, y in points if x is not None and y is not None]
-    return charts.Series(row.name, known, row.runtime, row.precision, "" if row.status == "ok" else row.status)
+    return charts.Series(row.name, known, row.runtime, row.precision, row.mark)

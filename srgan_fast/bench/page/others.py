@@ -2,7 +2,7 @@
 
 from srgan_fast.bench.compare import Comparison
 from srgan_fast.bench.report import ExportBenchReport, ExportRow
-from srgan_fast.pages.document import NAME, Column, Page, Section, Table
+from srgan_fast.pages.document import NAME, Column, Page, Section, Table, texts
 
 
 def export_page(report: ExportBenchReport) -> Page:
@@ -32,8 +32,6 @@ def comparison_page(found: Comparison) -> Page:
         Section(case, [Table(columns, [row for row in found.rows if row.case == case])])
         for case in dict.fromkeys(row.case for row in found.rows)
     ]
-    texts = [
-        Column(title, field, text=True) for title, field in (("", "what"), ("before", "before"), ("after", "after"))
-    ]
-    unlike = Section("not alike", [Table(texts, found.differences)])
+    columns = texts({"": "what", "before": "before", "after": "after"})
+    unlike = Section("not alike", [Table(columns, found.differences)])
     return Page("", warnings=found.warnings, sections=[unlike, *cases])

@@ -16,10 +16,8 @@ _ERRORS = "Relative differences of the first step from stock PyTorch in fp32; th
 def training_page(report: TrainingReport) -> Page:
     """The page of a report."""
     work, environment = report.work, report.environment
-    features = f", VGG19 {work.features}" if work.features else ""
-    crops = f"{work.batch} crops of {work.hr}x{work.hr}{features}"
     return Page(
-        title=f"{work.stage} step of {crops}, {environment.threads} threads, {environment.cpu}",
+        title=f"{work}, {environment.threads} threads, {environment.cpu}",
         eyebrow="srgan_fast training benchmark",
         subtitle=f"{day(report.created)}, {plural(report.method.rounds, 'round')}",
         warnings=report.warnings,
@@ -32,16 +30,10 @@ def training_page(report: TrainingReport) -> Page:
 
 
 def _steps(report: TrainingReport) -> Section:
-    series = [
-        charts.Series(
-            row.name,
-            [(seconds, 0.0) for seconds in row.rounds_seconds],
-            _LIKE.get(row.name.removesuffix("-bf16"), ""),
-            row.precision,
-            _mark(row),
-        )
-        for row in report.rows
-    ]
+    def series(row: TrainingRowResult) -> charts.Series:
+        like = _LIKE.get(row.name.removesuffix("-bf16"), "")
+        return charts.Series(row.name, [(s, 0.0) for s in row.rounds_seconds], like, row.precision, row.mark)
+
     columns = [
         NAME,
         Column("s/step", "step_seconds"),
@@ -60,15 +52,13 @@ def _steps(report: TrainingReport) -> Section:
         Column("grad err", lambda row: max(row.gradient_error.values(), default=None), ".0e"),
     ]
     lead = f"x: over that of {report.baseline}; {report.method.rounds} rounds" if report.baseline else ""
-    chart = Chart("Every step", charts.strips(series, "s"), _STEPS)
+    chart = Chart("Every step", charts.strips(map(series, report.rows), "s"), _STEPS)
     return Section("Time of a step", [chart, Table(columns, report.rows, bar="step_seconds")], lead)
 
 
 def _phases(report: TrainingReport) -> Section:
     rows = [row for row in report.rows if row.phases]
-    bars = [
-        charts.StackedBar(row.name, {n: p.seconds * 1e3 for n, p in row.phases.items()}, _mark(row)) for row in rows
-    ]
+    bars = [charts.StackedBar(row.name, {n: p.seconds * 1e3 for n, p in row.phases.items()}, row.mark) for row in rows]
     peak = report.environment.fp32_peak_gflops
     known = "" if peak is None else f"; multiply-adds alone in fp32: {peak:.0f}"
     names = list(dict.fromkeys(name for row in rows for name in row.phases))
@@ -99,7 +89,7 @@ def _memory(report: TrainingReport) -> Section:
         for row in report.rows
         if row.peak_rss_mb is not None and row.base_rss_mb is not None
     ]
-    saved = [charts.StackedBar(row.name, dict(row.saved_mb), _mark(row)) for row in report.rows]
+    saved = [charts.StackedBar(row.name, dict(row.saved_mb), row.mark) for row in report.rows]
     parts = [
         Chart("Peak of each row's process", charts.stacks(peaks, "MB"), "Resident, until the last round; 10^6 bytes."),
         Chart("Saved activations", charts.stacks(saved, "MB"), "What a forward pass saves for its backward pass."),
@@ -116,7 +106,3 @@ def _errors(report: TrainingReport) -> Section:
         Column("Allowed", "tolerance", text=True),
     ]
     return Section("Errors", [Table(columns, report.rows, page_only=True)], _ERRORS)
-
-
-def _mark(row: TrainingRowResult) -> str:
-    return "" if row.status == "ok" else row.status

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from srgan_fast.bench.candidates import Loaded, RowJob
+from srgan_fast.bench.worker import how_it_ended
 from srgan_fast.data.calibration import calibration_images
 from srgan_fast.errors import BackendError
 from srgan_fast.files import atomic_write
@@ -39,22 +40,25 @@ def _floats(sr: Any) -> FloatImages:
 def _run_python(what: str, *arguments: str) -> None:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-        raise BackendError(f"{what} failed: {last}")
+        raise BackendError(f"{what} {how_it_ended(done.returncode, done.stderr.strip() or done.stdout)}")
 
 
 # --- ONNX Runtime's CPU provider
 
 
-def load_onnxruntime(job: RowJob, row: str, lr: FloatImages) -> Loaded:
-    """A session with all graph optimisations, the default."""
+def cpu_session(graph: str | bytes, threads: int) -> Any:
+    """A session for a file or its content, with all graph optimisations, the default."""
     import onnxruntime as ort  # noqa: PLC0415 (each row's process imports its own runtime only)
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = job.workload.threads
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors
-    session = ort.InferenceSession(str(fixed_onnx(job)), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def load_onnxruntime(job: RowJob, row: str, lr: FloatImages) -> Loaded:
+    """See `cpu_session`."""
+    session = cpu_session(str(fixed_onnx(job)), job.workload.threads)
 
     def run() -> Any:
         return session.run(None, {"lr": lr})[0]

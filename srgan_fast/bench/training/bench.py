@@ -6,12 +6,12 @@ Each row has its own process, so that it is not affected by another's heap or se
 import math
 import statistics
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -24,7 +24,6 @@ from srgan_fast.bench.machine import (
 )
 from srgan_fast.bench.report import Method, Phase, StepWork, TrainingReport, TrainingRowResult, rank
 from srgan_fast.bench.training.first_step import TOLERANCES, FirstStep, FirstStepDifference, compare
-from srgan_fast.bench.training.options import TrainingOptions
 from srgan_fast.bench.training.phases import count_flops, flops_of
 from srgan_fast.bench.training.rows import (
     GENERATOR_PRESET,
@@ -33,14 +32,16 @@ from srgan_fast.bench.training.rows import (
     ROWS,
     TRUSTED,
     Losses,
+    Stage,
     TrainingRow,
     Work,
     find_row,
 )
-from srgan_fast.bench.turns import ORDER, PAUSE_S, Taken, Times, finite, take_turns
+from srgan_fast.bench.turns import OnStep, Taken, Times, finite, take_turns
 from srgan_fast.bench.worker import Worker, why_not
 from srgan_fast.errors import BackendError, UsageError
 from srgan_fast.models import generator_config, read_model
+from srgan_fast.models.discriminator import TRUNK_STRIDE
 from srgan_fast.runtime.registry import usable_cpus
 from srgan_fast.runtime.torch_backend import NO_BF16, cpu_multiplies_bf16
 
@@ -49,7 +50,40 @@ PROFILED_STEPS = 3
 _PEAK_TRIES = 5  # about 60 ms each, before and after the rows, since other processes may interfere
 WORKER = "srgan_fast.bench.training.training_row"
 
-OnStep = Callable[[str], None]
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """Options of `bench_training`.
+
+    Batch size; side of the square high-resolution crops, a multiple of 16, since the discriminator halves it four
+    times; layer of VGG19 (see `srgan_fast.models.FeatureExtractor`; its weights are random); all three networks or only
+    the generator; timed steps of each row; CPU threads (None: all that this process may use); names of rows (empty:
+    all); row that ratios refer to (None: `stock`, or the fastest correct row if that is not measured).
+
+    Raises:
+        UsageError: values out of range.
+    """
+
+    batch: int = 16
+    hr: int = 96
+    features: str = "features[:18]"
+    stage: Stage = "gan"
+    rounds: int = 7
+    threads: int | None = None
+    rows: tuple[str, ...] = ()
+    baseline: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "rounds", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1")
+        if self.hr < TRUNK_STRIDE or self.hr % TRUNK_STRIDE:
+            raise UsageError(f"hr is {self.hr}; it must be a multiple of {TRUNK_STRIDE}")
+        if self.stage not in get_args(Stage):
+            raise UsageError(f"stage is {self.stage!r}; there are {', '.join(get_args(Stage))}")
+        if self.batch == 1 and self.hr == TRUNK_STRIDE and self.stage == "gan":
+            raise UsageError(f"one image of {self.hr}x{self.hr} leaves BatchNorm a single value; use a larger batch")
 
 
 @dataclass(slots=True)
@@ -104,10 +138,11 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
     run.warnings += warn_about_start(machine, threads) + warn_about_rounds(options.rounds)
     peaks = [_fp32_peak(run)]
     finished, other_cpus = _measure(run, rows)
-    peaks.append(_fp32_peak(run))
+    peak = max(filter(None, (*peaks, _fp32_peak(run))), default=None)
     ranked, baseline = rank(
         [finished[row.name] for row in rows],
-        partial(_baseline, options.baseline),
+        options.baseline,
+        lambda row: row.name == TRUSTED,
         {
             "ratio": lambda row: row.step_seconds,
             "peak_rss_ratio": lambda row: row.peak_rss_mb,
@@ -129,19 +164,8 @@ def bench_training(options: TrainingOptions, on_step: OnStep = lambda what: None
             learning_rate=LEARNING_RATE,
             gflop=sum(run.flops.values()) / 1e9,
         ),
-        environment=machine.model_copy(
-            update={
-                "threads": threads,
-                "fp32_peak_gflops": max((peak for peak in peaks if peak is not None), default=None),
-            }
-        ),
-        method=Method(
-            rounds=options.rounds,
-            warm_up_runs=WARM_UP_STEPS,
-            pause_ms=PAUSE_S * 1e3,
-            order=ORDER,
-            profiled_steps=PROFILED_STEPS,
-        ),
+        environment=machine.model_copy(update={"threads": threads, "fp32_peak_gflops": peak}),
+        method=Method(rounds=options.rounds, warm_up_runs=WARM_UP_STEPS, profiled_steps=PROFILED_STEPS),
         baseline=baseline,
         other_cpus=other_cpus,
         rows=ranked,
@@ -174,7 +198,6 @@ def _measure(run: _TrainingRun, rows: list[TrainingRow]) -> tuple[dict[str, Trai
             worker, trusted = begin(ROWS[TRUSTED])
         except BackendError as error:
             raise BackendError(f"{TRUSTED}, the reference of all rows, cannot run: {error}") from None
-        begun = {TRUSTED: (worker, trusted)}
         if ROWS[TRUSTED] not in rows:
             worker.end()
         for row in rows:
@@ -184,7 +207,10 @@ def _measure(run: _TrainingRun, rows: list[TrainingRow]) -> tuple[dict[str, Trai
                 continue
             run.on_step(f"{row.name}, warming up")
             try:
-                ready[row.name] = _make_ready(row, *(begun.get(row.name) or begin(row)), trusted)
+                worker, first = (worker, trusted) if row.name == TRUSTED else begin(row)
+                difference = compare(first, trusted, TOLERANCES[row.precision])
+                worker.ask("warm_up", steps=WARM_UP_STEPS - 1)
+                ready[row.name] = _Ready(row, worker, first["losses"], difference, difference.problem)
             except BackendError as error:
                 finished[row.name] = _result(row, status="failed", reason=str(error))
         neighbours = Neighbours(item.worker.pid for item in ready.values())
@@ -208,16 +234,9 @@ def _begin(run: _TrainingRun, folder: Path, workers: ExitStack, row: TrainingRow
     return worker, first
 
 
-def _make_ready(row: TrainingRow, worker: Worker, first: FirstStep, trusted: FirstStep) -> _Ready:
-    """Checks a row's first step, and warms it up."""
-    difference = compare(first, trusted, TOLERANCES[row.precision])
-    worker.ask("warm_up", steps=WARM_UP_STEPS - 1)
-    return _Ready(row, worker, first["losses"], difference, difference.problem)
-
-
 def _result(row: TrainingRow, **values: object) -> TrainingRowResult:
-    known = {**asdict(row), "tolerance": str(TOLERANCES[row.precision])}
-    return TrainingRowResult.model_validate({**known, **values})
+    known = {name: getattr(row, name) for name in ("name", "loop", "precision", "kernels", "tuned")}
+    return TrainingRowResult.model_validate({**known, "tolerance": str(TOLERANCES[row.precision]), **values})
 
 
 def _timed_row(run: _TrainingRun, item: _Ready, times: Times) -> TrainingRowResult:
@@ -233,6 +252,7 @@ def _timed_row(run: _TrainingRun, item: _Ready, times: Times) -> TrainingRowResu
     except BackendError as error:
         return _result(item.row, status="failed", reason=f"after the rounds: {error}", **checks)
     median = statistics.median(times.wall_s)
+    phases = found.pop("phases")
     return _result(
         item.row,
         status="wrong" if item.problem else "ok",
@@ -244,12 +264,9 @@ def _timed_row(run: _TrainingRun, item: _Ready, times: Times) -> TrainingRowResu
         images_per_second=run.work.batch / median,
         gflops=sum(run.flops.values()) / 1e9 / median,
         cpus_used=times.cpus_used(),
-        peak_rss_mb=found["peak_rss_mb"],
-        base_rss_mb=found["base_rss_mb"],
         saved_activation_mb=found["saved_mb"]["generator"],
-        saved_mb=found["saved_mb"],
-        profiled_step_seconds=found["profiled_step_seconds"],
-        phases={name: _phase(seconds, flops_of(name, run.flops)) for name, seconds in found["phases"].items()},
+        phases={name: _phase(seconds, flops_of(name, run.flops)) for name, seconds in phases.items()},
+        **found,
         **checks,
     )
 
@@ -257,9 +274,3 @@ def _timed_row(run: _TrainingRun, item: _Ready, times: Times) -> TrainingRowResu
 def _phase(seconds: float, flops: int | None) -> Phase:
     gflop = None if flops is None else flops / 1e9
     return Phase(seconds=seconds, gflop=gflop, gflops=gflop / seconds if gflop and seconds > 0 else None)
-
-
-def _baseline(name: str | None, correct: list[TrainingRowResult]) -> TrainingRowResult | None:
-    """The row of that name, or the reference loop, or the fastest."""
-    by_name = {row.name: row for row in correct}
-    return by_name.get(name) if name is not None else by_name.get(TRUSTED, next(iter(correct), None))

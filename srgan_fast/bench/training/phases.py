@@ -63,25 +63,22 @@ def count_flops(work: Work) -> dict[str, int]:
         flops[name] = flops.get(name, 0) + counter.get_total_flops()
         return result
 
-    def forward(name: str, network: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-        return counted(name, lambda: network(image))  # type: ignore[no-any-return]
-
     with torch.device("meta"):
         networks = make_networks(work)
     for network in networks.all().values():
         use_kernels(network, "reference")
     hr, lr = (images.to("meta") for images in work.images())
     generator, discriminator, features = networks.generator, networks.discriminator, networks.features
-    sr = forward("G forward", generator, lr)
+    sr = counted("G forward", partial(generator, lr))
     counted("G backward", lambda: torch.autograd.grad(sr.sum(), list(generator.parameters())))
     if discriminator is None or features is None:
         return flops
     leaf = sr.detach().requires_grad_()
     with torch.no_grad():
-        forward("VGG(HR) forward", features, hr)
-    sr_features = forward("VGG(SR) forward", features, leaf)
+        counted("VGG(HR) forward", partial(features, hr))
+    sr_features = counted("VGG(SR) forward", partial(features, leaf))
     counted("VGG backward, to SR", lambda: torch.autograd.grad(sr_features.sum(), leaf))
-    fake, real = forward("D forward", discriminator, leaf), forward("D forward", discriminator, hr)
+    fake, real = (counted("D forward", partial(discriminator, image)) for image in (leaf, hr))
     counted("D backward, to SR", lambda: torch.autograd.grad(fake.sum(), leaf, retain_graph=True))
     weights = list(discriminator.parameters())
     counted("D backward, to its weights", lambda: torch.autograd.grad(fake.sum() + real.sum(), weights))

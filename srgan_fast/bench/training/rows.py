@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from srgan_fast.bench.training.loops import Step, common_gan_loop, common_pretrain_loop
-from srgan_fast.bench.training.options import Stage
 from srgan_fast.errors import UsageError
 from srgan_fast.models import FeatureExtractor, Generator, PatchDiscriminator, generator_config, get_preset
 from srgan_fast.ops import use_kernels
@@ -25,18 +24,21 @@ from srgan_fast.training.step import PIXELS_ALONE, Autocast, GanStep, PretrainSt
 
 GENERATOR_PRESET = "paper"
 LOSSES_PRESET = "pytorch-gan"
-EMA = 0.999  # `run.ema` by default; its module needs pydantic, which measuring a GPU does not
+EMA = 0.999  # `run.ema` by default
 LEARNING_RATE = 1e-4
 SEED = 0
 
 Losses = dict[str, float]
+Stage = Literal["gan", "pretrain"]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
     """A row: a loop as people write it or `srgan_fast.training.step`, its precision (bf16 is autocast), its kernels.
 
-    `tuned`: channels-last, VGG frozen and without a graph for real images, fused Adam; else nothing of it.
+    `tuned`: channels-last, VGG frozen and without a graph for real images, fused Adam; else nothing of it. For the GPU
+    report: `captured`: a lean loop is replayed from a CUDA graph, an error where it cannot be; `compiled`:
+    torch.compile makes the networks; `tf32`: float32 convolutions use TF32.
     """
 
     name: str
@@ -44,6 +46,9 @@ class TrainingRow:
     precision: Literal["fp32", "bf16"] = "fp32"
     kernels: Literal["reference", "fused"] = "reference"
     tuned: bool = True
+    captured: bool = False
+    compiled: bool = False
+    tf32: bool = False
 
 
 ROWS: dict[str, TrainingRow] = {
@@ -82,8 +87,7 @@ class Work:
     def images(self) -> tuple[Tensor, Tensor]:
         """The batch: hr and lr, N, 3, H, W, uniform noise in 0..1; no time depends on what they show."""
         noise = torch.Generator().manual_seed(SEED)
-        scale = generator_config(GENERATOR_PRESET).scale
-        low = self.hr // scale
+        low = self.hr // generator_config(GENERATOR_PRESET).scale
         hr = torch.rand(self.batch, 3, self.hr, self.hr, generator=noise)
         return hr, torch.rand(self.batch, 3, low, low, generator=noise)
 
@@ -129,13 +133,10 @@ def make_networks(work: Work, trainable_features: bool = False) -> Networks:
     return Networks(generator, discriminator, features)
 
 
-def make_trainee(
-    row: TrainingRow, work: Work, captured: bool = False, compiled: bool = False, averaged: bool = False
-) -> Trainee:
+def make_trainee(row: TrainingRow, work: Work, averaged: bool = False) -> Trainee:
     """Networks, optimisers and loop of a row.
 
-    `captured`: a lean loop is replayed from a CUDA graph, an error where it cannot be; `compiled`: torch.compile makes
-    the networks; `averaged`: a lean loop's step averages the generator's weights, as the trainer's own does.
+    `averaged`: a lean loop's step averages the generator's weights, as the trainer's own does.
 
     Raises:
         SrganFastError: it cannot be run here.
@@ -148,15 +149,15 @@ def make_trainee(
         network.to(work.device)
         if row.tuned:
             network.to(memory_format=torch.channels_last)
-        if compiled:
+        if row.compiled:
             network.compile(dynamic=False)
     if row.tuned:
         hr, lr = hr.contiguous(memory_format=torch.channels_last), lr.contiguous(memory_format=torch.channels_last)
     autocast: Autocast = nullcontext
     if row.precision == "bf16":
         autocast = partial(torch.autocast, torch.device(work.device).type, torch.bfloat16)
-    step = _step(row, networks, autocast, captured, averaged)
-    return Trainee(networks, partial(_keeping_graphs(step) if compiled else step, hr, lr), (hr, lr), autocast)
+    step = _step(row, networks, autocast, averaged)
+    return Trainee(networks, partial(_keeping_graphs(step) if row.compiled else step, hr, lr), (hr, lr), autocast)
 
 
 def _keeping_graphs(step: Step) -> Step:
@@ -169,37 +170,26 @@ def _keeping_graphs(step: Step) -> Step:
     return run
 
 
-def _step(row: TrainingRow, networks: Networks, autocast: Autocast, captured: bool, averaged: bool) -> Step:
-    """One step of the row's loop on hr and lr."""
+def _step(row: TrainingRow, networks: Networks, autocast: Autocast, averaged: bool) -> Step:
+    """One step of the row's loop on hr and lr; `averaged`: with the average of the weights that the trainer takes."""
 
     def adam(network: nn.Module) -> Adam:
         return Adam(network.parameters(), lr=LEARNING_RATE, fused=True if row.tuned else None)
 
     generator, discriminator, features = networks.generator, networks.discriminator, networks.features
+    lean: PretrainStep | GanStep
     if discriminator is None or features is None:
         if row.loop == "common":
             return common_pretrain_loop(generator, adam(generator), autocast)
-        pretrain = PretrainStep(generator, adam(generator), PIXELS_ALONE, StepOptions(autocast))
-        return _with_average(CapturedStep(pretrain, required=True) if captured else pretrain, generator, averaged)
-    optimisers = adam(generator), adam(discriminator)
-    if row.loop == "common":
-        return common_gan_loop(
-            generator,
-            discriminator,
-            features,
-            *optimisers,
-            discriminator_map=get_preset(GENERATOR_PRESET).discriminator_map,
-            adversarial_weight=get_preset(LOSSES_PRESET).losses.adversarial_weight,
-            graph_of_real=not row.tuned,
-            autocast=autocast,
-        )
-    losses, discriminator_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).discriminator_map
-    gan = GanStep(generator, discriminator, features, *optimisers, losses, discriminator_map, StepOptions(autocast))
-    return _with_average(CapturedStep(gan, required=True) if captured else gan, generator, averaged)
-
-
-def _with_average(step: CapturedStep | PretrainStep | GanStep, generator: Generator, averaged: bool) -> Step:
-    """The step on one batch, with the average of the weights that the trainer takes after each."""
+        lean = PretrainStep(generator, adam(generator), PIXELS_ALONE, StepOptions(autocast))
+    else:
+        trained = generator, discriminator, features, adam(generator), adam(discriminator)
+        losses, discriminator_map = get_preset(LOSSES_PRESET).losses, get_preset(GENERATOR_PRESET).discriminator_map
+        if row.loop == "common":
+            weight = losses.adversarial_weight
+            return common_gan_loop(*trained, discriminator_map, weight, graph_of_real=not row.tuned, autocast=autocast)
+        lean = GanStep(*trained, losses, discriminator_map, StepOptions(autocast))
+    step = CapturedStep(lean, required=True) if row.captured else lean
     if not averaged:
         return lambda hr, lr: step([(hr, lr)])
     average, numbers = AveragedGenerator(generator, EMA), count()

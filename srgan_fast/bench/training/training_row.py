@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from srgan_fast.bench.machine import peak_rss_mib
 from srgan_fast.bench.training.first_step import do_first_step
 from srgan_fast.bench.training.phases import measure_phases, saved_by_networks
 from srgan_fast.bench.training.rows import Trainee, Work, find_row, make_trainee
 from srgan_fast.bench.turns import timed
 from srgan_fast.bench.worker import serve
+from srgan_fast.memory import peak_rss_mib
 from srgan_fast.training.memory import keep_freed_memory
 
 
