@@ -195,11 +195,11 @@ def _measure(run: _TrainingRun, rows: list[TrainingRow]) -> tuple[dict[str, Trai
         begin = partial(_begin, run, Path(folder), workers)
         run.on_step(f"{TRUSTED}, as the reference")
         try:
-            worker, trusted = begin(ROWS[TRUSTED])
+            trusted_worker, trusted = begin(ROWS[TRUSTED])
         except BackendError as error:
             raise BackendError(f"{TRUSTED}, the reference of all rows, cannot run: {error}") from None
         if ROWS[TRUSTED] not in rows:
-            worker.end()
+            trusted_worker.end()
         for row in rows:
             # Our kernels need no bf16 instructions: they convert bf16 maps to float32.
             if row.precision == "bf16" and row.kernels == "reference" and not cpu_multiplies_bf16():
@@ -207,7 +207,7 @@ def _measure(run: _TrainingRun, rows: list[TrainingRow]) -> tuple[dict[str, Trai
                 continue
             run.on_step(f"{row.name}, warming up")
             try:
-                worker, first = (worker, trusted) if row.name == TRUSTED else begin(row)
+                worker, first = (trusted_worker, trusted) if row.name == TRUSTED else begin(row)
                 difference = compare(first, trusted, TOLERANCES[row.precision])
                 worker.ask("warm_up", steps=WARM_UP_STEPS - 1)
                 ready[row.name] = _Ready(row, worker, first["losses"], difference, difference.problem)
