@@ -21,8 +21,8 @@ HIGHEST = [level for level in _engine.isas() if level != "amx"][-1]
 FEW_LEVELS = ["avx512_bf16", "amx"] if HIGHEST == "avx512_bf16" else [HIGHEST]
 # Minutes to compile under sanitizers; tests/native/test_cuda.py runs it without.
 LONG = "cuda"
-# Half of the time of the rest under the address sanitizer, so only where all levels are tested.
-NIGHTLY = (LONG, "conv3x3", "conv9x9", "training")
+# Most of the time under the address sanitizer, so only where all levels are tested.
+NIGHTLY = (LONG, "conv3x3", "conv9x9", "cuda_infer", "simt", "training")
 ADDRESS = "address,undefined,float-cast-overflow"
 
 Build = Callable[..., Path]

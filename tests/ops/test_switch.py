@@ -29,10 +29,15 @@ def _not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Grows with each call of the fused operator."""
+    """Grows with each call of a fused convolution, with or without its BatchNorm."""
     calls: list[str] = []
-    real = torch.ops.srgan_fast.conv_forward
-    monkeypatch.setattr(torch.ops.srgan_fast, "conv_forward", lambda *a: calls.append("forward") or real(*a))
+
+    def count(name: str) -> None:
+        real = getattr(torch.ops.srgan_fast, name)
+        monkeypatch.setattr(torch.ops.srgan_fast, name, lambda *a: calls.append(name) or real(*a))
+
+    for name in ("conv_forward", "conv_bn_forward"):
+        count(name)
     return calls
 
 
