@@ -12,6 +12,7 @@ from spandrel.architectures.ESRGAN import ESRGAN, ESRGANArch
 from torch import Tensor, nn
 
 from srgan_fast.architectures import TRAINED_BY_LIST, recognise
+from srgan_fast.architectures.compact import CompactSettings
 from srgan_fast.errors import ModelError
 from srgan_fast.models import Generator, generator_config, read_model, save_generator
 from srgan_fast.models.network_generator import (
@@ -182,9 +183,7 @@ def test_recomputed_blocks_keep_fewer_activations_for_the_same_gradients(key: st
 
 
 def test_gradients_reach_the_first_layer_of_a_long_chain() -> None:
-    settings = TRAINED_BY_LIST["compact"].settings
-    assert settings is not None
-    generator = fresh_generator("compact", settings(channels=32, convolutions=32))  # type: ignore[call-arg]
+    generator = fresh_generator("compact", CompactSettings(channels=32, convolutions=32))
     lr = lr_of(12, 12).float()
     (generator(lr) - torch.rand(2, 3, 48, 48)).abs().mean().backward()
     first, last = (generator.get_submodule(name).weight.grad for name in ("body.0", "body.64"))
