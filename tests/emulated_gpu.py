@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_USERS = ("conv", "modules", "packing", "pending", "pool")
+_USERS = ("conv", "modules", "packing", "pending", "pool", "prologue")
 # What PyTorch computes on the host alone.
 _FREE = frozenset(
     (

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from srgan_fast.data.cache import flat_rgb8
 from srgan_fast.data.degradations import Degradations
 from srgan_fast.data.images import Image, find_images, read_image, write_image
 from srgan_fast.data.resize import crop_to_multiple, downscale
@@ -30,7 +31,7 @@ def make_pair(original: Image, hr: Path, lr: Path, scale: int, degradations: Deg
     Raises:
         ImageError: The image is smaller than the scale, or a file cannot be written.
     """
-    pixels = crop_to_multiple(original.rgb(), scale)
+    pixels = crop_to_multiple(flat_rgb8(original), scale)
     rng = np.random.default_rng(seed)
     low = downscale(degradations.blur_original(pixels, rng), scale)
     for path, image in ((hr, pixels), (lr, degradations.add_noise_and_jpeg(low, rng))):
@@ -44,12 +45,12 @@ def main() -> int:
     parser.add_argument("photos", type=Path, help="Folder of originals, searched recursively.")
     parser.add_argument("output", type=Path, help="Folder for hr/ and lr/.")
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4, 8), help="Factor between the two.")
-    for name, kind, text in (
+    for option, kind, text in (
         ("blur", float, "Least and greatest standard deviation of Gaussian blur, in pixels of the original."),
         ("noise", float, "Least and greatest standard deviation of Gaussian noise, in 8-bit steps."),
         ("jpeg", int, "Least and greatest JPEG quality, 1..100."),
     ):
-        parser.add_argument(f"--{name}", type=kind, nargs=2, default=(0, 0), metavar=("LOW", "HIGH"), help=text)
+        parser.add_argument(f"--{option}", type=kind, nargs=2, default=(0, 0), metavar=("LOW", "HIGH"), help=text)
     parser.add_argument("--versions", type=int, default=1, help="Number of versions of each original.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the degradations.")
     options = parser.parse_args()

@@ -33,6 +33,14 @@ void check_types(const Tensor& x, const Tensor& weight) {
                     "srgan_fast::conv takes weights of the map's type, and of float32 with a bfloat16 map");
 }
 
+// The sizes of a call whose maps and weights fit.
+Problem checked(const SourceArguments& t, const WeightArguments& w) {
+    check_types(t.x, w.weight);
+    const Problem p(t, w);
+    check_like_source(p, t, t.residual, "residual");
+    return p;
+}
+
 // Per-channel vectors in the kernels' layout, in one buffer.
 template <typename S>
 class Vectors {
@@ -64,24 +72,30 @@ class Vectors {
     S* next_;
 };
 
-// Source of z; `x` and `residual` are NHWC and outlive it.
+// Maps of a source in the kernels' layout, which outlive the call.
+struct SourceMaps {
+    Tensor x;
+    Maybe residual;
+    explicit SourceMaps(const SourceArguments& t)
+        : x(nhwc(t.x)), residual(t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt) {}
+};
+
 template <typename S>
-cpu::Source<S> source_of(const Problem& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t,
-                         bool shuffle, Vectors<S>& vectors) {
-    const std::int64_t channels = p.in * (shuffle ? 4 : 1);
+cpu::Source<S> source_of(const Problem& p, const SourceMaps& maps, const SourceArguments& t, Vectors<S>& vectors) {
+    const std::int64_t channels = p.in * (t.shuffle ? 4 : 1);
     cpu::Source<S> source{};
-    source.x = x.const_data_ptr();
+    source.x = maps.x.const_data_ptr();
     source.height = p.height, source.width = p.width, source.channels = p.in;
-    source.shuffle = shuffle;
-    source.affine = t.center || t.scale || t.shift || t.slope || residual;
-    check_combination(p, t, shuffle);
+    source.shuffle = t.shuffle;
+    source.affine = t.center || t.scale || t.shift || t.slope || t.residual;
+    check_combination(p, t);
     if (source.affine) {
         source.center = vectors.put(t.center, channels, 0.0, "center");
         source.scale = vectors.put(t.scale, channels, 1.0, "scale");
         source.shift = vectors.put(t.shift, channels, 0.0, "shift");
         source.slope = vectors.put(t.slope, channels, 1.0, "slope");
     }
-    if (residual) source.residual = residual->const_data_ptr();
+    if (maps.residual) source.residual = maps.residual->const_data_ptr();
     return source;
 }
 
@@ -104,7 +118,9 @@ cpu::ConvPack<S> pack_of(const Tensor& weight, Geometry geometry, bool backward)
 
 // Packed weights for the kernels of such maps: those given, or else packed here.
 template <typename S>
-const S* pack(const Problem& p, const Tensor& weight, bool backward, bool bf16, const Maybe& packed) {
+const S* pack(const Problem& p, const WeightArguments& weights, bool backward, bool bf16) {
+    const Tensor& weight = weights.weight;
+    const Maybe& packed = weights.packed;
     cpu::ConvPack<S> a = pack_of<S>(weight, geometry_of(p), backward);
     if (packed) {
         STD_TORCH_CHECK(
@@ -175,30 +191,37 @@ const S* read(const Maybe& t) {
     return t ? static_cast<const S*>(t->const_data_ptr()) : nullptr;
 }
 
+// What a forward call computes besides the convolution.
+struct Epilogue {
+    const Maybe& bias;
+    bool moments;
+    std::optional<double> activation;
+    std::optional<ResultNorm> norm;
+};
+
 template <typename S>
-NormForward forward(const Problem& p, const Tensor& x, const Tensor& weight, const Maybe& bias,
-                    const PrologueTensors& t, bool shuffle, bool moments, std::optional<double> activation,
-                    const Maybe& packed, const std::optional<ResultNorm>& norm) {
+NormForward forward(const Problem& p, const SourceArguments& t, const WeightArguments& w, const Epilogue& e) {
+    const Tensor &x = t.x, &weight = w.weight;
     Vectors<S> vectors(p, weight);
-    const Tensor map = nhwc(x);
-    const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
+    const SourceMaps maps(t);
     cpu::ConvForward<S> a{};
     a.geometry = geometry_of(p), a.batch = p.batch;
-    a.source = source_of<S>(p, map, residual, t, shuffle, vectors);
+    a.source = source_of<S>(p, maps, t, vectors);
     a.height = p.out_height, a.width = p.out_width, a.channels = p.out;
-    a.bias = vectors.put(bias, p.out, 0.0, "bias");
-    a.activate = activation.has_value(), a.slope = static_cast<S>(activation.value_or(0.0));
-    a.weights = pack<S>(p, weight, false, is_bf16(x), packed);
+    a.bias = vectors.put(e.bias, p.out, 0.0, "bias");
+    a.activate = e.activation.has_value(), a.slope = static_cast<S>(e.activation.value_or(0.0));
+    a.weights = pack<S>(p, w, false, is_bf16(x));
     const Tensor y = new_map(x, p.batch, p.out, p.out_height, p.out_width);
     a.y = y.mutable_data_ptr();
-    Tensor sum = residual ? new_map(x, p.batch, p.in, p.height, p.width) : new_vector(x, 0);
-    a.source.sum = residual ? sum.mutable_data_ptr() : nullptr;
-    const Tensor mean = new_vector(weight, moments ? p.out : 0), var = new_vector(weight, moments ? p.out : 0);
+    Tensor sum = t.residual ? new_map(x, p.batch, p.in, p.height, p.width) : new_vector(x, 0);
+    a.source.sum = t.residual ? sum.mutable_data_ptr() : nullptr;
+    const Tensor mean = new_vector(weight, e.moments ? p.out : 0), var = new_vector(weight, e.moments ? p.out : 0);
     const auto& kernel = table(S{}, is_bf16(x)).forward;
     const std::int64_t tasks = kernel.tasks(a, threads());
-    if (moments) a.moments = partial_memory.need_of<S>(tasks * cpu::moments_size(p.out));
+    if (e.moments) a.moments = partial_memory.need_of<S>(tasks * cpu::moments_size(p.out));
     run(kernel, a, tasks);
-    if (moments) merge_moments(a.moments, tasks, p.out, write<S>(mean), write<S>(var));
+    if (e.moments) merge_moments(a.moments, tasks, p.out, write<S>(mean), write<S>(var));
+    const std::optional<ResultNorm>& norm = e.norm;
     const Tensor norm_scales = new_vector(weight, norm ? p.out : 0);
     if (norm) {
         check_norm(*norm, mean);
@@ -211,53 +234,44 @@ NormForward forward(const Problem& p, const Tensor& x, const Tensor& weight, con
     return {y, mean, var, sum, norm_scales};
 }
 
-NormForward forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const PrologueTensors& t,
-                    std::int64_t stride, bool shuffle, bool moments, std::optional<double> activation,
-                    const Maybe& packed, const std::optional<ResultNorm>& norm) {
-    check_types(x, weight);
-    const Problem p(x, weight, stride, shuffle);
-    check_map(t.residual, x, {p.batch, p.in, p.height, p.width}, "residual");
-    STD_TORCH_CHECK(!(moments && activation),
+NormForward forward(const SourceArguments& t, const WeightArguments& w, const Epilogue& e) {
+    const Problem p = checked(t, w);
+    STD_TORCH_CHECK(!(e.moments && e.activation),
                     "srgan_fast::conv: moments are taken before an activation, not behind one");
-    return x.scalar_type() == ScalarType::Double
-               ? forward<double>(p, x, weight, bias, t, shuffle, moments, activation, packed, norm)
-               : forward<float>(p, x, weight, bias, t, shuffle, moments, activation, packed, norm);
+    return t.x.scalar_type() == ScalarType::Double ? forward<double>(p, t, w, e) : forward<float>(p, t, w, e);
 }
 
-Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
-                     const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
-                     bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&, const Maybe&,
-                     const Maybe&, double) {
-    const auto [y, mean, var, sum, none] = forward(x, weight, bias, {center, scale, shift, slope, residual}, stride,
-                                                   shuffle, moments, activation, packed, std::nullopt);
+Forward conv_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias, bool moments,
+                     std::optional<double> activation, const Maybe&) {
+    const auto [y, mean, var, sum, none] = forward(t, w, {bias, moments, activation, std::nullopt});
     return {y, mean, var, sum};
 }
 
-NormForward conv_bn_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center,
-                            const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
-                            std::int64_t stride, bool shuffle, const Maybe& packed, const Maybe& bn_weight,
-                            double bn_eps, const Maybe& running_mean, const Maybe& running_var, const Maybe& batches,
-                            double momentum) {
-    return forward(x, weight, bias, {center, scale, shift, slope, residual}, stride, shuffle, true, std::nullopt,
-                   packed,
-                   ResultNorm{bn_weight, bn_eps, running_mean, running_var, batches, momentum,
-                              values_per_channel(x, stride, shuffle)});
+NormForward conv_bn_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias,
+                            const NormArguments& norm) {
+    return forward(t, w, {bias, true, std::nullopt, ResultNorm(norm, t, w.stride)});
 }
 
+// Maps of a result's gradient in the kernels' layout, which outlive the call.
+struct ResultMaps {
+    Tensor g;
+    Maybe y;
+    explicit ResultMaps(const ResultArguments& r) : g(nhwc(r.g)), y(r.y ? Maybe(nhwc(*r.y)) : std::nullopt) {}
+};
+
 template <typename S>
-cpu::Gradient<S> gradient_of(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& t,
-                             Vectors<S>& vectors) {
+cpu::Gradient<S> gradient_of(const Problem& p, const ResultMaps& maps, const ResultArguments& r, Vectors<S>& vectors) {
     cpu::Gradient<S> a{};
-    a.g = g.const_data_ptr();
+    a.g = maps.g.const_data_ptr();
     a.height = p.out_height, a.width = p.out_width, a.channels = p.out;
-    check_combination(y, t);
-    if (t.mean || t.activation) a.y = y->const_data_ptr();
-    if (t.activation) a.slope = static_cast<S>(*t.activation);
-    if (t.mean) {
+    check_combination(r);
+    if (r.mean || r.activation) a.y = maps.y->const_data_ptr();
+    if (r.activation) a.slope = static_cast<S>(*r.activation);
+    if (r.mean) {
         const S pixels = static_cast<S>(p.batch * p.out_height * p.out_width);
-        a.mean = vectors.put(t.mean, p.out, 0.0, "mean");
-        a.offset = vectors.put(t.mean_gradient, p.out, 0.0, "gradient of the mean", S(1) / pixels);
-        a.factor = vectors.put(t.var_gradient, p.out, 0.0, "gradient of the variance", S(2) / pixels);
+        a.mean = vectors.put(r.mean, p.out, 0.0, "mean");
+        a.offset = vectors.put(r.mean_gradient, p.out, 0.0, "gradient of the mean", S(1) / pixels);
+        a.factor = vectors.put(r.var_gradient, p.out, 0.0, "gradient of the variance", S(2) / pixels);
     }
     return a;
 }
@@ -275,31 +289,30 @@ Tensor add_up(const Tensor& like, const S* first, std::int64_t parts, std::int64
 }
 
 template <typename S>
-Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient,
-            const Maybe& sum_gradient, const Tensor& x, const Tensor& weight, const PrologueTensors& t, bool shuffle,
-            const Maybe& packed, const SourceNorm& norm) {
+Dgrad dgrad(const Problem& p, const SourceArguments& t, const WeightArguments& w, const ResultArguments& r,
+            const Maybe& sum_gradient) {
+    const Tensor &x = t.x, &weight = w.weight;
     Vectors<S> vectors(p, weight);
-    const Tensor g_map = nhwc(g), x_map = nhwc(x);
-    const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
-    const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
+    const SourceMaps maps(t);
+    const ResultMaps result_maps(r);
     const Maybe sum_map = sum_gradient ? Maybe(nhwc(*sum_gradient)) : std::nullopt;
     cpu::ConvDgrad<S> a{};
     a.geometry = geometry_of(p), a.batch = p.batch;
-    a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
-    a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
-    a.weights = pack<S>(p, weight, true, is_bf16(x), packed);
+    a.gradient = gradient_of<S>(p, result_maps, r, vectors);
+    a.source = source_of<S>(p, maps, t, vectors);
+    a.weights = pack<S>(p, w, true, is_bf16(x));
     a.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
     a.x_gradient = x_gradient.mutable_data_ptr();
     const Tensor residual_gradient =
-        residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
-    a.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
+        t.residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
+    a.residual_gradient = t.residual ? residual_gradient.mutable_data_ptr() : nullptr;
     const auto& kernel = table(S{}, is_bf16(x)).dgrad;
     const std::int64_t tasks = kernel.tasks(a, threads()), channels = x.size(1), stride = padded(channels);
     if (a.source.affine) a.sums = partial_memory.need_of<S>(tasks * 3 * stride);
     run(kernel, a, tasks);
     const auto none = [&] { return new_vector(weight, 0); };
-    if (!a.source.affine) return {x_gradient, residual_gradient, none(), none(), none(), none(), none(), none()};
+    if (!a.source.affine) return {x_gradient, none(), none(), none(), none(), residual_gradient, none(), none()};
     const auto sum = [&](int row) { return add_up(weight, a.sums + row * stride, tasks, 3 * stride, channels); };
     const Tensor d_scale = sum(0), d_shift = sum(1), d_center = new_vector(weight, channels);
     Tensor d_slope = sum(2), d_var = none(), d_gamma = none();
@@ -310,48 +323,38 @@ Dgrad dgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
         *write<S>(total) = static_cast<S>(std::accumulate(each, each + channels, 0.0));
         d_slope = total;
     }
-    if (norm.var) {
-        check_channels(*norm.var, d_scale, "srgan_fast::conv_dgrad", "var");
-        if (norm.weight) check_channels(*norm.weight, d_scale, "srgan_fast::conv_dgrad", "gamma");
-        d_var = new_vector(weight, channels), d_gamma = new_vector(weight, norm.weight ? channels : 0);
-        norm_scale_gradient(write<S>(d_scale), read<S>(norm.var), read<S>(norm.weight), norm.eps, channels,
-                            write<S>(d_var), norm.weight ? write<S>(d_gamma) : nullptr);
+    if (t.var) {
+        check_channels(*t.var, d_scale, "srgan_fast::conv_dgrad", "var");
+        if (t.gamma) check_channels(*t.gamma, d_scale, "srgan_fast::conv_dgrad", "gamma");
+        d_var = new_vector(weight, channels), d_gamma = new_vector(weight, t.gamma ? channels : 0);
+        norm_scale_gradient(write<S>(d_scale), read<S>(t.var), read<S>(t.gamma), t.eps, channels, write<S>(d_var),
+                            t.gamma ? write<S>(d_gamma) : nullptr);
     }
-    return {x_gradient, residual_gradient, d_center, d_scale, d_shift, d_slope, d_var, d_gamma};
+    return {x_gradient, d_center, d_scale, d_shift, d_slope, residual_gradient, d_var, d_gamma};
 }
 
-Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
-                 const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
-                 const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
-                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed,
-                 const Maybe& var, const Maybe& gamma, double eps) {
-    check_types(x, weight);
-    const Problem p(x, weight, stride, shuffle);
-    const PrologueTensors t{center, scale, shift, slope, residual};
-    const SourceNorm norm{var, gamma, eps};
-    const GradientTensors gradient{mean, mean_gradient, var_gradient, activation};
-    check_gradient(p, g, y, x);
-    check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
-    check_map(sum_gradient, x, {p.batch, p.in, p.height, p.width}, "the sum's gradient");
-    return x.scalar_type() == ScalarType::Double
-               ? dgrad<double>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed, norm)
-               : dgrad<float>(p, g, y, gradient, sum_gradient, x, weight, t, shuffle, packed, norm);
+Dgrad conv_dgrad(const SourceArguments& t, const WeightArguments& w, const ResultArguments& r,
+                 const Maybe& sum_gradient) {
+    const Problem p = checked(t, w);
+    check_result(p, t, r);
+    check_like_source(p, t, sum_gradient, "the sum's gradient");
+    return t.x.scalar_type() == ScalarType::Double ? dgrad<double>(p, t, w, r, sum_gradient)
+                                                   : dgrad<float>(p, t, w, r, sum_gradient);
 }
 
 constexpr std::int64_t kAddedTogether = 1 << 15;  // elements per additional thread
 
 template <typename S>
-Wgrad wgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTensors& gradient, const Tensor& x,
-            const Tensor& weight, const PrologueTensors& t, bool shuffle, bool bias) {
+Wgrad wgrad(const Problem& p, const SourceArguments& t, const WeightArguments& w, const ResultArguments& r, bool bias) {
+    const Tensor& weight = w.weight;
     Vectors<S> vectors(p, weight);
-    const Tensor g_map = nhwc(g), x_map = nhwc(x);
-    const Maybe y_map = y ? Maybe(nhwc(*y)) : std::nullopt;
-    const Maybe residual = t.residual ? Maybe(nhwc(*t.residual)) : std::nullopt;
-    const auto& functions = table(S{}, is_bf16(x));
+    const SourceMaps maps(t);
+    const ResultMaps result_maps(r);
+    const auto& functions = table(S{}, is_bf16(t.x));
     cpu::ConvWgrad<S> a{};
     a.geometry = geometry_of(p), a.batch = p.batch;
-    a.source = source_of<S>(p, x_map, residual, t, shuffle, vectors);
-    a.gradient = gradient_of<S>(p, g_map, y_map, gradient, vectors);
+    a.source = source_of<S>(p, maps, t, vectors);
+    a.gradient = gradient_of<S>(p, result_maps, r, vectors);
     a.splits = functions.wgrad_splits(a, threads());
     const Tensor result = new_weight_gradient(p, weight);
     a.strides = strides_of(result);
@@ -372,53 +375,42 @@ Wgrad wgrad(const Problem& p, const Tensor& g, const Maybe& y, const GradientTen
     return {result, bias ? add_up(weight, a.bias, a.splits, biases, p.out) : new_vector(weight, 0)};
 }
 
-Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
-                 const Maybe& var_gradient, const Tensor& x, const Tensor& weight, const Maybe& center,
-                 const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride,
-                 bool shuffle, std::optional<double> activation, bool bias) {
-    check_types(x, weight);
-    const Problem p(x, weight, stride, shuffle);
-    const PrologueTensors t{center, scale, shift, slope, residual};
-    const GradientTensors gradient{mean, mean_gradient, var_gradient, activation};
-    check_gradient(p, g, y, x);
-    check_map(residual, x, {p.batch, p.in, p.height, p.width}, "residual");
-    return x.scalar_type() == ScalarType::Double ? wgrad<double>(p, g, y, gradient, x, weight, t, shuffle, bias)
-                                                 : wgrad<float>(p, g, y, gradient, x, weight, t, shuffle, bias);
+Wgrad conv_wgrad(const SourceArguments& t, const WeightArguments& w, const ResultArguments& r, bool bias) {
+    const Problem p = checked(t, w);
+    check_result(p, t, r);
+    return t.x.scalar_type() == ScalarType::Double ? wgrad<double>(p, t, w, r, bias) : wgrad<float>(p, t, w, r, bias);
 }
 
 }  // namespace
 }  // namespace srgan_fast::torch_ops
 
 STABLE_TORCH_LIBRARY(srgan_fast, m) {
-    m.def(
-        "conv_forward(Tensor x, Tensor weight, Tensor? bias, Tensor? center, Tensor? scale, Tensor? shift, "
-        "Tensor? slope, Tensor? residual, int stride, bool shuffle, bool moments, float? activation, "
-        "Tensor? packed=None, Tensor? packed_backward=None, Tensor? var=None, Tensor? gamma=None, float eps=0.0) "
-        "-> (Tensor, Tensor, Tensor, Tensor)");
-    m.def(
-        "conv_bn_forward(Tensor x, Tensor weight, Tensor? bias, Tensor? center, Tensor? scale, Tensor? shift, "
-        "Tensor? slope, Tensor? residual, int stride, bool shuffle, Tensor? packed, Tensor? bn_weight, float bn_eps, "
-        "Tensor(a!)? running_mean, Tensor(b!)? running_var, Tensor(c!)? batches, float momentum) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
-    m.def(
-        "conv_dgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, "
-        "Tensor? sum_gradient, Tensor x, Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, "
-        "Tensor? residual, int stride, bool shuffle, float? activation, Tensor? packed=None, Tensor? var=None, "
-        "Tensor? gamma=None, float eps=0.0) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+    using namespace srgan_fast::torch_ops;
+    const char *const source = SourceArguments::kSchema, *const weights = WeightArguments::kSchema;
+    const char* const result = ResultArguments::kSchema;
+    // The forward call takes what the data gradient has packed, too, for autograd.
+    m.def(schema("conv_forward",
+                 {source, weights, "Tensor? bias, bool moments, float? activation, Tensor? packed_backward"},
+                 "(Tensor, Tensor, Tensor, Tensor)")
+              .c_str());
+    m.def(schema("conv_bn_forward", {source, weights, "Tensor? bias", NormArguments::kSchema},
+                 "(Tensor, Tensor, Tensor, Tensor, Tensor)")
+              .c_str());
+    m.def(schema("conv_dgrad", {source, weights, result, "Tensor? sum_gradient"},
+                 "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
+              .c_str());
+    m.def(schema("conv_wgrad", {source, weights, result, "bool bias"}, "(Tensor, Tensor)").c_str());
     m.def("conv_pack(Tensor weight, int stride, bool backward, bool bf16=False) -> Tensor");
     m.def("conv_packed_size(int out, int channels, int taps, int stride, bool backward, bool bf16) -> int");
-    m.def(
-        "conv_wgrad(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor x, "
-        "Tensor weight, Tensor? center, Tensor? scale, Tensor? shift, Tensor? slope, Tensor? residual, int stride, "
-        "bool shuffle, float? activation, bool bias) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CPU, m) {
-    m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
-    m.impl("conv_bn_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_bn_forward));
-    m.impl("conv_pack", TORCH_BOX(&srgan_fast::torch_ops::conv_pack));
-    m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
-    m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
+    using namespace srgan_fast::torch_ops;
+    m.impl("conv_forward", &Boxed<&conv_forward>::call);
+    m.impl("conv_bn_forward", &Boxed<&conv_bn_forward>::call);
+    m.impl("conv_dgrad", &Boxed<&conv_dgrad>::call);
+    m.impl("conv_wgrad", &Boxed<&conv_wgrad>::call);
+    m.impl("conv_pack", TORCH_BOX(&conv_pack));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CompositeExplicitAutograd, m) {

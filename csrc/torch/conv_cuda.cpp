@@ -44,34 +44,54 @@ Tensor pack(cuda::ConvParams& p, cuda::Tile tile, const cuda::Convolution& c, co
     return packed;
 }
 
-NormForward forward(const ForwardCall& call, std::int64_t stride) {
-    const Tensor &x = call.x, &weight = call.weight;
-    const Maybe& residual = call.prologue.residual;
-    const bool shuffle = call.shuffle, moments = call.moments;
-    check_types(x, weight);
-    const Problem problem(x, weight, stride, shuffle);
-    check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
-    STD_TORCH_CHECK(!(moments && call.activation),
+// What every convolution begins with: checks, the device and its stream.
+struct Call {
+    Problem problem;
+    cuda::Convolution convolution;
+    DeviceGuard guard;
+    void* stream;
+    cuda::Device device;
+
+    Call(const SourceArguments& t, const WeightArguments& w)
+        : problem(checked(t, w)),
+          convolution(convolution_of(problem)),
+          guard(t.x.get_device_index()),
+          stream(current_stream(t.x)),
+          device(cuda::current_device()) {}
+
+  private:
+    static Problem checked(const SourceArguments& t, const WeightArguments& w) {
+        check_types(t.x, w.weight);
+        const Problem problem(t, w);
+        check_like_source(problem, t, t.residual, "residual");
+        return problem;
+    }
+};
+
+NormForward forward(const SourceArguments& t, const WeightArguments& w, const Epilogue& e) {
+    const Tensor &x = t.x, &weight = w.weight;
+    const bool moments = e.moments;
+    const Call call(t, w);
+    STD_TORCH_CHECK(!(moments && e.activation),
                     "srgan_fast::conv: moments are taken before an activation, not behind one");
-    const DeviceGuard guard(x.get_device_index());
-    void* const stream = current_stream(x);
-    const cuda::Device device = cuda::current_device();
-    const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kForward, c, x)) return forward_by_library(problem, call);
-    const Tensor map = whole_map(x, shuffle, stream);
-    const Maybe residual_map = whole_map(residual, stream);
+    const Problem& problem = call.problem;
+    const cuda::Convolution& c = call.convolution;
+    void* const stream = call.stream;
+    if (by_library(cuda::Direction::kForward, c, x)) return forward_by_library(problem, t, w, e);
+    const Tensor map = whole_map(x, t.shuffle, stream);
+    const Maybe residual_map = whole_map(t.residual, stream);
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::forward_plan(c);
-    p.source = source_of(problem, map, residual_map, call.prologue, shuffle, vectors);
+    p.source = source_of(problem, map, residual_map, t, vectors);
     const cuda::Tile tile =
-        cuda::choose_tile(p, p.source.affine, residual.has_value(), device, cuda::bytes_of(type_of(x)));
+        cuda::choose_tile(p, p.source.affine, t.residual.has_value(), call.device, cuda::bytes_of(type_of(x)));
     const Tensor weights = pack(p, tile, c, x, weight, false, stream);
-    p.bias = vectors.put(call.bias, problem.out, "bias");
-    p.activate = call.activation.has_value(), p.slope = static_cast<float>(call.activation.value_or(0.0));
+    p.bias = vectors.put(e.bias, problem.out, "bias");
+    p.activate = e.activation.has_value(), p.slope = static_cast<float>(e.activation.value_or(0.0));
     const Tensor y = new_map(x, problem.batch, problem.out, problem.out_height, problem.out_width);
     p.y = y.mutable_data_ptr();
-    Tensor sum = residual ? new_map(x, problem.batch, problem.in, problem.height, problem.width) : new_vector(x, 0);
-    p.source.sum = residual ? sum.mutable_data_ptr() : nullptr;
+    Tensor sum = t.residual ? new_map(x, problem.batch, problem.in, problem.height, problem.width) : new_vector(x, 0);
+    p.source.sum = t.residual ? sum.mutable_data_ptr() : nullptr;
     const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
     const Tensor parts = new_vector(weight, moments ? std::int64_t{grid.x} * 2 * problem.out : 0);
     p.moments = moments ? floats(parts) : nullptr;
@@ -81,122 +101,79 @@ NormForward forward(const ForwardCall& call, std::int64_t stride) {
     cuda::MomentsParams m{};
     m.parts = floats(parts), m.batch = p.batch, m.height = p.height, m.width = p.width, m.channels = p.channels;
     m.tile_rows = tile_size.rows, m.tile_columns = tile_size.columns;
-    const Moments merged = merge_moments(m, call.norm, weight, stream);
+    const Moments merged = merge_moments(m, e.norm, weight, stream);
     return {y, merged.mean, merged.var, sum, merged.scale};
 }
 
-Forward conv_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center, const Maybe& scale,
-                     const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride, bool shuffle,
-                     bool moments, std::optional<double> activation, const Maybe& packed, const Maybe&, const Maybe&,
-                     const Maybe&, double) {
-    const auto [y, mean, var, sum, none] = forward(
-        {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, moments, activation, packed, std::nullopt},
-        stride);
+Forward conv_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias, bool moments,
+                     std::optional<double> activation, const Maybe&) {
+    const auto [y, mean, var, sum, none] = forward(t, w, {bias, moments, activation, std::nullopt});
     return {y, mean, var, sum};
 }
 
-NormForward conv_bn_forward(const Tensor& x, const Tensor& weight, const Maybe& bias, const Maybe& center,
-                            const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
-                            std::int64_t stride, bool shuffle, const Maybe& packed, const Maybe& bn_weight,
-                            double bn_eps, const Maybe& running_mean, const Maybe& running_var, const Maybe& batches,
-                            double momentum) {
-    const ResultNorm norm{
-        bn_weight, bn_eps, running_mean, running_var, batches, momentum, values_per_channel(x, stride, shuffle)};
-    return forward(
-        {x, weight, bias, {center, scale, shift, slope, residual}, shuffle, true, std::nullopt, packed, norm}, stride);
+NormForward conv_bn_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias,
+                            const NormArguments& norm) {
+    return forward(t, w, {bias, true, std::nullopt, ResultNorm(norm, t, w.stride)});
 }
 
-Dgrad conv_dgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
-                 const Maybe& var_gradient, const Maybe& sum_gradient, const Tensor& x, const Tensor& weight,
-                 const Maybe& center, const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual,
-                 std::int64_t stride, bool shuffle, std::optional<double> activation, const Maybe& packed,
-                 const Maybe& var, const Maybe& gamma, double eps) {
-    check_types(x, weight);
-    const Problem problem(x, weight, stride, shuffle);
-    check_gradient(problem, g, y, x);
-    check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
-    check_map(sum_gradient, x, {problem.batch, problem.in, problem.height, problem.width}, "the sum's gradient");
-    const DeviceGuard guard(x.get_device_index());
-    void* const stream = current_stream(x);
-    const cuda::Device device = cuda::current_device();
-    const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kDataGradient, c, x))
-        return dgrad_by_library(problem,
-                                {g,
-                                 y,
-                                 {mean, mean_gradient, var_gradient, activation},
-                                 x,
-                                 weight,
-                                 {center, scale, shift, slope, residual},
-                                 shuffle,
-                                 packed,
-                                 {var, gamma, eps}},
-                                sum_gradient);
-    const Tensor g_map = whole_map(g, false, stream), x_map = aligned(nhwc(x));  // the epilogue reads x
-    const Maybe y_map = whole_map(y, stream);
-    const Maybe residual_map = residual ? Maybe(aligned(nhwc(*residual))) : std::nullopt;
+Dgrad conv_dgrad(const SourceArguments& t, const WeightArguments& w, const ResultArguments& r,
+                 const Maybe& sum_gradient) {
+    const Tensor &x = t.x, &weight = w.weight;
+    const Call call(t, w);
+    const Problem& problem = call.problem;
+    const cuda::Convolution& c = call.convolution;
+    void* const stream = call.stream;
+    check_result(problem, t, r);
+    check_like_source(problem, t, sum_gradient, "the sum's gradient");
+    if (by_library(cuda::Direction::kDataGradient, c, x)) return dgrad_by_library(problem, t, w, r, sum_gradient);
+    const Tensor g_map = whole_map(r.g, false, stream), x_map = aligned(nhwc(x));  // the epilogue reads x
+    const Maybe y_map = whole_map(r.y, stream);
+    const Maybe residual_map = t.residual ? Maybe(aligned(nhwc(*t.residual))) : std::nullopt;
     const Maybe sum_map = sum_gradient ? Maybe(aligned(nhwc(*sum_gradient))) : std::nullopt;
     Vectors vectors(weight);
     cuda::ConvParams p = cuda::dgrad_plan(c);
-    p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
-    p.gradient = gradient_of(problem.out, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
+    p.source = source_of(problem, x_map, residual_map, t, vectors);
+    p.gradient = gradient_of(problem.out, g_map, y_map, r, vectors);
     const bool transforms = p.gradient.moments || p.gradient.activation;
-    const cuda::Tile tile = cuda::choose_tile(p, transforms, transforms, device, cuda::bytes_of(type_of(x)));
+    const cuda::Tile tile = cuda::choose_tile(p, transforms, transforms, call.device, cuda::bytes_of(type_of(x)));
     const Tensor weights = pack(p, tile, c, x, weight, true, stream);
     p.sum_gradient = sum_map ? sum_map->const_data_ptr() : nullptr;
     const Tensor x_gradient = new_map(x, x.size(0), x.size(1), x.size(2), x.size(3));
     p.x_gradient = x_gradient.mutable_data_ptr();
     const Tensor residual_gradient =
-        residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
-    p.residual_gradient = residual ? residual_gradient.mutable_data_ptr() : nullptr;
+        t.residual ? new_map(x, x.size(0), x.size(1), x.size(2), x.size(3)) : new_vector(x, 0);
+    p.residual_gradient = t.residual ? residual_gradient.mutable_data_ptr() : nullptr;
     const cuda::Grid grid = cuda::grid_of(tile, p.batch, p.height, p.width, p.channels, p.spread);
     const std::int64_t channels = p.source.affine ? x.size(1) : 0;
     const Parts parts(weight, std::int64_t{grid.x} * grid.z, 3 * channels);
     p.sums = p.source.affine ? parts.sums() : nullptr, p.finished = parts.finished();
     check_launch(cuda::launch_dgrad(type_of(x), tile, p, stream), "conv_dgrad");
-    const SourceGradients sums =
-        add_up(parts, channels, p.source, {center, scale, shift, slope, residual}, {var, gamma, eps}, weight, stream);
-    return {x_gradient, residual_gradient, sums.center, sums.scale, sums.shift, sums.slope, sums.var, sums.weight};
+    const SourceGradients sums = add_up(parts, channels, p.source, t, weight, stream);
+    return {x_gradient, sums.center, sums.scale, sums.shift, sums.slope, residual_gradient, sums.var, sums.weight};
 }
 
-Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient,
-                 const Maybe& var_gradient, const Tensor& x, const Tensor& weight, const Maybe& center,
-                 const Maybe& scale, const Maybe& shift, const Maybe& slope, const Maybe& residual, std::int64_t stride,
-                 bool shuffle, std::optional<double> activation, bool bias) {
-    check_types(x, weight);
-    const Problem problem(x, weight, stride, shuffle);
-    check_gradient(problem, g, y, x);
-    check_map(residual, x, {problem.batch, problem.in, problem.height, problem.width}, "residual");
-    const DeviceGuard guard(x.get_device_index());
-    void* const stream = current_stream(x);
-    const cuda::Device device = cuda::current_device();
-    const cuda::Convolution c = convolution_of(problem);
-    if (by_library(cuda::Direction::kWeightGradient, c, x))
-        return wgrad_by_library(problem,
-                                {g,
-                                 y,
-                                 {mean, mean_gradient, var_gradient, activation},
-                                 x,
-                                 weight,
-                                 {center, scale, shift, slope, residual},
-                                 shuffle,
-                                 std::nullopt,
-                                 {std::nullopt, std::nullopt, 0.0}},
-                                bias);
-    const Tensor g_map = whole_map(g, false, stream), x_map = whole_map(x, shuffle, stream);
-    const Maybe y_map = whole_map(y, stream), residual_map = whole_map(residual, stream);
+Wgrad conv_wgrad(const SourceArguments& t, const WeightArguments& w, const ResultArguments& r, bool bias) {
+    const Tensor &x = t.x, &weight = w.weight;
+    const Call call(t, w);
+    const Problem& problem = call.problem;
+    const cuda::Convolution& c = call.convolution;
+    void* const stream = call.stream;
+    check_result(problem, t, r);
+    if (by_library(cuda::Direction::kWeightGradient, c, x)) return wgrad_by_library(problem, t, w, r, bias);
+    const Tensor g_map = whole_map(r.g, false, stream), x_map = whole_map(x, t.shuffle, stream);
+    const Maybe y_map = whole_map(r.y, stream), residual_map = whole_map(t.residual, stream);
     Vectors vectors(weight);
-    const bool two_gradients = mean.has_value() || activation.has_value();
+    const bool two_gradients = r.mean.has_value() || r.activation.has_value();
     const cuda::Type type = type_of(x);
     const cuda::WgradTile tile =
-        cuda::choose_wgrad_tile(c, cuda::bytes_of(type), two_gradients, residual.has_value(), device);
+        cuda::choose_wgrad_tile(c, cuda::bytes_of(type), two_gradients, t.residual.has_value(), call.device);
     const cuda::WgradSize size = cuda::size_of(tile);
     cuda::WgradParams p{};
     p.batch = c.batch, p.taps = c.taps, p.stride = c.stride;
-    p.splits = cuda::wgrad_splits(c, tile, device);
-    p.source = source_of(problem, x_map, residual_map, {center, scale, shift, slope, residual}, shuffle, vectors);
-    p.gradient = gradient_of(problem.out, g_map, y_map, {mean, mean_gradient, var_gradient, activation}, vectors);
-    p.stages = cuda::wgrad_stages(type, tile, p, device);
+    p.splits = cuda::wgrad_splits(c, tile, call.device);
+    p.source = source_of(problem, x_map, residual_map, t, vectors);
+    p.gradient = gradient_of(problem.out, g_map, y_map, r, vectors);
+    p.stages = cuda::wgrad_stages(type, tile, p, call.device);
     p.rows = cuda::round_up(c.out, size.rows), p.columns = cuda::round_up(c.in, size.columns);
     const Tensor partial = new_vector(weight, std::int64_t{p.splits} * c.taps * c.taps * p.rows * p.columns);
     const Tensor partial_bias = new_vector(weight, bias ? std::int64_t{p.splits} * p.rows : 0);
@@ -213,17 +190,17 @@ Wgrad conv_wgrad(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe
 }
 
 // dy and its sums, once for both gradients of a convolution.
-Wgrad conv_dy(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& mean_gradient, const Maybe& var_gradient,
-              const Tensor& weight, std::optional<double> activation, bool bias) {
+Wgrad conv_dy(const ResultArguments& r, const Tensor& weight, bool bias) {
+    const Tensor& g = r.g;
     check_types(g, weight);
     constexpr std::int64_t kUnit = 8;
     STD_TORCH_CHECK(g.dim() == 4 && weight.dim() == 4 && g.size(1) == weight.size(0) && g.numel() > 0 &&
                         g.size(1) % kUnit == 0 && g.size(1) <= kUnit * cuda::kPassThreads,
                     "srgan_fast::conv_dy: a gradient ", shape_of(g), " of weights ", shape_of(weight));
-    STD_TORCH_CHECK(mean || activation, "srgan_fast::conv_dy: nothing stands behind the convolution");
-    check_map(y, g, {g.size(0), g.size(1), g.size(2), g.size(3)}, "the result");
+    STD_TORCH_CHECK(r.mean || r.activation, "srgan_fast::conv_dy: nothing stands behind the convolution");
+    check_map(r.y, g, {g.size(0), g.size(1), g.size(2), g.size(3)}, "the result");
     const DeviceGuard guard(g.get_device_index());
-    const Dy dy = make_dy(g, y, {mean, mean_gradient, var_gradient, activation}, weight, bias);
+    const Dy dy = make_dy(r, weight, bias);
     return {dy.map, dy.sums};
 }
 
@@ -231,18 +208,18 @@ Wgrad conv_dy(const Tensor& g, const Maybe& y, const Maybe& mean, const Maybe& m
 }  // namespace srgan_fast::torch_ops
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
-    m.impl("conv_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_forward));
-    m.impl("conv_bn_forward", TORCH_BOX(&srgan_fast::torch_ops::conv_bn_forward));
-    m.impl("conv_dgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_dgrad));
-    m.impl("conv_wgrad", TORCH_BOX(&srgan_fast::torch_ops::conv_wgrad));
-    m.impl("conv_dy", TORCH_BOX(&srgan_fast::torch_ops::conv_dy));
+    using namespace srgan_fast::torch_ops;
+    m.impl("conv_forward", &Boxed<&conv_forward>::call);
+    m.impl("conv_bn_forward", &Boxed<&conv_bn_forward>::call);
+    m.impl("conv_dgrad", &Boxed<&conv_dgrad>::call);
+    m.impl("conv_wgrad", &Boxed<&conv_wgrad>::call);
+    m.impl("conv_dy", &Boxed<&conv_dy>::call);
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(srgan_fast, m) {
+    using namespace srgan_fast::torch_ops;
     m.def("conv_products(str which) -> str");
-    m.def(
-        "conv_dy(Tensor g, Tensor? y, Tensor? mean, Tensor? mean_gradient, Tensor? var_gradient, Tensor weight, "
-        "float? activation, bool bias) -> (Tensor, Tensor)");
+    m.def(schema("conv_dy", {ResultArguments::kSchema, "Tensor weight, bool bias"}, "(Tensor, Tensor)").c_str());
 }
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CompositeExplicitAutograd, m) {

@@ -66,27 +66,29 @@ inline Tensor whole_map(const Tensor& x, bool shuffle, void* stream) {
 }
 inline Maybe whole_map(const Maybe& x, void* stream) { return x ? Maybe(whole_map(*x, false, stream)) : std::nullopt; }
 
-inline cuda::Source source_of(const Sizes& p, const Tensor& x, const Maybe& residual, const PrologueTensors& t,
-                              bool shuffle, Vectors& vectors) {
-    const std::int64_t channels = p.in * (shuffle ? 4 : 1);
-    STD_TORCH_CHECK(!shuffle || p.stride == 1, "srgan_fast::conv: a shuffle goes with a stride of 1 on CUDA");
-    check_combination(p, t, shuffle);
+// `x` and `residual` are the source's maps in the kernels' layout; they outlive the launch.
+inline cuda::Source source_of(const Sizes& p, const Tensor& x, const Maybe& residual, const SourceArguments& t,
+                              Vectors& vectors) {
+    const std::int64_t channels = p.in * (t.shuffle ? 4 : 1);
+    STD_TORCH_CHECK(!t.shuffle || p.stride == 1, "srgan_fast::conv: a shuffle goes with a stride of 1 on CUDA");
+    check_combination(p, t);
     cuda::Source s{};
     s.x = x.const_data_ptr();
     s.residual = residual ? residual->const_data_ptr() : nullptr;
     s.center = vectors.put(t.center, channels, "center"), s.scale = vectors.put(t.scale, channels, "scale");
     s.shift = vectors.put(t.shift, channels, "shift"), s.slope = vectors.put(t.slope, channels, "slope");
     s.height = static_cast<int>(p.height), s.width = static_cast<int>(p.width), s.channels = static_cast<int>(p.in);
-    s.pitch = static_cast<int>(shuffle ? p.in : x.size(1));
-    s.shuffle = shuffle, s.activates = t.slope.has_value();
+    s.pitch = static_cast<int>(t.shuffle ? p.in : x.size(1));
+    s.shuffle = t.shuffle, s.activates = t.slope.has_value();
     s.affine = t.center || t.scale || t.shift || t.slope || residual;
     return s;
 }
 
-// `g` and `y` may have more channels than the convolution's `channels`; the rest is zero.
-inline cuda::Gradient gradient_of(std::int64_t channels, const Tensor& g, const Maybe& y, const GradientTensors& t,
+// `g` and `y` are the result's maps in the kernels' layout, and may have more channels than the convolution's
+// `channels`; the rest is zero.
+inline cuda::Gradient gradient_of(std::int64_t channels, const Tensor& g, const Maybe& y, const ResultArguments& t,
                                   Vectors& vectors) {
-    check_combination(y, t);
+    check_combination(t);
     cuda::Gradient s{};
     s.g = g.const_data_ptr();
     s.height = static_cast<int>(g.size(2)), s.width = static_cast<int>(g.size(3));
@@ -121,9 +123,9 @@ struct SourceGradients {
     Tensor center, scale, shift, slope, var, weight;
 };
 inline SourceGradients add_up(const Parts& parts, std::int64_t channels, const cuda::Source& source,
-                              const PrologueTensors& t, const SourceNorm& norm, const Tensor& weight, void* stream) {
+                              const SourceArguments& t, const Tensor& weight, void* stream) {
     const std::int64_t size = source.affine ? channels : 0;
-    const bool has_norm = source.affine && norm.var, has_weight = has_norm && norm.weight;
+    const bool has_norm = source.affine && t.var, has_weight = has_norm && t.gamma;
     const SourceGradients sums{new_vector(weight, size),
                                new_vector(weight, size),
                                new_vector(weight, size),
@@ -140,11 +142,11 @@ inline SourceGradients add_up(const Parts& parts, std::int64_t channels, const c
     p.scale = source.scale, p.scaled = floats(sums.center);
     if (has_norm) {
         constexpr const char* kName = "srgan_fast::conv_dgrad";
-        check_channels(*norm.var, sums.scale, kName, "var");
-        if (has_weight) check_channels(*norm.weight, sums.scale, kName, "gamma");
-        p.norm = {static_cast<const float*>(norm.var->const_data_ptr()),
-                  has_weight ? static_cast<const float*>(norm.weight->const_data_ptr()) : nullptr,
-                  static_cast<float>(norm.eps), floats(sums.var), has_weight ? floats(sums.weight) : nullptr};
+        check_channels(*t.var, sums.scale, kName, "var");
+        if (has_weight) check_channels(*t.gamma, sums.scale, kName, "gamma");
+        p.norm = {static_cast<const float*>(t.var->const_data_ptr()),
+                  has_weight ? static_cast<const float*>(t.gamma->const_data_ptr()) : nullptr,
+                  static_cast<float>(t.eps), floats(sums.var), has_weight ? floats(sums.weight) : nullptr};
     }
     if (one_slope) p.total = floats(sums.slope), p.finished = parts.finished();
     check_launch(cuda::launch_sum(p, stream), "sum");
@@ -190,36 +192,26 @@ inline Moments merge_moments(cuda::MomentsParams p, const std::optional<ResultNo
     return moments;
 }
 
-// A checked call of conv_forward on CUDA; similarly for the gradients.
-struct ForwardCall {
-    const Tensor &x, &weight;
+// What a forward call computes besides the convolution.
+struct Epilogue {
     const Maybe& bias;
-    PrologueTensors prologue;
-    bool shuffle, moments;
+    bool moments;
     std::optional<double> activation;
-    const Maybe& cast;  // weights in the maps' dtype, if the caller has them
     std::optional<ResultNorm> norm;
-};
-struct GradientCall {
-    const Tensor& g;
-    const Maybe& y;
-    GradientTensors behind;
-    const Tensor &x, &weight;
-    PrologueTensors prologue;
-    bool shuffle;
-    const Maybe& cast;
-    SourceNorm norm;
 };
 
 // dy, and optionally its sums, which are the bias' gradient; its channels are whole units.
 struct Dy {
     Tensor map, sums;
 };
-Dy make_dy(const Tensor& g, const Maybe& y, const GradientTensors& behind, const Tensor& weight, bool sums);
+Dy make_dy(const ResultArguments& result, const Tensor& weight, bool sums);
 
-// Computed by cuDNN (conv_library.cpp), under the caller's device guard.
-NormForward forward_by_library(const Problem& problem, const ForwardCall& call);
-Dgrad dgrad_by_library(const Problem& problem, const GradientCall& call, const Maybe& sum_gradient);
-Wgrad wgrad_by_library(const Problem& problem, const GradientCall& call, bool bias);
+// Computed by cuDNN (conv_library.cpp), under the caller's device guard; `problem` was checked.
+NormForward forward_by_library(const Problem& problem, const SourceArguments& source, const WeightArguments& weights,
+                               const Epilogue& epilogue);
+Dgrad dgrad_by_library(const Problem& problem, const SourceArguments& source, const WeightArguments& weights,
+                       const ResultArguments& result, const Maybe& sum_gradient);
+Wgrad wgrad_by_library(const Problem& problem, const SourceArguments& source, const WeightArguments& weights,
+                       const ResultArguments& result, bool bias);
 
 }  // namespace srgan_fast::torch_ops

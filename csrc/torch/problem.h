@@ -14,19 +14,18 @@
 #include <tuple>
 #include <vector>
 
+#include "torch/arguments.h"
 #include "torch/device.h"
 
 namespace srgan_fast::torch_ops {
 
 using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Maybe = std::optional<Tensor>;
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // y, mean, var, sum
 // The same, and BatchNorm's scale.
 using NormForward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-// Gradients of x, residual, center, scale, shift, slope, and of the variance and weight that gave the scale.
+// Gradients of a source's tensors, in their order: x, center, scale, shift, slope, residual, var, gamma.
 using Dgrad = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Wgrad = std::tuple<Tensor, Tensor>;  // of weight, bias
 
@@ -88,8 +87,10 @@ struct Sizes {
 
 // A call's convolution: checked sizes and dtypes.
 struct Problem : Sizes {
-    Problem(const Tensor& x, const Tensor& weight, std::int64_t of_stride, bool shuffle) : Sizes{} {
-        stride = of_stride;
+    Problem(const SourceArguments& source, const WeightArguments& weights) : Sizes{} {
+        const Tensor &x = source.x, &weight = weights.weight;
+        const bool shuffle = source.shuffle;
+        stride = weights.stride;
         STD_TORCH_CHECK(x.dim() == 4 && weight.dim() == 4, "srgan_fast::conv takes N, C, H, W maps and O, I, k, k ",
                         "weights, got ", shape_of(x), " and ", shape_of(weight));
         taps = taps_of(weight, stride);
@@ -104,30 +105,17 @@ struct Problem : Sizes {
     }
 };
 
-// Values per channel of y.
-inline std::int64_t values_per_channel(const Tensor& x, std::int64_t stride, bool shuffle) {
-    if (x.dim() != 4) return 0;  // refused by Problem
-    const auto side = [&](std::int64_t i) { return (x.size(i) * (shuffle ? 2 : 1) + stride - 1) / stride; };
-    return x.size(0) * side(2) * side(3);
-}
+// The BatchNorm after a convolution, and the values per channel of its input.
+struct ResultNorm : NormArguments {
+    std::int64_t count;
 
-struct PrologueTensors {
-    const Maybe &center, &scale, &shift, &slope, &residual;
-};
-
-// The BatchNorm whose scale a prologue has; without a variance there is none.
-struct SourceNorm {
-    const Maybe &var, &weight;
-    double eps;
-};
-
-// The BatchNorm after a convolution: its vectors, and the running statistics that the call updates, if there are any.
-struct ResultNorm {
-    const Maybe& weight;
-    double eps;
-    const Maybe &running_mean, &running_var, &batches;
-    double momentum;
-    std::int64_t count;  // values per channel
+    ResultNorm(const NormArguments& norm, const SourceArguments& source, std::int64_t stride)
+        : NormArguments(norm), count(0) {
+        const Tensor& x = source.x;
+        if (x.dim() != 4) return;  // refused by Problem
+        const auto side = [&](std::int64_t i) { return (x.size(i) * (source.shuffle ? 2 : 1) + stride - 1) / stride; };
+        count = x.size(0) * side(2) * side(3);
+    }
 };
 
 inline void check_map(const Maybe& map, const Tensor& like, const std::vector<std::int64_t>& shape, const char* name) {
@@ -137,12 +125,6 @@ inline void check_map(const Maybe& map, const Tensor& like, const std::vector<st
     STD_TORCH_CHECK(fits, "srgan_fast::conv: ", name, " of shape ", shape_of(*map),
                     " or its type does not fit the map");
 }
-
-// Source of dy; the tensors are NHWC and outlive it.
-struct GradientTensors {
-    const Maybe &mean, &mean_gradient, &var_gradient;
-    std::optional<double> activation;
-};
 
 // A per-channel vector: one value per channel, or one for all, with the weights' dtype.
 inline void check_vector(const Maybe& values, const Tensor& weight, std::int64_t count, const char* name) {
@@ -155,20 +137,26 @@ inline void check_vector(const Maybe& values, const Tensor& weight, std::int64_t
 }
 
 // Checks which prologues and epilogues may be combined.
-inline void check_combination(const Sizes& p, const PrologueTensors& t, bool shuffle) {
-    STD_TORCH_CHECK(!t.residual || (!shuffle && p.taps == 3 && p.stride == 1 && !t.slope),
+inline void check_combination(const Sizes& p, const SourceArguments& source) {
+    STD_TORCH_CHECK(!source.residual || (!source.shuffle && p.taps == 3 && p.stride == 1 && !source.slope),
                     "srgan_fast::conv: a residual goes with a 3x3 convolution of stride 1, without shuffle or slope");
 }
-inline void check_combination(const Maybe& y, const GradientTensors& t) {
-    STD_TORCH_CHECK(!(t.mean && t.activation), "srgan_fast::conv: moments and an activation exclude each other");
-    STD_TORCH_CHECK(!(t.mean || t.activation) || y.has_value(),
+inline void check_combination(const ResultArguments& result) {
+    STD_TORCH_CHECK(!(result.mean && result.activation),
+                    "srgan_fast::conv: moments and an activation exclude each other");
+    STD_TORCH_CHECK(!(result.mean || result.activation) || result.y.has_value(),
                     "srgan_fast::conv: this gradient needs the forward call's result");
 }
 
-inline void check_gradient(const Problem& p, const Tensor& g, const Maybe& y, const Tensor& x) {
+// Checks a source's residual, or another map of its size.
+inline void check_like_source(const Problem& p, const SourceArguments& source, const Maybe& map, const char* name) {
+    check_map(map, source.x, {p.batch, p.in, p.height, p.width}, name);
+}
+
+inline void check_result(const Problem& p, const SourceArguments& source, const ResultArguments& result) {
     const std::vector<std::int64_t> shape{p.batch, p.out, p.out_height, p.out_width};
-    check_map(g, x, shape, "the result's gradient");
-    check_map(y, x, shape, "the result");
+    check_map(result.g, source.x, shape, "the result's gradient");
+    check_map(result.y, source.x, shape, "the result");
 }
 
 // A gradient that is one value if the vector is.

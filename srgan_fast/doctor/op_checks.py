@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,31 +12,21 @@ from srgan_fast.doctor.report import Direction, OpChoice, SelfTest
 from srgan_fast.ops import conv as conv_ops
 from srgan_fast.ops import coverage, cuda, pool
 from srgan_fast.ops.accuracy import CheckError
+from srgan_fast.ops.conv_cases import ConvCase, Function, Inputs, Size, call, draw, gradients, results
 
-Prologue = Literal["none", "slope", "slopes", "residual", "shuffle"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "dgrad", "wgrad")
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(ConvCase):
     """A case of the fused convolution.
 
     Attributes:
         name: description.
-        side: kernel side.
-        stride: 1 or 2.
-        prologue: kind of prologue.
-        moments: whether mean and variance are computed.
-        activation: slope of the activation after it.
         packed: whether packed weights are cached, as in training.
     """
 
     name: str
-    side: int = 3
-    stride: int = 1
-    prologue: Prologue = "none"
-    moments: bool = False
-    activation: float | None = None
     packed: bool = False
 
 
@@ -46,16 +36,16 @@ CASES = (
     Case("conv 3x3, LeakyReLU, packed weights", activation=0.2, packed=True),
     Case("BatchNorm, PReLU, conv 3x3, moments", prologue="slopes", moments=True),
     Case("BatchNorm, residual, conv 3x3, moments", prologue="residual", moments=True),
-    Case("BatchNorm, PReLU, shuffle, conv 3x3", prologue="shuffle"),
+    Case("BatchNorm, PReLU, shuffle, conv 3x3", prologue="slopes", shuffle=True),
     Case("conv 3x3 stride 2", stride=2),
     Case("BatchNorm, LeakyReLU, conv 3x3 stride 2, moments", stride=2, prologue="slope", moments=True),
     Case("conv 5x5", side=5),
-    Case("BatchNorm, PReLU, shuffle, conv 5x5", side=5, prologue="shuffle"),
+    Case("BatchNorm, PReLU, shuffle, conv 5x5", side=5, prologue="slopes", shuffle=True),
 )
 POOLING = "max pooling 2x2"
 POOLING_DIRECTIONS: tuple[Direction, ...] = ("forward", "dgrad")
-# N, C, O, H, W: no side is a multiple of a tile and no channel count one of a block; then all are.
-SIZES = ((2, 35, 18, 7, 9), (1, 16, 32, 12, 12))
+# No side is a multiple of a tile and no channel count one of a block; then all are.
+SIZES: tuple[Size, ...] = ((2, 35, 18, 7, 9), (1, 16, 32, 12, 12))
 
 # Relative to the largest value. The largest errors measured over 36 draws of all cases at every level of an AVX-512
 # machine are 9.3e-6, 2.1e-14 and 1.3e-2 (bfloat16's own rounding of intermediate maps).
@@ -149,58 +139,25 @@ def _measure(case: Case, device: str, dtype: str) -> dict[Direction, list[Measur
     return errors
 
 
-def _arguments(case: Case, size: tuple[int, int, int, int, int], dtype: torch.dtype) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    n, c, o, h, w = size
-    channels = 4 * c if case.prologue == "shuffle" else c
-    wide = torch.float32 if dtype == torch.bfloat16 else dtype
-
-    def draw(*shape: int, kind: torch.dtype = wide) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(kind)
-
-    given = {
-        "x": draw(n, channels, h, w, kind=dtype).contiguous(memory_format=torch.channels_last),
-        "weight": draw(o, c, case.side, case.side) / (c * case.side**2) ** 0.5,
-        "bias": draw(o),
-    }
+def _arguments(case: Case, size: Size, dtype: torch.dtype) -> Inputs:
+    given = draw(case, size, dtype)
     # Far from 0; otherwise rounding z to bfloat16, as AMX does, could change the sign of results.
     if case.activation is not None and dtype == torch.bfloat16:
         given["bias"] = 4 * given["bias"].sign()
-    if case.prologue != "none":
-        given |= {name: draw(channels) for name in ("center", "scale", "shift")}
-    if case.prologue in ("slope", "slopes", "shuffle"):
-        given["slope"] = 0.3 * draw(1 if case.prologue == "slope" else channels)
-    if case.prologue == "residual":
-        given["residual"] = draw(n, c, h, w, kind=dtype)
     return given
 
 
-def _compute(
-    function: Callable[..., conv_ops.ConvResult], case: Case, given: dict[str, Tensor]
-) -> dict[Direction, dict[str, Tensor]]:
+def _compute(function: Function, case: Case, given: Inputs) -> dict[Direction, dict[str, Tensor]]:
     """Results, and the gradients of a random linear function of all of them."""
     inputs = {name: t.clone().requires_grad_() for name, t in given.items()}
-    options: dict[str, Any] = {
-        "stride": case.stride,
-        "shuffle": case.prologue == "shuffle",
-        "moments": case.moments,
-        "activation": case.activation,
-    }
+    options: dict[str, Any] = {}
     if case.packed and function is not conv_ops.conv_reference:
         for name, backward in (("packed", False), ("packed_backward", True)):
             options[name] = conv_ops.conv_pack(inputs["weight"], case.stride, backward, inputs["x"].dtype)
-    result = function(**inputs, **options)
-    generator = torch.Generator().manual_seed(1)
-    outputs = {name: part for name, part in result._asdict().items() if part.numel()}
-    total = torch.zeros((), dtype=torch.float64)
-    for part in outputs.values():
-        factors = torch.randn(part.shape, generator=generator, dtype=torch.float64)
-        if part.dim() == 1:  # moments: weighted like the map that they summarise
-            factors = factors * result.y.numel() ** 0.5
-        total = total + (part * factors.to(part)).sum(dtype=torch.float64)
-    gradients = dict(zip(inputs, torch.autograd.grad(total, list(inputs.values())), strict=True))
-    to_weights = {name: gradients.pop(name) for name in ("weight", "bias")}
-    return {"forward": outputs, "dgrad": gradients, "wgrad": to_weights}
+    result = call(function, case, inputs, **options)
+    to_source = gradients(result, inputs)
+    to_weights = {name: to_source.pop(name) for name in ("weight", "bias")}
+    return {"forward": results(result), "dgrad": to_source, "wgrad": to_weights}
 
 
 def _error(found: Tensor, expected: Tensor) -> float:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from srgan_fast.errors import ModelError
 from srgan_fast.models.presets import DiscriminatorName
 from srgan_fast.ops.modules import LEAKY_SLOPE, ConvBNLeakyReLU, start
-from srgan_fast.ops.pending import Pending, convolve
+from srgan_fast.ops.pending import convolve
+from srgan_fast.ops.prologue import Pending
 from srgan_fast.ops.spectral import SpectralConv2d
 from srgan_fast.ops.switch import Switched
 

@@ -5,7 +5,6 @@ Ledig et al. 2017, figure 4: k9n64s1 and PReLU; residual blocks; a convolution w
 """
 
 import math
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -135,7 +134,7 @@ class Generator(Switched):
             trunk = start(first)
             for block in self.blocks:
                 trunk = cast(ResidualBlock, block).pending(trunk)
-        features = replace(self.fuse.pending(trunk), residual=first)
+        features = self.fuse.pending(trunk)._replace(residual=first)
         for stage in self.upsample:
             features = cast(UpsampleBlock, stage).pending(features)
         return tail(features, self.tail)

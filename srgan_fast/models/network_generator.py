@@ -13,7 +13,7 @@ channels and growth 32, two maps of 48x48, forward and backward, one thread of a
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,9 @@ from srgan_fast.network.graph import IMAGE, Conv, Residual, value_of
 from srgan_fast.network.interpreter import pad_to_multiple
 from srgan_fast.network.lowering import nearest_as_phases
 from srgan_fast.network.torch_module import NetworkEnds
-from srgan_fast.ops.conv import phase_major
 from srgan_fast.ops.modules import start
-from srgan_fast.ops.pending import Pending, convolve
+from srgan_fast.ops.pending import convolve
+from srgan_fast.ops.prologue import Pending, phase_major
 from srgan_fast.ops.switch import Switched
 
 _BLOCK = re.compile(r"(body\.\d+)\..+")
@@ -288,7 +288,7 @@ class NetworkGenerator(Switched):
         for number, residual in enumerate(step.residuals, start=1):
             added = _finished(values, residual.value)
             if y.done and residual.scale == 1 and step.shuffle == 1 and number == len(step.residuals):
-                y = replace(y, residual=added)
+                y = y._replace(residual=added)
             else:
                 y = Pending(torch.add(y.finish(), added, alpha=residual.scale))
         return y if waits or step.shuffle == 1 else Pending(F.pixel_shuffle(y.finish(), step.shuffle))

@@ -13,8 +13,9 @@ from typing import TypeVar
 import torch
 
 from srgan_fast.ops.check_cases import CheckCase, Wants
-from srgan_fast.ops.conv import UNIT
+from srgan_fast.ops.conv_cases import Prologue
 from srgan_fast.ops.infer_checks import InferCase
+from srgan_fast.ops.prologue import UNIT
 
 _BYTES = 2  # per element: float32 convolutions are cuDNN's
 
@@ -46,13 +47,14 @@ def gpu_of(index: int) -> Gpu:
 _FIRST_WANTS: tuple[Wants, ...] = ("source", "weight")
 _WANTS: tuple[Wants, ...] = ("source", "both")
 # Layers of the generator, the discriminators and VGG19 with gradients, with the fraction of the crop's side.
-_BN, _PRELU = ("scale", "slope"), ("slope",)
+_BN: Prologue = "slope"
+_PRELU: Prologue = "slope alone"
 _LAYERS = (
     (CheckCase((1, 3, 64, 1, 1), side=9, wants="weight"), 1 / 4),
     (CheckCase((1, 64, 64, 1, 1), prologue=_PRELU, moments=True), 1 / 4),
     (CheckCase((1, 64, 64, 1, 1), prologue=_BN, moments=True), 1 / 4),
-    (CheckCase((1, 64, 64, 1, 1), prologue=("scale", "residual"), moments=True), 1 / 4),
-    (CheckCase((1, 64, 256, 1, 1), prologue=("scale", "residual")), 1 / 4),
+    (CheckCase((1, 64, 64, 1, 1), prologue="residual", moments=True), 1 / 4),
+    (CheckCase((1, 64, 256, 1, 1), prologue="residual"), 1 / 4),
     (CheckCase((1, 64, 256, 1, 1), prologue=_PRELU, shuffle=True), 1 / 2),
     (CheckCase((1, 256, 12, 1, 1), side=5, prologue=_PRELU), 1 / 2),
     (CheckCase((1, 64, 3, 1, 1), side=9, prologue=_PRELU), 1.0),
@@ -133,7 +135,7 @@ def training_keys(case: CheckCase, gpu: Gpu, own: bool = False) -> set[Key]:
         own: whether our own GEMMs are requested.
     """
     n, c, o, h, w = case.size
-    affine, residual = bool(case.prologue), "residual" in case.prologue
+    affine, residual = case.prologue != "none", case.prologue == "residual"
     changed = case.moments or case.activation is not None
     # If both gradients are needed, a separate pass has already applied the gradient of what follows the convolution.
     behind = changed and (case.wants != "both" or o % UNIT != 0)
@@ -142,7 +144,7 @@ def training_keys(case: CheckCase, gpu: Gpu, own: bool = False) -> set[Key]:
         sizes = [n, c, o, h, w, case.side, case.stride, int(affine), int(residual), int(two)]
         plan = torch.ops.srgan_fast.kernel_plan(kernel, sizes, _BYTES, own, gpu.multiprocessors, gpu.shared_bytes)
         ending = ("moments" if case.moments else "activation") if two else ""
-        return kernel, case.side, case.stride, *case.prologue, case.shuffle, ending, plan
+        return kernel, case.side, case.stride, case.prologue, case.shuffle, ending, plan
 
     keys = {key("forward", changed)}
     if case.wants != "weight":

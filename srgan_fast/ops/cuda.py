@@ -18,7 +18,8 @@ from torch import Tensor
 from srgan_fast.ops import coverage, gpu_choice, infer_checks, self_test_cache, vector_checks
 from srgan_fast.ops.accuracy import CheckError, largest_error, leave_garbage, relative_error, repeated
 from srgan_fast.ops.check_cases import CHECKS, TYPES, CheckCase, Gemm
-from srgan_fast.ops.conv import ConvResult, conv, conv_reference
+from srgan_fast.ops.conv import conv, conv_reference
+from srgan_fast.ops.conv_cases import Function, Inputs, call, draw, gradients, results
 from srgan_fast.ops.native import why_not_on_cuda
 
 CAPABILITY = (8, 0)  # the first with bfloat16 tensor cores and cp.async
@@ -253,31 +254,11 @@ def _tf32_allowed() -> Iterator[None]:
         _CONVOLUTIONS.fp32_precision = before
 
 
-def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Random inputs whose activations do not change sign with precision."""
-    generator = torch.Generator().manual_seed(0)
-    n, c, o, h, w = case.size
-    channels = 4 * c if case.shuffle else c
-    h, w = (h // 2, w // 2) if case.shuffle else (h, w)
-
-    def quarters(*shape: int) -> Tensor:
-        return torch.randint(-6, 7, shape, generator=generator).float() / 4
-
-    given = {
-        "x": quarters(n, channels, h, w).to(dtype).contiguous(memory_format=torch.channels_last),
-        "weight": quarters(o, c, case.side, case.side) / 8,
-        "bias": quarters(o) + 1 / 256,  # no result is 0, where the activation is not differentiable
-    }
-    if "scale" in case.prologue:
-        given |= {name: quarters(channels) for name in ("center", "scale", "shift")}
-    if "slope" in case.prologue:
-        given["slope"] = torch.full((1,), 0.25)
-    if "residual" in case.prologue:
-        given["residual"] = quarters(n, c, h, w).to(dtype)
-    return {name: value.to(device) for name, value in given.items()}
+def _draw(case: CheckCase, device: torch.device, dtype: torch.dtype) -> Inputs:
+    return {name: value.to(device) for name, value in draw(case, case.size, dtype, values="quarters").items()}
 
 
-def _run(compute: Callable[..., ConvResult], given: dict[str, Tensor], case: CheckCase) -> dict[str, Tensor]:
+def _run(function: Function, given: Inputs, case: CheckCase) -> dict[str, Tensor]:
     # Independent of the caller's context: gradients disabled, or autocast.
     kind = given["x"].device.type
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
@@ -287,16 +268,6 @@ def _run(compute: Callable[..., ConvResult], given: dict[str, Tensor], case: Che
             )
             for name, value in given.items()
         }
-        result = compute(
-            **inputs, stride=case.stride, shuffle=case.shuffle, moments=case.moments, activation=case.activation
-        )
-        parts = {name: part for name, part in zip(ConvResult._fields, result, strict=True) if part.numel() > 0}
-        factors = torch.Generator().manual_seed(1)
-        total = torch.zeros((), dtype=torch.float64, device=result.y.device)
-        for part in parts.values():
-            weights = torch.randint(-4, 5, part.shape, generator=factors).double().to(part.device)
-            share = weights * (result.y.numel() ** 0.5 if part.dim() == 1 else 1.0)
-            total = total + (part.double() * share).sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        gradients = {f"gradient of {name}": value.grad for name, value in inputs.items() if value.grad is not None}
-        return {name: part.detach() for name, part in parts.items()} | gradients
+        result = call(function, case, inputs)
+        found = gradients(result, inputs, values="quarters")
+        return results(result) | {f"gradient of {name}": value for name, value in found.items()}

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srgan_fast.ops.conv import phase_minor, tail_weight
+from srgan_fast.ops.conv import tail_weight
 from srgan_fast.ops.native import refuse_several_devices, why_not_on_cuda
+from srgan_fast.ops.prologue import phase_minor
 
 UNIT = 8  # channels of features are multiples of it
 ENDS_SIDE = 9  # largest kernel side of `head` and `tail`

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srgan_fast.ops.prologue import Pending
+
 
 @dataclass(frozen=True, slots=True)
 class LayerCase:
@@ -84,11 +86,11 @@ def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> 
     scale, shift, slope = noise(layer.channels), noise(layer.channels), torch.full((1,), 0.25, device=device)
     slope16 = slope.bfloat16()
     ops: Any = torch.ops.srgan_fast
-    prologue = (mean, scale, shift, slope, None) if layer.normalised else (None,) * 5
+    source = Pending(x, mean, scale, shift, slope) if layer.normalised else Pending(x)
+    weights = (weight, layer.stride, None)
     behind = None if layer.normalised else layer.activation
-    of_y = (y, noise(layer.out), noise(layer.out), noise(layer.out)) if layer.normalised else (
-        y if behind is not None else None, None, None, None
-    )  # fmt: skip
+    moments = (noise(layer.out), noise(layer.out), noise(layer.out)) if layer.normalised else (None,) * 3
+    result = (g, y if layer.normalised or behind is not None else None, *moments, behind)
 
     def before() -> Tensor:
         if not layer.normalised:
@@ -101,7 +103,7 @@ def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> 
         return result if behind is None else F.leaky_relu(result, behind)
 
     def fused_forward() -> object:
-        return ops.conv_forward(x, weight, bias, *prologue, layer.stride, False, layer.normalised, behind)
+        return ops.conv_forward(*source, *weights, bias, layer.normalised, behind, None)
 
     yield "forward", fused_forward, stock_forward
 
@@ -115,11 +117,11 @@ def layer_calls(layer: LayerCase, batch: int, hr: int, device: torch.device) -> 
 
     yield (
         "data gradient",
-        lambda: ops.conv_dgrad(g, *of_y, None, x, weight, *prologue, layer.stride, False, behind),
+        lambda: ops.conv_dgrad(*source, *weights, *result, None),
         backward([True, False, False]),
     )
     yield (
         "weight gradient",
-        lambda: ops.conv_wgrad(g, *of_y, x, weight, *prologue, layer.stride, False, behind, True),
+        lambda: ops.conv_wgrad(*source, *weights, *result, True),
         backward([False, True, True]),
     )

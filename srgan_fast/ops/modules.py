@@ -6,17 +6,17 @@ convolution (see `ops.pending`).
 """
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srgan_fast.ops.conv import UNIT, phase_major, tail_weight
+from srgan_fast.ops.conv import tail_weight
 from srgan_fast.ops.native import on_cuda
-from srgan_fast.ops.pending import Pending, batch_statistics, conv_bn, convolve, convolve_two, normalise
+from srgan_fast.ops.pending import batch_statistics, conv_bn, convolve, convolve_two, normalise
 from srgan_fast.ops.pool import max_pool, max_pool_of_two, pools
+from srgan_fast.ops.prologue import UNIT, Pending, phase_major
 from srgan_fast.ops.spectral import conv3x3
 from srgan_fast.ops.switch import Switched, autocast_map
 
@@ -140,7 +140,7 @@ class ResidualBlock(Block):
             source = Pending(source.finish())
         middle, first = conv_bn(source, self.conv1, self.bn1, _slope(self.act, source.raw))
         skip = source.raw if source.done else first.sum
-        return replace(conv_bn(middle, self.conv2, self.bn2)[0], residual=skip)
+        return conv_bn(middle, self.conv2, self.bn2)[0]._replace(residual=skip)
 
 
 class UpsampleBlock(Block):
@@ -167,7 +167,7 @@ class UpsampleBlock(Block):
         result = convolve(source, phase_major(self.conv.weight), bias, moments=moments)
         pending = Pending(result.y) if self.bn is None else normalise(result, self.bn, permuted=True)
         slope = _slope(self.act, source.raw)
-        return replace(pending, slope=slope.repeat(4) if slope.numel() > 1 else slope, shuffled=True)
+        return pending._replace(slope=slope.repeat(4) if slope.numel() > 1 else slope, shuffled=True)
 
 
 class ConvBNLeakyReLU(Block):
@@ -245,10 +245,10 @@ def vgg_features(layers: nn.Sequential, x: Tensor, wanted: Collection[int]) -> d
             source = Pending(convolve(source, layer.weight, layer.bias, activation=0.0 if fuses else None).y)
         elif isinstance(layer, nn.ReLU):
             if i - 1 in wanted:  # else the convolution applied it
-                source = replace(source, slope=_slope(layer, source.raw))
+                source = source._replace(slope=_slope(layer, source.raw))
         else:
             pooled = max_pool(source.raw) if pools(layer, source.raw) else layer(source.raw)
-            source = replace(source, raw=pooled)
+            source = source._replace(raw=pooled)
         if i in wanted:
             source = Pending(source.finish())
             maps[i] = source.raw
@@ -282,10 +282,10 @@ def vgg_features_of_two(
         elif isinstance(layer, nn.ReLU):
             if i - 1 in wanted:  # else the convolution applied it
                 slope = _slope(layer, own.raw)
-                own, both = replace(own, slope=slope), replace(both, slope=slope)
+                own, both = own._replace(slope=slope), both._replace(slope=slope)
         else:
             y, of_both = max_pool_of_two(own.raw, both.raw)
-            own, both = replace(own, raw=y), replace(both, raw=of_both)
+            own, both = own._replace(raw=y), both._replace(raw=of_both)
         if i in wanted:
             with torch.no_grad():
                 both = Pending(both.finish())
@@ -327,5 +327,5 @@ def tail(source: Pending, conv: nn.Conv2d) -> Tensor:
     if on_cuda(weight):  # whose kernels want channels in eights
         more = -colours % UNIT
         weight, bias = F.pad(weight, (0,) * 7 + (more,)), None if bias is None else F.pad(bias, (0, more))
-    y = convolve(replace(source, shuffled=False), weight, bias).y
+    y = convolve(source._replace(shuffled=False), weight, bias).y
     return F.pixel_shuffle(y[:, :colours], 2)

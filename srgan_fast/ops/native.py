@@ -49,8 +49,8 @@ def on_cuda(tensor: torch.Tensor) -> bool:
     return tensor.is_cuda
 
 
-def refuse_several_devices(operator: str, first: torch.Tensor, *others: torch.Tensor | None) -> None:
-    """The device check of the real kernels, for fake kernels.
+def refuse_several_devices(operator: str, first: torch.Tensor, *others: object) -> None:
+    """The device check of the real kernels, for fake kernels; `others` are the call's other arguments of any kind.
 
     PyTorch calls the fake kernel if any tensor is fake or on the meta device. Without this check, mixing them with real
     tensors would return uninitialised memory.
@@ -59,7 +59,7 @@ def refuse_several_devices(operator: str, first: torch.Tensor, *others: torch.Te
         RuntimeError: tensors are on several devices.
     """
     for tensor in others:
-        if tensor is not None and tensor.device != first.device:
+        if isinstance(tensor, torch.Tensor) and tensor.device != first.device:
             raise RuntimeError(f"srgan_fast::{operator}: tensors on {first.device} and {tensor.device} together")
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from srgan_fast.ops.conv import UNIT, conv_pack
+from srgan_fast.ops.conv import conv_pack
 from srgan_fast.ops.native import on_cuda
+from srgan_fast.ops.prologue import UNIT
 
 _active: ContextVar["PackedWeights | None"] = ContextVar("packed_weights", default=None)
 

@@ -2,83 +2,21 @@
 
 BatchNorm statistics are known only once the whole convolution is done. What follows it, up to the next convolution, is
 therefore stored as per-channel vectors beside the raw result, and becomes the next convolution's prologue. Modules pass
-each other a `Pending` instead of a tensor; `finish` applies the deferred operations in plain PyTorch.
+each other a `Pending` (`ops.prologue`) instead of a tensor; its `finish` applies the deferred operations.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from srgan_fast.ops.bn import bn_follow, bn_follow_reference, bn_scale, computes_on
-from srgan_fast.ops.conv import (
-    MOST_CHANNELS,
-    UNIT,
-    ConvResult,
-    Norm,
-    Running,
-    conv,
-    conv_of_two,
-    conv_reference,
-    conv_with_bn,
-    fused_prologue,
-    phase_major,
-    phase_minor,
-    prologue,
-    prologue_is_fused,
-)
+from srgan_fast.ops.conv import ConvResult, Running, conv, conv_of_two, conv_reference, conv_with_bn
 from srgan_fast.ops.native import on_cuda
 from srgan_fast.ops.packing import packed_for
+from srgan_fast.ops.prologue import MOST_CHANNELS, UNIT, Pending, phase_major, phase_minor
 from srgan_fast.ops.switch import say_once
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A raw map and its deferred operations; see `conv.prologue` for their meaning and shapes.
-
-    Attributes:
-        raw: N, C, H, W; if `shuffled`, N, 4C, H, W, phase-major.
-        center: subtracted value.
-        scale: factor.
-        shift: offset.
-        slope: of the activation.
-        residual: added after the affine map.
-        shuffled: whether a pixel shuffle comes last.
-        norm: the BatchNorm that `scale` comes from, if `scale` itself has no gradient.
-    """
-
-    raw: Tensor
-    center: Tensor | None = None
-    scale: Tensor | None = None
-    shift: Tensor | None = None
-    slope: Tensor | None = None
-    residual: Tensor | None = None
-    shuffled: bool = False
-    norm: Norm | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is deferred."""
-        return not self.shuffled and all(
-            t is None for t in (self.center, self.scale, self.shift, self.slope, self.residual)
-        )
-
-    def with_gradient(self) -> "Pending":
-        """The same with a `scale` that has a gradient, for plain PyTorch."""
-        return self if self.norm is None else replace(self, scale=bn_scale(*self.norm), norm=None)
-
-    def finish(self) -> Tensor:
-        """Applies the deferred operations: N, C, H, W."""
-        if self.done:
-            return self.raw
-        vectors = (self.center, self.scale, self.shift, self.slope)
-        if prologue_is_fused(self.raw, vectors, self.residual, self.shuffled, self.slope):
-            return fused_prologue(self.raw, *vectors, self.residual, self.shuffled, self.norm)
-        scale = self.with_gradient().scale
-        z = prologue(self.raw, self.center, scale, self.shift, self.slope, self.residual, self.shuffled)
-        return z.to(self.raw.dtype)
 
 
 class SharesMoments(ABC):  # isinstance on a Protocol is slow, and it is called a hundred times per step
@@ -124,9 +62,8 @@ def _convolve(
     covered = weight.shape[-2] == side and side in sides and (stride == 1 or (stride == 2 and side == 3))
 
     def plain() -> ConvResult:
-        s = source.with_gradient()
         return conv_reference(
-            raw, weight, bias, s.center, s.scale, s.shift, s.slope, s.residual, stride, s.shuffled, moments, activation
+            source.with_gradient(), weight, bias, stride=stride, moments=moments, activation=activation
         )
 
     if not covered:
@@ -138,15 +75,19 @@ def _convolve(
             "using plain PyTorch"
         )
         return plain(), None
-    norm = source.norm
-    inputs = (raw, source.center, source.scale, source.shift, source.slope, source.residual, *(norm or ())[:2])
-    differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    before = (raw, weight, bias, source.center, source.scale, source.shift, source.slope, source.residual)
-    packed = packed_for(weight, stride, differentiates, raw.dtype)
+    differentiates = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in source.tensors)
+    forward, backward = packed_for(weight, stride, differentiates, raw.dtype)
     if bn is not None:
         running = None if bn.running_mean is None or not bn.training else _running(bn)
-        return conv_with_bn(*before, stride, source.shuffled, *packed, norm, bn.weight, bn.eps, running)
-    return conv(*before, stride, source.shuffled, moments, activation, *packed, norm), None
+        return conv_with_bn(
+            source, weight, bias, stride=stride, gamma=bn.weight, eps=bn.eps, running=running,
+            packed=forward, packed_backward=backward,
+        )  # fmt: skip
+    result = conv(
+        source, weight, bias, stride=stride, moments=moments, activation=activation,
+        packed=forward, packed_backward=backward,
+    )  # fmt: skip
+    return result, None
 
 
 def convolve_two(
@@ -168,8 +109,8 @@ def convolve_two(
     vectors = raw.dtype if raw.dtype == torch.float64 else torch.float32
     if weight.dtype != vectors:
         weight, bias = weight.to(vectors), None if bias is None else bias.to(vectors)
-    packed = packed_for(weight, 1, torch.is_grad_enabled() and raw.requires_grad, raw.dtype)
-    return conv_of_two(raw, batch, weight, bias, source.slope, activation, *packed)
+    forward, backward = packed_for(weight, 1, torch.is_grad_enabled() and raw.requires_grad, raw.dtype)
+    return conv_of_two(source, batch, weight, bias, activation=activation, packed=forward, packed_backward=backward)
 
 
 def _running(bn: nn.BatchNorm2d) -> Running:
@@ -223,7 +164,7 @@ def normalise(
     if batch_statistics(bn):
         mean, var = result.mean, result.var
         if scale is not None:
-            return Pending(result.y, mean, scale, bn.bias, norm=Norm(var, bn.weight, bn.eps))
+            return Pending(result.y, mean, scale, bn.bias, var=var, gamma=bn.weight, eps=bn.eps)
         count = result.y.shape[0] * result.y.shape[2] * result.y.shape[3]
         if isinstance(bn, SharesMoments):
             mean, var, count = bn.share_moments(mean, var, count)
@@ -290,4 +231,4 @@ def conv_bn(
         _refuse_one_value(n * sides[0] * sides[1], (n, conv.out_channels, *sides))
     result, scale = _convolve(source, conv.weight, conv.bias, conv.stride[0], moments, None, together)
     pending = Pending(result.y) if bn is None else normalise(result, bn, scale=scale)
-    return replace(pending, slope=slope), result
+    return pending._replace(slope=slope), result

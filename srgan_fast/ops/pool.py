@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srgan_fast.ops.conv import MOST_CHANNELS, UNIT
 from srgan_fast.ops.direct import below_autograd, with_gradient, without_gradient
 from srgan_fast.ops.native import available, on_cuda, refuse_several_devices, why_not_on_cuda
+from srgan_fast.ops.prologue import MOST_CHANNELS, UNIT
 
 _TYPES = {
     "cpu": (torch.bfloat16, torch.float32, torch.float64),

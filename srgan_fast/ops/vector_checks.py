@@ -7,8 +7,9 @@ from torch import Tensor
 
 from srgan_fast.ops.accuracy import CheckError, leave_garbage, relative_error
 from srgan_fast.ops.bn import bn_follow, bn_follow_reference, bn_scale, bn_scale_reference
-from srgan_fast.ops.conv import Norm, Running, conv_with_bn, fused_prologue, prologue_is_fused
+from srgan_fast.ops.conv import Running, conv_with_bn
 from srgan_fast.ops.pool import max_pool, max_pool_reference
+from srgan_fast.ops.prologue import Pending, fused_prologue, prologue_is_fused
 
 _MAPS = ((2, 64, 12, 18), (1, 8, 2, 2), (3, 136, 10, 6), (1, 512, 6, 6))
 _CHANNELS = (1, 64, 72, 512)
@@ -88,8 +89,8 @@ def _with_moments(device: torch.device, noise: torch.Generator) -> Iterator[tupl
     running = Running(mean, var, torch.zeros((), dtype=torch.int64, device=device), 0.1)
     expected = [t.clone() for t in running[:3]]
     with torch.no_grad():
-        nothing = (None,) * 6
-        result, scale = conv_with_bn(x, weight.to(device), *nothing, 1, False, None, None, None, gamma, 1e-5, running)
+        source, weight = Pending(x), weight.to(device)
+        result, scale = conv_with_bn(source, weight, None, stride=1, gamma=gamma, eps=1e-5, running=running)
     bn_follow(result.mean, result.var, expected[0], expected[1], expected[2], 0.1, x[:, 0].numel())
     yield "scale with the moments", scale, bn_scale(result.var, gamma, 1e-5)
     names = ("running mean", "running variance", "number of batches")
@@ -103,15 +104,17 @@ def _with_sums(device: torch.device, noise: torch.Generator) -> Iterator[tuple[s
     x = (torch.rand(2, channels, 9, 7, generator=noise) - 0.5).to(device).contiguous(memory_format=torch.channels_last)
     center, shift, var, gamma = ((torch.rand(channels, generator=noise) - 0.5).to(device) for _ in range(4))
     var, slope = var.abs(), torch.full((1,), 0.25, device=device)
-    if not prologue_is_fused(x, (center, var, shift, slope), None, False, slope):
+    if not prologue_is_fused(Pending(x, center, var, shift, slope)):
         return  # on a CPU
     found: list[list[Tensor]] = []
     for together in (True, False):
         own_var, own_gamma, own_slope = (t.clone().requires_grad_() for t in (var, gamma, slope))
         scale = bn_scale(own_var, own_gamma, 1e-3)
         slopes = own_slope if together else own_slope.expand(channels)
-        norm = Norm(own_var, own_gamma, 1e-3) if together else None
-        z = fused_prologue(x, center, scale.detach() if together else scale, shift, slopes, None, False, norm)
+        source = Pending(x, center, scale, shift, slopes)
+        if together:
+            source = source._replace(scale=scale.detach(), var=own_var, gamma=own_gamma, eps=1e-3)
+        z = fused_prologue(source)
         z.sum().backward()  # type: ignore[no-untyped-call]
         found.append([t.grad for t in (own_var, own_gamma, own_slope) if t.grad is not None])
     for name, own, right in zip(("variance", "weight", "one slope"), *found, strict=True):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from srgan_fast.network.analysis import scale_of, value_shapes
 from srgan_fast.network.graph import IMAGE, ColourMap, Conv, Network
 from srgan_fast.ops import infer
-from srgan_fast.ops.conv import phase_major
+from srgan_fast.ops.prologue import phase_major
 from srgan_fast.runtime.cuda_plan import KernelStep, padded, plan_of, side_by_side
 
 _log = logging.getLogger(__name__)

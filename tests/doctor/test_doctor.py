@@ -26,6 +26,7 @@ from srgan_fast.doctor.report import SelfTest
 from srgan_fast.ops import conv as conv_ops
 from srgan_fast.ops import pool
 from srgan_fast.ops.native import why_not_on_cuda
+from srgan_fast.ops.prologue import Pending
 from srgan_fast.runtime import BACKENDS
 from srgan_fast.runtime.native_backend import NativeBackend
 
@@ -116,14 +117,14 @@ class _Scaled(torch.autograd.Function):
 def _plant(monkeypatch: pytest.MonkeyPatch, direction: str) -> None:
     right = conv_ops.conv
 
-    def wrong(x: Tensor, weight: Tensor, *args: Any, **options: Any) -> Any:
-        if x.dtype != torch.float32:
-            return right(x, weight, *args, **options)
+    def wrong(source: Pending, weight: Tensor, *args: Any, **options: Any) -> Any:
+        if source.raw.dtype != torch.float32:
+            return right(source, weight, *args, **options)
         if direction == "dgrad":
-            return right(_Scaled.apply(x), weight, *args, **options)
+            return right(source._replace(raw=_Scaled.apply(source.raw)), weight, *args, **options)
         if direction == "wgrad":
-            return right(x, _Scaled.apply(weight), *args, **options)
-        result = right(x, weight, *args, **options)
+            return right(source, _Scaled.apply(weight), *args, **options)
+        result = right(source, weight, *args, **options)
         spot = torch.zeros_like(result.y)
         spot[-1, -1, -1, -1] = 1e-3
         return result._replace(y=result.y + spot)

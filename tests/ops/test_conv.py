@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,17 +20,12 @@ from torch.nn import functional as F
 
 from srgan_fast.errors import TrainingError
 from srgan_fast.ops import cuda
-from srgan_fast.ops.conv import (
-    UNIT,
-    ConvResult,
-    conv,
-    conv_pack,
-    conv_reference,
-    data_gradients_only,
-    phase_major,
-    phase_minor,
-)
+from srgan_fast.ops.conv import ConvResult, conv_pack, conv_reference, data_gradients_only
+from srgan_fast.ops.conv import conv as ops_conv
+from srgan_fast.ops.conv_cases import VECTORS, ConvCase, Function, Size, call, draw, results
+from srgan_fast.ops.conv_cases import gradients as gradients_of
 from srgan_fast.ops.packing import cast_weights
+from srgan_fast.ops.prologue import UNIT, Pending, phase_major, phase_minor
 from srgan_fast.runtime.processor import describe_processor
 
 OPS = torch.ops.srgan_fast
@@ -69,7 +63,7 @@ def asked_products(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 # N, C, O, H, W of z: single pixels, sides that are no multiple of a tile, channels that are no multiple of 16.
-SIZES = [
+SIZES: list[Size] = [
     (1, 16, 16, 1, 1),
     (2, 64, 64, 9, 10),
     (1, 3, 20, 5, 7),
@@ -80,104 +74,56 @@ SIZES = [
 ]
 
 
-@dataclass(frozen=True)
-class Case:
-    """A member of the family: kernel side, stride, prologue, epilogue."""
-
-    side: int = 3
-    stride: int = 1
-    prologue: str = "none"
-    moments: bool = False
-    activation: float | None = None
-    bias: bool = True
-
-    @property
-    def shuffle(self) -> bool:
-        return self.prologue.startswith("shuffle")
-
-
 CASES = [
-    Case(),
-    Case(bias=False),
-    Case(activation=0.2),
-    Case(prologue="affine", moments=True),
-    Case(prologue="slope", moments=True),
-    Case(prologue="slopes", activation=0.0),
-    Case(prologue="residual", moments=True),
-    Case(prologue="shuffle"),
-    Case(prologue="shuffle-slopes", moments=True),
-    Case(stride=2),
-    Case(stride=2, prologue="slope", moments=True),
-    Case(stride=2, prologue="shuffle-slopes", activation=0.1),
-    Case(side=5, prologue="slopes"),
-    Case(side=5, moments=True),
-    Case(side=5, prologue="shuffle-slopes"),
+    ConvCase(),
+    ConvCase(bias=False),
+    ConvCase(activation=0.2),
+    ConvCase(prologue="affine", moments=True),
+    ConvCase(prologue="slope", moments=True),
+    ConvCase(prologue="slopes", activation=0.0),
+    ConvCase(prologue="residual", moments=True),
+    ConvCase(prologue="affine", shuffle=True),
+    ConvCase(prologue="slopes", shuffle=True, moments=True),
+    ConvCase(stride=2),
+    ConvCase(stride=2, prologue="slope", moments=True),
+    ConvCase(stride=2, prologue="slopes", shuffle=True, activation=0.1),
+    ConvCase(side=5, prologue="slopes"),
+    ConvCase(side=5, moments=True),
+    ConvCase(side=5, prologue="slopes", shuffle=True),
 ]
 
 
-def placed(places: list[Place], cases: list[Case] = CASES) -> Any:
+def placed(places: list[Place], cases: list[ConvCase] = CASES) -> Any:
     """Parametrises a test by case and place, as far as it is computed there."""
     calls = [(case, place) for place in places for case in cases]
     able = [c for c in calls if not (c[1].device == "cuda" and c[0].shuffle and c[0].stride == 2)]
     return pytest.mark.parametrize(("case", "place"), able, ids=str)
 
 
-def arguments(case: Case, size: tuple[int, ...], place: Place, seed: int = 0) -> dict[str, Tensor]:
-    dtype = place.dtype
-    generator = torch.Generator().manual_seed(seed)
+def arguments(case: ConvCase, size: Size, place: Place, seed: int = 0) -> dict[str, Tensor]:
     n, c, o, h, w = size
-    if place.device == "cuda" and dtype == torch.float32:  # passes over floats want whole units
+    if place.device == "cuda" and place.dtype == torch.float32:  # passes over floats want whole units
         c, o = (channels + -channels % UNIT for channels in (c, o))
-    if case.shuffle:
-        h, w = (h + 1) // 2, (w + 1) // 2
-    channels = 4 * c if case.shuffle else c
-    wide = torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
-
-    def draw(*shape: int, kind: torch.dtype = wide) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(kind)
-
-    given = {
-        "x": draw(n, channels, h, w, kind=dtype).contiguous(memory_format=torch.channels_last),
-        "weight": draw(o, c, case.side, case.side) / (c * case.side**2) ** 0.5,
-    }
-    if case.bias:
-        given["bias"] = draw(o)
-    if case.prologue != "none":
-        given |= {name: draw(channels) for name in ("center", "scale", "shift")}
-    if case.prologue == "slope":
-        given["slope"] = 0.3 * draw(1)
-    elif case.prologue.endswith("slopes"):
-        given["slope"] = 0.3 * draw(channels)
-    elif case.prologue == "residual":
-        given["residual"] = draw(n, c, h, w, kind=dtype)
-    return {name: t.to(place.device) for name, t in given.items()}
+    return {name: t.to(place.device) for name, t in draw(case, (n, c, o, h, w), place.dtype, seed=seed).items()}
 
 
-def options(case: Case) -> dict[str, Any]:
-    return {"stride": case.stride, "shuffle": case.shuffle, "moments": case.moments, "activation": case.activation}
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, **rest: Any) -> ConvResult:
+    """`ops.conv.conv` with a source's fields by name."""
+    of_source = {name: rest.pop(name) for name in (*VECTORS, "residual", "shuffled") if name in rest}
+    return ops_conv(Pending(x, **of_source), weight, bias, **rest)
 
 
 def gradients(result: ConvResult, inputs: dict[str, Tensor], seed: int = 1) -> dict[str, Tensor]:
     """Of a random linear function of everything in the result."""
-    generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros((), dtype=torch.float64, device=result.y.device)
-    for part in result:
-        factors = torch.randn(part.shape, generator=generator, dtype=torch.float64)
-        if part.dim() == 1:  # moments: as heavy as the map they stand for
-            factors = factors * result.y.numel() ** 0.5
-        total = total + (part * factors.to(part)).sum(dtype=torch.float64)
-    names = [name for name in inputs if inputs[name].requires_grad]
-    if not names:
-        return {}
-    found = torch.autograd.grad(total, [inputs[name] for name in names], allow_unused=True)
-    return {f"d{name}": g for name, g in zip(names, found, strict=True) if g is not None}
+    return {f"d{name}": g for name, g in gradients_of(result, inputs, seed=seed).items()}
 
 
-def compute(function: Any, case: Case, given: dict[str, Tensor], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+def compute(
+    function: Function, case: ConvCase, given: dict[str, Tensor], dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
     inputs = {name: (t.to(dtype) if dtype else t).detach().clone().requires_grad_() for name, t in given.items()}
-    result = function(**inputs, **options(case))
-    outputs = {name: part.detach() for name, part in zip(result._fields, result, strict=True) if part.numel()}
-    return outputs | gradients(result, inputs)
+    result = call(function, case, inputs)
+    return results(result) | gradients(result, inputs)
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -187,7 +133,7 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 
 # Sums over all pixels, which cancel: bounded more widely than the maps.
-VECTORS = {"dbias", "dcenter", "dscale", "dshift", "dslope", "mean", "var"}
+SUMS = {"dbias", "dcenter", "dscale", "dshift", "dslope", "mean", "var"}
 
 
 # On a GPU z, weights and gradients are rounded for the products, too. Behind an activation, results near 0 may then end
@@ -196,7 +142,7 @@ ROUNDED = {torch.bfloat16: 1.5e-2, torch.float16: 2.5e-3, torch.float32: 5e-6}
 TURNED = {torch.bfloat16: 0.2, torch.float16: 0.1, torch.float32: 1e-4}
 
 
-def rounds_factors(case: Case) -> bool:
+def rounds_factors(case: ConvCase) -> bool:
     """Whether this CPU multiplies bfloat16 maps in bfloat16, so that z and weights are rounded, too.
 
     AMX always does; without it AVX-512's dot products do where the stride is 2.
@@ -208,35 +154,35 @@ def rounds_factors(case: Case) -> bool:
     return case.stride == 2 and (asked == "avx512_bf16" or (not asked and "avx512_bf16" in flags))
 
 
-def rounding(place: Place, case: Case) -> float:
+def rounding(place: Place, case: ConvCase) -> float:
     """What may be wrong with a GPU's values; TF32 has float16's precision."""
     dtype = torch.float16 if place.products == "own-tf32" else place.dtype
     return (ROUNDED if case.activation is None else TURNED)[dtype]
 
 
-def bound(name: str, place: Place, case: Case) -> float:
+def bound(name: str, place: Place, case: ConvCase) -> float:
     dtype = place.dtype
     if dtype == torch.float64:
         return 1e-11
     if place.device == "cuda":
-        if name in VECTORS - {"var"}:
+        if name in SUMS - {"var"}:
             return math.inf  # held against what they sum up, below
         return rounding(place, case)
     if dtype == torch.bfloat16:
         if rounds_factors(case) and case.activation is not None and name in ("dx", "dweight"):
             return TURNED[dtype]
-        return 0.1 if name in VECTORS else 1.2e-2  # roundings of the stored maps: 2^-9 each
+        return 0.1 if name in SUMS else 1.2e-2  # roundings of the stored maps: 2^-9 each
     # F(4, 5) and F(6, 3) have the same points, but five taps amplify more than three.
-    return 5e-5 if name in VECTORS else 1.5e-5 if case.side == 5 else 5e-6
+    return 5e-5 if name in SUMS else 1.5e-5 if case.side == 5 else 5e-6
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @placed(ON_CPU + ON_GPU + FLOATS_ON_GPU + TF32_ON_GPU)
-def test_values_and_gradients_are_the_references(case: Case, size: tuple[int, ...], place: Place) -> None:
+def test_values_and_gradients_are_the_references(case: ConvCase, size: Size, place: Place) -> None:
     given = arguments(case, size, place)
     if case.prologue == "residual" and size[0] * size[3] * size[4] == 1:
-        case = Case(case.side, case.stride, case.prologue)
-    found, expected = compute(conv, case, given), compute(conv_reference, case, given, torch.float64)
+        case = ConvCase(side=case.side, stride=case.stride, prologue=case.prologue)
+    found, expected = compute(ops_conv, case, given), compute(conv_reference, case, given, torch.float64)
     assert found.keys() == expected.keys()
     for name, value in found.items():
         assert value.shape == expected[name].shape
@@ -245,7 +191,7 @@ def test_values_and_gradients_are_the_references(case: Case, size: tuple[int, ..
         assert error(value, expected[name]) <= bound(name, place, case), name
 
 
-def terms(case: Case, given: dict[str, Tensor]) -> dict[str, Tensor]:
+def terms(case: ConvCase, given: dict[str, Tensor]) -> dict[str, Tensor]:
     """The sum of the absolute values of what is added up for each vector, in float64.
 
     The reference's formulas with a parameter for each pixel: the gradient of such a parameter is one of the terms.
@@ -279,7 +225,7 @@ def terms(case: Case, given: dict[str, Tensor]) -> dict[str, Tensor]:
     return sums | {"mean": y.detach().abs().mean((0, 2, 3))}
 
 
-def bound_of_vectors(place: Place, case: Case) -> float:
+def bound_of_vectors(place: Place, case: ConvCase) -> float:
     if place.device == "cuda":
         return rounding(place, case) * (3 if case.activation is None else 1)
     return 3e-5 if case.side == 5 else 1.5e-6 if case.stride == 2 else 1e-5
@@ -287,10 +233,10 @@ def bound_of_vectors(place: Place, case: Case) -> float:
 
 @pytest.mark.parametrize("size", [(2, 64, 64, 9, 10), (2, 20, 33, 24, 22), (1, 1, 17, 2, 9)], ids=str)
 @placed([Place("cpu", torch.float32), *ON_GPU, *FLOATS_ON_GPU, *TF32_ON_GPU])
-def test_vectors_are_exact_on_the_scale_of_what_they_sum_up(case: Case, size: tuple[int, ...], place: Place) -> None:
+def test_vectors_are_exact_on_the_scale_of_what_they_sum_up(case: ConvCase, size: Size, place: Place) -> None:
     # Sums cancel, so the error of their terms, that of the maps, is what they can be held against.
     given = arguments(case, size, place)
-    found, expected = compute(conv, case, given), compute(conv_reference, case, given, torch.float64)
+    found, expected = compute(ops_conv, case, given), compute(conv_reference, case, given, torch.float64)
     for name, scale in terms(case, given).items():
         if name in found:
             largest = (found[name].double() - expected[name]).abs().max() / scale.mean()
@@ -298,13 +244,14 @@ def test_vectors_are_exact_on_the_scale_of_what_they_sum_up(case: Case, size: tu
 
 
 @pytest.mark.parametrize("size", [(2, 64, 64, 24, 24), (2, 17, 33, 13, 7)], ids=str)
-@placed([Place("cpu", torch.bfloat16), *ON_GPU], [Case(), Case(stride=2), Case(side=5)])
-def test_16_bits_are_as_exact_as_torchs(case: Case, size: tuple[int, ...], place: Place) -> None:
+@placed([Place("cpu", torch.bfloat16), *ON_GPU], [ConvCase(), ConvCase(stride=2), ConvCase(side=5)])
+def test_16_bits_are_as_exact_as_torchs(case: ConvCase, size: Size, place: Place) -> None:
     given = arguments(case, size, place)
     expected = compute(conv_reference, case, given, torch.float64)
-    found = compute(conv, case, given)
+    found = compute(ops_conv, case, given)
 
-    def stock(x: Tensor, weight: Tensor, bias: Tensor, **_: Any) -> ConvResult:
+    def stock(source: Pending, weight: Tensor, bias: Tensor, **_: Any) -> ConvResult:
+        x = source.raw
         y = F.conv2d(x, weight.to(x), bias.to(x), case.stride, case.side // 2)
         none = y.new_empty(0)
         return ConvResult(y, none, none, none)
@@ -315,14 +262,14 @@ def test_16_bits_are_as_exact_as_torchs(case: Case, size: tuple[int, ...], place
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_gradcheck(case: Case) -> None:
+def test_gradcheck(case: ConvCase) -> None:
     given = {
         name: t.requires_grad_() for name, t in arguments(case, (2, 3, 2, 4, 3), Place("cpu", torch.float64)).items()
     }
     names = list(given)
 
     def function(*tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(p for p in conv(**dict(zip(names, tensors, strict=True)), **options(case)) if p.numel())
+        return tuple(p for p in call(ops_conv, case, dict(zip(names, tensors, strict=True))) if p.numel())
 
     assert torch.autograd.gradcheck(function, tuple(given.values()), fast_mode=True)
 
@@ -343,50 +290,50 @@ def layouts(x: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("layout", ["nchw", "channels_last", "sliced", "expanded"])
 @placed(
     [Place("cpu", torch.float64), *ON_GPU, *FLOATS_ON_GPU],
-    [Case(prologue="slope", moments=True), Case(prologue="residual"), Case(stride=2)],
+    [ConvCase(prologue="slope", moments=True), ConvCase(prologue="residual"), ConvCase(stride=2)],
 )
-def test_opcheck(case: Case, place: Place, layout: str) -> None:
+def test_opcheck(case: ConvCase, place: Place, layout: str) -> None:
     given = arguments(case, (2, 5, 6, 7, 4), place)
     x = layouts(given["x"])[layout].detach().requires_grad_()
-    order = ("weight", "bias", "center", "scale", "shift", "slope", "residual")
-    tensors = [None if (t := given.get(name)) is None else t.requires_grad_() for name in order]
-    tail = (case.stride, case.shuffle, case.moments, case.activation)
-    torch.library.opcheck(OPS.conv_forward.default, (x, *tensors, *tail))
-    y, mean, _, _ = OPS.conv_forward(x, *tensors, *tail)
+    tensors = {name: t.requires_grad_() for name, t in given.items()}
+    source = Pending(x, *(tensors.get(name) for name in (*VECTORS, "residual")), case.shuffle)
+    tail = (tensors["weight"], case.stride, None, tensors["bias"], case.moments, case.activation, None)
+    torch.library.opcheck(OPS.conv_forward.default, (*source, *tail))
+    y, mean, _, _ = OPS.conv_forward(*source, *tail)
     g = layouts(torch.randn_like(y))[layout]
     moments = (mean.detach(), torch.randn_like(mean), torch.randn_like(mean)) if case.moments else (None, None, None)
-    saved = y.detach() if case.moments else None
-    plain = [None if t is None else t.detach() for t in tensors]
-    rest = (x.detach(), plain[0], *plain[2:], case.stride, case.shuffle, case.activation)
-    torch.library.opcheck(OPS.conv_dgrad.default, (g, saved, *moments, None, *rest))
-    torch.library.opcheck(OPS.conv_wgrad.default, (g, saved, *moments, *rest, True))
+    result = (g, y.detach() if case.moments else None, *moments, case.activation)
+    detached = tuple(t.detach() if isinstance(t, Tensor) else t for t in source)
+    weight = tensors["weight"].detach()
+    torch.library.opcheck(OPS.conv_dgrad.default, (*detached, weight, case.stride, None, *result, None))
+    torch.library.opcheck(OPS.conv_wgrad.default, (*detached, weight, case.stride, None, *result, True))
     if place.device == "cpu":
-        torch.library.opcheck(OPS.conv_pack.default, (plain[0], case.stride, True))
+        torch.library.opcheck(OPS.conv_pack.default, (weight, case.stride, True))
         for backward in (False, True):
-            torch.library.opcheck(OPS.conv_pack.default, (plain[0].float(), case.stride, backward, True))
+            torch.library.opcheck(OPS.conv_pack.default, (weight.float(), case.stride, backward, True))
     elif case.moments:
         weight = torch.randn(8, 7, 3, 3, device="cuda")
         dy = torch.randn(2, 8, 6, 7, device="cuda", dtype=place.dtype)
         vectors = (torch.randn(8, device="cuda") for _ in range(3))
-        torch.library.opcheck(OPS.conv_dy.default, (layouts(dy)[layout], dy, *vectors, weight, None, True))
+        torch.library.opcheck(OPS.conv_dy.default, (layouts(dy)[layout], dy, *vectors, None, weight, True))
 
 
 @placed(ONE_EACH)
-def test_memory_layout_changes_nothing(case: Case, place: Place) -> None:
+def test_memory_layout_changes_nothing(case: ConvCase, place: Place) -> None:
     given = arguments(case, (2, 17, 5, 7, 6), place)
     given["x"] = given["x"][:1].expand_as(given["x"]).contiguous(memory_format=torch.channels_last)
-    expected = compute(conv, case, given)
+    expected = compute(ops_conv, case, given)
     for x, last in itertools.product(layouts(given["x"]).values(), (False, True)):
         weight = given["weight"].contiguous(memory_format=torch.channels_last) if last else given["weight"]
-        for name, value in compute(conv, case, {**given, "x": x, "weight": weight}).items():
+        for name, value in compute(ops_conv, case, {**given, "x": x, "weight": weight}).items():
             assert torch.equal(value, expected[name]), name
 
 
-@placed(ONE_EACH, [Case(prologue="residual", moments=True)])
-def test_results_are_channels_last_and_inputs_unchanged(case: Case, place: Place) -> None:
+@placed(ONE_EACH, [ConvCase(prologue="residual", moments=True)])
+def test_results_are_channels_last_and_inputs_unchanged(case: ConvCase, place: Place) -> None:
     given = arguments(case, (2, 16, 32, 9, 9), place)
     before = {name: t.clone() for name, t in given.items()}
-    found = conv(**given, **options(case))
+    found = call(ops_conv, case, given)
     assert found.y.is_contiguous(memory_format=torch.channels_last)
     assert found.sum.is_contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(given[name], before[name]) for name in given)
@@ -403,13 +350,13 @@ def threads(count: int) -> Iterator[None]:
 
 
 @placed(ON_CPU)
-def test_repeated_runs_are_bit_identical_and_thread_counts_agree(case: Case, place: Place) -> None:
+def test_repeated_runs_are_bit_identical_and_thread_counts_agree(case: ConvCase, place: Place) -> None:
     given = arguments(case, (2, 32, 80, 23, 21), place)
     with threads(1):
-        alone = compute(conv, case, given)
+        alone = compute(ops_conv, case, given)
     for count in (2, 3):
         with threads(count):
-            first, second = compute(conv, case, given), compute(conv, case, given)
+            first, second = compute(ops_conv, case, given), compute(ops_conv, case, given)
         for name, value in first.items():
             assert torch.equal(value, second[name]), name
             assert error(value, alone[name]) <= bound(name, place, case), name
@@ -476,7 +423,7 @@ def test_moments_of_values_far_from_zero_keep_their_digits() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_kept_weights_are_used_and_others_refused(dtype: torch.dtype) -> None:
-    given = arguments(Case(), (1, 20, 17, 9, 9), Place("cpu", dtype))
+    given = arguments(ConvCase(), (1, 20, 17, 9, 9), Place("cpu", dtype))
     packed, backward = (conv_pack(given["weight"], 1, b, dtype) for b in (False, True))
     x = given["x"].requires_grad_()
     expected = conv(x, given["weight"])
@@ -490,7 +437,7 @@ def test_kept_weights_are_used_and_others_refused(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("place", ON_GPU, ids=str)  # floats are not cast
 def test_cast_weights_are_used_by_the_library_and_others_refused(place: Place) -> None:
-    given = arguments(Case(), (1, 24, 16, 9, 9), place)
+    given = arguments(ConvCase(), (1, 24, 16, 9, 9), place)
     x, weight = given["x"].requires_grad_(), given["weight"]
     cast = cast_weights(weight, place.dtype)
     expected = conv(x, weight)
@@ -526,13 +473,16 @@ def test_gradients_are_computed_only_where_they_are_wanted(place: Place, monkeyp
     assert second.grad is not None
 
 
-@placed(ONE_EACH, [Case(prologue="slopes", moments=True), Case(prologue="residual"), Case(stride=2, activation=0.2)])
-def test_each_gradient_alone_is_the_same_as_among_all(case: Case, place: Place) -> None:
+@placed(
+    ONE_EACH,
+    [ConvCase(prologue="slopes", moments=True), ConvCase(prologue="residual"), ConvCase(stride=2, activation=0.2)],
+)
+def test_each_gradient_alone_is_the_same_as_among_all(case: ConvCase, place: Place) -> None:
     given = arguments(case, (2, 17, 20, 7, 5), place)
-    together = compute(conv, case, given)
+    together = compute(ops_conv, case, given)
     for name in given:
         inputs = {key: t.detach().clone().requires_grad_(key == name) for key, t in given.items()}
-        found = gradients(conv(**inputs, **options(case)), inputs)
+        found = gradients(call(ops_conv, case, inputs), inputs)
         assert found.keys() == {f"d{name}"}
         assert torch.equal(found[f"d{name}"], together[f"d{name}"]), name
 
@@ -540,12 +490,12 @@ def test_each_gradient_alone_is_the_same_as_among_all(case: Case, place: Place) 
 @pytest.mark.parametrize("part", ["y", "mean", "var", "sum"])
 @pytest.mark.parametrize("prologue", ["slope", "residual"])
 def test_each_part_of_the_result_has_its_gradient_without_the_others(prologue: str, part: str) -> None:
-    case = Case(prologue=prologue, moments=True)
+    case = ConvCase(prologue=prologue, moments=True)
     given = arguments(case, (2, 5, 6, 7, 4), Place("cpu", torch.float64))
     found = []
-    for function in (conv, conv_reference):
+    for function in (ops_conv, conv_reference):
         inputs = {name: t.detach().clone().requires_grad_() for name, t in given.items()}
-        value = getattr(function(**inputs, **options(case)), part)
+        value = getattr(call(function, case, inputs), part)
         if not value.numel():
             pytest.skip("there is no sum without a residual")
         torch.manual_seed(2)
@@ -557,21 +507,21 @@ def test_each_part_of_the_result_has_its_gradient_without_the_others(prologue: s
 
 
 def test_vectors_of_one_value_stand_for_all_channels() -> None:
-    case = Case(moments=True)
+    case = ConvCase(moments=True)
     given = arguments(case, (2, 20, 17, 6, 7), Place("cpu", torch.float64))
     given |= {name: torch.full((1,), value, dtype=torch.float64) for name, value in
               {"center": 0.1, "scale": -1.5, "shift": 0.3, "slope": -0.2}.items()}  # fmt: skip
-    found, expected = compute(conv, case, given), compute(conv_reference, case, given)
+    found, expected = compute(ops_conv, case, given), compute(conv_reference, case, given)
     assert found.keys() == expected.keys()
     for name, value in found.items():
         assert value.shape == expected[name].shape
         torch.testing.assert_close(value, expected[name], rtol=1e-11, atol=1e-12)
 
 
-@placed(ONE_EACH, [Case(prologue="residual", moments=True), Case(activation=0.0)])
-def test_backward_changes_nothing_that_it_reads_and_may_be_repeated(case: Case, place: Place) -> None:
+@placed(ONE_EACH, [ConvCase(prologue="residual", moments=True), ConvCase(activation=0.0)])
+def test_backward_changes_nothing_that_it_reads_and_may_be_repeated(case: ConvCase, place: Place) -> None:
     inputs = {name: t.requires_grad_() for name, t in arguments(case, (2, 17, 20, 7, 5), place).items()}
-    result = conv(**inputs, **options(case))
+    result = call(ops_conv, case, inputs)
     kept = [*inputs.values(), *(part for part in result if part.numel())]
     before = [(t._version, t.detach().clone()) for t in kept]
     factor = torch.randn_like(result.y)
@@ -619,12 +569,12 @@ def test_second_order_is_refused(place: Place) -> None:
         dx.sum().backward()
 
 
-@placed(ONE_EACH, [Case(prologue="slope", moments=True)])
-def test_compiles_without_a_break(case: Case, place: Place) -> None:
+@placed(ONE_EACH, [ConvCase(prologue="slope", moments=True)])
+def test_compiles_without_a_break(case: ConvCase, place: Place) -> None:
     given = {name: t.requires_grad_() for name, t in arguments(case, (2, 8, 8, 6, 6), place).items()}
 
     def function(**tensors: Tensor) -> Tensor:
-        result = conv(**tensors, **options(case))
+        result = call(ops_conv, case, tensors)
         return (result.y * result.var[:, None, None]).sum()
 
     expected = torch.autograd.grad(function(**given), list(given.values()))
@@ -641,7 +591,7 @@ X, W = torch.ones(1, 16, 4, 4), torch.ones(8, 16, 3, 3)
     [
         (lambda: conv(X[0], W), "N, C, H, W maps"),
         (lambda: conv(X, torch.ones(8, 15, 3, 3)), "do not fit a map"),
-        (lambda: conv(X, W, shuffle=True), "that is shuffled"),
+        (lambda: conv(X, W, shuffled=True), "that is shuffled"),
         (lambda: conv(X, torch.ones(8, 16, 7, 7)), "3x3 of stride 1 or 2"),
         (lambda: conv(X, torch.ones(8, 16, 5, 5), stride=2), "3x3 of stride 1 or 2"),
         (lambda: conv(X, W, stride=3), "3x3 of stride 1 or 2"),
@@ -661,9 +611,9 @@ X, W = torch.ones(1, 16, 4, 4), torch.ones(8, 16, 3, 3)
         (lambda: conv(X, W, activation=float("nan")), "at least 0"),
         (lambda: conv_pack(W[:0], 1, False), "empty weights"),
         (lambda: conv(X.to("meta"), torch.ones(8, 15, 3, 3, device="meta")), "do not fit a map"),
-        (lambda: OPS.conv_wgrad(X, None, None, None, None, X, W, *[None] * 5, 1, False, None, False), "does not fit"),
-        (lambda: OPS.conv_dgrad(X, None, torch.ones(16), None, None, None, X, torch.ones(16, 16, 3, 3),
-                                *[None] * 5, 1, False, None), "needs the forward call's result"),
+        (lambda: OPS.conv_wgrad(*Pending(X), W, 1, None, X, *[None] * 5, False), "does not fit"),
+        (lambda: OPS.conv_dgrad(*Pending(X), torch.ones(16, 16, 3, 3), 1, None, X, None, torch.ones(16),
+                                *[None] * 4), "needs the forward call's result"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said(call: Any, message: str) -> None:
@@ -691,11 +641,11 @@ def test_tensors_on_several_devices_are_refused(call: Any) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1e38], ids=str)
 @placed(ON_CPU + ON_GPU + FLOATS_ON_GPU)
-def test_what_is_no_number_reaches_what_it_touches(case: Case, place: Place, bad: float) -> None:
+def test_what_is_no_number_reaches_what_it_touches(case: ConvCase, place: Place, bad: float) -> None:
     given = arguments(case, (1, 5, 6, 12, 12), place)
-    clean = compute(conv, case, given)
+    clean = compute(ops_conv, case, given)
     given["x"][0, 3, 2, 2] = max(bad, torch.finfo(place.dtype).min)
-    found = compute(conv, case, given)
+    found = compute(ops_conv, case, given)
     if math.isfinite(bad):
         return  # large numbers overflow here or there; it is enough that nothing crashes
     reference = compute(conv_reference, case, given, torch.float64)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,8 @@ from srgan_fast.ops import (
 from srgan_fast.ops import conv as conv_module
 from srgan_fast.ops.accuracy import CheckError, repeated
 from srgan_fast.ops.check_cases import Wants
-from srgan_fast.ops.pending import Pending, in_units
+from srgan_fast.ops.pending import in_units
+from srgan_fast.ops.prologue import ARGUMENTS, Pending
 
 from ..stand_in import StandIn
 
@@ -133,16 +135,16 @@ def test_operators_can_be_captured_in_graphs(device: torch.device) -> None:
 def test_what_does_not_fit_is_said(device: torch.device) -> None:
     x, weight = torch.zeros(1, 16, 4, 4, device=device), torch.zeros(8, 16, 3, 3, device=device)
     with pytest.raises(RuntimeError, match="bfloat16, float16 or float32"):
-        torch.ops.srgan_fast.conv_forward(x.double(), weight, *[None] * 6, 1, False, False, None)
+        torch.ops.srgan_fast.conv_forward(*Pending(x.double()), weight, 1, None, None, False, None, None)
     with pytest.raises(RuntimeError, match="different devices"):
-        torch.ops.srgan_fast.conv_forward(x.bfloat16(), weight.cpu(), *[None] * 6, 1, False, False, None)
+        torch.ops.srgan_fast.conv_forward(*Pending(x.bfloat16()), weight.cpu(), 1, None, None, False, None, None)
     block = ConvReLU(16, 8).to(device)
     use_kernels(block, "fused")
     with pytest.raises(TrainingError, match=r"bfloat16, float16 or float32 on CUDA, not float64"):
         block.double()(x.double())
     odd = torch.zeros(5, 16, 3, 3, device=device)
     with pytest.raises(RuntimeError, match="behind a convolution of CUDA maps of float32 wants channels in multiples"):
-        torch.ops.srgan_fast.conv_forward(x, odd, *[None] * 6, 1, False, True, None)
+        torch.ops.srgan_fast.conv_forward(*Pending(x), odd, 1, None, None, True, None, None)
 
 
 @pytest.mark.parametrize("case", [case for case in cuda.CHECKS if case.size[0] < 10 and case.side < 9], ids=str)
@@ -152,8 +154,8 @@ def test_the_examination_knows_right_from_wrong(case: cuda.CheckCase, monkeypatc
     assert all(error.excess <= 1.0 for error in cuda.check(case, cpu))
     reference = cuda.conv_reference
 
-    def shifted(x: Tensor, weight: Tensor, **rest: object) -> object:
-        return reference(x, weight.roll(1, 3), **rest)  # type: ignore[arg-type]
+    def shifted(source: Pending, weight: Tensor, *rest: Any, **options: Any) -> object:
+        return reference(source, weight.roll(1, 3), *rest, **options)
 
     monkeypatch.setattr(cuda, "conv_reference", shifted)
     assert any(error.excess > 1.0 for error in cuda.check(case, cpu))
@@ -197,7 +199,7 @@ def test_an_examination_asks_for_a_gradient_alone_with_what_stands_behind(
         real = getattr(torch.ops.srgan_fast, name)
 
         def noted(*arguments: object, name: str = name, real: Callable[..., object] = real) -> object:
-            called.append(f"{name}, {'with' if arguments[1] is not None else 'without'} y")
+            called.append(f"{name}, {'with' if arguments[ARGUMENTS + 4] is not None else 'without'} y")
             return real(*arguments)
 
         monkeypatch.setattr(conv_module._ops, name, noted)

@@ -38,9 +38,9 @@ from srgan_fast.ops import (
     cuda,
     use_kernels,
 )
-from srgan_fast.ops.conv import phase_minor, tail_weight
+from srgan_fast.ops.conv import tail_weight
 from srgan_fast.ops.modules import tail
-from srgan_fast.ops.pending import Pending
+from srgan_fast.ops.prologue import Pending, phase_minor
 from srgan_fast.ops.switch import Switched
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from srgan_fast.errors import TrainingError
 from srgan_fast.models import Generator, generator_config
 from srgan_fast.ops import ConvBN, available, native, switch, use_kernels, why_not
-from srgan_fast.ops.pending import Pending, convolve
+from srgan_fast.ops.pending import convolve
+from srgan_fast.ops.prologue import Pending
 
 
 @pytest.fixture(autouse=True)
