@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from srgan_fast.data.image_files import icc
 from srgan_fast.data.images import Format, Image, ImageFile, Timing, encode, image_header, read_file, read_image
 
 DELAYS = (40, 120, 80, 200)
@@ -119,6 +120,43 @@ def test_every_page_of_a_tiff_is_read_and_written(sizes: tuple[tuple[int, int], 
     with tifffile.TiffFile(io.BytesIO(encoded.data)) as written:
         for i, (page, size) in enumerate(zip(written.pages, sizes, strict=True)):
             np.testing.assert_array_equal(page.asarray(), np.full((*size, 3), 50 * i, np.uint8))
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["8 then 16", "16 then 8"])
+@pytest.mark.parametrize("sizes", [((8, 9), (8, 9)), ((8, 9), (5, 4))], ids=["one size", "several"])
+def test_pages_of_8_and_16_bits_beside_each_other_keep_their_brightness(
+    sizes: tuple[tuple[int, int], ...], order: int
+) -> None:
+    pages = [np.full((*sizes[0], 3), 200, np.uint8), np.full((*sizes[1], 3), 100 * 257, np.uint16)][::order]
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for page in pages:
+            writer.write(page, photometric="rgb")
+    encoded = encode(read_file(file.getvalue()), "tif")
+    with tifffile.TiffFile(io.BytesIO(encoded.data)) as written:
+        shares = [float(page.asarray().mean()) / np.iinfo(page.dtype).max for page in written.pages]
+    assert shares == pytest.approx([200 / 255, 100 / 255][::order])
+
+
+@pytest.mark.parametrize("sizes", [((8, 9), (8, 9)), ((8, 9), (5, 4))], ids=["one size", "several"])
+def test_every_page_keeps_its_profile_and_what_describes_it(sizes: tuple[tuple[int, int], ...]) -> None:
+    xmp, iptc = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>', b"\x1c\x02\x78\x00\x05hello"
+    profiles = [icc.make_profile(gamma, icc.SRGB_PRIMARIES, False) for gamma in (1.8, 2.2)]
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for size, profile in zip(sizes, profiles, strict=True):
+            writer.write(
+                np.zeros((*size, 3), np.uint8), photometric="rgb", iccprofile=profile, metadata=None,
+                description="a scan", extratags=[(700, 1, len(xmp), xmp, True), (33723, 1, len(iptc), iptc, True)],
+            )  # fmt: skip
+    encoded = encode(read_file(file.getvalue()), "tif")
+    assert encoded.notes == ()
+    with tifffile.TiffFile(io.BytesIO(encoded.data)) as written:
+        assert [page.iccprofile for page in written.pages] == profiles
+        for page in written.pages:
+            assert page.description == "a scan"
+            assert bytes(page.tags[700].value) == xmp
+            assert bytes(page.tags[33723].value) == iptc
 
 
 def test_smaller_copies_of_a_page_are_no_pages() -> None:
