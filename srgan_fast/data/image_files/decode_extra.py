@@ -1,4 +1,4 @@
-"""Decoding of formats that packaged libvips does not support: BMP, PPM, TGA, HEIC, JPEG XL, TIFF codecs, APNG frames.
+"""Decoding of formats that packaged libvips does not support: BMP, PPM, TGA, HEIC, JPEG XL, TIFF codecs.
 
 Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and tifffile. Each is imported on first use.
 """
@@ -6,20 +6,16 @@ Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and 
 import importlib
 import io
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.data.image_files import exif
 from srgan_fast.data.image_files.formats import EXTRA_HINT
-from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Timing
-from srgan_fast.data.image_files.samples import convert
+from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata
 from srgan_fast.data.image_files.tiff import compression, is_tiff
 from srgan_fast.errors import ImageError
-
-if TYPE_CHECKING:
-    from srgan_fast.data.image_files.decode import Source
 
 _PILLOW, _HEIF, _JXL, _TIFF = "Pillow", "pillow-heif", "imagecodecs", "tifffile"
 _MODULES = {_PILLOW: "PIL.Image", _HEIF: "pillow_heif", _JXL: "imagecodecs", _TIFF: "tifffile"}
@@ -164,25 +160,3 @@ def _tiff(module: ModuleType, data: bytes, name: str, all_frames: bool) -> Image
                 array = np.iinfo(array.dtype).max - array
             frames.append(_of_array(array, name, Metadata(icc=page.iccprofile)))
     return ImageFile(tuple(frames))
-
-
-def apng(source: "Source", metadata: Metadata) -> ImageFile:
-    """Decodes all frames of an animated PNG; without Pillow only the first image, with a note."""
-    try:
-        module = importlib.import_module(_MODULES[_PILLOW])
-    except ImportError:
-        image, notes = convert(source.open(), metadata, source.name)
-        return ImageFile((image,), None, (*notes, f"the frames after the first (they need Pillow: {EXTRA_HINT})"))
-    frames, delays = [], []
-    try:
-        with source.file() as file, module.open(file) as film:
-            loop = int(film.info.get("loop", 0))
-            # The default image may not be a frame, but a substitute for readers without animation support.
-            for number in range(int(bool(film.info.get("default_image"))), film.n_frames):
-                film.seek(number)
-                delays.append(round(float(film.info.get("duration", 0))))
-                mode = "L" if film.mode in ("1", "L") else "RGBA" if film.has_transparency_data else "RGB"
-                frames.append(_of_array(np.asarray(film.convert(mode)), source.name, metadata))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{source.name}: cannot be read as an image ({error})") from None
-    return ImageFile(tuple(frames), Timing(tuple(delays), loop))
