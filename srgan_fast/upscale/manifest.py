@@ -26,6 +26,7 @@ except ImportError:  # Windows: one process at a time
     fcntl = None  # type: ignore[assignment]
 
 CLAIM_HOLDS = 300.0  # seconds after which a claim of another host counts as abandoned if it was not renewed
+State = Literal["claimed", "again", "done", "held", "foreign"]  # see `Manifest.claim`
 Status = Literal["claimed", "done", "failed", "left", "released"]
 
 
@@ -100,7 +101,7 @@ class Manifest:
         except OSError as error:
             raise FileError(f"{shown(path)}: cannot be used as a manifest ({error.strerror or error})") from None
 
-    def claim(self, source: Place, target: Path | Remote) -> Literal["claimed", "again", "done", "held", "foreign"]:
+    def claim(self, source: Place, target: Path | Remote) -> State:
         """Claims a target for this process.
 
         Returns:
@@ -108,18 +109,27 @@ class Manifest:
             options; `done`: the result of this source, model and options exists; `held`: another process works on it;
             `foreign`: not claimed, since no run of this manifest created the existing file.
         """
-        key = absolute(target)
         with self._locked() as file:
-            line = self.lines.get(key)
-            if line is not None and line.is_held() and (line.host, line.pid) != (host(), os.getpid()):
-                return "held"
-            if line is not None and line.status == "done" and self._is_there(line, source, target):
-                return "done"
-            there = os.path.lexists(target) if isinstance(target, Path) else target.exists()
-            if there and not self._is_ours(line, target):
-                return "foreign"
-            self._append(file, self._line(source, target, "claimed"))
-            return "again" if there else "claimed"
+            state = self._state(source, target)
+            if state in ("claimed", "again"):
+                self._append(file, self._line(source, target, "claimed"))
+            return state
+
+    def would_claim(self, source: Place, target: Path | Remote) -> State:
+        """What `claim` would return; nothing is claimed."""
+        with self._locked():
+            return self._state(source, target)
+
+    def _state(self, source: Place, target: Path | Remote) -> State:
+        line = self.lines.get(absolute(target))
+        if line is not None and line.is_held() and (line.host, line.pid) != (host(), os.getpid()):
+            return "held"
+        if line is not None and line.status == "done" and self._is_there(line, source, target):
+            return "done"
+        there = os.path.lexists(target) if isinstance(target, Path) else target.exists()
+        if there and not self._is_ours(line, target):
+            return "foreign"
+        return "again" if there else "claimed"
 
     def record(
         self, source: Place, target: Path | Remote, status: Status, seconds: float = 0.0, message: str = ""
