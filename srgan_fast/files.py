@@ -86,6 +86,16 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def start_of(pid: int) -> int:
+    """Start of a process of this host, in clock ticks since the system's start; 0 if unknown.
+
+    Together with the process id it identifies a process: ids are given again.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return 0
+
+
 def sweep(folder: Path) -> int:
     """Removes temporary files left by killed processes in a folder; those of other hosts after a day.
 

@@ -228,7 +228,8 @@ def upscale(
             "sharpness": sharpness,
             "key": key,
         }
-        record = None if manifest is None or dry_run else _manifest(manifest, model, options, facts)
+        begins = manifest is not None and not (dry_run and not manifest.exists())
+        record = _manifest(manifest, model, options, facts) if manifest is not None and begins else None
     except SrganFastError as error:
         if as_json_:
             print_json(as_json([], error=str(error)))
@@ -236,7 +237,7 @@ def upscale(
     if dry_run:
         from srgan_fast.cli.upscale_dry_run import report_dry_run  # noqa: PLC0415
 
-        report_dry_run(plan, upscaler, options, as_json_)
+        report_dry_run(plan, upscaler, options, record, as_json_)
         return
 
     def start(on_tile: "Callable[[Tile], None]", stop: threading.Event) -> "Iterator[JobResult]":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from srgan_fast.errors import FileError, SrganFastError
-from srgan_fast.files import host, is_running, shown
+from srgan_fast.files import host, is_running, shown, start_of, sync_folder
 from srgan_fast.upscale.places import Place, Remote, absolute
 
 try:
@@ -26,6 +26,7 @@ except ImportError:  # Windows: one process at a time
     fcntl = None  # type: ignore[assignment]
 
 CLAIM_HOLDS = 300.0  # seconds after which a claim of another host counts as abandoned if it was not renewed
+State = Literal["claimed", "again", "done", "held", "foreign"]  # see `Manifest.claim`
 Status = Literal["claimed", "done", "failed", "left", "released"]
 
 
@@ -46,6 +47,7 @@ class Line:
         message: reason of a failure.
         host: host that wrote the line.
         pid: process that wrote the line.
+        start: start of that process, see `files.start_of`; 0 if unknown.
         time: time of writing in seconds since 1970.
     """
 
@@ -61,6 +63,7 @@ class Line:
     message: str = ""
     host: str = ""
     pid: int = 0
+    start: int = 0
     time: float = 0.0
 
     def is_held(self) -> bool:
@@ -68,7 +71,8 @@ class Line:
         if self.status != "claimed":
             return False
         if self.host == host():
-            return is_running(self.pid)
+            # Another process may have been given the id of one that died.
+            return is_running(self.pid) and (self.start == 0 or self.start == start_of(self.pid))
         return time.time() - self.time < CLAIM_HOLDS
 
 
@@ -92,8 +96,12 @@ class Manifest:
         self._offset = 0
         with self._locked():
             pass
+        try:
+            sync_folder(path.parent)  # otherwise a power failure could leave results of which no line tells
+        except OSError as error:
+            raise FileError(f"{shown(path)}: cannot be used as a manifest ({error.strerror or error})") from None
 
-    def claim(self, source: Place, target: Path | Remote) -> Literal["claimed", "again", "done", "held", "foreign"]:
+    def claim(self, source: Place, target: Path | Remote) -> State:
         """Claims a target for this process.
 
         Returns:
@@ -101,18 +109,27 @@ class Manifest:
             options; `done`: the result of this source, model and options exists; `held`: another process works on it;
             `foreign`: not claimed, since no run of this manifest created the existing file.
         """
-        key = absolute(target)
         with self._locked() as file:
-            line = self.lines.get(key)
-            if line is not None and line.is_held() and (line.host, line.pid) != (host(), os.getpid()):
-                return "held"
-            if line is not None and line.status == "done" and self._is_there(line, source, target):
-                return "done"
-            there = os.path.lexists(target) if isinstance(target, Path) else target.exists()
-            if there and not self._is_ours(line, target):
-                return "foreign"
-            self._append(file, self._line(source, target, "claimed"))
-            return "again" if there else "claimed"
+            state = self._state(source, target)
+            if state in ("claimed", "again"):
+                self._append(file, self._line(source, target, "claimed"))
+            return state
+
+    def would_claim(self, source: Place, target: Path | Remote) -> State:
+        """What `claim` would return; nothing is claimed."""
+        with self._locked():
+            return self._state(source, target)
+
+    def _state(self, source: Place, target: Path | Remote) -> State:
+        line = self.lines.get(absolute(target))
+        if line is not None and line.is_held() and (line.host, line.pid) != (host(), os.getpid()):
+            return "held"
+        if line is not None and line.status == "done" and self._is_there(line, source, target):
+            return "done"
+        there = os.path.lexists(target) if isinstance(target, Path) else target.exists()
+        if there and not self._is_ours(line, target):
+            return "foreign"
+        return "again" if there else "claimed"
 
     def record(
         self, source: Place, target: Path | Remote, status: Status, seconds: float = 0.0, message: str = ""
@@ -170,7 +187,8 @@ class Manifest:
             pass  # the file was removed meanwhile; the line then has zeros
         return Line(
             absolute(target), status, absolute(source), **about, digest=digest, run=self.run,
-            seconds=round(seconds, 4), message=message, host=host(), pid=os.getpid(), time=time.time(),
+            seconds=round(seconds, 4), message=message, host=host(), pid=os.getpid(), start=start_of(os.getpid()),
+            time=time.time(),
         )  # fmt: skip
 
     @contextmanager
@@ -203,7 +221,9 @@ class Manifest:
         text = json.dumps(asdict(line)).encode() + b"\n"
         end = file.seek(0, os.SEEK_END)
         torn = end > self._offset
-        file.write(b"\n" * torn + text)
+        left = memoryview(b"\n" * torn + text)
+        while left:  # a disk that is nearly full takes a part, and raises an error at the next attempt only
+            left = left[file.write(left) :]
         os.fsync(file.fileno())
         self._offset = end + len(text) + torn
         self.lines[line.target] = line

@@ -71,7 +71,7 @@ def look(job: Job, upscaler: Upscaler, options: OutputOptions) -> Opened | JobRe
     """Reads the header and checks the job; returns a skipped or failed result if there is nothing to upscale."""
     try:
         if job.target is not None:
-            there = _already_there(job, job.target, options)
+            there = already_there(job, job.target, options)
             if there is not None:
                 return there
             if isinstance(job.target, Path):
@@ -112,7 +112,8 @@ def decode(job: Job, looked: Opened | JobResult) -> ImageFile | RowSource | JobR
         return _failed(job, job.name, error)
 
 
-def _already_there(job: Job, target: Path | Remote, options: OutputOptions) -> JobResult | None:
+def already_there(job: Job, target: Path | Remote, options: OutputOptions) -> JobResult | None:
+    """The skipped or failed result if the target exists and is not replaced; None if the image is to be computed."""
     if options.existing == "overwrite" or job.redo or not target.exists():
         return None
     if options.existing == "error":

@@ -620,6 +620,39 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(upscale: Any, pictur
     assert found["images"][0]["bytes"] == round(28 * 20 * 1.42)
 
 
+def test_a_dry_run_says_what_would_be_skipped(upscale: Any, picture: Any) -> None:
+    picture("in/a.png")
+    manifest = ["--manifest", "m.jsonl"]
+    assert upscale("in", "-o", "out", *manifest).exit_code == 0
+    picture("in/b.png")
+    picture("in/c.png")
+    Path("out/b_x4.png").touch()  # not whole: would be done again
+    written = Path("m.jsonl").read_bytes()
+    lines = upscale("in", "-o", "out", "--skip-existing", "--dry-run").stderr.splitlines()
+    assert lines[0] == "would skip: out/a_x4.png exists already"
+    assert [line.split(" (")[0] for line in lines[1:3]] == ["in/b.png", "in/c.png"]
+    assert lines[3].startswith("2 to upscale, about ")
+    assert lines[3].endswith("; 1 would be skipped")
+    lines = upscale("in", "-o", "out", *manifest, "--resume", "--dry-run").stderr.splitlines()
+    assert lines[0] == "would skip: out/a_x4.png is done according to the manifest"
+    assert lines[1].startswith("would fail: out/b_x4.png: exists already")
+    assert lines[3].endswith("; 1 would be skipped; 1 would fail")
+    found = json.loads(upscale("in", "-o", "out", *manifest, "--resume", "--dry-run", "--json").stdout)
+    assert [bool(entry["skipped"]) for entry in found["images"]] == [True, False, False]
+    assert Path("m.jsonl").read_bytes() == written
+
+
+def test_a_dry_run_tells_what_is_left_out_and_does_not_read_standard_input(upscale: Any, picture: Any) -> None:
+    picture("in/a.png")
+    picture("in/a_x4.png")
+    Path("in/b.psd").touch()
+    result = upscale("in", "-o", "in", "--dry-run", "--overwrite")
+    assert result.stderr.splitlines()[-1].endswith("; 1 ignored as results of earlier runs; unsupported: 1 .psd")
+    first, last = upscale("-", "-o", "b.png", "--dry-run").stderr.splitlines()
+    assert first == "standard input -> b.png, of a size that is known when it is read"
+    assert last.startswith("1 to upscale")
+
+
 def test_strength_goes_from_interpolation_to_the_model(upscale: Any, picture: Any) -> None:
     picture("a.png")
     for strength in ("0", "0.5", "1"):

@@ -1,5 +1,7 @@
 """A manifest makes a batch resumable after any end of it, and lets several processes share it."""
 
+import errno
+import io
 import json
 import os
 import random
@@ -15,7 +17,8 @@ import numpy as np
 import pytest
 
 from srgan_fast.data.images import Image, encode_image, read_image
-from srgan_fast.files import host
+from srgan_fast.errors import FileError
+from srgan_fast.files import host, start_of
 from srgan_fast.upscale import Job, JobResult, Manifest, OutputOptions, run_shared
 from srgan_fast.upscale.one import is_whole
 
@@ -116,6 +119,46 @@ def test_a_claim_of_a_dead_process_is_taken_over_at_once(folder: Path) -> None:
     assert [result.status for result in _run(jobs)] == ["done"]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="starts of processes are read in /proc there only")
+def test_a_claim_of_a_dead_process_whose_id_was_given_again_is_taken_over(folder: Path) -> None:
+    jobs = _jobs(1)
+    claim = {"target": str(folder / "out/0.png"), "status": "claimed", "host": host(), "pid": os.getppid()}
+    _append(**claim, start=start_of(os.getppid()) - 1, time=time.time())
+    assert [result.status for result in _run(jobs)] == ["done"]
+    _append(**claim, start=start_of(os.getppid()), time=time.time())
+    assert Manifest(Path("m.jsonl"), "run").claim(jobs[0].source, jobs[0].target) == "held"
+
+
+def test_a_line_that_a_full_disk_cuts_is_an_error_and_spoils_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [100]
+    opened = Path.open
+
+    def nearly_full(self: Path, *arguments: Any, **options: Any) -> Any:
+        return NearlyFull(self, "a+") if self.name == "m.jsonl" else opened(self, *arguments, **options)
+
+    class NearlyFull(io.FileIO):
+        """A file on a disk with some bytes left, of which the system writes what fits."""
+
+        def write(self, data: Any) -> int:
+            if not room[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            part = memoryview(data)[: room[0]]
+            room[0] -= len(part)
+            return super().write(part)
+
+    jobs = _jobs(3)
+    manifest = Manifest(Path("m.jsonl"), "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", nearly_full)
+        with pytest.raises(FileError, match="No space left on device"):
+            manifest.claim(jobs[0].source, jobs[0].target)
+    assert Path("m.jsonl").stat().st_size == 100
+    assert manifest.claim(jobs[1].source, jobs[1].target) == "claimed"
+    assert {Path(target).name for target in Manifest(Path("m.jsonl"), "run").lines} == {"1.png"}
+
+
 def test_a_claim_of_another_host_is_taken_over_when_it_is_old(folder: Path) -> None:
     jobs = _jobs(1)
     _append(target=str(folder / "out/0.png"), status="claimed", host="elsewhere", pid=1, time=time.time() - 301)
@@ -150,10 +193,12 @@ def test_a_line_comes_after_the_name_and_the_folder_reached_the_disk(
 
     def traced_sync(descriptor: int) -> None:
         place = Path(f"/proc/self/fd/{descriptor}").resolve()
-        last = Path("m.jsonl").read_text().splitlines()[-1]
         order.append(
-            "folder" if place.is_dir() else json.loads(last)["status"] if place.name == "m.jsonl" else "contents"
-        )
+            "folder of the manifest" if place == folder
+            else "folder" if place.is_dir()
+            else _lines()[-1]["status"] if place.name == "m.jsonl"
+            else "contents"
+        )  # fmt: skip
         sync(descriptor)
 
     def traced_replace(self: Path, target: Path) -> Path:
@@ -164,7 +209,7 @@ def test_a_line_comes_after_the_name_and_the_folder_reached_the_disk(
     monkeypatch.setattr(os, "fsync", traced_sync)
     monkeypatch.setattr(Path, "replace", traced_replace)
     _run(jobs)
-    assert order == ["claimed", "contents", "rename", "folder", "done"]
+    assert order == ["folder of the manifest", "claimed", "contents", "rename", "folder", "done"]
 
 
 # -- processes that die ------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyvips
 
-from srgan_fast.data.image_files import decode_extra, exif, gif, jpeg, png, tiff
+from srgan_fast.data.image_files import apng, decode_extra, exif, gif, jpeg, png, tiff
 from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Text, Timing
 from srgan_fast.data.image_files.libvips_messages import libvips_users
@@ -207,7 +207,7 @@ def _decode(source: Source, image: pyvips.Image, all_frames: bool) -> ImageFile:
         with source.file() as file:
             animated = png.frame_count(file) > 1
         if animated:
-            return decode_extra.apng(source, describe(source, image, loader)[0])
+            return _animated_png(source, image)
     metadata, notes = describe(source, image, loader)
     if count > 1 and not loader.startswith(_TIMED):
         notes.append(f"{count - 1} further images in the file")
@@ -231,6 +231,24 @@ def _tiff(source: Source, first: pyvips.Image, all_frames: bool) -> ImageFile:
         frames.append(frame)
         notes += [note for note in (*more, *other) if note not in notes]
     return ImageFile(tuple(frames), None, tuple(notes))
+
+
+def _animated_png(source: Source, first: pyvips.Image) -> ImageFile:
+    metadata, notes = describe(source, first, "pngload")
+    with source.file() as file:
+        data = file.read()
+
+    def decoded(part: bytes) -> Image:
+        image, more = convert(Source(source.name, None, part).open(), metadata, source.name, turn=False)
+        notes.extend(note for note in more if note not in notes)
+        return image
+
+    try:
+        parts, loop = apng.split(data)
+    except ValueError as error:
+        raise ImageError(f"{source.name}: cannot be read as an image ({error})") from None
+    frames = apng.draw(parts, first.height, first.width, decoded)
+    return ImageFile(tuple(frames), Timing(tuple(part.delay for part in parts), loop), tuple(notes))
 
 
 def _animation(source: Source, first: pyvips.Image, count: int) -> ImageFile:

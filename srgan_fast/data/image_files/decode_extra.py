@@ -1,30 +1,31 @@
-"""Decoding of formats that packaged libvips does not support: BMP, PPM, TGA, HEIC, JPEG XL, TIFF codecs, APNG frames.
+"""Decoding of formats that packaged libvips does not support: BMP, PPM, TGA, HEIC, JPEG XL, TIFF codecs.
 
 Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and tifffile. Each is imported on first use.
 """
 
 import importlib
 import io
+from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srgan_fast.data.image_files import exif
 from srgan_fast.data.image_files.formats import EXTRA_HINT
-from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Timing
-from srgan_fast.data.image_files.samples import convert
+from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text
+from srgan_fast.data.image_files.samples import full_range
 from srgan_fast.data.image_files.tiff import compression, is_tiff
 from srgan_fast.errors import ImageError
-
-if TYPE_CHECKING:
-    from srgan_fast.data.image_files.decode import Source
 
 _PILLOW, _HEIF, _JXL, _TIFF = "Pillow", "pillow-heif", "imagecodecs", "tifffile"
 _MODULES = {_PILLOW: "PIL.Image", _HEIF: "pillow_heif", _JXL: "imagecodecs", _TIFF: "tifffile"}
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _NAMES = {_HEIF: "HEIC", _JXL: "JPEG XL", _TIFF: "this TIFF's codec", _PILLOW: "this format"}
+
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _XMP, _IPTC, _EXIF = 274, 282, 283, 296, 700, 33723, 34665
+_INCH, _CENTIMETRE, _PREMULTIPLIED = 2, 3, 1  # values of ResolutionUnit and ExtraSamples
 
 # TIFF's codec numbers: none, CCITT, LZW, JPEG, deflate, PackBits. libvips' messages do not reliably indicate a missing
 # codec, since another thread may have disabled them.
@@ -71,7 +72,9 @@ def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
     module = _load(library, name)
     try:
         if library == _JXL:
-            return ImageFile((_of_array(np.asarray(module.jpegxl_decode(data)), name),))
+            # imagecodecs decodes pixels only.
+            note = "profile, EXIF and XMP of the JPEG XL, if there are any (it is taken as sRGB)"
+            return ImageFile((_of_array(np.asarray(module.jpegxl_decode(data)), name),), None, (note,))
         if library == _TIFF:
             return _tiff(module, data, name, all_frames)
         return _heif(module, data, name) if library == _HEIF else _pillow(module, data, name)
@@ -93,6 +96,8 @@ def header(file: BinaryIO, name: str) -> Header | None:
     if library is None:
         return None
     data += file.read()
+    if library == _HEIF:
+        return _header_of_heif(_load(library, name), data, name)
     if library != _PILLOW:
         found = decode(data, name, False)
         if found is None:
@@ -105,6 +110,15 @@ def header(file: BinaryIO, name: str) -> Header | None:
             return Header(image.height, image.width, 1, "image", image.height * image.width)
     except Exception as error:
         raise ImageError(f"{name}: cannot be read as an image ({error})") from None
+
+
+def _header_of_heif(module: ModuleType, data: bytes, name: str) -> Header:
+    try:
+        file = module.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+        width, height = file[file.primary_index].size
+    except Exception as error:
+        raise ImageError(f"{name}: cannot be read as an image ({error})") from None
+    return Header(height, width, 1, "image", height * width)
 
 
 def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) -> Image:
@@ -141,12 +155,25 @@ def _heif(module: ModuleType, data: bytes, name: str) -> ImageFile:
     info = image.info
     block = info.get("exif")
     upright = exif.upright(exif.without_prefix(block), lambda thumbnail: thumbnail) if block else None
-    metadata = Metadata(icc=info.get("icc_profile"), exif=upright, xmp=info.get("xmp"))
+    metadata = Metadata(icc=info.get("icc_profile"), exif=upright, xmp=info.get("xmp"), cicp=_cicp(info))
     notes = [f"{len(file) - 1} further images in the file"] if len(file) > 1 else []
     if info.get("aux"):
         notes.append("gain map and other images beside the main one")
-    pixels = np.asarray(image)
-    return ImageFile((_of_array(pixels, name, metadata),), None, tuple(notes))
+    frame = _of_array(np.asarray(image), name, metadata)
+    if frame.pixels.dtype == np.uint16:
+        frame = full_range(frame, int(info["bit_depth"]))
+    return ImageFile((frame,), None, tuple(notes))
+
+
+def _cicp(info: dict[str, Any]) -> tuple[int, int, int, int] | None:
+    """Colour of a HEIC without an ICC profile, as PNG's cICP chunk has it; None if it is sRGB's or unknown."""
+    found = info.get("nclx_profile")
+    if not found or info.get("icc_profile"):
+        return None
+    primaries, transfer = int(found["color_primaries"]), int(found["transfer_characteristics"])
+    if primaries in (1, 2) and transfer in (1, 2, 6, 13):
+        return None
+    return primaries, transfer, 0, 1  # the library converts to RGB of the full range
 
 
 def _tiff(module: ModuleType, data: bytes, name: str, all_frames: bool) -> ImageFile:
@@ -162,27 +189,51 @@ def _tiff(module: ModuleType, data: bytes, name: str, all_frames: bool) -> Image
                 array = np.moveaxis(array, 0, -1)
             if photometric == "MINISWHITE":
                 array = np.iinfo(array.dtype).max - array
-            frames.append(_of_array(array, name, Metadata(icc=page.iccprofile)))
-    return ImageFile(tuple(frames))
+            orientation = _tag(page, _ORIENTATION) or 1
+            frame = _of_array(_turned(array, orientation), name, _of_tags(page, orientation))
+            if frame.alpha is not None and _PREMULTIPLIED in map(int, page.extrasamples):
+                frame = replace(frame, pixels=_divided(frame.pixels, frame.alpha))
+            frames.append(frame)
+        has_exif = _tag(pages[0], _EXIF) is not None
+    return ImageFile(tuple(frames), None, ("EXIF of the TIFF",) if has_exif else ())
 
 
-def apng(source: "Source", metadata: Metadata) -> ImageFile:
-    """Decodes all frames of an animated PNG; without Pillow only the first image, with a note."""
-    try:
-        module = importlib.import_module(_MODULES[_PILLOW])
-    except ImportError:
-        image, notes = convert(source.open(), metadata, source.name)
-        return ImageFile((image,), None, (*notes, f"the frames after the first (they need Pillow: {EXTRA_HINT})"))
-    frames, delays = [], []
-    try:
-        with source.file() as file, module.open(file) as film:
-            loop = int(film.info.get("loop", 0))
-            # The default image may not be a frame, but a substitute for readers without animation support.
-            for number in range(int(bool(film.info.get("default_image"))), film.n_frames):
-                film.seek(number)
-                delays.append(round(float(film.info.get("duration", 0))))
-                mode = "L" if film.mode in ("1", "L") else "RGBA" if film.has_transparency_data else "RGB"
-                frames.append(_of_array(np.asarray(film.convert(mode)), source.name, metadata))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{source.name}: cannot be read as an image ({error})") from None
-    return ImageFile(tuple(frames), Timing(tuple(delays), loop))
+def _tag(page: Any, number: int) -> Any:
+    found = page.tags.get(number)
+    return None if found is None else found.value
+
+
+def _of_tags(page: Any, orientation: int) -> Metadata:
+    """Metadata of a page, as libvips reads them of other TIFF files."""
+    density = None
+    x, y, unit = (_tag(page, number) for number in (_X_RESOLUTION, _Y_RESOLUTION, _UNIT))
+    if x and y and all((*x, *y)) and unit in (_INCH, _CENTIMETRE):
+        factor = 1.0 if unit == _INCH else 2.54
+        density = (x[0] / x[1] * factor, y[0] / y[1] * factor)
+        density = density[::-1] if orientation >= 5 else density
+    # tifffile stores the array's shape as the description; it would be wrong for a result.
+    text = "" if page.description.startswith('{"shape"') else page.description
+    xmp, iptc = (_tag(page, number) for number in (_XMP, _IPTC))
+    return Metadata(
+        icc=page.iccprofile,
+        xmp=xmp if isinstance(xmp, bytes) else None,
+        iptc=iptc if isinstance(iptc, bytes) else None,
+        density=density,
+        texts=(Text("Description", text),) if text else (),
+    )
+
+
+def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """The upright array of rows and columns that are stored with an EXIF orientation."""
+    if orientation >= 5:
+        array = np.swapaxes(array, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array[::-1] if orientation in (3, 4, 7, 8) else array
+
+
+def _divided(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Pixels without the alpha that they were multiplied with."""
+    white = np.iinfo(pixels.dtype).max
+    values = np.rint(pixels * (white / np.maximum(alpha, 1)[:, :, None]))
+    return np.minimum(values, white).astype(pixels.dtype)

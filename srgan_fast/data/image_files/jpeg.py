@@ -10,6 +10,7 @@ from srgan_fast.data.image_files.image import Metadata, Text
 _SOI, _SOS, _EOI, _COM = 0xD8, 0xDA, 0xD9, 0xFE
 _APP0, _APP1, _APP2, _APP13, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEF
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+_MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _PHOTOSHOP, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
 MAX_SEGMENT = 65533  # bytes of content; the length field takes two of 65535
 
@@ -46,6 +47,8 @@ def read_jpeg(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
             texts.append(Text("Comment", _decoded(data.rstrip(b"\0"))))
         elif marker == _APP1 and data.startswith(_XMP) and metadata.xmp is None:
             metadata = replace(metadata, xmp=data[len(_XMP) :])
+        elif marker == _APP1 and data.startswith(_MORE_XMP):
+            notes += [] if "the extension of its XMP" in notes else ["the extension of its XMP"]
         elif marker == _APP13 and data.startswith(_PHOTOSHOP) and metadata.iptc is None:
             metadata = replace(metadata, iptc=iptc_of_photoshop(data))
         elif marker == _APP2 and data.startswith(b"MPF\0"):

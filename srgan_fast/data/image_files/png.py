@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO, cast
 
+from srgan_fast.data.image_files import exif, jpeg
 from srgan_fast.data.image_files.image import Chromaticities, Metadata, Text
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = "XML:com.adobe.xmp"
+_RAW, _XMP_IN_JPEG = "Raw profile type ", b"http://ns.adobe.com/xap/1.0/\0"
 _INCH = 0.0254
 _MAX_TEXT = 1 << 24  # limit in bytes of a decompressed text
 _READ = (b"pHYs", b"gAMA", b"cHRM", b"cICP", b"sRGB", b"tEXt", b"zTXt", b"iTXt")
@@ -66,11 +68,30 @@ def read_png(file: BinaryIO, metadata: Metadata) -> Metadata:
                 text = _text(kind, data)
                 if text.keyword == _XMP:
                     metadata = replace(metadata, xmp=metadata.xmp or text.text.encode())
-                elif not text.keyword.startswith("Raw profile type "):
+                elif text.keyword.startswith(_RAW):
+                    metadata = _with_raw(metadata, text)
+                else:
                     texts.append(text)
         except (struct.error, ValueError, IndexError, zlib.error):
             continue  # damaged metadata do not make the image invalid
     return replace(metadata, texts=tuple(texts))
+
+
+def _with_raw(metadata: Metadata, text: Text) -> Metadata:
+    """Adds EXIF, XMP or IPTC that ImageMagick and others store in hexadecimal digits; a chunk of its own comes first.
+
+    Raises:
+        ValueError: the text is damaged.
+    """
+    kind = text.keyword.removeprefix(_RAW).lower()
+    data = bytes.fromhex("".join(text.text.split()[2:]))  # after the kind and the length
+    if kind in ("exif", "app1") and not data.startswith(_XMP_IN_JPEG):
+        return replace(metadata, exif=metadata.exif or exif.without_prefix(data) or None)
+    if kind in ("xmp", "app1"):
+        return replace(metadata, xmp=metadata.xmp or data.removeprefix(_XMP_IN_JPEG) or None)
+    if kind in ("iptc", "8bim"):
+        return replace(metadata, iptc=metadata.iptc or jpeg.iptc_of_photoshop(data))
+    return metadata
 
 
 def _text(kind: bytes, data: bytes) -> Text:
@@ -94,13 +115,13 @@ def _inflate(data: bytes) -> bytes:
     return text
 
 
-def write_png(encoded: bytes, metadata: Metadata, exif: bytes | None) -> bytes:
+def write_png(encoded: bytes, metadata: Metadata, block: bytes | None) -> bytes:
     """Replaces the metadata of an encoded file.
 
     Args:
         encoded: a PNG file; its ancillary chunks, except transparency and animation, are dropped.
         metadata: metadata to write, except EXIF and IPTC.
-        exif: EXIF block to write.
+        block: EXIF block to write.
     """
     head: list[bytes] = []
     if metadata.cicp:
@@ -116,8 +137,8 @@ def write_png(encoded: bytes, metadata: Metadata, exif: bytes | None) -> bytes:
     if metadata.density:
         x, y = (min(round(value / _INCH), 2**31 - 1) for value in metadata.density)
         head.append(chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
-    if exif:
-        head.append(chunk(b"eXIf", exif))
+    if block:
+        head.append(chunk(b"eXIf", block))
     if metadata.xmp:
         head.append(chunk(b"iTXt", _XMP.encode() + b"\0\0\0\0\0" + metadata.xmp))
     head += [_text_chunk(text) for text in metadata.texts]

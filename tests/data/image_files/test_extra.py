@@ -111,3 +111,78 @@ def test_folders_count_what_cannot_be_read_by_suffix(tmp_path: Path) -> None:
     left_out: Counter[str] = Counter()
     assert [path.name for path in find_images(tmp_path, left_out=left_out)] == ["a.png"]
     assert left_out == {".exr": 2, ".psd": 1}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_with_such_a_codec_is_upright_and_keeps_what_describes_it(orientation: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+
+    def written(compression: str) -> Any:
+        file = io.BytesIO()
+        xmp, iptc = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>', b"\x1c\x02\x78\x00\x05hello"
+        tifffile.imwrite(
+            file, _smooth(), photometric="rgb", compression=compression, metadata=None, description="a scan",
+            resolution=(300, 150), resolutionunit="INCH",
+            extratags=[
+                (274, 3, 1, orientation, True), (700, 1, len(xmp), xmp, True), (33723, 1, len(iptc), iptc, True),
+            ],
+        )  # fmt: skip
+        return read_file(file.getvalue()).frames[0]
+
+    got, expected = written("zstd"), written("zlib")  # the latter by libvips
+    np.testing.assert_array_equal(got.pixels, expected.pixels)
+    assert got.metadata.density == pytest.approx(expected.metadata.density)
+    assert got.metadata.texts == expected.metadata.texts
+    assert got.metadata.iptc == expected.metadata.iptc
+    assert (got.metadata.xmp or b"").rstrip(b"\0") == (expected.metadata.xmp or b"").rstrip(b"\0") != b""
+
+
+def test_alpha_that_such_a_tiff_is_multiplied_with_is_taken_out() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    alpha = np.full((24, 32, 1), 128, np.uint8)
+    file = io.BytesIO()
+    multiplied = np.rint(_smooth() * (128 / 255)).astype(np.uint8)
+    tifffile.imwrite(
+        file, np.dstack([multiplied, alpha]), photometric="rgb", compression="zstd", extrasamples=["assocalpha"]
+    )  # fmt: skip
+    assert np.abs(read_image(file.getvalue()).pixels.astype(int) - _smooth()).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_white_of_a_heic_of_10_or_12_bits_is_white(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    monkeypatch.setattr(heif.options, "SAVE_HDR_TO_12_BIT", bits == 12)
+    file = io.BytesIO()
+    heif.from_bytes("RGB;16", (32, 24), np.full((24, 32, 3), 65535, np.uint16).tobytes()).save(file, quality=-1)
+    assert read_image(file.getvalue()).pixels.min() == 65535
+
+
+def test_the_size_of_a_heic_is_read_without_its_pixels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(PIL.Image.fromarray(_smooth())).save(tmp_path / "a.heic")
+
+    def decoded(self: Any) -> Any:
+        raise AssertionError("pixels were decoded")
+
+    monkeypatch.setattr(heif.HeifImage, "data", property(decoded))
+    assert image_size(tmp_path / "a.heic") == (24, 32)
+
+
+def test_colour_that_a_heic_tells_in_numbers_is_kept() -> None:
+    heif = pytest.importorskip("pillow_heif")
+
+    def metadata(primaries: int, transfer: int) -> Any:
+        file = io.BytesIO()
+        numbers = {"color_primaries": primaries, "transfer_characteristics": transfer, "matrix_coefficients": 6}
+        heif.from_pillow(PIL.Image.fromarray(_smooth())).save(file, full_range_flag=1, **numbers)
+        return read_image(file.getvalue()).metadata
+
+    assert metadata(12, 13).cicp == (12, 13, 0, 1)
+    assert metadata(9, 16).cicp == (9, 16, 0, 1)
+    assert metadata(1, 13).cicp is None
+
+
+def test_a_jpeg_xl_says_that_only_its_pixels_are_read() -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    (note,) = read_file(imagecodecs.jpegxl_encode(_smooth())).notes
+    assert note.startswith("profile, EXIF and XMP of the JPEG XL")

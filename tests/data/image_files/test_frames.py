@@ -1,6 +1,7 @@
 """Animations and pages come through whole, with their timing, or what is left behind is said."""
 
 import io
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from srgan_fast.data.image_files import apng, icc
 from srgan_fast.data.images import Format, Image, ImageFile, Timing, encode, image_header, read_file, read_image
 
 DELAYS = (40, 120, 80, 200)
@@ -85,8 +87,34 @@ def test_written_animations_keep_frames_timing_and_loops(fmt: Format, loop: int)
 def test_animated_png_keeps_16_bits(noise: Any) -> None:
     frames = tuple(Image(noise(6, 5, 3, dtype=np.uint16, seed=i)) for i in range(2))
     data = encode(ImageFile(frames, Timing((10, 20))), "png").data
-    np.testing.assert_array_equal(read_image(data).pixels, frames[0].pixels)
     assert data[24] == 16
+    for got, frame in zip(read_file(data).frames, frames, strict=True):
+        np.testing.assert_array_equal(got.pixels, frame.pixels)
+
+
+def test_gray_animated_png_of_16_bits_stays_gray_with_its_values(noise: Any) -> None:
+    frames = tuple(Image(noise(6, 5, 1, dtype=np.uint16, seed=i)) for i in range(2))
+    read = read_file(encode(ImageFile(frames, Timing((10, 20))), "png").data)
+    for got, frame in zip(read.frames, frames, strict=True):
+        np.testing.assert_array_equal(got.pixels, frame.pixels)
+
+
+@pytest.mark.parametrize("spoil", ["outside", "missing", "flipped"])
+def test_frames_of_an_animated_png_that_are_damaged_are_refused(spoil: str) -> None:
+    from srgan_fast.errors import ImageError
+
+    data = bytearray(_animation("PNG"))
+    last = data.rindex(b"fcTL")
+    if spoil == "outside":
+        data[last + 8 : last + 12] = b"\0\0\1\0"
+    elif spoil == "missing":
+        end = data.index(b"fdAT", last)
+        data[end : end + 4] = b"teXt"
+    else:
+        place = data.index(b"fdAT", last) + 14
+        data[place] ^= 255
+    with pytest.raises(ImageError, match="cannot be read as an image"):
+        read_file(bytes(data))
 
 
 def test_transparent_frames_stay_transparent() -> None:
@@ -119,6 +147,43 @@ def test_every_page_of_a_tiff_is_read_and_written(sizes: tuple[tuple[int, int], 
     with tifffile.TiffFile(io.BytesIO(encoded.data)) as written:
         for i, (page, size) in enumerate(zip(written.pages, sizes, strict=True)):
             np.testing.assert_array_equal(page.asarray(), np.full((*size, 3), 50 * i, np.uint8))
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["8 then 16", "16 then 8"])
+@pytest.mark.parametrize("sizes", [((8, 9), (8, 9)), ((8, 9), (5, 4))], ids=["one size", "several"])
+def test_pages_of_8_and_16_bits_beside_each_other_keep_their_brightness(
+    sizes: tuple[tuple[int, int], ...], order: int
+) -> None:
+    pages = [np.full((*sizes[0], 3), 200, np.uint8), np.full((*sizes[1], 3), 100 * 257, np.uint16)][::order]
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for page in pages:
+            writer.write(page, photometric="rgb")
+    encoded = encode(read_file(file.getvalue()), "tif")
+    with tifffile.TiffFile(io.BytesIO(encoded.data)) as written:
+        shares = [float(page.asarray().mean()) / np.iinfo(page.dtype).max for page in written.pages]
+    assert shares == pytest.approx([200 / 255, 100 / 255][::order])
+
+
+@pytest.mark.parametrize("sizes", [((8, 9), (8, 9)), ((8, 9), (5, 4))], ids=["one size", "several"])
+def test_every_page_keeps_its_profile_and_what_describes_it(sizes: tuple[tuple[int, int], ...]) -> None:
+    xmp, iptc = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>', b"\x1c\x02\x78\x00\x05hello"
+    profiles = [icc.make_profile(gamma, icc.SRGB_PRIMARIES, False) for gamma in (1.8, 2.2)]
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for size, profile in zip(sizes, profiles, strict=True):
+            writer.write(
+                np.zeros((*size, 3), np.uint8), photometric="rgb", iccprofile=profile, metadata=None,
+                description="a scan", extratags=[(700, 1, len(xmp), xmp, True), (33723, 1, len(iptc), iptc, True)],
+            )  # fmt: skip
+    encoded = encode(read_file(file.getvalue()), "tif")
+    assert encoded.notes == ()
+    with tifffile.TiffFile(io.BytesIO(encoded.data)) as written:
+        assert [page.iccprofile for page in written.pages] == profiles
+        for page in written.pages:
+            assert page.description == "a scan"
+            assert bytes(page.tags[700].value) == xmp
+            assert bytes(page.tags[33723].value) == iptc
 
 
 def test_smaller_copies_of_a_page_are_no_pages() -> None:
@@ -156,12 +221,69 @@ def test_frames_become_pages_and_their_timing_is_said() -> None:
     assert image_header(encoded.data).frames == 4
 
 
-def test_without_pillow_an_animated_png_says_that_frames_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_animated_png_needs_no_other_library(monkeypatch: pytest.MonkeyPatch) -> None:
     data = _animation("PNG")
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     file = read_file(data)
-    assert len(file.frames) == 1
-    assert file.notes == ("the frames after the first (they need Pillow: pip install 'srgan_fast[formats]')",)
+    assert (len(file.frames), file.notes) == (4, ())
+
+
+@pytest.mark.parametrize("blend", [0, 1])
+@pytest.mark.parametrize(
+    ("mode", "dispose"), [("RGB", 0), ("P", 0), *((mode, dispose) for mode in ("RGBA", "LA") for dispose in (0, 1))]
+)
+def test_frames_of_an_animated_png_are_drawn_as_pillow_draws_them(mode: str, dispose: int, blend: int) -> None:
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (12, 16, 4), np.uint8)
+    pixels[:, :, 3] = rng.integers(0, 2, (12, 16), np.uint8) * 255  # Pillow is wrong where alpha is between
+    images = []
+    for i in range(4):
+        if i:  # only a part changes, so that it is stored as one
+            pixels[2:8, i : i + 5] = rng.permutation(pixels[2:8, i : i + 5], axis=0)
+        whole = PIL.Image.fromarray(pixels.copy())
+        images.append(whole.convert(mode) if mode != "P" else whole.convert("RGB").quantize(16))
+    file = io.BytesIO()
+    images[0].save(
+        file, "PNG", save_all=True, append_images=images[1:], duration=[10, 20, 30, 40], disposal=dispose, blend=blend
+    )  # fmt: skip
+    read = read_file(file.getvalue())
+    with PIL.Image.open(io.BytesIO(file.getvalue())) as film:
+        assert len(read.frames) == film.n_frames
+        for number, frame in enumerate(read.frames):
+            film.seek(number)
+            expected = np.asarray(film.convert("RGBA"))
+            alpha = np.full(expected.shape[:2], 255) if frame.alpha is None else frame.alpha
+            np.testing.assert_array_equal(alpha, expected[:, :, 3])
+            seen = alpha > 0
+            np.testing.assert_array_equal(frame.rgb()[seen], expected[:, :, :3][seen])
+
+
+@pytest.mark.parametrize("blend", [0, 1])
+def test_what_a_frame_covered_comes_back_after_it_where_the_file_says_so(blend: int) -> None:
+    def part(side: int, value: int, dispose: int) -> apng.Part:
+        file = encode(ImageFile((Image(np.full((side, side, 1), value, np.uint8)),)), "png").data
+        return apng.Part(file, 0, 0, 10, dispose, blend)
+
+    # Keep; restore what was before; clear.
+    frames = apng.draw([part(2, 50, 0), part(1, 90, 2), part(1, 70, 1), part(1, 60, 2)], 2, 2, read_image)
+    assert [frame.pixels[:, :, 0].tolist() for frame in frames] == [
+        [[50, 50], [50, 50]], [[90, 50], [50, 50]], [[70, 50], [50, 50]], [[60, 50], [50, 50]],
+    ]  # fmt: skip
+    # The first frame has nothing before it, and is cleared; so is what a frame covered that says "clear".
+    for first in (1, 2):
+        _, after = apng.draw([part(2, 50, first), part(1, 90, 0)], 2, 2, read_image)
+        assert after.alpha is not None
+        assert after.alpha.tolist() == [[255, 0], [0, 0]]
+
+
+def test_half_transparent_frames_are_drawn_over_those_before() -> None:
+    over = Image(np.full((1, 1, 3), 200, np.uint8), np.full((1, 1), 128, np.uint8))
+    half = encode(ImageFile((over, over), Timing((10, 10))), "png").data
+    half = half.replace(struct.pack(">HHBB", 10, 1000, 0, 0), struct.pack(">HHBB", 10, 1000, 0, 1))
+    parts, _ = apng.split(half)
+    frames = apng.draw(parts, 1, 1, read_image)
+    assert [int(frame.alpha[0, 0]) for frame in frames if frame.alpha is not None] == [128, 192]  # 1 - (1 - a)^2
+    assert [int(frame.pixels[0, 0, 0]) for frame in frames] == [200, 200]
 
 
 @pytest.mark.parametrize("fmt", ["GIF", "WEBP", "PNG"])

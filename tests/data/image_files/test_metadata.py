@@ -19,7 +19,7 @@ import pytest
 import pyvips
 from numpy.typing import NDArray
 
-from srgan_fast.data.images import Encoded, Format, Image, encode, read_file
+from srgan_fast.data.images import Encoded, Format, Image, encode, read_file, read_image
 from srgan_fast.errors import ImageError
 
 FORMATS: list[Format] = ["png", "jpg", "webp", "tif", "gif", "avif"]
@@ -405,3 +405,38 @@ def test_exiftool_finds_no_fault(tmp_path: Path, fmt: Format) -> None:
 def test_pngcheck_finds_no_fault(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode(read_file(_file("PNG", dpi=(300, 300), icc_profile=SRGB)), "png").data)
     subprocess.run(["pngcheck", "-q", str(tmp_path / "a.png")], check=True)
+
+
+def _with_raw_profile(kind: str, data: bytes) -> bytes:
+    """A PNG with a profile in hexadecimal digits, as ImageMagick writes it."""
+    text = PIL.PngImagePlugin.PngInfo()
+    text.add_text(f"Raw profile type {kind}", f"\n{kind}\n{len(data):8d}\n{data.hex()}\n", zip=True)
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (5, 4)).save(file, "PNG", pnginfo=text)
+    return file.getvalue()
+
+
+def test_profiles_in_hexadecimal_digits_of_a_png_are_kept() -> None:
+    exif = PIL.Image.Exif()
+    exif[0x10F] = "a camera"
+    found = read_image(_with_raw_profile("exif", exif.tobytes())).metadata
+    assert found.exif is not None
+    assert b"a camera" in found.exif
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+    assert read_image(_with_raw_profile("xmp", packet)).metadata.xmp == packet
+    in_jpeg = b"http://ns.adobe.com/xap/1.0/\0" + packet
+    assert read_image(_with_raw_profile("APP1", in_jpeg)).metadata.xmp == packet
+    records = b"\x1c\x02\x78\x00\x05hello"
+    resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(records)) + records
+    for kind in ("iptc", "8bim"):
+        assert read_image(_with_raw_profile(kind, resource)).metadata.iptc == records
+    assert read_image(_with_raw_profile("exif", b"")).metadata.exif is None
+
+
+def test_an_extension_of_xmp_is_said() -> None:
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (5, 4)).save(file, "JPEG")
+    more = b"http://ns.adobe.com/xmp/extension/\0" + b"A" * 32 + struct.pack(">II", 4, 0) + b"more"
+    segment = b"\xff\xe1" + struct.pack(">H", len(more) + 2) + more
+    data = file.getvalue()
+    assert read_file(data[:2] + 2 * segment + data[2:]).notes == ("the extension of its XMP",)
