@@ -5,48 +5,22 @@
 #include <bit>
 #include <cstddef>
 
+#include "kernels/cpu/winograd.h"
+
 namespace srgan_fast::cpu {
 namespace {
 
-// Values of a kernel at Winograd's points: each row is a point, scaled as the input transform of level/transforms.h
-// requires.
-template <int kPoints, int kTaps>
-using Matrix = std::array<std::array<double, kTaps>, kPoints>;
-
-template <int kTaps>
-constexpr std::array<double, kTaps> powers(double point, double factor) {
-    std::array<double, kTaps> row{};
-    for (int i = 0; i < kTaps; ++i, factor *= point) row[i] = factor;
-    return row;
-}
-
-template <int kTaps>
-constexpr std::array<double, kTaps> infinity() {
-    std::array<double, kTaps> row{};
-    row[kTaps - 1] = 1.0;
-    return row;
-}
-
-constexpr Matrix<6, 3> kFilter43{powers<3>(0.0, 1.0 / 4),  powers<3>(1.0, -1.0 / 6),  powers<3>(-1.0, -1.0 / 6),
-                                 powers<3>(2.0, 1.0 / 24), powers<3>(-2.0, 1.0 / 24), infinity<3>()};
-constexpr Matrix<8, 3> kFilter63{
-    powers<3>(0.0, 1.0),       powers<3>(1.0, -2.0 / 9), powers<3>(-1.0, -2.0 / 9), powers<3>(2.0, 1.0 / 90),
-    powers<3>(-2.0, 1.0 / 90), powers<3>(0.5, 1.0 / 45), powers<3>(-0.5, 1.0 / 45), infinity<3>()};
-constexpr Matrix<8, 5> kFilter45{
-    powers<5>(0.0, 1.0),       powers<5>(1.0, -2.0 / 9), powers<5>(-1.0, -2.0 / 9), powers<5>(2.0, 1.0 / 90),
-    powers<5>(-2.0, 1.0 / 90), powers<5>(0.5, 1.0 / 45), powers<5>(-0.5, 1.0 / 45), infinity<5>()};
-
 // out[kPoints][kPoints] = G kernel G^T, with a [kTaps][kTaps] kernel.
 template <int kPoints, int kTaps>
-std::array<double, kPoints * kPoints> transform(const Matrix<kPoints, kTaps>& g, const double* filter) {
+std::array<double, kPoints * kPoints> transform(const FilterRow<kTaps> (&g)[kPoints], const double* filter) {
     std::array<double, kPoints * kTaps> half{};
     for (int p = 0; p < kPoints; ++p)
         for (int i = 0; i < kTaps; ++i)
-            for (int j = 0; j < kTaps; ++j) half[p * kTaps + j] += g[p][i] * filter[i * kTaps + j];
+            for (int j = 0; j < kTaps; ++j) half[p * kTaps + j] += g[p].tap[i] * filter[i * kTaps + j];
     std::array<double, kPoints * kPoints> out{};
     for (int p = 0; p < kPoints; ++p)
         for (int q = 0; q < kPoints; ++q)
-            for (int j = 0; j < kTaps; ++j) out[p * kPoints + q] += half[p * kTaps + j] * g[q][j];
+            for (int j = 0; j < kTaps; ++j) out[p * kPoints + q] += half[p * kTaps + j] * g[q].tap[j];
     return out;
 }
 
@@ -66,7 +40,7 @@ std::int64_t panel_offset(std::int64_t k, std::int64_t channel, std::int64_t dep
 }
 
 template <int kPoints, typename T>
-void pack_conv3x3_as(const Matrix<kPoints, 3>& form, const float* weight, std::int64_t in_channels,
+void pack_conv3x3_as(const FilterRow<3> (&form)[kPoints], const float* weight, std::int64_t in_channels,
                      std::int64_t out_channels, std::int64_t panel, std::int64_t group, T* packed) {
     constexpr int kPoints2 = kPoints * kPoints;
     for (std::int64_t first = 0; first < out_channels; first += kChannelGroup) {

@@ -1,36 +1,17 @@
 // Winograd's transforms, one dimension at a time (Lavin and Gray 2016, "Fast algorithms for convolutional neural
 // networks"): y = A^T ((G g) * (B^T d)) for data d, filter g, outputs y. `input` is B^T, `output` A^T. Training also
-// needs `spread`, which is A, for the gradient of the outputs, and the filter's matrix G; the engine transforms its
-// filters in kernels/cpu/pack.cpp.
+// needs `spread`, which is A, for the gradient of the outputs. The filters' matrices G are in winograd.h.
 #pragma once
 
 #include "kernels/cpu/level/vec.h"
+#include "kernels/cpu/winograd.h"
 
 namespace srgan_fast::cpu::SRGAN_FAST_LEVEL {
-
-// Rows of G: values of the kernel at a point, scaled as the input transform requires.
-template <int kTaps>
-struct FilterRow {
-    double tap[kTaps];
-};
-template <int kTaps>
-constexpr FilterRow<kTaps> at_point(double point, double factor) {
-    FilterRow<kTaps> row{};
-    for (int i = 0; i < kTaps; ++i, factor *= point) row.tap[i] = factor;
-    return row;
-}
-template <int kTaps>
-constexpr FilterRow<kTaps> at_infinity() {
-    FilterRow<kTaps> row{};
-    row.tap[kTaps - 1] = 1.0;
-    return row;
-}
 
 // F(3, 2), points 0, 1, -1 and infinity: 3 outputs of a 2-tap filter from 4 inputs; for stride 2.
 struct Winograd32 {
     static constexpr int kPoints = 4, kOutputs = 3, kRadius = 0, kTaps = 2;
-    static constexpr FilterRow<2> kFilter[4]{at_point<2>(0.0, -1.0), at_point<2>(1.0, 0.5), at_point<2>(-1.0, 0.5),
-                                             at_infinity<2>()};
+    static constexpr const auto& kFilter = kFilter32;
 
     template <typename V>
     static SRGAN_FAST_INLINE void input(const V* d, V* v) {
@@ -61,9 +42,7 @@ struct Winograd32 {
 // F(4, 3), points 0, 1, -1, 2, -2 and infinity: 4 outputs of a 3-tap filter from 6 inputs.
 struct Winograd43 {
     static constexpr int kPoints = 6, kOutputs = 4, kRadius = 1, kTaps = 3;
-    static constexpr FilterRow<3> kFilter[6]{at_point<3>(0.0, 1.0 / 4),   at_point<3>(1.0, -1.0 / 6),
-                                             at_point<3>(-1.0, -1.0 / 6), at_point<3>(2.0, 1.0 / 24),
-                                             at_point<3>(-2.0, 1.0 / 24), at_infinity<3>()};
+    static constexpr const auto& kFilter = kFilter43;
 
     template <typename V>
     static SRGAN_FAST_INLINE void input(const V* d, V* v) {
@@ -91,10 +70,7 @@ struct Winograd43 {
 // F(4, 5), points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity: 4 outputs of a 5-tap filter from 8 inputs.
 struct Winograd45 {
     static constexpr int kPoints = 8, kOutputs = 4, kRadius = 2, kTaps = 5;
-    static constexpr FilterRow<5> kFilter[8]{at_point<5>(0.0, 1.0),       at_point<5>(1.0, -2.0 / 9),
-                                             at_point<5>(-1.0, -2.0 / 9), at_point<5>(2.0, 1.0 / 90),
-                                             at_point<5>(-2.0, 1.0 / 90), at_point<5>(0.5, 1.0 / 45),
-                                             at_point<5>(-0.5, 1.0 / 45), at_infinity<5>()};
+    static constexpr const auto& kFilter = kFilter45;
 
     template <typename V>
     static SRGAN_FAST_INLINE void input(const V* d, V* v) {
@@ -141,10 +117,7 @@ struct Winograd45 {
 // F(6, 3), of the same points as F(4, 5): 6 outputs of a 3-tap filter from 8 inputs.
 struct Winograd63 {
     static constexpr int kPoints = 8, kOutputs = 6, kRadius = 1, kTaps = 3;
-    static constexpr FilterRow<3> kFilter[8]{at_point<3>(0.0, 1.0),       at_point<3>(1.0, -2.0 / 9),
-                                             at_point<3>(-1.0, -2.0 / 9), at_point<3>(2.0, 1.0 / 90),
-                                             at_point<3>(-2.0, 1.0 / 90), at_point<3>(0.5, 1.0 / 45),
-                                             at_point<3>(-0.5, 1.0 / 45), at_infinity<3>()};
+    static constexpr const auto& kFilter = kFilter63;
 
     template <typename V>
     static SRGAN_FAST_INLINE void input(const V* d, V* v) {
