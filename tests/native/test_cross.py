@@ -49,6 +49,19 @@ def build(target: str, levels: list[str], folder: Path) -> None:
     run("cmake", "--build", str(folder), "--target", *(f"test_{name}" for name in TESTS))
 
 
+def share_no_function(folder: Path, levels: list[str]) -> None:
+    """Fails where two levels' objects define the same function, of which the linker would take any."""
+    for level in levels:
+        libraries = [folder / "CMakeFiles" / f"srgan_fast_cpu{of}_{level}.dir" for of in ("", "_training")]
+        objects = [path for library in libraries for path in library.rglob("*.obj")]
+        assert len(objects) > len(libraries)
+        for compiled in objects:
+            symbols = run("nm", "--defined-only", "--extern-only", str(compiled)).split("\n")
+            names = [line.split()[-1] for line in symbols if line]
+            own = f"10srgan_fast3cpu{len(level)}{level}"
+            assert [name for name in names if own not in name] == [], f"{compiled.name} for {level}"
+
+
 @pytest.mark.parametrize("target", [WINDOWS, *MACS])
 def test_what_differs_between_systems_compiles_for_each(target: str, tmp_path: Path) -> None:
     compiler = zig()
@@ -69,9 +82,10 @@ def test_only_platform_asks_which_system_it_is_compiled_for() -> None:
 
 @pytest.mark.fuzz
 def test_cpp_tests_pass_on_windows_under_wine(tmp_path: Path) -> None:
-    if missing := [tool for tool in ("wine", "wineboot") if which(tool) is None]:
-        pytest.skip(f"not installed: {', '.join(missing)} (Debian's packages wine and wine64)")
+    if missing := [tool for tool in ("wine", "wineboot", "nm") if which(tool) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)} (Debian's packages wine, wine64 and binutils)")
     build(WINDOWS, WINDOWS_LEVELS, tmp_path / "build")
+    share_no_function(tmp_path / "build", WINDOWS_LEVELS)
     variables = {"WINEPREFIX": str(tmp_path / "wine"), "WINEDEBUG": "-all"}
     run("wineboot", "--init", **variables)
     report = run(
