@@ -98,7 +98,8 @@ def test_cpp_tests_pass_on_windows_under_wine(tmp_path: Path) -> None:
         "|".join(f"^{name}$" for name in TESTS),
         **variables,
     )
-    assert f"100% tests passed, 0 tests failed out of {len(TESTS)}" in report
+    # CTest 4.4 no longer says how many failed.
+    assert re.search(rf"^100% tests passed(, 0 tests failed)? out of {len(TESTS)}$", report, re.M)
 
 
 @pytest.mark.fuzz
