@@ -4,16 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <new>
 #include <span>
 #include <utility>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include "kernels/cpu/kernels.h"
+#include "platform/system.h"
 
 namespace srgan_fast::engine {
 
@@ -25,11 +21,9 @@ class Aligned {
         if (size == 0) return;
         const std::size_t step = size * sizeof(T) >= kHugePage ? kHugePage : std::size_t(cpu::kAlignment);
         const std::size_t bytes = (size * sizeof(T) + step - 1) / step * step;
-        data_ = static_cast<T*>(std::aligned_alloc(step, bytes));
+        data_ = static_cast<T*>(platform::allocate_aligned(step, bytes));
         if (!data_) throw std::bad_alloc();
-#ifdef __linux__
-        if (step == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);  // a hint; failure does not matter
-#endif
+        if (step == kHugePage) platform::prefer_huge_pages(data_, bytes);
     }
     Aligned(Aligned&& other) noexcept
         : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr)) {}
@@ -38,7 +32,7 @@ class Aligned {
         std::swap(data_, other.data_);
         return *this;
     }
-    ~Aligned() { std::free(data_); }
+    ~Aligned() { platform::free_aligned(data_); }
 
     T* data() { return data_; }
     const T* data() const { return data_; }

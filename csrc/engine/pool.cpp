@@ -1,11 +1,12 @@
 #include "engine/pool.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <new>
 #include <thread>
 #include <vector>
+
+#include "platform/processor.h"
+#include "platform/system.h"
 
 namespace srgan_fast::engine {
 
@@ -14,20 +15,12 @@ namespace {
 // About 50 microseconds: longer than the pause between two layers, shorter than anybody notices.
 constexpr int kSpins = 4000;
 
-void relax() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
-
 // Waits until the value is another one than `old`, and returns it.
 std::uint32_t await_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
     for (int i = 0; i < kSpins; ++i) {
         const std::uint32_t now = value.load(std::memory_order_acquire);
         if (now != old) return now;
-        relax();
+        platform::pause();
     }
     value.wait(old, std::memory_order_acquire);
     return value.load(std::memory_order_acquire);
@@ -91,11 +84,11 @@ ThreadPool::~ThreadPool() {
 
 // In a fork's child: another thread may have been about to start these, so that even the pointer can be half-written.
 void ThreadPool::leave_behind() {
-    if (owner_ != getpid()) new (&state_) std::shared_ptr<State>();
+    if (owner_ != platform::process_id()) new (&state_) std::shared_ptr<State>();
 }
 
 void ThreadPool::start() {
-    owner_ = getpid();
+    owner_ = platform::process_id();
     state_ = std::make_shared<State>(threads_);
     try {
         for (int i = 1; i < threads_; ++i) state_->workers.emplace_back([state = state_, i] { state->serve(i); });

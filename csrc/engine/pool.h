@@ -4,8 +4,6 @@
 // one caller at a time. After a fork, the child's first call starts threads of its own.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <memory>
 
@@ -40,7 +38,7 @@ class ThreadPool {
     void stop();
 
     int threads_;
-    pid_t owner_ = 0;
+    std::int64_t owner_ = 0;  // the process that started the threads
     std::shared_ptr<State> state_;
 };
 

@@ -1,11 +1,11 @@
 #include "engine/turns.h"
 
-#include <pthread.h>
-
 #include <mutex>
 #include <set>
 #include <stdexcept>
 #include <utility>
+
+#include "platform/system.h"
 
 namespace srgan_fast::engine {
 
@@ -31,7 +31,7 @@ struct Registry {
 namespace {
 
 // When the library is loaded, so that no thread can be about to do it when another one forks.
-const bool kFollowsForks = pthread_atfork(Registry::before, Registry::in_parent, Registry::in_child) == 0;
+const bool kFollowsForks = platform::follow_forks(Registry::before, Registry::in_parent, Registry::in_child);
 
 }  // namespace
 

@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "platform/system.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
@@ -61,8 +63,8 @@ template <typename T>
 class Guarded {
   public:
     explicit Guarded(std::int64_t size) : bytes_(size * std::int64_t(sizeof(T))) {
-        memory_ = static_cast<unsigned char*>(
-            std::aligned_alloc(kGuard, static_cast<std::size_t>((bytes_ + kGuard - 1) / kGuard * kGuard + 2 * kGuard)));
+        memory_ = static_cast<unsigned char*>(platform::allocate_aligned(
+            kGuard, static_cast<std::size_t>((bytes_ + kGuard - 1) / kGuard * kGuard + 2 * kGuard)));
         if (!memory_) std::abort();
         std::memset(memory_, kPattern, kGuard);
         std::memset(memory_ + kGuard, 0xff, bytes_);
@@ -73,7 +75,7 @@ class Guarded {
     Guarded& operator=(Guarded&&) = delete;
     ~Guarded() {
         if (memory_) unlock_guards();
-        std::free(memory_);
+        platform::free_aligned(memory_);
     }
 
     T* data() const { return reinterpret_cast<T*>(memory_ + kGuard); }

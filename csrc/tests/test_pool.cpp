@@ -1,8 +1,5 @@
 // The thread pool: every task once, with threads that spin, sleep, outnumber the processor, or belong to a fork's
 // parent.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -12,6 +9,7 @@
 
 #include "engine/pool.h"
 #include "tests/check.h"
+#include "tests/fork.h"
 
 namespace {
 
@@ -95,31 +93,16 @@ void test_lifetimes() {
     check(done == 3 * 4 * 5, "pools within pools");
 }
 
-// Neither the thread sanitizer nor QEMU can follow the fork of a process with several threads.
-#if !defined(__SANITIZE_THREAD__) && !defined(SRGAN_FAST_EMULATED)
-#define SRGAN_FAST_FORKS
-// The exit status of `work` in a forked process; -1 where it was killed, which after 20 seconds it is.
-template <typename Work>
-int status_in_fork(const Work& work) {
-    const pid_t child = fork();
-    if (child == 0) {
-        alarm(20);
-        _exit(work() ? 0 : 1);
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
+#ifdef SRGAN_FAST_FORKS
 void test_fork() {
     ThreadPool unused(3);
     ThreadPool used(3);
     does_each_once(used, 10);
-    check(status_in_fork([&] { return does_each_once(used, 10) && does_each_once(unused, 10); }) == 0, "in a fork");
-    check(status_in_fork([&] {
-              return does_each_once(used, 10) && status_in_fork([&] { return does_each_once(used, 10); }) == 0 &&
+    check(is_true_in_fork([&] { return does_each_once(used, 10) && does_each_once(unused, 10); }), "in a fork");
+    check(is_true_in_fork([&] {
+              return does_each_once(used, 10) && is_true_in_fork([&] { return does_each_once(used, 10); }) &&
                      does_each_once(used, 10);
-          }) == 0,
+          }),
           "in a fork of a fork");
     check(does_each_once(used, 10) && does_each_once(unused, 10), "after forks");
 
@@ -127,14 +110,14 @@ void test_fork() {
     auto first = std::make_unique<ThreadPool>(4), second = std::make_unique<ThreadPool>(4);
     auto third = std::make_unique<ThreadPool>(4);
     for (ThreadPool* pool : {first.get(), second.get(), third.get()}) does_each_once(*pool, 10);
-    check(status_in_fork([&] {
+    check(is_true_in_fork([&] {
               const bool good = does_each_once(*first, 10) && does_each_once(*second, 10);
               third.reset();  // never used here
               const bool still = does_each_once(*first, 10) && does_each_once(*second, 10);
               first.reset();
               second.reset();
               return good && still;
-          }) == 0,
+          }),
           "several pools in a fork, then destroyed");
 }
 #endif

@@ -1,7 +1,4 @@
 // Turns: one thread at a time, none twice, and none that waits in a fork's child for a thread of its parent.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -12,6 +9,7 @@
 
 #include "engine/turns.h"
 #include "tests/check.h"
+#include "tests/fork.h"
 
 namespace {
 
@@ -44,21 +42,7 @@ void test_exclusion() {
     check(refused, "a turn within a turn");
 }
 
-// Neither the thread sanitizer nor QEMU can follow the fork of a process with several threads.
-#if !defined(__SANITIZE_THREAD__) && !defined(SRGAN_FAST_EMULATED)
-#define SRGAN_FAST_FORKS
-template <typename Work>
-bool is_true_in_fork(const Work& work) {
-    const pid_t child = fork();
-    if (child == 0) {
-        alarm(20);
-        _exit(work() ? 0 : 1);
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
+#ifdef SRGAN_FAST_FORKS
 // Calls `work` while another thread has its turn.
 template <typename Work>
 void beside_a_holder(Turns& turns, const Work& work) {

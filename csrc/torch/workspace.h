@@ -2,13 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <new>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include "platform/system.h"
 
 namespace srgan_fast::torch_ops {
 
@@ -19,12 +16,10 @@ class Workspace {
         if (bytes > size_) {
             memory_.reset();
             const std::int64_t whole = (bytes + kPage - 1) / kPage * kPage;
-            memory_.reset(std::aligned_alloc(kPage, whole));
+            memory_.reset(platform::allocate_aligned(kPage, whole));
             if (!memory_) throw std::bad_alloc();
             size_ = whole;
-#ifdef __linux__
-            madvise(memory_.get(), whole, MADV_HUGEPAGE);  // a hint; failure does not matter
-#endif
+            platform::prefer_huge_pages(memory_.get(), whole);
         }
         return memory_.get();
     }
@@ -37,7 +32,7 @@ class Workspace {
   private:
     static constexpr std::int64_t kPage = std::int64_t{2} << 20;
     struct Free {
-        void operator()(void* p) const { std::free(p); }
+        void operator()(void* p) const { platform::free_aligned(p); }
     };
     std::unique_ptr<void, Free> memory_;
     std::int64_t size_ = 0;

@@ -4,16 +4,9 @@
 #include <stdexcept>
 #include <string>
 
-#ifdef __x86_64__
-#include <cpuid.h>
-#ifdef __linux__
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-#endif
-
 #include "kernels/cpu/choose.h"
 #include "kernels/cpu/kernels.h"
+#include "platform/processor.h"
 
 namespace srgan_fast::cpu {
 
@@ -28,51 +21,18 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kNames{"baseline", "avx2", "avx512", "avx512_bf16", "amx"};
 
-#ifdef __x86_64__
-// Vectors that the processor has and the operating system saves: CPUID and XCR0 as Intel's manual (volume 1, 14.3
-// to 15.4) says. Not __builtin_cpu_supports: the runtime of some compilers (zig's, for one) answers that there are
-// none.
-struct Vectors {
-    bool avx2, avx512, avx512_bf16;
-};
-Vectors find_vectors() {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & kFma) == 0 || (c & kOsxsave) == 0) return {};
-    unsigned saved = 0, high = 0;
-    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-    constexpr unsigned kYmm = 0x06, kZmm = 0xe6;
-    constexpr unsigned kAvx2 = 1u << 5, kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW and VL
-    constexpr unsigned kBf16 = 1u << 5;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return {};
-    const bool avx2 = (saved & kYmm) == kYmm && (b & kAvx2) != 0;
-    const bool avx512 = avx2 && (saved & kZmm) == kZmm && (b & kAvx512) == kAvx512;
-    return {avx2, avx512, avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kBf16) != 0};
-}
-
-// Whether the processor has AMX and the operating system saves its tile registers for this process, which must be
-// requested.
 bool may_use_amx() {
 #ifdef SRGAN_FAST_EMULATE_AMX
     return true;
-#elif defined(__linux__)
-    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
-    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
-    static const bool permitted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-    return permitted;
 #else
-    return false;
+    return platform::may_use_amx();
 #endif
 }
-#endif
 
 // All levels that the processor and its operating system support, lowest first.
 std::vector<Isa> runnable_isas() {
     std::vector<Isa> isas{Isa::kBaseline};
-#ifdef __x86_64__
-    const Vectors vectors = find_vectors();
+    const platform::Vectors vectors = platform::find_vectors();
     if (!vectors.avx2) return isas;
     isas.push_back(Isa::kAvx2);
     if (!vectors.avx512) return isas;
@@ -80,7 +40,6 @@ std::vector<Isa> runnable_isas() {
     if (!vectors.avx512_bf16) return isas;
     isas.push_back(Isa::kAvx512Bf16);
     if (may_use_amx()) isas.push_back(Isa::kAmx);
-#endif
     return isas;
 }
 

@@ -25,7 +25,7 @@ struct Pool {
         V largest = read<kWhole>(x, count);
         const auto meet = [&](const X* p) SRGAN_FAST_INLINE_LAMBDA {
             const V value = read<kWhole>(p, count);
-            largest = (value > largest) | (value != value) ? value : largest;
+            largest = ((value > largest) | (value != value)) ? value : largest;
         };
         meet(x + right), meet(x + below), meet(x + below + right);
         write<kWhole>(to, largest, count);
