@@ -22,7 +22,7 @@ FEW_LEVELS = ["avx512_bf16", "amx"] if HIGHEST == "avx512_bf16" else [HIGHEST]
 # Minutes to compile under sanitizers; tests/native/test_cuda.py runs it without.
 LONG = "cuda"
 # Most of the time under the address sanitizer, so only where all levels are tested.
-NIGHTLY = (LONG, "conv3x3", "conv9x9", "cuda_infer", "simt", "training")
+NIGHTLY = (LONG, "conv3x3", "conv9x9", "cuda_infer", "networks", "simt", "training")
 ADDRESS = "address,undefined,float-cast-overflow"
 
 Build = Callable[..., Path]

@@ -370,7 +370,7 @@ for case in cases.CASES:
     for size in cases.SIZES[1:5]:
         for place in cases.ON_CPU:
             given = cases.arguments(case, size, place)
-            found = cases.compute(cases.conv, case, given)
+            found = cases.compute(cases.ops_conv, case, given)
             expected = cases.compute(cases.conv_reference, case, given, torch.float64)
             for name, value in found.items():
                 found_error = cases.error(value, expected[name])
@@ -399,7 +399,10 @@ def test_every_instruction_set_gives_the_references_values_out_of_poisoned_memor
 
 
 def test_an_unknown_instruction_set_is_an_error() -> None:
-    code = "import torch; from srgan_fast.ops.conv import conv; conv(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 3, 3))"
+    code = (
+        "import torch; from srgan_fast.ops.conv import conv; from srgan_fast.ops.prologue import Pending; "
+        "conv(Pending(torch.ones(1, 1, 1, 1)), torch.ones(1, 1, 3, 3))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "SRGAN_FAST_ISA": "mmx"},
