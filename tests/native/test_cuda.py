@@ -250,6 +250,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             "kernels/cuda/simt/fiber.cpp",
             "kernels/cuda/simt/simt.cpp",
             "kernels/reference/conv_training.cpp",
+            "platform/system.cpp",
         )
     ]
 
