@@ -191,14 +191,6 @@ const S* read(const Maybe& t) {
     return t ? static_cast<const S*>(t->const_data_ptr()) : nullptr;
 }
 
-// What a forward call computes besides the convolution.
-struct Epilogue {
-    const Maybe& bias;
-    bool moments;
-    std::optional<double> activation;
-    std::optional<ResultNorm> norm;
-};
-
 template <typename S>
 NormForward forward(const Problem& p, const SourceArguments& t, const WeightArguments& w, const Epilogue& e) {
     const Tensor &x = t.x, &weight = w.weight;

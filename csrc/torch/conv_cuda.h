@@ -192,14 +192,6 @@ inline Moments merge_moments(cuda::MomentsParams p, const std::optional<ResultNo
     return moments;
 }
 
-// What a forward call computes besides the convolution.
-struct Epilogue {
-    const Maybe& bias;
-    bool moments;
-    std::optional<double> activation;
-    std::optional<ResultNorm> norm;
-};
-
 // dy, and optionally its sums, which are the bias' gradient; its channels are whole units.
 struct Dy {
     Tensor map, sums;

@@ -118,6 +118,14 @@ struct ResultNorm : NormArguments {
     }
 };
 
+// What a forward call computes besides the convolution.
+struct Epilogue {
+    const Maybe& bias;
+    bool moments;
+    std::optional<double> activation;
+    std::optional<ResultNorm> norm;
+};
+
 inline void check_map(const Maybe& map, const Tensor& like, const std::vector<std::int64_t>& shape, const char* name) {
     if (!map) return;
     bool fits = map->dim() == 4 && map->scalar_type() == like.scalar_type() && map->device() == like.device();

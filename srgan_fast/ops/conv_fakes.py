@@ -11,8 +11,7 @@ from torch import Tensor
 
 from srgan_fast.ops.direct import without_gradient
 from srgan_fast.ops.native import refuse_several_devices, why_not_on_cuda
-
-_SOURCE = 10  # arguments of an operator that are its input
+from srgan_fast.ops.prologue import ARGUMENTS
 
 
 def _empty_like_map(x: Tensor, *shape: int) -> Tensor:
@@ -31,8 +30,8 @@ def _check_fake(x: Tensor, weight: Tensor, shuffle: bool, others: Iterable[objec
 
 # Operators begin with the arguments of their input, then weight, stride and packed weights; see csrc/torch/arguments.h.
 def _fake_forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    x, *_, residual, shuffle, _, _, _ = arguments[:_SOURCE]
-    weight, stride, _, _, moments = arguments[_SOURCE : _SOURCE + 5]
+    x, *_, residual, shuffle, _, _, _ = arguments[:ARGUMENTS]
+    weight, stride, _, _, moments = arguments[ARGUMENTS : ARGUMENTS + 5]
     _check_fake(x, weight, shuffle, arguments)
     factor = 2 if shuffle else 1
     n, height, width = x.shape[0], x.shape[2] * factor, x.shape[3] * factor
@@ -44,19 +43,19 @@ def _fake_forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _fake_bn_forward(*arguments: Any) -> tuple[Tensor, ...]:
-    weight = arguments[_SOURCE]
-    return *_fake_forward(*arguments[: _SOURCE + 4], True), weight.new_empty(weight.shape[0])
+    weight = arguments[ARGUMENTS]
+    return *_fake_forward(*arguments[: ARGUMENTS + 4], True), weight.new_empty(weight.shape[0])
 
 
 def _fake_dgrad(*arguments: Any) -> tuple[Tensor, ...]:
-    source, weight = arguments[:_SOURCE], arguments[_SOURCE]
+    source, weight = arguments[:ARGUMENTS], arguments[ARGUMENTS]
     _check_fake(source[0], weight, source[6], arguments)
     affine = any(t is not None for t in source[1:6])
     return _fake_source_gradients(source, weight, source[0].shape[1] if affine else 0)
 
 
 def _fake_wgrad(*arguments: Any) -> tuple[Tensor, Tensor]:
-    x, weight, bias = arguments[0], arguments[_SOURCE], arguments[-1]
+    x, weight, bias = arguments[0], arguments[ARGUMENTS], arguments[-1]
     _check_fake(x, weight, arguments[6], arguments)
     last = weight.stride(1) == 1 and weight.shape[1] > 1
     order = torch.channels_last if last else torch.contiguous_format
@@ -79,7 +78,7 @@ def _fake_prologue(*source: Any) -> Tensor:
 
 def _fake_prologue_backward(*arguments: Any) -> tuple[Tensor, ...]:
     refuse_several_devices("prologue_backward", *arguments)
-    source = arguments[:_SOURCE]
+    source = arguments[:ARGUMENTS]
     like = next(t for t in source[1:5] if t is not None)
     return _fake_source_gradients(source, like, source[0].shape[1])
 
@@ -112,10 +111,6 @@ def register() -> None:
     if why_not_on_cuda() is None:
         torch.library.register_fake("srgan_fast::conv_dy", _fake_dy)
         without_gradient("conv_dy")
-
-
-def register_prologue() -> None:
-    """The same for the prologue alone, which only exists on CUDA."""
-    torch.library.register_fake("srgan_fast::prologue", _fake_prologue)
-    torch.library.register_fake("srgan_fast::prologue_backward", _fake_prologue_backward)
-    without_gradient("prologue_backward")
+        torch.library.register_fake("srgan_fast::prologue", _fake_prologue)
+        torch.library.register_fake("srgan_fast::prologue_backward", _fake_prologue_backward)
+        without_gradient("prologue_backward")

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srgan_fast.ops import conv_fakes
 from srgan_fast.ops.bn import bn_scale
 from srgan_fast.ops.direct import below_autograd, with_gradient
 from srgan_fast.ops.native import on_cuda, why_not_on_cuda
@@ -205,5 +204,3 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Maybe, ...]:
 
 
 _prologue = with_gradient("prologue", _backward, _save, on_cuda_only=True)
-if why_not_on_cuda() is None:
-    conv_fakes.register_prologue()
