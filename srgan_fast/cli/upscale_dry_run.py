@@ -63,7 +63,7 @@ def report_dry_run(
         f"{len(fine)} to upscale, about {size / 1e6:.1f} MB in {seconds:.0f} s"
         + (f"; {skipped} would be skipped" if skipped else "")
         + (f"; {plan.earlier} ignored as results of earlier runs" if plan.earlier else "")
-        + (f"; unsupported: {counted(plan.left_out)}" if plan.left_out else "")
+        + (f"; left out: {counted(plan.left_out)}" if plan.left_out else "")
         + (f"; {failing} would fail" if failing else "")
     )
 

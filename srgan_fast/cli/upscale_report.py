@@ -67,7 +67,7 @@ def say_summary(results: "list[JobResult]", plan: "Plan", seconds: float, quiet:
     parts = [f"{len(done)} upscaled ({megapixels:.1f} MP in {seconds:.1f} s)"]
     parts += [f"{skipped} skipped"] if skipped else []
     parts += [f"{plan.earlier} ignored as results of earlier runs"] if plan.earlier else []
-    parts += [f"unsupported: {counted(plan.left_out)}"] if plan.left_out else []
+    parts += [f"left out: {counted(plan.left_out)}"] if plan.left_out else []
     if failed:
         names = ", ".join(name_of(r.job) for r in failed[:20])
         parts.append(f"{len(failed)} failed: {names}" + (f" and {len(failed) - 20} more" if len(failed) > 20 else ""))

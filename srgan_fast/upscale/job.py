@@ -121,8 +121,9 @@ class Plan:
     Attributes:
         jobs: jobs to run.
         refused: failed results of inputs that were rejected.
-        left_out: number of files of unsupported image formats, by suffix.
-        earlier: number of inputs that are results of earlier runs; they are not upscaled again.
+        left_out: number of files of unsupported image formats, by suffix, and of linked folders.
+        earlier: number of inputs that are results of earlier runs, with this factor or another; they are not upscaled
+            again.
         shards: WebDataset shards that have not been opened yet.
     """
 

@@ -1,6 +1,7 @@
 """Names of results: templates, conflicts, and results of earlier runs."""
 
 import os
+import re
 import string
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +12,8 @@ from srgan_fast.files import shown
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 from srgan_fast.upscale.places import Place
 
+# Suffix of results by default: the factor, or the size in pixels.
+_DEFAULT_SUFFIX = re.compile(r"_(x\d+(\.\d+)?|\d+x\d+)$")
 _FIELDS = ("stem", "parent", "type", "scale", "ext")
 
 
@@ -62,16 +65,29 @@ def key_of(place: Place) -> str:
 def earlier_results(jobs: list[Job], found: set[str]) -> set[str]:
     """The files found in folders that are results of other files, in any format.
 
+    Files with the default suffix of another factor or size count, too, if the original is among the jobs.
+
     Args:
         jobs: planned jobs of all files.
         found: keys (see `key_of`) of the files that the user did not name.
     """
-    targets = {
-        str(Path(key_of(job.target)).with_suffix(""))
-        for job in jobs
-        if job.source is not None and job.target is not None and job.target.stem != job.source.stem
-    }
-    return {key for key in found if str(Path(key).with_suffix("")) in targets}
+    results: set[tuple[str, str]] = set()  # folder and stem
+    originals: set[tuple[str, str]] = set()  # the same without a suffix
+    for job in jobs:
+        if job.source is None or job.target is None:
+            continue
+        target = Path(key_of(job.target))
+        originals.add((str(target.parent), job.source.stem))
+        if target.stem != job.source.stem:
+            results.add((str(target.parent), target.stem))
+
+    def is_result(path: Path) -> bool:
+        suffix = _DEFAULT_SUFFIX.search(path.stem)
+        return (str(path.parent), path.stem) in results or (
+            suffix is not None and (str(path.parent), path.stem[: suffix.start()]) in originals
+        )
+
+    return {key for key in found if is_result(Path(key))}
 
 
 def _advice(jobs: list[Job]) -> str:

@@ -70,7 +70,7 @@ def plan_jobs(
             found |= {key_of(one.source): one for one in _opened(shard, refuse, left_out) if one.source}
         shards.clear()
     if not found and not refused and not shards:
-        extra = f"; unsupported: {counted(left_out)}" if left_out else ""
+        extra = f"; left out: {counted(left_out)}" if left_out else ""
         hint = "" if recursive else " (use --recursive to search subfolders)"
         raise UsageError(f"no images in {', '.join(inputs)}{hint}{extra}")
     single = output if _is_file(output, out) else None
@@ -120,8 +120,11 @@ def _distinct(shards: list[Path | Remote], refuse: Refuse) -> list[Path | Remote
 
 
 def counted(left_out: Counter[str]) -> str:
-    """The counts as text, such as `3 .exr, 1 .psd`."""
-    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
+    """The counts as text, such as `3 .exr, 1 .psd, 2 linked folders`."""
+    kinds = sorted(left_out.items(), key=lambda entry: (not entry[0].startswith("."), entry))
+    return ", ".join(
+        f"{count} {kind}" + ("s" if count > 1 and not kind.startswith(".") else "") for kind, count in kinds
+    )
 
 
 def _is_file(output: str, out: Path | Remote) -> bool:

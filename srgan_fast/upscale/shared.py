@@ -1,10 +1,12 @@
 """Batches with a manifest: they can be resumed, and shared by several processes."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from srgan_fast.errors import SrganFastError
 from srgan_fast.files import shown
 from srgan_fast.runtime.tiling import Tile
 from srgan_fast.runtime.upscaler import Upscaler
@@ -12,6 +14,8 @@ from srgan_fast.upscale.batch import run_jobs, upscaler_threads
 from srgan_fast.upscale.job import Job, JobResult, OutputOptions
 from srgan_fast.upscale.manifest import CLAIM_HOLDS, Manifest
 
+_log = logging.getLogger("srgan_fast.upscale")
+_RENEW_EVERY = CLAIM_HOLDS / 5  # seconds
 _POLL = 0.5  # seconds between checks of other processes' claims
 
 
@@ -89,8 +93,15 @@ def _renewed(manifest: Manifest) -> Iterator[None]:
     ended = threading.Event()
 
     def renew() -> None:
-        while not ended.wait(CLAIM_HOLDS / 5):
-            manifest.renew()
+        told = False
+        while not ended.wait(_RENEW_EVERY):
+            try:
+                manifest.renew()
+                told = False
+            except SrganFastError as error:  # such as a full disk: may pass before the claims expire
+                if not told:
+                    _log.warning("claims could not be renewed, other machines may take over these images: %s", error)
+                told = True
 
     thread = threading.Thread(target=renew, name="claims", daemon=True)
     thread.start()

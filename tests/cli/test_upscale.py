@@ -505,7 +505,7 @@ def test_odd_inputs_are_a_line_each_and_the_rest_go_on(upscale: Any, picture: An
         ("missing.png", "failed"), ("in/a.png", "done"), ("in/loop.png", "failed"),
     ]  # fmt: skip
     assert found["left_out"] == {".exr": 1}
-    assert "unsupported: 1 .exr" in upscale("in", "-o", "out2").stderr
+    assert "left out: 1 .exr" in upscale("in", "-o", "out2").stderr
 
 
 @pytest.mark.parametrize(("kind", "lines"), [("none", 0), ("json", 2), ("lines", 0)])
@@ -647,7 +647,7 @@ def test_a_dry_run_tells_what_is_left_out_and_does_not_read_standard_input(upsca
     picture("in/a_x4.png")
     Path("in/b.psd").touch()
     result = upscale("in", "-o", "in", "--dry-run", "--overwrite")
-    assert result.stderr.splitlines()[-1].endswith("; 1 ignored as results of earlier runs; unsupported: 1 .psd")
+    assert result.stderr.splitlines()[-1].endswith("; 1 ignored as results of earlier runs; left out: 1 .psd")
     first, last = upscale("-", "-o", "b.png", "--dry-run").stderr.splitlines()
     assert first == "standard input -> b.png, of a size that is known when it is read"
     assert last.startswith("1 to upscale")

@@ -259,17 +259,24 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_by_rows import model
 from srgan_fast.upscale import Job, OutputOptions, Upscaler, run_jobs
-source, target, features = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-upscaler = Upscaler(model(features), backend="native", threads=2)
+source, target, network = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+upscaler = Upscaler(model(int(network)) if network.isdigit() else network, backend="native", threads=2)
 (result,) = run_jobs([Job(source, target, target.suffix[1:])], upscaler, OutputOptions())
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps({"status": result.status, "message": result.message, "peak": peak}))
 """
 
 
-def _peak(source: str, target: str, features: int, timeout: float) -> int:
-    """Most bytes that were resident in a process that upscales a file."""
-    code = [sys.executable, "-c", PEAK, str(Path(__file__).parent), source, target, str(features)]
+def _peak(source: str, target: str, network: str, timeout: float) -> int:
+    """Most bytes that were resident in a process that upscales a file.
+
+    Args:
+        source: the image.
+        target: the result.
+        network: number of features of a network of two convolutions, or name of a bundled model.
+        timeout: seconds.
+    """
+    code = [sys.executable, "-c", PEAK, str(Path(__file__).parent), source, target, network]
     said = subprocess.run(code, capture_output=True, text=True, check=True, timeout=timeout, env=dict(os.environ))
     found = json.loads(said.stdout.splitlines()[-1])
     assert (found["status"], found["message"]) == ("done", "")
@@ -294,13 +301,40 @@ def test_a_large_picture_takes_less_memory_than_its_result(tmp_path: Path, suffi
     peaks = {}
     for name, size in sizes.items():
         _make(f"{tmp_path}/{name}.{suffix}", *size)
-        peaks[name] = _peak(f"{tmp_path}/{name}.{suffix}", f"{tmp_path}/{name}_x4.{suffix}", 4, 300)
+        peaks[name] = _peak(f"{tmp_path}/{name}.{suffix}", f"{tmp_path}/{name}_x4.{suffix}", "4", 300)
     result = 3000 * 2000 * 16 * 3
     assert result == 288_000_000
     # The small picture is computed as a whole: its result is 19 MB. The large one adds the rows of strips.
     assert peaks["large"] - peaks["small"] < 60e6
     image = pyvips.Image.new_from_file(f"{tmp_path}/large_x4.{suffix}")
     assert (image.width, image.height) == (8000, 12000)
+
+
+def _peak_of_the_bundled_model(folder: Path, suffix: str, width: int, height: int) -> float:
+    """Most gigabytes that were resident; the result has 16 times as many pixels as the image and is removed."""
+    source, target = folder / f"in.{suffix}", folder / f"out.{suffix}"
+    _make(str(source), height, width)
+    peak = _peak(str(source), str(target), "srresnet-x4", 7200)
+    image = pyvips.Image.new_from_file(str(target), access="sequential")
+    assert (image.width, image.height) == (4 * width, 4 * height)
+    target.unlink()
+    sys.stderr.write(f"{width}x{height} {suffix}: {peak / 1e9:.3f} GB\n")
+    return peak / 1e9
+
+
+def test_20000_columns_take_less_than_one_and_a_half_gb(tmp_path: Path) -> None:
+    assert _peak_of_the_bundled_model(tmp_path, "png", 20_000, 80) < 1.5
+
+
+@pytest.mark.fuzz
+def test_20000_by_512_pixels_take_less_than_one_and_a_half_gb(tmp_path: Path) -> None:
+    assert _peak_of_the_bundled_model(tmp_path, "png", 20_000, 512) < 1.5
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_4000_by_4000_pixels_take_less_than_450_mb(tmp_path: Path, suffix: str) -> None:
+    assert _peak_of_the_bundled_model(tmp_path, suffix, 4000, 4000) < 0.45
 
 
 @pytest.mark.fuzz
@@ -312,7 +346,7 @@ def test_80000_by_80000_pixels_take_less_than_one_and_a_half_gb(tmp_path: Path) 
     source, target = f"{tmp_path}/huge.tif", f"{tmp_path}/huge_x4.tif"
     try:
         _make(source, side, side)
-        peak = _peak(source, target, 4, 7200)
+        peak = _peak(source, target, "4", 7200)
         sys.stderr.write(f"peak {peak / 1e9:.3f} GB, {Path(target).stat().st_size / 1e9:.2f} GB written\n")
         assert peak < 1.5e9
         with Path(target).open("rb") as file:

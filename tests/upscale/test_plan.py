@@ -8,6 +8,7 @@ import pytest
 
 from srgan_fast.errors import UsageError
 from srgan_fast.upscale import OutputOptions, Plan, plan_jobs
+from srgan_fast.upscale.plan import counted
 
 ADVICE = "; try --name '{parent}_{stem}_x{scale}.{ext}'"
 
@@ -222,6 +223,24 @@ def test_results_in_another_format_are_not_upscaled_once_more(folder: Path) -> N
     assert plan.earlier == 1
 
 
+@pytest.mark.parametrize("earlier", ["a_x2.png", "a_x2.5.jpg", "a_3840x2160.png", "deep/b_x8.png"])
+def test_results_with_another_factor_are_not_upscaled_once_more(folder: Path, earlier: str) -> None:
+    _empty("album/a.png", "album/deep/b.jpg", f"album/{earlier}")
+    plan = plan_jobs(["album"], "album", OutputOptions(), recursive=True)
+    assert [str(job.target) for job in plan.jobs] == ["album/a_x4.png", "album/deep/b_x4.jpg"]
+    assert plan.earlier == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "out"), [("b_x2.png", "album"), ("a_2.png", "album"), ("a_wide.png", "album"), ("a_x2.png", "out")]
+)
+def test_other_files_with_similar_names_are_inputs(folder: Path, other: str, out: str) -> None:
+    _empty("album/a.png", f"album/{other}")
+    plan = plan_jobs(["album"], out, OutputOptions())
+    assert [job.source for job in plan.jobs] == [Path("album/a.png"), Path("album") / other]
+    assert plan.earlier == 0
+
+
 def test_a_result_that_is_named_is_an_input(folder: Path) -> None:
     _empty("a.png", "a_x4.png")
     plan = plan_jobs(["a_x4.png"], ".", OutputOptions())
@@ -235,6 +254,17 @@ def test_a_loop_of_links_is_a_job_of_its_own(folder: Path) -> None:
     _empty("in/a.png")
     Path("in/loop.png").symlink_to("loop.png")
     assert [str(job.source) for job in plan_jobs(["in"], "out", OutputOptions()).jobs] == ["in/a.png", "in/loop.png"]
+
+
+def test_links_to_folders_are_not_followed_but_counted(folder: Path) -> None:
+    _empty("in/a.png", "in/b.exr", "elsewhere/c.png")
+    Path("in/other").symlink_to(Path("elsewhere").absolute())
+    Path("in/back").symlink_to(Path("in").absolute())
+    plan = plan_jobs(["in"], "out", OutputOptions(), recursive=True)
+    assert [str(job.source) for job in plan.jobs] == ["in/a.png"]
+    assert counted(plan.left_out) == "1 .exr, 2 linked folders"
+    assert counted(plan_jobs(["in"], "out", OutputOptions()).left_out) == "1 .exr"
+    assert [str(job.source) for job in plan_jobs(["in/other"], "out", OutputOptions()).jobs] == ["in/other/c.png"]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
@@ -268,7 +298,7 @@ def test_pictures_of_other_kinds_are_counted_by_suffix(folder: Path) -> None:
     assert len(plan.jobs) == 1
     assert plan.left_out == {".exr": 2, ".psd": 1}
     Path("in/a.png").unlink()
-    with pytest.raises(UsageError, match=r"unsupported: 2 \.exr, 1 \.psd"):
+    with pytest.raises(UsageError, match=r"left out: 2 \.exr, 1 \.psd"):
         plan_jobs(["in"], "out", OutputOptions())
 
 

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from srgan_fast.data.images import Image, encode_image, read_image
 from srgan_fast.errors import FileError
 from srgan_fast.files import host, start_of
-from srgan_fast.upscale import Job, JobResult, Manifest, OutputOptions, run_shared
+from srgan_fast.upscale import Job, JobResult, Manifest, OutputOptions, run_shared, shared
 from srgan_fast.upscale.one import is_whole
 
 
@@ -157,6 +158,28 @@ def test_a_line_that_a_full_disk_cuts_is_an_error_and_spoils_no_other(
     assert Path("m.jsonl").stat().st_size == 100
     assert manifest.claim(jobs[1].source, jobs[1].target) == "claimed"
     assert {Path(target).name for target in Manifest(Path("m.jsonl"), "run").lines} == {"1.png"}
+
+
+def test_claims_are_renewed_again_after_a_failure_that_passed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[float] = []
+    renewed = threading.Event()
+
+    def renew(manifest: Manifest) -> None:
+        attempts.append(time.monotonic())
+        if len(attempts) < 3:
+            raise FileError("m.jsonl: cannot be used as a manifest (No space left on device)")
+        renewed.set()
+
+    monkeypatch.setattr(Manifest, "renew", renew)
+    monkeypatch.setattr(shared, "_RENEW_EVERY", 0.01)
+    with shared._renewed(Manifest(Path("m.jsonl"), "run")):
+        assert renewed.wait(60)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1
+    assert "could not be renewed" in messages[0]
+    assert "No space left" in messages[0]
 
 
 def test_a_claim_of_another_host_is_taken_over_when_it_is_old(folder: Path) -> None:

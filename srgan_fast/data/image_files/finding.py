@@ -10,6 +10,8 @@ from srgan_fast.data.image_files.formats import known_suffixes, readable_suffixe
 from srgan_fast.errors import ImageError
 from srgan_fast.files import shown
 
+LINKED_FOLDER = "linked folder"
+
 
 def find_images(
     folder: Path,
@@ -20,12 +22,15 @@ def find_images(
 ) -> list[Path]:
     """Finds the images in a folder; hidden files, which include our temporary files, are ignored.
 
+    Symbolic links to files are followed; those to folders are not, since they may lead anywhere or back.
+
     Args:
         folder: folder to search.
         recursive: whether to search its subfolders.
         on_unreadable: called with a message for each subfolder that cannot be listed; such a folder is an error if
             None.
-        left_out: counter of images of unsupported formats, by suffix.
+        left_out: counter of images of unsupported formats, by suffix, and of symbolic links to subfolders, as
+            `LINKED_FOLDER`.
         skip: real path of a subfolder to ignore.
 
     Returns:
@@ -47,6 +52,8 @@ def find_images(
     readable, known = readable_suffixes(), known_suffixes()
     for root, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
+        if left_out is not None and (links := sum((Path(root) / f).is_symlink() for f in folders)):
+            left_out[LINKED_FOLDER] += links
         if skip is not None:
             folders[:] = [f for f in folders if os.path.realpath(Path(root) / f) != skip]
         for file in files:
