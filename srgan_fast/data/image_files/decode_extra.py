@@ -81,8 +81,13 @@ def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # each library raises its own exceptions
-        what = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ImageError(f"{name}: cannot be read as an image ({what})") from None
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> ImageError:
+    """The error for a file that a library refused, with the first line of its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ImageError(f"{name}: cannot be read as an image ({(lines or [type(error).__name__])[0]})")
 
 
 def header(file: BinaryIO, name: str) -> Header | None:
@@ -109,7 +114,7 @@ def header(file: BinaryIO, name: str) -> Header | None:
         with module.open(io.BytesIO(data)) as image:
             return Header(image.height, image.width, 1, "image", image.height * image.width)
     except Exception as error:
-        raise ImageError(f"{name}: cannot be read as an image ({error})") from None
+        raise _unreadable(name, error) from None
 
 
 def _header_of_heif(module: ModuleType, data: bytes, name: str) -> Header:
@@ -117,7 +122,7 @@ def _header_of_heif(module: ModuleType, data: bytes, name: str) -> Header:
         file = module.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         width, height = file[file.primary_index].size
     except Exception as error:
-        raise ImageError(f"{name}: cannot be read as an image ({error})") from None
+        raise _unreadable(name, error) from None
     return Header(height, width, 1, "image", height * width)
 
 

@@ -13,28 +13,10 @@ from pathlib import Path
 
 from srgan_fast.errors import ModelError
 from srgan_fast.models.graphs import read_ncnn, read_onnx
+from tests.damage import damaged
 from tests.models.graphs import ncnn_model, onnx_model, read_limited
 
 NUMBERS = (-1, 0, 1, 2, 3, 7, 16, 255, 256, 65535, 2**31 - 1, 2**31, 2**63, 1e38, 0.5, -2.5)
-
-
-def damaged(data: bytes, rng: random.Random) -> bytes:
-    """A few bytes set, cut out, copied or added."""
-    data = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 5))):
-        at, size = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 16, 200))
-        match rng.randrange(5):
-            case 0:
-                data[at : at + size] = rng.randbytes(size)
-            case 1:
-                del data[at : at + size]
-            case 2:
-                data[at:at] = data[at : at + size]
-            case 3:
-                data[at : at + 1] = bytes([rng.choice((0, 1, 0x7F, 0x80, 0xFF))])
-            case _:
-                data[at:at] = rng.randbytes(size)
-    return bytes(data)
 
 
 def damaged_param(data: bytes, rng: random.Random) -> bytes:
