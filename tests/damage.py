@@ -1,6 +1,45 @@
-"""Damage to files, from seeds."""
+"""Damage to files, from seeds, and programs that read damaged files in a process of their own."""
 
 import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+
+class Fuzzed(NamedTuple):
+    """What a program found.
+
+    Attributes:
+        accepted: number of damaged files that could be read.
+        slowest: most seconds of processor time for one file.
+        peak: most bytes that were resident.
+    """
+
+    accepted: int
+    slowest: float
+    peak: int
+
+
+def fuzz(program: Path, kind: str, first: int, count: int) -> Fuzzed:
+    """Runs a program that damages a file of a kind in `count` ways, and fails with its last words if it dies.
+
+    Args:
+        program: called with kind, first and count; its last line is `accepted N slowest SECONDS peak BYTES`.
+        kind: kind of file.
+        first: number of the first damage.
+        count: how many.
+    """
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = sys.argv[1:]; import runpy; "
+    code += f"runpy.run_path({str(program)!r}, run_name='__main__')"
+    command = [sys.executable, "-X", "faulthandler", "-c", code, str(program), kind, str(first), str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    *_, last = ["nothing", *done.stdout.splitlines()]
+    assert done.returncode == 0, f"{kind}, {last}: exit code {done.returncode}\n{done.stderr[-3000:]}"
+    _, accepted, _, slowest, _, peak = last.split()
+    return Fuzzed(int(accepted), float(slowest), int(peak))
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
