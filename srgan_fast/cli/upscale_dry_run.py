@@ -33,7 +33,7 @@ def report_dry_run(
         manifest: manifest of an earlier run that would be continued.
         as_json: whether to print JSON.
     """
-    from srgan_fast.upscale.plan import counted  # noqa: PLC0415 (start-up time)
+    from srgan_fast.data.images import counted  # noqa: PLC0415 (start-up time)
 
     rate = _seconds_per_pixel(upscaler)
     entries = [_entry(job, upscaler, options, manifest, rate) for job in plan.jobs]

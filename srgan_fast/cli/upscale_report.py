@@ -56,7 +56,7 @@ def say_result(result: "JobResult") -> None:
 
 def say_summary(results: "list[JobResult]", plan: "Plan", seconds: float, quiet: bool) -> None:
     """Prints a summary of one line; nothing if `quiet` and no image failed."""
-    from srgan_fast.upscale.plan import counted  # noqa: PLC0415 (start-up time)
+    from srgan_fast.data.images import counted  # noqa: PLC0415 (start-up time)
 
     done = [r for r in results if r.status == "done"]
     skipped = sum(r.status == "skipped" for r in results)

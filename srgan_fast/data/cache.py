@@ -9,6 +9,7 @@ decoded again, so that a full disk, an incomplete copy or a foreign file costs t
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.data.images import Image, find_images, read_image
+from srgan_fast.data.images import Image, counted, find_images, read_image
 from srgan_fast.errors import DataError, FileError, ImageError
 from srgan_fast.files import atomic_write, cache_folder, sweep
 
@@ -126,18 +127,21 @@ def open_cache(
         folder: folder of the images.
         maps: folder of the maps; `files.cache_folder()` if None.
         on_progress: called with (number of finished images, total number) while decoding.
-        on_note: called with a message if an existing map is rebuilt.
+        on_note: called with a message if an existing map is rebuilt, or if files are left out.
 
     Raises:
         DataError: none of the images can be read, or the map cannot be written.
         FileError: there is no folder for maps.
     """
     try:
-        paths = find_images(folder)
+        left_out: Counter[str] = Counter()
+        paths = find_images(folder, left_out=left_out)
     except ImageError as error:
         raise DataError(str(error)) from None
     if not paths:
-        raise DataError(f"{folder}: contains no images")
+        raise DataError(f"{folder}: contains no images" + (f"; left out: {counted(left_out)}" if left_out else ""))
+    if left_out and on_note:
+        on_note(f"{folder}: left out: {counted(left_out)}")
     place, series = maps or cache_folder(), f"pixels-{_digest(str(folder.resolve()))}"
     stem = place / f"{series}-{_fingerprint(folder, paths)}"
     index, pixels = stem.with_suffix(".json"), stem.with_suffix(".bin")

@@ -10,7 +10,7 @@ from srgan_fast.data.image_files.decode import Contents, Source, decode, header
 from srgan_fast.data.image_files.decode_rows import open_rows
 from srgan_fast.data.image_files.encode import Encoded, check_size, encode, frames_held
 from srgan_fast.data.image_files.encode_rows import ROW_FORMATS, RowWriter
-from srgan_fast.data.image_files.finding import find_images
+from srgan_fast.data.image_files.finding import counted, find_images
 from srgan_fast.data.image_files.formats import (
     FORMAT_OF_SUFFIX,
     TRAITS,
@@ -55,6 +55,7 @@ __all__ = [
     "Text",
     "Timing",
     "check_size",
+    "counted",
     "curve_conversion",
     "encode",
     "encode_image",

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from srgan_fast.data.images import FORMAT_OF_SUFFIX, find_images, known_suffixes, readable_suffixes, written_suffixes
+from srgan_fast.data.images import (
+    FORMAT_OF_SUFFIX,
+    counted,
+    find_images,
+    known_suffixes,
+    readable_suffixes,
+    written_suffixes,
+)
 from srgan_fast.errors import ImageError, UsageError
 from srgan_fast.files import shown
 from srgan_fast.upscale.job import STANDARD_STREAM, Job, JobResult, OutputOptions, Plan
@@ -117,14 +124,6 @@ def _distinct(shards: list[Path | Remote], refuse: Refuse) -> list[Path | Remote
         else:
             first[shard.stem] = shard
     return list(first.values())
-
-
-def counted(left_out: Counter[str]) -> str:
-    """The counts as text, such as `3 .exr, 1 .psd, 2 linked folders`."""
-    kinds = sorted(left_out.items(), key=lambda entry: (not entry[0].startswith("."), entry))
-    return ", ".join(
-        f"{count} {kind}" + ("s" if count > 1 and not kind.startswith(".") else "") for kind, count in kinds
-    )
 
 
 def _is_file(output: str, out: Path | Remote) -> bool:

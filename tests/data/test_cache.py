@@ -235,6 +235,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+def test_what_is_left_out_of_a_folder_is_said(noise: Noise, make_folder: MakeFolder, maps: Path) -> None:
+    folder = make_folder(a=noise(8, 8, 3))
+    (folder / "a.psd").touch()
+    (folder / "more").symlink_to(folder.parent)
+    notes: list[str] = []
+    open_cache(folder, maps, on_note=notes.append)
+    assert notes == [f"{folder}: left out: 1 .psd, 1 linked folder"]
+    (folder.parent / "none").mkdir()
+    (folder.parent / "none" / "a.exr").touch()
+    with pytest.raises(DataError, match=r"none: contains no images; left out: 1 \.exr"):
+        open_cache(folder.parent / "none", maps)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_map_is_made_again_which_is_said_in_one_line(
     noise: Noise, make_folder: MakeFolder, maps: Path, damage: str

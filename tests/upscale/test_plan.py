@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from srgan_fast.data.images import counted
 from srgan_fast.errors import UsageError
 from srgan_fast.upscale import OutputOptions, Plan, plan_jobs
-from srgan_fast.upscale.plan import counted
 
 ADVICE = "; try --name '{parent}_{stem}_x{scale}.{ext}'"
 

@@ -65,3 +65,11 @@ def find_images(
             elif left_out is not None and suffix in known:
                 left_out[suffix] += 1
     return sorted(found)
+
+
+def counted(left_out: Counter[str]) -> str:
+    """Counts of files that were left out as text, such as `3 .exr, 1 .psd, 2 linked folders`."""
+    kinds = sorted(left_out.items(), key=lambda entry: (not entry[0].startswith("."), entry))
+    return ", ".join(
+        f"{count} {kind}" + ("s" if count > 1 and not kind.startswith(".") else "") for kind, count in kinds
+    )
