@@ -2,9 +2,11 @@
 
 import pytest
 
+from tests.peak_memory import with_tests
+
 from .native_layers import engine, in_new_python
 
-resource = pytest.importorskip("resource")  # not on Windows
+pytest.importorskip("resource")  # not on Windows
 
 
 @pytest.mark.parametrize("precision", ["fp32"])
@@ -21,17 +23,15 @@ def test_the_end_of_an_image_takes_no_more_memory_than_its_middle() -> None:
 
 
 LARGE = """
-import resource, sys
 import numpy as np
 from native_layers import engine
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+from tests.peak_memory import peak_memory, reset_peak
 made = engine(2, channels=64, blocks=4)
 image = np.zeros((600, 3840, 3), np.uint8)
 need = made.working_memory(*image.shape[:2])
 made.run(image[:8, :8].copy())  # starts the threads
 given = np.ones((2400, 15360, 3), np.uint8)  # as the result will be; malloc gives such sizes back to the system
-before = peak()
+before = reset_peak()
 del given
 
 class Enough(Exception):
@@ -45,12 +45,12 @@ try:
     made.run(image, stop)
 except Enough:
     pass
-print(need, peak() - before)
+print(need, peak_memory() - before)
 """
 
 
 def test_a_large_picture_takes_what_was_said_and_at_most_300_mb() -> None:
-    need, growth = map(int, in_new_python(LARGE).split())
+    need, growth = map(int, in_new_python(LARGE, **with_tests()).split())
     assert need <= 300e6
     assert growth <= need + 8e6, "rounding to pages, and Python's own"
 

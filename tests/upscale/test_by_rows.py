@@ -33,6 +33,7 @@ from srgan_fast.models import ModelFile
 from srgan_fast.network.graph import Conv, Network
 from srgan_fast.runtime.tiling import Tile
 from srgan_fast.upscale import Job, JobResult, OutputOptions, Upscaler, by_rows, one, run_jobs
+from tests.peak_memory import with_tests
 
 RNG = np.random.default_rng(9)
 PIXELS = RNG.integers(0, 256, (130, 260, 3), np.uint8)
@@ -251,19 +252,17 @@ def test_whether_a_large_result_is_whole_is_found_by_rows(
 
 # -- memory, measured in processes of their own ------------------------------------------------------------------------
 
-resource = pytest.importorskip("resource")  # not on Windows
-
 PEAK = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_by_rows import model
+from tests.peak_memory import peak_memory
 from srgan_fast.upscale import Job, OutputOptions, Upscaler, run_jobs
 source, target, network = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 upscaler = Upscaler(model(int(network)) if network.isdigit() else network, backend="native", threads=2)
 (result,) = run_jobs([Job(source, target, target.suffix[1:])], upscaler, OutputOptions())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(json.dumps({"status": result.status, "message": result.message, "peak": peak}))
+print(json.dumps({"status": result.status, "message": result.message, "peak": peak_memory()}))
 """
 
 
@@ -277,7 +276,7 @@ def _peak(source: str, target: str, network: str, timeout: float) -> int:
         timeout: seconds.
     """
     code = [sys.executable, "-c", PEAK, str(Path(__file__).parent), source, target, network]
-    said = subprocess.run(code, capture_output=True, text=True, check=True, timeout=timeout, env=dict(os.environ))
+    said = subprocess.run(code, capture_output=True, text=True, check=True, timeout=timeout, env=with_tests())
     found = json.loads(said.stdout.splitlines()[-1])
     assert (found["status"], found["message"]) == ("done", "")
     return int(found["peak"])

@@ -20,7 +20,7 @@ import PIL.PngImagePlugin
 from srgan_fast.data.images import Format, Image, ImageFile, Metadata, encode, image_header, read_file
 from srgan_fast.errors import ImageError
 from tests.damage import damaged
-from tests.models.graphs.read_limited import peak_memory
+from tests.peak_memory import peak_memory
 
 MAX_PIXELS = 4_000_000  # larger images are refused from their headers, as by --max-pixels
 EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"

@@ -14,7 +14,8 @@ from pathlib import Path
 from srgan_fast.errors import ModelError
 from srgan_fast.models.graphs import read_ncnn, read_onnx
 from tests.damage import damaged
-from tests.models.graphs import ncnn_model, onnx_model, read_limited
+from tests.models.graphs import ncnn_model, onnx_model
+from tests.peak_memory import peak_memory
 
 NUMBERS = (-1, 0, 1, 2, 3, 7, 16, 255, 256, 65535, 2**31 - 1, 2**31, 2**63, 1e38, 0.5, -2.5)
 
@@ -75,7 +76,7 @@ def main() -> None:
                 if not str(error).isprintable():
                     raise AssertionError(f"more than one line of text: {str(error)!r}") from None
             slowest = max(slowest, time.process_time() - begun)
-    sys.stdout.write(f"accepted {accepted} slowest {slowest:.3f} peak {read_limited.peak_memory()}\n")
+    sys.stdout.write(f"accepted {accepted} slowest {slowest:.3f} peak {peak_memory()}\n")
 
 
 if __name__ == "__main__":

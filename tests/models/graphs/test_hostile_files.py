@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.peak_memory import with_tests
+
 from .ncnn_model import FLOAT16, NcnnModel
 from .onnx_model import OnnxModel
 
@@ -20,7 +22,7 @@ PEAK = 500e6
 def _read(path: Path) -> str:
     """The error; empty if the file was read."""
     command = [sys.executable, PROGRAM, path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=with_tests())
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout)
     assert result["peak"] < PEAK
