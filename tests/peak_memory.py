@@ -5,19 +5,19 @@ that nothing that takes less than the parent once took is ever noticed.
 """
 
 import os
-import re
 import sys
 from pathlib import Path
+
+from srgan_fast.memory import peak_rss_mib
 
 ROOT = Path(__file__).parents[1]
 
 
 def peak_memory() -> int:
     """Bytes, since the program began or since `reset_peak`."""
-    if sys.platform == "linux":
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        assert found is not None
-        return int(found[1]) * 1024
+    peak = peak_rss_mib()
+    if peak is not None:
+        return round(peak * 2**20)
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
