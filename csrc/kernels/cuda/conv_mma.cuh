@@ -93,34 +93,57 @@ SRGAN_FAST_DEVICE void fetch_weights(std::byte* stage, const ConvParams& p, int 
     }
 }
 
-// Multiplies one tap of one chunk. `pixel`: for each 16 rows of the warp, the window pixel that this lane addresses.
+// For each 16 rows of a warp, the window pixel that this lane addresses.
+template <typename Shape>
+struct Pixels {
+    static constexpr int kM = Accumulators<Shape>::kM;
+    int at[kM];
+
+    SRGAN_FAST_DEVICE Pixels(int warp_m, int lane, int window_columns, int step) {
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+            const int row = (warp_m * kM + m) * 16 + (lane & 15);
+            at[m] = (row / Shape::kColumns * step) * window_columns + row % Shape::kColumns * step;
+        }
+    }
+};
+
+// A warp's fragments of the step that is multiplied and of the next one.
 template <typename T, typename Shape>
-SRGAN_FAST_DEVICE void multiply_tap(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
-                                    const int (&pixel)[Accumulators<Shape>::kM], int tap_offset, int lane, int warp_n) {
+struct Fragments {
     using A = Accumulators<Shape>;
-    constexpr int kSteps = Shape::kRowBytes / 32;
-    std::uint32_t a[2][A::kM][4], b[2][A::kN / 2][4];  // this step's fragments and the next step's
-    const auto load = [&](int k) {
+    std::uint32_t a[2][A::kM][4], b[2][A::kN / 2][4];
+
+    // Loads step k of a tap from shared memory.
+    SRGAN_FAST_DEVICE void load(const std::byte* window, const Pixels<Shape>& pixels, int tap_offset,
+                                const std::byte* weights, int k, int lane, int warp_n) {
 #pragma unroll
         for (int m = 0; m < A::kM; ++m)
             load_matrices(a[k % 2][m],
-                          window + tile_offset<Shape::kRowBytes>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
+                          window + tile_offset<Shape::kRowBytes>(pixels.at[m] + tap_offset, 2 * k + (lane >> 4)));
 #pragma unroll
         for (int n = 0; n < A::kN / 2; ++n) {
             const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);
             load_matrices(b[k % 2][n], weights + tile_offset<Shape::kRowBytes>(row, 2 * k + ((lane >> 3) & 1)));
         }
-    };
-    load(0);
+    }
+
+    SRGAN_FAST_DEVICE void multiply(Accumulators<Shape>& sums, int k) const {
+        multiply_fragments<T>(sums.value, a[k % 2], b[k % 2]);
+    }
+};
+
+// Multiplies one tap of one chunk.
+template <typename T, typename Shape>
+SRGAN_FAST_DEVICE void multiply_tap(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
+                                    const Pixels<Shape>& pixels, int tap_offset, int lane, int warp_n) {
+    constexpr int kSteps = Shape::kRowBytes / 32;
+    Fragments<T, Shape> fragments;
+    fragments.load(window, pixels, tap_offset, weights, 0, lane, warp_n);
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
-        if (k + 1 < kSteps) load(k + 1);
-#pragma unroll
-        for (int m = 0; m < A::kM; ++m)
-#pragma unroll
-            for (int n = 0; n < A::kN; ++n)
-                multiply_add<T>(sums.value[m][n], a[k % 2][m], b[k % 2][n / 2][n % 2 * 2],
-                                b[k % 2][n / 2][n % 2 * 2 + 1]);
+        if (k + 1 < kSteps) fragments.load(window, pixels, tap_offset, weights, k + 1, lane, warp_n);
+        fragments.multiply(sums, k);
     }
 }
 
@@ -134,7 +157,6 @@ constexpr bool two_maps(const ConvParams& p) {
 template <typename T, typename Shape, bool backward>
 SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared, const ConvParams& p,
                                     const TapSet& taps, const Place& place) {
-    using A = Accumulators<Shape>;
     using Reader = std::conditional_t<backward, GradientReader<T>, SourceReader<T>>;
     constexpr int kUnits = Shape::kRowBytes / 16;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
@@ -145,12 +167,7 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
     const int map_bytes = window_bytes(Shape::size(), p.step, p.reach);
     std::byte* const second = shared + map_bytes;
     std::byte* const ring = shared + (two_maps<backward>(p) ? 2 : 1) * map_bytes;
-    int pixel[A::kM];
-#pragma unroll
-    for (int m = 0; m < A::kM; ++m) {
-        const int row = (warp_m * A::kM + m) * 16 + (lane & 15);
-        pixel[m] = (row / Shape::kColumns * p.step) * window.columns + row % Shape::kColumns * p.step;
-    }
+    const Pixels<Shape> pixels(warp_m, lane, window.columns, p.step);
     const int chunks = (p.input_channels + Shape::kDepth - 1) / Shape::kDepth, steps = chunks * taps.count;
     int next_chunk = 0, next_tap = 0, next_stage = 0;  // of the weights to request next
     const auto fetch = [&](int step) {
@@ -205,7 +222,7 @@ SRGAN_FAST_DEVICE void multiply_all(Accumulators<Shape>& sums, std::byte* shared
             copy_async_wait<Shape::kStages - 2>();
             sync_threads();  // this step's weights are there for all, and the stage before is read to the end
             fetch(step + Shape::kStages - 1);
-            multiply_tap<T, Shape>(sums, shared, ring + stage * Shape::kStageBytes, pixel,
+            multiply_tap<T, Shape>(sums, shared, ring + stage * Shape::kStageBytes, pixels,
                                    taps.row[tap] * window.columns + taps.column[tap], lane, warp_n);
             if (++stage == Shape::kStages) stage = 0;
         }

@@ -116,12 +116,7 @@ SRGAN_FAST_DEVICE void multiply_map(float (&sums)[m_count][n_count][4], const st
                     load_map(0);
                     load_weights(tap_weights + kTapBytes, 0);
                 }
-#pragma unroll
-                for (int m = 0; m < m_count; ++m)
-#pragma unroll
-                    for (int n = 0; n < n_count; ++n)
-                        multiply_add<T>(sums[m][n], a[k % 2][m], b[k % 2][n / 2][n % 2 * 2],
-                                        b[k % 2][n / 2][n % 2 * 2 + 1]);
+                multiply_fragments<T>(sums, a[k % 2], b[k % 2]);
             }
         }
     }

@@ -143,28 +143,14 @@ void infer_fetching_kernel(SRGAN_FAST_CONSTANT InferParams p) {
 template <typename T, typename Shape>
 SRGAN_FAST_DEVICE void multiply_window(Accumulators<Shape>& sums, const std::byte* window, const std::byte* weights,
                                        const TapSet& taps, int window_columns) {
-    using A = Accumulators<Shape>;
     constexpr int kSteps = Shape::kRowBytes / 32;
     static_assert(kSteps % 2 == 0);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp % Shape::kWarpsM;
     const int warp_n = warp / Shape::kWarpsM;
-    int pixel[A::kM];
-#pragma unroll
-    for (int m = 0; m < A::kM; ++m) {
-        const int row = (warp_m * A::kM + m) * 16 + (lane & 15);
-        pixel[m] = row / Shape::kColumns * window_columns + row % Shape::kColumns;
-    }
-    std::uint32_t a[2][A::kM][4], b[2][A::kN / 2][4];
+    const Pixels<Shape> pixels(warp_m, lane, window_columns, 1);
+    Fragments<T, Shape> fragments;
     const auto load = [&](int tap_offset, const std::byte* tap_weights, int k) {
-#pragma unroll
-        for (int m = 0; m < A::kM; ++m)
-            load_matrices(a[k % 2][m],
-                          window + tile_offset<Shape::kRowBytes>(pixel[m] + tap_offset, 2 * k + (lane >> 4)));
-#pragma unroll
-        for (int n = 0; n < A::kN / 2; ++n) {
-            const int row = warp_n * A::kN * 8 + n * 16 + (lane >> 4) * 8 + (lane & 7);
-            load_matrices(b[k % 2][n], tap_weights + tile_offset<Shape::kRowBytes>(row, 2 * k + ((lane >> 3) & 1)));
-        }
+        fragments.load(window, pixels, tap_offset, tap_weights, k, lane, warp_n);
     };
     const auto offset_of = [&](int tap) { return taps.row[tap] * window_columns + taps.column[tap]; };
     int tap_offset = offset_of(0);
@@ -179,12 +165,7 @@ SRGAN_FAST_DEVICE void multiply_window(Accumulators<Shape>& sums, const std::byt
                 load(tap_offset, tap_weights, k + 1);
             else if (more)
                 load(next_offset, tap_weights + Shape::kStageBytes, 0);
-#pragma unroll
-            for (int m = 0; m < A::kM; ++m)
-#pragma unroll
-                for (int n = 0; n < A::kN; ++n)
-                    multiply_add<T>(sums.value[m][n], a[k % 2][m], b[k % 2][n / 2][n % 2 * 2],
-                                    b[k % 2][n / 2][n % 2 * 2 + 1]);
+            fragments.multiply(sums, k);
         }
         tap_offset = next_offset;
     }

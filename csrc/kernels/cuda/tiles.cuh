@@ -22,6 +22,17 @@ SRGAN_FAST_DEVICE int tile_offset(int pixel, int unit) {
     return pixel * 32 + ((unit ^ ((pixel >> 2) & 1)) << 4);
 }
 
+// Products of one step's fragments: m_count blocks of 16 pixels by n_count blocks of 8 channels.
+template <typename T, int m_count, int n_count>
+SRGAN_FAST_DEVICE void multiply_fragments(float (&sums)[m_count][n_count][4], const std::uint32_t (&a)[m_count][4],
+                                          const std::uint32_t (&b)[n_count / 2][4]) {
+#pragma unroll
+    for (int m = 0; m < m_count; ++m)
+#pragma unroll
+        for (int n = 0; n < n_count; ++n)
+            multiply_add<T>(sums[m][n], a[m], b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+}
+
 SRGAN_FAST_DEVICE float value_of(const Vector& v, int i, float otherwise) {
     return v.data ? v.data[static_cast<std::int64_t>(i) * v.step] : otherwise;
 }

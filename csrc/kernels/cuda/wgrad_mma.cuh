@@ -182,11 +182,7 @@ void conv_wgrad_kernel(SRGAN_FAST_CONSTANT WgradParams p) {
                 for (int n = 0; n < Shape::kN / 2; ++n)
                     load_columns<T, Shape::kColumnBytes>(b[n], source_tile, warp_n * Shape::kN / 2 + n, lane,
                                                          [&](int i) { return place(i) + offset; });
-#pragma unroll
-                for (int m = 0; m < Shape::kM; ++m)
-#pragma unroll
-                    for (int n = 0; n < Shape::kN; ++n)
-                        multiply_add<T>(sums[tap][m][n], a[m], b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+                multiply_fragments<T>(sums[tap], a, b);
             }
         }
     }
