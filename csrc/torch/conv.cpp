@@ -33,14 +33,6 @@ void check_types(const Tensor& x, const Tensor& weight) {
                     "srgan_fast::conv takes weights of the map's type, and of float32 with a bfloat16 map");
 }
 
-// The sizes of a call whose maps and weights fit.
-Problem checked(const SourceArguments& t, const WeightArguments& w) {
-    check_types(t.x, w.weight);
-    const Problem p(t, w);
-    check_like_source(p, t, t.residual, "residual");
-    return p;
-}
-
 // Per-channel vectors in the kernels' layout, in one buffer.
 template <typename S>
 class Vectors {
@@ -227,21 +219,8 @@ NormForward forward(const Problem& p, const SourceArguments& t, const WeightArgu
 }
 
 NormForward forward(const SourceArguments& t, const WeightArguments& w, const Epilogue& e) {
-    const Problem p = checked(t, w);
-    STD_TORCH_CHECK(!(e.moments && e.activation),
-                    "srgan_fast::conv: moments are taken before an activation, not behind one");
+    const Problem p = checked<check_types>(t, w);
     return t.x.scalar_type() == ScalarType::Double ? forward<double>(p, t, w, e) : forward<float>(p, t, w, e);
-}
-
-Forward conv_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias, bool moments,
-                     std::optional<double> activation, const Maybe&) {
-    const auto [y, mean, var, sum, none] = forward(t, w, {bias, moments, activation, std::nullopt});
-    return {y, mean, var, sum};
-}
-
-NormForward conv_bn_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias,
-                            const NormArguments& norm) {
-    return forward(t, w, {bias, true, std::nullopt, ResultNorm(norm, t, w.stride)});
 }
 
 // Maps of a result's gradient in the kernels' layout, which outlive the call.
@@ -327,7 +306,7 @@ Dgrad dgrad(const Problem& p, const SourceArguments& t, const WeightArguments& w
 
 Dgrad conv_dgrad(const SourceArguments& t, const WeightArguments& w, const ResultArguments& r,
                  const Maybe& sum_gradient) {
-    const Problem p = checked(t, w);
+    const Problem p = checked<check_types>(t, w);
     check_result(p, t, r);
     check_like_source(p, t, sum_gradient, "the sum's gradient");
     return t.x.scalar_type() == ScalarType::Double ? dgrad<double>(p, t, w, r, sum_gradient)
@@ -368,7 +347,7 @@ Wgrad wgrad(const Problem& p, const SourceArguments& t, const WeightArguments& w
 }
 
 Wgrad conv_wgrad(const SourceArguments& t, const WeightArguments& w, const ResultArguments& r, bool bias) {
-    const Problem p = checked(t, w);
+    const Problem p = checked<check_types>(t, w);
     check_result(p, t, r);
     return t.x.scalar_type() == ScalarType::Double ? wgrad<double>(p, t, w, r, bias) : wgrad<float>(p, t, w, r, bias);
 }
@@ -398,8 +377,8 @@ STABLE_TORCH_LIBRARY(srgan_fast, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CPU, m) {
     using namespace srgan_fast::torch_ops;
-    m.impl("conv_forward", &Boxed<&conv_forward>::call);
-    m.impl("conv_bn_forward", &Boxed<&conv_bn_forward>::call);
+    m.impl("conv_forward", &Boxed<&conv_forward<&forward>>::call);
+    m.impl("conv_bn_forward", &Boxed<&conv_bn_forward<&forward>>::call);
     m.impl("conv_dgrad", &Boxed<&conv_dgrad>::call);
     m.impl("conv_wgrad", &Boxed<&conv_wgrad>::call);
     m.impl("conv_pack", TORCH_BOX(&conv_pack));

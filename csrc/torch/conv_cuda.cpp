@@ -53,27 +53,17 @@ struct Call {
     cuda::Device device;
 
     Call(const SourceArguments& t, const WeightArguments& w)
-        : problem(checked(t, w)),
+        : problem(checked<check_types>(t, w)),
           convolution(convolution_of(problem)),
           guard(t.x.get_device_index()),
           stream(current_stream(t.x)),
           device(cuda::current_device()) {}
-
-  private:
-    static Problem checked(const SourceArguments& t, const WeightArguments& w) {
-        check_types(t.x, w.weight);
-        const Problem problem(t, w);
-        check_like_source(problem, t, t.residual, "residual");
-        return problem;
-    }
 };
 
 NormForward forward(const SourceArguments& t, const WeightArguments& w, const Epilogue& e) {
     const Tensor &x = t.x, &weight = w.weight;
     const bool moments = e.moments;
     const Call call(t, w);
-    STD_TORCH_CHECK(!(moments && e.activation),
-                    "srgan_fast::conv: moments are taken before an activation, not behind one");
     const Problem& problem = call.problem;
     const cuda::Convolution& c = call.convolution;
     void* const stream = call.stream;
@@ -103,17 +93,6 @@ NormForward forward(const SourceArguments& t, const WeightArguments& w, const Ep
     m.tile_rows = tile_size.rows, m.tile_columns = tile_size.columns;
     const Moments merged = merge_moments(m, e.norm, weight, stream);
     return {y, merged.mean, merged.var, sum, merged.scale};
-}
-
-Forward conv_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias, bool moments,
-                     std::optional<double> activation, const Maybe&) {
-    const auto [y, mean, var, sum, none] = forward(t, w, {bias, moments, activation, std::nullopt});
-    return {y, mean, var, sum};
-}
-
-NormForward conv_bn_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias,
-                            const NormArguments& norm) {
-    return forward(t, w, {bias, true, std::nullopt, ResultNorm(norm, t, w.stride)});
 }
 
 Dgrad conv_dgrad(const SourceArguments& t, const WeightArguments& w, const ResultArguments& r,
@@ -209,8 +188,8 @@ Wgrad conv_dy(const ResultArguments& r, const Tensor& weight, bool bias) {
 
 STABLE_TORCH_LIBRARY_IMPL(srgan_fast, CUDA, m) {
     using namespace srgan_fast::torch_ops;
-    m.impl("conv_forward", &Boxed<&conv_forward>::call);
-    m.impl("conv_bn_forward", &Boxed<&conv_bn_forward>::call);
+    m.impl("conv_forward", &Boxed<&conv_forward<&forward>>::call);
+    m.impl("conv_bn_forward", &Boxed<&conv_bn_forward<&forward>>::call);
     m.impl("conv_dgrad", &Boxed<&conv_dgrad>::call);
     m.impl("conv_wgrad", &Boxed<&conv_wgrad>::call);
     m.impl("conv_dy", &Boxed<&conv_dy>::call);

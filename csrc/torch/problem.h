@@ -161,6 +161,33 @@ inline void check_like_source(const Problem& p, const SourceArguments& source, c
     check_map(map, source.x, {p.batch, p.in, p.height, p.width}, name);
 }
 
+// Sizes of a call whose maps and weights fit, and have types that the device takes.
+template <void (*check_types)(const Tensor& x, const Tensor& weight)>
+Problem checked(const SourceArguments& t, const WeightArguments& w) {
+    check_types(t.x, w.weight);
+    const Problem p(t, w);
+    check_like_source(p, t, t.residual, "residual");
+    return p;
+}
+
+// The forward operators of a device, by its function that does both.
+using ForwardFunction = NormForward(const SourceArguments&, const WeightArguments&, const Epilogue&);
+
+template <ForwardFunction* forward>
+Forward conv_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias, bool moments,
+                     std::optional<double> activation, const Maybe&) {
+    STD_TORCH_CHECK(!(moments && activation),
+                    "srgan_fast::conv: moments are taken before an activation, not behind one");
+    const auto [y, mean, var, sum, none] = forward(t, w, {bias, moments, activation, std::nullopt});
+    return {y, mean, var, sum};
+}
+
+template <ForwardFunction* forward>
+NormForward conv_bn_forward(const SourceArguments& t, const WeightArguments& w, const Maybe& bias,
+                            const NormArguments& norm) {
+    return forward(t, w, {bias, true, std::nullopt, ResultNorm(norm, t, w.stride)});
+}
+
 inline void check_result(const Problem& p, const SourceArguments& source, const ResultArguments& result) {
     const std::vector<std::int64_t> shape{p.batch, p.out, p.out_height, p.out_width};
     check_map(result.g, source.x, shape, "the result's gradient");

@@ -2,41 +2,13 @@
 // threads as fibers (kernels/cuda/simt) before it returns.
 #pragma once
 
-#include <cstddef>
 #include <typeinfo>
 
 #include "kernels/cuda/simt/simt.h"
+#include "tests/cuda_stand_in.h"
 
-enum cudaError_t { cudaSuccess, cudaErrorLaunchFailure };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
 
-struct dim3 {
-    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
-    unsigned x, y, z;
-};
-struct cudaFuncAttributes {
-    int ptxVersion;
-};
-struct cudaLaunchAttribute {
-    cudaLaunchAttributeID id;
-    struct {
-        int programmaticStreamSerializationAllowed;
-    } val;
-};
-using cudaStream_t = struct Stream*;
-struct cudaLaunchConfig_t {
-    dim3 gridDim, blockDim;
-    std::size_t dynamicSmemBytes;
-    cudaStream_t stream;
-    cudaLaunchAttribute* attrs;
-    unsigned numAttrs;
-};
-
-cudaError_t cudaGetLastError();
-const char* cudaGetErrorString(cudaError_t error);
-cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
 template <typename Kernel>

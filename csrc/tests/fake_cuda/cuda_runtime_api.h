@@ -1,37 +1,8 @@
 // As much of CUDA's runtime as launch.cuh calls, for test_launch.cpp, which says what each function does.
 #pragma once
 
-#include <cstddef>
+#include "tests/cuda_stand_in.h"
 
-enum cudaError_t { cudaSuccess, cudaErrorInvalidValue };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization };
-
-struct dim3 {
-    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
-    unsigned x, y, z;
-};
-struct cudaFuncAttributes {
-    int ptxVersion;
-};
-struct cudaLaunchAttribute {
-    cudaLaunchAttributeID id;
-    struct {
-        int programmaticStreamSerializationAllowed;
-    } val;
-};
-using cudaStream_t = struct Stream*;
-struct cudaLaunchConfig_t {
-    dim3 gridDim, blockDim;
-    std::size_t dynamicSmemBytes;
-    cudaStream_t stream;
-    cudaLaunchAttribute* attrs;
-    unsigned numAttrs;
-};
-
-cudaError_t cudaGetLastError();
-const char* cudaGetErrorString(cudaError_t error);
-cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
 cudaError_t launch_for_test(const cudaLaunchConfig_t& config, const void* kernel);
