@@ -18,7 +18,7 @@ import pyvips
 
 from srgan_fast.data.image_files import apng, decode_extra, exif, gif, jpeg, png, tiff
 from srgan_fast.data.image_files.forks import check_not_forked
-from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Text, Timing
+from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text, Timing
 from srgan_fast.data.image_files.libvips_messages import libvips_users
 from srgan_fast.data.image_files.samples import convert, full_range, has_field, orientation_of
 from srgan_fast.errors import ImageError
@@ -114,8 +114,22 @@ class Source:
             # Otherwise messages about an earlier image would become part of this one's.
             pyvips.vips_lib.vips_error_clear()
             if self.path is None:
-                return pyvips.Image.new_from_buffer(self.data, "", **options)
-            return pyvips.Image.new_from_file(self.path, **options)
+                image = pyvips.Image.new_from_buffer(self.data, "", **options)
+            else:
+                image = pyvips.Image.new_from_file(self.path, **options)
+        return self._with_orientation(image)
+
+    def _with_orientation(self, image: pyvips.Image) -> pyvips.Image:
+        """The image with a PNG's orientation where libvips does not look for it."""
+        if not str(image.get("vips-loader")).startswith("pngload") or has_field(image, "orientation"):
+            return image
+        with self.file() as file:
+            orientation = png.orientation(file)
+        if orientation == 1:
+            return image
+        image = image.copy()
+        image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+        return image
 
     def file(self) -> AbstractContextManager[BinaryIO]:
         """The contents, as a file opened for reading."""
@@ -202,12 +216,12 @@ def _decode(source: Source, image: pyvips.Image, all_frames: bool) -> ImageFile:
             if gif.is_cut(file):
                 raise ImageError(f"{source.name}: cannot be read as an image (it is truncated)")
     if loader.startswith(_TIMED) and count > 1 and all_frames:
-        return _animation(source, image, count)
+        return _upright_frames(_animation(source, image, count), orientation_of(image))
     if loader.startswith("pngload") and all_frames:
         with source.file() as file:
             animated = png.frame_count(file) > 1
         if animated:
-            return _animated_png(source, image)
+            return _upright_frames(_animated_png(source, image), orientation_of(image))
     metadata, notes = describe(source, image, loader)
     if count > 1 and not loader.startswith(_TIMED):
         notes.append(f"{count - 1} further images in the file")
@@ -268,6 +282,21 @@ def _animation(source: Source, first: pyvips.Image, count: int) -> ImageFile:
     return ImageFile(frames, Timing(tuple(delays[:count]), loop), (*notes, *more))
 
 
+def _upright_frames(file: ImageFile, orientation: int) -> ImageFile:
+    """Turns the frames of an animation, whose metadata are upright already."""
+    if orientation == 1:
+        return file
+
+    def turned(array: Pixels) -> Pixels:
+        return np.ascontiguousarray(decode_extra.turned(array, orientation))
+
+    frames = (
+        replace(frame, pixels=turned(frame.pixels), alpha=None if frame.alpha is None else turned(frame.alpha))
+        for frame in file.frames
+    )
+    return replace(file, frames=tuple(frames))
+
+
 def first_statement(error: Exception) -> str:
     """The first line of libvips' message after its heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -293,7 +322,7 @@ def describe(source: Source, image: pyvips.Image, loader: str) -> tuple[Metadata
         metadata = replace(metadata, iptc=jpeg.iptc_of_photoshop(metadata.iptc))
     with source.file() as file:
         if loader.startswith("pngload"):
-            metadata = png.read_png(file, metadata)
+            metadata, notes = png.read_png(file, metadata)
         elif loader.startswith(_JPEG) and source.head()[:2] == b"\xff\xd8":
             metadata, notes = jpeg.read_jpeg(file, metadata)
     if loader.startswith("tiffload"):
@@ -309,6 +338,8 @@ def describe(source: Source, image: pyvips.Image, loader: str) -> tuple[Metadata
 def _tiff_words(metadata: Metadata, image: pyvips.Image) -> Metadata:
     if has_field(image, "resolution-unit"):
         metadata = replace(metadata, density=(image.xres * 25.4, image.yres * 25.4))
+    elif has_field(image, "photoshop-data"):
+        metadata = replace(metadata, density=jpeg.density_of_photoshop(bytes(image.get("photoshop-data"))))
     # tifffile stores the array's shape as the description; it would be wrong for a result.
     if has_field(image, "image-description") and not str(image.get("image-description")).startswith('{"shape"'):
         metadata = replace(metadata, texts=(Text("Description", str(image.get("image-description"))),))

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.data.image_files import exif
+from srgan_fast.data.image_files import exif, jpeg
 from srgan_fast.data.image_files.formats import EXTRA_HINT
 from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text
 from srgan_fast.data.image_files.samples import full_range
@@ -25,6 +25,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _NAMES = {_HEIF: "HEIC", _JXL: "JPEG XL", _TIFF: "this TIFF's codec", _PILLOW: "this format"}
 
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _XMP, _IPTC, _EXIF = 274, 282, 283, 296, 700, 33723, 34665
+_PHOTOSHOP = 34377
 _INCH, _CENTIMETRE, _PREMULTIPLIED = 2, 3, 1  # values of ResolutionUnit and ExtraSamples
 
 # TIFF's codec numbers: none, CCITT, LZW, JPEG, deflate, PackBits. libvips' messages do not reliably indicate a missing
@@ -190,7 +191,7 @@ def _tiff(module: ModuleType, data: bytes, name: str, all_frames: bool) -> Image
             if photometric == "MINISWHITE":
                 array = np.iinfo(array.dtype).max - array
             orientation = _tag(page, _ORIENTATION) or 1
-            frame = _of_array(_turned(array, orientation), name, _of_tags(page, orientation))
+            frame = _of_array(turned(array, orientation), name, _of_tags(page, orientation))
             if frame.alpha is not None and _PREMULTIPLIED in map(int, page.extrasamples):
                 frame = replace(frame, pixels=_divided(frame.pixels, frame.alpha))
             frames.append(frame)
@@ -210,7 +211,9 @@ def _of_tags(page: Any, orientation: int) -> Metadata:
     if x and y and all((*x, *y)) and unit in (_INCH, _CENTIMETRE):
         factor = 1.0 if unit == _INCH else 2.54
         density = (x[0] / x[1] * factor, y[0] / y[1] * factor)
-        density = density[::-1] if orientation >= 5 else density
+    elif isinstance(resources := _tag(page, _PHOTOSHOP), bytes):
+        density = jpeg.density_of_photoshop(resources)
+    density = density[::-1] if density and orientation >= 5 else density
     # tifffile stores the array's shape as the description; it would be wrong for a result.
     text = "" if page.description.startswith('{"shape"') else page.description
     xmp, iptc = (_tag(page, number) for number in (_XMP, _IPTC))
@@ -223,7 +226,7 @@ def _of_tags(page: Any, orientation: int) -> Metadata:
     )
 
 
-def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+def turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     """The upright array of rows and columns that are stored with an EXIF orientation."""
     if orientation >= 5:
         array = np.swapaxes(array, 0, 1)

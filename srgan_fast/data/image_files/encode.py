@@ -139,6 +139,8 @@ def prepared(image: Image, fmt: Format, notes: list[str]) -> Image:
     if image.alpha is not None and not traits.alpha and (image.alpha < np.iinfo(image.alpha.dtype).max).any():
         notes.append("transparency (composited on white)")
     metadata = image.metadata
+    if fmt == "tif" and metadata.density is None and metadata.exif:  # which is not written
+        metadata = replace(metadata, density=exif.density(metadata.exif))
     if fmt not in ("png", "apng"):
         profile, note = colour.profile_of(metadata, image.is_gray)
         notes += [note] if note else []
@@ -159,6 +161,13 @@ def lost(metadata: Metadata, fmt: Format) -> list[str]:
         found.append("XMP")
     if metadata.iptc and fmt not in ("jpg", "tif"):
         found.append("IPTC")
+    hdr = [
+        name
+        for name, data in (("mDCV", metadata.mastering_display), ("cLLI", metadata.light_levels))
+        if data and fmt not in ("png", "apng")
+    ]
+    if hdr:
+        found.append(f"HDR display and light levels ({' and '.join(hdr)})")
     if metadata.density and fmt in ("webp", "gif", "avif"):
         found.append(f"resolution ({metadata.density[0]:.4g} dpi)")
     if metadata.texts and fmt in ("webp", "avif", "gif"):
