@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyvips
 
-from srgan_fast.data.image_files import apng, decode_extra, exif, gif, jpeg, png, tiff
+from srgan_fast.data.image_files import apng, boxes, decode_extra, exif, gif, jpeg, png, tiff
 from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text, Timing
 from srgan_fast.data.image_files.libvips_messages import libvips_users
@@ -161,7 +161,7 @@ def _decoded(source: Source, all_frames: bool) -> ImageFile:
             return _decode(source, opened, all_frames)
         except pyvips.Error:
             with source.file() as file:
-                other = decode_extra.decode(file.read(), source.name, all_frames)
+                other = decode_extra.decode(file.read(), source.name)
             if other is None:
                 raise
             return other
@@ -234,17 +234,38 @@ def _decode(source: Source, image: pyvips.Image, all_frames: bool) -> ImageFile:
 def _tiff(source: Source, first: pyvips.Image, all_frames: bool) -> ImageFile:
     with source.file() as file:
         numbers, has_exif = tiff.pages(file)
-        tiled = tiff.is_tiled(file)
-    frames: list[Image] = []
+        tiled, codecs = tiff.is_tiled(file), tiff.compressions(file)
+    numbers = numbers if all_frames else numbers[:1]
+    frames: dict[int, Image] = {}
     notes = ["EXIF of the TIFF"] if has_exif else []
-    for number in numbers if all_frames else numbers[:1]:
-        page = source.open(page=number) if number else first
-        metadata, more = describe(source, page, "tiffload")
-        with tiles_checked(tiled):
-            frame, other = convert(page, metadata, source.name)
-        frames.append(frame)
+    rare: list[int] = []
+    contents: bytes | None = None
+    if len(codecs) > 1 and any(decode_extra.is_rare(codec) for codec in codecs):
+        with source.file() as file:
+            contents = file.read()
+    for number in numbers:
+        try:
+            if contents is not None:
+                # A page whose codec libvips lacks makes it fail in the others, too.
+                page = Source(source.name, None, tiff.single_page(contents, number)).open()
+            else:
+                page = source.open(page=number) if number else first
+            metadata, more = describe(source, page, "tiffload")
+            if orientation_of(page) > 1:
+                with tiles_checked(tiled):  # at once: turning clears the error buffer
+                    page = page.copy_memory()
+            with tiles_checked(tiled):
+                frames[number], other = convert(page, metadata, source.name)
+        except pyvips.Error:
+            if number >= len(codecs) or not decode_extra.is_rare(codecs[number]):
+                raise
+            rare.append(number)
+            continue
         notes += [note for note in (*more, *other) if note not in notes]
-    return ImageFile(tuple(frames), None, tuple(notes))
+    if rare:
+        with source.file() as file:
+            frames.update(zip(rare, decode_extra.tiff_pages(file, source.name, rare), strict=True))
+    return ImageFile(tuple(frames[number] for number in numbers), None, tuple(notes))
 
 
 def _animated_png(source: Source, first: pyvips.Image) -> ImageFile:
@@ -325,6 +346,8 @@ def describe(source: Source, image: pyvips.Image, loader: str) -> tuple[Metadata
             metadata, notes = png.read_png(file, metadata)
         elif loader.startswith(_JPEG) and source.head()[:2] == b"\xff\xd8":
             metadata, notes = jpeg.read_jpeg(file, metadata)
+        elif loader.startswith("heifload"):
+            metadata, notes = boxes.read_avif(file, metadata)
     if loader.startswith("tiffload"):
         metadata = _tiff_words(metadata, image)
     if has_field(image, "gif-comment"):

@@ -5,6 +5,7 @@ Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and 
 
 import importlib
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -12,11 +13,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.data.image_files import exif, jpeg
+from srgan_fast.data.image_files import boxes, exif, jpeg
 from srgan_fast.data.image_files.formats import EXTRA_HINT
 from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text
 from srgan_fast.data.image_files.samples import full_range
-from srgan_fast.data.image_files.tiff import compression, is_tiff
 from srgan_fast.errors import ImageError
 
 _PILLOW, _HEIF, _JXL, _TIFF = "Pillow", "pillow-heif", "imagecodecs", "tifffile"
@@ -24,7 +24,7 @@ _MODULES = {_PILLOW: "PIL.Image", _HEIF: "pillow_heif", _JXL: "imagecodecs", _TI
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _NAMES = {_HEIF: "HEIC", _JXL: "JPEG XL", _TIFF: "this TIFF's codec", _PILLOW: "this format"}
 
-_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _XMP, _IPTC, _EXIF = 274, 282, 283, 296, 700, 33723, 34665
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _XMP, _IPTC = 274, 282, 283, 296, 700, 33723
 _PHOTOSHOP = 34377
 _INCH, _CENTIMETRE, _PREMULTIPLIED = 2, 3, 1  # values of ResolutionUnit and ExtraSamples
 
@@ -39,8 +39,6 @@ def _library(head: bytes, name: str) -> str | None:
         return _HEIF
     if head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
         return _JXL
-    if is_tiff(head):
-        return _TIFF
     if head[:2] == b"BM" or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()):
         return _PILLOW
     return _PILLOW if name.lower().endswith(".tga") else None  # TGA has no signature
@@ -53,13 +51,12 @@ def _load(library: str, name: str) -> ModuleType:
         raise ImageError(f"{name}: {_NAMES[library]} needs {library}: {EXTRA_HINT}") from None
 
 
-def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
+def decode(data: bytes, name: str) -> ImageFile | None:
     """Decodes a file with another library than libvips.
 
     Args:
         data: contents of the file.
         name: name of the file for messages.
-        all_frames: whether to decode the pages after the first.
 
     Returns:
         The decoded file; None if no other library supports it.
@@ -68,7 +65,7 @@ def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
         ImageError: the library is not installed, or cannot decode the file either.
     """
     library = _library(data[:64], name)
-    if library is None or (library == _TIFF and compression(io.BytesIO(data)) in _CODECS_OF_LIBVIPS):
+    if library is None:
         return None
     module = _load(library, name)
     try:
@@ -76,14 +73,17 @@ def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
             # imagecodecs decodes pixels only.
             note = "profile, EXIF and XMP of the JPEG XL, if there are any (it is taken as sRGB)"
             return ImageFile((_of_array(np.asarray(module.jpegxl_decode(data)), name),), None, (note,))
-        if library == _TIFF:
-            return _tiff(module, data, name, all_frames)
         return _heif(module, data, name) if library == _HEIF else _pillow(module, data, name)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # each library raises its own exceptions
-        what = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ImageError(f"{name}: cannot be read as an image ({what})") from None
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> ImageError:
+    """The error for a file that a library refused, with the first line of its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ImageError(f"{name}: cannot be read as an image ({(lines or [type(error).__name__])[0]})")
 
 
 def header(file: BinaryIO, name: str) -> Header | None:
@@ -100,7 +100,7 @@ def header(file: BinaryIO, name: str) -> Header | None:
     if library == _HEIF:
         return _header_of_heif(_load(library, name), data, name)
     if library != _PILLOW:
-        found = decode(data, name, False)
+        found = decode(data, name)
         if found is None:
             return None
         height, width = found.frames[0].height, found.frames[0].width
@@ -110,7 +110,7 @@ def header(file: BinaryIO, name: str) -> Header | None:
         with module.open(io.BytesIO(data)) as image:
             return Header(image.height, image.width, 1, "image", image.height * image.width)
     except Exception as error:
-        raise ImageError(f"{name}: cannot be read as an image ({error})") from None
+        raise _unreadable(name, error) from None
 
 
 def _header_of_heif(module: ModuleType, data: bytes, name: str) -> Header:
@@ -118,7 +118,7 @@ def _header_of_heif(module: ModuleType, data: bytes, name: str) -> Header:
         file = module.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         width, height = file[file.primary_index].size
     except Exception as error:
-        raise ImageError(f"{name}: cannot be read as an image ({error})") from None
+        raise _unreadable(name, error) from None
     return Header(height, width, 1, "image", height * width)
 
 
@@ -171,32 +171,50 @@ def _cicp(info: dict[str, Any]) -> tuple[int, int, int, int] | None:
     found = info.get("nclx_profile")
     if not found or info.get("icc_profile"):
         return None
-    primaries, transfer = int(found["color_primaries"]), int(found["transfer_characteristics"])
-    if primaries in (1, 2) and transfer in (1, 2, 6, 13):
-        return None
-    return primaries, transfer, 0, 1  # the library converts to RGB of the full range
+    # The library converts to RGB of the full range.
+    return boxes.cicp(int(found["color_primaries"]), int(found["transfer_characteristics"]))
 
 
-def _tiff(module: ModuleType, data: bytes, name: str, all_frames: bool) -> ImageFile:
-    frames: list[Image] = []
-    with module.TiffFile(io.BytesIO(data)) as file:
-        pages = [page for page in file.pages if not page.is_reduced]
-        for page in pages if all_frames else pages[:1]:
-            photometric = page.photometric.name
-            if photometric not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR"):
-                raise ImageError(f"{name}: is a TIFF of kind {photometric} with a rare codec; convert it to PNG first")
-            array = page.asarray()
-            if page.axes.startswith("S"):
-                array = np.moveaxis(array, 0, -1)
-            if photometric == "MINISWHITE":
-                array = np.iinfo(array.dtype).max - array
-            orientation = _tag(page, _ORIENTATION) or 1
-            frame = _of_array(turned(array, orientation), name, _of_tags(page, orientation))
-            if frame.alpha is not None and _PREMULTIPLIED in map(int, page.extrasamples):
-                frame = replace(frame, pixels=_divided(frame.pixels, frame.alpha))
-            frames.append(frame)
-        has_exif = _tag(pages[0], _EXIF) is not None
-    return ImageFile(tuple(frames), None, ("EXIF of the TIFF",) if has_exif else ())
+def is_rare(codec: int | None) -> bool:
+    """Whether a codec number of a TIFF page is one that packaged libvips may lack."""
+    return codec not in _CODECS_OF_LIBVIPS
+
+
+def tiff_pages(file: BinaryIO, name: str, numbers: Sequence[int]) -> list[Image]:
+    """Decodes pages of a TIFF whose codec libvips lacks.
+
+    Args:
+        file: the file.
+        name: name of the file for messages.
+        numbers: indices of the directories.
+
+    Raises:
+        ImageError: tifffile is not installed, or cannot decode a page either.
+    """
+    module = _load(_TIFF, name)
+    try:
+        with module.TiffFile(file) as opened:
+            return [_tiff_page(opened.pages[number], name) for number in numbers]
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # tifffile and imagecodecs raise their own exceptions
+        raise _unreadable(name, error) from None
+
+
+def _tiff_page(page: Any, name: str) -> Image:
+    photometric = page.photometric.name
+    if photometric not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR"):
+        raise ImageError(f"{name}: is a TIFF of kind {photometric} with a rare codec; convert it to PNG first")
+    array = page.asarray()
+    if page.axes.startswith("S"):
+        array = np.moveaxis(array, 0, -1)
+    if photometric == "MINISWHITE":
+        array = np.iinfo(array.dtype).max - array
+    orientation = _tag(page, _ORIENTATION) or 1
+    frame = _of_array(turned(array, orientation), name, _of_tags(page, orientation))
+    if frame.alpha is not None and _PREMULTIPLIED in map(int, page.extrasamples):
+        frame = replace(frame, pixels=_divided(frame.pixels, frame.alpha))
+    return frame
 
 
 def _tag(page: Any, number: int) -> Any:
