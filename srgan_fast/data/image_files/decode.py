@@ -161,7 +161,11 @@ def _decoded(source: Source, all_frames: bool) -> ImageFile:
             return _decode(source, opened, all_frames)
         except pyvips.Error:
             with source.file() as file:
-                other = decode_extra.decode(file.read(), source.name)
+                data = file.read()
+            original = decode_extra.jpeg_inside(data, source.name)
+            if original is not None:
+                return _decoded(Source(source.name, None, original), all_frames)
+            other = decode_extra.decode(data, source.name)
             if other is None:
                 raise
             return other

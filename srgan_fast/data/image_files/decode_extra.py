@@ -5,6 +5,7 @@ Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and 
 
 import importlib
 import io
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -13,10 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.data.image_files import boxes, exif, jpeg
+from srgan_fast.data.image_files import boxes, exif, icc, jpeg, jxl
 from srgan_fast.data.image_files.formats import EXTRA_HINT
 from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text
-from srgan_fast.data.image_files.samples import full_range
+from srgan_fast.data.image_files.samples import full_range, to_16_bits
 from srgan_fast.errors import ImageError
 
 _PILLOW, _HEIF, _JXL, _TIFF = "Pillow", "pillow-heif", "imagecodecs", "tifffile"
@@ -37,7 +38,7 @@ def _library(head: bytes, name: str) -> str | None:
     """The library that may decode a file, judging by its first bytes."""
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return _HEIF
-    if head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
+    if jxl.is_jxl(head):
         return _JXL
     if head[:2] == b"BM" or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()):
         return _PILLOW
@@ -70,9 +71,7 @@ def decode(data: bytes, name: str) -> ImageFile | None:
     module = _load(library, name)
     try:
         if library == _JXL:
-            # imagecodecs decodes pixels only.
-            note = "profile, EXIF and XMP of the JPEG XL, if there are any (it is taken as sRGB)"
-            return ImageFile((_of_array(np.asarray(module.jpegxl_decode(data)), name),), None, (note,))
+            return _jxl(module, data, name)
         return _heif(module, data, name) if library == _HEIF else _pillow(module, data, name)
     except (ImageError, MemoryError):
         raise
@@ -99,18 +98,85 @@ def header(file: BinaryIO, name: str) -> Header | None:
     data += file.read()
     if library == _HEIF:
         return _header_of_heif(_load(library, name), data, name)
-    if library != _PILLOW:
-        found = decode(data, name)
-        if found is None:
-            return None
-        height, width = found.frames[0].height, found.frames[0].width
-        return Header(height, width, 1, "image", height * width)
     module = _load(library, name)
+    if library == _JXL:
+        found = _header_of_jxl(data, name)
+        return Header(found.height, found.width, 1, "image", found.height * found.width)
     try:
         with module.open(io.BytesIO(data)) as image:
             return Header(image.height, image.width, 1, "image", image.height * image.width)
     except Exception as error:
         raise _unreadable(name, error) from None
+
+
+def _header_of_jxl(data: bytes, name: str) -> jxl.JxlHeader:
+    try:
+        found = jxl.read_header(io.BytesIO(data))
+    except (ValueError, struct.error) as error:
+        raise _unreadable(name, error) from None
+    if found.animated:
+        raise ImageError(f"{name}: is an animated JPEG XL; convert it to APNG first")
+    if found.black:
+        raise ImageError(f"{name}: is a CMYK JPEG XL; convert it to RGB first")
+    if found.bits is None:
+        raise ImageError(
+            f"{name}: has floating-point samples, whose black and white are not defined; convert them to 8 or 16 bits "
+            f"first"
+        )
+    return found
+
+
+def jpeg_inside(data: bytes, name: str) -> bytes | None:
+    """The JPEG file from which a JPEG XL was made without loss; None for other files.
+
+    Raises:
+        ImageError: the library is not installed.
+    """
+    if not jxl.is_jxl(data[:12]) or not jxl.has_jpeg(io.BytesIO(data)):
+        return None
+    module = _load(_JXL, name)
+    try:
+        return bytes(module.jpegxl_decode_jpeg(data, numthreads=1))
+    except RuntimeError:  # the pixels may be decodable nevertheless
+        return None
+
+
+def _jxl(module: ModuleType, data: bytes, name: str) -> ImageFile:
+    head = _header_of_jxl(data, name)
+    array = np.asarray(module.jpegxl_decode(data))  # upright
+    if array.shape[:2] != (head.height, head.width):
+        raise ImageError(f"{name}: has samples of shape {array.shape}; convert it to PNG first")
+    metadata, more = jxl.read_boxes(io.BytesIO(data), head.metadata)
+    notes = [*head.notes, *more]
+    frame = _of_array(array, name, metadata)
+    if head.bits is not None:
+        frame = _stretched(frame, head.bits)
+    if head.others:
+        notes.append(f"{head.others} extra channels")
+    if frame.alpha is not None and head.premultiplied:
+        frame = replace(frame, pixels=_divided(frame.pixels, frame.alpha))
+    if head.has_icc and head.xyb:
+        # Without colour management libjxl decodes such files to linear sRGB.
+        values = icc.linear_to_srgb(frame.pixels / np.iinfo(frame.pixels.dtype).max)
+        frame = to_16_bits(replace(frame, pixels=np.rint(values * 65535).astype(np.uint16)))
+        notes.append("profile of the JPEG XL (converted to sRGB)")
+    elif head.has_icc:
+        notes.append("profile of the JPEG XL (it is taken as sRGB)")
+    return ImageFile((frame,), None, tuple(notes))
+
+
+def _stretched(image: Image, bits: int) -> Image:
+    """Scales samples of fewer bits than their type has, as imagecodecs returns them, to the range of the type."""
+    white = np.iinfo(image.pixels.dtype).max
+    stored = (1 << bits) - 1
+    if stored >= white:
+        return image
+
+    def stretch(values: Pixels) -> Pixels:
+        wide = np.minimum(values, stored).astype(np.uint32)
+        return ((wide * white + stored // 2) // stored).astype(values.dtype)
+
+    return replace(image, pixels=stretch(image.pixels), alpha=None if image.alpha is None else stretch(image.alpha))
 
 
 def _header_of_heif(module: ModuleType, data: bytes, name: str) -> Header:

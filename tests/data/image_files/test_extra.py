@@ -216,9 +216,3 @@ def test_colour_that_a_heic_tells_in_numbers_is_kept() -> None:
     assert metadata(12, 13).cicp == (12, 13, 0, 1)
     assert metadata(9, 16).cicp == (9, 16, 0, 1)
     assert metadata(1, 13).cicp is None
-
-
-def test_a_jpeg_xl_says_that_only_its_pixels_are_read() -> None:
-    imagecodecs = pytest.importorskip("imagecodecs")
-    (note,) = read_file(imagecodecs.jpegxl_encode(_smooth())).notes
-    assert note.startswith("profile, EXIF and XMP of the JPEG XL")
