@@ -1,12 +1,12 @@
 """What describes the pixels, one test for each row of the table in docs/formats.md, seen by Pillow."""
 
 import io
-import re
+import json
 import shutil
 import struct
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -459,20 +459,88 @@ def test_descriptions_of_a_thousand_damaged_files_never_raise_anything_of_their_
 # -- other tools -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
-@pytest.mark.parametrize("fmt", ["png", "jpg", "webp"])
-def test_exiftool_finds_no_fault(tmp_path: Path, fmt: Format) -> None:
-    data = _jpeg_with((0xE1, b"Exif\0\0" + _exif_with_thumbnail(6)))
-    (tmp_path / f"a.{fmt}").write_bytes(encode(read_file(data), fmt).data)
-    command = ["exiftool", "-validate", "-warning", "-a", str(tmp_path / f"a.{fmt}")]
+def _described() -> bytes:
+    """A JPEG with everything that can be kept."""
+    resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(IPTC)) + IPTC + b"\0" * (len(IPTC) % 2)
+    file = io.BytesIO()
+    PIL.Image.fromarray(_pixels()).save(file, "JPEG", dpi=(300, 150), icc_profile=SRGB, comment=b"a comment")
+    segments = [
+        (0xE1, b"Exif\0\0" + _exif_with_thumbnail(6)),
+        (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP),
+        (0xED, b"Photoshop 3.0\0" + resource),
+    ]
+    more = b"".join(struct.pack(">BBH", 255, m, len(d) + 2) + d for m, d in segments)
+    return file.getvalue()[:20] + more + file.getvalue()[20:]
+
+
+def _by_exiftool(path: Path) -> dict[str, Any]:
+    command = ["exiftool", "-json", "-G1", "-n", "-validate", "-warning", "-error", "-a", "-all", str(path)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert not re.search(r"Error", said), said
+    (found,) = json.loads(said)
+    return dict(found)
+
+
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+@pytest.mark.parametrize("fmt", ["png", "jpg", "webp", "tif", "avif"])
+def test_exiftool_finds_what_was_kept_and_no_fault(tmp_path: Path, fmt: Format) -> None:
+    encoded = encode(read_file(_described()), fmt)
+    (tmp_path / f"a.{fmt}").write_bytes(encoded.data)
+    found = _by_exiftool(tmp_path / f"a.{fmt}")
+    assert "ExifTool:Error" not in found
+    assert found["XMP-tiff:Orientation"] == 1
+    assert found["XMP-tiff:Make"] == "a camera"
+    assert any(key.startswith("ICC") for key in found)
+    if fmt != "tif":
+        assert found["IFD0:Make"] == "a camera"
+        assert found["IFD0:Orientation"] == 1
+        assert (found["ExifIFD:ExifImageWidth"], found["ExifIFD:ExifImageHeight"]) == (32, 48)
+    if fmt in ("jpg", "tif"):
+        assert found["IPTC:Caption-Abstract"] == "a caption"
+    density = {
+        "png": ("PNG-pHYs:PixelsPerUnitX", 150 / 0.0254),
+        "jpg": ("JFIF:XResolution", 150),
+        "tif": ("IFD0:XResolution", 150),
+    }
+    if fmt in density:
+        key, value = density[fmt]
+        assert found[key] == pytest.approx(value, rel=1e-3), "turned with the image"
+    else:
+        assert "resolution (150 dpi)" in encoded.notes
+
+
+def _second_edition(*more: tuple[bytes, bytes]) -> bytes:
+    """A PNG with the metadata chunks of the specification's second edition; later ones pngcheck calls illegal."""
+    return _png_with(
+        *more, (b"gAMA", struct.pack(">I", 45455)), (b"cHRM", P3), (b"sRGB", b"\0"),
+        (b"pHYs", struct.pack(">IIB", 11811, 5906, 1)), (b"eXIf", _exif_with_thumbnail(1)),
+        (b"tEXt", b"Title\0a tree"), (b"iTXt", b"Place\0\0\0\0\0" + "字".encode()), (b"bKGD", bytes(6)),
+    )  # fmt: skip
+
+
+def _third_edition() -> bytes:
+    return _second_edition((b"cICP", bytes([9, 16, 0, 1])), (b"mDCV", MASTERING), (b"cLLI", LIGHT))
 
 
 @pytest.mark.skipif(shutil.which("pngcheck") is None, reason="pngcheck is not installed")
-def test_pngcheck_finds_no_fault(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(encode(read_file(_file("PNG", dpi=(300, 300), icc_profile=SRGB)), "png").data)
+@pytest.mark.parametrize("source", [_described, _second_edition])
+def test_pngcheck_finds_no_fault(tmp_path: Path, source: Callable[[], bytes]) -> None:
+    (tmp_path / "a.png").write_bytes(encode(read_file(source()), "png").data)
     subprocess.run(["pngcheck", "-q", str(tmp_path / "a.png")], check=True)
+
+
+@pytest.mark.parametrize("source", [_described, _second_edition, _third_edition])
+def test_chunks_of_a_written_png_are_in_order_whole_and_single(source: Callable[[], bytes]) -> None:
+    """What pngcheck checks, where it is not installed."""
+    data = encode(read_file(source()), "png").data
+    kinds = [kind for kind, _ in _chunks(data)]
+    assert kinds[0] == b"IHDR"
+    assert kinds[-1] == b"IEND"
+    singles = [kind for kind in kinds if kind not in (b"IDAT", b"tEXt", b"iTXt", b"zTXt")]
+    assert len(singles) == len(set(singles))
+    before = {b"cICP", b"mDCV", b"cLLI", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs"}
+    assert all(kinds.index(kind) < kinds.index(b"IDAT") for kind in before & set(kinds))
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        image.verify()
 
 
 def _with_raw_profile(kind: str, data: bytes) -> bytes:
