@@ -109,6 +109,26 @@ def header(file: BinaryIO, name: str) -> Header | None:
         raise _unreadable(name, error) from None
 
 
+def _header_of_heif(module: ModuleType, data: bytes, name: str) -> Header:
+    try:
+        file = module.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+        width, height = file[file.primary_index].size
+    except Exception as error:
+        raise _unreadable(name, error) from None
+    return Header(height, width, 1, "image", height * width)
+
+
+def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) -> Image:
+    """Converts an array of H, W or H, W, C, uint8 or uint16, to an image; the second or fourth channel is alpha."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] > 4 or array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{name}: has samples of type {array.dtype} in shape {array.shape}; convert it to PNG first")
+    channels = 1 if array.shape[2] <= 2 else 3
+    alpha = np.ascontiguousarray(array[:, :, -1]) if array.shape[2] in (2, 4) else None
+    return Image(np.ascontiguousarray(array[:, :, :channels]), alpha, metadata or Metadata())
+
+
 def _header_of_jxl(data: bytes, name: str) -> jxl.JxlHeader:
     try:
         found = jxl.read_header(io.BytesIO(data))
@@ -177,26 +197,6 @@ def _stretched(image: Image, bits: int) -> Image:
         return ((wide * white + stored // 2) // stored).astype(values.dtype)
 
     return replace(image, pixels=stretch(image.pixels), alpha=None if image.alpha is None else stretch(image.alpha))
-
-
-def _header_of_heif(module: ModuleType, data: bytes, name: str) -> Header:
-    try:
-        file = module.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-        width, height = file[file.primary_index].size
-    except Exception as error:
-        raise _unreadable(name, error) from None
-    return Header(height, width, 1, "image", height * width)
-
-
-def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) -> Image:
-    """Converts an array of H, W or H, W, C, uint8 or uint16, to an image; the second or fourth channel is alpha."""
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] > 4 or array.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{name}: has samples of type {array.dtype} in shape {array.shape}; convert it to PNG first")
-    channels = 1 if array.shape[2] <= 2 else 3
-    alpha = np.ascontiguousarray(array[:, :, -1]) if array.shape[2] in (2, 4) else None
-    return Image(np.ascontiguousarray(array[:, :, :channels]), alpha, metadata or Metadata())
 
 
 def _pillow(module: ModuleType, data: bytes, name: str) -> ImageFile:
