@@ -1,4 +1,4 @@
-"""Boxes of ISO base media files (ISO/IEC 14496-12), and the colour of AVIF images, which libvips does not report."""
+"""Boxes of ISO base media files (ISO/IEC 14496-12), and the colour of AVIF and HEIC images in them."""
 
 import struct
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from srgan_fast.data.image_files.image import Metadata
 
+_MAX_FILE = 1 << 62  # bytes; seeking further is an error of its own
 _MAX_META = 1 << 24  # limit in bytes of the box of properties
 _FULL = 4  # bytes of version and flags
 _SRGB_PRIMARIES, _SRGB_CURVES = (1, 2), (1, 2, 6, 13)
@@ -44,7 +45,7 @@ def file_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         if length == 1 and len(head) == 16:
             (length,) = struct.unpack_from(">Q", head, 8)
             size = 16
-        if length and length < size:
+        if (length and length < size) or at + length > _MAX_FILE:
             return
         yield kind, at + size, length - size if length else -1
         if not length:
@@ -52,7 +53,7 @@ def file_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         at += length
 
 
-def read_avif(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
+def read_colour(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
     """Adds the colour that the primary image of a file tells in numbers, and HDR metadata.
 
     Returns:
@@ -74,7 +75,7 @@ def read_avif(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
                 if x != y:
                     notes.append(f"shape of its pixels ({x}:{y} instead of square)")
     except (struct.error, IndexError):
-        notes.append("colour of the AVIF (it is damaged)")
+        notes.append("colour in numbers (it is damaged)")
     return metadata, notes
 
 

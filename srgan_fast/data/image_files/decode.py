@@ -351,7 +351,7 @@ def describe(source: Source, image: pyvips.Image, loader: str) -> tuple[Metadata
         elif loader.startswith(_JPEG) and source.head()[:2] == b"\xff\xd8":
             metadata, notes = jpeg.read_jpeg(file, metadata)
         elif loader.startswith("heifload"):
-            metadata, notes = boxes.read_avif(file, metadata)
+            metadata, notes = boxes.read_colour(file, metadata)
     if loader.startswith("tiffload"):
         metadata = _tiff_words(metadata, image)
     if has_field(image, "gif-comment"):

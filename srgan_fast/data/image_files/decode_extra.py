@@ -223,7 +223,8 @@ def _heif(module: ModuleType, data: bytes, name: str) -> ImageFile:
     block = info.get("exif")
     upright = exif.upright(exif.without_prefix(block), lambda thumbnail: thumbnail) if block else None
     metadata = Metadata(icc=info.get("icc_profile"), exif=upright, xmp=info.get("xmp"), cicp=_cicp(info))
-    notes = [f"{len(file) - 1} further images in the file"] if len(file) > 1 else []
+    metadata, notes = boxes.read_colour(io.BytesIO(data), metadata)
+    notes += [f"{len(file) - 1} further images in the file"] if len(file) > 1 else []
     if info.get("aux"):
         notes.append("gain map and other images beside the main one")
     frame = _of_array(np.asarray(image), name, metadata)

@@ -11,7 +11,7 @@ import PIL.ImageCms
 import pytest
 from numpy.typing import NDArray
 
-from srgan_fast.data.image_files.boxes import read_avif
+from srgan_fast.data.image_files.boxes import read_colour
 from srgan_fast.data.image_files.image import Metadata
 from srgan_fast.data.images import Format, encode, read_file
 
@@ -112,7 +112,7 @@ def test_only_properties_of_the_primary_image_count(wide: bool, long: bool) -> N
         ),
         long=long,
     )  # fmt: skip
-    metadata, notes = read_avif(io.BytesIO(_box(b"ftyp", b"avif" + bytes(4)) + meta), Metadata())
+    metadata, notes = read_colour(io.BytesIO(_box(b"ftyp", b"avif" + bytes(4)) + meta), Metadata())
     assert metadata.cicp == (12, 13, 0, 1)
     expected = struct.pack(">8HII", 35400, 14600, 8500, 39850, 6550, 2300, 15635, 16450, 10_000_000, 1)
     assert metadata.mastering_display == expected
@@ -128,4 +128,4 @@ def test_damaged_boxes_never_raise() -> None:
         damaged = bytearray(data[:end])
         for at in rng.integers(0, end, 3):
             damaged[at] = rng.integers(0, 256)
-        read_avif(io.BytesIO(bytes(damaged)), Metadata())
+        read_colour(io.BytesIO(bytes(damaged)), Metadata())

@@ -294,3 +294,30 @@ def test_what_cannot_be_read_is_refused_by_its_header(data: bytes, message: str)
         with pytest.raises(ImageError, match=message) as caught:
             read(data)
         assert "\n" not in str(caught.value)
+
+
+def test_damaged_files_are_images_or_our_error_in_one_line() -> None:
+    _, stored = _of_jpeg(_smooth(), icc.make_profile(1.8, icc.SRGB_PRIMARIES, gray=False), exif=PIL.Image.Exif())
+    plain = _header(6, _colour(primaries=11)) + _frame()
+    exif = PIL.Image.Exif()
+    exif[0x10F] = "a camera"
+    boxed = _container(plain, (b"Exif", bytes(4) + exif.tobytes()[6:]), (b"xml ", b"<x/>"), parts=3)
+    rng = np.random.default_rng(0)
+    messages: list[str] = []
+    for i in range(300):
+        data = bytearray((stored, plain, boxed)[i % 3])
+        for at in rng.integers(0, min(len(data), 400), 2):
+            data[at] = rng.integers(0, 256)
+        try:
+            if image_header(bytes(data)).pixels < 10**6:
+                read_file(bytes(data))
+        except ImageError as error:
+            messages.append(str(error))
+    assert 0 < len(messages) < 300
+    assert not any("\n" in message for message in messages)
+
+
+def test_a_box_longer_than_any_file_ends_the_search() -> None:
+    far = struct.pack(">I4sQ", 1, b"free", 2**64 - 1)
+    with pytest.raises(ImageError, match="it has no codestream"):
+        image_header(_container(b"")[:32] + far)
