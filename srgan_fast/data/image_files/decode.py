@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyvips
 
-from srgan_fast.data.image_files import apng, decode_extra, exif, gif, jpeg, png, tiff
+from srgan_fast.data.image_files import apng, boxes, decode_extra, exif, gif, jpeg, png, tiff
 from srgan_fast.data.image_files.forks import check_not_forked
-from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Text, Timing
+from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text, Timing
 from srgan_fast.data.image_files.libvips_messages import libvips_users
 from srgan_fast.data.image_files.samples import convert, full_range, has_field, orientation_of
 from srgan_fast.errors import ImageError
@@ -114,8 +114,22 @@ class Source:
             # Otherwise messages about an earlier image would become part of this one's.
             pyvips.vips_lib.vips_error_clear()
             if self.path is None:
-                return pyvips.Image.new_from_buffer(self.data, "", **options)
-            return pyvips.Image.new_from_file(self.path, **options)
+                image = pyvips.Image.new_from_buffer(self.data, "", **options)
+            else:
+                image = pyvips.Image.new_from_file(self.path, **options)
+        return self._with_orientation(image)
+
+    def _with_orientation(self, image: pyvips.Image) -> pyvips.Image:
+        """The image with a PNG's orientation where libvips does not look for it."""
+        if not str(image.get("vips-loader")).startswith("pngload") or has_field(image, "orientation"):
+            return image
+        with self.file() as file:
+            orientation = png.orientation(file)
+        if orientation == 1:
+            return image
+        image = image.copy()
+        image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+        return image
 
     def file(self) -> AbstractContextManager[BinaryIO]:
         """The contents, as a file opened for reading."""
@@ -147,7 +161,11 @@ def _decoded(source: Source, all_frames: bool) -> ImageFile:
             return _decode(source, opened, all_frames)
         except pyvips.Error:
             with source.file() as file:
-                other = decode_extra.decode(file.read(), source.name, all_frames)
+                data = file.read()
+            original = decode_extra.jpeg_inside(data, source.name)
+            if original is not None:
+                return _decoded(Source(source.name, None, original), all_frames)
+            other = decode_extra.decode(data, source.name)
             if other is None:
                 raise
             return other
@@ -202,12 +220,12 @@ def _decode(source: Source, image: pyvips.Image, all_frames: bool) -> ImageFile:
             if gif.is_cut(file):
                 raise ImageError(f"{source.name}: cannot be read as an image (it is truncated)")
     if loader.startswith(_TIMED) and count > 1 and all_frames:
-        return _animation(source, image, count)
+        return _upright_frames(_animation(source, image, count), orientation_of(image))
     if loader.startswith("pngload") and all_frames:
         with source.file() as file:
             animated = png.frame_count(file) > 1
         if animated:
-            return _animated_png(source, image)
+            return _upright_frames(_animated_png(source, image), orientation_of(image))
     metadata, notes = describe(source, image, loader)
     if count > 1 and not loader.startswith(_TIMED):
         notes.append(f"{count - 1} further images in the file")
@@ -220,17 +238,38 @@ def _decode(source: Source, image: pyvips.Image, all_frames: bool) -> ImageFile:
 def _tiff(source: Source, first: pyvips.Image, all_frames: bool) -> ImageFile:
     with source.file() as file:
         numbers, has_exif = tiff.pages(file)
-        tiled = tiff.is_tiled(file)
-    frames: list[Image] = []
+        tiled, codecs = tiff.is_tiled(file), tiff.compressions(file)
+    numbers = numbers if all_frames else numbers[:1]
+    frames: dict[int, Image] = {}
     notes = ["EXIF of the TIFF"] if has_exif else []
-    for number in numbers if all_frames else numbers[:1]:
-        page = source.open(page=number) if number else first
-        metadata, more = describe(source, page, "tiffload")
-        with tiles_checked(tiled):
-            frame, other = convert(page, metadata, source.name)
-        frames.append(frame)
+    rare: list[int] = []
+    contents: bytes | None = None
+    if len(codecs) > 1 and any(decode_extra.is_rare(codec) for codec in codecs):
+        with source.file() as file:
+            contents = file.read()
+    for number in numbers:
+        try:
+            if contents is not None:
+                # A page whose codec libvips lacks makes it fail in the others, too.
+                page = Source(source.name, None, tiff.single_page(contents, number)).open()
+            else:
+                page = source.open(page=number) if number else first
+            metadata, more = describe(source, page, "tiffload")
+            if orientation_of(page) > 1:
+                with tiles_checked(tiled):  # at once: turning clears the error buffer
+                    page = page.copy_memory()
+            with tiles_checked(tiled):
+                frames[number], other = convert(page, metadata, source.name)
+        except pyvips.Error:
+            if number >= len(codecs) or not decode_extra.is_rare(codecs[number]):
+                raise
+            rare.append(number)
+            continue
         notes += [note for note in (*more, *other) if note not in notes]
-    return ImageFile(tuple(frames), None, tuple(notes))
+    if rare:
+        with source.file() as file:
+            frames.update(zip(rare, decode_extra.tiff_pages(file, source.name, rare), strict=True))
+    return ImageFile(tuple(frames[number] for number in numbers), None, tuple(notes))
 
 
 def _animated_png(source: Source, first: pyvips.Image) -> ImageFile:
@@ -268,6 +307,21 @@ def _animation(source: Source, first: pyvips.Image, count: int) -> ImageFile:
     return ImageFile(frames, Timing(tuple(delays[:count]), loop), (*notes, *more))
 
 
+def _upright_frames(file: ImageFile, orientation: int) -> ImageFile:
+    """Turns the frames of an animation, whose metadata are upright already."""
+    if orientation == 1:
+        return file
+
+    def turned(array: Pixels) -> Pixels:
+        return np.ascontiguousarray(decode_extra.turned(array, orientation))
+
+    frames = (
+        replace(frame, pixels=turned(frame.pixels), alpha=None if frame.alpha is None else turned(frame.alpha))
+        for frame in file.frames
+    )
+    return replace(file, frames=tuple(frames))
+
+
 def first_statement(error: Exception) -> str:
     """The first line of libvips' message after its heading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -293,9 +347,11 @@ def describe(source: Source, image: pyvips.Image, loader: str) -> tuple[Metadata
         metadata = replace(metadata, iptc=jpeg.iptc_of_photoshop(metadata.iptc))
     with source.file() as file:
         if loader.startswith("pngload"):
-            metadata = png.read_png(file, metadata)
+            metadata, notes = png.read_png(file, metadata)
         elif loader.startswith(_JPEG) and source.head()[:2] == b"\xff\xd8":
             metadata, notes = jpeg.read_jpeg(file, metadata)
+        elif loader.startswith("heifload"):
+            metadata, notes = boxes.read_colour(file, metadata)
     if loader.startswith("tiffload"):
         metadata = _tiff_words(metadata, image)
     if has_field(image, "gif-comment"):
@@ -309,6 +365,8 @@ def describe(source: Source, image: pyvips.Image, loader: str) -> tuple[Metadata
 def _tiff_words(metadata: Metadata, image: pyvips.Image) -> Metadata:
     if has_field(image, "resolution-unit"):
         metadata = replace(metadata, density=(image.xres * 25.4, image.yres * 25.4))
+    elif has_field(image, "photoshop-data"):
+        metadata = replace(metadata, density=jpeg.density_of_photoshop(bytes(image.get("photoshop-data"))))
     # tifffile stores the array's shape as the description; it would be wrong for a result.
     if has_field(image, "image-description") and not str(image.get("image-description")).startswith('{"shape"'):
         metadata = replace(metadata, texts=(Text("Description", str(image.get("image-description"))),))

@@ -5,6 +5,8 @@ Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and 
 
 import importlib
 import io
+import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -12,11 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from srgan_fast.data.image_files import exif
+from srgan_fast.data.image_files import boxes, exif, icc, jpeg, jxl
 from srgan_fast.data.image_files.formats import EXTRA_HINT
 from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text
-from srgan_fast.data.image_files.samples import full_range
-from srgan_fast.data.image_files.tiff import compression, is_tiff
+from srgan_fast.data.image_files.samples import full_range, to_16_bits
 from srgan_fast.errors import ImageError
 
 _PILLOW, _HEIF, _JXL, _TIFF = "Pillow", "pillow-heif", "imagecodecs", "tifffile"
@@ -24,7 +25,8 @@ _MODULES = {_PILLOW: "PIL.Image", _HEIF: "pillow_heif", _JXL: "imagecodecs", _TI
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _NAMES = {_HEIF: "HEIC", _JXL: "JPEG XL", _TIFF: "this TIFF's codec", _PILLOW: "this format"}
 
-_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _XMP, _IPTC, _EXIF = 274, 282, 283, 296, 700, 33723, 34665
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _XMP, _IPTC = 274, 282, 283, 296, 700, 33723
+_PHOTOSHOP = 34377
 _INCH, _CENTIMETRE, _PREMULTIPLIED = 2, 3, 1  # values of ResolutionUnit and ExtraSamples
 
 # TIFF's codec numbers: none, CCITT, LZW, JPEG, deflate, PackBits. libvips' messages do not reliably indicate a missing
@@ -36,10 +38,8 @@ def _library(head: bytes, name: str) -> str | None:
     """The library that may decode a file, judging by its first bytes."""
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return _HEIF
-    if head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
+    if jxl.is_jxl(head):
         return _JXL
-    if is_tiff(head):
-        return _TIFF
     if head[:2] == b"BM" or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()):
         return _PILLOW
     return _PILLOW if name.lower().endswith(".tga") else None  # TGA has no signature
@@ -52,13 +52,12 @@ def _load(library: str, name: str) -> ModuleType:
         raise ImageError(f"{name}: {_NAMES[library]} needs {library}: {EXTRA_HINT}") from None
 
 
-def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
+def decode(data: bytes, name: str) -> ImageFile | None:
     """Decodes a file with another library than libvips.
 
     Args:
         data: contents of the file.
         name: name of the file for messages.
-        all_frames: whether to decode the pages after the first.
 
     Returns:
         The decoded file; None if no other library supports it.
@@ -67,16 +66,12 @@ def decode(data: bytes, name: str, all_frames: bool) -> ImageFile | None:
         ImageError: the library is not installed, or cannot decode the file either.
     """
     library = _library(data[:64], name)
-    if library is None or (library == _TIFF and compression(io.BytesIO(data)) in _CODECS_OF_LIBVIPS):
+    if library is None:
         return None
     module = _load(library, name)
     try:
         if library == _JXL:
-            # imagecodecs decodes pixels only.
-            note = "profile, EXIF and XMP of the JPEG XL, if there are any (it is taken as sRGB)"
-            return ImageFile((_of_array(np.asarray(module.jpegxl_decode(data)), name),), None, (note,))
-        if library == _TIFF:
-            return _tiff(module, data, name, all_frames)
+            return _jxl(module, data, name)
         return _heif(module, data, name) if library == _HEIF else _pillow(module, data, name)
     except (ImageError, MemoryError):
         raise
@@ -103,13 +98,10 @@ def header(file: BinaryIO, name: str) -> Header | None:
     data += file.read()
     if library == _HEIF:
         return _header_of_heif(_load(library, name), data, name)
-    if library != _PILLOW:
-        found = decode(data, name, False)
-        if found is None:
-            return None
-        height, width = found.frames[0].height, found.frames[0].width
-        return Header(height, width, 1, "image", height * width)
     module = _load(library, name)
+    if library == _JXL:
+        found = _header_of_jxl(data, name)
+        return Header(found.height, found.width, 1, "image", found.height * found.width)
     try:
         with module.open(io.BytesIO(data)) as image:
             return Header(image.height, image.width, 1, "image", image.height * image.width)
@@ -137,6 +129,76 @@ def _of_array(array: NDArray[Any], name: str, metadata: Metadata | None = None) 
     return Image(np.ascontiguousarray(array[:, :, :channels]), alpha, metadata or Metadata())
 
 
+def _header_of_jxl(data: bytes, name: str) -> jxl.JxlHeader:
+    try:
+        found = jxl.read_header(io.BytesIO(data))
+    except (ValueError, struct.error) as error:
+        raise _unreadable(name, error) from None
+    if found.animated:
+        raise ImageError(f"{name}: is an animated JPEG XL; convert it to APNG first")
+    if found.black:
+        raise ImageError(f"{name}: is a CMYK JPEG XL; convert it to RGB first")
+    if found.bits is None:
+        raise ImageError(
+            f"{name}: has floating-point samples, whose black and white are not defined; convert them to 8 or 16 bits "
+            f"first"
+        )
+    return found
+
+
+def jpeg_inside(data: bytes, name: str) -> bytes | None:
+    """The JPEG file from which a JPEG XL was made without loss; None for other files.
+
+    Raises:
+        ImageError: the library is not installed.
+    """
+    if not jxl.is_jxl(data[:12]) or not jxl.has_jpeg(io.BytesIO(data)):
+        return None
+    module = _load(_JXL, name)
+    try:
+        return bytes(module.jpegxl_decode_jpeg(data, numthreads=1))
+    except RuntimeError:  # the pixels may be decodable nevertheless
+        return None
+
+
+def _jxl(module: ModuleType, data: bytes, name: str) -> ImageFile:
+    head = _header_of_jxl(data, name)
+    array = np.asarray(module.jpegxl_decode(data))  # upright
+    if array.shape[:2] != (head.height, head.width):
+        raise ImageError(f"{name}: has samples of shape {array.shape}; convert it to PNG first")
+    metadata, more = jxl.read_boxes(io.BytesIO(data), head.metadata)
+    notes = [*head.notes, *more]
+    frame = _of_array(array, name, metadata)
+    if head.bits is not None:
+        frame = _stretched(frame, head.bits)
+    if head.others:
+        notes.append(f"{head.others} extra channels")
+    if frame.alpha is not None and head.premultiplied:
+        frame = replace(frame, pixels=_divided(frame.pixels, frame.alpha))
+    if head.has_icc and head.xyb:
+        # Without colour management libjxl decodes such files to linear sRGB.
+        values = icc.linear_to_srgb(frame.pixels / np.iinfo(frame.pixels.dtype).max)
+        frame = to_16_bits(replace(frame, pixels=np.rint(values * 65535).astype(np.uint16)))
+        notes.append("profile of the JPEG XL (converted to sRGB)")
+    elif head.has_icc:
+        notes.append("profile of the JPEG XL (it is taken as sRGB)")
+    return ImageFile((frame,), None, tuple(notes))
+
+
+def _stretched(image: Image, bits: int) -> Image:
+    """Scales samples of fewer bits than their type has, as imagecodecs returns them, to the range of the type."""
+    white = np.iinfo(image.pixels.dtype).max
+    stored = (1 << bits) - 1
+    if stored >= white:
+        return image
+
+    def stretch(values: Pixels) -> Pixels:
+        wide = np.minimum(values, stored).astype(np.uint32)
+        return ((wide * white + stored // 2) // stored).astype(values.dtype)
+
+    return replace(image, pixels=stretch(image.pixels), alpha=None if image.alpha is None else stretch(image.alpha))
+
+
 def _pillow(module: ModuleType, data: bytes, name: str) -> ImageFile:
     with module.open(io.BytesIO(data)) as image:
         image.load()
@@ -161,7 +223,8 @@ def _heif(module: ModuleType, data: bytes, name: str) -> ImageFile:
     block = info.get("exif")
     upright = exif.upright(exif.without_prefix(block), lambda thumbnail: thumbnail) if block else None
     metadata = Metadata(icc=info.get("icc_profile"), exif=upright, xmp=info.get("xmp"), cicp=_cicp(info))
-    notes = [f"{len(file) - 1} further images in the file"] if len(file) > 1 else []
+    metadata, notes = boxes.read_colour(io.BytesIO(data), metadata)
+    notes += [f"{len(file) - 1} further images in the file"] if len(file) > 1 else []
     if info.get("aux"):
         notes.append("gain map and other images beside the main one")
     frame = _of_array(np.asarray(image), name, metadata)
@@ -175,32 +238,50 @@ def _cicp(info: dict[str, Any]) -> tuple[int, int, int, int] | None:
     found = info.get("nclx_profile")
     if not found or info.get("icc_profile"):
         return None
-    primaries, transfer = int(found["color_primaries"]), int(found["transfer_characteristics"])
-    if primaries in (1, 2) and transfer in (1, 2, 6, 13):
-        return None
-    return primaries, transfer, 0, 1  # the library converts to RGB of the full range
+    # The library converts to RGB of the full range.
+    return boxes.cicp(int(found["color_primaries"]), int(found["transfer_characteristics"]))
 
 
-def _tiff(module: ModuleType, data: bytes, name: str, all_frames: bool) -> ImageFile:
-    frames: list[Image] = []
-    with module.TiffFile(io.BytesIO(data)) as file:
-        pages = [page for page in file.pages if not page.is_reduced]
-        for page in pages if all_frames else pages[:1]:
-            photometric = page.photometric.name
-            if photometric not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR"):
-                raise ImageError(f"{name}: is a TIFF of kind {photometric} with a rare codec; convert it to PNG first")
-            array = page.asarray()
-            if page.axes.startswith("S"):
-                array = np.moveaxis(array, 0, -1)
-            if photometric == "MINISWHITE":
-                array = np.iinfo(array.dtype).max - array
-            orientation = _tag(page, _ORIENTATION) or 1
-            frame = _of_array(_turned(array, orientation), name, _of_tags(page, orientation))
-            if frame.alpha is not None and _PREMULTIPLIED in map(int, page.extrasamples):
-                frame = replace(frame, pixels=_divided(frame.pixels, frame.alpha))
-            frames.append(frame)
-        has_exif = _tag(pages[0], _EXIF) is not None
-    return ImageFile(tuple(frames), None, ("EXIF of the TIFF",) if has_exif else ())
+def is_rare(codec: int | None) -> bool:
+    """Whether a codec number of a TIFF page is one that packaged libvips may lack."""
+    return codec not in _CODECS_OF_LIBVIPS
+
+
+def tiff_pages(file: BinaryIO, name: str, numbers: Sequence[int]) -> list[Image]:
+    """Decodes pages of a TIFF whose codec libvips lacks.
+
+    Args:
+        file: the file.
+        name: name of the file for messages.
+        numbers: indices of the directories.
+
+    Raises:
+        ImageError: tifffile is not installed, or cannot decode a page either.
+    """
+    module = _load(_TIFF, name)
+    try:
+        with module.TiffFile(file) as opened:
+            return [_tiff_page(opened.pages[number], name) for number in numbers]
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # tifffile and imagecodecs raise their own exceptions
+        raise _unreadable(name, error) from None
+
+
+def _tiff_page(page: Any, name: str) -> Image:
+    photometric = page.photometric.name
+    if photometric not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR"):
+        raise ImageError(f"{name}: is a TIFF of kind {photometric} with a rare codec; convert it to PNG first")
+    array = page.asarray()
+    if page.axes.startswith("S"):
+        array = np.moveaxis(array, 0, -1)
+    if photometric == "MINISWHITE":
+        array = np.iinfo(array.dtype).max - array
+    orientation = _tag(page, _ORIENTATION) or 1
+    frame = _of_array(turned(array, orientation), name, _of_tags(page, orientation))
+    if frame.alpha is not None and _PREMULTIPLIED in map(int, page.extrasamples):
+        frame = replace(frame, pixels=_divided(frame.pixels, frame.alpha))
+    return frame
 
 
 def _tag(page: Any, number: int) -> Any:
@@ -215,7 +296,9 @@ def _of_tags(page: Any, orientation: int) -> Metadata:
     if x and y and all((*x, *y)) and unit in (_INCH, _CENTIMETRE):
         factor = 1.0 if unit == _INCH else 2.54
         density = (x[0] / x[1] * factor, y[0] / y[1] * factor)
-        density = density[::-1] if orientation >= 5 else density
+    elif isinstance(resources := _tag(page, _PHOTOSHOP), bytes):
+        density = jpeg.density_of_photoshop(resources)
+    density = density[::-1] if density and orientation >= 5 else density
     # tifffile stores the array's shape as the description; it would be wrong for a result.
     text = "" if page.description.startswith('{"shape"') else page.description
     xmp, iptc = (_tag(page, number) for number in (_XMP, _IPTC))
@@ -228,7 +311,7 @@ def _of_tags(page: Any, orientation: int) -> Metadata:
     )
 
 
-def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+def turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     """The upright array of rows and columns that are stored with an EXIF orientation."""
     if orientation >= 5:
         array = np.swapaxes(array, 0, 1)

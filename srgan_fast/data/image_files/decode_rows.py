@@ -93,8 +93,9 @@ class _Reader:
             with libvips_users.using():
                 image = source.open()
                 if turn:
-                    with tiles_checked(tiled):
-                        image = image.copy_memory().autorot()
+                    with tiles_checked(tiled):  # at once: turning clears the error buffer
+                        image = image.copy_memory()
+                    image = image.autorot()
                 self.image, self.metadata, _ = integers(image, described, source.name)
                 self.region = pyvips.Region.new(self.image)
         except pyvips.Error:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 _PREFIX = b"Exif\0\0"
 _SHORT, _LONG = 3, 4
+_RATIONAL, _NO_UNIT, _CENTIMETRE = 5, 1, 3
+_X_RESOLUTION, _Y_RESOLUTION, _UNIT = 0x011A, 0x011B, 0x0128
 _ORIENTATION, _EXIF_IFD, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
 _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 0x0201, 0x0202
 
@@ -48,6 +50,15 @@ class _Block:
         (value,) = struct.unpack_from(f"{self.order}{'H' if kind == _SHORT else 'I'}", self.data, place + 8)
         return int(value)
 
+    def ratio(self, place: int) -> float:
+        """The value of an entry that holds one rational; 0 for other entries and undefined values."""
+        (kind,) = struct.unpack_from(f"{self.order}H", self.data, place + 2)
+        if kind != _RATIONAL:
+            return 0.0
+        (at,) = struct.unpack_from(f"{self.order}I", self.data, place + 8)
+        above, below = struct.unpack_from(f"{self.order}II", self.data, at)
+        return above / below if below else 0.0
+
     def set_value(self, place: int, value: int) -> None:
         """Writes the value of an entry; the type becomes long if the value does not fit into a short."""
         (kind,) = struct.unpack_from(f"{self.order}H", self.data, place + 2)
@@ -55,6 +66,34 @@ class _Block:
             struct.pack_into(f"{self.order}HH", self.data, place + 8, value, 0)
         else:
             struct.pack_into(f"{self.order}HII", self.data, place + 2, _LONG, 1, value)
+
+
+def orientation(exif: bytes) -> int:
+    """The orientation, 1..8; 1 if it is missing or damaged."""
+    try:
+        block = _Block(exif)
+        place = dict(block.entries(block.first)).get(_ORIENTATION)
+        value = 1 if place is None else block.value(place)
+    except (struct.error, ValueError):
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def density(exif: bytes) -> tuple[float, float] | None:
+    """Horizontal and vertical resolution in dots per inch; None if it is missing or damaged."""
+    try:
+        block = _Block(exif)
+        tags = dict(block.entries(block.first))
+        if _X_RESOLUTION not in tags or _Y_RESOLUTION not in tags:
+            return None
+        unit = block.value(tags[_UNIT]) if _UNIT in tags else None  # inch by default
+        if unit == _NO_UNIT:
+            return None
+        factor = 2.54 if unit == _CENTIMETRE else 1.0
+        x, y = (factor * block.ratio(tags[tag]) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+    except (struct.error, ValueError):
+        return None
+    return (x, y) if x > 0 and y > 0 else None
 
 
 def upright(exif: bytes, turn_thumbnail: Callable[[bytes], bytes]) -> bytes | None:

@@ -35,6 +35,9 @@ class Metadata:
         gamma: exponent of PNG's gAMA chunk; 0.45455 for a display gamma of 2.2.
         chromaticities: chromaticities of PNG's cHRM chunk.
         cicp: primaries, transfer function, matrix and full-range flag of PNG's cICP chunk, numbered as in ITU-T H.273.
+        mastering_display: content of PNG's mDCV chunk: primaries and luminances of the display of the grading (SMPTE ST
+            2086).
+        light_levels: content of PNG's cLLI chunk: brightest pixel and brightest mean of a frame (CTA 861.3).
     """
 
     icc: bytes | None = None
@@ -47,6 +50,8 @@ class Metadata:
     gamma: float | None = None
     chromaticities: Chromaticities | None = None
     cicp: tuple[int, int, int, int] | None = None
+    mastering_display: bytes | None = None
+    light_levels: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

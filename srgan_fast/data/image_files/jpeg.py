@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
+from srgan_fast.data.image_files import exif as exif_block
 from srgan_fast.data.image_files.image import Metadata, Text
 
 _SOI, _SOS, _EOI, _COM = 0xD8, 0xDA, 0xD9, 0xFE
 _APP0, _APP1, _APP2, _APP13, _APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEF
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_PHOTOSHOP, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
+_PHOTOSHOP, _IPTC_RESOURCE, _RESOLUTION_RESOURCE = b"Photoshop 3.0\0", 0x0404, 0x03ED
+# Beginnings of segments that are read here or by libvips, or that tell an encoder's settings.
+_KNOWN = (b"JFIF\0", _EXIF, _XMP, _ICC, _PHOTOSHOP, b"Adobe", b"Ducky")
 MAX_SEGMENT = 65533  # bytes of content; the length field takes two of 65535
 
 
@@ -37,22 +40,32 @@ def read_jpeg(file: BinaryIO, metadata: Metadata) -> tuple[Metadata, list[str]]:
     """
     texts: list[Text] = []
     notes: list[str] = []
+    by_photoshop: tuple[float, float] | None = None
     for marker, data in _segments(file):
         if marker == _APP0 and data.startswith(b"JFIF\0") and len(data) >= 12:
             unit, x, y = struct.unpack_from(">BHH", data, 7)
             if unit in (1, 2) and x and y:
                 factor = 1.0 if unit == 1 else 2.54
                 metadata = replace(metadata, density=(x * factor, y * factor))
+            elif unit == 0 and x and y and x != y:
+                notes.append(f"shape of its pixels ({y}:{x} instead of square)")
         elif marker == _COM:
             texts.append(Text("Comment", _decoded(data.rstrip(b"\0"))))
         elif marker == _APP1 and data.startswith(_XMP) and metadata.xmp is None:
             metadata = replace(metadata, xmp=data[len(_XMP) :])
         elif marker == _APP1 and data.startswith(_MORE_XMP):
             notes += [] if "the extension of its XMP" in notes else ["the extension of its XMP"]
-        elif marker == _APP13 and data.startswith(_PHOTOSHOP) and metadata.iptc is None:
-            metadata = replace(metadata, iptc=iptc_of_photoshop(data))
+        elif marker == _APP13 and data.startswith(_PHOTOSHOP):
+            metadata = replace(metadata, iptc=metadata.iptc or iptc_of_photoshop(data))
+            by_photoshop = by_photoshop or density_of_photoshop(data)
         elif marker == _APP2 and data.startswith(b"MPF\0"):
             notes.append("further images in the file (MPF)")
+        elif _APP0 <= marker <= _APP15 and not data.startswith(_KNOWN):
+            name = "content credentials (APP11 segment)" if data.startswith(b"JP") else f"APP{marker - _APP0} segment"
+            notes += [] if name in notes else [name]
+    # The resolution in EXIF stays there; Photoshop's own is the last that readers look at.
+    if metadata.density is None and not (metadata.exif and exif_block.density(metadata.exif)):
+        metadata = replace(metadata, density=by_photoshop)
     return replace(metadata, texts=tuple(texts)), notes
 
 
@@ -65,19 +78,32 @@ def _decoded(data: bytes) -> str:
 
 def iptc_of_photoshop(data: bytes) -> bytes | None:
     """The IPTC records in Photoshop image resources (content of an APP13 segment); None if there are none."""
+    return dict(_resources(data)).get(_IPTC_RESOURCE)
+
+
+def density_of_photoshop(data: bytes) -> tuple[float, float] | None:
+    """The resolution in dots per inch in Photoshop image resources; None if there is none."""
+    found = dict(_resources(data)).get(_RESOLUTION_RESOURCE, b"")
+    if len(found) < 12:
+        return None
+    # Numbers of 16.16 bits, always per inch: the units beside them are those of Photoshop's dialogue.
+    x, y = (value / 65536 for value in struct.unpack(">I4xI", found[:12]))
+    return (x, y) if x and y else None
+
+
+def _resources(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of Photoshop image resources."""
     at = len(_PHOTOSHOP) if data.startswith(_PHOTOSHOP) else 0
     while data[at : at + 4] == b"8BIM" and at + 7 <= len(data):
         (number,) = struct.unpack_from(">H", data, at + 4)
         name = data[at + 6] + 1
         at += 6 + name + name % 2
         if at + 4 > len(data):
-            return None
+            return
         (length,) = struct.unpack_from(">I", data, at)
         at += 4
-        if number == _IPTC_RESOURCE:
-            return data[at : at + length]
+        yield number, data[at : at + length]
         at += length + length % 2
-    return None
 
 
 def _photoshop_of_iptc(iptc: bytes) -> bytes:

@@ -114,6 +114,15 @@ def full_range(image: Image, bits: int) -> Image:
     return replace(image, pixels=stretch(image.pixels), alpha=None if image.alpha is None else stretch(image.alpha))
 
 
+def to_16_bits(image: Image) -> Image:
+    """Widens 8-bit samples to the same values in 16 bits."""
+
+    def widen(values: Pixels) -> Pixels:
+        return values.astype(np.uint16) * np.uint16(257) if values.dtype == np.uint8 else values
+
+    return replace(image, pixels=widen(image.pixels), alpha=None if image.alpha is None else widen(image.alpha))
+
+
 def _of_32_bits(array: NDArray[np.uint32], name: str) -> NDArray[np.uint16]:
     brightest = int(array.max())
     if 0 < brightest < 65536:  # detector counts or labels, which would become black in 16 bits

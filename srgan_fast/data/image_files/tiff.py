@@ -1,5 +1,7 @@
 """Directories of TIFF and BigTIFF files: detection of pages, tiles and codecs, and headers for raw pixels."""
 
+import io
+import itertools
 import struct
 import sys
 from collections.abc import Iterator
@@ -78,15 +80,39 @@ def is_tiled(file: BinaryIO) -> bool:
         return False
 
 
-def compression(file: BinaryIO) -> int | None:
-    """TIFF's codec number of the first directory; None if there is none."""
+def compressions(file: BinaryIO) -> list[int | None]:
+    """TIFF's codec number of each directory; None for those without one. A damaged chain ends at the damage."""
+    found: list[int | None] = []
     try:
         for order, big, entries in _directories(file):
             place = dict(entries).get(_COMPRESSION)
-            return None if place is None else _number(file, order, big, place)
+            found.append(None if place is None else _number(file, order, big, place))
     except struct.error:
         pass
-    return None
+    return found
+
+
+def single_page(data: bytes, number: int) -> bytes:
+    """The file with one directory only; its pixels stay where they are.
+
+    Args:
+        data: the file.
+        number: index of the directory, as in `pages`.
+
+    Raises:
+        IndexError: there is no such directory.
+    """
+    file = io.BytesIO(data)
+    order, big, entries = next(itertools.islice(_directories(file), number, None), ("<", False, []))
+    if not entries:
+        raise IndexError(f"no directory {number}")
+    first = entries[0][1]
+    code, entry, count, place = (f"{order}Q", 20, 8, 8) if big else (f"{order}I", 12, 2, 4)
+    file.seek(place)
+    file.write(struct.pack(code, first - count))
+    file.seek(first + entry * len(entries))
+    file.write(struct.pack(code, 0))
+    return file.getvalue()
 
 
 def remove_resolution(file: BinaryIO) -> None:

@@ -1,11 +1,12 @@
 """What describes the pixels, one test for each row of the table in docs/formats.md, seen by Pillow."""
 
 import io
-import re
+import json
 import shutil
 import struct
 import subprocess
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 import PIL.ImageCms
+import PIL.ImageOps
 import PIL.IptcImagePlugin
 import PIL.PngImagePlugin
 import pytest
 import pyvips
 from numpy.typing import NDArray
 
-from srgan_fast.data.images import Encoded, Format, Image, encode, read_file, read_image
+from srgan_fast.data.images import Encoded, Format, Image, encode, image_size, read_file, read_image, read_rows
 from srgan_fast.errors import ImageError
 
 FORMATS: list[Format] = ["png", "jpg", "webp", "tif", "gif", "avif"]
@@ -154,6 +156,72 @@ def test_colour_chunks_of_png_become_a_profile_elsewhere(fmt: Format) -> None:
     assert primaries is not None
     # The ICC red of Display P3 adapted to D50, as in Apple's profile: X 0.5151, Y 0.2412.
     assert primaries[0][:2] == pytest.approx((0.5151, 0.2412), abs=2e-3)
+
+
+MASTERING = struct.pack(">8HII", 35400, 14600, 8500, 39850, 6550, 2300, 15635, 16450, 10_000_000, 1)
+LIGHT = struct.pack(">II", 10_000_000, 4_000_000)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_hdr_display_and_light_levels_are_kept_beside_cicp_or_said(fmt: Format) -> None:
+    source = _png_with((b"cICP", bytes([9, 16, 0, 1])), (b"mDCV", MASTERING), (b"cLLI", LIGHT))
+    encoded = encode(read_file(source), fmt)
+    if fmt == "png":
+        kinds = dict(_chunks(encoded.data))
+        assert (kinds[b"mDCV"], kinds[b"cLLI"]) == (MASTERING, LIGHT)
+        assert list(kinds).index(b"cICP") < list(kinds).index(b"mDCV") < list(kinds).index(b"IDAT")
+        assert encoded.notes == ()
+    else:
+        assert "HDR display and light levels (mDCV and cLLI)" in encoded.notes
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Chunks of a PNG with their checksums verified."""
+    at = 8
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", data, at + 8 + length)[0] == zlib.crc32(kind + body)
+        yield kind, body
+        at += 12 + length
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "note"),
+    [
+        (b"tIME", struct.pack(">H5B", 2026, 1, 2, 3, 4, 5), "time of last modification (tIME chunk)"),
+        (b"sBIT", b"\5\6\5", "significant bits (sBIT chunk)"),
+        (b"bKGD", bytes(6), "background (bKGD chunk)"),
+        (b"sPLT", b"name\0\x08" + bytes(6), "suggested palette (sPLT chunk)"),
+        (b"oFFs", bytes(9), "position on a page (oFFs chunk)"),
+        (b"sCAL", b"\x011\x002", "physical size of the subject (sCAL chunk)"),
+        (b"pCAL", b"a\0" + bytes(8) + b"\0\0m", "physical values of samples (pCAL chunk)"),
+        (b"sTER", b"\0", "stereo pair (sTER chunk)"),
+        (b"dSIG", bytes(4), "signature (dSIG chunk)"),
+        (b"caBX", bytes(9), "content credentials (caBX chunk)"),
+        (b"prVt", b"x", "prVt chunk"),
+        (b"pHYs", struct.pack(">IIB", 1, 2, 0), "shape of its pixels (2:1 instead of square)"),
+        (b"mDCV", b"short", "mDCV chunk (it is damaged)"),
+        (b"zTXt", b"a\0\0packed", "zTXt chunk (it is damaged)"),
+        (b"iCCP", b"a\0\0packed", "profile (it is damaged)"),
+    ],
+)
+def test_every_other_chunk_of_a_png_is_said(kind: bytes, data: bytes, note: str) -> None:
+    file = read_file(_png_with((kind, data)))
+    assert file.notes == (note,)
+    assert kind not in encode(file, "png").data
+
+
+def test_a_histogram_of_a_palette_is_said() -> None:
+    data = _file("PNG", "P")
+    at = data.index(b"IDAT") - 4
+    chunk = b"hIST" + bytes(2 * (data.index(b"IDAT") - data.index(b"PLTE") - 12) // 3)
+    extra = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    assert read_file(data[:at] + extra + data[at:]).notes == ("histogram (hIST chunk)",)
+
+
+def test_offsets_of_pixels_in_a_screenshot_are_no_loss() -> None:
+    assert read_file(_png_with((b"iDOT", bytes(28)))).notes == ()
 
 
 def test_colours_that_need_cicp_are_said_where_there_is_none() -> None:
@@ -391,20 +459,88 @@ def test_descriptions_of_a_thousand_damaged_files_never_raise_anything_of_their_
 # -- other tools -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
-@pytest.mark.parametrize("fmt", ["png", "jpg", "webp"])
-def test_exiftool_finds_no_fault(tmp_path: Path, fmt: Format) -> None:
-    data = _jpeg_with((0xE1, b"Exif\0\0" + _exif_with_thumbnail(6)))
-    (tmp_path / f"a.{fmt}").write_bytes(encode(read_file(data), fmt).data)
-    command = ["exiftool", "-validate", "-warning", "-a", str(tmp_path / f"a.{fmt}")]
+def _described() -> bytes:
+    """A JPEG with everything that can be kept."""
+    resource = b"8BIM" + struct.pack(">HHI", 0x0404, 0, len(IPTC)) + IPTC + b"\0" * (len(IPTC) % 2)
+    file = io.BytesIO()
+    PIL.Image.fromarray(_pixels()).save(file, "JPEG", dpi=(300, 150), icc_profile=SRGB, comment=b"a comment")
+    segments = [
+        (0xE1, b"Exif\0\0" + _exif_with_thumbnail(6)),
+        (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP),
+        (0xED, b"Photoshop 3.0\0" + resource),
+    ]
+    more = b"".join(struct.pack(">BBH", 255, m, len(d) + 2) + d for m, d in segments)
+    return file.getvalue()[:20] + more + file.getvalue()[20:]
+
+
+def _by_exiftool(path: Path) -> dict[str, Any]:
+    command = ["exiftool", "-json", "-G1", "-n", "-validate", "-warning", "-error", "-a", "-all", str(path)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert not re.search(r"Error", said), said
+    (found,) = json.loads(said)
+    return dict(found)
+
+
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+@pytest.mark.parametrize("fmt", ["png", "jpg", "webp", "tif", "avif"])
+def test_exiftool_finds_what_was_kept_and_no_fault(tmp_path: Path, fmt: Format) -> None:
+    encoded = encode(read_file(_described()), fmt)
+    (tmp_path / f"a.{fmt}").write_bytes(encoded.data)
+    found = _by_exiftool(tmp_path / f"a.{fmt}")
+    assert "ExifTool:Error" not in found
+    assert found["XMP-tiff:Orientation"] == 1
+    assert found["XMP-tiff:Make"] == "a camera"
+    assert any(key.startswith("ICC") for key in found)
+    if fmt != "tif":
+        assert found["IFD0:Make"] == "a camera"
+        assert found["IFD0:Orientation"] == 1
+        assert (found["ExifIFD:ExifImageWidth"], found["ExifIFD:ExifImageHeight"]) == (32, 48)
+    if fmt in ("jpg", "tif"):
+        assert found["IPTC:Caption-Abstract"] == "a caption"
+    density = {
+        "png": ("PNG-pHYs:PixelsPerUnitX", 150 / 0.0254),
+        "jpg": ("JFIF:XResolution", 150),
+        "tif": ("IFD0:XResolution", 150),
+    }
+    if fmt in density:
+        key, value = density[fmt]
+        assert found[key] == pytest.approx(value, rel=1e-3), "turned with the image"
+    else:
+        assert "resolution (150 dpi)" in encoded.notes
+
+
+def _second_edition(*more: tuple[bytes, bytes]) -> bytes:
+    """A PNG with the metadata chunks of the specification's second edition; later ones pngcheck calls illegal."""
+    return _png_with(
+        *more, (b"gAMA", struct.pack(">I", 45455)), (b"cHRM", P3), (b"sRGB", b"\0"),
+        (b"pHYs", struct.pack(">IIB", 11811, 5906, 1)), (b"eXIf", _exif_with_thumbnail(1)),
+        (b"tEXt", b"Title\0a tree"), (b"iTXt", b"Place\0\0\0\0\0" + "字".encode()), (b"bKGD", bytes(6)),
+    )  # fmt: skip
+
+
+def _third_edition() -> bytes:
+    return _second_edition((b"cICP", bytes([9, 16, 0, 1])), (b"mDCV", MASTERING), (b"cLLI", LIGHT))
 
 
 @pytest.mark.skipif(shutil.which("pngcheck") is None, reason="pngcheck is not installed")
-def test_pngcheck_finds_no_fault(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(encode(read_file(_file("PNG", dpi=(300, 300), icc_profile=SRGB)), "png").data)
+@pytest.mark.parametrize("source", [_described, _second_edition])
+def test_pngcheck_finds_no_fault(tmp_path: Path, source: Callable[[], bytes]) -> None:
+    (tmp_path / "a.png").write_bytes(encode(read_file(source()), "png").data)
     subprocess.run(["pngcheck", "-q", str(tmp_path / "a.png")], check=True)
+
+
+@pytest.mark.parametrize("source", [_described, _second_edition, _third_edition])
+def test_chunks_of_a_written_png_are_in_order_whole_and_single(source: Callable[[], bytes]) -> None:
+    """What pngcheck checks, where it is not installed."""
+    data = encode(read_file(source()), "png").data
+    kinds = [kind for kind, _ in _chunks(data)]
+    assert kinds[0] == b"IHDR"
+    assert kinds[-1] == b"IEND"
+    singles = [kind for kind in kinds if kind not in (b"IDAT", b"tEXt", b"iTXt", b"zTXt")]
+    assert len(singles) == len(set(singles))
+    before = {b"cICP", b"mDCV", b"cLLI", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"pHYs"}
+    assert all(kinds.index(kind) < kinds.index(b"IDAT") for kind in before & set(kinds))
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        image.verify()
 
 
 def _with_raw_profile(kind: str, data: bytes) -> bytes:
@@ -431,6 +567,100 @@ def test_profiles_in_hexadecimal_digits_of_a_png_are_kept() -> None:
     for kind in ("iptc", "8bim"):
         assert read_image(_with_raw_profile(kind, resource)).metadata.iptc == records
     assert read_image(_with_raw_profile("exif", b"")).metadata.exif is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["exif", "APP1", "after the pixels"])
+def test_an_orientation_that_only_a_text_of_a_png_or_its_end_has_is_applied(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x112] = orientation
+    file = io.BytesIO()
+    text = PIL.PngImagePlugin.PngInfo()
+    if kind == "after the pixels":
+        PIL.Image.fromarray(_pixels()).save(file, "PNG")
+        chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+        at = file.getvalue().index(b"IEND") - 4
+        extra = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        data = file.getvalue()[:at] + extra + file.getvalue()[at:]
+    else:
+        block = exif.tobytes()
+        text.add_text(f"Raw profile type {kind}", f"\n{kind}\n{len(block):8d}\n{block.hex()}\n", zip=True)
+        PIL.Image.fromarray(_pixels()).save(file, "PNG", pnginfo=text)
+        data = file.getvalue()
+    upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(_file("PNG", exif=exif))))
+    image = read_image(data)
+    np.testing.assert_array_equal(image.pixels, np.asarray(upright))
+    encoded = encode(read_file(data), "png").data
+    assert PIL.Image.open(io.BytesIO(encoded)).getexif().get(0x112, 1) == 1
+    (tmp_path / "a.png").write_bytes(data)
+    assert image_size(tmp_path / "a.png") == image.pixels.shape[:2]
+    rows = read_rows(tmp_path / "a.png")
+    assert rows is not None
+    np.testing.assert_array_equal(rows.begin()(rows.height).pixels, image.pixels)
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_frames_of_an_animation_are_turned_as_its_header_says(tmp_path: Path, fmt: str, orientation: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x112] = orientation
+    frames = [PIL.Image.fromarray(_pixels() // (i + 1)) for i in range(2)]
+    options: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "exif": exif, "lossless": True}
+    frames[0].save(tmp_path / "a", fmt, **options)
+    file = read_file(tmp_path / "a")
+    assert len(file.frames) == 2
+    for frame, stored in zip(file.frames, frames, strict=True):
+        expected = np.rot90(np.asarray(stored), {1: 0, 3: 2, 6: -1}[orientation])
+        np.testing.assert_array_equal(frame.pixels, expected)
+    assert image_size(tmp_path / "a") == file.frames[0].pixels.shape[:2]
+
+
+RESOLUTION = b"8BIM" + struct.pack(">HHIIHHIHH", 0x03ED, 0, 16, 300 << 16, 1, 1, 150 << 16, 1, 1)
+
+
+def test_resolution_that_only_photoshop_tells_is_kept() -> None:
+    bare = _jpeg_with((0xED, b"Photoshop 3.0\0" + RESOLUTION))
+    at = bare.index(b"\xff\xe0")
+    without_jfif = bare[:at] + bare[at + 18 :]
+    assert b"JFIF" not in without_jfif
+    tiff = _file("TIFF", tiffinfo={34377: RESOLUTION})
+    for data in (without_jfif, bare, tiff, _with_raw_profile("8bim", RESOLUTION)):
+        encoded, got = _written(data, "png")
+        assert got.info["dpi"] == pytest.approx((300, 150), rel=1e-4)
+        assert encoded.notes == ()
+
+
+def test_resolution_of_jfif_and_of_exif_comes_before_photoshops() -> None:
+    other = (0xED, b"Photoshop 3.0\0" + RESOLUTION)
+    data = _file("JPEG", dpi=(72, 72))
+    segment = struct.pack(">BBH", 255, other[0], len(other[1]) + 2) + other[1]
+    assert read_image(data[:20] + segment + data[20:]).metadata.density == (72, 72)
+    exif = PIL.Image.Exif()
+    exif[0x11A] = exif[0x11B] = 96.0
+    exif[0x128] = 2
+    assert read_image(_jpeg_with((0xE1, exif.tobytes()), other)).metadata.density is None, "it stays in EXIF"
+
+
+def test_resolution_of_exif_is_kept_in_a_tiff_which_loses_exif() -> None:
+    exif = PIL.Image.Exif()
+    exif[0x11A], exif[0x11B], exif[0x128] = 100.0, 50.0, 3
+    encoded, got = _written(_jpeg_with((0xE1, exif.tobytes())), "tif")
+    assert encoded.notes == ("EXIF",)
+    assert got.info["dpi"] == pytest.approx((254, 127), rel=1e-4)
+
+
+def test_other_segments_of_a_jpeg_are_said() -> None:
+    segments = [(0xEB, b"JP\0\1" + bytes(20)), (0xEB, b"JP\0\2"), (0xE0, b"JFXX\0\x10"), (0xEC, b"Ducky"), (0xE4, b"x")]
+    notes = read_file(_jpeg_with(*segments)).notes
+    assert notes == ("content credentials (APP11 segment)", "APP0 segment", "APP4 segment")
+
+
+def test_pixels_of_a_jpeg_that_are_not_square_are_said() -> None:
+    data = bytearray(_file("JPEG"))
+    data[13:18] = struct.pack(">BHH", 0, 2, 1)
+    assert read_file(bytes(data)).notes == ("shape of its pixels (1:2 instead of square)",)
 
 
 def test_an_extension_of_xmp_is_said() -> None:

@@ -10,7 +10,7 @@ import pyvips
 import tifffile
 from numpy.typing import NDArray
 
-from srgan_fast.data.images import read_file, read_image
+from srgan_fast.data.images import read_file, read_image, read_rows
 from srgan_fast.errors import ImageError
 
 RAMP = np.linspace(0, 255, 64, dtype=np.uint8)[None].repeat(16, 0)
@@ -78,14 +78,16 @@ def test_channels_without_a_meaning_are_refused() -> None:
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
 @pytest.mark.parametrize("spoilt", ["cut", "flipped", "whole"])
+@pytest.mark.parametrize("orientation", [1, 6])
 def test_tiles_that_cannot_be_decoded_are_an_error_and_not_black(
-    monkeypatch: pytest.MonkeyPatch, compression: str | None, spoilt: str
+    monkeypatch: pytest.MonkeyPatch, compression: str | None, spoilt: str, orientation: int
 ) -> None:
     from srgan_fast.data.image_files import decode_extra
 
-    monkeypatch.setattr(decode_extra, "decode", lambda *_: None)  # tifffile has more codecs than libvips
+    monkeypatch.setattr(decode_extra, "is_rare", lambda _: False)  # tifffile has more codecs than libvips
     noise = np.random.default_rng(4).integers(0, 256, (150, 91, 3), np.uint8)
-    data = bytearray(_tiff(noise, tile=(32, 48), photometric="rgb", compression=compression))
+    options: dict[str, Any] = {"extratags": [(274, 3, 1, orientation, True)]} if orientation > 1 else {}
+    data = bytearray(_tiff(noise, tile=(32, 48), photometric="rgb", compression=compression, **options))
     if spoilt == "cut":
         del data[len(data) * 2 // 3 :]
     if spoilt == "flipped":
@@ -93,7 +95,12 @@ def test_tiles_that_cannot_be_decoded_are_an_error_and_not_black(
         data[middle : middle + 40] = bytes(40)
     readable = spoilt == "whole" or (spoilt == "flipped" and compression is None)
     if readable and compression != "zstd":
-        assert (read_image(bytes(data)).pixels == noise).mean() > 0.99
+        upright = noise if orientation == 1 else np.rot90(noise, -1)
+        assert (read_image(bytes(data)).pixels == upright).mean() > 0.99
         return
     with pytest.raises(ImageError, match="cannot be read as an image"):
         read_image(bytes(data))
+    rows = read_rows(bytes(data))
+    if rows is not None:
+        with pytest.raises(ImageError, match="cannot be read as an image"):
+            rows.begin()(rows.height)
