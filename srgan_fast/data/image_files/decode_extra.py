@@ -219,6 +219,7 @@ def _pillow(module: ModuleType, data: bytes, name: str) -> ImageFile:
 def _heif(module: ModuleType, data: bytes, name: str) -> ImageFile:
     file = module.open_heif(data, convert_hdr_to_8bit=False)
     image = file[file.primary_index]  # upright: the library applies the container's rotation
+    width, height = image.size
     info = image.info
     block = info.get("exif")
     upright = exif.upright(exif.without_prefix(block), lambda thumbnail: thumbnail) if block else None
@@ -228,6 +229,9 @@ def _heif(module: ModuleType, data: bytes, name: str) -> ImageFile:
     if info.get("aux"):
         notes.append("gain map and other images beside the main one")
     frame = _of_array(np.asarray(image), name, metadata)
+    if (frame.width, frame.height) != (width, height):
+        found = f"{frame.width}x{frame.height} pixels instead of {width}x{height}"
+        raise ImageError(f"{name}: cannot be read as an image (it has {found})")
     if frame.pixels.dtype == np.uint16:
         frame = full_range(frame, int(info["bit_depth"]))
     return ImageFile((frame,), None, tuple(notes))
