@@ -23,8 +23,9 @@ from srgan_fast.models.discriminator import build_discriminator
 from srgan_fast.models.presets import LossRecipe
 from srgan_fast.ops import cuda, use_kernels
 from srgan_fast.ops.prologue import ARGUMENTS
+from srgan_fast.training.figures import NonFiniteLossError
 from srgan_fast.training.stage import freeze_batchnorm
-from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, GanStep, PretrainStep, StepOptions
 
 CROP, BATCH, STEPS = 32, 4, 5
 LAYERS = {"conv1_2": 0.1, "relu2_1": 0.1, "conv2_2": 1.0, "pool2": 1.0}

@@ -18,8 +18,9 @@ from srgan_fast.models.presets import LossRecipe
 from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops.spectral import power_iteration
 from srgan_fast.training.config import GanSection
+from srgan_fast.training.figures import NonFiniteLossError
 from srgan_fast.training.recipe import stage_recipe
-from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, GanStep, PretrainStep, StepOptions
 
 CROP, BATCH = 32, 2
 pytestmark = pytest.mark.usefixtures("_narrow")

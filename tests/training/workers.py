@@ -147,7 +147,8 @@ def alone(real: Tensor, fake: Tensor) -> Tensor:
 def check_refusals(rank: int, world: int) -> None:
     """All processes stop where one meets a loss that is not finite."""
     from srgan_fast.models import Generator, generator_config
-    from srgan_fast.training.step import NonFiniteLossError, PretrainStep
+    from srgan_fast.training.figures import NonFiniteLossError
+    from srgan_fast.training.step import PretrainStep
 
     generator = Generator(generator_config("paper", channels=4, blocks=0))
     distributed.share_batchnorm(generator)
