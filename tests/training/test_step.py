@@ -29,7 +29,7 @@ FREE = ColourMap()
 
 
 def pair(seed: int, dtype: torch.dtype | None = None) -> Batch:
-    """Smooth pictures in 0..1 and their quarters."""
+    """Smooth images in 0..1 and their quarters."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(BATCH, 3, CROP // 4, CROP // 4, generator=generator, dtype=dtype)
     fine = torch.rand(BATCH, 3, CROP, CROP, generator=generator, dtype=dtype)

@@ -201,7 +201,7 @@ def reborn() -> None:
 
 
 def compute_in_float64() -> None:
-    """Everything that is built from now on; pictures come as float64, too."""
+    """Everything that is built from now on; images come as float64, too."""
     from srgan_fast.training import batches
 
     to_batch = batches.to_batch
