@@ -82,7 +82,7 @@ for result in run_jobs(plan_jobs(["large.png", "small.png"], "out", thrice).jobs
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited there only")
-def test_a_real_limit_of_the_process_refuses_the_large_picture_and_not_the_small_one(tmp_path: Path) -> None:
+def test_a_real_limit_of_the_process_refuses_the_large_image_and_not_the_small_one(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LIMITED], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )

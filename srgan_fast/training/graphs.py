@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from srgan_fast.ops import recorded_steps
-from srgan_fast.training.step import Batch, Figures, Step
+from srgan_fast.training.figures import Figures
+from srgan_fast.training.step import Batch, Step
 
 WARM_UP = 3  # eager steps before recording, in which libraries choose algorithms and allocators reach their size
 

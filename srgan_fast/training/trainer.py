@@ -19,6 +19,7 @@ from srgan_fast.training.checkpoints import RunState, SavedState, first_line
 from srgan_fast.training.config import STAGES, StageName, TrainConfig
 from srgan_fast.training.curves import curve_step
 from srgan_fast.training.execution import Execution, OnNetwork
+from srgan_fast.training.figures import NonFiniteLossError
 from srgan_fast.training.generators import initial_generator
 from srgan_fast.training.interruption import StopRequest
 from srgan_fast.training.progress import Observer, TrainingProgress
@@ -26,7 +27,6 @@ from srgan_fast.training.provenance import ImageSet, image_set, shared_images
 from srgan_fast.training.recipe import build_features, stage_recipe
 from srgan_fast.training.run_folder import RunFolder
 from srgan_fast.training.stage import Stage
-from srgan_fast.training.step import NonFiniteLossError
 from srgan_fast.training.validation import ValidationSets
 
 

@@ -29,7 +29,7 @@ def test_the_reference_is_the_generator_in_float64(tiny_generator: GeneratorFile
     np.testing.assert_allclose(reference, expected, rtol=0, atol=2e-6 * np.ptp(expected))
 
 
-def test_a_large_picture_is_computed_in_float32_and_in_tiles(
+def test_a_large_image_is_computed_in_float32_and_in_tiles(
     tiny_file: ModelFile, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact, _ = compute_reference(tiny_file, lr, 1)

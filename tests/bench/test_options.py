@@ -30,7 +30,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "0x5", "5x0", f"{LARGEST_SIDE + 1}x1", "9" * 5000])
-def test_sides_that_no_picture_has_are_refused(text: str) -> None:
+def test_sides_that_no_image_has_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"sides must lie between 1 and {LARGEST_SIDE}"):
         parse_size(text)
 

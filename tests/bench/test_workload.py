@@ -21,7 +21,7 @@ def test_the_input_has_the_size_and_the_values_of_8_bits(size: ImageSize) -> Non
     assert what.endswith(f"resized to {size}")
 
 
-def test_the_middle_of_a_given_picture_is_taken(tmp_path: Path) -> None:
+def test_the_middle_of_a_given_image_is_taken(tmp_path: Path) -> None:
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = (255, 0, 51)
     write_image(tmp_path / "a.png", Image(pixels))
@@ -39,6 +39,6 @@ def test_without_samples_the_input_is_noise_and_says_so(monkeypatch: pytest.Monk
     assert what.startswith("noise of seed 0")
 
 
-def test_a_picture_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         lr_image(ImageSize(8, 8), tmp_path / "none.png")

@@ -1,4 +1,4 @@
-"""The command line called in this process or as one of its own, in an empty folder, with pictures to work on."""
+"""The command line called in this process or as one of its own, in an empty folder, with images to work on."""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ def run_process(folder: Path) -> RunProcess:
 
 @pytest.fixture
 def picture(folder: Path) -> MakePicture:
-    """Writes noise as a picture; JPEG if its name says so, else PNG."""
+    """Writes noise as an image; JPEG if its name says so, else PNG."""
 
     def make(name: str, seed: int = 0, size: tuple[int, ...] = (5, 7, 3), dtype: Any = np.uint8) -> Path:
         """Of 1 to 4 channels; the second or fourth is alpha."""

@@ -89,7 +89,7 @@ def test_the_table_has_the_same_figures(evaluate: Any, expected: Evaluation) -> 
         assert (bicubic_psnr_y, bicubic_ssim_y) == (f"{scores.bicubic_psnr_y:.2f}", f"{scores.bicubic_ssim_y:.4f}")
 
 
-def test_given_low_resolution_pictures_are_the_ones_that_are_measured(
+def test_given_low_resolution_images_are_the_ones_that_are_measured(
     evaluate: Any, originals: Path, upscaler: Upscaler
 ) -> None:
     Path("lr").mkdir()

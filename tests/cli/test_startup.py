@@ -1,4 +1,4 @@
-"""How long `srgan-fast upscale` of a small picture takes as a process, and what it does not import."""
+"""How long `srgan-fast upscale` of a small image takes as a process, and what it does not import."""
 
 import json
 import resource
@@ -50,7 +50,7 @@ def test_help_needs_no_arrays(option: str, folder: Path) -> None:
     assert not modules & {"numpy", "pyvips", "srgan_fast._engine", *HEAVY}
 
 
-def test_a_small_picture_takes_less_than_a_second_and_a_half(
+def test_a_small_image_takes_less_than_a_second_and_a_half(
     arguments: list[str], record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The goal is 0.5 s on an idle machine; test machines are not, so CPU seconds count, of both threads together."""

@@ -36,7 +36,7 @@ def _expect(path: str | Path, expected: Image) -> None:
         np.testing.assert_array_equal(got.alpha, expected.alpha)
 
 
-# --- one picture and many
+# --- one image and many
 
 
 def test_a_file_becomes_the_file_that_is_named(upscale: Any, picture: Any, upscaler: Upscaler) -> None:
@@ -161,7 +161,7 @@ def test_verbose_says_which_runtime_and_why(upscale: Any, picture: Any) -> None:
     assert result.stderr.splitlines()[0] == "tiny-x4 on onnxruntime (CPU, fp32): asked for"
 
 
-# --- what a picture is stays as it is
+# --- what an image is stays as it is
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -179,7 +179,7 @@ def test_modes_are_kept(upscale: Any, picture: Any, upscaler: Upscaler, channels
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_a_turned_picture_comes_out_upright(upscale: Any, folder: Path, upscaler: Upscaler, orientation: int) -> None:
+def test_a_turned_image_comes_out_upright(upscale: Any, folder: Path, upscaler: Upscaler, orientation: int) -> None:
     scene = Pillow.fromarray(np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8))
     exif = Pillow.Exif()
     exif[_ORIENTATION], exif[_MAKER] = orientation, "a camera"
@@ -244,7 +244,7 @@ def _spoil(folder: Path) -> None:
     (folder / "in/text.jpg").write_bytes(b"not a picture\nat all")
 
 
-def test_bad_pictures_do_not_stop_the_rest(upscale: Any, picture: Any, folder: Path, upscaler: Upscaler) -> None:
+def test_bad_images_do_not_stop_the_rest(upscale: Any, picture: Any, folder: Path, upscaler: Upscaler) -> None:
     sources = [picture(f"in/{name}.png", seed, (12, 12, 3)) for seed, name in enumerate(("a", "i", "z"))]
     _spoil(folder)
     result = upscale("in", "-o", "out")
@@ -260,7 +260,7 @@ def test_bad_pictures_do_not_stop_the_rest(upscale: Any, picture: Any, folder: P
         _expect(f"out/{source.stem}_x4.png", upscaler.upscale(read_image(source)))
 
 
-def test_json_says_what_became_of_each_picture(upscale: Any, picture: Any, folder: Path) -> None:
+def test_json_says_what_became_of_each_image(upscale: Any, picture: Any, folder: Path) -> None:
     picture("in/a.png")
     picture("in/b.png", size=(6, 11, 3))
     (folder / "in/c.png").write_bytes(b"no")
@@ -398,7 +398,7 @@ def test_input_and_output_must_be_given(upscale: Any, picture: Any, missing: lis
     assert "Missing" in result.stderr
 
 
-def test_an_output_that_is_a_file_is_named_for_each_picture(upscale: Any, picture: Any) -> None:
+def test_an_output_that_is_a_file_is_named_for_each_image(upscale: Any, picture: Any) -> None:
     picture("in/a.png")
     picture("in/b.png")
     Path("notes").write_text("kept")

@@ -1,4 +1,4 @@
-"""`srgan-fast upscale` as a process of its own: pipes carry pictures, torch stays out, Ctrl-C leaves whole files."""
+"""`srgan-fast upscale` as a process of its own: pipes carry images, torch stays out, Ctrl-C leaves whole files."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def _same(data: bytes, source: Path, upscaler: Upscaler) -> None:
     np.testing.assert_array_equal(read_image(data).pixels, upscaler.upscale(read_image(source)).pixels)
 
 
-def test_pipes_carry_a_picture_in_and_out(
+def test_pipes_carry_an_image_in_and_out(
     run_process: Any, picture: Any, upscaler: Upscaler, options: list[str]
 ) -> None:
     source = picture("a.png", size=(150, 150, 3))  # more than a pipe holds

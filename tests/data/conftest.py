@@ -1,4 +1,4 @@
-"""Folders of pictures to be read."""
+"""Folders of images to be read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def noise() -> Callable[..., NDArray[Any]]:
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Writes pictures under the names they are given by into a folder of the test's own."""
+    """Writes images under the names they are given by into a folder of the test's own."""
 
     def make(**pictures: NDArray[Any] | Image) -> Path:
         folder = tmp_path / "pictures"

@@ -1,4 +1,4 @@
-"""The map of decoded pixels: complete or absent, rebuilt when pictures change, honest about what it left out."""
+"""The map of decoded pixels: complete or absent, rebuilt when images change, honest about what it left out."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ def maps(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the pictures that were decoded, in order."""
+    """Names of the images that were decoded, in order."""
     names: list[str] = []
     read = read_image
 
@@ -109,7 +109,7 @@ def test_map_with_a_missing_half_is_made_anew(noise: Noise, make_folder: MakeFol
     np.testing.assert_array_equal(open_cache(folder, maps)[0], pixels)
 
 
-def test_folders_with_equal_pictures_have_maps_of_their_own(noise: Noise, make_folder: MakeFolder, maps: Path) -> None:
+def test_folders_with_equal_images_have_maps_of_their_own(noise: Noise, make_folder: MakeFolder, maps: Path) -> None:
     folder = make_folder(a=noise(8, 8, 3))
     open_cache(folder, maps)
     folder.rename(folder.with_name("other"))
@@ -117,9 +117,7 @@ def test_folders_with_equal_pictures_have_maps_of_their_own(noise: Noise, make_f
     assert len(list(maps.glob("*.json"))) == 2
 
 
-def test_unreadable_pictures_are_left_out_and_each_named_once(
-    noise: Noise, make_folder: MakeFolder, maps: Path
-) -> None:
+def test_unreadable_images_are_left_out_and_each_named_once(noise: Noise, make_folder: MakeFolder, maps: Path) -> None:
     folder = make_folder(a=noise(8, 8, 3), z=noise(5, 6, 3, seed=1))
     (folder / "m.png").write_bytes((folder / "a.png").read_bytes()[:60])
     (folder / "n.jpg").write_bytes(b"text")
@@ -131,7 +129,7 @@ def test_unreadable_pictures_are_left_out_and_each_named_once(
         np.testing.assert_array_equal(cache[1], noise(5, 6, 3, seed=1))
 
 
-def test_a_picture_whose_codec_is_missing_never_becomes_black_pixels(
+def test_an_image_whose_codec_is_missing_never_becomes_black_pixels(
     noise: Noise, make_folder: MakeFolder, maps: Path
 ) -> None:
     folder = make_folder(a=noise(8, 8, 3))
@@ -144,7 +142,7 @@ def test_a_picture_whose_codec_is_missing_never_becomes_black_pixels(
     assert [Path(line.split(":")[0]).name for line in cache.skipped] == ["lzma.tif"]
 
 
-def test_folders_without_pictures_are_refused(tmp_path: Path, maps: Path) -> None:
+def test_folders_without_images_are_refused(tmp_path: Path, maps: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match="contains no images"):
         open_cache(tmp_path, maps)
@@ -152,7 +150,7 @@ def test_folders_without_pictures_are_refused(tmp_path: Path, maps: Path) -> Non
         open_cache(tmp_path / "gone", maps)
 
 
-def test_folder_of_unreadable_pictures_is_refused_with_the_first(tmp_path: Path, maps: Path) -> None:
+def test_folder_of_unreadable_images_is_refused_with_the_first(tmp_path: Path, maps: Path) -> None:
     for name in ("b.png", "a.png"):
         (tmp_path / name).write_bytes(b"text")
     for _ in range(2):
@@ -372,9 +370,7 @@ def test_flattening_lays_transparency_on_white(dtype: Any) -> None:
     np.testing.assert_array_equal(flat[0, :, 0], [255, 204, 0])
 
 
-def test_transparent_and_sixteen_bit_pictures_are_mapped_flat(
-    noise: Noise, make_folder: MakeFolder, maps: Path
-) -> None:
+def test_transparent_and_sixteen_bit_images_are_mapped_flat(noise: Noise, make_folder: MakeFolder, maps: Path) -> None:
     images = {
         "clear": Image(noise(6, 7, 3), noise(6, 7, seed=1)),
         "deep": Image(noise(5, 4, 1, dtype=np.uint16)),

@@ -10,7 +10,7 @@ from srgan_fast.data.images import Image, write_image
 from srgan_fast.errors import ImageError, UsageError
 
 
-def test_int8_is_calibrated_on_the_pictures_of_a_folder(tmp_path: Path) -> None:
+def test_int8_is_calibrated_on_the_images_of_a_folder(tmp_path: Path) -> None:
     for i, shape in enumerate([(20, 30), (200, 90), (300, 400)]):
         write_image(tmp_path / f"{i}.png", Image(np.full((*shape, 3), 51, np.uint8)))
     found = calibration.calibration_images(tmp_path)
@@ -19,7 +19,7 @@ def test_int8_is_calibrated_on_the_pictures_of_a_folder(tmp_path: Path) -> None:
     assert len(calibration.calibration_images(None)) == 4
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="contains no images for calibration"):
         calibration.calibration_folder(tmp_path)
     with pytest.raises(ImageError, match="no such folder"):

@@ -33,7 +33,7 @@ def maps(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def originals(tmp_path: Path, noise: Noise, maps: Path) -> PixelCache:
-    """Three pictures of 40x48, 48x40 and 40x40 pixels."""
+    """Three images of 40x48, 48x40 and 40x40 pixels."""
     sizes = ((40, 48), (48, 40), (40, 40))
     pictures = {f"{n}.png": noise(*size, 3, seed=i) for i, (n, size) in enumerate(zip(NAMES, sizes, strict=True))}
     return open_cache(fill(tmp_path / "originals", pictures), maps)
@@ -64,7 +64,7 @@ def test_another_suffix_is_the_same_name(originals: PixelCache, tmp_path: Path, 
         np.testing.assert_array_equal(found[index], 255 - originals[index])
 
 
-def test_the_same_suffix_goes_before_others_and_more_pictures_are_no_harm(
+def test_the_same_suffix_goes_before_others_and_more_images_are_no_harm(
     originals: PixelCache, tmp_path: Path, maps: Path, noise: Noise
 ) -> None:
     pictures = inverted(originals)
@@ -74,7 +74,7 @@ def test_the_same_suffix_goes_before_others_and_more_pictures_are_no_harm(
 
 
 @pytest.mark.parametrize("ending", [".png", "x4.png", "x4.webp"])
-def test_low_resolution_pictures_may_carry_their_scale_in_the_name(
+def test_low_resolution_images_may_carry_their_scale_in_the_name(
     originals: PixelCache, tmp_path: Path, maps: Path, ending: str
 ) -> None:
     found = open_low_resolution(originals, fill(tmp_path / "lr", shrunk(originals, ending)), 4, maps)
@@ -90,7 +90,7 @@ def refused(open_folder: Callable[[], Companions]) -> str:
     return str(error.value)
 
 
-def test_missing_pictures_are_counted_and_the_first_is_named(originals: PixelCache, tmp_path: Path, maps: Path) -> None:
+def test_missing_images_are_counted_and_the_first_is_named(originals: PixelCache, tmp_path: Path, maps: Path) -> None:
     pictures = inverted(originals)
     del pictures["deep/b.png"], pictures["deep/c.d.png"]
     folder = fill(tmp_path / "targets", pictures)
@@ -108,7 +108,7 @@ def test_names_of_other_folders_or_scales_do_not_count(originals: PixelCache, tm
     assert "3 of 3 originals have no image" in refused(lambda: open_low_resolution(originals, lr, 4, maps))
 
 
-def test_pictures_of_other_sizes_are_counted_and_the_first_is_named(
+def test_images_of_other_sizes_are_counted_and_the_first_is_named(
     originals: PixelCache, tmp_path: Path, maps: Path
 ) -> None:
     pictures = inverted(originals)
@@ -119,7 +119,7 @@ def test_pictures_of_other_sizes_are_counted_and_the_first_is_named(
     )
 
 
-def test_low_resolution_pictures_must_be_the_original_over_the_scale(
+def test_low_resolution_images_must_be_the_original_over_the_scale(
     originals: PixelCache, tmp_path: Path, maps: Path
 ) -> None:
     folder = fill(tmp_path / "lr", shrunk(originals))
@@ -128,7 +128,7 @@ def test_low_resolution_pictures_must_be_the_original_over_the_scale(
     )
 
 
-def test_an_original_that_is_no_multiple_of_the_scale_has_no_low_resolution_picture(
+def test_an_original_that_is_no_multiple_of_the_scale_has_no_low_resolution_image(
     tmp_path: Path, maps: Path, noise: Noise
 ) -> None:
     originals = open_cache(fill(tmp_path / "originals", {"a.png": noise(42, 40, 3)}), maps)
@@ -136,7 +136,7 @@ def test_an_original_that_is_no_multiple_of_the_scale_has_no_low_resolution_pict
     assert "1 of 1 images do not have 1/4" in refused(lambda: open_low_resolution(originals, lr, 4, maps))
 
 
-def test_pictures_that_cannot_be_read_are_counted_and_the_first_is_named(
+def test_images_that_cannot_be_read_are_counted_and_the_first_is_named(
     originals: PixelCache, tmp_path: Path, maps: Path
 ) -> None:
     folder = fill(tmp_path / "targets", inverted(originals))
@@ -153,7 +153,7 @@ def test_names_that_differ_only_in_their_suffix_are_refused(
     text = refused(lambda: open_targets(originals, fill(tmp_path / "targets", {**pictures, **jpg}), maps))
     assert "the names of 1 of 3 originals match several images" in text
     assert text.endswith("first: a.png")
-    # Two originals, and a single picture that is the one's by its suffix.
+    # Two originals, and a single image that is the one's by its suffix.
     both = open_cache(fill(tmp_path / "both", {"a.png": noise(8, 8, 3), "a.webp": noise(8, 8, 3)}), maps)
     one = fill(tmp_path / "one", {"a.png": noise(8, 8, 3)})
     assert refused(lambda: open_targets(both, one, maps)).endswith("first: a.webp")
@@ -186,7 +186,7 @@ def test_folders_do_not_throw_each_others_maps_away(originals: PixelCache, tmp_p
 
 @pytest.fixture
 def samplers(originals: PixelCache, tmp_path: Path, maps: Path) -> dict[str, CropSampler]:
-    """Crops of 16x16 with targets, with given low-resolution pictures, and with both."""
+    """Crops of 16x16 with targets, with given low-resolution images, and with both."""
     targets = open_targets(originals, fill(tmp_path / "targets", inverted(originals)), maps)
     low = open_low_resolution(originals, fill(tmp_path / "lr", shrunk(originals)), 4, maps)
 
@@ -203,8 +203,8 @@ def test_targets_are_cut_and_turned_as_their_originals(samplers: dict[str, CropS
             np.testing.assert_array_equal(targets, 255 - hr)
 
 
-def test_given_low_resolution_pictures_are_what_shrinking_would_give(samplers: dict[str, CropSampler]) -> None:
-    # Of pictures that were shrunk by this package, so that all three samplers must draw the same pairs.
+def test_given_low_resolution_images_are_what_shrinking_would_give(samplers: dict[str, CropSampler]) -> None:
+    # Of images that were shrunk by this package, so that all three samplers must draw the same pairs.
     for number in range(20):
         pairs = {name: sampler(number) for name, sampler in samplers.items()}
         for name in ("lr", "both"):
@@ -212,8 +212,8 @@ def test_given_low_resolution_pictures_are_what_shrinking_would_give(samplers: d
             np.testing.assert_array_equal(pairs[name][1], pairs["targets"][1])
 
 
-def test_given_low_resolution_pictures_are_used_to_the_bit(tmp_path: Path, maps: Path) -> None:
-    # Pixel (y, x) of the low-resolution picture holds y and x, and so does each of the 4x4 pixels above it.
+def test_given_low_resolution_images_are_used_to_the_bit(tmp_path: Path, maps: Path) -> None:
+    # Pixel (y, x) of the low-resolution image holds y and x, and so does each of the 4x4 pixels above it.
     y, x = np.mgrid[:12, :14]
     low = np.stack([y, x, 0 * x], 2).astype(np.uint8)
     originals = open_cache(fill(tmp_path / "hr", {"a.png": low.repeat(4, 0).repeat(4, 1)}), maps)
@@ -225,7 +225,7 @@ def test_given_low_resolution_pictures_are_used_to_the_bit(tmp_path: Path, maps:
     assert corners == {(top, left) for top in range(9) for left in range(11)}  # every place is reached
 
 
-def test_crops_with_targets_start_on_the_grid_of_the_picture_that_they_were_made_of(tmp_path: Path, maps: Path) -> None:
+def test_crops_with_targets_start_on_the_grid_of_the_image_that_they_were_made_of(tmp_path: Path, maps: Path) -> None:
     y, x = np.mgrid[:64, :72]
     originals = open_cache(fill(tmp_path / "hr", {"a.png": np.stack([y, x, 0 * x], 2).astype(np.uint8)}), maps)
     targets = open_targets(originals, tmp_path / "hr", maps)
@@ -252,7 +252,7 @@ def test_there_are_no_targets_without_a_folder_of_them(samplers: dict[str, CropS
     assert samplers["lr"].with_targets(0)[2] is None
 
 
-def test_targets_go_with_degradations_and_low_resolution_pictures_do_not(
+def test_targets_go_with_degradations_and_low_resolution_images_do_not(
     originals: PixelCache, tmp_path: Path, maps: Path
 ) -> None:
     spoil = Degradations(blur=(0.5, 2.0), noise=(1, 9), jpeg=(30, 95))

@@ -19,7 +19,7 @@ Noise = Callable[..., NDArray[Any]]
 
 
 def cache_of(*pictures: NDArray[np.uint8]) -> PixelCache:
-    """A map of pictures that were never files."""
+    """A map of images that were never files."""
     images, offset = [], 0
     for n, picture in enumerate(pictures):
         images.append(CachedImage(f"{n}.png", offset, picture.shape[0], picture.shape[1]))
@@ -34,7 +34,7 @@ def mapped(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def found(hr: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """Top, left and symmetry of a crop of a `mapped` picture."""
+    """Top, left and symmetry of a crop of a `mapped` image."""
     for symmetry in range(8):
         # Swapping the axes takes back after the flips what it did before them.
         upright = hr.transpose(1, 0, 2) if symmetry & 4 else hr
@@ -48,7 +48,7 @@ def found(hr: NDArray[np.uint8]) -> tuple[int, int, int]:
 
 @pytest.fixture(scope="module")
 def batches() -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """40 batches of 32x32 crops of one picture of 64x72 pixels."""
+    """40 batches of 32x32 crops of one image of 64x72 pixels."""
     sampler = CropSampler(cache_of(mapped(64, 72)), crop=32, seed=3)
     return [sampler(number) for number in range(40)]
 
@@ -105,7 +105,7 @@ def test_pairs_match_to_the_bit(batches: list[tuple[NDArray[np.uint8], NDArray[n
     assert aligned > 10
 
 
-def test_pairs_of_a_smooth_picture_are_downscaled_crops() -> None:
+def test_pairs_of_a_smooth_image_are_downscaled_crops() -> None:
     y, x = np.mgrid[:90, :100]
     image = np.stack([2 * y, 2 * x, y + x], 2).astype(np.uint8)
     hr, lr = CropSampler(cache_of(image), crop=32)(0)
@@ -129,7 +129,7 @@ def test_symmetries_are_the_eight_of_the_square() -> None:
     assert turned == {image.tobytes() for r in rotations for image in (r, r[:, ::-1])}
 
 
-def test_pictures_are_drawn_by_the_number_of_places_in_them() -> None:
+def test_images_are_drawn_by_the_number_of_places_in_them() -> None:
     shades = {10: (64, 64), 20: (96, 64), 30: (32, 32), 40: (200, 150), 50: (31, 500)}
     places = np.array([max(0, (h - 31) * (w - 31)) for h, w in shades.values()])
     sampler = CropSampler(cache_of(*(np.full((*size, 3), s, np.uint8) for s, size in shades.items())), crop=32)
@@ -140,14 +140,14 @@ def test_pictures_are_drawn_by_the_number_of_places_in_them() -> None:
     assert (np.abs(counts - expected) <= 5 * np.sqrt(expected)).all()
 
 
-def test_too_small_pictures_are_left_out_and_named(noise: Noise) -> None:
+def test_too_small_images_are_left_out_and_named(noise: Noise) -> None:
     sampler = CropSampler(cache_of(noise(32, 31, 3), noise(32, 32, 3), noise(8, 100, 3)), crop=32)
     assert sampler.too_small == ["0.png", "2.png"]
     hr, _ = sampler(0)
     assert {tuple(sorted(np.unique(crop))) for crop in hr} == {tuple(np.unique(noise(32, 32, 3)))}
 
 
-def test_only_too_small_pictures_are_refused(noise: Noise) -> None:
+def test_only_too_small_images_are_refused(noise: Noise) -> None:
     with pytest.raises(DataError, match="every image is smaller than a crop of 96x96"):
         CropSampler(cache_of(noise(95, 300, 3), noise(300, 95, 3)))
 
@@ -163,7 +163,7 @@ def test_empty_batches_are_refused(noise: Noise) -> None:
         CropSampler(cache_of(noise(128, 128, 3)), batch=0)
 
 
-def test_pictures_in_a_file_are_never_written_to(noise: Noise, tmp_path: Path) -> None:
+def test_images_in_a_file_are_never_written_to(noise: Noise, tmp_path: Path) -> None:
     noise(70, 80, 3).tofile(tmp_path / "pixels.bin")
     pixels = np.memmap(tmp_path / "pixels.bin", np.uint8, "r")
     cache = PixelCache(pixels, [CachedImage("a.png", 0, 70, 80)], [])

@@ -62,8 +62,8 @@ def test_jpeg_spoils_more_at_lower_quality(photo: NDArray[np.uint8], rng: np.ran
     assert 0 < errors[0] < errors[1] < errors[2]
 
 
-def test_blurred_crop_near_a_border_equals_the_blurred_pictures(noise: Noise) -> None:
-    """What is blurred is a part of the picture; it must be large enough that the crop cannot tell."""
+def test_blurred_crop_near_a_border_equals_the_blurred_images(noise: Noise) -> None:
+    """What is blurred is a part of the image; it must be large enough that the crop cannot tell."""
     image = noise(200, 210, 3)
     cache = PixelCache(image.reshape(-1), [CachedImage("a.png", 0, 200, 210)], [])
     strong = Degradations(blur=(2.0, 2.0))

@@ -157,7 +157,7 @@ TURNED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 @pytest.mark.parametrize("size", [(20, 30), (1500, 300)])
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_pictures_are_turned_upright(
+def test_images_are_turned_upright(
     tmp_path: Path, noise: Noise, suffix: str, orientation: int, size: tuple[int, int]
 ) -> None:
     path = tmp_path / f"a{suffix}"
@@ -176,7 +176,7 @@ def test_pictures_are_turned_upright(
 
 @pytest.mark.parametrize("target", ["png", "jpg", "webp"])
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_written_picture_is_not_turned_again(tmp_path: Path, orientation: int, target: Format) -> None:
+def test_written_image_is_not_turned_again(tmp_path: Path, orientation: int, target: Format) -> None:
     exif = PIL.Image.Exif()
     exif[ORIENTATION], exif[MAKER] = orientation, "maker"
     pillow(smooth()).save(tmp_path / "a.jpg", exif=exif)
@@ -299,7 +299,7 @@ def test_png_keeps_everything(tmp_path: Path, noise: Noise, channels: int, alpha
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1)])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_thin_pictures_are_written_and_read(tmp_path: Path, noise: Noise, suffix: str, size: tuple[int, int]) -> None:
+def test_thin_images_are_written_and_read(tmp_path: Path, noise: Noise, suffix: str, size: tuple[int, int]) -> None:
     write_image(tmp_path / f"a{suffix}", Image(noise(*size, 3)))
     assert read_image(tmp_path / f"a{suffix}").pixels.shape == (*size, 3)
 
@@ -356,7 +356,7 @@ def test_suffixes_that_cannot_be_written_are_refused(tmp_path: Path, noise: Nois
     assert not list(tmp_path.iterdir())
 
 
-def test_full_disk_is_reported_and_leaves_the_old_picture(
+def test_full_disk_is_reported_and_leaves_the_old_image(
     tmp_path: Path, noise: Noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.png"
@@ -405,7 +405,7 @@ def mixed_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_pictures_are_found_sorted_and_hidden_ones_left_out(mixed_folder: Path) -> None:
+def test_images_are_found_sorted_and_hidden_ones_left_out(mixed_folder: Path) -> None:
     names = [str(p.relative_to(mixed_folder)) for p in find_images(mixed_folder)]
     assert names == ["a.jpeg", "b.PNG", "sub/c.tif"]
 

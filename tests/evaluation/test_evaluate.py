@@ -56,7 +56,7 @@ def picture(*shape: int, seed: int = 0, dtype: Any = np.uint8) -> NDArray[Any]:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Writes pictures under their names into a folder."""
+    """Writes images under their names into a folder."""
 
     def write(folder: str, **pictures: NDArray[Any]) -> Path:
         for name, pixels in pictures.items():
@@ -222,7 +222,7 @@ def test_sixteen_bits_are_refused(make: Make, sixteen: str) -> None:
 
 
 @pytest.mark.parametrize(("scale", "needed"), [(2, 16), (3, 18), (4, 20)])
-def test_pictures_smaller_than_window_and_border_are_refused_with_the_size_needed(
+def test_images_smaller_than_window_and_border_are_refused_with_the_size_needed(
     make: Make, scale: int, needed: int
 ) -> None:
     scores = evaluate(model(scale), make("large", a=picture(needed, needed + 1, 3))).mean()
@@ -235,13 +235,13 @@ def test_pictures_smaller_than_window_and_border_are_refused_with_the_size_neede
 
 
 @pytest.mark.parametrize("size", [(3, 40), (40, 2), (1, 1)])
-def test_pictures_smaller_than_the_scale_are_refused(make: Make, size: tuple[int, int]) -> None:
+def test_images_smaller_than_the_scale_are_refused(make: Make, size: tuple[int, int]) -> None:
     with pytest.raises(DataError, match=r"a\.png: .* pixels are too few for scale 4"):
         evaluate(model(), make("hr", a=picture(*size, 3)))
 
 
 @pytest.mark.parametrize("place", ["hr", "lr"])
-def test_corrupt_picture_is_named(make: Make, place: str) -> None:
+def test_corrupt_image_is_named(make: Make, place: str) -> None:
     folders = {"hr": make("hr", a=picture(64, 64, 3)), "lr": make("lr", a=picture(16, 16, 3))}
     path = folders[place] / "a.png"
     path.write_bytes(path.read_bytes()[:200])
@@ -250,7 +250,7 @@ def test_corrupt_picture_is_named(make: Make, place: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_one_bad_picture_leaves_no_mean_of_the_others(make: Make) -> None:
+def test_one_bad_image_leaves_no_mean_of_the_others(make: Make) -> None:
     folder = make("hr", a=picture(64, 64, 3), b=picture(64, 64, 3))
     (folder / "b.png").write_bytes(b"text")
     with pytest.raises(DataError, match=r"b\.png"):
@@ -278,7 +278,7 @@ def test_what_the_upscaler_refuses_is_a_data_error(make: Make) -> None:
         evaluate(model(upscale=refuse), make("hr", a=picture(64, 64, 3)))
 
 
-def test_a_picture_whose_codec_is_missing_is_refused_and_not_measured_as_black(make: Make) -> None:
+def test_an_image_whose_codec_is_missing_is_refused_and_not_measured_as_black(make: Make) -> None:
     folder = make("HR", a=picture(64, 64, 3), b=picture(64, 64, 3))
     data = bytes(pyvips.Image.new_from_array(picture(64, 64, 3)).tiffsave_buffer(compression="none"))
     tag = struct.pack("<HHI", 259, 3, 1)

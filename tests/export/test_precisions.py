@@ -83,7 +83,7 @@ def test_all_take_and_give_float32_between_0_and_1(exported: Get, precision: str
 
 
 @pytest.mark.parametrize(("precision", "levels", "psnr"), [("fp32", 1, 70), ("fp16", 1, 60), ("int8", 255, 40)])
-def test_a_graph_of_pixels_gives_the_picture_that_upscaling_gives(
+def test_a_graph_of_pixels_gives_the_image_that_upscaling_gives(
     exported: Get, precision: str, levels: int, psnr: float
 ) -> None:
     picture = read_image(SAMPLE).pixels[20:90, 30:110]
@@ -94,7 +94,7 @@ def test_a_graph_of_pixels_gives_the_picture_that_upscaling_gives(
     assert 20 * np.log10(255) - 10 * np.log10(max(np.mean(difference**2), 1e-12)) >= psnr
 
 
-def test_the_layers_on_the_pictures_own_path_are_not_quantised() -> None:
+def test_the_layers_on_the_images_own_path_are_not_quantised() -> None:
     network = read_model("srresnet-x4").network
     few = ["head.conv", "blocks.0.conv1", "fuse.conv", "upsample.0.conv", "tail"]
     assert kept_convs(network) == few
@@ -147,7 +147,7 @@ def test_other_opsets_are_refused(tiny_model: Path, tmp_path: Path, opset: int) 
 
 
 def test_int8_is_calibrated_on_the_folder_that_is_given(tiny_model: Path, tmp_path: Path) -> None:
-    """Ranges of activations follow the pictures: black ones leave next to none."""
+    """Ranges of activations follow the images: black ones leave next to none."""
     (tmp_path / "black").mkdir()
     write_image(tmp_path / "black" / "a.png", Image(np.zeros((40, 40, 3), np.uint8)))
     graphs = []
@@ -167,7 +167,7 @@ def test_int8_is_calibrated_on_the_folder_that_is_given(tiny_model: Path, tmp_pa
     assert graphs[1] < 0.8 * graphs[0]
 
 
-def test_without_samples_int8_asks_for_pictures_and_fp16_does_without(
+def test_without_samples_int8_asks_for_images_and_fp16_does_without(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "samples_folder", lambda: None)

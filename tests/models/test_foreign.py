@@ -198,7 +198,7 @@ def test_a_converted_generator_computes_what_its_own_code_does(tmp_path: Path, n
         expected = network.pictures(lr)
         found = load_generator(tmp_path / "ours.safetensors")(lr)
     if "Lornatang" in name:
-        assert found.min() < 0 or found.max() > 1  # ours leaves the clamping to whoever writes pictures
+        assert found.min() < 0 or found.max() > 1  # ours leaves the clamping to whoever writes images
         found = found.clamp(0, 1)
     assert expected.std() > 0.05
     assert (found - expected).abs().max() <= 1e-5

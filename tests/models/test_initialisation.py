@@ -74,7 +74,7 @@ def test_the_tails_other_weights_are_a_tenth_of_the_usual() -> None:
     torch.testing.assert_close(ours[others], 0.1 * usual[others])
 
 
-def test_the_first_output_of_the_papers_network_is_near_a_smoothed_picture() -> None:
+def test_the_first_output_of_the_papers_network_is_near_a_smoothed_image() -> None:
     lr = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         found = started(generator_config("paper", blocks=2))(lr)[:, :, 4:-4, 4:-4]

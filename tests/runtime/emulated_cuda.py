@@ -11,7 +11,7 @@ from torch.nn import functional as F
 def product(x: Tensor, weights: Tensor, out: int, rows: int, columns: int) -> Tensor:
     """A convolution with packed weights, one tap after the other, as the kernels go through them.
 
-    In float64, since torch may add up in another order where a picture has another size, and rounding its maps to 16
+    In float64, since torch may add up in another order where an image has another size, and rounding its maps to 16
     bits would magnify that.
     """
     height, width = x.shape[2:]
@@ -74,7 +74,7 @@ def emulated_head(
     pictures: Tensor, gain: Sequence[float], offset: Sequence[float], weights: Tensor, bias: Tensor, slope: Tensor,
     weights_are_constant: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Rows of pixels by twos, from one above the picture on."""
+    """Rows of pixels by twos, from one above the image on."""
     mapped = torch.stack([pictures[:, c] * gain[c] + offset[c] for c in range(3)], 1)
     height, width = pictures.shape[2:]
     padded = F.pad(mapped, (4, 4, 4, 5)).double()

@@ -91,7 +91,7 @@ def test_runtimes_agree_on_photographs(tiny_file: ModelFile, photo_name: str) ->
         assert np.abs(result - results["torch"]).max() <= 1e-4, name
 
 
-def test_any_two_runtimes_give_the_same_picture_with_the_bundled_model() -> None:
+def test_any_two_runtimes_give_the_same_image_with_the_bundled_model() -> None:
     """At least 55 dB over the range of images, the worst pixel within one level of 255."""
     file = read_model(DEFAULT_MODEL)
     results: dict[str, Any] = {}

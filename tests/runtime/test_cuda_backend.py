@@ -45,7 +45,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("emulated", "device")
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_pictures_in_tiles_are_the_whole_pictures(dtype: Any, file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_in_tiles_are_the_whole_images(dtype: Any, file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
     file = file_of(GeneratorConfig(channels=8, blocks=1))
     backend = cuda_backend.CudaBackend(model_of(file), "bf16", 1)
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (43, 37, 3)).astype(dtype)
@@ -95,7 +95,7 @@ def test_tiles_are_as_large_as_memory_and_kernels_allow(file_of: FileOf, monkeyp
 
 
 @pytest.mark.usefixtures("emulated", "device")
-def test_a_picture_like_one_before_asks_no_gpu_about_memory(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_like_one_before_asks_no_gpu_about_memory(file_of: FileOf, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
     asked = 0
 
@@ -239,8 +239,8 @@ def test_a_model_beyond_16_bits_is_refused(file_of: FileOf) -> None:
 
 
 @pytest.mark.usefixtures("emulated", "device")
-def test_a_picture_beyond_16_bits_is_refused(file_of: FileOf) -> None:
-    # A model that is well on the picture that it is tried with, and overflows on another.
+def test_an_image_beyond_16_bits_is_refused(file_of: FileOf) -> None:
+    # A model that is well on the image that it is tried with, and overflows on another.
     backend = cuda_backend.CudaBackend(model_of(file_of(GeneratorConfig(channels=8, blocks=1))), "fp16", 1)
     backend._network._layers[0][0].weights.mul_(3e4)
     with pytest.raises(BackendError, match="exceed the range of fp16"):
@@ -272,7 +272,7 @@ def test_a_gpu_computes_the_bundled_model(precision: Any, least: float) -> None:
     backend = cuda_backend.CudaBackend(model_of(file), precision, 1)
     exact = load_generator(file).double().cuda()
     rng = np.random.default_rng(0)
-    # Every shape is computed kernel by kernel, then recorded, then replayed with other pictures; more than are kept.
+    # Every shape is computed kernel by kernel, then recorded, then replayed with other images; more than are kept.
     shapes = [(1, 3, 33, 47), (2, 3, 16, 16), (1, 3, 1, 1), (1, 3, 130, 70), (3, 3, 5, 90), (1, 3, 64, 65)]
     for shape in shapes * 3:
         lr = rng.random(shape, np.float32)
@@ -295,7 +295,7 @@ def test_a_gpu_computes_any_generator(config: GeneratorConfig, file_of: FileOf) 
 
 
 @needs_gpu
-def test_a_gpu_upscales_pictures_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_upscales_images_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = cuda_backend.CudaBackend(read_model(DEFAULT_MODEL), "fp16", 1)
     image = np.random.default_rng(0).integers(0, 256, (150, 210, 3)).astype(np.uint8)
     in_one = backend.upscale(image)

@@ -1,4 +1,4 @@
-"""The native engine computes the network, on every instruction set, for pictures and generators of any size."""
+"""The native engine computes the network, on every instruction set, for images and generators of any size."""
 
 from dataclasses import replace
 from typing import Any
@@ -79,7 +79,7 @@ def test_agrees_with_float64(
 
 @pytest.mark.parametrize("size", [(500, 60), (3, 4000), (1200, 2), (67, 301)], ids=str)
 @pytest.mark.parametrize("isa", ISAS)
-def test_pictures_of_many_strips_agree_with_float64(
+def test_images_of_many_strips_agree_with_float64(
     monkeypatch: pytest.MonkeyPatch, case: Any, isa: str, size: tuple[int, int]
 ) -> None:
     file, lr, expected = case(replace(CONFIGS["pytorch-gan"], scale=2, channels=32, blocks=1), *size)

@@ -212,7 +212,7 @@ def test_a_layer_whose_result_nobody_reads_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(0, 1), (1, 0), (-1, 5), ((1 << 20) + 1, 1), (1, 1 << 40)])
-def test_sizes_that_no_picture_has_are_refused(shared: Any, height: int, width: int) -> None:
+def test_sizes_that_no_image_has_are_refused(shared: Any, height: int, width: int) -> None:
     with pytest.raises(ValueError, match="must have 1 to 1048576 pixels a side"):
         shared.working_memory(height, width)
 
@@ -316,7 +316,7 @@ def native(tiny_model: Path) -> Upscaler:
     ],
     ids=lambda image: f"{image.shape} {image.dtype}",
 )
-def test_upscaler_refuses_what_is_no_picture(native: Upscaler, image: np.ndarray) -> None:
+def test_upscaler_refuses_what_is_no_image(native: Upscaler, image: np.ndarray) -> None:
     with pytest.raises(ImageError):
         native(image)
 
@@ -364,7 +364,7 @@ def test_what_needs_too_much_memory_in_one_piece_is_cut_into_tiles(
     tiles: list[Any] = []
     with monkeypatch.context() as patch:
         patch.setattr(upscaler_module.memory, "available", lambda: need * 2)
-        # What the picture itself needs is another question.
+        # What the image itself needs is another question.
         patch.setattr(native, "_check_memory", lambda *_: None)
         result = native(image, tiles.append)
         floats = native.run(noise(460, 470)[None])

@@ -47,7 +47,7 @@ def test_repeated_runs_and_runs_after_other_sizes_are_the_same(precision: str) -
 @pytest.mark.parametrize("size", [(1, 1), (13, 19), (64, 45), (300, 50)], ids=str)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("isa", ISAS)
-def test_nothing_of_a_picture_is_left_for_the_next(
+def test_nothing_of_an_image_is_left_for_the_next(
     monkeypatch: pytest.MonkeyPatch, isa: str, precision: str, size: tuple[int, int]
 ) -> None:
     if precision == "bf16" and isa not in ("avx512_bf16", "amx"):

@@ -1,4 +1,4 @@
-"""Damaged generator files by the thousand, up to a picture out of the native engine: our error, or a result."""
+"""Damaged generator files by the thousand, up to an image out of the native engine: our error, or a result."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A picture by rows comes out as the whole one does, to the last bit, whatever its kind, its size and the network."""
+"""An image by rows comes out as the whole one does, to the last bit, whatever its kind, its size and the network."""
 
 from typing import Any
 
@@ -95,7 +95,7 @@ def test_any_size_and_border(size: tuple[int, int], border: Any, unshuffle: int)
 @pytest.mark.parametrize("alpha", ["", "visible", "holes", "nothing"])
 @pytest.mark.parametrize(("network", "picture"), [(1, 1), (3, 1), (3, 3), (4, 1), (4, 3)])
 @pytest.mark.parametrize("tile", [None, 32])
-def test_any_kind_of_picture(network: int, picture: int, alpha: str, dtype: Any, tile: int | None) -> None:
+def test_any_kind_of_image(network: int, picture: int, alpha: str, dtype: Any, tile: int | None) -> None:
     upscaler = Upscaler(_network(network), backend="native", threads=1, tile=tile)
     _expect_the_same(upscaler, _image(100, 300, picture, alpha, dtype))
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_the_same_is_not_taken() -> None:
 
 
 @pytest.mark.parametrize("tile", [None, 30])
-def test_finished_parts_cover_the_picture_once_from_top_to_bottom(tile: int | None) -> None:
+def test_finished_parts_cover_the_image_once_from_top_to_bottom(tile: int | None) -> None:
     upscaler = Upscaler(_network(), backend="native", threads=1, tile=tile)
     parts: list[Tile] = []
     _by_rows(upscaler, _image(100, 300), parts.append)

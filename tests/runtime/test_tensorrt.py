@@ -577,7 +577,7 @@ def test_an_engine_computes_what_torch_computes(
     assert np.abs(create_backend(tiny_file, name, precision).run(lr) - expected).max() <= error * np.ptp(expected)
 
 
-def test_pictures_larger_than_a_backend_takes_are_cut(
+def test_images_larger_than_a_backend_takes_are_cut(
     tiny_model: Path, photo: np.ndarray, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = Upscaler(tiny_model, backend="onnxruntime")

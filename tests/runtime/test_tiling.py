@@ -1,4 +1,4 @@
-"""Tiles cover a picture once, and a tiled picture is the picture."""
+"""Tiles cover an image once, and a tiled image is the image."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_tiles_are_few_and_of_nearly_equal_size(size: int, tile: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(448, 448), (1, 20_000), (300, 500)])
-def test_a_small_picture_is_one_piece(size: tuple[int, int]) -> None:
+def test_a_small_image_is_one_piece(size: tuple[int, int]) -> None:
     assert len(plan_tiles(*size, 40)) == 1
 
 

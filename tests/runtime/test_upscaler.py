@@ -1,4 +1,4 @@
-"""Arrays and pictures of every kind through a model."""
+"""Arrays and images of every kind through a model."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -102,7 +102,7 @@ def test_tile_size_does_not_show(upscaler: Upscaler, tiny_model: Path, photo: np
 
 
 @pytest.mark.parametrize("name", sorted(usable_backends()))
-def test_runtimes_give_the_same_picture(name: str, upscaler: Upscaler, tiny_model: Path, photo: np.ndarray) -> None:
+def test_runtimes_give_the_same_image(name: str, upscaler: Upscaler, tiny_model: Path, photo: np.ndarray) -> None:
     image = photo[50:130, 180:270]
     difference = np.abs(_upscaler(tiny_model, name)(image).astype(int) - upscaler(image))
     assert difference.max() <= 1

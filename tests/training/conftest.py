@@ -1,4 +1,4 @@
-"""Tiny runs: a few pictures, a configuration that takes milliseconds a step, and an observer that remembers."""
+"""Tiny runs: a few images, a configuration that takes milliseconds a step, and an observer that remembers."""
 
 import os
 import signal
@@ -93,7 +93,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8]) -> Path:
-    """A folder of three pictures to train on."""
+    """A folder of three images to train on."""
     folder = tmp_path_factory.mktemp("pictures")
     for number, (top, left) in enumerate([(0, 100), (200, 150), (300, 50)]):
         write_image(folder / f"{number}.png", Image(photo[top : top + 80, left : left + 96]))
@@ -102,7 +102,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8])
 
 @pytest.fixture(scope="session")
 def targets(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    """What a stronger network might have made of the pictures, in files of another kind."""
+    """What a stronger network might have made of the images, in files of another kind."""
     folder = tmp_path_factory.mktemp("targets")
     for path in pictures.iterdir():
         smoother = read_image(path).pixels // 16 * 16
@@ -112,7 +112,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def low_resolution(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    """The pictures at a quarter of their size, darker than shrinking would make them."""
+    """The images at a quarter of their size, darker than shrinking would make them."""
     folder = tmp_path_factory.mktemp("low")
     for path in pictures.iterdir():
         write_image(folder / f"{path.stem}x4.png", Image(downscale(read_image(path).pixels, 4) // 2))
@@ -121,7 +121,7 @@ def low_resolution(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> 
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8]) -> Path:
-    """A folder of one picture to validate on."""
+    """A folder of one image to validate on."""
     folder = tmp_path_factory.mktemp("originals")
     write_image(folder / "original.png", Image(photo[50:98, 200:252]))
     return folder

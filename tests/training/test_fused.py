@@ -23,8 +23,9 @@ from srgan_fast.models.discriminator import build_discriminator
 from srgan_fast.models.presets import LossRecipe
 from srgan_fast.ops import cuda, use_kernels
 from srgan_fast.ops.prologue import ARGUMENTS
+from srgan_fast.training.figures import NonFiniteLossError
 from srgan_fast.training.stage import freeze_batchnorm
-from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, GanStep, PretrainStep, StepOptions
 
 CROP, BATCH, STEPS = 32, 4, 5
 LAYERS = {"conv1_2": 0.1, "relu2_1": 0.1, "conv2_2": 1.0, "pool2": 1.0}
@@ -51,7 +52,7 @@ def _small_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def batch(seed: int, device: str = "cpu") -> Batch:
-    """Smooth pictures in 0..1 and their quarters."""
+    """Smooth images in 0..1 and their quarters."""
     generator = torch.Generator().manual_seed(seed)
     dtype = torch.get_default_dtype()
     coarse = torch.rand(BATCH, 3, CROP // 4, CROP // 4, generator=generator, dtype=torch.float64).to(dtype)
@@ -190,7 +191,7 @@ def test_with_frozen_batchnorms_what_trains_is_the_network_that_is_shipped(kerne
 
 
 # Where a network's value is near the knee of an activation, rounding decides which side it is on, and from there on two
-# networks go ways of their own. So there are several pictures to begin with, and the median of them counts: of a loss'
+# networks go ways of their own. So there are several images to begin with, and the median of them counts: of a loss'
 # relative difference 1e-7 in pretraining, 3e-5 of the presets, 3e-4 of ragan, whose losses are differences of verdicts;
 # of convolution weights 1e-3 to 1e-2 of the way that they went, where single ones reach 1e-1.
 LOSSES = {"pretrain": 1e-6, "ragan with every term": 2e-3}
@@ -285,12 +286,12 @@ def test_each_weight_gradient_of_a_step_is_computed_once(place: Place, monkeypat
     wgrads = [place for name, place in calls if name == "conv_wgrad"]
     critic = {p.data_ptr() for p in step.discriminator.parameters() if p.dim() == 4}
     vgg = {p.data_ptr() for p in step.features.parameters()} if step.features else set()
-    # D's weights see real and generated pictures; G's once; VGG's, which are frozen, never.
+    # D's weights see real and generated images; G's once; VGG's, which are frozen, never.
     assert sorted(wgrads.count(place) for place in critic) == [2] * len(critic)
     assert not vgg & set(wgrads)
     blocks = {p.data_ptr() for p in step.generator.blocks.parameters() if p.dim() == 4}
     assert [wgrads.count(place) for place in blocks] == [1] * len(blocks)
-    # Three passes go through D: to the generated picture, and to the weights for both. Only one ends in a picture.
+    # Three passes go through D: to the generated image, and to the weights for both. Only one ends in an image.
     dgrads = [place for name, place in calls if name == "conv_dgrad"]
     first = step.discriminator.trunk.conv1.conv.weight.data_ptr()
     assert dgrads.count(first) == 1

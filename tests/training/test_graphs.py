@@ -16,9 +16,10 @@ from srgan_fast.models.presets import LossRecipe
 from srgan_fast.ops import switch, use_kernels
 from srgan_fast.ops.native import why_not_on_cuda
 from srgan_fast.training import graphs
-from srgan_fast.training import step as step_module
+from srgan_fast.training.figures import Figures, NonFiniteLossError
 from srgan_fast.training.graphs import WARM_UP, CapturedStep
-from srgan_fast.training.step import Batch, Figures, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, GanStep, PretrainStep, StepOptions
+from srgan_fast.training.weight_update import update_weights
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -194,7 +195,7 @@ def test_on_a_gpu_what_is_done_meanwhile_comes_before_the_wait_for_the_losses() 
     values: Any = SimpleNamespace(is_cuda=True, isfinite=lambda: torch.ones(1, dtype=torch.bool))
     figures: Any = SimpleNamespace(values=values, norms={}, read=lambda: order.append("losses"))
     optimisers: Any = {"generator": Optimiser()}
-    step_module._update_weights(figures, optimisers, {}, None, lambda: order.append("average"))
+    update_weights(figures, optimisers, {}, None, lambda: order.append("average"))
     assert order == ["weights", "average", "losses"]
 
 

@@ -101,7 +101,7 @@ def test_a_recording_that_fails_leaves_the_stream_and_the_run_as_they_were(
     assert [graph.replays for graph in stand_in.graphs] == [0, STEPS - WARM_UP]
 
 
-def test_pictures_go_to_a_gpu_from_pinned_memory_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_go_to_a_gpu_from_pinned_memory_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: (done.append("pinned"), self)[1])
 

@@ -18,8 +18,9 @@ from srgan_fast.models.presets import LossRecipe
 from srgan_fast.network.graph import ColourMap
 from srgan_fast.ops.spectral import power_iteration
 from srgan_fast.training.config import GanSection
+from srgan_fast.training.figures import NonFiniteLossError
 from srgan_fast.training.recipe import stage_recipe
-from srgan_fast.training.step import Batch, GanStep, NonFiniteLossError, PretrainStep, StepOptions
+from srgan_fast.training.step import Batch, GanStep, PretrainStep, StepOptions
 
 CROP, BATCH = 32, 2
 pytestmark = pytest.mark.usefixtures("_narrow")
@@ -28,7 +29,7 @@ FREE = ColourMap()
 
 
 def pair(seed: int, dtype: torch.dtype | None = None) -> Batch:
-    """Smooth pictures in 0..1 and their quarters."""
+    """Smooth images in 0..1 and their quarters."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(BATCH, 3, CROP // 4, CROP // 4, generator=generator, dtype=dtype)
     fine = torch.rand(BATCH, 3, CROP, CROP, generator=generator, dtype=dtype)

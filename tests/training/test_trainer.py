@@ -152,7 +152,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_uninterrupted(
         assert same_model(tmp_path / "parts" / name, tmp_path / "whole" / name)
 
 
-def test_a_run_with_targets_and_low_resolution_pictures_is_resumed_bit_for_bit(
+def test_a_run_with_targets_and_low_resolution_images_is_resumed_bit_for_bit(
     make_config: MakeConfig, tmp_path: Path, targets: Path, low_resolution: Path
 ) -> None:
     data = {"targets": str(targets), "targets_weight": 0.75, "lr": str(low_resolution)}
@@ -323,7 +323,7 @@ def test_a_batch_without_targets_is_a_pair(make_config: MakeConfig) -> None:
     assert len(batch) == 2
 
 
-def test_given_low_resolution_pictures_are_what_the_network_sees(
+def test_given_low_resolution_images_are_what_the_network_sees(
     make_config: MakeConfig, low_resolution: Path, targets: Path
 ) -> None:
     # Targets let the crops start at the same places.

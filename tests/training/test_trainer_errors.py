@@ -121,7 +121,7 @@ def with_folders(folders: dict[str, Path]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["train", "targets", "lr", "validation"])
-def test_a_run_is_not_resumed_with_other_pictures_unless_forced(
+def test_a_run_is_not_resumed_with_other_images_unless_forced(
     make_config: MakeConfig, folders: dict[str, Path], name: str
 ) -> None:
     outcome = conduct(make_config(**with_folders(folders)), Recorder(("pretrain", 2)))
@@ -137,7 +137,7 @@ def test_a_run_is_not_resumed_with_other_pictures_unless_forced(
     assert conduct(config, resume=True).finished  # what it went on with is recorded
 
 
-def test_a_run_is_not_resumed_with_more_or_fewer_pictures(make_config: MakeConfig, folders: dict[str, Path]) -> None:
+def test_a_run_is_not_resumed_with_more_or_fewer_images(make_config: MakeConfig, folders: dict[str, Path]) -> None:
     config = make_config(data={"train": str(folders["train"])}, gan={"steps": 0})
     conduct(config)
     shutil.copy(folders["train"] / "0.png", folders["train"] / "3.png")
@@ -159,7 +159,7 @@ def test_all_that_differs_is_told_at_once(make_config: MakeConfig, folders: dict
     assert [part for part in ("run.seed was 0", *(f"data.{name} has" for name in folders)) if part not in text] == []
 
 
-def test_folders_that_were_moved_with_their_pictures_go_on(
+def test_folders_that_were_moved_with_their_images_go_on(
     make_config: MakeConfig, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     whole = conduct(make_config(**with_folders(folders), run={"output": str(tmp_path / "whole")}))
@@ -184,13 +184,13 @@ def test_validation_may_be_added_and_left_out(make_config: MakeConfig, originals
 
 
 def without_pictures(path: Path) -> None:
-    """Makes a checkpoint one from before pictures were recorded and checksums stored."""
+    """Makes a checkpoint one from before images were recorded and checksums stored."""
     state = torch.load(path, weights_only=True)
     del state["pictures"], state["sealed"]
     torch.save(state, path)
 
 
-def test_a_checkpoint_from_before_pictures_were_recorded_goes_by_folders(
+def test_a_checkpoint_from_before_images_were_recorded_goes_by_folders(
     make_config: MakeConfig, pictures: Path, tmp_path: Path
 ) -> None:
     config = make_config(gan={"steps": 0})
@@ -221,7 +221,7 @@ def test_a_damaged_checkpoint_is_named_before_the_one_before_it_is_taken(make_co
     ]
 
 
-def test_validating_on_training_pictures_is_noted_in_one_line(
+def test_validating_on_training_images_is_noted_in_one_line(
     make_config: MakeConfig, pictures: Path, originals: Path, tmp_path: Path
 ) -> None:
     def notes(folder: Path) -> list[str]:
@@ -277,7 +277,7 @@ def test_a_checkpoint_from_before_there_were_targets_is_one_without(make_config:
     assert conduct(make_config(gan={"steps": 0}, pretrain={"steps": 4}), resume=True).finished
 
 
-def test_targets_and_low_resolution_pictures_that_do_not_fit(
+def test_targets_and_low_resolution_images_that_do_not_fit(
     make_config: MakeConfig, pictures: Path, targets: Path, low_resolution: Path, tmp_path: Path
 ) -> None:
     for key, folder in (("targets", targets), ("lr", low_resolution)):
@@ -322,7 +322,7 @@ def test_all_checkpoints_damaged_is_an_error_not_a_new_start(make_config: MakeCo
     assert "no checkpoint can be read" in refused(make_config(gan={"steps": 0}), resume=True)
 
 
-def test_pictures_that_do_not_serve_are_noted_and_left_out(
+def test_images_that_do_not_serve_are_noted_and_left_out(
     make_config: MakeConfig, pictures: Path, tmp_path: Path, photo: NDArray[np.uint8]
 ) -> None:
     folder = tmp_path / "mixed"
@@ -356,7 +356,7 @@ def test_data_that_cannot_be_used(make_config: MakeConfig, tmp_path: Path, photo
         assert str(error.value).startswith(expected)
 
 
-def test_validation_pictures_that_cannot_be_used(
+def test_validation_images_that_cannot_be_used(
     make_config: MakeConfig, tmp_path: Path, photo: NDArray[np.uint8]
 ) -> None:
     empty, small, broken = (tmp_path / name for name in ("empty", "small", "broken"))

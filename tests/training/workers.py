@@ -147,7 +147,8 @@ def alone(real: Tensor, fake: Tensor) -> Tensor:
 def check_refusals(rank: int, world: int) -> None:
     """All processes stop where one meets a loss that is not finite."""
     from srgan_fast.models import Generator, generator_config
-    from srgan_fast.training.step import NonFiniteLossError, PretrainStep
+    from srgan_fast.training.figures import NonFiniteLossError
+    from srgan_fast.training.step import PretrainStep
 
     generator = Generator(generator_config("paper", channels=4, blocks=0))
     distributed.share_batchnorm(generator)
@@ -200,7 +201,7 @@ def reborn() -> None:
 
 
 def compute_in_float64() -> None:
-    """Everything that is built from now on; pictures come as float64, too."""
+    """Everything that is built from now on; images come as float64, too."""
     from srgan_fast.training import batches
 
     to_batch = batches.to_batch

@@ -1,4 +1,4 @@
-"""Many pictures in one go: each is done whole, or fails alone with a line."""
+"""Many images in one go: each is done whole, or fails alone with a line."""
 
 import io
 import os
@@ -27,7 +27,7 @@ def _left_over(folder: Path) -> list[Path]:
     return list(folder.rglob("*.tmp"))
 
 
-# --- many pictures
+# --- many images
 
 
 def _run(jobs: list[Job], upscaler: Upscaler, on_tile: Any = None, **options: Any) -> list[JobResult]:
@@ -54,7 +54,7 @@ def test_results_are_those_of_the_upscaler_in_the_order_of_the_jobs(folder: Path
         np.testing.assert_array_equal(read_image(result.job.target).pixels, expected)
 
 
-def test_bad_pictures_do_not_stop_the_rest(folder: Path, upscaler: Upscaler) -> None:
+def test_bad_images_do_not_stop_the_rest(folder: Path, upscaler: Upscaler) -> None:
     for i in (0, 3, 5):
         _picture(folder / f"in/{i}.png", i)
     good = (folder / "in/0.png").read_bytes()
@@ -135,7 +135,7 @@ def test_unwritable_targets_fail_alone_and_are_named(folder: Path, upscaler: Ups
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_picture_that_the_model_cannot_take_fails_alone(
+def test_an_image_that_the_model_cannot_take_fails_alone(
     folder: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     _picture(folder / "a.png")
@@ -153,7 +153,7 @@ def test_a_picture_that_the_model_cannot_take_fails_alone(
     assert second.status == "done"
 
 
-def test_a_picture_too_large_to_decode_fails_alone(
+def test_an_image_too_large_to_decode_fails_alone(
     folder: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from srgan_fast.upscale import one

@@ -1,4 +1,4 @@
-"""Large pictures by rows: the same files as from whole pictures, in bounded memory, and nothing left of what fails."""
+"""Large images by rows: the same files as from whole images, in bounded memory, and nothing left of what fails."""
 
 import io
 import json
@@ -55,13 +55,13 @@ def model(features: int = 64, scale: int = 4, channels: int = 3) -> ModelFile:
 
 @pytest.fixture(scope="module")
 def native() -> Upscaler:
-    """On the native engine, which computes the small pictures of these tests in several strips."""
+    """On the native engine, which computes the small images of these tests in several strips."""
     return Upscaler(model(), backend="native", threads=2)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory, in which every picture is large."""
+    """An empty current directory, in which every image is large."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(by_rows, "ROWS_FROM", 0)
     return tmp_path
@@ -105,7 +105,7 @@ PICTURES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("fmt", ROW_FORMATS)
 @pytest.mark.parametrize("name", PICTURES)
-def test_files_are_byte_for_byte_those_of_whole_pictures(
+def test_files_are_byte_for_byte_those_of_whole_images(
     folder: Path, native: Upscaler, monkeypatch: pytest.MonkeyPatch, name: str, fmt: Any
 ) -> None:
     Path(name).write_bytes(PICTURES[name])
@@ -145,7 +145,7 @@ def test_options_hold_for_rows_too(folder: Path, native: Upscaler, monkeypatch: 
         ("colour.png", "b.png", {"channels": 1}, "since the model cannot process colour images by rows"),
     ],
 )
-def test_what_needs_the_whole_picture_says_so_where_memory_is_too_little(
+def test_what_needs_the_whole_image_says_so_where_memory_is_too_little(
     folder: Path, native: Upscaler, monkeypatch: pytest.MonkeyPatch, source: str, target: str, options: Any, why: str
 ) -> None:
     others = {
@@ -283,7 +283,7 @@ def _peak(source: str, target: str, network: str, timeout: float) -> int:
 
 
 def _make(path: str, height: int, width: int, strip: int = 100) -> None:
-    """A picture of waves, written by rows."""
+    """An image of waves, written by rows."""
     like = Image(np.zeros((1, 1, 3), np.uint8))
     across = np.arange(width)
     with Path(path).open("w+b") as file, RowWriter(file, Path(path).suffix[1:], height, width, like) as writer:  # type: ignore[arg-type]
@@ -295,7 +295,7 @@ def _make(path: str, height: int, width: int, strip: int = 100) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
-def test_a_large_picture_takes_less_memory_than_its_result(tmp_path: Path, suffix: str) -> None:
+def test_a_large_image_takes_less_memory_than_its_result(tmp_path: Path, suffix: str) -> None:
     sizes = {"small": (200, 2000), "large": (3000, 2000)}
     peaks = {}
     for name, size in sizes.items():
@@ -303,7 +303,7 @@ def test_a_large_picture_takes_less_memory_than_its_result(tmp_path: Path, suffi
         peaks[name] = _peak(f"{tmp_path}/{name}.{suffix}", f"{tmp_path}/{name}_x4.{suffix}", "4", 300)
     result = 3000 * 2000 * 16 * 3
     assert result == 288_000_000
-    # The small picture is computed as a whole: its result is 19 MB. The large one adds the rows of strips.
+    # The small image is computed as a whole: its result is 19 MB. The large one adds the rows of strips.
     assert peaks["large"] - peaks["small"] < 60e6
     image = pyvips.Image.new_from_file(f"{tmp_path}/large_x4.{suffix}")
     assert (image.width, image.height) == (8000, 12000)

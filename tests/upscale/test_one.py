@@ -1,4 +1,4 @@
-"""One picture's way: refused before it is computed, computed in the right colours, written whole or not at all."""
+"""One image's way: refused before it is computed, computed in the right colours, written whole or not at all."""
 
 import os
 import threading
@@ -257,7 +257,7 @@ def test_16_bits_of_another_curve_come_back_nearly(folder: Path) -> None:
 # -- ending a run ------------------------------------------------------------------------------------------------------
 
 
-def test_a_stop_drops_the_present_picture_and_reports_those_before(folder: Path, upscaler: Upscaler) -> None:
+def test_a_stop_drops_the_present_image_and_reports_those_before(folder: Path, upscaler: Upscaler) -> None:
     jobs = [Job(_noise(f"{i}.png"), Path(f"out/{i}.png"), "png") for i in range(4)]
     stop = threading.Event()
     tiles: list[Any] = []

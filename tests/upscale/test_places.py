@@ -88,7 +88,7 @@ def test_odd_things_of_a_store_are_a_line_each(store: Any, upscaler: Upscaler) -
     assert once_more.status == "skipped"
 
 
-def test_a_store_that_fails_in_writing_fails_one_picture(
+def test_a_store_that_fails_in_writing_fails_one_image(
     store: Any, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.pipe_file("/in/a.png", _png())
@@ -181,7 +181,7 @@ def test_a_shard_that_is_cut_off_gives_what_stands_before(upscaler: Upscaler, fo
     assert line == lines[0]
 
 
-def test_an_archive_in_a_folder_of_pictures_is_left_alone(folder: Path) -> None:
+def test_an_archive_in_a_folder_of_images_is_left_alone(folder: Path) -> None:
     Path("in").mkdir()
     _shard("in/a.tar", {"0.png": _png()})
     Path("in/b.png").write_bytes(_png())

@@ -55,12 +55,12 @@ def _refused(inputs: list[str], output: str, **options: Any) -> tuple[Plan, list
         ("photo[1].png", {}, "out/photo[1]_x4.png"),
     ],
 )
-def test_a_result_is_named_after_its_picture(folder: Path, name: str, options: Any, expected: str) -> None:
+def test_a_result_is_named_after_its_image(folder: Path, name: str, options: Any, expected: str) -> None:
     _empty(name)
     assert _plan([name], "out", **options) == [(name, expected)]
 
 
-def test_a_folder_gives_its_pictures_in_order(folder: Path) -> None:
+def test_a_folder_gives_its_images_in_order(folder: Path) -> None:
     _empty("in/b.png", "in/a.jpg", "in/notes.txt", "in/.hidden.png", "in/deep/c.png")
     assert _plan(["in"], "out") == [("in/a.jpg", "out/a_x4.jpg"), ("in/b.png", "out/b_x4.png")]
 
@@ -74,7 +74,7 @@ def test_recursion_keeps_the_structure(folder: Path) -> None:
     ]
 
 
-def test_patterns_take_pictures_only(folder: Path) -> None:
+def test_patterns_take_images_only(folder: Path) -> None:
     _empty("in/a1.png", "in/a2.png", "in/a3.txt", "in/b.png", "in/a4.png/x.png")
     assert [source for source, _ in _plan(["in/a*"], "out")] == ["in/a1.png", "in/a2.png"]
     assert [source for source, _ in _plan(["in/**/*.png"], "out", recursive=True)] == [
@@ -89,13 +89,13 @@ def test_inputs_of_all_kinds_go_together_and_duplicates_once(folder: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.JPEG", "new/x.webp"])
-def test_one_picture_may_be_given_its_file(folder: Path, name: str) -> None:
+def test_one_image_may_be_given_its_file(folder: Path, name: str) -> None:
     _empty("a.png")
     assert _plan(["a.png"], name) == [("a.png", name)]
     assert _plan(["-"], name) == [("-", name)]
 
 
-def test_a_folder_with_the_name_of_a_picture_is_a_folder(folder: Path) -> None:
+def test_a_folder_with_the_name_of_an_image_is_a_folder(folder: Path) -> None:
     _empty("a.png")
     Path("x.png").mkdir()
     Path("x.tif").mkdir()
@@ -292,7 +292,7 @@ def test_a_folder_that_cannot_be_listed_is_a_line(folder: Path, monkeypatch: pyt
     assert messages == ["in/locked: cannot be listed (Permission denied)"]
 
 
-def test_pictures_of_other_kinds_are_counted_by_suffix(folder: Path) -> None:
+def test_images_of_other_kinds_are_counted_by_suffix(folder: Path) -> None:
     _empty("in/a.png", "in/b.exr", "in/c.EXR", "in/d.psd", "in/notes.txt")
     plan = plan_jobs(["in"], "out", OutputOptions())
     assert len(plan.jobs) == 1

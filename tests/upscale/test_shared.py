@@ -188,7 +188,7 @@ def test_a_claim_of_another_host_is_taken_over_when_it_is_old(folder: Path) -> N
     assert [result.status for result in _run(jobs)] == ["done"]
 
 
-def test_a_held_picture_is_waited_for_in_the_end(folder: Path) -> None:
+def test_a_held_image_is_waited_for_in_the_end(folder: Path) -> None:
     jobs = _jobs(2)
     held = {"target": str(folder / "out/0.png"), "status": "claimed", "host": "elsewhere", "pid": 1}
     _append(**held, time=time.time() - 298)
@@ -312,7 +312,7 @@ def test_two_processes_share_the_work_and_one_takes_over_when_the_other_is_kille
     assert "failed" not in of_first + of_second
 
 
-def test_a_full_disk_fails_a_picture_and_resuming_does_it(folder: Path) -> None:
+def test_a_full_disk_fails_an_image_and_resuming_does_it(folder: Path) -> None:
     for i in range(3):
         _noise(f"in/{i}.png", i, side=400 if i == 1 else 20)
     limited = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -1,4 +1,4 @@
-"""Several workers: pictures side by side are the same bytes in the same order, and end as one after the other do."""
+"""Several workers: images side by side are the same bytes in the same order, and end as one after the other do."""
 
 import os
 import signal
@@ -70,12 +70,12 @@ def test_results_are_the_same_bytes_in_the_same_order_whatever_the_workers(
         assert list(folder.rglob("*.tmp")) == []
 
 
-def test_small_pictures_are_computed_at_the_same_time(folder: Path, native: Upscaler) -> None:
+def test_small_images_are_computed_at_the_same_time(folder: Path, native: Upscaler) -> None:
     together = threading.Barrier(2, timeout=60)
     waited = 0
 
     class Watched:
-        """An engine whose every picture waits for another one."""
+        """An engine whose every image waits for another one."""
 
         def __init__(self, engine: Upscaler) -> None:
             self.engine = engine
@@ -95,7 +95,7 @@ def test_small_pictures_are_computed_at_the_same_time(folder: Path, native: Upsc
     assert waited == 6
 
 
-def test_a_picture_that_cannot_be_computed_or_written_fails_alone(folder: Path, native: Upscaler) -> None:
+def test_an_image_that_cannot_be_computed_or_written_fails_alone(folder: Path, native: Upscaler) -> None:
     jobs = _jobs(6)
     Path("out/02.png").mkdir(parents=True)
     Path("in/04.png").unlink()
@@ -154,7 +154,7 @@ def test_tiles_are_told_by_one_thread_at_a_time(folder: Path, native: Upscaler) 
     assert area == 12 * 20 * 20
 
 
-def test_fewer_pictures_are_computed_at_once_where_memory_is_short(
+def test_fewer_images_are_computed_at_once_where_memory_is_short(
     folder: Path, native: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -168,7 +168,7 @@ def test_fewer_pictures_are_computed_at_once_where_memory_is_short(
     assert 1 <= asked[2] < 8
 
 
-def test_large_pictures_are_not_decoded_all_at_once(
+def test_large_images_are_not_decoded_all_at_once(
     folder: Path, native: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_module, "SMALL_SIDE", 10)

@@ -16,7 +16,7 @@ from torch.profiler import record_function
 
 from srgan_fast.models.generator import Affine
 from srgan_fast.network.graph import ColourMap
-from srgan_fast.training.step import Autocast
+from srgan_fast.training.features import Autocast
 
 Step = Callable[[Tensor, Tensor], dict[str, float]]
 """One step on hr and lr; returns its losses."""

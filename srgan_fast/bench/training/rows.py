@@ -19,8 +19,9 @@ from srgan_fast.errors import UsageError
 from srgan_fast.models import FeatureExtractor, Generator, PatchDiscriminator, generator_config, get_preset
 from srgan_fast.ops import use_kernels
 from srgan_fast.training.averaging import AveragedGenerator
+from srgan_fast.training.features import Autocast
 from srgan_fast.training.graphs import CapturedStep
-from srgan_fast.training.step import PIXELS_ALONE, Autocast, GanStep, PretrainStep, StepOptions
+from srgan_fast.training.step import PIXELS_ALONE, GanStep, PretrainStep, StepOptions
 
 GENERATOR_PRESET = "paper"
 LOSSES_PRESET = "pytorch-gan"

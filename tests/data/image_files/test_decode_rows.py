@@ -110,7 +110,7 @@ def test_rows_are_those_of_the_whole_image(name: str, step: int) -> None:
             np.testing.assert_array_equal(got.alpha, frame.alpha)
 
 
-def test_what_decoders_hold_of_a_picture_is_told() -> None:
+def test_what_decoders_hold_of_an_image_is_told() -> None:
     def held(name: str) -> int:
         source = read_rows(PICTURES[name])
         assert source is not None

@@ -179,7 +179,7 @@ def test_layers_compute_what_ncnn_computes(part: Callable[[NcnnModel, str], str]
     _check(model, tmp_path)
 
 
-def test_a_clip_to_0_1_at_the_end_is_left_to_the_picture(tmp_path: Path) -> None:
+def test_a_clip_to_0_1_at_the_end_is_left_to_the_image(tmp_path: Path) -> None:
     model = NcnnModel()
     model.conv("data", 3, 3, output="v", p9=3, p10=(0.0, 1.0))
     path = model.write(tmp_path)
