@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srgan_fast.errors import UsageError
-from srgan_fast.models import ModelFile
+from srgan_fast.models import ModelFile, shipped_models
 from srgan_fast.network.graph import Conv, Network
 from srgan_fast.runtime.borders import MARGIN, crop_in_place, extend, inside
 from srgan_fast.runtime.tiling import Tile
@@ -18,20 +18,26 @@ COLOURS = [
 ]  # fmt: skip
 
 
+# In 8-bit steps: differences between the pixels of a flat image's result, and from its colour. Their cards tell of those
+# that do worse.
+FLAT = {"srgan-x4": 2, "photo-x4": 2}
+WITHIN = {"photo-x4": 12}
+
+
 @pytest.fixture(scope="module")
 def shipped() -> Upscaler:
     return Upscaler("srresnet-x4", backend="native")
 
 
-@pytest.mark.parametrize("colour", COLOURS, ids=str)
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 50), (64, 48)], ids=str)
-def test_flat_images_stay_flat(shipped: Upscaler, size: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    image = np.broadcast_to(np.array(colour, np.uint8), (*size, 3))
-    result = shipped(np.ascontiguousarray(image)).astype(int)
-    # What is left is the network's own in the middle of a flat area: 10 levels in saturated colours, 2 in
-    # others and between pixels.
-    assert np.ptp(result, axis=(0, 1)).max() <= 2
-    assert np.abs(result - np.array(colour)).max() <= (10 if np.ptp(colour) > 150 else 2)
+@pytest.mark.parametrize("name", shipped_models())
+def test_flat_images_stay_flat_and_keep_their_colour(name: str) -> None:
+    upscaler = Upscaler(name, backend="native")
+    for colour in COLOURS:
+        for size in [(1, 1), (2, 2), (1, 50), (64, 48)]:
+            image = np.broadcast_to(np.array(colour, np.uint8), (*size, 3))
+            result = upscaler(np.ascontiguousarray(image)).astype(int)
+            assert np.ptp(result, axis=(0, 1)).max() <= FLAT.get(name, 1), (colour, size)
+            assert np.abs(result - np.array(colour)).max() <= WITHIN.get(name, 2), (colour, size)
 
 
 def test_without_a_repeated_border_the_edge_of_a_flat_image_changes_colour() -> None:
