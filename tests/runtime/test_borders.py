@@ -18,8 +18,8 @@ COLOURS = [
 ]  # fmt: skip
 
 
-# In 8-bit steps: differences between the pixels of a flat image's result, and from its colour. Their cards tell of those
-# that do worse.
+# In 8-bit steps: differences between the pixels of a flat image's result, and from its colour. The cards tell of models
+# that do worse than others.
 FLAT = {"srgan-x4": 2, "photo-x4": 2}
 WITHIN = {"photo-x4": 12}
 
