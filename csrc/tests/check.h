@@ -23,8 +23,8 @@
 
 namespace srgan_fast::tests {
 
-// Where everything takes ten times longer, tests leave out what differs in size alone.
-#if defined(SRGAN_FAST_EMULATED) || defined(__SANITIZE_THREAD__)
+// Where everything takes ten times longer, or on request, tests leave out what differs in size alone.
+#if defined(SRGAN_FAST_EMULATED) || defined(SRGAN_FAST_FEW_CASES) || defined(__SANITIZE_THREAD__)
 inline constexpr bool kSlow = true;
 #else
 inline constexpr bool kSlow = false;

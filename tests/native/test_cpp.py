@@ -52,13 +52,14 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return configure_and_build
 
 
-def sanitized(build: Build, sanitizers: str, levels: Sequence[str], **keywords: tuple[str, ...]) -> Path:
+def sanitized(build: Build, sanitizers: str, levels: Sequence[str], *options: str, **keywords: tuple[str, ...]) -> Path:
     chosen = ";".join(levels)
     return build(
         sanitizers.split(",", maxsplit=1)[0],
         f"-DSRGAN_FAST_SANITIZE={sanitizers}",
         f"-DSRGAN_FAST_ISAS={chosen}",
         "-DSRGAN_FAST_EMULATE_AMX=ON",
+        *options,
         **keywords,
     )
 
@@ -66,7 +67,8 @@ def sanitized(build: Build, sanitizers: str, levels: Sequence[str], **keywords: 
 @pytest.fixture(scope="module")
 def address_build(build: Build) -> Path:
     tests = re.findall(r"^ *add_cpp_test\((\w+)", (ROOT / "csrc" / "tests" / "CMakeLists.txt").read_text("utf-8"), re.M)
-    return sanitized(build, ADDRESS, FEW_LEVELS, targets=tuple(f"test_{name}" for name in tests if name not in NIGHTLY))
+    targets = tuple(f"test_{name}" for name in tests if name not in NIGHTLY)
+    return sanitized(build, ADDRESS, FEW_LEVELS, "-DSRGAN_FAST_FEW_CASES=ON", targets=targets)
 
 
 def passes(folder: Path, *options: str) -> None:
