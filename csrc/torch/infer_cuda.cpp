@@ -104,10 +104,10 @@ Tensor infer_head(const Tensor& planes, const std::vector<double>& gain, const s
     const MapSize size =
         size_of(planes, std::max<std::int64_t>(2 * cuda::UnfoldParams::kChannels, bias.numel()), kName);
     STD_TORCH_CHECK(planes.size(1) == cuda::kColours && planes.scalar_type() == ScalarType::Float, kName,
-                    " takes N, 3, H, W pictures of float32, got ", shape_of(planes));
+                    " takes N, 3, H, W images of float32, got ", shape_of(planes));
     STD_TORCH_CHECK(gain.size() == cuda::kColours && offset.size() == cuda::kColours, kName,
                     ": gain and offset must have a value for each colour");
-    STD_TORCH_CHECK(weights.device() == planes.device(), kName, ": pictures and weights on different devices");
+    STD_TORCH_CHECK(weights.device() == planes.device(), kName, ": images and weights on different devices");
     const DeviceGuard guard(planes.get_device_index());
     void* const stream = current_stream(planes);
     const Tensor source = torch::stable::contiguous(planes);

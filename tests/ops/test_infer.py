@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_refused(device: torch.device) -> None:
         with pytest.raises(RuntimeError, match=why):
             operator(*arguments[:place], value, *arguments[place + 1 :])
 
-    refused(head, head_arguments, 0, torch.rand(2, 4, 7, 9, device=device), "takes N, 3, H, W pictures of float32")
+    refused(head, head_arguments, 0, torch.rand(2, 4, 7, 9, device=device), "takes N, 3, H, W images of float32")
     refused(head, head_arguments, 1, [1.0], "a value for each colour")
     refused(head, head_arguments, 5, torch.rand(8, device=device), "slope must be 64 values of float32")
     refused(conv, conv_arguments, 0, torch.rand(2, 64, 7, 9, device=device), "takes maps of bfloat16 or float16")
