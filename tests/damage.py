@@ -38,6 +38,7 @@ def fuzz(program: Path, kind: str, first: int, count: int) -> Fuzzed:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     *_, last = ["nothing", *done.stdout.splitlines()]
     assert done.returncode == 0, f"{kind}, {last}: exit code {done.returncode}\n{done.stderr[-3000:]}"
+    assert done.stderr == "", "other libraries' messages are not the user's"
     _, accepted, _, slowest, _, peak = last.split()
     return Fuzzed(int(accepted), float(slowest), int(peak))
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyvips
 
-from srgan_fast.data.image_files import apng, boxes, decode_extra, exif, gif, jpeg, png, tiff
+from srgan_fast.data.image_files import apng, boxes, decode_extra, exif, gif, jpeg, png, tiff, webp
 from srgan_fast.data.image_files.forks import check_not_forked
 from srgan_fast.data.image_files.image import Header, Image, ImageFile, Metadata, Pixels, Text, Timing
 from srgan_fast.data.image_files.libvips_messages import libvips_users
@@ -352,10 +352,12 @@ def describe(source: Source, image: pyvips.Image, loader: str) -> tuple[Metadata
             metadata, notes = jpeg.read_jpeg(file, metadata)
         elif loader.startswith("heifload"):
             metadata, notes = boxes.read_colour(file, metadata)
+        elif loader.startswith("gifload"):
+            metadata, notes = gif.read_gif(file, metadata)
+        elif loader.startswith("webpload"):
+            notes = webp.unknown_chunks(file)
     if loader.startswith("tiffload"):
         metadata = _tiff_words(metadata, image)
-    if has_field(image, "gif-comment"):
-        metadata = replace(metadata, texts=(Text("Comment", str(image.get("gif-comment"))),))
     metadata, more = _upright(metadata, orientation_of(image))
     if has_field(image, "gainmap-data") and _GAIN_MAP_NOTE not in more:
         more.append(_GAIN_MAP_NOTE)

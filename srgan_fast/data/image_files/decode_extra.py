@@ -5,6 +5,7 @@ Uses the libraries of the extra `formats`: Pillow, pillow-heif, imagecodecs and 
 
 import importlib
 import io
+import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,6 +33,10 @@ _INCH, _CENTIMETRE, _PREMULTIPLIED = 2, 3, 1  # values of ResolutionUnit and Ext
 # TIFF's codec numbers: none, CCITT, LZW, JPEG, deflate, PackBits. libvips' messages do not reliably indicate a missing
 # codec, since another thread may have disabled them.
 _CODECS_OF_LIBVIPS = (None, 1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
+
+
+# Without a handler, what tifffile logs about a damaged file would be lines beside our own.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def _library(head: bytes, name: str) -> str | None:

@@ -1,13 +1,43 @@
-"""Messages of libvips about the right file: all threads share its error buffer, which look-ups may write or clear."""
+"""Messages of libvips about the right file: all threads share its error buffer, which look-ups may write or clear.
 
+Its warnings go to the logger `pyvips`, and GLib's about the values of damaged files, too.
+"""
+
+import atexit
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import pyvips
 
 from srgan_fast.errors import ImageError
 
 _Result = TypeVar("_Result")
+_LEVELS = {4: logging.ERROR, 8: logging.CRITICAL, 16: logging.WARNING, 32: logging.INFO, 64: logging.INFO}  # of GLib
+_ALL_LEVELS = 0xFF  # with flags for fatal and nested messages
+
+
+def _log(domain: Any, level: int, message: Any, _: Any) -> None:
+    """Logs a message, whose bytes may be those of a damaged file."""
+    parts = [b"" if text == pyvips.ffi.NULL else pyvips.ffi.string(text) for text in (domain, message)]
+    text = b": ".join(parts).decode("utf-8", "backslashreplace")
+    logging.getLogger("pyvips").log(_LEVELS.get(level & 0xFC, logging.DEBUG), "%s", text)
+
+
+def _log_messages() -> None:
+    """Takes the place of pyvips' own handler, which fails at bytes that are not UTF-8, and handles GObject's domain."""
+    if not pyvips.API_mode:
+        return
+    pyvips.ffi.def_extern(name="_log_handler_callback")(_log)
+    library, domain = pyvips.glib_lib, b"GLib-GObject"
+    remove = library.g_log_remove_handler  # ffi finds no functions at the end of the process
+    handler = library.g_log_set_handler(domain, _ALL_LEVELS, library._log_handler_callback, pyvips.ffi.NULL)
+    atexit.register(remove, domain, handler)
+
+
+_log_messages()
 
 
 class LibvipsUsers:

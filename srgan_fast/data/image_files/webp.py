@@ -2,9 +2,11 @@
 
 import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from srgan_fast.data.image_files.image import Metadata
 
+_KNOWN = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ")
 _ICC, _ALPHA, _EXIF, _XMP, _ANIMATION = 0x20, 0x10, 0x08, 0x04, 0x02
 
 
@@ -18,6 +20,23 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+def unknown_chunks(file: BinaryIO) -> list[str]:
+    """Notes on the chunks of a file that the format does not define; their contents are skipped."""
+    notes: list[str] = []
+    at = 12
+    while True:
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8:
+            return notes
+        kind, length = struct.unpack("<4sI", head)
+        name = kind.decode("latin-1")
+        note = f"{name.strip()} chunk"
+        if kind not in _KNOWN and name.isascii() and name.isprintable() and note not in notes:
+            notes.append(note)
+        at += 8 + length + length % 2
 
 
 def write_webp(encoded: bytes, metadata: Metadata, exif: bytes | None, size: tuple[int, int], alpha: bool) -> bytes:
